@@ -1,0 +1,1 @@
+"""loadbench's terminal dashboard: reads run folders, starts runners, never measures."""

@@ -1,0 +1,49 @@
+"""Execution backends. Each module here loads one kind of model and runs batches of it.
+
+What a backend gives is a `Model`: it says what goes in and out, and runs a whole batch. It knows
+nothing of requests, queues or HTTP. One instance is called from one thread at a time; several
+instances of a model (engine.instances) are several `Model`s, or one whose `run` is safe to share.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from loadbench.model import Note, Tensor
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Model(Protocol):
+    """A loaded model.
+
+    `inputs` and `outputs` have no batch axis. With `batched` the arrays of `run` have one in front
+    and `max_batch` says how many rows fit at most (None: any). Without it a request is run as it
+    is, one at a time, and the tensors' shapes are whole.
+    BF16 travels as uint16 bit patterns, since numpy has no such type.
+    """
+
+    name: str
+    version: str  # parses as an integer: clients demand it
+    platform: str  # "pytorch", "pytorch_torchscript", "pytorch_export", "onnxruntime_onnx", "fake"
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    batched: bool
+    max_batch: int | None
+    device: str  # "cpu", "cuda:0"
+    precision: str  # "fp32", "bf16", "fp16"
+    notes: tuple[Note, ...]  # what was chosen and why; doubts
+    metadata: dict[str, Any]  # of the model file: version, preprocess_params
+
+    def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        """Outputs by name, in the datatypes of `outputs`. Blocks until they are on the host.
+
+        Raises errors.SpecError for inputs the model itself refuses, MemoryError when the device
+        has no room for the batch; anything else is a fault of the model.
+        """
+        ...
+
+    def memory(self) -> dict[str, int]:
+        """Bytes held: {"CPU": n} or {"GPU": n}."""
+        ...

@@ -1,0 +1,333 @@
+"""The types that flow: what a run is made of, from one request to the summary.
+
+    Sample → Window → Record (one line of the log) → View / Summary → what people see
+
+All are frozen and know nothing of where they came from or where they go. msgspec makes them JSON
+and back (`encode`, `decode_record`); a Histogram travels as HdrHistogram's base64 text. Times are
+ns of the monotonic clock unless a name says otherwise; seconds of a run count from the moment the
+recorded load began, so warm-up has negative ones.
+"""
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from loadbench.histogram import EMPTY, Histogram
+
+Stage = Literal["warmup", "load", "drain"]
+AlertState = Literal["ok", "pending", "firing", "no data", "few data"]
+Trust = Literal["trusted", "doubtful", "invalid"]
+T = TypeVar("T")
+
+
+class Value(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Base of all: frozen, compared by value, absent fields left out of the JSON."""
+
+
+class Note(Value, frozen=True):
+    """A doubt or a decision that travels with the numbers: what it is, and what to do about it."""
+
+    code: str
+    text: str
+    hint: str = ""
+
+
+class Tensor(Value, frozen=True):
+    """An input or output of a model. `shape` has no batch axis; −1 is a dimension left open."""
+
+    name: str
+    datatype: str  # KServe's names: FP32, INT64, BOOL, BYTES, …
+    shape: tuple[int, ...]
+
+
+class Sample(Value, frozen=True):
+    """One request. The stamps are MEASURING's: due ≤ begun ≤ sent ≤ done."""
+
+    request: str
+    due: int
+    begun: int
+    sent: int
+    done: int
+    failure: str = ""
+    queue_ns: int | None = None  # as the server told with this answer
+    batch_wait_ns: int | None = None
+    compute_ns: int | None = None
+    batch: int | None = None
+
+
+class Requests(Value, frozen=True):
+    """What came of the requests of one name in one window, by the second of their end."""
+
+    done: int = 0
+    failed: dict[str, int] = {}
+    latency: Histogram = EMPTY  # done − due of those done
+    service: Histogram = EMPTY  # done − begun of those done
+
+
+class Part(Value, frozen=True):
+    """Time requests spent in one part of the server; the histogram where the server gives one."""
+
+    count: int
+    total_ns: int
+    histogram: Histogram | None = None
+
+    @property
+    def mean_ns(self) -> float | None:
+        return self.total_ns / self.count if self.count else None
+
+
+class BatchSize(Value, frozen=True):
+    """All batches of one size (in rows) that ran: how many, and the time they took together."""
+
+    batches: int
+    requests: int = 0
+    queue_ns: int | None = None  # summed over their requests
+    batch_wait_ns: int | None = None
+    compute_ns: int = 0  # summed over batches
+
+
+class Batch(Value, frozen=True):
+    """One batch as the engine ran it."""
+
+    number: int
+    started: int
+    reason: str  # BATCHING's words: idle, late-bind, full, deadline, hold, drain, …
+    rows: int
+    requests: int
+    padded: int
+    oldest_wait_ns: int
+    predicted_ns: int | None
+    compute_ns: int
+    shed: int = 0
+
+
+class EngineStatistics(Value, frozen=True):
+    """Our member `loadbench` of a model's statistics: everything since the engine started.
+
+    `queue` is the time a request waited while every instance was busy, `batch_wait` while one was
+    free and the batcher held it back, `compute` from dispatch to its batch's outputs.
+    """
+
+    queue: Histogram = EMPTY
+    batch_wait: Histogram = EMPTY
+    compute: Histogram = EMPTY
+    sizes: dict[int, BatchSize] = {}
+    closed: dict[str, dict[int, int]] = {}  # reason → batch size → batches
+    shed: dict[str, int] = {}  # reason → requests refused or given up before they ran
+    failed: int = 0
+    padded_rows: int = 0
+    waiting: int = 0
+    instances: int = 1
+    busy_ns: int = 0
+    max_batch: int = 1
+    policy: str = ""
+    device: str = ""
+    precision: str = ""
+    recent: tuple[Batch, ...] = ()  # the last 256
+
+
+class Server(Value, frozen=True):
+    """The server's inside view of a window. A target without our extension has no histograms,
+    no batch wait and no close reasons; what is None was not told."""
+
+    source: str  # "loadbench" | "kserve statistics"
+    queue: Part | None = None
+    batch_wait: Part | None = None
+    compute: Part | None = None
+    sizes: dict[int, BatchSize] = {}
+    closed: dict[str, dict[int, int]] = {}  # reason → batch size → batches
+    requests: int = 0
+    rows: int = 0
+    batches: int = 0
+    failed: int = 0
+    shed: int = 0
+    padded_rows: int = 0
+    waiting: int | None = None  # in the queue now
+    instances: int | None = None
+    busy_ns: int | None = None  # summed over instances
+    max_batch: int | None = None
+
+
+class Gpu(Value, frozen=True):
+    """NVML's readings of one card; None where the card, the driver or a container hides it."""
+
+    index: int
+    name: str
+    uuid: str = ""
+    utilization: float | None = None  # share of time with a kernel running
+    memory_used: int | None = None
+    memory_total: int | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    sm_clock_mhz: int | None = None
+    throttle: tuple[str, ...] = ()
+    processes: tuple[tuple[int, int | None], ...] = ()  # (pid, bytes) of others than our engine
+
+
+class Process(Value, frozen=True):
+    """One of our own processes: CPU seconds per second (1.0 is one core) and resident bytes."""
+
+    cpu: float | None
+    memory: int | None
+
+
+class Machine(Value, frozen=True):
+    """The machine during a window."""
+
+    cpu: float | None = None  # share of all cores
+    memory_used: int | None = None
+    memory_total: int | None = None
+    gpus: tuple[Gpu, ...] = ()
+    processes: dict[str, Process] = {}  # "engine", "load", "runner"
+
+
+class Window(Value, frozen=True, tag_field="kind", tag="window"):
+    """One second. Each event counts in the second in which it happened: asked by due, sent by sent,
+    done or failed and its latency by done. So at the end of every window
+    asked = sent + unsent + waiting and sent = done + failed + lost + in flight, summed from the
+    start of the stages `load` and `drain`; warm-up keeps its own account in its own windows."""
+
+    second: int
+    stage: Stage
+    phase: int | None = None  # index into the phases of the load
+    rate: float | None = None  # what the schedule asks for, per second; None in a closed loop
+    asked: int = 0
+    unsent: int = 0
+    sent: int = 0
+    lost: int = 0
+    in_flight: int = 0  # sent and unanswered at the end of the second
+    waiting: int = 0  # due and not begun at the end of the second
+    held: int = 0  # how many had to wait for a free connection
+    requests: dict[str, Requests] = {}
+    tail_done: int = 0  # warm-up requests that ended after warm-up: in no statistic
+    tail_failed: int = 0
+    lateness: Histogram = EMPTY  # begun − due of those begun and not held
+    oldest_ns: int = 0  # age since due of the oldest unanswered request
+    overdue: int = 0  # unanswered and already older than the limit of the run
+    stall_ns: int = 0  # longest time the generator's loop stood still
+    connections: int = 0
+    slowest: tuple[Sample, ...] = ()
+    server: Server | None = None
+    machine: Machine | None = None
+
+    @property
+    def done(self) -> int:
+        return sum(part.done for part in self.requests.values())
+
+    @property
+    def failed(self) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for part in self.requests.values():
+            for failure, number in part.failed.items():
+                total[failure] = total.get(failure, 0) + number
+        return total
+
+    @property
+    def latency(self) -> Histogram:
+        return Histogram.merged(part.latency for part in self.requests.values())
+
+
+class Rule(Value, frozen=True):
+    """An alert rule: fires when `quantity` is beyond `limit` for `for_ns` without a break."""
+
+    name: str
+    quantity: str  # a key of alerts.QUANTITIES
+    above: bool  # True: beyond means greater
+    limit: float  # in the quantity's own unit: ms, share, per second
+    for_ns: int
+
+
+class Start(Value, frozen=True, tag_field="kind", tag="start"):
+    """First line of a log: what a reader needs to know before the first window."""
+
+    run: str
+    scenario: str
+    target: str
+    planned_ns: int | None  # of the recorded load; None if it has no end
+    warmup_ns: int
+    limit_ns: int | None  # the latency limit drawn in the charts
+    rules: tuple[Rule, ...]
+    wall_time: str  # ISO 8601 with zone, when the recorded load was due to begin
+    device: str = ""  # "cuda:0", "cpu"; empty for remote targets
+    settings: dict[str, Any] = {}  # max_batch, policy, precision … of a local engine
+    notes: tuple[Note, ...] = ()
+
+
+class Minute(Value, frozen=True, tag_field="kind", tag="minute"):
+    """Sixty windows merged, so that long runs open quickly."""
+
+    window: Window
+    seconds: int
+
+
+class AlertChange(Value, frozen=True, tag_field="kind", tag="alert"):
+    """A rule went into another state. `since` is the second in which the episode began."""
+
+    second: int
+    rule: str
+    state: AlertState
+    value: float | None
+    since: int | None = None
+    peak: float | None = None
+    context: str = ""
+
+
+class Mark(Value, frozen=True, tag_field="kind", tag="mark"):
+    """Something done to the run while it ran: by hand, by a command, by the schedule."""
+
+    second: int
+    text: str
+
+
+class Remark(Value, frozen=True, tag_field="kind", tag="note"):
+    """A note that came up during the run."""
+
+    second: int
+    note: Note
+
+
+class End(Value, frozen=True, tag_field="kind", tag="end"):
+    """Last line of a complete log."""
+
+    second: int
+    reason: Literal["done", "stopped", "failed"]
+    text: str = ""
+
+
+Record = Start | Window | Minute | AlertChange | Mark | Remark | End
+
+
+def _enc(value: Any) -> Any:
+    if isinstance(value, Histogram):
+        return value.encode()
+    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
+
+
+def _dec(kind: type, value: Any) -> Any:
+    if kind is Histogram:
+        return Histogram.decode(value)
+    raise NotImplementedError(f"{kind.__name__} has no JSON form")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_enc)
+_record = msgspec.json.Decoder(Record, dec_hook=_dec)
+
+
+def encode(value: Any) -> bytes:
+    """One line of JSON without the newline."""
+    return _encoder.encode(value)
+
+
+def decode_record(line: bytes) -> Record:
+    """One line of the log. Raises msgspec.ValidationError / DecodeError if it is none."""
+    return _record.decode(line)
+
+
+def decode(kind: type[T], data: bytes | str) -> T:
+    """JSON of any of the types here."""
+    return msgspec.json.decode(data, type=kind, dec_hook=_dec)
+
+
+def plain(value: Any) -> Any:
+    """The value as dicts, lists, numbers and texts."""
+    return msgspec.to_builtins(value, enc_hook=_enc, str_keys=True)

@@ -1,0 +1,92 @@
+"""What the runner and a load process say to each other, one JSON line at a time.
+
+The runner writes a `Plan` as the first line of the load's stdin and `Command`s after it; the load
+answers on stdout with `Started`, one model.Window a second and `Finished`. Nothing is sent per
+request. The load exits when its stdin closes.
+"""
+
+from typing import Any, Literal
+
+from loadbench.model import Note, Tensor, Value, Window
+from loadbench.shape import Arrivals, Phase
+
+
+class Endpoint(Value, frozen=True):
+    """Where requests go and how the target speaks there."""
+
+    host: str
+    port: int
+    protocol: Literal["kserve", "http"]
+    tls: bool = False
+    model: str = ""
+    version: str = ""
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    batched: bool = True  # the model's tensors have a batch axis in front
+    binary: bool = True  # the server takes KServe's binary tensors
+    path: str = "/"  # only of protocol "http"
+    method: str = "GET"
+
+
+class RequestPlan(Value, frozen=True):
+    """One kind of request: how often it is drawn, and what it carries."""
+
+    name: str
+    weight: float = 1.0
+    rows: int = 1
+    shapes: dict[str, tuple[int, ...]] = {}  # dimensions for inputs that leave some open
+    data: str = ""  # .npy, .npz, .json or a folder of images; empty: seeded random
+    body: str = ""  # only of protocol "http"
+    headers: dict[str, str] = {}
+
+
+class Plan(Value, frozen=True):
+    """All that a load process needs to know before it starts."""
+
+    endpoint: Endpoint
+    requests: tuple[RequestPlan, ...]
+    arrivals: Arrivals
+    phases: tuple[Phase, ...]  # in a closed loop only their lengths count
+    seed: int = 0
+    concurrency: int = 1  # of a closed loop
+    connections: int = 1024  # at most so many at once; what waits for one is held
+    warmup_ns: int = 0  # at the first phase's rate, unrecorded
+    drain_ns: int = 10_000_000_000  # how long answers are awaited after the last arrival
+    timeout_ns: int = 10_000_000_000  # of one request, from when it was begun
+    limit_ns: int | None = None  # unanswered requests older than this are reported as overdue
+    slowest: int = 5  # exemplars a second
+
+
+class Command(Value, frozen=True):
+    """`stop` ends the arrivals and drains; `kill` ends at once. The rest changes the load."""
+
+    command: Literal["stop", "kill", "rate", "scale", "pause", "resume", "spike"]
+    value: dict[str, Any] = {}
+
+
+class Started(Value, frozen=True, tag_field="kind", tag="started"):
+    """Arrivals begin. `origin` is the moment (monotonic ns) that second 0 of the run means."""
+
+    origin: int
+    notes: tuple[Note, ...] = ()
+
+
+class Finished(Value, frozen=True, tag_field="kind", tag="finished"):
+    """The last line. `unfinished` were sent and still open; they are in the last window's
+    in_flight. `cpu_ns` is what the process used since Started."""
+
+    reason: Literal["done", "stopped"]
+    unfinished: int
+    cpu_ns: int
+    notes: tuple[Note, ...] = ()
+
+
+class Broken(Value, frozen=True, tag_field="kind", tag="broken"):
+    """The load could not begin: an input file that does not fit, say. Exit code as in errors."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+
+Message = Started | Window | Finished | Broken

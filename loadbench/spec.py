@@ -1,0 +1,452 @@
+"""Scenarios: TOML → Spec, with errors that name the file, the line and the key.
+
+pydantic checks what people write; what comes out is frozen and holds plain numbers (ns, per second,
+fractions). `load` finds a scenario by path or by the name of one that ships with loadbench.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from loadbench import units
+from loadbench.errors import SpecError
+from loadbench.model import Rule, Tensor
+from loadbench.shape import Phase
+
+
+def _text(parse: Callable[[Any], Any], *kinds: str) -> list[Any]:
+    """A field written as text with a unit; pydantic shows the parser's own words on error."""
+
+    def check(value: Any) -> Any:
+        try:
+            return parse(value)
+        except SpecError as error:
+            raise ValueError(f"{error.message}: {error.hint}") from error
+
+    return [BeforeValidator(check), WithJsonSchema({"type": list(kinds) or ["string"]})]
+
+
+Duration = Annotated[int, *_text(units.parse_duration)]
+Share = Annotated[float, *_text(units.parse_share)]
+Bytes = Annotated[int, *_text(units.parse_bytes, "string", "integer")]
+
+
+class Asked(NamedTuple):
+    """A rate: absolute per second, or a share of the capacity that calibration finds."""
+
+    value: float
+    relative: bool
+
+    def resolve(self, capacity: float | None) -> float:
+        if not self.relative:
+            return self.value
+        if capacity is None:
+            raise SpecError("a rate in % needs a calibration", 'set load.calibrate = "3s"')
+        return self.value * capacity
+
+
+def _asked(value: Any) -> Any:
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        return Asked(units.parse_share(value), relative=True)
+    return Asked(units.parse_rate(value), relative=False)
+
+
+Rate = Annotated[Asked, *_text(_asked, "string", "number")]
+
+
+class Section(BaseModel):
+    """A table of the scenario: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class TargetSpec(Section):
+    """What is measured: `local:MODEL` (started by us) or an URL."""
+
+    url: str = "local:mlp"
+    protocol: Literal["auto", "kserve", "http"] = "auto"
+    model: str = ""
+    timeout: Duration = 10 * units.SECOND
+    connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    path: str = "/"
+    method: Literal["GET", "POST", "PUT"] = "GET"
+
+
+class FakeSpec(Section):
+    """The known-answer engine: serves a batch of b in a + c·b and misbehaves on demand."""
+
+    a: Duration = 5 * units.MS
+    c: Duration = 0
+    service: Annotated[str, Field(pattern=r"^(constant|exponential|lognormal\(\d+(\.\d+)?\))$")] = (
+        "constant"
+    )
+    stall: Annotated[str, Field(pattern=r"^$|^.+ every .+$")] = ""
+    errors: Share = 0.0
+    wrong: Share = 0.0
+    hangups: Share = 0.0
+    slow_body: Duration = 0
+    busy: bool = False
+    seed: int = 1
+
+    def stall_ns(self) -> tuple[int, int] | None:
+        """(length, period) of the stalls."""
+        if not self.stall:
+            return None
+        length, period = self.stall.split(" every ")
+        return units.parse_duration(length), units.parse_duration(period)
+
+    @model_validator(mode="after")
+    def _stall_parses(self) -> "FakeSpec":
+        try:
+            stall = self.stall_ns()
+        except SpecError as error:
+            raise ValueError(f"{error.message}: {error.hint}") from error
+        if stall and not 0 < stall[0] < stall[1]:
+            raise ValueError("a stall must be shorter than its period")
+        return self
+
+
+class EngineSpec(Section):
+    """Settings of the embedded engine."""
+
+    backend: Literal[
+        "auto", "torch", "torchscript", "torch-export", "torch-compile", "onnxruntime", "fake"
+    ] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    policy: Literal["deadline", "fixed", "none"] = "deadline"
+    slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
+    max_wait: Duration = 5 * units.MS  # only of `fixed`
+    preferred: tuple[int, ...] = ()  # only of `fixed`
+    queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: BATCHING's default
+    instances: Annotated[int, Field(ge=1, le=64)] = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None  # None: cores left by the load
+    seed: int = 1
+    factory: str = ""  # package.module:function, for files that hold only weights
+    inputs: tuple[str, ...] = ()  # NAME:DTYPE:DIMS, for files that do not say
+    outputs: tuple[str, ...] = ()
+    fake: FakeSpec = FakeSpec()
+
+
+class PhaseSpec(Section):
+    """`{rate = 300, for = "20s"}` or `{from = 300, to = 1200, for = "1m"}`."""
+
+    rate: Rate | None = None
+    start: Rate | None = Field(None, alias="from")
+    end: Rate | None = Field(None, alias="to")
+    length: Duration = Field(alias="for")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "PhaseSpec":
+        ramp = (self.start is not None, self.end is not None)
+        if (self.rate is None) != all(ramp) or (self.rate is not None and any(ramp)):
+            raise ValueError("give either rate, or both from and to")
+        if self.length <= 0:
+            raise ValueError("for must be longer than nothing")
+        return self
+
+    def resolve(self, capacity: float | None) -> Phase:
+        if self.rate is not None:
+            rate = self.rate.resolve(capacity)
+            return Phase(rate, rate, self.length)
+        assert self.start is not None and self.end is not None
+        return Phase(self.start.resolve(capacity), self.end.resolve(capacity), self.length)
+
+
+class LoadSpec(Section):
+    """When requests are sent."""
+
+    arrivals: Literal["constant", "poisson", "closed"] = "poisson"
+    seed: int = 7
+    phases: Annotated[tuple[PhaseSpec, ...], Field(min_length=1, max_length=10_000)]
+    concurrency: Annotated[int, Field(ge=1, le=65_536)] = 1
+    warmup: Duration = 2 * units.SECOND
+    drain: Duration = 10 * units.SECOND
+    calibrate: Duration | None = None  # closed loop of this length before, for rates in %
+
+    @model_validator(mode="before")
+    @classmethod
+    def _closed_needs_no_rate(cls, raw: Any) -> Any:
+        """In a closed loop a phase is just a length: `{for = "30s"}`."""
+        if isinstance(raw, dict) and raw.get("arrivals") == "closed":
+            phases = raw.get("phases")
+            if isinstance(phases, list | tuple):
+                filled = [
+                    {"rate": 0, **phase} if isinstance(phase, dict) and "from" not in phase
+                    else phase
+                    for phase in phases
+                ]  # fmt: skip
+                return {**raw, "phases": filled}
+        return raw
+
+    @model_validator(mode="after")
+    def _relative_needs_calibration(self) -> "LoadSpec":
+        relative = any(
+            rate is not None and rate.relative
+            for phase in self.phases
+            for rate in (phase.rate, phase.start, phase.end)
+        )
+        if relative and self.calibrate is None:
+            raise ValueError('rates in % need a calibration: set calibrate = "3s"')
+        return self
+
+    def resolve(self, capacity: float | None = None) -> tuple[Phase, ...]:
+        """The shape in requests per second."""
+        return tuple(phase.resolve(capacity) for phase in self.phases)
+
+
+class RequestSpec(Section):
+    """One kind of request; several are drawn by weight."""
+
+    name: str
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    rows: Annotated[int, Field(ge=1)] = 1
+    shapes: dict[str, tuple[int, ...]] = {}
+    data: str = ""
+    body: str = ""
+    headers: dict[str, str] = {}
+
+
+_LATENCY_CHECKS = ("mean", "p50", "p90", "p95", "p99", "p99_9", "max")
+_SHARE_CHECKS = ("errors", "on_time", "asked_done")
+
+
+class Check(NamedTuple):
+    """A condition on the whole run. `limit` is in ns, a fraction or per second."""
+
+    name: str
+    above: bool  # True: passes when greater
+    limit: float
+    text: str  # as it was written
+
+
+def _check(name: str, text: Any) -> Check:
+    if not isinstance(text, str) or text.strip()[:1] not in ("<", ">"):
+        raise SpecError(f"{text!r} is not a condition", 'write it like "< 100 ms"')
+    text = text.strip()
+    rest = text[1:].lstrip("= ").strip()
+    if name in _LATENCY_CHECKS:
+        limit: float = units.parse_duration(rest)
+    elif name in _SHARE_CHECKS:
+        limit = units.parse_share(rest)
+    else:
+        limit = units.parse_rate(rest)
+    return Check(name, text[0] == ">", limit, text)
+
+
+def _checks(raw: Any) -> Any:
+    if not isinstance(raw, Mapping):
+        return raw
+    known = (*_LATENCY_CHECKS, *_SHARE_CHECKS, "throughput")
+    found = []
+    for name, text in raw.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            guess = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+            raise SpecError(f"unknown check {name!r}{guess}")
+        found.append(_check(name, text))
+    return tuple(found)
+
+
+Checks = Annotated[tuple[Check, ...], *_text(_checks, "object")]
+
+
+class AlertSpec(Section):
+    """`{when = "gpu_memory > 80 %", for = "5s"}`: a new rule, or other limits for a built-in one.
+    `off = true` silences a built-in rule."""
+
+    when: str
+    length: Duration = Field(5 * units.SECOND, alias="for")
+    off: bool = False
+
+
+class Spec(Section):
+    """One scenario, checked."""
+
+    title: str = ""
+    target: TargetSpec = TargetSpec()
+    engine: EngineSpec = EngineSpec()
+    load: LoadSpec
+    request: tuple[RequestSpec, ...] = ()
+    checks: Checks = ()
+    alert: tuple[AlertSpec, ...] = ()
+
+
+class Scenario(NamedTuple):
+    """A checked scenario and where it came from. `raw` is the TOML after all overrides."""
+
+    name: str
+    spec: Spec
+    raw: dict[str, Any]
+
+
+def shipped() -> dict[str, Path]:
+    """The scenarios that come with loadbench, by name."""
+    folder = Path(str(resources.files("scenarios")))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find(name: str) -> Path:
+    """A path to a .toml file, or the name of a shipped scenario."""
+    path = Path(name)
+    if path.suffix == ".toml" or path.exists():
+        if not path.is_file():
+            raise SpecError(f"{name}: no such scenario file", "loadbench run --help")
+        return path
+    known = shipped()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, 1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    raise SpecError(
+        f"there is no scenario {name!r}", f"{guess}known: {', '.join(known)}, or a path to a .toml"
+    )
+
+
+def load(name: str, overrides: Mapping[str, Any] | None = None) -> Scenario:
+    """Reads a scenario; `overrides` maps dotted keys to values and wins over the file."""
+    path = find(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"{path}: {error}") from error
+    for key, value in (overrides or {}).items():
+        put(raw, key, value)
+    return Scenario(path.stem, check(raw, str(path), text), raw)
+
+
+def check(raw: dict[str, Any], origin: str, text: str = "") -> Spec:
+    """The Spec of a raw scenario; SpecError with every fault found, each with its line."""
+    try:
+        return Spec.model_validate(raw)
+    except ValidationError as error:
+        faults = [_fault(fault, text) for fault in error.errors(include_url=False)]
+        raise SpecError("\n".join(f"{origin}{fault}" for fault in faults)) from error
+
+
+def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`("engine.max_batch=8", …)` → {"engine.max_batch": 8}; values are TOML, else plain text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign or not key.strip():
+            raise SpecError(f"--set {pair!r} is not key=value", "--set engine.max_batch=8")
+        try:
+            found[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key.strip()] = text.strip()
+    return found
+
+
+def put(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key in nested tables."""
+    *tables, last = key.split(".")
+    for name in tables:
+        raw = raw.setdefault(name, {})
+        if not isinstance(raw, dict):
+            raise SpecError(f"{key!r}: {name!r} is not a table")
+    raw[last] = value
+
+
+def parse_tensor(text: str) -> Tensor:
+    """`x:FP32:-1,256` → Tensor with the batch axis (the first −1) taken off by the caller."""
+    parts = text.split(":")
+    example = "write it like x:FP32:-1,256 (NAME:DTYPE:DIMS)"
+    if len(parts) != 3 or not parts[0]:
+        raise SpecError(f"{text!r} is not an input", example)
+    name, datatype, dims = parts
+    try:
+        shape = tuple(int(dim) for dim in dims.split(",")) if dims else ()
+    except ValueError as error:
+        raise SpecError(f"{text!r}: {dims!r} are not dimensions", example) from error
+    if any(dim == 0 or dim < -1 for dim in shape):
+        raise SpecError(f"{text!r}: a dimension is positive, or -1 for any", example)
+    datatype = datatype.upper()
+    if datatype not in DATATYPES:
+        raise SpecError(f"{text!r}: unknown type {datatype!r}", f"known: {', '.join(DATATYPES)}")
+    return Tensor(name, datatype, shape)
+
+
+DATATYPES = (
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    "FP16", "BF16", "FP32", "FP64", "BYTES",
+)  # fmt: skip
+
+
+def alert_limit(rules: tuple[Rule, ...], checks: tuple[Check, ...]) -> int | None:
+    """The latency limit of the run in ns: a p99 check's, else the p99 alert's."""
+    for found in checks:
+        if found.name == "p99" and not found.above:
+            return round(found.limit)
+    for rule in rules:
+        if rule.quantity == "p99" and rule.above:
+            return round(rule.limit * units.MS)
+    return None
+
+
+def _fault(fault: Any, text: str) -> str:
+    """One of pydantic's faults in our words: ` line 12: unknown key 'rampp'`."""
+    where = [part for part in fault["loc"] if part not in ("function-before", "tuple")]
+    key = ".".join(str(part) for part in where)
+    line = _line(text, where)
+    place = f" line {line}:" if line else ":"
+    if fault["type"] == "extra_forbidden":
+        return f"{place} unknown key {key!r}{_near(where)}"
+    if fault["type"] == "missing":
+        return f"{place} {key!r} is missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{place} {key}: {message}" if key else f"{place} {message}"
+
+
+def _near(where: list[Any]) -> str:
+    section: Any = Spec
+    for part in where[:-1]:
+        field = section.model_fields.get(part) if isinstance(part, str) else None
+        if field is None:
+            continue
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        found = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+        if not found:
+            return ""
+        section = found[0]
+    names = [field.alias or name for name, field in section.model_fields.items()]
+    near = difflib.get_close_matches(str(where[-1]), names, 1)
+    return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(names)})"
+
+
+def _line(text: str, where: list[Any]) -> int | None:
+    """The line that sets a key, as well as a scan by table headers can tell."""
+    names = [part for part in where if isinstance(part, str)]
+    table: list[str] = []
+    best = None
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            table = stripped.strip("[] ").split(".")
+            if table == names:
+                best = best or number
+            continue
+        key = stripped.partition("=")[0].strip().strip('"')
+        path = [*table, *key.split(".")]
+        if path == names:
+            return number
+        if len(path) < len(names) and path == names[: len(path)] and names[-1] in line:
+            best = number
+        if best is None and names and names[:-1] == table[: len(names)] and names[-1] in stripped:
+            best = number
+    return best

@@ -1,0 +1,156 @@
+"""Every quantity is parsed and printed here, and nowhere else.
+
+Inside the program time is an int of nanoseconds, a share is a fraction of 1, memory is bytes.
+The words and the number of digits are those of the screens and reports: three significant digits,
+one unit per quantity, `n/a` for what is missing.
+"""
+
+import math
+import re
+
+from loadbench.errors import SpecError
+
+NS = 1
+US = 1_000
+MS = 1_000_000
+SECOND = 1_000_000_000
+
+_DURATIONS = {
+    "ns": NS,
+    "us": US,
+    "µs": US,
+    "ms": MS,
+    "s": SECOND,
+    "m": 60 * SECOND,
+    "min": 60 * SECOND,
+    "h": 3600 * SECOND,
+}
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_NUMBER = re.compile(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([^\s0-9.]*)\s*")
+
+
+def _split(text: str, what: str, example: str) -> tuple[float, str]:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise SpecError(f"{text!r} is not {what}", f"write it like {example}")
+    return float(match[1].replace(",", "").replace("_", "")), match[2]
+
+
+def parse_duration(text: str | int | float) -> int:
+    """`"100 ms"`, `"1m30s"` → nanoseconds. A bare number is refused: its unit would be a guess."""
+    hint = 'write it like "100 ms", "20s" or "1m30s"'
+    if not isinstance(text, str):
+        raise SpecError(f"{text!r} is a duration without a unit", hint)
+    total, rest = 0.0, text.strip()
+    if not rest:
+        raise SpecError("an empty text is not a duration", hint)
+    while rest:
+        match = re.match(r"([0-9]*\.?[0-9]+)\s*([a-zµ]+)\s*", rest)
+        if match is None or match[2] not in _DURATIONS:
+            raise SpecError(f"{text!r} is not a duration", hint)
+        total += float(match[1]) * _DURATIONS[match[2]]
+        rest = rest[match.end() :]
+    return round(total)
+
+
+def parse_rate(text: str | int | float) -> float:
+    """`300`, `"300/s"`, `"1.2k/s"`, `"600/min"` → per second."""
+    if isinstance(text, bool):
+        raise SpecError(f"{text!r} is not a rate", 'write it like 300 or "300/s"')
+    if isinstance(text, int | float):
+        value, unit = float(text), "/s"
+    else:
+        value, unit = _split(text, "a rate", '300 or "300/s"')
+    factor = {
+        "": 1.0, "/s": 1.0, "k": 1e3, "k/s": 1e3, "/m": 1 / 60, "/min": 1 / 60, "/h": 1 / 3600,
+    }.get(unit)  # fmt: skip
+    if factor is None or not math.isfinite(value) or value < 0:
+        raise SpecError(f"{text!r} is not a rate", 'write it like 300 or "300/s"')
+    return value * factor
+
+
+def parse_share(text: str | int | float) -> float:
+    """`"1 %"` → 0.01. A bare number is refused: 1 could be 1 % or all."""
+    if not isinstance(text, str):
+        raise SpecError(f"{text!r} is a share without a sign", 'write it like "1 %"')
+    value, unit = _split(text, "a share", '"1 %"')
+    if unit != "%":
+        raise SpecError(f"{text!r} is not a share", 'write it like "1 %"')
+    return value / 100
+
+
+def parse_bytes(text: str | int) -> int:
+    """`"64 MB"`, `"2 GiB"` or a plain number of bytes → bytes."""
+    if isinstance(text, int):
+        return text
+    value, unit = _split(text, "a size", '"64 MB"')
+    if unit not in _BYTES and unit != "":
+        raise SpecError(f"{text!r} is not a size", f'use one of {", ".join(_BYTES)}: "64 MB"')
+    return round(value * _BYTES.get(unit, 1))
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Three significant digits without exponents: 0.0312, 18.3, 1184, 34,043; `n/a` if missing."""
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    decimals = max(0, digits - 1 - magnitude)
+    rounded = round(value, decimals)
+    if abs(rounded) >= 10 ** (magnitude + 1):  # 9.996 → 10.0, which has one decimal less
+        decimals = max(0, decimals - 1)
+    text = f"{rounded:,.{decimals}f}"
+    return text.replace(",", "") if abs(rounded) < 10_000 else text
+
+
+def ms(ns: int | float | None) -> str:
+    """Nanoseconds as milliseconds: `46.2`."""
+    return significant(None if ns is None else ns / MS)
+
+
+def percent(share: float | None) -> str:
+    """A fraction as a percentage without its sign: 0.0002 → `0.02`."""
+    if share is None:
+        return "n/a"
+    value = share * 100
+    if value == 0 or value >= 99.995:
+        return f"{value:.0f}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}" if value < 1 else f"{value:.1f}"
+
+
+def count(number: int | None) -> str:
+    """Thousands apart: `34,043`."""
+    return "n/a" if number is None else f"{number:,}"
+
+
+def gigabytes(size: int | None) -> str:
+    """Bytes as GB: `31`, `0.4`."""
+    if size is None:
+        return "n/a"
+    value = size / 1e9
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def clock(ns: int) -> str:
+    """A moment of the run: `04:12`, `1:04:12` from an hour on, `-00:05` during warm-up."""
+    seconds = abs(ns) // SECOND
+    sign = "-" if ns < 0 and seconds else ""
+    hours, rest = divmod(seconds, 3600)
+    text = f"{rest // 60:02d}:{rest % 60:02d}"
+    return f"{sign}{hours}:{text}" if hours else sign + text
+
+
+def duration(ns: int) -> str:
+    """A length of time in the shortest words that lose nothing to three digits: `5 ms`, `1m 30s`."""
+    if ns < SECOND:
+        return f"{ms(ns)} ms"
+    if ns < 60 * SECOND:
+        return f"{significant(ns / SECOND)} s"
+    hours, rest = divmod(round(ns / SECOND), 3600)
+    parts = [f"{hours}h"] if hours else []
+    if rest // 60 or not parts:
+        parts.append(f"{rest // 60}m")
+    if rest % 60:
+        parts.append(f"{rest % 60:02d}s")
+    return " ".join(parts)
