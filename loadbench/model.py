@@ -320,7 +320,8 @@ def encode(value: Any) -> bytes:
 
 def decode_record(line: bytes) -> Record:
     """One line of the log. Raises msgspec.ValidationError / DecodeError if it is none."""
-    return _record.decode(line)
+    record: Record = _record.decode(line)
+    return record
 
 
 def decode(kind: type[T], data: bytes | str) -> T:

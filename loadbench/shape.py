@@ -80,7 +80,8 @@ def times(phases: Sequence[Phase], counts: NDArray[np.float64]) -> NDArray[np.in
     down = first + root
     within = np.divide(2 * rest, down, out=np.zeros_like(rest), where=down > 0)
     inside = np.minimum(np.rint(within * SECOND).astype(np.int64), np.rint(seconds * SECOND))
-    return begins[index] + inside.astype(np.int64)
+    found: NDArray[np.int64] = begins[index] + inside.astype(np.int64)
+    return found
 
 
 def arrivals(phases: Sequence[Phase], kind: Arrivals, seed: int) -> Iterator[NDArray[np.int64]]:

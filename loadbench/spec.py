@@ -163,7 +163,8 @@ class PhaseSpec(Section):
         if self.rate is not None:
             rate = self.rate.resolve(capacity)
             return Phase(rate, rate, self.length)
-        assert self.start is not None and self.end is not None
+        assert self.start is not None
+        assert self.end is not None
         return Phase(self.start.resolve(capacity), self.end.resolve(capacity), self.length)
 
 

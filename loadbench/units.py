@@ -142,7 +142,7 @@ def clock(ns: int) -> str:
 
 
 def duration(ns: int) -> str:
-    """A length of time in the shortest words that lose nothing to three digits: `5 ms`, `1m 30s`."""
+    """A length of time in short words, to three digits: `5 ms`, `1m 30s`."""
     if ns < SECOND:
         return f"{ms(ns)} ms"
     if ns < 60 * SECOND:

@@ -1,0 +1,31 @@
+"""Telling a run what to do while it runs: one JSON object over a Unix socket, one in return.
+
+The socket lies in a folder of the user's own (0700) under the system's temporary folder; its path
+is in run.json as `control`. Commands: {"command": "stop"}, {"command": "kill"},
+{"command": "mark", "text": "…"}. The answer is {"ok": true} or {"error": "…"}.
+"""
+
+import json
+import socket
+from typing import Any
+
+from loadbench.errors import RunError
+
+LIMIT = 65_536
+_TIMEOUT_S = 5.0
+
+
+def send(path: str, command: dict[str, Any]) -> dict[str, Any]:
+    """Sends one command to the runner that listens at `path`; RunError if none does."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_TIMEOUT_S)
+            connection.connect(path)
+            connection.sendall(json.dumps(command).encode() + b"\n")
+            with connection.makefile("rb") as stream:
+                answer: dict[str, Any] = json.loads(stream.readline(LIMIT) or b"null") or {}
+    except (OSError, ValueError) as error:
+        raise RunError(f"the run does not answer: {error}", "has it ended?") from error
+    if "error" in answer:
+        raise RunError(f"the run refused: {answer['error']}")
+    return answer

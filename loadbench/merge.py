@@ -1,0 +1,184 @@
+"""Windows in their order as one: counts add up, histograms merge, states are the last one's.
+
+Every view of more than one second (a tile's 10 s, a chart's column, a minute of the log, the
+summary) is made here, so percentiles are always those of the merged histogram, never averages.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from loadbench.histogram import Histogram
+from loadbench.model import BatchSize, Gpu, Machine, Part, Process, Requests, Server, Window
+
+
+def merge(windows: Sequence[Window]) -> Window:
+    """One window for all of them. Raises ValueError when there are none."""
+    if not windows:
+        raise ValueError("no windows to merge")
+    last = windows[-1]
+    if len(windows) == 1:
+        return last
+    names = dict.fromkeys(name for window in windows for name in window.requests)
+    return Window(
+        second=windows[0].second,
+        stage=last.stage,
+        phase=last.phase,
+        rate=last.rate,
+        asked=sum(window.asked for window in windows),
+        unsent=sum(window.unsent for window in windows),
+        sent=sum(window.sent for window in windows),
+        lost=sum(window.lost for window in windows),
+        in_flight=last.in_flight,
+        waiting=last.waiting,
+        held=sum(window.held for window in windows),
+        requests={name: _requests(name, windows) for name in names},
+        tail_done=sum(window.tail_done for window in windows),
+        tail_failed=sum(window.tail_failed for window in windows),
+        lateness=Histogram.merged(window.lateness for window in windows),
+        oldest_ns=max(window.oldest_ns for window in windows),
+        overdue=max(window.overdue for window in windows),
+        stall_ns=max(window.stall_ns for window in windows),
+        connections=max(window.connections for window in windows),
+        slowest=tuple(
+            sorted(
+                (sample for window in windows for sample in window.slowest),
+                key=lambda sample: sample.due - sample.done,
+            )[:5]
+        ),
+        server=servers([window.server for window in windows if window.server]),
+        machine=machines([window.machine for window in windows if window.machine]),
+    )
+
+
+def _requests(name: str, windows: Sequence[Window]) -> Requests:
+    parts = [window.requests[name] for window in windows if name in window.requests]
+    return Requests(
+        done=sum(part.done for part in parts),
+        failed=_added(part.failed for part in parts),
+        latency=Histogram.merged(part.latency for part in parts),
+        service=Histogram.merged(part.service for part in parts),
+    )
+
+
+def _added(counters: Iterable[dict[Any, int]]) -> dict[Any, int]:
+    total: dict[Any, int] = {}
+    for counter in counters:
+        for key, number in counter.items():
+            total[key] = total.get(key, 0) + number
+    return total
+
+
+def servers(found: Sequence[Server]) -> Server | None:
+    """The server's view over all windows that had one."""
+    if len(found) < 2:
+        return found[0] if found else None
+    last = found[-1]
+    reasons = dict.fromkeys(reason for server in found for reason in server.closed)
+    busy = [server.busy_ns for server in found if server.busy_ns is not None]
+    return Server(
+        source=last.source,
+        queue=_part([server.queue for server in found]),
+        batch_wait=_part([server.batch_wait for server in found]),
+        compute=_part([server.compute for server in found]),
+        sizes=_sizes(found),
+        closed={
+            reason: _added(server.closed.get(reason, {}) for server in found) for reason in reasons
+        },
+        requests=sum(server.requests for server in found),
+        rows=sum(server.rows for server in found),
+        batches=sum(server.batches for server in found),
+        failed=sum(server.failed for server in found),
+        shed=sum(server.shed for server in found),
+        padded_rows=sum(server.padded_rows for server in found),
+        waiting=last.waiting,
+        instances=last.instances,
+        busy_ns=sum(busy) if busy else None,
+        max_batch=last.max_batch,
+    )
+
+
+def _part(parts: Sequence[Part | None]) -> Part | None:
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    histograms = [part.histogram for part in found if part.histogram is not None]
+    return Part(
+        count=sum(part.count for part in found),
+        total_ns=sum(part.total_ns for part in found),
+        histogram=Histogram.merged(histograms) if len(histograms) == len(found) else None,
+    )
+
+
+def _sizes(found: Sequence[Server]) -> dict[int, BatchSize]:
+    sizes = sorted({size for server in found for size in server.sizes})
+    merged = {}
+    for size in sizes:
+        parts = [server.sizes[size] for server in found if size in server.sizes]
+        merged[size] = BatchSize(
+            batches=sum(part.batches for part in parts),
+            requests=sum(part.requests for part in parts),
+            queue_ns=_sum(part.queue_ns for part in parts),
+            batch_wait_ns=_sum(part.batch_wait_ns for part in parts),
+            compute_ns=sum(part.compute_ns for part in parts),
+        )
+    return merged
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _most(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def machines(found: Sequence[Machine]) -> Machine | None:
+    """Shares and watts as means, memory and temperature at their highest."""
+    if len(found) < 2:
+        return found[0] if found else None
+    names = dict.fromkeys(name for machine in found for name in machine.processes)
+    cards = dict.fromkeys(gpu.index for machine in found for gpu in machine.gpus)
+    return Machine(
+        cpu=_mean(machine.cpu for machine in found),
+        memory_used=_most(machine.memory_used for machine in found),
+        memory_total=found[-1].memory_total,
+        gpus=tuple(
+            _gpu([gpu for machine in found for gpu in machine.gpus if gpu.index == index])
+            for index in cards
+        ),
+        processes={
+            name: _process([m.processes[name] for m in found if name in m.processes])
+            for name in names
+        },
+    )
+
+
+def _gpu(readings: Sequence[Gpu]) -> Gpu:
+    last = readings[-1]
+    temperatures = [gpu.temperature_c for gpu in readings if gpu.temperature_c is not None]
+    return Gpu(
+        index=last.index,
+        name=last.name,
+        uuid=last.uuid,
+        utilization=_mean(gpu.utilization for gpu in readings),
+        memory_used=_most(gpu.memory_used for gpu in readings),
+        memory_total=last.memory_total,
+        power_w=_mean(gpu.power_w for gpu in readings),
+        temperature_c=max(temperatures, default=None),
+        sm_clock_mhz=last.sm_clock_mhz,
+        throttle=tuple(dict.fromkeys(reason for gpu in readings for reason in gpu.throttle)),
+        processes=last.processes,
+    )
+
+
+def _process(readings: Sequence[Process]) -> Process:
+    return Process(
+        cpu=_mean(reading.cpu for reading in readings),
+        memory=_most(reading.memory for reading in readings),
+    )

@@ -1,0 +1,163 @@
+"""Run folders: where a run's files lie, how they are written once and read by everyone.
+
+    results/0147-spike-resnet-tiny/
+      run.json       the snapshot; replaced by rename, so that a reader never sees half of it
+      log.ndjson     one Record a line, appended and flushed each second
+      log.idx        offsets of the minutes, written at the end: long runs open from these
+      arrivals.bin   engine.log   load.log   as the children wrote them
+
+The runner is the only writer of run.json and log.ndjson. A killed run is a log without an End.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from loadbench.errors import RunError, SpecError
+from loadbench.merge import merge
+from loadbench.model import End, Minute, Record, Window, decode_record, encode
+
+LOG = "log.ndjson"
+SNAPSHOT = "run.json"
+INDEX = "log.idx"
+_NUMBERED = re.compile(r"(\d{4,})-")
+
+
+def results_folder(given: str | None = None) -> Path:
+    """Where runs land: what was given, else $LOADBENCH_RESULTS, else ./results."""
+    return Path(given or os.environ.get("LOADBENCH_RESULTS") or "results")
+
+
+def create(results: Path, name: str) -> Path:
+    """A new, empty run folder with the next free number. mkdir decides between two at once."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80] or "run"
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        number = max((_number(path) for path in results.iterdir()), default=0)
+        while True:
+            number += 1
+            folder = results / f"{number:04d}-{slug}"
+            if any(_number(path) == number for path in results.iterdir()):
+                continue
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise RunError(
+            f"{results}: results cannot be written there: {error.strerror or error}",
+            "choose another folder with --out DIR",
+        ) from error
+
+
+def _number(path: Path) -> int:
+    match = _NUMBERED.match(path.name)
+    return int(match[1]) if match else 0
+
+
+def runs(results: Path) -> list[Path]:
+    """All run folders, oldest first."""
+    if not results.is_dir():
+        return []
+    found = [path for path in results.iterdir() if _number(path) and path.is_dir()]
+    return sorted(found, key=lambda path: (_number(path), path.name))
+
+
+def find(name: str, results: Path) -> Path:
+    """A run by its folder, its number (147 or 0147), its folder's name, or `last`."""
+    path = Path(name)
+    if (path / LOG).exists() or (path / SNAPSHOT).exists():
+        return path
+    known = runs(results)
+    if name == "last" and known:
+        return known[-1]
+    for folder in reversed(known):
+        if folder.name == name or (name.isdigit() and _number(folder) == int(name)):
+            return folder
+    hint = f"{len(known)} runs in {results}: loadbench list" if known else f"no runs in {results}"
+    raise SpecError(f"there is no run {name!r}", hint)
+
+
+def write_snapshot(folder: Path, snapshot: dict[str, Any]) -> None:
+    """Replaces run.json as a whole."""
+    text = json.dumps(snapshot, indent=2, ensure_ascii=False) + "\n"
+    partial = folder / f".{SNAPSHOT}.new"
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / SNAPSHOT)
+    except OSError as error:
+        raise RunError(f"{folder / SNAPSHOT}: cannot be written: {error.strerror}") from error
+
+
+def read_snapshot(folder: Path) -> dict[str, Any]:
+    """run.json as it stands; SpecError if it is missing or damaged."""
+    path = folder / SNAPSHOT
+    try:
+        snapshot = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(snapshot, dict):
+        raise SpecError(f"{path}: is no run snapshot")
+    return snapshot
+
+
+class Writer:
+    """Appends records; every line is in the file (not only in a buffer) when `write` returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: BinaryIO = open(folder / LOG, "ab", buffering=0)  # noqa: SIM115
+        self._minute: list[Window] = []
+        self._index: list[tuple[int, int]] = []  # (second, offset of its minute record)
+
+    def write(self, record: Record) -> None:
+        if isinstance(record, Window):
+            self._minute.append(record)
+        self._append(record)
+        if len(self._minute) == 60:
+            self._flush_minute()
+
+    def _append(self, record: Record) -> None:
+        try:
+            self._file.write(encode(record) + b"\n")
+        except OSError as error:
+            raise RunError(
+                f"{self._folder / LOG}: cannot be written: {error.strerror}",
+                "what was measured until now is kept",
+            ) from error
+
+    def _flush_minute(self) -> None:
+        self._index.append((self._minute[0].second, self._file.tell()))
+        self._append(Minute(merge(self._minute), len(self._minute)))
+        self._minute.clear()
+
+    def close(self, end: End) -> None:
+        """Writes the last minute, the End and the index."""
+        if self._minute:
+            self._flush_minute()
+        self._append(end)
+        self._file.close()
+        (self._folder / INDEX).write_text(json.dumps({"minutes": self._index}))
+
+
+def read(folder: Path) -> Iterator[Record]:
+    """All records of a log. A half-written last line, as a kill leaves it, ends the log there."""
+    path = folder / LOG
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
+    with file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield decode_record(line)
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise SpecError(f"{path} line {number}: is no record: {error}") from error
