@@ -7,6 +7,7 @@ one value at a time; here whole arrays are counted at once, and what is held in 
 buckets in use: a dense array of counts takes 196 kB, a second of requests some hundred buckets.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -98,6 +99,17 @@ class Histogram:
         at = int(np.searchsorted(np.cumsum(self._counts), rank))
         low, width = _lower(self._indices[at : at + 1])
         return int(low[0] + width[0] - 1)
+
+    def quantile_of_asked(self, share: float, beyond: int) -> float | None:
+        """The quantile when `beyond` further requests failed: those lie above every number.
+
+        Infinity when the rank falls among them, so that whoever refuses most does not win.
+        """
+        total = self.count + beyond
+        rank = max(1, int(share * total + 0.5))
+        if not total or rank > self.count:
+            return math.inf if total else None
+        return self.quantile(rank / self.count)
 
     @property
     def maximum(self) -> int | None:

@@ -1,0 +1,346 @@
+"""Alert rules: windows in, state changes out.
+
+A rule watches one quantity over the last 10 s, merged. It goes ok → pending when the quantity is
+beyond the limit, → firing when it has been so for the rule's time, and ends when it has been clean
+for the same time. What a machine does not have is `no data`: never 0, never firing.
+
+A request that failed, or is unanswered and already older than the limit, counts as over it; so a
+server that hangs raises the P99 alert. Under 100 requests the latency rules say `few data`.
+"""
+
+import difflib
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from loadbench import units
+from loadbench.errors import SpecError
+from loadbench.merge import merge
+from loadbench.model import AlertChange, AlertState, Gpu, Rule, Window
+
+SPAN_S = 10
+ENOUGH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a rule looks at: the last windows, the same merged, and which GPU the engine uses."""
+
+    windows: tuple[Window, ...]
+    merged: Window
+    gpu: int | None  # None: no GPU of this machine serves the model
+
+    @property
+    def card(self) -> Gpu | None:
+        machine = self.merged.machine
+        cards = machine.gpus if machine else ()
+        return next((card for card in cards if card.index == self.gpu), None)
+
+    @property
+    def failed(self) -> int:
+        return sum(self.merged.failed.values()) + self.merged.unsent
+
+
+Reading = float | AlertState | None  # a value, why it says nothing, or nothing there
+
+
+def _quantile(share: float) -> Callable[[Span], Reading]:
+    def read(span: Span) -> Reading:
+        latency = span.merged.latency
+        beyond = span.failed + span.windows[-1].overdue  # overdue is a state: the newest counts
+        if latency.count + beyond < ENOUGH:
+            return "few data"
+        value = latency.quantile_of_asked(share, beyond)
+        return None if value is None else value / units.MS
+
+    return read
+
+
+def _errors(span: Span) -> Reading:
+    total = span.merged.done + span.failed
+    return span.failed / total if total >= ENOUGH else "few data"
+
+
+def _lateness(span: Span) -> Reading:
+    value = span.merged.lateness.quantile(0.99)
+    return None if value is None else value / units.MS
+
+
+def _throughput(span: Span) -> Reading:
+    return span.merged.done / len(span.windows)
+
+
+def _queue_growth(span: Span) -> Reading:
+    """Slope of the least-squares line through the requests waiting or in flight, per second."""
+    open_now = [window.in_flight + window.waiting for window in span.windows]
+    n = len(open_now)
+    if n < SPAN_S:
+        return "few data"
+    middle = (n - 1) / 2
+    spread = sum((at - middle) ** 2 for at in range(n))
+    return sum((at - middle) * value for at, value in enumerate(open_now)) / spread
+
+
+def _gpu_utilization(span: Span) -> Reading:
+    """Only while there is load: an idle GPU without requests is no news."""
+    if not span.card or not span.windows[-1].asked:
+        return None
+    return span.card.utilization
+
+
+def _gpu_memory(span: Span) -> Reading:
+    newest = span.windows[-1].machine
+    cards = newest.gpus if newest else ()
+    card = next((card for card in cards if card.index == span.gpu), None)
+    if not card or card.memory_used is None or not card.memory_total:
+        return None
+    return card.memory_used / card.memory_total
+
+
+def _memory(span: Span) -> Reading:
+    machine = span.windows[-1].machine
+    if not machine or machine.memory_used is None or not machine.memory_total:
+        return None
+    return machine.memory_used / machine.memory_total
+
+
+def _cpu(span: Span) -> Reading:
+    return span.merged.machine.cpu if span.merged.machine else None
+
+
+def _silence(span: Span) -> Reading:
+    return 0.0  # a window has come; the runner tells of those that did not (Watch.silent)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Something a rule can watch: how it is read, in which unit, and what people call it."""
+
+    read: Callable[[Span], Reading]
+    unit: str  # "ms", "%", "/s", "s", "°C", "W", ""
+    title: str
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "p50": Quantity(_quantile(0.5), "ms", "p50 latency"),
+    "p95": Quantity(_quantile(0.95), "ms", "p95 latency"),
+    "p99": Quantity(_quantile(0.99), "ms", "p99 latency"),
+    "errors": Quantity(_errors, "%", "errors"),
+    "gpu_utilization": Quantity(_gpu_utilization, "%", "GPU utilisation"),
+    "gpu_memory": Quantity(_gpu_memory, "%", "GPU memory"),
+    "gpu_temperature": Quantity(
+        lambda span: span.card.temperature_c if span.card else None, "°C", "GPU temperature"
+    ),
+    "gpu_power": Quantity(lambda span: span.card.power_w if span.card else None, "W", "GPU power"),
+    "memory": Quantity(_memory, "%", "memory"),
+    "cpu": Quantity(_cpu, "%", "CPU"),
+    "lateness": Quantity(_lateness, "ms", "load generator late"),
+    "queue_growth": Quantity(_queue_growth, "/s", "queue growing"),
+    "throughput": Quantity(_throughput, "/s", "throughput"),
+    "in_flight": Quantity(lambda span: float(span.windows[-1].in_flight), "", "in flight"),
+    "silence": Quantity(_silence, "s", "no data"),
+}
+_RULE = re.compile(r"\s*([a-z0-9_]+)\s*([<>])=?\s*(.+)")
+
+
+def parse_rule(text: str, for_ns: int) -> Rule:
+    """`gpu_memory > 80 %` → Rule. Raises SpecError."""
+    match = _RULE.fullmatch(text)
+    if match is None:
+        raise SpecError(f"{text!r} is not an alert rule", 'write it like "p99 > 100 ms"')
+    name, sign, limit = match.groups()
+    if name not in QUANTITIES:
+        near = difflib.get_close_matches(name, QUANTITIES, 1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        raise SpecError(f"{text!r}: unknown quantity", f"{guess}known: {', '.join(QUANTITIES)}")
+    return Rule(name, name, sign == ">", _limit(limit, QUANTITIES[name].unit), for_ns)
+
+
+def _limit(text: str, unit: str) -> float:
+    if unit == "ms":
+        return units.parse_duration(text) / units.MS
+    if unit == "s":
+        return units.parse_duration(text) / units.SECOND
+    if unit == "%":
+        return units.parse_share(text)
+    return units.parse_rate(text.removesuffix(unit).strip() if unit != "/s" else text)
+
+
+def built_in(gpu: bool) -> tuple[Rule, ...]:
+    """The rules that are on in every run. Where there is no GPU the host's memory stands in."""
+    s = units.SECOND
+    memory = "gpu_memory" if gpu else "memory"
+    watched = [
+        ("p99 > 100 ms", 5 * s),
+        ("gpu_utilization < 30 %", 10 * s),
+        (f"{memory} > 80 %", 5 * s),
+        ("errors > 1 %", 5 * s),
+        ("lateness > 5 ms", 5 * s),
+        ("queue_growth > 20/s", 10 * s),
+        ("silence > 3 s", 0),
+    ]
+    return tuple(parse_rule(text, for_ns) for text, for_ns in watched)
+
+
+def changed(rules: Iterable[Rule], own: Iterable[tuple[Rule, bool]]) -> tuple[Rule, ...]:
+    """The built-in rules with a scenario's (rule, off): same quantity and side replaces, or
+    removes; others are added."""
+    result = list(rules)
+    for rule, off in own:
+        at = [
+            index
+            for index, known in enumerate(result)
+            if (known.quantity, known.above) == (rule.quantity, rule.above)
+        ]
+        if off:
+            result = [known for index, known in enumerate(result) if index not in at]
+        elif at:
+            result[at[0]] = rule
+        else:
+            result.append(rule)
+    return tuple(result)
+
+
+def show(rule: Rule, value: float | None) -> str:
+    """A value of the rule's quantity with its unit; a percentile among the failed is `> limit`."""
+    unit = QUANTITIES[rule.quantity].unit
+    if value is None:
+        return "n/a"
+    if math.isinf(value):
+        return f"> {show(rule, rule.limit)}"
+    text = units.percent(value) if unit == "%" else units.significant(value)
+    return f"{text}{unit}" if unit.startswith("/") else f"{text} {unit}".rstrip()
+
+
+def announce(rule: Rule, change: AlertChange) -> str:
+    """A change in words: `p99 latency > 100 ms for 5 s (184 ms)`, `p99 latency back under 100 ms`.
+
+    A firing change without a value is one whose percentile falls among the failed.
+    """
+    if change.state == "firing":
+        value = show(rule, math.inf if change.value is None else change.value)
+        return f"{describe(rule)} ({value}; {change.context})"
+    side = "under" if rule.above else "over"
+    title = QUANTITIES[rule.quantity].title
+    if change.state == "ok":
+        return f"{title} back {side} {show(rule, rule.limit)}"
+    if change.state == "pending":
+        return f"{title} beyond {show(rule, rule.limit)} ({show(rule, change.value)})"
+    return f"{title}: {change.state}"
+
+
+def _finite(reading: Reading) -> float | None:
+    """JSON has no infinity: a percentile among the failed is left without a number."""
+    known = isinstance(reading, float | int) and math.isfinite(reading)
+    return float(reading) if known else None  # type: ignore[arg-type]
+
+
+def describe(rule: Rule) -> str:
+    """`p99 latency > 100 ms for 5 s`."""
+    sign = ">" if rule.above else "<"
+    text = f"{QUANTITIES[rule.quantity].title} {sign} {show(rule, rule.limit)}"
+    return f"{text} for {units.duration(rule.for_ns)}" if rule.for_ns else text
+
+
+@dataclass(slots=True)
+class _Episode:
+    """Where one rule stands."""
+
+    rule: Rule
+    state: AlertState = "ok"
+    begun: int | None = None  # second in which the quantity went beyond
+    clean: int | None = None  # second since which a firing rule has been clean
+    peak: float | None = None
+
+    def see(self, second: int, reading: Reading) -> AlertState:
+        """The state after this second."""
+        value = reading if isinstance(reading, float | int) else None
+        if value is None:
+            if self.state == "firing" and reading is None:
+                return self.state  # what is not seen has not ended
+            if self.state != "firing":
+                self.begun = None
+                return "no data" if reading is None else "few data"
+        beyond = value is not None and (
+            value > self.rule.limit if self.rule.above else value < self.rule.limit
+        )
+        return self._beyond(second, value) if beyond else self._within(second)
+
+    def _beyond(self, second: int, value: float | None) -> AlertState:
+        if self.begun is None:
+            self.begun, self.peak = second, value
+        elif value is not None and self.peak is not None:
+            self.peak = max(self.peak, value) if self.rule.above else min(self.peak, value)
+        self.clean = None
+        if self.state == "firing" or (second - self.begun + 1) * units.SECOND >= self.rule.for_ns:
+            return "firing"
+        return "pending"
+
+    def _within(self, second: int) -> AlertState:
+        if self.state == "firing":
+            self.clean = second if self.clean is None else self.clean
+            if (second - self.clean + 1) * units.SECOND < self.rule.for_ns:
+                return "firing"
+        self.begun = self.clean = None
+        return "ok"
+
+
+class Watch:
+    """All rules of a run over its windows. `gpu` is the card that serves the model."""
+
+    def __init__(self, rules: Iterable[Rule], gpu: int | None) -> None:
+        self._episodes = [_Episode(rule) for rule in rules]
+        self._windows: deque[Window] = deque(maxlen=SPAN_S)
+        self._gpu = gpu
+
+    def see(self, window: Window) -> list[AlertChange]:
+        """Takes one window of the stage `load`; the changes of state it brought."""
+        self._windows.append(window)
+        windows = tuple(self._windows)
+        span = Span(windows, merge(windows), self._gpu)
+        found = []
+        for episode in self._episodes:
+            reading = QUANTITIES[episode.rule.quantity].read(span)
+            found.append(self._change(episode, window.second, reading))
+        return [change for change in found if change]
+
+    def silent(self, second: int, silence_s: float) -> list[AlertChange]:
+        """No window has come for so long, by the runner's clock."""
+        found = [
+            self._change(episode, second, silence_s)
+            for episode in self._episodes
+            if episode.rule.quantity == "silence"
+        ]
+        return [change for change in found if change]
+
+    def _change(self, episode: _Episode, second: int, reading: Reading) -> AlertChange | None:
+        before, since, peak = episode.state, episode.begun, episode.peak
+        state = episode.see(second, reading)
+        if state == before:
+            return None
+        episode.state = state
+        ended = before == "firing"
+        return AlertChange(
+            second=second,
+            rule=episode.rule.name,
+            state=state,
+            value=_finite(reading),
+            since=since if ended else episode.begun,
+            peak=_finite(peak if ended else episode.peak),
+            context=self._context() if state == "firing" else "",
+        )
+
+    def _context(self) -> str:
+        """What was going on: asked against done, and what failed."""
+        merged = merge(tuple(self._windows)) if self._windows else None
+        if merged is None:
+            return ""
+        seconds = len(self._windows)
+        asked = units.significant(merged.asked / seconds)
+        text = f"{asked}/s asked, {units.significant(merged.done / seconds)}/s done"
+        failed = sum(merged.failed.values())
+        if failed:
+            text += f", {units.percent(failed / max(1, failed + merged.done))} % failed"
+        return text
