@@ -1,0 +1,81 @@
+"""The account of a run: its recorded windows added up, whole or broken off.
+
+`asked = sent + unsent` and `sent = done + failed + unfinished + lost` hold exactly, in a run that
+was stopped or killed too. Warm-up has its own windows and is in no figure.
+"""
+
+from collections.abc import Iterable
+
+from loadbench import units
+from loadbench.merge import merge
+from loadbench.model import AlertChange, End, Minute, Note, Record, Remark, Start, Value, Window
+
+
+class Account(Value, frozen=True):
+    """The recorded windows of a run, added up."""
+
+    start: Start
+    end: End | None
+    whole: Window  # stages load and drain
+    load: Window | None  # the stage load alone
+    seconds: float
+    alerts: tuple[AlertChange, ...]
+    notes: tuple[Note, ...]
+    stall_ns: int = 0
+
+    @property
+    def unfinished(self) -> int:
+        return self.whole.in_flight
+
+    @property
+    def unsent(self) -> int:
+        """Of a killed run, what was waiting when its log broke off was never sent either."""
+        return self.whole.unsent + self.whole.waiting
+
+    @property
+    def missed(self) -> int:
+        """Asked and not answered well."""
+        failed = sum(self.whole.failed.values())
+        return failed + self.unsent + self.unfinished + self.whole.lost
+
+
+def account(records: Iterable[Record]) -> Account | None:
+    """Adds up a log; None if it has no Start. Without any recorded window all counts are 0."""
+    start: Start | None = None
+    end: End | None = None
+    load: list[Window] = []
+    drain: list[Window] = []
+    alerts: list[AlertChange] = []
+    notes: list[Note] = []
+    for record in records:
+        match record:
+            case Start():
+                start = record
+            case Window(stage="load"):
+                load.append(record)
+            case Window(stage="drain"):
+                drain.append(record)
+            case AlertChange():
+                alerts.append(record)
+            case Remark():
+                notes.append(record.note)
+            case End():
+                end = record
+            case Window() | Minute() | _:
+                pass  # warm-up is in no figure; a minute repeats its seconds
+    if start is None:
+        return None
+    seconds = float(len(load))
+    if end and end.reason == "done" and start.planned_ns:
+        seconds = start.planned_ns / units.SECOND
+    whole = [*load, *drain]
+    return Account(
+        start=start,
+        end=end,
+        whole=merge(whole) if whole else Window(second=0, stage="load"),
+        load=merge(load) if load else None,
+        seconds=seconds,
+        alerts=tuple(alerts),
+        notes=(*start.notes, *notes),
+        stall_ns=max((window.stall_ns for window in whole), default=0),
+    )

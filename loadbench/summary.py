@@ -1,0 +1,247 @@
+"""The end of a run: records in, one Summary out. Also for a run that was killed.
+
+What was asked and not answered well lies beyond every percentile of `latency_ms`; `answered_ms` has
+the percentiles of the answered ones alone.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from loadbench import units
+from loadbench.account import Account, account
+from loadbench.histogram import Histogram
+from loadbench.model import (
+    AlertChange,
+    Machine,
+    Note,
+    Part,
+    Record,
+    Server,
+    Trust,
+    Value,
+)
+from loadbench.spec import Check
+from loadbench.trust import grade
+
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
+Reason = Literal["done", "stopped", "failed", "killed"]
+Times = dict[str, float | None]
+
+
+class CheckResult(Value, frozen=True, omit_defaults=False):
+    """A check on what this run measured. `value` is null where a percentile falls among the
+    failed. `certainty` says whether it would hold again; null: not assessed."""
+
+    name: str
+    state: Literal["passed", "failed", "no data"]
+    certainty: str | None
+    value: float | None
+    limit: float
+    unit: str
+    text: str
+
+
+class Episode(Value, frozen=True, omit_defaults=False):
+    """One time that an alert fired. `ended` is null if it still did at the end."""
+
+    rule: str
+    began: int
+    ended: int | None
+    peak: float | None
+    context: str
+
+
+class Summary(Value, frozen=True, omit_defaults=False):
+    """What a run came to; its JSON names are stable."""
+
+    run: str
+    scenario: str
+    target: str
+    device: str
+    reason: Reason
+    text: str
+    seconds: float
+    asked: int
+    unsent: int
+    sent: int
+    done: int
+    failed: dict[str, int]
+    unfinished: int
+    lost: int
+    on_time: float | None  # share of the asked that was answered within limit_ms
+    limit_ms: float | None
+    rate: Times
+    latency_ms: Times
+    answered_ms: Times
+    service_ms: Times
+    lateness_ms: Times
+    requests: dict[str, dict[str, Any]]
+    server: dict[str, Any] | None
+    machine: Machine | None
+    checks: tuple[CheckResult, ...]
+    alerts: tuple[Episode, ...]
+    notes: tuple[Note, ...]
+    trust: Trust
+
+
+def summarise(records: Iterable[Record], checks: Sequence[Check] = ()) -> Summary | None:
+    """The Summary of a log, complete or broken off; None if it has not even begun."""
+    total = account(records)
+    if total is None:
+        return None
+    whole, start = total.whole, total.start
+    latency = whole.latency
+    results = tuple(judge(check, total) for check in checks)
+    trust, doubts = grade(total)
+    reason: Reason = total.end.reason if total.end else "killed"
+    return Summary(
+        run=start.run,
+        scenario=start.scenario,
+        target=start.target,
+        device=start.device,
+        reason=reason,
+        text=total.end.text if total.end else "the log breaks off here: the run was killed",
+        seconds=total.seconds,
+        asked=whole.asked,
+        unsent=total.unsent,
+        sent=whole.sent,
+        done=whole.done,
+        failed=whole.failed,
+        unfinished=total.unfinished,
+        lost=whole.lost,
+        on_time=on_time(total, start.limit_ns) if start.limit_ns else None,
+        limit_ms=start.limit_ns / units.MS if start.limit_ns else None,
+        rate=_rates(total),
+        latency_ms=_times(latency, total.missed),
+        answered_ms=_times(latency),
+        service_ms=_times(Histogram.merged(part.service for part in whole.requests.values())),
+        lateness_ms=_times(whole.lateness),
+        requests={
+            name: {
+                "done": part.done,
+                "failed": part.failed,
+                "latency_ms": _times(part.latency, sum(part.failed.values())),
+            }
+            for name, part in whole.requests.items()
+        },
+        server=_server(whole.server),
+        machine=total.load.machine if total.load else None,
+        checks=results,
+        alerts=tuple(_episodes(total.alerts)),
+        notes=(*total.notes, *doubts),
+        trust=trust,
+    )
+
+
+def _rates(total: Account) -> Times:
+    load, seconds = total.load, total.seconds
+    if load is None or not seconds:
+        return {"asked": None, "sent": None, "done": None}
+    counts = {"asked": load.asked, "sent": load.sent, "done": load.done}
+    return {name: count / seconds for name, count in counts.items()}
+
+
+def on_time(total: Account, limit_ns: int) -> float | None:
+    """Share of the asked requests that were answered within the limit."""
+    if not total.whole.asked:
+        return None
+    latency = total.whole.latency
+    return (latency.count - latency.over(limit_ns)) / total.whole.asked
+
+
+def _times(histogram: Histogram, missed: int = 0) -> Times:
+    """Mean, percentiles and maximum in ms; None where there is no number."""
+    found: Times = {"mean": _ms(histogram.mean)}
+    for name, share in QUANTILES.items():
+        found[name] = _ms(histogram.quantile_of_asked(share, missed))
+    found["max"] = _ms(histogram.maximum) if not missed else None
+    return found
+
+
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None or math.isinf(ns) else ns / units.MS
+
+
+def _server(server: Server | None) -> dict[str, Any] | None:
+    if server is None:
+        return None
+    sizes = {size: found.batches for size, found in server.sizes.items()}
+    return {
+        "source": server.source,
+        "queue_ms": _part(server.queue),
+        "batch_wait_ms": _part(server.batch_wait),
+        "compute_ms": _part(server.compute),
+        "batch": {
+            "mean": server.rows / server.batches if server.batches else None,
+            "max": server.max_batch,
+            "sizes": sizes,
+            "closed": {reason: sum(by.values()) for reason, by in server.closed.items()},
+        },
+        "requests": server.requests,
+        "rows": server.rows,
+        "batches": server.batches,
+        "failed": server.failed,
+        "shed": server.shed,
+    }
+
+
+def _part(part: Part | None) -> Times | None:
+    if part is None:
+        return None
+    if part.histogram is None:
+        return {"mean": _ms(part.mean_ns)}
+    return {
+        "mean": _ms(part.mean_ns),
+        "p50": _ms(part.histogram.quantile(0.5)),
+        "p99": _ms(part.histogram.quantile(0.99)),
+    }
+
+
+def _episodes(changes: Sequence[AlertChange]) -> Iterable[Episode]:
+    firing: dict[str, AlertChange] = {}
+    for change in changes:
+        begun = firing.pop(change.rule, None)
+        if begun:
+            peak = begun.peak if change.peak is None else change.peak
+            yield Episode(
+                change.rule, begun.since or begun.second, change.second, peak, begun.context
+            )
+        if change.state == "firing":
+            firing[change.rule] = change
+    for change in firing.values():
+        yield Episode(change.rule, change.since or change.second, None, change.peak, change.context)
+
+
+def judge(check: Check, total: Account) -> CheckResult:
+    """One check on what was measured, over all requests asked."""
+    value, unit = _measured(check.name, total)
+    if value is None:
+        state: Literal["passed", "failed", "no data"] = "no data"
+    else:
+        state = "passed" if (value > check.limit) == check.above else "failed"
+        if not check.above and value == check.limit:
+            state = "failed" if not check.text.startswith("<=") else "passed"
+    scale = units.MS if unit == "ms" else 1
+    shown = None if value is None or math.isinf(value) else value / scale
+    return CheckResult(check.name, state, None, shown, check.limit / scale, unit, check.text)
+
+
+def _measured(name: str, total: Account) -> tuple[float | None, str]:
+    """The checked figure (inf: it falls among the failed) and its unit."""
+    whole = total.whole
+    if name == "throughput":
+        return _rates(total)["done"], "/s"
+    if name == "errors":
+        return (total.missed / whole.asked if whole.asked else None), "%"
+    if name == "on_time":
+        limit = total.start.limit_ns
+        return (on_time(total, limit) if limit else None), "%"
+    if name == "asked_done":
+        return (whole.done / whole.asked if whole.asked else None), "%"
+    latency = whole.latency
+    if name == "mean":
+        return latency.mean, "ms"
+    if name == "max":
+        return (math.inf if total.missed else latency.maximum), "ms"
+    return latency.quantile_of_asked(QUANTILES[name], total.missed), "ms"
