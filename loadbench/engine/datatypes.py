@@ -1,0 +1,92 @@
+"""KServe's datatype names in the words of numpy, torch and ONNX.
+
+numpy has no bfloat16: BF16 travels as uint16 bit patterns, as it does on the wire.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # torch takes a second to import, and the ONNX backend has no use for it
+    import torch
+
+NUMPY: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "BF16": np.dtype(np.uint16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(np.object_),
+}
+FLOATS = ("FP16", "BF16", "FP32", "FP64")
+TORCH = {
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "UINT16": "uint16",
+    "UINT32": "uint32",
+    "UINT64": "uint64",
+    "INT8": "int8",
+    "INT16": "int16",
+    "INT32": "int32",
+    "INT64": "int64",
+    "FP16": "float16",
+    "BF16": "bfloat16",
+    "FP32": "float32",
+    "FP64": "float64",
+}  # torch has no strings
+ONNX = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}  # onnxruntime's Python interface cannot exchange bfloat16 with numpy
+
+
+def of_torch(dtype: "torch.dtype") -> str | None:
+    """KServe's name of a torch dtype; None for what the protocol cannot carry (complex, fp8)."""
+    word = str(dtype).removeprefix("torch.")
+    return next((name for name, found in TORCH.items() if found == word), None)
+
+
+def to_torch(array: NDArray[Any], datatype: str) -> "torch.Tensor":
+    """A tensor over the array's own memory where it may be written to, else over a copy."""
+    import torch
+
+    if not array.flags.c_contiguous or not array.flags.writeable:
+        array = np.array(array, order="C")  # keeps 0-d, which ascontiguousarray does not
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if datatype == "BF16" else tensor
+
+
+def from_torch(tensor: "torch.Tensor", datatype: str) -> NDArray[Any]:
+    """The tensor on the host, in the numpy form of `datatype`."""
+    import torch
+
+    tensor = tensor.detach().to("cpu", getattr(torch, TORCH[datatype])).contiguous()
+    found: NDArray[Any] = (tensor.view(torch.uint16) if datatype == "BF16" else tensor).numpy()
+    return found
+
+
+def wide(array: NDArray[Any], datatype: str) -> NDArray[Any]:
+    """Numbers as float64, to be compared or looked through for NaN."""
+    if datatype == "BF16":
+        return (array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return array.astype(np.float64)
