@@ -114,9 +114,7 @@ def _wait(process: subprocess.Popen[bytes], log: Path, is_up: Callable[[], bool]
     end = time.monotonic() + START_SECONDS
     while not is_up():
         if process.poll() is not None:
-            raise RuntimeError(
-                f"{process.args} ended with {process.returncode}:\n{log.read_text()}"
-            )
+            raise RuntimeError(f"ended with {process.returncode}:\n{log.read_text()}")
         if time.monotonic() > end:
             raise RuntimeError(f"not up after {START_SECONDS:.0f} s:\n{log.read_text()}")
         time.sleep(0.1)

@@ -1,0 +1,94 @@
+"""NVIDIA's perf_analyzer against `loadbench serve`: no error, the same counts, the same latency."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+from servers import Server, serve
+from tools import perf_analyzer, run, statistics
+
+SETTINGS = {"fake": ("--set", 'engine.fake.a="5 ms"'), "mlp": ()}
+CONCURRENCY = (1, 8)
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def model(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def served(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(tmp_path_factory.mktemp(model), model, *SETTINGS[model]) as server:
+        yield server
+
+
+@pytest.mark.parametrize("mode", [[], ["-a"]], ids=["sync", "async"])
+@pytest.mark.parametrize("concurrency", CONCURRENCY)
+def test_runs_without_an_error_and_agrees_on_every_count(
+    served: Server, model: str, concurrency: int, mode: list[str], tmp_path: Path
+) -> None:
+    before = statistics(served, model)
+    found = perf_analyzer(
+        served, tmp_path, model, "--concurrency-range", str(concurrency), *mode, requests=400
+    )
+    after = statistics(served, model)
+    assert found.requests == found.succeeded == found.inferences == 400
+    assert after["inference_count"] - before["inference_count"] == 400
+    assert after["execution_count"] - before["execution_count"] == found.batches
+    assert (found.batches < 400) == (concurrency > 1), found.text
+
+
+def test_an_open_loop_and_json_tensors_and_whole_batches(
+    served: Server, model: str, tmp_path: Path
+) -> None:
+    variants = [
+        ["--request-rate-range", "100", "--request-distribution", "poisson", "-a"],
+        ["--input-tensor-format", "json", "--output-tensor-format", "json"],
+        ["-b", "4"],
+    ]
+    found = [perf_analyzer(served, tmp_path, model, *each, requests=200) for each in variants]
+    assert [each.succeeded for each in found] == [200] * 3
+    assert [each.inferences for each in found] == [200, 200, 800]
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("resnet-tiny", ["--shape", "image:3,32,32"]),
+        ("encoder", ["--shape", "input_ids:16", "--shape", "attention_mask:16"]),
+    ],
+)
+def test_models_with_open_dimensions(name: str, shapes: list[str], tmp_path: Path) -> None:
+    # Of integers perf_analyzer draws any; zeros are a valid token and a valid mask.
+    with serve(tmp_path, name) as server:
+        found = perf_analyzer(server, tmp_path, name, *shapes, "--input-data", "zero", requests=50)
+        assert found.requests == found.succeeded == 50
+
+
+@pytest.mark.parametrize("concurrency", CONCURRENCY)
+def test_mean_latency_is_what_loadbench_measures(
+    served: Server, model: str, concurrency: int, tmp_path: Path
+) -> None:
+    """In turns, so that a change of the machine's pace meets both."""
+    scenario = f"""
+        [target]
+        model = "{model}"
+        [load]
+        arrivals = "closed"
+        concurrency = {concurrency}
+        warmup = "1s"
+        phases = [{{ for = "3s" }}]
+    """
+    range_ = ("--concurrency-range", str(concurrency))
+    theirs, ours = [], []
+    for _ in range(3):
+        summary = run(served, tmp_path, scenario).summary
+        ours.append(summary["latency_ms"]["mean"])
+        assert summary["done"] == summary["sent"] == summary["asked"] > 100
+        theirs.append(
+            perf_analyzer(served, tmp_path, model, *range_, requests=summary["done"]).mean_ms
+        )
+    print(f"{model} × {concurrency}: loadbench {ours} ms, perf_analyzer {theirs} ms")
+    assert median(ours) == pytest.approx(median(theirs), rel=0.10)

@@ -1,0 +1,99 @@
+"""The two load generators that are compared: perf_analyzer and `loadbench run`, as processes."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from servers import LOADBENCH, PEERS, Server
+
+# perf_analyzer's time windows can wait forever on a trivial server: it is always given a number
+# of requests, and ended when it has not finished by then.
+LIMIT_SECONDS = 120
+
+
+class Measured(NamedTuple):
+    """What perf_analyzer says of its run. Counts are as the server's statistics tell it."""
+
+    requests: int
+    mean_ms: float
+    succeeded: int
+    inferences: int
+    batches: int
+    text: str
+
+
+def perf_analyzer(
+    server: Server, folder: Path, model: str, *arguments: str, requests: int
+) -> Measured:
+    """One run, which must end without an error."""
+    table = folder / "perf_analyzer.csv"
+    table.unlink(missing_ok=True)
+    command = [str(PEERS / "perf_analyzer"), "-m", model, "-u", f"127.0.0.1:{server.port}"]
+    command += ["--request-count", str(requests), "-f", str(table), "--verbose-csv", *arguments]
+    ended = subprocess.run(
+        command,
+        env={**os.environ, "LD_LIBRARY_PATH": str(PEERS / "lib")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+    assert ended.returncode == 0, ended.stdout
+    with table.open() as file:
+        (row,) = csv.DictReader(file)
+    return Measured(
+        requests=_number(r"Request count: (\d+)", ended.stdout),
+        mean_ms=float(row["Avg latency"]) / 1000,
+        succeeded=_number(r"Successful request count: (\d+)", ended.stdout),
+        inferences=_number(r"Inference count: (\d+)", ended.stdout),
+        batches=_number(r"Execution count: (\d+)", ended.stdout),
+        text=ended.stdout,
+    )
+
+
+class Run(NamedTuple):
+    """A run of loadbench: its summary, and the records of its log."""
+
+    summary: dict[str, Any]
+    records: list[dict[str, Any]]
+
+    @property
+    def windows(self) -> list[dict[str, Any]]:
+        return [record for record in self.records if record["kind"] == "window"]
+
+
+def run(server: Server, folder: Path, scenario: str) -> Run:
+    """`loadbench run` of this TOML against the server, which must end with exit code 0."""
+    file = folder / "scenario.toml"
+    file.write_text(scenario)
+    results = folder / "results"
+    ended = subprocess.run(
+        [LOADBENCH, "run", file, "--target", server.url, "--out", results, "--json"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    newest = max(results.glob("*/log.ndjson"), key=lambda path: path.stat().st_mtime)
+    return Run(
+        json.loads(ended.stdout), [json.loads(line) for line in newest.read_bytes().splitlines()]
+    )
+
+
+def statistics(server: Server, model: str) -> dict[str, Any]:
+    """The server's own account of the model."""
+    answer = server.ask(f"/v2/models/{model}/stats")
+    assert answer.status == 200, answer
+    (found,) = json.loads(answer.body)["model_stats"]
+    return dict(found)
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    assert found is not None, f"no {pattern!r} in what perf_analyzer says:\n{text}"
+    return int(found[1])
