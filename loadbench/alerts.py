@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from loadbench import units
 from loadbench.errors import SpecError
 from loadbench.merge import merge
-from loadbench.model import AlertChange, AlertState, Gpu, Rule, Window
+from loadbench.model import AlertChange, AlertState, Check, Gpu, Rule, Window
 
 SPAN_S = 10
 ENOUGH = 100
@@ -201,6 +201,17 @@ def changed(rules: Iterable[Rule], own: Iterable[tuple[Rule, bool]]) -> tuple[Ru
         else:
             result.append(rule)
     return tuple(result)
+
+
+def latency_limit(rules: Iterable[Rule], checks: Iterable[Check]) -> int | None:
+    """The latency limit of the run in ns: a p99 check's, else the p99 alert's."""
+    for found in checks:
+        if found.name == "p99" and not found.above:
+            return round(found.limit)
+    for rule in rules:
+        if rule.quantity == "p99" and rule.above:
+            return round(rule.limit * units.MS)
+    return None
 
 
 def show(rule: Rule, value: float | None) -> str:

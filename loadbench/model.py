@@ -237,6 +237,15 @@ class Rule(Value, frozen=True):
     for_ns: int
 
 
+class Check(Value, frozen=True):
+    """A condition on a whole run. `limit` is in ns, a fraction or per second."""
+
+    name: str
+    above: bool  # True: passes when greater
+    limit: float
+    text: str  # as it was written
+
+
 class Start(Value, frozen=True, tag_field="kind", tag="start"):
     """First line of a log: what a reader needs to know before the first window."""
 
@@ -248,6 +257,7 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     limit_ns: int | None  # the latency limit drawn in the charts
     rules: tuple[Rule, ...]
     wall_time: str  # ISO 8601 with zone, when the recorded load was due to begin
+    checks: tuple[Check, ...] = ()
     device: str = ""  # "cuda:0", "cpu"; empty for remote targets
     settings: dict[str, Any] = {}  # max_batch, policy, precision … of a local engine
     notes: tuple[Note, ...] = ()

@@ -23,7 +23,8 @@ from pydantic import (
 
 from loadbench import units
 from loadbench.errors import SpecError
-from loadbench.model import Rule, Tensor
+from loadbench.faults import explain
+from loadbench.model import Check, Tensor
 from loadbench.shape import Phase
 
 
@@ -226,15 +227,6 @@ _LATENCY_CHECKS = ("mean", "p50", "p90", "p95", "p99", "p99_9", "max")
 _SHARE_CHECKS = ("errors", "on_time", "asked_done")
 
 
-class Check(NamedTuple):
-    """A condition on the whole run. `limit` is in ns, a fraction or per second."""
-
-    name: str
-    above: bool  # True: passes when greater
-    limit: float
-    text: str  # as it was written
-
-
 def _check(name: str, text: Any) -> Check:
     if not isinstance(text, str) or text.strip()[:1] not in ("<", ">"):
         raise SpecError(f"{text!r} is not a condition", 'write it like "< 100 ms"')
@@ -318,8 +310,16 @@ def find(name: str) -> Path:
     )
 
 
-def load(name: str, overrides: Mapping[str, Any] | None = None) -> Scenario:
-    """Reads a scenario; `overrides` maps dotted keys to values and wins over the file."""
+def load(
+    name: str,
+    overrides: Mapping[str, Any] | None = None,
+    rate: str | None = None,
+    duration: str | None = None,
+) -> Scenario:
+    """Reads a scenario; `overrides` maps dotted keys to values and wins over the file.
+
+    `rate` makes the load one phase of that rate; `duration` stretches the shape to that length.
+    """
     path = find(name)
     try:
         text = path.read_text(encoding="utf-8")
@@ -328,6 +328,8 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Scenario:
         raise SpecError(f"{path}: {error}") from error
     for key, value in (overrides or {}).items():
         put(raw, key, value)
+    if rate or duration:
+        reshape(raw, check(raw, str(path), text), rate, duration)
     return Scenario(path.stem, check(raw, str(path), text), raw)
 
 
@@ -336,8 +338,7 @@ def check(raw: dict[str, Any], origin: str, text: str = "") -> Spec:
     try:
         return Spec.model_validate(raw)
     except ValidationError as error:
-        faults = [_fault(fault, text) for fault in error.errors(include_url=False)]
-        raise SpecError("\n".join(f"{origin}{fault}" for fault in faults)) from error
+        raise SpecError("\n".join(explain(error, Spec, origin, text))) from error
 
 
 def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -364,6 +365,20 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
     raw[last] = value
 
 
+def reshape(raw: dict[str, Any], spec: Spec, rate: str | None, duration: str | None) -> None:
+    """The phases of a raw scenario at one rate, or stretched to a length."""
+    planned = sum(phase.length for phase in spec.load.phases)
+    length = units.parse_duration(duration) if duration else planned
+    if rate:
+        phases = [{"rate": rate, "for": f"{length} ns"}]
+    else:
+        phases = [
+            {**phase, "for": f"{max(1, parsed.length * length // planned)} ns"}
+            for phase, parsed in zip(raw["load"]["phases"], spec.load.phases, strict=True)
+        ]
+    raw["load"]["phases"] = phases
+
+
 def parse_tensor(text: str) -> Tensor:
     """`x:FP32:-1,256` → Tensor with the batch axis (the first −1) taken off by the caller."""
     parts = text.split(":")
@@ -387,67 +402,3 @@ DATATYPES = (
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
     "FP16", "BF16", "FP32", "FP64", "BYTES",
 )  # fmt: skip
-
-
-def alert_limit(rules: tuple[Rule, ...], checks: tuple[Check, ...]) -> int | None:
-    """The latency limit of the run in ns: a p99 check's, else the p99 alert's."""
-    for found in checks:
-        if found.name == "p99" and not found.above:
-            return round(found.limit)
-    for rule in rules:
-        if rule.quantity == "p99" and rule.above:
-            return round(rule.limit * units.MS)
-    return None
-
-
-def _fault(fault: Any, text: str) -> str:
-    """One of pydantic's faults in our words: ` line 12: unknown key 'rampp'`."""
-    where = [part for part in fault["loc"] if part not in ("function-before", "tuple")]
-    key = ".".join(str(part) for part in where)
-    line = _line(text, where)
-    place = f" line {line}:" if line else ":"
-    if fault["type"] == "extra_forbidden":
-        return f"{place} unknown key {key!r}{_near(where)}"
-    if fault["type"] == "missing":
-        return f"{place} {key!r} is missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{place} {key}: {message}" if key else f"{place} {message}"
-
-
-def _near(where: list[Any]) -> str:
-    section: Any = Spec
-    for part in where[:-1]:
-        field = section.model_fields.get(part) if isinstance(part, str) else None
-        if field is None:
-            continue
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        found = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
-        if not found:
-            return ""
-        section = found[0]
-    names = [field.alias or name for name, field in section.model_fields.items()]
-    near = difflib.get_close_matches(str(where[-1]), names, 1)
-    return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(names)})"
-
-
-def _line(text: str, where: list[Any]) -> int | None:
-    """The line that sets a key, as well as a scan by table headers can tell."""
-    names = [part for part in where if isinstance(part, str)]
-    table: list[str] = []
-    best = None
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped.startswith("["):
-            table = stripped.strip("[] ").split(".")
-            if table == names:
-                best = best or number
-            continue
-        key = stripped.partition("=")[0].strip().strip('"')
-        path = [*table, *key.split(".")]
-        if path == names:
-            return number
-        if len(path) < len(names) and path == names[: len(path)] and names[-1] in line:
-            best = number
-        if best is None and names and names[:-1] == table[: len(names)] and names[-1] in stripped:
-            best = number
-    return best

@@ -13,6 +13,7 @@ from loadbench.account import Account, account
 from loadbench.histogram import Histogram
 from loadbench.model import (
     AlertChange,
+    Check,
     Machine,
     Note,
     Part,
@@ -21,7 +22,6 @@ from loadbench.model import (
     Trust,
     Value,
 )
-from loadbench.spec import Check
 from loadbench.trust import grade
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
@@ -85,14 +85,14 @@ class Summary(Value, frozen=True, omit_defaults=False):
     trust: Trust
 
 
-def summarise(records: Iterable[Record], checks: Sequence[Check] = ()) -> Summary | None:
+def summarise(records: Iterable[Record]) -> Summary | None:
     """The Summary of a log, complete or broken off; None if it has not even begun."""
     total = account(records)
     if total is None:
         return None
     whole, start = total.whole, total.start
     latency = whole.latency
-    results = tuple(judge(check, total) for check in checks)
+    results = tuple(judge(check, total) for check in start.checks)
     trust, doubts = grade(total)
     reason: Reason = total.end.reason if total.end else "killed"
     return Summary(

@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""What a finished run looks like outside of the dashboard: as text for terminals and CI logs."""

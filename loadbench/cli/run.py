@@ -1,0 +1,130 @@
+"""`loadbench run`: one run without a screen; a line every few seconds, the summary at the end."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from loadbench import runlog, spec
+from loadbench.model import Start, plain
+from loadbench.report.text import summary_text
+from loadbench.summary import Summary
+
+PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--target", metavar="URL", help="http://host:port or local:MODEL")
+@click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
+@click.option("--duration", metavar="TIME", help='Length of the recorded load, like "30s".')
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any scenario key.")
+@click.option("--name", help="Name of the run folder; default: scenario and target.")
+@click.option("--out", metavar="DIR", help="Where runs land; default: results.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
+@click.option(
+    "--on-no-verdict",
+    type=click.Choice(["fail", "warn"]),
+    default="fail",
+    help="What an untrustworthy run exits with: 4, or 0 with a warning.",
+)
+@click.option("--trust", is_flag=True, help="Allow model files that hold code.")
+@click.option("--print-folder", is_flag=True, hidden=True)
+def command(
+    scenario: str,
+    target: str | None,
+    rate: str | None,
+    duration: str | None,
+    settings: tuple[str, ...],
+    name: str | None,
+    out: str | None,
+    as_json: bool,
+    on_no_verdict: str,
+    trust: bool,
+    print_folder: bool,
+) -> int:
+    """One run of SCENARIO: a name (steady, ramp, spike …) or a path to a .toml file.
+
+    Exit codes: 0 fine, 1 a check failed, 2 bad input, 3 the run could not be made, 4 no verdict,
+    130/143 stopped by a signal after a complete snapshot.
+    """
+    from loadbench.runner import Options, Run
+
+    overrides: dict[str, Any] = spec.parse_settings(settings)
+    if target:
+        overrides["target.url"] = target
+    chosen = spec.load(scenario, overrides, rate=rate, duration=duration)
+    options = Options(
+        results=runlog.results_folder(out),
+        name=name or "",
+        command=("loadbench", *sys.argv[1:]),
+        trust=trust,
+    )
+    run = Run(chosen, options, lambda text: click.echo(f"  {text}", err=True))
+    if print_folder:
+        click.echo(f"run {run.folder}")
+    else:
+        click.echo(f"run {run.folder}", err=True)
+    with _signals(run) as caught:
+        outcome = run.execute()
+    if as_json:
+        click.echo(json.dumps(plain(outcome.summary), ensure_ascii=False))
+    else:
+        click.echo(text_of(outcome.folder, outcome.summary))
+    return exit_code(outcome.summary, caught, on_no_verdict == "warn")
+
+
+def text_of(folder: Path, summary: Summary) -> str:
+    """The end text with the alert rules of the run's log."""
+    start = next(iter(runlog.read(folder)))
+    rules = start.rules if isinstance(start, Start) else ()
+    return summary_text(summary, rules, str(folder))
+
+
+@contextmanager
+def _signals(run: Any) -> Iterator[list[int]]:
+    """The first SIGINT or SIGTERM stops gently, the second at once. Before anything is recorded
+    there is nothing to keep: the run is given up."""
+    caught: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        if not run.recording:
+            sys.exit(128 + number)
+        text = f"stopped by {signal.Signals(number).name}"
+        if len(caught) == 1:
+            click.echo("  stopping: again to end at once", err=True)
+            run.stop(text)
+        else:
+            run.kill(text)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_code(summary: Summary, caught: list[int], warn: bool) -> int:
+    """What the run exits with; doubts are told on stderr."""
+    if caught:
+        return 128 + caught[0]
+    if summary.reason == "failed":
+        return NOT_MADE
+    if summary.trust == "invalid":
+        click.echo("loadbench: no verdict: the numbers cannot be trusted", err=True)
+        return PASSED if warn else NO_VERDICT
+    failed = [check for check in summary.checks if check.state == "failed"]
+    if failed:
+        return CHECK_FAILED
+    if any(check.state == "no data" for check in summary.checks):
+        click.echo("loadbench: no verdict: a check had no data", err=True)
+        return PASSED if warn else NO_VERDICT
+    return PASSED

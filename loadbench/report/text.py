@@ -1,0 +1,231 @@
+"""The end of a run as text: checks first, all figures under one alignment. Plain characters, no
+colours: it is read in CI logs, mails and files as often as in terminals."""
+
+from loadbench import units
+from loadbench.alerts import QUANTITIES, show
+from loadbench.model import Machine, Rule
+from loadbench.summary import CheckResult, Episode, Summary, Times
+from loadbench.units import SECOND, clock, count, percent, significant
+
+_SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
+_STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed"}
+
+
+def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "") -> str:
+    """The whole page, without a newline at its end."""
+    lines = [_head(summary), ""]
+    for title, text in (
+        ("CHECKS", "    ".join(_check(check, summary) for check in summary.checks)),
+        ("LOAD", _load(summary)),
+        ("LATENCY", _latency(summary)),
+        ("ANSWERED", _answered(summary)),
+        ("TIME", _time(summary)),
+        ("ENGINE", _engine(summary)),
+        ("MACHINE", _machine(summary)),
+        ("LATE", _late(summary)),
+    ):
+        if text:
+            lines.append(f"  {title:<9} {text}")
+    lines += _alerts(summary, rules) + _notes(summary)
+    if folder:
+        lines += ["", f"  {folder}"]
+    return "\n".join(lines)
+
+
+def _head(summary: Summary) -> str:
+    length = units.duration(round(summary.seconds * SECOND))
+    state = _STATES.get(summary.reason, f"■ stopped at {clock(round(summary.seconds * SECOND))}")
+    parts = [f"loadbench {summary.run}", summary.target, summary.device, length, state]
+    if summary.trust != "trusted":
+        parts.append(f"▲ {summary.trust}")
+    head = "   ".join(part for part in parts if part)
+    broken = summary.reason in ("failed", "killed") and summary.text
+    return f"{head}\n  ✗ {summary.text}" if broken else head
+
+
+def _check(check: CheckResult, summary: Summary) -> str:
+    name = check.name.replace("_", " ").replace("p99 9", "p99.9")
+    if check.state == "no data":
+        return f"○ {name} {check.text}: no data"
+    if check.value is None:
+        share = percent(_missed(summary) / summary.asked)
+        value = f"> {units.significant(check.limit)} ms ({share} % not answered well)"
+        return f"{_SIGNS[check.state]} {name} {value}"
+    value = percent(check.value) if check.unit == "%" else significant(check.value)
+    unit = check.unit if check.unit.startswith("/") else f" {check.unit}"
+    return f"{_SIGNS[check.state]} {name} {value}{unit} {check.text}"
+
+
+def _missed(summary: Summary) -> int:
+    return sum(summary.failed.values()) + summary.unsent + summary.unfinished + summary.lost
+
+
+def _load(summary: Summary) -> str:
+    rate = summary.rate
+    parts = [
+        f"asked {significant(rate['asked'])}/s",
+        f"done {significant(rate['done'])}/s ({percent(_share(summary.done, summary.asked))} %)",
+        f"{count(summary.asked)} requests",
+    ]
+    if summary.failed:
+        kinds = ", ".join(f"{count(n)} {kind}" for kind, n in summary.failed.items())
+        parts.append(f"failed {kinds}")
+    for name in ("unsent", "unfinished", "lost"):
+        number = getattr(summary, name)
+        if number:
+            parts.append(f"{name} {count(number)}")
+    if not _missed(summary):
+        parts.append("none failed")
+    if summary.on_time is not None:
+        limit = significant(summary.limit_ms)
+        parts.append(f"on time {percent(summary.on_time)} % (within {limit} ms)")
+    return "   ".join(parts)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+_NAMES = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
+
+
+def _times(times: Times, limit_ms: float | None = None) -> str:
+    shown = []
+    for key, name in _NAMES.items():
+        value = times.get(key)
+        if value is None and limit_ms is not None:
+            shown.append(f"{name} > {significant(limit_ms)}")
+        else:
+            shown.append(f"{name} {significant(value)}")
+    return "   ".join(shown)
+
+
+def _latency(summary: Summary) -> str:
+    if not summary.asked:
+        return "no requests were recorded"
+    missing = _missed(summary)
+    text = f"{_times(summary.latency_ms, summary.limit_ms if missing else None)} ms"
+    return f"{text}   (from the time each request was due)"
+
+
+def _answered(summary: Summary) -> str:
+    """Only where it differs: the percentiles without what was not answered well."""
+    if not _missed(summary) or not summary.done:
+        return ""
+    return f"{_times(summary.answered_ms)} ms   (of the {count(summary.done)} answered alone)"
+
+
+def _time(summary: Summary) -> str:
+    """Where the time goes, from the means: they add up, medians do not."""
+    server, mean = summary.server, summary.service_ms["mean"]
+    if server is None or mean is None:
+        return ""
+    parts: dict[str, float] = {}
+    for name, key in (
+        ("queue", "queue_ms"),
+        ("batch wait", "batch_wait_ms"),
+        ("compute", "compute_ms"),
+    ):
+        found = server[key]
+        if found and found["mean"] is not None:
+            parts[name] = found["mean"]
+    if not parts:
+        return ""
+    network = mean - sum(parts.values())
+    parts["network"] = max(0.0, network)
+    whole = sum(parts.values())
+    shares = "   ".join(
+        f"{name} {significant(value)} ms {percent(value / whole)} %"
+        for name, value in parts.items()
+    )
+    return f"{shares}   (mean request)"
+
+
+def _engine(summary: Summary) -> str:
+    server = summary.server
+    if server is None or not server["batches"]:
+        return ""
+    batch = server["batch"]
+    parts = [f"{significant(batch['mean'])} per batch"]
+    if batch["max"]:
+        parts[0] += f", {percent(batch['mean'] / batch['max'])} % full"
+    if summary.seconds:
+        parts.append(f"{significant(server['batches'] / summary.seconds)} batches/s")
+    closed = sorted(batch["closed"].items(), key=lambda item: -item[1])
+    total = sum(batch["closed"].values())
+    if total:
+        parts.append(
+            "closed: " + ", ".join(f"{reason} {percent(n / total)} %" for reason, n in closed[:4])
+        )
+    if server["shed"]:
+        parts.append(f"shed {count(server['shed'])}")
+    return "   ".join(parts)
+
+
+def _machine(summary: Summary) -> str:
+    machine = summary.machine
+    if machine is None:
+        return ""
+    parts = [_gpu(machine, index) for index in range(len(machine.gpus))]
+    if machine.cpu is not None:
+        parts.append(f"CPU {percent(machine.cpu)} %")
+    if machine.memory_used is not None:
+        used, total = machine.memory_used, machine.memory_total
+        parts.append(f"memory {units.gigabytes(used)} of {units.gigabytes(total)} GB")
+    for name, process in machine.processes.items():
+        if process.cpu is not None:
+            memory = f", {units.gigabytes(process.memory)} GB" if name == "engine" else ""
+            parts.append(f"{name} {percent(process.cpu)} % of a core{memory}")
+    return "   ".join(parts)
+
+
+def _gpu(machine: Machine, index: int) -> str:
+    card = machine.gpus[index]
+    text = f"GPU {card.index}"
+    if card.utilization is not None:
+        text += f" {percent(card.utilization)} %"
+    if card.memory_used is not None:
+        used, total = card.memory_used, card.memory_total
+        text += f"  {units.gigabytes(used)} of {units.gigabytes(total)} GB"
+    if card.power_w is not None:
+        text += f"  {significant(card.power_w)} W"
+    return text
+
+
+def _late(summary: Summary) -> str:
+    late = summary.lateness_ms
+    if late["p99"] is None:
+        return ""
+    return (
+        f"the generator sent p50 {significant(late['p50'])}   p99 {significant(late['p99'])}"
+        f"   max {significant(late['max'])} ms after the due time"
+    )
+
+
+def _alerts(summary: Summary, rules: tuple[Rule, ...]) -> list[str]:
+    known = {rule.name: rule for rule in rules}
+    return ["", *(f"  ▲ {_episode(found, known)}" for found in summary.alerts)] * bool(
+        summary.alerts
+    )
+
+
+def _episode(found: Episode, rules: dict[str, Rule]) -> str:
+    title = QUANTITIES[found.rule].title if found.rule in QUANTITIES else found.rule
+    rule = rules.get(found.rule)
+    began = clock(found.began * SECOND)
+    ended = clock(found.ended * SECOND) if found.ended is not None else "the end"
+    text = f"alert {title}: {began} to {ended}"
+    if rule:
+        sign = ">" if rule.above else "<"
+        peak = "" if found.peak is None else f", peak {show(rule, found.peak)}"
+        text = f"alert {title} {sign} {show(rule, rule.limit)}: {began} to {ended}{peak}"
+    return f"{text} ({found.context})" if found.context else text
+
+
+def _notes(summary: Summary) -> list[str]:
+    if not summary.notes:
+        return []
+    lines = [""]
+    for note in summary.notes:
+        lines.append(f"  · {note.text}" + (f": {note.hint}" if note.hint else ""))
+    return lines

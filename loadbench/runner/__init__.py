@@ -1,0 +1,273 @@
+"""The runner: one run from its scenario to its snapshot.
+
+It owns the run folder and is the only writer of its log. It starts the engine (for a `local:`
+target) and the load as processes, reads machine and server once a second, watches the alerts,
+passes commands on, and stops everything, whatever happens.
+"""
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from loadbench import alerts, runlog
+from loadbench.errors import LoadbenchError, RunError
+from loadbench.model import End, Note, Rule, Start, Window, plain
+from loadbench.plan import Command, Finished, Plan, RequestPlan
+from loadbench.probe import NO_GPU, Nvml, Probe
+from loadbench.runner.desk import Desk
+from loadbench.runner.loading import Loading, capacity
+from loadbench.runner.readings import Readings
+from loadbench.runner.recorder import Recorder
+from loadbench.runner.snapshot import others, snapshot
+from loadbench.runner.target import Target, open_target
+from loadbench.shape import Phase, length_ns
+from loadbench.spec import Scenario
+from loadbench.summary import Summary, summarise
+from loadbench.units import SECOND, duration, significant
+
+_SILENCE_S = 3.0
+_OVERTIME_S = 5.0  # how long a load may take beyond its drain before it is ended
+
+Reason = Literal["done", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a scenario is run, beside what it says itself."""
+
+    results: Path
+    name: str = ""
+    command: tuple[str, ...] = ()  # to be typed to get the same run again
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A run that was made: its folder and what it came to."""
+
+    folder: Path
+    summary: Summary
+
+
+class Run:
+    """One run. `stop` and `kill` may be called from a signal handler or another thread."""
+
+    def __init__(self, scenario: Scenario, options: Options, say: Callable[[str], None]) -> None:
+        self._scenario = scenario
+        self._options = options
+        self._say = say
+        self._loading: Loading | None = None
+        self._deadline: float | None = None
+        self._reason: Reason = "done"
+        self._text = ""
+        self.folder = runlog.create(options.results, options.name or _name(scenario))
+
+    @property
+    def recording(self) -> bool:
+        """Whether there is something measured that a stop must keep."""
+        return self._loading is not None
+
+    def stop(self, text: str) -> None:
+        """No further arrivals; what is in flight is awaited."""
+        self._end("stopped", text, Command("stop"), self._scenario.spec.load.drain / SECOND)
+
+    def kill(self, text: str) -> None:
+        """Ends at once; what is in flight stays unfinished."""
+        self._end("stopped", text, Command("kill"), 0.0)
+
+    def _end(self, reason: Reason, text: str, command: Command, wait_s: float) -> None:
+        if self._reason == "done":
+            self._reason, self._text = reason, text
+        self._deadline = time.monotonic() + wait_s + _OVERTIME_S
+        if self._loading:
+            self._loading.say(command)
+
+    def execute(self) -> Outcome:
+        """Makes the run. If it fails before anything was recorded, its folder is removed."""
+        try:
+            with open_target(self._scenario, self.folder, self._options.trust, self._say) as target:
+                return self._measure(target)
+        finally:
+            if not (self.folder / runlog.LOG).exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _measure(self, target: Target) -> Outcome:
+        nvml = Nvml.open()
+        plan, rules, notes = self._plan(target)
+        if target.engine and not nvml.read():
+            notes = (*notes, NO_GPU)
+        loading = self._loading = Loading(plan, self.folder)
+        probe = Probe(nvml, lambda: _pids(target, loading))
+        first = -math.ceil(plan.warmup_ns / SECOND)
+        readings = Readings(loading.origin, first, probe.read, target.statistics)
+        start = self._start(plan, rules, target, (*notes, *loading.notes))
+        recorder = Recorder(self.folder, start, target.gpu, self._say)
+        desk = Desk(lambda command: self._command(recorder, command))
+        try:
+            begun = snapshot(self._scenario, start, target, plan, nvml)
+            begun |= {"control": desk.path, "command": list(self._options.command)}
+            runlog.write_snapshot(self.folder, begun)
+            self._follow(loading, recorder, readings, target)
+            recorder.rest(readings.last())
+            return self._close(recorder, begun, start)
+        finally:
+            readings.stop()
+            desk.close()
+            loading.stop()
+
+    def _plan(self, target: Target) -> tuple[Plan, tuple[Rule, ...], tuple[Note, ...]]:
+        """The plan of the load, the alert rules, and what is to be said of both."""
+        spec = self._scenario.spec
+        own = [(alerts.parse_rule(rule.when, rule.length), rule.off) for rule in spec.alert]
+        rules = alerts.changed(alerts.built_in(target.gpu is not None), own)
+        plan = Plan(
+            endpoint=target.endpoint,
+            requests=_requests(self._scenario),
+            arrivals=spec.load.arrivals,
+            phases=(),
+            seed=spec.load.seed,
+            concurrency=spec.load.concurrency,
+            connections=spec.target.connections,
+            warmup_ns=spec.load.warmup,
+            drain_ns=spec.load.drain,
+            timeout_ns=spec.target.timeout,
+            limit_ns=alerts.latency_limit(rules, spec.checks),
+        )
+        found, notes = None, target.notes
+        if spec.load.calibrate is not None:
+            found, note = self._calibrate(plan, spec.load.calibrate)
+            notes = (*notes, note)
+        return msgspec.structs.replace(plan, phases=spec.load.resolve(found)), rules, notes
+
+    def _calibrate(self, plan: Plan, length: int) -> tuple[float, Note]:
+        """What 100 % means here: a closed loop with twice the largest batch in flight."""
+        width = 2 * self._scenario.spec.engine.max_batch
+        self._say(f"calibrating for {duration(length)} with {width} requests in flight")
+        closed = msgspec.structs.replace(
+            plan,
+            arrivals="closed",
+            concurrency=width,
+            phases=(Phase(0, 0, length),),
+            warmup_ns=SECOND,
+            drain_ns=plan.timeout_ns,
+        )
+        found = capacity(closed, self.folder)
+        text = (
+            f"calibrated: {significant(found)}/s get done here "
+            f"({duration(length)}, {width} in flight); rates in % are of that"
+        )
+        self._say(text)
+        return found, Note("calibrated", text, "give rates per second to compare machines")
+
+    def _start(
+        self, plan: Plan, rules: tuple[Rule, ...], target: Target, notes: tuple[Note, ...]
+    ) -> Start:
+        assert self._loading is not None
+        ahead = timedelta(microseconds=(self._loading.origin - time.monotonic_ns()) / 1000)
+        began = (datetime.now(UTC) + ahead).astimezone()
+        return Start(
+            run=self.folder.name,
+            scenario=self._scenario.name,
+            target=target.title,
+            planned_ns=length_ns(plan.phases),
+            warmup_ns=plan.warmup_ns,
+            limit_ns=plan.limit_ns,
+            rules=rules,
+            checks=self._scenario.spec.checks,
+            wall_time=began.isoformat(timespec="milliseconds"),
+            device=target.device,
+            settings=target.settings,
+            notes=(*notes, *others(self._options.results, self.folder, None)),
+        )
+
+    def _command(self, recorder: Recorder, command: dict[str, Any]) -> dict[str, Any]:
+        """A command from outside; ValueError if it is none."""
+        match command:
+            case {"command": "stop"}:
+                recorder.mark("stop asked for")
+                self.stop("stopped by command")
+            case {"command": "kill"}:
+                recorder.mark("end at once asked for")
+                self.kill("ended by command")
+            case {"command": "mark", "text": str(text)} if 0 < len(text) <= 200:
+                recorder.mark(text)
+            case _:
+                raise ValueError('known: "stop", "kill", "mark" with a "text" of up to 200')
+        return {"ok": True}
+
+    def _follow(
+        self, loading: Loading, recorder: Recorder, readings: Readings, target: Target
+    ) -> None:
+        """Takes the load's messages until it has finished, or has to be given up."""
+        heard = time.monotonic()
+        while True:
+            try:
+                message = loading.next(0.25)
+            except LoadbenchError as error:
+                self._fail(error)
+                return
+            now = time.monotonic()
+            if isinstance(message, Finished):
+                for note in message.notes:
+                    recorder.remark(note)
+                return
+            if isinstance(message, Window):
+                heard = now
+                machine, server = readings.of(message.second)
+                recorder.window(msgspec.structs.replace(message, machine=machine, server=server))
+            elif now - heard > _SILENCE_S:
+                recorder.silence(loading.origin, now - heard)
+            if target.engine and target.engine.ended() is not None and not self._deadline:
+                self._fail(target.engine.error())
+            if self._deadline and now > self._deadline:
+                text = "the load generator did not end by itself"
+                recorder.remark(Note("load-ended", text, "see load.log"))
+                return
+
+    def _fail(self, error: LoadbenchError) -> None:
+        self._end("failed", f"{error.message} {error.hint}".strip(), Command("kill"), 0.0)
+
+    def _close(self, recorder: Recorder, begun: dict[str, Any], start: Start) -> Outcome:
+        for note in others(self._options.results, self.folder, start.wall_time):
+            if note not in start.notes:
+                recorder.remark(note)
+        recorder.end(End(recorder.second, self._reason, self._text))
+        summary = summarise(runlog.read(self.folder))
+        if summary is None:
+            raise RunError(f"{self.folder}: the log has no beginning")
+        ended = {
+            "state": self._reason,
+            "ended": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+            "control": None,
+            "summary": plain(summary),
+        }
+        runlog.write_snapshot(self.folder, {**begun, **ended})
+        return Outcome(self.folder, summary)
+
+
+def _name(scenario: Scenario) -> str:
+    """`steady-resnet-tiny`: the scenario and what it is run against."""
+    url = scenario.spec.target.url
+    target = url.removeprefix("local:").rstrip("/").rpartition("/")[2]
+    return f"{scenario.name}-{target}"
+
+
+def _pids(target: Target, loading: Loading) -> dict[str, int]:
+    found = {"load": loading.pid, "runner": os.getpid()}
+    return {**found, "engine": target.engine.pid} if target.engine else found
+
+
+def _requests(scenario: Scenario) -> tuple[RequestPlan, ...]:
+    """The kinds of request; without any in the scenario there is one, named like the model."""
+    given = scenario.spec.request
+    if not given:
+        return (RequestPlan("infer"),)
+    return tuple(RequestPlan(**request.model_dump()) for request in given)

@@ -1,0 +1,149 @@
+"""The processes a run starts: the engine and the load. Each in its own session, each with a pipe as
+stdin whose closing tells it to exit, so that none outlives a runner that is killed.
+
+stdout is the protocol, one line at a time; stderr goes to a file of the run folder.
+"""
+
+import contextlib
+import os
+import queue
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loadbench.errors import LoadbenchError, RunError, SpecError
+
+_GRACE_S = 5.0
+_TAIL = 4000
+
+
+class Child:
+    """A running child. Its stdout lines arrive in `lines`; None marks their end."""
+
+    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self.lines: queue.Queue[bytes | None] = queue.Queue()
+        with open(log, "ab") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        threading.Thread(target=self._read, name=f"{name} stdout", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def ended(self) -> int | None:
+        """Its exit code, or None while it runs."""
+        return self._process.poll()
+
+    def say(self, line: bytes) -> bool:
+        """Writes a line to its stdin; False if it does not listen any more."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            return False
+        return True
+
+    def stop(self, grace_s: float = _GRACE_S) -> None:
+        """Closes its stdin, waits, then ends it the hard way."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        for end in (self._process.terminate, self._process.kill):
+            try:
+                self._process.wait(grace_s)
+                return
+            except subprocess.TimeoutExpired:
+                end()
+        self._process.wait()
+
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr."""
+        with open(self.log, "rb") as file:
+            file.seek(max(0, self.log.stat().st_size - _TAIL))
+            return file.read().decode(errors="replace").strip()
+
+    def error(self) -> LoadbenchError:
+        """Why it ended before its time, in its own words where it had some."""
+        code = self._process.wait()
+        words = [line for line in self.last_words().splitlines() if line.strip()]
+        message = [line.removeprefix("loadbench: ") for line in words if "loadbench: " in line]
+        hints = [line.strip().removeprefix("→ ") for line in words if line.startswith("  → ")]
+        kind = SpecError if code == 2 else RunError
+        if message:
+            return kind("\n".join(message), "\n".join(hints))
+        last = words[-1] if words else "it said nothing"
+        return kind(f"the {self.name} stopped ({_ending(code)}): {last}", "see its log with: o")
+
+
+def _ending(code: int) -> str:
+    if code == -9:
+        return "killed: out of memory?"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def start_engine(
+    model: str, settings: Mapping[str, Any], extra: Sequence[str], folder: Path
+) -> Child:
+    """`loadbench serve` on a free port with the scenario's engine settings."""
+    arguments = ["loadbench", "serve", model, "--port", "0", "--follow-stdin", *extra]
+    for key, value in settings.items():
+        arguments += ["--set", f"engine.{key}={toml(value)}"]
+    return Child("engine", arguments, folder / "engine.log")
+
+
+def wait_ready(engine: Child, limit_s: float) -> str:
+    """The URL from the engine's `ready` line. Raises its error if it ends instead."""
+    end = time.monotonic() + limit_s
+    while True:
+        try:
+            line = engine.lines.get(timeout=max(0.0, end - time.monotonic()))
+        except queue.Empty:
+            engine.stop(0.5)
+            raise RunError(f"the engine was not ready within {limit_s:.0f} s") from None
+        if line is None:
+            raise engine.error()
+        words = line.decode(errors="replace").split()
+        if words[:1] == ["ready"] and len(words) >= 2:
+            return words[1]
+
+
+def toml(value: Any) -> str:
+    """A setting as TOML, the way --set reads it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case list() | tuple():
+            return f"[{', '.join(toml(item) for item in value)}]"
+        case dict():
+            return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+        case _:
+            text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{text}"'
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """What to type to get the same again."""
+    return shlex.join(arguments)

@@ -1,0 +1,78 @@
+"""The load process from the runner's side: its plan goes in, its messages come out."""
+
+import queue
+from pathlib import Path
+
+import msgspec
+
+from loadbench.errors import LoadbenchError, RunError, SpecError, TargetError
+from loadbench.model import Window, decode, encode
+from loadbench.plan import Broken, Command, Finished, Message, Plan, Started
+from loadbench.runner.children import Child
+from loadbench.units import SECOND
+
+_START_S = 60.0
+
+
+class Loading:
+    """A load process that has begun. `origin` is the moment of its second 0."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self._child = Child("load", ["loadbench.load"], folder / "load.log")
+        self._child.say(encode(plan))
+        try:
+            first = self.next(_START_S)
+            if not isinstance(first, Started):
+                raise RunError("the load generator did not start", f"see {self._child.log}")
+        except LoadbenchError:
+            self._child.stop(0.5)
+            raise
+        self.origin = first.origin
+        self.notes = first.notes
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def next(self, wait_s: float) -> Message | None:
+        """The next message; None if none came in this time. Raises its error if it broke."""
+        try:
+            line = self._child.lines.get(timeout=wait_s)
+        except queue.Empty:
+            return None
+        if line is None:
+            raise self._child.error()
+        try:
+            message: Message = decode(Message, line)  # type: ignore[arg-type]
+        except msgspec.MsgspecError as error:
+            raise RunError(f"the load generator said what is no message: {error}") from error
+        if isinstance(message, Broken):
+            kinds = {2: SpecError, 3: TargetError}
+            raise kinds.get(message.exit_code, RunError)(message.message, message.hint)
+        return message
+
+    def say(self, command: Command) -> bool:
+        return self._child.say(encode(command))
+
+    def stop(self, grace_s: float = 2.0) -> None:
+        self._child.stop(grace_s)
+
+
+def capacity(plan: Plan, folder: Path) -> float:
+    """Requests per second that a closed loop gets done: a short unrecorded run of its own."""
+    loading = Loading(plan, folder)
+    done, length = 0, 0
+    try:
+        while True:
+            message = loading.next(plan.timeout_ns / SECOND + 5)
+            if message is None:
+                raise RunError("the calibration stood still", "see load.log in the run's folder")
+            if isinstance(message, Finished):
+                break
+            if isinstance(message, Window) and message.stage == "load":
+                done, length = done + message.done, length + 1
+    finally:
+        loading.stop()
+    if not done:
+        raise TargetError("the calibration got no answer from the target", "is the model healthy?")
+    return done / length

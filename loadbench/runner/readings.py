@@ -1,0 +1,66 @@
+"""What the runner itself reads each second, at the same boundaries as the load's windows: the
+machine, and the target's statistics as what came since the reading before.
+
+A reading that fails or comes late is a gap; what it missed is in the next one, so sums stay exact.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from loadbench.model import Machine, Server
+from loadbench.units import SECOND
+
+_WAIT_S = 0.5
+
+
+class Readings:
+    """Reads at origin + k·1 s, second k−1, until stopped; `of` gives a second's pair once."""
+
+    def __init__(
+        self,
+        origin: int,
+        first: int,
+        machine: Callable[[], Machine],
+        server: Callable[[], Server | None],
+    ) -> None:
+        self._origin = origin
+        self._machine = machine
+        self._server = server
+        self._found: dict[int, tuple[Machine, Server | None]] = {}
+        self._newest = first - 1
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="readings", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        second = self._newest + 1
+        while True:
+            due = self._origin + (second + 1) * SECOND
+            if self._stop.wait(max(0.0, (due - time.monotonic_ns()) / SECOND)):
+                return
+            pair = (self._machine(), self._server())
+            with self._changed:
+                # what was missed while a slow target kept us waiting is in this reading
+                now = (time.monotonic_ns() - self._origin) // SECOND - 1
+                self._found[second] = pair
+                self._newest = second = max(second, now)
+                self._changed.notify_all()
+            second += 1
+
+    def of(self, second: int) -> tuple[Machine | None, Server | None]:
+        """The readings for a window, waiting a little for one that is due now."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest >= second, _WAIT_S)
+            return self._found.pop(second, (None, None))
+
+    def last(self) -> Server | None:
+        """Stops, and reads the server once more: what came since the last second."""
+        self._stop.set()
+        self._thread.join()
+        return self._server()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()

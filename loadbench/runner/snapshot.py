@@ -1,0 +1,94 @@
+"""run.json: what was run, on what, by which versions; and the doubts that other runs cast on it."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from loadbench import __version__, runlog
+from loadbench.errors import SpecError
+from loadbench.model import Note, Start, plain
+from loadbench.plan import Plan
+from loadbench.probe import Nvml, versions
+from loadbench.runner.target import Target
+from loadbench.spec import Scenario
+
+SCHEMA = 1
+_LOOK_BACK = 20
+
+
+def snapshot(
+    scenario: Scenario, start: Start, target: Target, plan: Plan, nvml: Nvml
+) -> dict[str, Any]:
+    """run.json as it stands when the load begins."""
+    endpoint = target.endpoint
+    return {
+        "schema": SCHEMA,
+        "loadbench": __version__,
+        "run": start.run,
+        "state": "running",
+        "began": start.wall_time,
+        "pid": os.getpid(),
+        "scenario": scenario.name,
+        "title": scenario.spec.title,
+        "spec": scenario.spec.model_dump(mode="json"),
+        "phases": plain(plan.phases),
+        "target": {
+            "name": start.target,
+            "url": target.url,
+            "protocol": endpoint.protocol,
+            "model": endpoint.model,
+            "version": endpoint.version,
+            "inputs": plain(endpoint.inputs),
+            "outputs": plain(endpoint.outputs),
+            "device": start.device,
+            **{key: value for key, value in target.settings.items() if key != "model"},
+        },
+        "machine": versions(nvml),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the folder that loadbench was called in, marked if files had changed."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude", "*"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def others(results: Path, own: Path, since: str | None) -> tuple[Note, ...]:
+    """A doubt for every other run in these results that is running, or ended after `since`."""
+    notes = []
+    for folder in runlog.runs(results)[-_LOOK_BACK:]:
+        if folder == own or not (folder / runlog.SNAPSHOT).exists():
+            continue
+        try:
+            found = runlog.read_snapshot(folder)
+        except SpecError:
+            continue  # damaged: says nothing of us, and `loadbench show` will name it
+        running = found.get("state") == "running" and _alive(found.get("pid"))
+        ended = found.get("ended")
+        if running or (since and ended and ended > since):
+            text = f"another run was going on at the same time: {folder.name}"
+            notes.append(Note("other-run", text, "run one at a time on one machine"))
+    return tuple(notes)
+
+
+def _alive(pid: Any) -> bool:
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,97 @@
+"""The target of a run, ready to be loaded: an engine that we start, or an endpoint that is there.
+
+Both are asked the same way, over their protocol; ours has no back door.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadbench.errors import LoadbenchError, SpecError
+from loadbench.model import Note, Server
+from loadbench.plan import Endpoint
+from loadbench.runner.children import Child, start_engine, wait_ready
+from loadbench.spec import Scenario, TargetSpec
+from loadbench.targets.ask import Asker, difference
+
+_READY_S = 600.0  # a large model on a cold disk; its log says what it does meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the runner needs to know of a target. `statistics` gives what came since its last
+    call, None if the target tells nothing or does not answer now."""
+
+    endpoint: Endpoint
+    url: str
+    title: str
+    engine: Child | None
+    device: str
+    settings: dict[str, Any]
+    notes: tuple[Note, ...]
+    statistics: Callable[[], Server | None]
+
+    @property
+    def gpu(self) -> int | None:
+        """Index of the card that serves the model, if it is one of this machine."""
+        kind, _, index = self.device.partition(":")
+        return int(index or 0) if kind == "cuda" else None
+
+
+@contextmanager
+def open_target(
+    scenario: Scenario, folder: Path, trust: bool, say: Callable[[str], None]
+) -> Iterator[Target]:
+    """Starts or finds the target; stops the engine in the end."""
+    wanted = scenario.spec.target
+    model = wanted.url.removeprefix("local:")
+    if model == wanted.url:
+        yield from _asked(wanted, wanted.url, None, wanted.url)
+        return
+    if not model:
+        raise SpecError('target.url = "local:" names no model', 'write "local:mlp" or a path')
+    settings = scenario.raw.get("engine", {})
+    say(f"starting the engine: {model}")
+    engine = start_engine(model, settings, ["--trust"] if trust else [], folder)
+    try:
+        url = wait_ready(engine, _READY_S)
+        yield from _asked(wanted, url, engine, f"local:{model}")
+    finally:
+        engine.stop()
+
+
+def _asked(wanted: TargetSpec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
+    with Asker(url, wanted.protocol) as asker:
+        endpoint = asker.describe(wanted)
+        facts = asker.engine_facts(endpoint) if engine else {}
+        yield Target(
+            endpoint=endpoint,
+            url=url,
+            title=title,
+            engine=engine,
+            device=str(facts.get("device", "")),
+            settings={
+                key: facts[key]
+                for key in ("policy", "max_batch", "precision", "instances", "model")
+                if key in facts
+            },
+            notes=tuple(Note(**note) for note in facts.get("notes", ())),
+            statistics=_since(asker, endpoint),
+        )
+
+
+def _since(asker: Asker, endpoint: Endpoint) -> Callable[[], Server | None]:
+    """Cumulative statistics as differences; a reading that fails is made up by the next."""
+    latest = [asker.statistics(endpoint)]
+
+    def read() -> Server | None:
+        try:
+            now = asker.statistics(endpoint)
+        except LoadbenchError:
+            return None
+        before, latest[0] = latest[0], now
+        return None if now is None or before is None else difference(before, now)
+
+    return read
