@@ -1,0 +1,113 @@
+"""`loadbench run` against a real Triton: exact counts, and its inside view from its statistics."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from servers import Server
+from tools import Run, perf_analyzer, run, statistics
+
+PARTS = ("compute_input", "compute_infer", "compute_output")
+
+
+def scenario(load: str, model: str = "matmul", request: str = "") -> str:
+    return f"""
+        [target]
+        model = "{model}"
+        [load]
+        warmup = "1s"
+        {load}
+        {request}
+    """
+
+
+OPEN = 'arrivals = "poisson"\nphases = [{ rate = 300, for = "4s" }]'
+
+
+def total(found: Run, name: str) -> int:
+    """Of all windows, warm-up included."""
+    return sum(window.get(name, 0) for window in found.windows)
+
+
+def seen(found: Run) -> list[dict[str, Any]]:
+    """What the windows say of the inside of the server."""
+    return [window["server"] for window in found.windows if "server" in window]
+
+
+def test_an_open_loop_is_counted_alike_on_both_sides(real_triton: Server, tmp_path: Path) -> None:
+    found = run(real_triton, tmp_path, scenario(OPEN))
+    theirs = statistics(real_triton, "matmul")
+    sent = total(found, "sent")
+    assert theirs["inference_count"] == theirs["inference_stats"]["success"]["count"] == sent
+    assert theirs["inference_stats"]["fail"]["count"] == 0
+
+    summary = found.summary
+    assert summary["asked"] == summary["sent"] == summary["done"] > 1000
+    assert sent > summary["sent"], "the warm-up is in the log, and outside the summary"
+    assert summary["failed"] == {}
+
+
+def test_the_inside_view_is_tritons_own(real_triton: Server, tmp_path: Path) -> None:
+    found = run(real_triton, tmp_path, scenario(OPEN))
+    theirs = statistics(real_triton, "matmul")
+    parts, windows = theirs["inference_stats"], seen(found)
+
+    assert sum(server["requests"] for server in windows) == parts["success"]["count"]
+    assert sum(server["batches"] for server in windows) == theirs["execution_count"]
+    assert sum(server["queue"]["total_ns"] for server in windows) == parts["queue"]["ns"]
+    assert sum(server["compute"]["total_ns"] for server in windows) == sum(
+        parts[part]["ns"] for part in PARTS
+    )
+    sizes: dict[int, int] = {}
+    for server in windows:
+        for size, batch in server.get("sizes", {}).items():
+            sizes[int(size)] = sizes.get(int(size), 0) + batch["batches"]
+    assert sizes == {
+        batch["batch_size"]: batch["compute_infer"]["count"] for batch in theirs["batch_stats"]
+    }
+    assert max(sizes) > 1
+
+    inside = found.summary["server"]
+    assert inside["source"] == "kserve statistics"
+    assert inside["batch_wait_ms"] is None, "Triton does not tell it"
+    assert inside["queue_ms"]["mean"] > 0
+    assert inside["compute_ms"]["mean"] >= 2
+    assert 1 < inside["batch"]["mean"] <= 8
+    outside = found.summary["latency_ms"]["mean"]
+    assert outside > 0.95 * (inside["queue_ms"]["mean"] + inside["compute_ms"]["mean"])
+
+
+def test_rows_are_not_requests(real_triton: Server, tmp_path: Path) -> None:
+    four = '[[request]]\nname = "four"\nrows = 4'
+    found = run(real_triton, tmp_path, scenario(OPEN, request=four))
+    theirs = statistics(real_triton, "matmul")
+    assert theirs["inference_count"] == 4 * total(found, "sent")
+    assert theirs["inference_stats"]["success"]["count"] == total(found, "sent")
+    assert found.summary["server"]["rows"] == 4 * found.summary["server"]["requests"]
+    assert set(found.summary["server"]["batch"]["sizes"]) == {"4", "8"}
+
+
+def test_an_unbatched_model_of_many_datatypes(real_triton: Server, tmp_path: Path) -> None:
+    request = '[[request]]\nname = "all"\nshapes = { texts = [3], flags = [5], half = [2, 4] }'
+    found = run(real_triton, tmp_path, scenario(OPEN, "echo", request))
+    theirs = statistics(real_triton, "echo")
+    assert found.summary["failed"] == {}
+    assert theirs["inference_count"] == total(found, "sent") > 1000
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_mean_latency_is_what_perf_analyzer_measures(
+    real_triton: Server, tmp_path: Path, concurrency: int
+) -> None:
+    """In turns, so that a change of the machine's pace meets both."""
+    load = f'arrivals = "closed"\nconcurrency = {concurrency}\nphases = [{{ for = "3s" }}]'
+    range_ = ("--concurrency-range", str(concurrency))
+    ours, theirs = [], []
+    for _ in range(3):
+        summary = run(real_triton, tmp_path, scenario(load)).summary
+        ours.append(summary["latency_ms"]["mean"])
+        measured = perf_analyzer(real_triton, tmp_path, "matmul", *range_, requests=summary["done"])
+        theirs.append(measured.mean_ms)
+    print(f"Triton × {concurrency}: loadbench {ours} ms, perf_analyzer {theirs} ms")
+    assert median(ours) == pytest.approx(median(theirs), rel=0.10)
