@@ -16,6 +16,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    SkipValidation,
     ValidationError,
     WithJsonSchema,
     model_validator,
@@ -71,7 +73,9 @@ Rate = Annotated[Asked, *_text(_asked, "string", "number")]
 class Section(BaseModel):
     """A table of the scenario: frozen, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, arbitrary_types_allowed=True
+    )
 
 
 class TargetSpec(Section):
@@ -249,13 +253,17 @@ def _checks(raw: Any) -> Any:
     for name, text in raw.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            guess = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
-            raise SpecError(f"unknown check {name!r}{guess}")
+            guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise SpecError(f"unknown check {name!r}", guess)
         found.append(_check(name, text))
     return tuple(found)
 
 
-Checks = Annotated[tuple[Check, ...], *_text(_checks, "object")]
+Checks = Annotated[
+    tuple[SkipValidation[Check], ...],
+    *_text(_checks, "object"),
+    PlainSerializer(lambda checks: {check.name: check.text for check in checks}),
+]
 
 
 class AlertSpec(Section):
