@@ -12,16 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench.engine import datatypes
+from loadbench.engine.backends import Model
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor, Value
 
 Sizes = Mapping[
     str, tuple[int, ...]
-]  # dimensions without the batch, for inputs that leave some open
-Run = Callable[[dict[str, NDArray[Any]]], Mapping[str, tuple[str, NDArray[Any]]]]
+]  # of inputs that leave some dimensions open; without the batch
+Answer = Mapping[str, tuple[str, NDArray[Any]]]  # output name → datatype, array
+Run = Callable[[dict[str, NDArray[Any]]], Answer]
 
 _ROWS = 3
 _SAME = 1e-3  # of the largest value: fp32 kernels differ between batch sizes by far less
+_ADVICE = "if it should batch: see that no layer mixes rows or bakes in the size of the batch"
 
 
 class Signature(Value, frozen=True):
@@ -31,6 +34,7 @@ class Signature(Value, frozen=True):
     outputs: tuple[Tensor, ...]
     batched: bool
     notes: tuple[Note, ...] = ()
+    sizes: dict[str, tuple[int, ...]] = {}  # it ran with, of inputs that leave some open
 
 
 def example(
@@ -40,14 +44,21 @@ def example(
 
     With `rows` the shapes get a batch axis in front, and row i is the same for any number of rows.
     """
-    sizes = sizes or {}
-    random = np.random.default_rng(seed)
     found: dict[str, NDArray[Any]] = {}
-    for tensor in inputs:
-        shape = _closed(tensor.shape, sizes.get(tensor.name), spread=1)
+    for index, tensor in enumerate(inputs):
+        shape = _closed(tensor.shape, (sizes or {}).get(tensor.name))
         shape = shape if rows is None else (rows, *shape)
-        found[tensor.name] = _draw(np.random.default_rng(random.integers(2**32)), tensor, shape)
+        found[tensor.name] = _draw(np.random.default_rng((seed, index)), tensor.datatype, shape)
     return found
+
+
+def inputs_of(model: Model, rows: int, seed: int = 1) -> dict[str, NDArray[Any]]:
+    """An example batch for a loaded model, of the sizes that it is known to work with.
+
+    A model without a batch axis has one form only, whatever `rows` says.
+    """
+    sizes = model.metadata.get("sizes")
+    return example(model.inputs, rows if model.batched else None, sizes, seed)
 
 
 def probe(run: Run, inputs: Sequence[Tensor], sizes: Sizes) -> Signature:
@@ -55,122 +66,143 @@ def probe(run: Run, inputs: Sequence[Tensor], sizes: Sizes) -> Signature:
 
     SpecError if the model refuses even the plainest input.
     """
-    notes: list[Note] = []
-    leads = [tensor.shape[0] if tensor.shape else 1 for tensor in inputs]
-    if inputs and all(lead == -1 for lead in leads):
+    leads = [tensor.shape[0] if tensor.shape else None for tensor in inputs]
+    if leads and all(lead == -1 for lead in leads):
         rows = tuple(Tensor(t.name, t.datatype, t.shape[1:]) for t in inputs)
-        outputs, doubt = _try_batch(run, rows, sizes)
+        outputs, doubts = _try_batch(run, rows, sizes)
         if outputs is not None:
-            shaped = _open_axes(run, rows, outputs, sizes, 1)
-            return Signature(rows, shaped, True, (doubt,) if doubt else ())
-        assert doubt is not None
-        notes.append(doubt)
-        if all(t.shape[1:] and -1 not in t.shape[1:] for t in inputs):  # only the batch was open
-            inputs = [Tensor(t.name, t.datatype, (1, *t.shape[1:])) for t in inputs]
+            return _complete(run, Signature(rows, outputs, True, doubts), sizes)
+        whole = _without_batch(inputs)
     else:
-        what = "fixes the batch at 1" if leads and set(leads) == {1} else "has no batch axis"
-        hint = "export it with an open first axis, or declare it with --input NAME:DTYPE:-1,…"
-        notes.append(Note("unbatched", f"the model {what}: requests run one at a time", hint))
-    whole = tuple(inputs)
-    outputs = _tensors(run(example(whole, None, sizes)))
-    return Signature(whole, _open_axes(run, whole, outputs, sizes, None), False, tuple(notes))
+        fixed = bool(leads) and set(leads) == {1}
+        what = "fixes the batch at 1" if fixed else "has no batch axis"
+        text = f"the model {what}: requests run one at a time"
+        hint = "export it with an open first axis, or declare it: --input NAME:DTYPE:-1,…"
+        doubts = (Note("unbatched", text, hint),)
+        whole = tuple(inputs)
+    outputs = _tensors(run(example(whole, None, sizes)), cut=0)
+    return _complete(run, Signature(whole, outputs, False, doubts), sizes)
+
+
+def require(found: Signature, given: Sequence[Tensor]) -> None:
+    """SpecError unless the outputs are those that the user declared (whole shapes)."""
+    for tensor, said in zip(found.outputs, given, strict=False):
+        whole = (-1, *tensor.shape) if found.batched else tensor.shape
+        fits = len(whole) == len(said.shape) and all(
+            -1 in pair or pair[0] == pair[1] for pair in zip(whole, said.shape, strict=True)
+        )
+        if tensor.name == said.name and tensor.datatype == said.datatype and fits:
+            continue
+        dims = ",".join(map(str, whole))
+        raise SpecError(
+            f"--output {said.name} does not fit: the model gives {tensor.datatype} [{dims}]",
+            f"write --output {said.name}:{tensor.datatype}:{dims}",
+        )
+
+
+def _without_batch(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Where only the batch was open it is fixed at 1; else the open axis may be any length."""
+    if any(-1 in tensor.shape[1:] or len(tensor.shape) == 1 for tensor in inputs):
+        return tuple(inputs)
+    return tuple(Tensor(t.name, t.datatype, (1, *t.shape[1:])) for t in inputs)
 
 
 def _try_batch(
     run: Run, rows: tuple[Tensor, ...], sizes: Sizes
-) -> tuple[tuple[Tensor, ...] | None, Note | None]:
-    """Outputs without batch axis, or None and why rows cannot be run together."""
+) -> tuple[tuple[Tensor, ...] | None, tuple[Note, ...]]:
+    """Outputs without batch axis; None where rows cannot be run together. And the doubts."""
     one = run(example(rows, 1, sizes))
-    hint = "if it should batch: check that no layer mixes rows or bakes in the size of the batch"
     try:
         many = run(example(rows, _ROWS, sizes))
     except SpecError as error:
-        text = f"the model refuses {_ROWS} rows ({error.message}): requests run one at a time"
-        return None, Note("unbatched", text, hint)
+        return None, (_unbatched(f"the model fails with {_ROWS} rows ({error.message})"),)
     for name, (_, array) in many.items():
-        single = one[name][1]
-        if array.shape[:1] != (_ROWS,) or single.shape[:1] != (1,):
-            text = f"output {name!r} does not follow the batch: requests run one at a time"
-            return None, Note("unbatched", text, hint)
-    if not _alike(many, one, 1):
-        if not _alike(one, run(example(rows, 1, sizes)), 1):
-            text = "the same input gives another output each time"
-            return _tensors(many, batch=True), Note("random", text, "is a dropout forced on?")
-        text = "a row's answer depends on the rows beside it: requests run one at a time"
-        return None, Note("unbatched", text, hint)
-    return _tensors(many, batch=True), None
+        if array.shape[:1] != (_ROWS,) or one[name][1].shape[:1] != (1,):
+            return None, (_unbatched(f"output {name!r} does not follow the batch"),)
+    if not _alike(many, one):
+        if _alike(one, run(example(rows, 1, sizes))):
+            return None, (_unbatched("a row's answer depends on the rows beside it"),)
+        text = "the same input gives another output each time"
+        return _tensors(many, cut=1), (Note("random", text, "is a dropout forced on?"),)
+    return _tensors(many, cut=1), ()
 
 
-def _open_axes(
-    run: Run, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], sizes: Sizes,
-    rows: int | None,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    """Outputs with −1 where their size follows an open axis of the inputs."""
-    if not any(-1 in tensor.shape for tensor in inputs):
-        return outputs
-    wider = {t.name: _closed(t.shape, sizes.get(t.name), spread=2) for t in inputs}
-    try:
-        found = run(example(inputs, rows, wider))
-    except SpecError:  # open on paper only; what was measured is all that can be said
-        return outputs
-    cut = 0 if rows is None else 1
-    return tuple(
-        Tensor(
-            tensor.name,
-            tensor.datatype,
-            tuple(
-                size if size == other else -1
-                for size, other in zip(tensor.shape, found[tensor.name][1].shape[cut:], strict=True)
-            ),
+def _unbatched(why: str) -> Note:
+    return Note("unbatched", f"{why}: requests run one at a time", _ADVICE)
+
+
+def _complete(run: Run, found: Signature, sizes: Sizes) -> Signature:
+    """Open axes of the outputs: −1 where their size follows an open axis of the inputs."""
+    loose = [tensor for tensor in found.inputs if -1 in tensor.shape]
+    if not loose:
+        return found
+    used = {t.name: _closed(t.shape, sizes.get(t.name)) for t in loose}
+    wider = {
+        t.name: tuple(
+            size + size // 2 if dim == -1 else dim
+            for dim, size in zip(t.shape, used[t.name], strict=True)
         )
-        for tensor in outputs
+        for t in loose
+    }
+    try:
+        other = run(example(found.inputs, 1 if found.batched else None, wider))
+    except SpecError as error:
+        text = f"sizes other than {_words(used)} fail ({error.message})"
+        doubt = Note("sizes", text, "give the true dimensions with --input NAME:DTYPE:DIMS")
+        return Signature(found.inputs, found.outputs, found.batched, (*found.notes, doubt), used)
+    cut = 1 if found.batched else 0
+    outputs = tuple(
+        Tensor(t.name, t.datatype, _varying(t.shape, other[t.name][1].shape[cut:]))
+        for t in found.outputs
     )
+    return Signature(found.inputs, outputs, found.batched, found.notes, used)
 
 
-def _alike(
-    some: Mapping[str, tuple[str, NDArray[Any]]],
-    other: Mapping[str, tuple[str, NDArray[Any]]],
-    rows: int,
-) -> bool:
+def _varying(shape: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a if a == b else -1 for a, b in zip(shape, other, strict=True))
+
+
+def _words(sizes: Sizes) -> str:
+    return ", ".join(f"{name} [{','.join(map(str, dims))}]" for name, dims in sizes.items())
+
+
+def _alike(some: Answer, other: Answer) -> bool:
+    """Whether the first rows agree."""
     for name, (datatype, array) in some.items():
         if datatype == "BYTES":
-            if not np.array_equal(array[:rows], other[name][1][:rows]):
+            if not np.array_equal(array[:1], other[name][1][:1]):
                 return False
             continue
-        first = datatypes.wide(array[:rows], datatype)
-        second = datatypes.wide(other[name][1][:rows], datatype)
-        scale = np.abs(second[np.isfinite(second)]).max(initial=0.0)
+        first = datatypes.wide(array[:1], datatype)
+        second = datatypes.wide(other[name][1][:1], datatype)
+        if first.shape != second.shape:
+            return False
+        scale = float(np.abs(second[np.isfinite(second)]).max(initial=0.0))
         if not np.allclose(first, second, rtol=0, atol=_SAME * scale + 1e-12, equal_nan=True):
             return False
     return True
 
 
-def _tensors(
-    found: Mapping[str, tuple[str, NDArray[Any]]], batch: bool = False
-) -> tuple[Tensor, ...]:
+def _tensors(found: Answer, cut: int) -> tuple[Tensor, ...]:
     return tuple(
-        Tensor(name, datatype, array.shape[1:] if batch else array.shape)
-        for name, (datatype, array) in found.items()
+        Tensor(name, datatype, array.shape[cut:]) for name, (datatype, array) in found.items()
     )
 
 
-def _closed(shape: tuple[int, ...], sizes: tuple[int, ...] | None, spread: int) -> tuple[int, ...]:
+def _closed(shape: tuple[int, ...], sizes: tuple[int, ...] | None) -> tuple[int, ...]:
     """Open axes filled in: from `sizes`, else 64 where two are open (an image), else 16."""
     usual = 64 if shape.count(-1) > 1 else 16
-    known = sizes if sizes and len(sizes) == len(shape) else tuple(usual for _ in shape)
-    return tuple(
-        (size if spread == 1 else size + size // 2) if dim == -1 else dim
-        for dim, size in zip(shape, known, strict=True)
-    )
+    known = sizes if sizes and len(sizes) == len(shape) else (usual,) * len(shape)
+    return tuple(size if dim == -1 else dim for dim, size in zip(shape, known, strict=True))
 
 
-def _draw(random: np.random.Generator, tensor: Tensor, shape: tuple[int, ...]) -> NDArray[Any]:
-    if tensor.datatype == "BYTES":
+def _draw(random: np.random.Generator, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    if datatype == "BYTES":
         return np.full(shape, b"0", np.object_)
-    if tensor.datatype == "BF16":
-        bits: NDArray[Any] = random.standard_normal(shape, np.float32).view(np.uint32)
-        return (bits >> 16).astype(np.uint16)
-    dtype = datatypes.NUMPY[tensor.datatype]
-    if tensor.datatype in datatypes.FLOATS:
+    if datatype == "BF16":
+        floats = np.asarray(random.standard_normal(shape, np.float32))
+        return (floats.view(np.uint32) >> 16).astype(np.uint16)
+    dtype = datatypes.NUMPY[datatype]
+    if datatype in datatypes.FLOATS:
         return np.asarray(random.standard_normal(shape, np.float32)).astype(dtype)
     return np.asarray(random.integers(0, 2, shape)).astype(dtype)

@@ -7,26 +7,27 @@ from typing import Any
 import torch
 
 from loadbench.engine import zoo
-from loadbench.engine.backends.torch_run import Program, TorchModel, place, serve
+from loadbench.engine.backends.prepare import finish, place
+from loadbench.engine.backends.torch_run import Program, TorchModel
 from loadbench.spec import EngineSpec
 
 
 def open_zoo(name: str, settings: EngineSpec, where: str) -> TorchModel:
     """A model of the zoo."""
     entry = zoo.build(name, settings.seed)
-    module = place(entry.module, settings, where)
+    module = place(entry.module, where)
     program = Program(
         name,
         "pytorch",
         module,
         caller(module, tuple(tensor.name for tensor in entry.inputs)),
         entry.inputs,
-        entry.outputs,
+        tuple(tensor.name for tensor in entry.outputs),
         entry.sizes,
         {"source": "zoo", "seed": settings.seed},
         heavy=heavy(module),
     )
-    return serve(program, settings, where)
+    return finish(program, settings, where)
 
 
 def caller(

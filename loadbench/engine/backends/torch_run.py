@@ -1,10 +1,10 @@
 """Runs any torch program: eager modules, TorchScript, exported programs, compiled ones.
 
-The loaders hand over a `Program`; `serve` finds out its signature, chooses its precision and makes
-it a Model. Kinds of files are the loaders' business.
+How a program is found in a file is its loader's business, how its signature and precision are
+settled that of `prepare` and `precision`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loadbench.engine import datatypes, device, signature
+from loadbench.engine import datatypes
 from loadbench.engine.backends import Arrays
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
-from loadbench.spec import EngineSpec, parse_tensor
 
-Call = Callable[[dict[str, torch.Tensor]], Any]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Program(NamedTuple):
@@ -27,14 +26,14 @@ class Program(NamedTuple):
     name: str
     platform: str
     module: torch.nn.Module
-    call: Call
+    call: Callable[[dict[str, torch.Tensor]], Any]
     inputs: tuple[Tensor, ...]  # whole shapes, −1 in front for a batch axis
-    outputs: tuple[Tensor, ...] = ()  # whole shapes; empty: found by running
-    sizes: Mapping[str, tuple[int, ...]] = {}  # usual dimensions for inputs that leave some open
-    metadata: dict[str, Any] = {}
+    outputs: tuple[str, ...] = ()  # their names; empty: as the program names or numbers them
+    sizes: Mapping[str, tuple[int, ...]] = {}  # usual dimensions, without the batch
+    metadata: Mapping[str, Any] = {}
     notes: tuple[Note, ...] = ()
     max_batch: int | None = None
-    heavy: tuple[torch.nn.Parameter, ...] = ()  # weights of products and convolutions, for autocast
+    heavy: tuple[torch.nn.Parameter, ...] = ()  # weights that autocast would cast in every batch
 
 
 class TorchModel:
@@ -44,14 +43,15 @@ class TorchModel:
         self.name = program.name
         self.version = version(program.metadata)
         self.platform = program.platform
-        self.metadata = program.metadata
+        self.metadata = dict(program.metadata)
         self.notes = program.notes
         self.max_batch = program.max_batch
         self.device = where
         self.precision = "fp32"
+        self.stored = "fp32"  # the weights' own; autocast is on while `precision` is another
         self.batched = False
         self.inputs = program.inputs
-        self.outputs = program.outputs
+        self.outputs: tuple[Tensor, ...] = ()
         self._program = program
         self._where = torch.device(where)
 
@@ -64,18 +64,17 @@ class TorchModel:
 
     def raw(self, arrays: Arrays) -> dict[str, torch.Tensor]:
         """Outputs as the program gives them, on its device."""
-        given = {tensor.name: tensor.datatype for tensor in self.inputs}
-        full = False
         with torch.inference_mode(), self._autocast():
             try:
                 tensors = {
-                    name: datatypes.to_torch(arrays[name], datatype).to(self._where)
-                    for name, datatype in given.items()
+                    tensor.name: datatypes.to_torch(arrays[tensor.name], tensor.datatype).to(
+                        self._where
+                    )
+                    for tensor in self.inputs
                 }
-                return named(self._program.call(tensors), self._names())
+                return named(self._program.call(tensors), self._program.outputs)
             except (RuntimeError, IndexError, ValueError) as error:
-                full = _is_full(error)
-                if not full:
+                if not _is_full(error):
                     raise _refusal(error) from error
         # Left the except block: the traceback held the tensors that the room is needed for.
         raise MemoryError(f"{self.device} has no room for this batch")
@@ -83,68 +82,31 @@ class TorchModel:
     def memory(self) -> dict[str, int]:
         if self._where.type == "cuda":
             return {"GPU": int(torch.cuda.memory_reserved(self._where))}
-        module = self._program.module
-        weights = [*module.parameters(), *module.buffers()]
-        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in weights}
-        return {"CPU": sum(storages.values())}
+        storages = [weight.untyped_storage() for weight in self.weights()]
+        return {"CPU": sum({s.data_ptr(): s.nbytes() for s in storages}.values())}
 
-    def _names(self) -> tuple[str, ...]:
-        return tuple(tensor.name for tensor in self._program.outputs)
+    def weights(self) -> list[torch.Tensor]:
+        """All that the program holds: parameters and buffers."""
+        return [*self._program.module.parameters(), *self._program.module.buffers()]
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision in ("bf16", "fp16"):
-            return torch.autocast(self._where.type, DTYPES[self.precision])
-        return nullcontext()
-
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def declared(settings: EngineSpec, what: str) -> tuple[Tensor, ...]:
-    """The inputs given by hand; SpecError that says what to add if there are none."""
-    if not settings.inputs:
-        raise SpecError(
-            f"{what} does not say what its inputs are",
-            "add --input NAME:DTYPE:DIMS for each, in order, e.g. --input x:FP32:-1,3,224,224"
-            " (-1 in front is the batch)",
-        )
-    found = tuple(parse_tensor(text) for text in settings.inputs)
-    for tensor in found:
-        if tensor.datatype not in datatypes.TORCH:
-            raise SpecError(f"input {tensor.name!r}: torch has no {tensor.datatype}")
-    return found
-
-
-def serve(program: Program, settings: EngineSpec, where: str) -> TorchModel:
-    """Finds the signature by running, then the precision, and returns the Model."""
-    model = TorchModel(program, where)
-
-    def run(arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[str, NDArray[Any]]]:
-        return {name: _typed(name, tensor) for name, tensor in model.raw(arrays).items()}
-
-    found = signature.probe(run, program.inputs, program.sizes)
-    model.inputs, model.outputs, model.batched = found.inputs, found.outputs, found.batched
-    model.notes = (*program.notes, *found.notes)
-    return model
-
-
-def _typed(name: str, tensor: torch.Tensor) -> tuple[str, NDArray[Any]]:
-    datatype = datatypes.of_torch(tensor.dtype)
-    if datatype is None:
-        raise SpecError(
-            f"output {name!r} is {tensor.dtype}, which the protocol cannot carry",
-            "let the model turn it into a plain float or integer tensor",
-        )
-    return datatype, datatypes.from_torch(tensor, datatype)
+        if self.precision == self.stored:
+            return nullcontext()
+        return torch.autocast(self._where.type, DTYPES[self.precision])
 
 
 def named(result: Any, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """Tensors of whatever a program returns: by key, by position as output0…, or by `names`."""
+    """Tensors of whatever a program returns: called `names`, else by their keys, else output0…"""
     found: dict[str, torch.Tensor] = {}
     _collect(result, "", found)
-    if names and len(names) == len(found):
-        return dict(zip(names, found.values(), strict=True))
-    return found
+    if not names:
+        return found
+    if len(names) != len(found):
+        raise SpecError(
+            f"the model has {len(found)} outputs ({', '.join(found)}), not {len(names)}",
+            "name each with --output NAME:DTYPE:DIMS, or none",
+        )
+    return dict(zip(names, found.values(), strict=True))
 
 
 def _collect(result: Any, path: str, found: dict[str, torch.Tensor]) -> None:
@@ -168,7 +130,19 @@ def _collect(result: Any, path: str, found: dict[str, torch.Tensor]) -> None:
 def version(metadata: Mapping[str, Any]) -> str:
     """The file's own version where it is a whole number, else 1: clients parse it as one."""
     told = str(metadata.get("version", ""))
-    return told if told.isdecimal() else "1"
+    return told if told.isascii() and told.isdecimal() and len(told) < 19 else "1"
+
+
+def nonfinite(arrays: Arrays, outputs: Sequence[Tensor]) -> dict[str, int]:
+    """How many values are NaN or infinite, by output; only outputs that have any."""
+    bad = {
+        tensor.name: int(
+            np.count_nonzero(~np.isfinite(datatypes.wide(arrays[tensor.name], tensor.datatype)))
+        )
+        for tensor in outputs
+        if tensor.datatype in datatypes.FLOATS
+    }
+    return {name: number for name, number in bad.items() if number}
 
 
 def _is_full(error: Exception) -> bool:
@@ -182,30 +156,5 @@ def _refusal(error: Exception) -> Exception:
     """
     if isinstance(error, torch.AcceleratorError):
         return error
-    line = str(error).strip().splitlines() or [type(error).__name__]
-    return SpecError(f"the model refuses this input: {line[-1].strip()}")
-
-
-def finite(arrays: Mapping[str, NDArray[Any]], outputs: tuple[Tensor, ...]) -> dict[str, int]:
-    """How many values are NaN or infinite, by output; only outputs that have any."""
-    bad = {
-        tensor.name: int(
-            np.count_nonzero(~np.isfinite(datatypes.wide(arrays[tensor.name], tensor.datatype)))
-        )
-        for tensor in outputs
-        if tensor.datatype in datatypes.FLOATS
-    }
-    return {name: number for name, number in bad.items() if number}
-
-
-def place(module: torch.nn.Module, settings: EngineSpec, where: str) -> torch.nn.Module:
-    """The module on its device, for inference only."""
-    _use_threads(device.threads(settings.threads, settings.instances))
-    module.eval()
-    module.requires_grad_(False)
-    return module.to(where)
-
-
-def _use_threads(number: int) -> None:
-    if torch.get_num_threads() != number:  # costs a new pool even if nothing changes
-        torch.set_num_threads(number)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return SpecError(f"the model refuses this input: {lines[-1].strip()}")

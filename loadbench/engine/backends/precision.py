@@ -1,0 +1,185 @@
+"""Which precision a torch model runs in: as asked, or whatever this device is measurably faster in.
+
+Autocast decides operation by operation what may run in half precision. It would also cast every
+weight again in every batch, since its cache is off inside inference_mode: so the weights of
+products and convolutions are cast here, once. The fp32 originals are given back if the half loses.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from loadbench import units
+from loadbench.engine import datatypes, signature
+from loadbench.engine.backends.torch_run import DTYPES, TorchModel, nonfinite
+from loadbench.engine.measure import Timing, timed
+from loadbench.errors import SpecError
+from loadbench.model import Note, Tensor
+from loadbench.spec import EngineSpec
+from loadbench.units import MS
+
+GAIN = 1.1  # a half must be this much faster at the largest batch …
+LOSS = 0.9  # … and may lose no more than this with one row
+ERROR = 0.05  # of the largest output value: beyond, `auto` stays with fp32
+_BUDGET = 150 * MS  # for each timing
+_LONGEST = 200 * MS  # a batch that takes longer is too large to choose by
+
+
+class Trial(NamedTuple):
+    """A half precision against fp32, at the largest batch tried and with one row."""
+
+    rows: int
+    gain: float
+    gain_one: float
+    error: float
+
+
+def settle(
+    model: TorchModel, heavy: Sequence[torch.nn.Parameter], settings: EngineSpec
+) -> tuple[Note, ...]:
+    """Sets the model's precision and says why it is that one.
+
+    Raises SpecError if the precision asked for cannot be had.
+    """
+    own = native(model.weights())
+    if own != "fp32":
+        if settings.precision not in ("auto", own):
+            raise SpecError(
+                f"{model.name}: its weights are {own}, not {settings.precision}",
+                f'set engine.precision = "{own}" or "auto"',
+            )
+        model.stored = own
+        return (Note("precision", f"{own}: as the weights of the file are"),)
+    if settings.precision == "fp32":
+        return ()
+    if settings.precision != "auto":
+        return _as_asked(model, heavy, settings.precision)
+    half = candidate(model.device)
+    text, wins = _measured(model, heavy, half, settings.max_batch)
+    if wins:
+        lower(model, heavy, half)
+    hint = f'set engine.precision = "{"fp32" if wins else half}" for the other'
+    return (Note("precision", text, hint),)
+
+
+def native(weights: Sequence[torch.Tensor]) -> str:
+    """The precision most of the weights are stored in; fp32 where there are none."""
+    count = dict.fromkeys(DTYPES.values(), 0)
+    for weight in weights:
+        if weight.dtype in count:
+            count[weight.dtype] += weight.numel()
+    best = max(count.values())
+    return next(name for name, dtype in DTYPES.items() if count[dtype] == best)
+
+
+def candidate(where: str) -> str:
+    """The half precision worth trying on this device: bf16, which cannot overflow where fp32 does
+    not; fp16 on cards too old for it."""
+    if where == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp16"
+
+
+def lower(model: TorchModel, heavy: Sequence[torch.nn.Parameter], half: str) -> list[torch.Tensor]:
+    """Goes to half precision; returns the weights as they were, for `restore`."""
+    before = [parameter.data for parameter in heavy]
+    for parameter in heavy:
+        parameter.data = parameter.data.to(DTYPES[half])
+    model.precision = half
+    return before
+
+
+def restore(
+    model: TorchModel, heavy: Sequence[torch.nn.Parameter], before: Sequence[torch.Tensor]
+) -> None:
+    """Back to fp32."""
+    for parameter, data in zip(heavy, before, strict=True):
+        parameter.data = data
+    model.precision = "fp32"
+
+
+def difference(
+    half: dict[str, NDArray[Any]], full: dict[str, NDArray[Any]], outputs: Sequence[Tensor]
+) -> float:
+    """Largest deviation from fp32, as a share of the largest value of that output."""
+    worst = 0.0
+    for tensor in outputs:
+        if tensor.datatype not in datatypes.FLOATS:
+            continue
+        exact = datatypes.wide(full[tensor.name], tensor.datatype)
+        gap = np.abs(datatypes.wide(half[tensor.name], tensor.datatype) - exact)
+        known = np.isfinite(exact) & np.isfinite(gap)
+        scale = float(np.abs(exact[known]).max(initial=0.0))
+        if scale:
+            worst = max(worst, float(gap[known].max(initial=0.0)) / scale)
+    return worst
+
+
+def _as_asked(
+    model: TorchModel, heavy: Sequence[torch.nn.Parameter], half: str
+) -> tuple[Note, ...]:
+    arrays = signature.inputs_of(model, 2)
+    full = model.run(arrays)
+    lower(model, heavy, half)
+    try:
+        found = model.run(arrays)
+    except SpecError as error:
+        raise SpecError(
+            f"{model.name} cannot run in {half}: {error.message}", 'set engine.precision = "fp32"'
+        ) from error
+    if nonfinite(found, model.outputs) and not nonfinite(full, model.outputs):
+        text = f"{half}, as asked, gives NaN or infinity where fp32 gives numbers"
+        return (Note("precision", text, 'set engine.precision = "bf16" or "fp32"'),)
+    gap = units.percent(difference(found, full, model.outputs))
+    text = f"{half}, as asked: outputs differ from fp32 by up to {gap} %"
+    return (Note("precision", text),)
+
+
+def _measured(
+    model: TorchModel, heavy: Sequence[torch.nn.Parameter], half: str, largest: int
+) -> tuple[str, bool]:
+    """What was found out about the half, in words, and whether it is the better choice.
+
+    The model is in fp32 before and after.
+    """
+    rows, full_many = _usual_rows(model, largest)
+    full_one = _time(model, 1)
+    arrays = signature.inputs_of(model, min(rows, 2))
+    exact = model.run(arrays)
+    before = lower(model, heavy, half)
+    try:
+        found = model.run(arrays)
+        error = difference(found, exact, model.outputs)
+        if nonfinite(found, model.outputs) and not nonfinite(exact, model.outputs):
+            return f"fp32: {half} gives NaN or infinity", False
+        if error > ERROR:
+            return f"fp32: in {half} outputs are {units.percent(error)} % off", False
+        many, one = _time(model, rows), _time(model, 1)
+    except SpecError as refusal:
+        return f"fp32: {half} does not work here ({refusal.message})", False
+    finally:
+        restore(model, heavy, before)
+    gain, gain_one = full_many.median_ns / many.median_ns, full_one.median_ns / one.median_ns
+    seen = f"{gain:.2g} × as fast as fp32 at batch {rows}, {gain_one:.2g} × with one row"
+    if gain < GAIN or gain_one < LOSS:
+        return f"fp32: {half} is only {seen}", False
+    off = units.percent(error)
+    return f"{half}: {seen}; outputs differ by up to {off} %", True
+
+
+def _usual_rows(model: TorchModel, largest: int) -> tuple[int, Timing]:
+    """The largest batch that is quick enough to be tried a few times, and its time."""
+    rows = min(largest, model.max_batch or largest) if model.batched else 1
+    timing = _time(model, rows)
+    while timing.median_ns > _LONGEST and rows > 1:
+        rows //= 2
+        timing = _time(model, rows)
+    return rows, timing
+
+
+def _time(model: TorchModel, rows: int) -> Timing:
+    arrays = signature.inputs_of(model, rows)
+    return timed(lambda: model.run(arrays), rows, _BUDGET, least=2)

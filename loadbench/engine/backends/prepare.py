@@ -1,0 +1,75 @@
+"""From a torch Program to a Model: on its device, its signature and precision settled."""
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from loadbench.engine import datatypes, device, signature
+from loadbench.engine.backends import precision
+from loadbench.engine.backends.torch_run import Program, TorchModel
+from loadbench.errors import SpecError
+from loadbench.model import Tensor
+from loadbench.spec import EngineSpec, parse_tensor
+
+
+def place(module: torch.nn.Module, where: str) -> torch.nn.Module:
+    """The module on its device, for inference only."""
+    module.eval()
+    module.requires_grad_(False)
+    return module.to(where)
+
+
+def declared(settings: EngineSpec, what: str) -> tuple[Tensor, ...]:
+    """The inputs given by hand; SpecError that says what to add if there are none."""
+    if not settings.inputs:
+        raise SpecError(
+            f"{what} does not say what its inputs are",
+            "add --input NAME:DTYPE:DIMS for each, in order, e.g. --input x:FP32:-1,3,224,224"
+            " (-1 in front is the batch)",
+        )
+    found = tuple(parse_tensor(text) for text in settings.inputs)
+    for tensor in found:
+        if tensor.datatype not in datatypes.TORCH:
+            raise SpecError(f"input {tensor.name!r}: torch has no {tensor.datatype}")
+    return found
+
+
+def finish(program: Program, settings: EngineSpec, where: str) -> TorchModel:
+    """Runs the program to learn its signature, chooses its precision, returns the Model.
+
+    SpecError if it refuses even the plainest input, or does not fit what was declared.
+    """
+    use_threads(device.threads(settings.threads, settings.instances))
+    given = tuple(parse_tensor(text) for text in settings.outputs)
+    if given:
+        program = program._replace(outputs=tuple(tensor.name for tensor in given))
+    model = TorchModel(program, where)
+
+    def run(arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[str, NDArray[Any]]]:
+        return {name: _typed(name, tensor) for name, tensor in model.raw(arrays).items()}
+
+    found = signature.probe(run, program.inputs, program.sizes)
+    signature.require(found, given)
+    model.inputs, model.outputs, model.batched = found.inputs, found.outputs, found.batched
+    if found.sizes:
+        model.metadata["sizes"] = found.sizes
+    chosen = precision.settle(model, program.heavy, settings)
+    model.notes = (*program.notes, *found.notes, *chosen)
+    return model
+
+
+def use_threads(number: int) -> None:
+    """Once per process: setting it anew costs a new pool."""
+    if torch.get_num_threads() != number:
+        torch.set_num_threads(number)
+
+
+def _typed(name: str, tensor: torch.Tensor) -> tuple[str, NDArray[Any]]:
+    datatype = datatypes.of_torch(tensor.dtype)
+    if datatype is None:
+        raise SpecError(
+            f"output {name!r} is {tensor.dtype}, which the protocol cannot carry",
+            "let the model turn it into a plain float or integer tensor",
+        )
+    return datatype, datatypes.from_torch(tensor, datatype)

@@ -1,0 +1,70 @@
+"""How long a batch of each size takes on a model that stands alone: L(b).
+
+What is timed is `Model.run`: from arrays on the host to arrays on the host. Queues and the network
+are not in it.
+"""
+
+import time
+from collections.abc import Callable
+
+from loadbench.engine import signature
+from loadbench.engine.backends import Model
+from loadbench.model import Value
+from loadbench.units import MS
+
+Clock = Callable[[], int]
+
+
+class Timing(Value, frozen=True):
+    """Runs of one batch size. `fastest_ns` is what the machine can do, `median_ns` what it did."""
+
+    rows: int
+    runs: int
+    fastest_ns: int
+    median_ns: int
+    slowest_ns: int
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows * 1e9 / self.median_ns
+
+
+def sizes(largest: int) -> tuple[int, ...]:
+    """1, 2, 4 … and the largest itself."""
+    powers = [1 << i for i in range(largest.bit_length()) if 1 << i < largest]
+    return (*powers, largest)
+
+
+def timed(
+    call: Callable[[], object],
+    rows: int,
+    budget: int = 300 * MS,
+    *,
+    least: int = 3,
+    clock: Clock = time.monotonic_ns,
+) -> Timing:
+    """Calls for about `budget` ns, at least `least` times after one call that does not count."""
+    call()
+    found: list[int] = []
+    end = clock() + budget
+    while len(found) < least or clock() < end:
+        begun = clock()
+        call()
+        found.append(clock() - begun)
+    found.sort()
+    return Timing(rows, len(found), found[0], found[len(found) // 2], found[-1])
+
+
+def table(model: Model, largest: int, budget: int = 300 * MS) -> tuple[Timing, ...]:
+    """Timings of every size up to `largest`, the largest first: it sets the device's memory up.
+
+    A model without a batch axis has one row.
+    """
+    if model.max_batch is not None:
+        largest = min(largest, model.max_batch)
+    rows = sizes(largest if model.batched else 1)
+    found = []
+    for number in reversed(rows):
+        arrays = signature.inputs_of(model, number)
+        found.append(timed(lambda given=arrays: model.run(given), number, budget))  # type: ignore[misc]
+    return tuple(reversed(found))
