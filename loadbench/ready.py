@@ -1,0 +1,128 @@
+"""Is this machine fit to measure? What `loadbench doctor` says without a model.
+
+Each finding has a sign: ✓ fine, ▲ measure with care, ✗ a run cannot be made.
+"""
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from loadbench import runlog
+from loadbench.model import Value
+from loadbench.probe import Nvml, versions
+from loadbench.spec import Scenario, shipped
+from loadbench.units import MS, SECOND, gigabytes, ms, percent, significant
+
+_ROOM = 1_000_000_000  # bytes: a soak's log with room to spare
+_PER_CORE = 8_000.0  # requests/s that one core offers with the answers checked, with margin
+
+
+class Finding(Value, frozen=True, omit_defaults=False):
+    """One line of the list. `✗` means that a run cannot be made."""
+
+    sign: Literal["✓", "▲", "✗"]
+    subject: str
+    text: str
+
+
+def check(scenario: Scenario | None = None, results: Path | None = None) -> list[Finding]:
+    """Looks at the machine; with a scenario also whether it can be run here."""
+    nvml = Nvml.open()
+    return [
+        *_gpus(nvml),
+        *_cores(nvml, scenario),
+        *_timer(),
+        *_busy(),
+        *_port(),
+        *_results(results or runlog.results_folder()),
+        *_files(),
+    ]
+
+
+def _gpus(nvml: Nvml) -> Iterator[Finding]:
+    cards = nvml.read()
+    if not cards:
+        yield Finding("▲", "gpu", "no GPU (NVML library not found): models run on the CPU")
+    for card in cards:
+        busy = card.utilization or 0
+        text = f"GPU {card.index} {card.name}, {gigabytes(card.memory_total)} GB"
+        if card.processes:
+            pids = ", ".join(str(pid) for pid, _ in card.processes)
+            yield Finding("▲", "gpu", f"{text}, used by other processes: pid {pids}")
+        elif busy > 0.1:
+            yield Finding("▲", "gpu", f"{text}, {percent(busy)} % busy")
+        else:
+            yield Finding("✓", "gpu", f"{text}, {percent(busy)} % busy")
+        if card.throttle:
+            yield Finding("▲", "gpu", f"GPU {card.index} throttled: {', '.join(card.throttle)}")
+
+
+def _cores(nvml: Nvml, scenario: Scenario | None) -> Iterator[Finding]:
+    cores = int(versions(nvml)["usable_cores"])
+    if cores < 2:
+        yield Finding("▲", "cores", "1 CPU core: engine and load generator share it")
+    else:
+        yield Finding("✓", "cores", f"{cores} CPU cores")
+    rates = [
+        rate.value
+        for phase in (scenario.spec.load.phases if scenario else ())
+        for rate in (phase.rate, phase.start, phase.end)
+        if rate is not None and not rate.relative
+    ]
+    if rates and max(rates) > _PER_CORE:
+        text = f"{significant(max(rates))}/s asked: one load process may not reach it"
+        yield Finding("▲", "cores", text)
+
+
+def _timer() -> Iterator[Finding]:
+    """How late a sleeping process is woken: the floor under every open loop's lateness."""
+    late = []
+    for _ in range(50):
+        due = time.monotonic_ns() + MS
+        time.sleep((due - time.monotonic_ns()) / SECOND)
+        late.append(time.monotonic_ns() - due)
+    worst = sorted(late)[-2]
+    sign: Literal["✓", "▲"] = "✓" if worst < 2 * MS else "▲"
+    yield Finding(sign, "timer", f"wakes up {ms(worst)} ms late at worst (48 of 50)")
+
+
+def _busy() -> Iterator[Finding]:
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if load > 0.3:
+        yield Finding("▲", "load", f"the machine is busy: {percent(load)} % of its cores")
+    else:
+        yield Finding("✓", "load", f"the machine is quiet: {percent(load)} % of its cores")
+
+
+def _port() -> Iterator[Finding]:
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+        yield Finding("✓", "port", "ports on loopback are free")
+    except OSError as error:
+        yield Finding("✗", "port", f"no port on loopback can be taken: {error.strerror}")
+
+
+def _results(results: Path) -> Iterator[Finding]:
+    folder = results
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        yield Finding("✗", "results", f"{results}: cannot be written")
+        return
+    free = shutil.disk_usage(folder).free
+    sign: Literal["✓", "▲"] = "✓" if free > _ROOM else "▲"
+    yield Finding(sign, "results", f"{gigabytes(free)} GB disk free for {results}")
+
+
+def _files() -> Iterator[Finding]:
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    sign: Literal["✓", "▲"] = "✓" if soft >= 4096 else "▲"
+    yield Finding(sign, "files", f"{soft} open files: so many connections at most (ulimit -n)")
+    yield Finding("✓", "scenarios", ", ".join(shipped()))

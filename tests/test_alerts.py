@@ -1,0 +1,183 @@
+"""Alert rules second by second: spans, hysteresis, and what does not count as data."""
+
+import math
+
+import pytest
+
+from loadbench import alerts
+from loadbench.errors import SpecError
+from loadbench.model import AlertChange, Gpu, Machine, Rule, Window
+from loadbench.units import SECOND
+from tests.records import window
+
+P99 = alerts.parse_rule("p99 > 100 ms", 5 * SECOND)
+
+
+def states(watch: alerts.Watch, windows: list[Window]) -> list[tuple[int, str]]:
+    return [(c.second, c.state) for found in windows for c in watch.see(found)]
+
+
+def steady(second: int, latency_ms: float = 5.0, **fields: object) -> Window:
+    return window(second, [latency_ms] * 100, **fields)
+
+
+def test_a_rule_fires_after_its_time_and_ends_after_the_same() -> None:
+    watch = alerts.Watch([P99], None)
+    windows = [steady(s, 300.0 if 5 <= s < 15 else 5.0) for s in range(45)]
+    assert states(watch, windows) == [
+        (5, "pending"),
+        (9, "firing"),  # beyond in the seconds 5 6 7 8 9
+        # slow ones stay in the 10 s span until second 23; clean for 5 s: 24 … 28
+        (28, "ok"),
+    ]
+
+
+def test_a_blip_that_leaves_the_span_in_time_does_not_fire() -> None:
+    rule = alerts.parse_rule("p99 > 100 ms", 15 * SECOND)
+    windows = [steady(s, 300.0 if s == 5 else 5.0) for s in range(40)]
+    assert states(alerts.Watch([rule], None), windows) == [(5, "pending"), (15, "ok")]
+
+
+def test_the_end_tells_beginning_and_peak() -> None:
+    watch = alerts.Watch([P99], None)
+    changes = [
+        change
+        for s in range(45)
+        for change in watch.see(steady(s, {7: 450.0}.get(s, 300.0) if 5 <= s < 15 else 5.0))
+    ]
+    firing, ended = changes[1:]
+    assert firing.state == "firing"
+    assert firing.since == 5
+    assert "100/s asked, 100/s done" in firing.context
+    assert (ended.state, ended.since) == ("ok", 5)
+    assert ended.peak == pytest.approx(450, rel=1e-3)
+
+
+def test_few_requests_are_no_verdict() -> None:
+    watch = alerts.Watch([P99], None)
+    windows = [window(s, [500.0] * 5) for s in range(30)]
+    assert states(watch, windows) == [(0, "few data")]
+
+
+def test_failures_count_as_over_the_limit() -> None:
+    watch = alerts.Watch([P99], None)
+    windows = [window(s, [5.0] * 95, {"http_503": 5}) for s in range(10)]
+    found = [change for w in windows for change in watch.see(w)]
+    assert [(c.second, c.state) for c in found] == [(0, "pending"), (4, "firing")]
+    assert found[1].value is None  # no number: it falls among the failed
+    assert alerts.announce(P99, found[1]).startswith(
+        "p99 latency > 100 ms for 5.00 s (> 100 ms; 100/s asked, 95.0/s done, 5.0 % failed"
+    )
+
+
+def test_a_server_that_hangs_raises_the_alert() -> None:
+    watch = alerts.Watch([P99], None)
+    good = [steady(s) for s in range(10)]
+    hung = [
+        window(s, asked=100, sent=100, in_flight=100 * (s - 9), overdue=max(0, 100 * (s - 10)))
+        for s in range(10, 20)
+    ]
+    assert states(watch, good + hung)[-1] == (15, "firing")
+
+
+def test_gpu_rules_follow_the_card_that_serves() -> None:
+    def at(second: int, busy: float | None, **fields: object) -> Window:
+        cards = (
+            Gpu(0, "other", utilization=0.99, memory_used=9, memory_total=10),
+            Gpu(1, "ours", utilization=busy, memory_used=5, memory_total=10),
+        )
+        return steady(second, machine=Machine(gpus=cards), **fields)
+
+    low = alerts.parse_rule("gpu_utilization < 30 %", 3 * SECOND)
+    full = alerts.parse_rule("gpu_memory > 80 %", 3 * SECOND)
+    windows = [at(s, 0.1) for s in range(5)]
+    assert states(alerts.Watch([low, full], 1), windows) == [(0, "pending"), (2, "firing")]
+    assert states(alerts.Watch([low, full], 0), windows) == [(0, "pending"), (2, "firing")]
+    assert states(alerts.Watch([low, full], None), windows) == [(0, "no data"), (0, "no data")]
+    hidden = [at(s, None) for s in range(5)]
+    assert states(alerts.Watch([low], 1), hidden) == [(0, "no data")]
+    idle = [at(s, 0.0, asked=0) for s in range(5)]
+    assert states(alerts.Watch([low], 1), idle) == [(0, "no data")]
+
+
+def test_what_is_not_seen_has_not_ended() -> None:
+    rule = alerts.parse_rule("memory > 80 %", 2 * SECOND)
+    full = Machine(memory_used=9, memory_total=10)
+    watch = alerts.Watch([rule], None)
+    assert states(watch, [steady(s, machine=full) for s in range(3)])[-1] == (1, "firing")
+    assert states(watch, [steady(s) for s in range(3, 10)]) == []
+    fine = Machine(memory_used=1, memory_total=10)
+    assert states(watch, [steady(s, machine=fine) for s in range(10, 14)]) == [(11, "ok")]
+
+
+def test_a_growing_queue_is_a_slope() -> None:
+    rule = alerts.parse_rule("queue_growth > 20/s", 2 * SECOND)
+    growing = [steady(s, in_flight=41 * s) for s in range(14)]
+    found = [c for w in growing for c in alerts.Watch([rule], None).see(w)]
+    assert found
+    watch = alerts.Watch([rule], None)
+    assert states(watch, growing) == [(0, "few data"), (9, "pending"), (10, "firing")]
+    level = [steady(s, in_flight=1000 + s % 2) for s in range(14)]
+    assert states(alerts.Watch([rule], None), level)[-1] == (9, "ok")
+
+
+def test_silence_is_told_by_the_clock() -> None:
+    rule = alerts.parse_rule("silence > 3 s", 0)
+    watch = alerts.Watch([rule], None)
+    assert states(watch, [steady(0)]) == []
+    assert watch.silent(2, 2.5) == []
+    assert [(c.second, c.state) for c in watch.silent(4, 3.5)] == [(4, "firing")]
+    assert states(watch, [steady(6)]) == [(6, "ok")]
+
+
+def test_errors_and_lateness() -> None:
+    errors = alerts.parse_rule("errors > 1 %", 2 * SECOND)
+    windows = [window(s, [5.0] * 97, {"reset": 3}) for s in range(3)]
+    assert states(alerts.Watch([errors], None), windows) == [(0, "pending"), (1, "firing")]
+    late = alerts.parse_rule("lateness > 5 ms", 2 * SECOND)
+    windows = [steady(s, lateness=window(0, [8.0] * 50).latency) for s in range(3)]
+    assert states(alerts.Watch([late], None), windows) == [(0, "pending"), (1, "firing")]
+
+
+def test_the_monitoring_table_is_on_in_every_run() -> None:
+    gpu = {(r.quantity, r.above, r.limit, r.for_ns) for r in alerts.built_in(gpu=True)}
+    assert {
+        ("p99", True, 100.0, 5 * SECOND),
+        ("gpu_utilization", False, 0.3, 10 * SECOND),
+        ("gpu_memory", True, 0.8, 5 * SECOND),
+        ("errors", True, 0.01, 5 * SECOND),
+        ("lateness", True, 5.0, 5 * SECOND),
+        ("queue_growth", True, 20.0, 10 * SECOND),
+        ("silence", True, 3.0, 0),
+    } == gpu
+    cpu = {rule.quantity for rule in alerts.built_in(gpu=False)}
+    assert "memory" in cpu
+    assert "gpu_memory" not in cpu
+
+
+def test_a_scenario_changes_adds_and_silences() -> None:
+    own = [
+        (alerts.parse_rule("p99 > 20 ms", SECOND), False),
+        (alerts.parse_rule("gpu_power > 400 W", SECOND), False),
+        (alerts.parse_rule("errors > 5 %", SECOND), True),
+    ]
+    found = {rule.quantity: rule for rule in alerts.changed(alerts.built_in(True), own)}
+    assert found["p99"].limit == 20
+    assert found["gpu_power"].limit == 400
+    assert "errors" not in found
+    assert alerts.latency_limit(found.values(), ()) == 20_000_000
+
+
+@pytest.mark.parametrize("text", ["p99", "p98 > 3 ms", "p99 > 3", "p99 = 3 ms", "errors > 3 ms"])
+def test_rules_that_are_none(text: str) -> None:
+    with pytest.raises(SpecError):
+        alerts.parse_rule(text, SECOND)
+
+
+def test_words() -> None:
+    rule = Rule("gpu_memory", "gpu_memory", True, 0.8, 5 * SECOND)
+    assert alerts.describe(rule) == "GPU memory > 80 % for 5.00 s"
+    assert alerts.show(rule, None) == "n/a"
+    assert alerts.show(P99, math.inf) == "> 100 ms"
+    ended = AlertChange(9, "p99", "ok", 46.2, since=2)
+    assert alerts.announce(P99, ended) == "p99 latency back under 100 ms"

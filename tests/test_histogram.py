@@ -1,0 +1,85 @@
+"""Our bulk histograms against the package that defines the format, bucket for bucket."""
+
+import math
+
+import numpy as np
+import pytest
+from hdrh.histogram import HdrHistogram
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadbench.histogram import DIGITS, EMPTY, HIGHEST_NS, LOWEST_NS, Histogram
+
+values = st.lists(st.integers(0, HIGHEST_NS), max_size=200)
+
+
+def reference(numbers: list[int]) -> HdrHistogram:
+    histogram = HdrHistogram(LOWEST_NS, HIGHEST_NS, DIGITS)
+    for number in numbers:
+        assert histogram.record_value(number)
+    return histogram
+
+
+@given(values)
+@settings(deadline=None)
+def test_equals_one_value_at_a_time(numbers: list[int]) -> None:
+    ours, theirs = Histogram.of(numbers), reference(numbers)
+    assert ours.count == theirs.total_count
+    decoded = HdrHistogram.decode(ours.encode())
+    assert list(decoded.counts) == list(theirs.counts)
+    for share in (0.5, 0.9, 0.99, 0.999, 1.0):
+        if numbers:
+            assert ours.quantile(share) == theirs.get_value_at_percentile(share * 100)
+    assert Histogram.decode(ours.encode()) == ours
+
+
+@given(values, values)
+@settings(deadline=None)
+def test_merging_and_taking_away(left: list[int], right: list[int]) -> None:
+    both = Histogram.merged([Histogram.of(left), Histogram.of(right)])
+    assert both == Histogram.of(left + right)
+    assert both.minus(Histogram.of(left)) == Histogram.of(right)
+
+
+def test_counters_that_were_set_back_are_all_new() -> None:
+    before, after = Histogram.of([5_000_000] * 10), Histogram.of([5_000_000] * 3)
+    assert after.minus(before) == after
+
+
+def test_quantiles_are_good_to_three_digits() -> None:
+    numbers = np.random.default_rng(3).lognormal(math.log(5e6), 1.5, 50_000).astype(np.int64)
+    histogram = Histogram.of(numbers)
+    for share in (0.5, 0.9, 0.99, 0.999):
+        exact = float(np.quantile(numbers, share, method="inverted_cdf"))
+        assert histogram.quantile(share) == pytest.approx(exact, rel=1e-3)
+    assert histogram.mean == pytest.approx(float(numbers.mean()), rel=5e-4)
+    assert histogram.maximum == pytest.approx(int(numbers.max()), rel=1e-3)
+    over = int((numbers > 20_000_000).sum())
+    assert histogram.over(20_000_000) == pytest.approx(over, rel=0.01)
+
+
+def test_an_empty_one_says_nothing() -> None:
+    assert EMPTY.quantile(0.5) is None
+    assert EMPTY.mean is None
+    assert EMPTY.over(1) == 0
+    assert EMPTY.quantile_of_asked(0.5, 0) is None
+    assert Histogram.decode(EMPTY.encode()) == EMPTY
+
+
+def test_what_failed_lies_beyond_every_number() -> None:
+    answered = Histogram.of([10_000_000] * 98)
+    assert answered.quantile_of_asked(0.99, 0) == answered.quantile(0.99)
+    assert answered.quantile_of_asked(0.99, 2) == math.inf
+    assert answered.quantile_of_asked(0.9, 2) == answered.quantile(0.9)
+    assert EMPTY.quantile_of_asked(0.5, 1) == math.inf
+
+
+@pytest.mark.parametrize("text", ["", "no base64!", "AAAA", EMPTY.encode()[:-8]])
+def test_what_is_no_histogram(text: str) -> None:
+    with pytest.raises(ValueError, match="not an HdrHistogram"):
+        Histogram.decode(text)
+
+
+def test_another_layout_is_refused() -> None:
+    with pytest.raises(ValueError, match="another layout"):
+        Histogram.decode(HdrHistogram(1, 1000, 2).encode().decode())

@@ -1,0 +1,174 @@
+"""Scenarios: what is accepted, and that every fault names its file, line and key."""
+
+from pathlib import Path
+
+import pytest
+
+from loadbench import spec
+from loadbench.errors import SpecError
+from loadbench.shape import Phase
+from loadbench.units import MS, SECOND
+
+LOAD = '[load]\nphases = [{ rate = 100, for = "30s" }]\n'
+
+
+def load(tmp_path: Path, text: str, **options: object) -> spec.Spec:
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    return spec.load(str(path), **options).spec  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(spec.shipped()))
+def test_the_shipped_scenarios_are_sound(name: str) -> None:
+    found = spec.load(name)
+    assert found.name == name
+    assert found.spec.title
+    assert found.spec.load.resolve(1000.0)
+
+
+def test_a_whole_scenario(tmp_path: Path) -> None:
+    found = load(
+        tmp_path,
+        """
+title = "all of it"
+[target]
+url = "local:fake"
+timeout = "2 s"
+[engine]
+policy = "fixed"
+max_batch = 8
+slo = "50 ms"
+[engine.fake]
+a = "5 ms"
+stall = "500 ms every 5 s"
+errors = "1 %"
+[load]
+arrivals = "constant"
+phases = [{ rate = 300, for = "20s" }, { from = 300, to = 1200, for = "1m" }]
+[checks]
+p99 = "< 100 ms"
+errors = "< 1 %"
+throughput = "> 250/s"
+[[alert]]
+when = "gpu_memory > 80 %"
+for = "5s"
+[[request]]
+name = "small"
+weight = 3
+""",
+    )
+    assert found.target.timeout == 2 * SECOND
+    assert found.engine.slo == 50 * MS
+    assert found.engine.fake.stall_ns() == (500 * MS, 5 * SECOND)
+    assert found.load.resolve() == (Phase(300, 300, 20 * SECOND), Phase(300, 1200, 60 * SECOND))
+    assert [(c.name, c.above, c.limit) for c in found.checks] == [
+        ("p99", False, 100 * MS),
+        ("errors", False, 0.01),
+        ("throughput", True, 250),
+    ]
+    assert found.request[0].weight == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LOAD + "rampp = 1\n", "own.toml line 3: unknown key 'load.rampp'"),
+        (LOAD + "[engine]\npolcy = 'fixed'\n", "line 4: unknown key 'engine.polcy', did you"),
+        ('[load]\nphases = [{ rate = 100, for = "30" }]\n', "line 2: load.phases.0.for: '30' is"),
+        ('[load]\nphases = [{ for = "30s" }]\n', "give either rate, or both from and to"),
+        ('[load]\nphases = [{ rate = 3, from = 3, to = 4, for = "30s" }]\n', "give either rate"),
+        ('[load]\nphases = []\n', "load.phases"),
+        ("title = 'x'\n", "'load' is missing"),
+        (LOAD + "[checks]\np98 = '< 1 ms'\n", "unknown check 'p98': did you mean"),
+        (LOAD + "[checks]\np99 = '100 ms'\n", "'100 ms' is not a condition"),
+        (LOAD + "[checks]\np99 = '< 100'\n", "'100' is not a duration"),
+        (LOAD + "[engine]\nmax_batch = 0\n", "line 4: engine.max_batch"),
+        (LOAD + "[engine]\npolicy = 'magic'\n", "line 4: engine.policy"),
+        (LOAD + "[engine.fake]\nstall = '5 s every 1 s'\n", "shorter than its period"),
+        ('[load]\nphases = [{ rate = "40 %", for = "5s" }]\n', "rates in % need a calibration"),
+        ("[load\n", "own.toml: Expected"),
+    ],
+)  # fmt: skip
+def test_faults_name_their_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path, text)
+    assert message in caught.value.message
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        load(
+            tmp_path,
+            '[load]\nphases = [{ rate = 1, for = "1" }]\nseeed = 3\n[engine]\nmaxbatch = 4\n',
+        )
+    assert len(caught.value.message.splitlines()) == 3
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    settings = spec.parse_settings(("engine.max_batch=4", "engine.policy=none", "load.seed=3"))
+    found = load(tmp_path, LOAD, overrides=settings)
+    assert (found.engine.max_batch, found.engine.policy, found.load.seed) == (4, "none", 3)
+    with pytest.raises(SpecError, match="unknown key"):
+        load(tmp_path, LOAD, overrides={"engine.max_bach": 4})
+    with pytest.raises(SpecError, match="is not key=value"):
+        spec.parse_settings(("engine.max_batch",))
+    with pytest.raises(SpecError, match="is not a table"):
+        load(tmp_path, LOAD, overrides={"load.seed": 1, "load.seed.x": 4})
+
+
+def test_rate_and_duration_reshape(tmp_path: Path) -> None:
+    two = '[load]\nphases = [{ rate = 10, for = "30s" }, { from = 10, to = 20, for = "10s" }]\n'
+    assert load(tmp_path, two, rate="50").load.resolve() == (Phase(50, 50, 40 * SECOND),)
+    assert load(tmp_path, two, duration="4s").load.resolve() == (
+        Phase(10, 10, 3 * SECOND),
+        Phase(10, 20, 1 * SECOND),
+    )
+    assert load(tmp_path, two, rate="5/s", duration="2s").load.resolve() == (
+        Phase(5, 5, 2 * SECOND),
+    )
+
+
+def test_relative_rates_take_the_capacity(tmp_path: Path) -> None:
+    found = load(tmp_path, '[load]\ncalibrate = "3s"\nphases = [{ rate = "40 %", for = "5s" }]\n')
+    assert found.load.resolve(500.0)[0].start == pytest.approx(200)
+    with pytest.raises(SpecError, match="needs a calibration"):
+        found.load.resolve()
+
+
+def test_a_closed_loop_needs_only_a_length(tmp_path: Path) -> None:
+    found = load(
+        tmp_path, '[load]\narrivals = "closed"\nconcurrency = 8\nphases = [{ for = "5s" }]\n'
+    )
+    assert found.load.resolve() == (Phase(0, 0, 5 * SECOND),)
+
+
+def test_unknown_scenarios_and_files() -> None:
+    with pytest.raises(SpecError, match="no scenario 'stedy'") as caught:
+        spec.load("stedy")
+    assert "did you mean 'steady'" in caught.value.hint
+    with pytest.raises(SpecError, match="no such scenario file"):
+        spec.load("nowhere/own.toml")
+
+
+@pytest.mark.parametrize("text", ["x", "x:FP32", ":FP32:1", "x:FP33:1", "x:FP32:a", "x:FP32:0"])
+def test_tensors_are_checked(text: str) -> None:
+    with pytest.raises(SpecError):
+        spec.parse_tensor(text)
+
+
+def test_a_tensor() -> None:
+    found = spec.parse_tensor("x:fp32:-1,256")
+    assert (found.name, found.datatype, found.shape) == ("x", "FP32", (-1, 256))
+    assert spec.parse_tensor("s:INT64:").shape == ()
+
+
+def test_specs_are_frozen(tmp_path: Path) -> None:
+    found = load(tmp_path, LOAD)
+    with pytest.raises(ValueError, match="frozen"):
+        found.title = "other"  # type: ignore[misc]
+
+
+def test_the_dump_reads_like_the_scenario(tmp_path: Path) -> None:
+    found = load(tmp_path, LOAD + '[checks]\np99 = "< 100 ms"\n')
+    assert found.model_dump(mode="json")["checks"] == {"p99": "< 100 ms"}
+    assert spec.Spec.model_json_schema()["properties"]["load"]

@@ -1,0 +1,174 @@
+"""The end of a run from its log: the account, the checks, the episodes, the trust grade."""
+
+import pytest
+
+from loadbench.account import account
+from loadbench.histogram import Histogram
+from loadbench.model import (
+    AlertChange,
+    Check,
+    End,
+    Gpu,
+    Machine,
+    Minute,
+    Note,
+    Part,
+    Process,
+    Record,
+    Remark,
+    Server,
+)
+from loadbench.summary import Summary, summarise
+from loadbench.units import MS
+from tests.records import start, window
+
+
+def whole(records: list[Record], **fields: object) -> Summary:
+    found = summarise([start(**fields), *records])
+    assert found is not None
+    return found
+
+
+def test_the_account_of_a_whole_run() -> None:
+    found = whole(
+        [
+            window(-1, [900.0] * 50, stage="warmup"),
+            window(0, [10.0] * 100),
+            window(1, [20.0] * 99, {"http_503": 1}),
+            window(2, [30.0] * 90, asked=100, sent=100, in_flight=10),
+            window(3, [40.0] * 10, stage="drain", asked=0, sent=0),
+            Minute(window(0, [10.0] * 1000), 3),  # repeats the seconds: must not count again
+            End(3, "done"),
+        ]
+    )
+    assert (found.asked, found.sent, found.done, found.failed) == (300, 300, 299, {"http_503": 1})
+    assert (found.unsent, found.unfinished, found.lost) == (0, 0, 0)
+    assert found.seconds == 3.0
+    assert found.rate["asked"] == pytest.approx(100)
+    assert found.rate["done"] == pytest.approx(289 / 3)  # within the load, not in the drain
+    assert found.latency_ms["p50"] == pytest.approx(20, rel=1e-3)
+    assert found.on_time == pytest.approx(299 / 300)
+
+
+def test_a_killed_run_is_summed_up_to_its_last_second() -> None:
+    found = whole(
+        [
+            window(0, [10.0] * 90, asked=100, sent=95, in_flight=5, waiting=5),
+            window(1, [10.0] * 100, asked=105, sent=103, in_flight=8, waiting=7),
+        ]
+    )
+    assert found.reason == "killed"
+    assert (found.unfinished, found.unsent) == (8, 7)
+    assert found.asked == found.sent + found.unsent
+    assert found.sent == found.done + sum(found.failed.values()) + found.unfinished + found.lost
+
+
+def test_a_log_without_a_window_or_a_start() -> None:
+    found = whole([])
+    assert (found.asked, found.latency_ms["p99"], found.trust) == (0, None, "doubtful")
+    assert summarise([]) is None
+    assert account([window(0, [1.0])]) is None
+
+
+def test_checks_judge_what_was_asked_not_what_was_answered() -> None:
+    checks = (
+        Check("p99", False, 100 * MS, "< 100 ms"),
+        Check("p50", False, 100 * MS, "< 100 ms"),
+        Check("errors", False, 0.01, "< 1 %"),
+        Check("on_time", True, 0.9, "> 90 %"),
+        Check("throughput", True, 30.0, "> 30/s"),
+        Check("max", False, 100 * MS, "< 100 ms"),
+    )
+    refused = [window(s, [5.0] * 50, {"http_503": 50}) for s in range(3)]
+    found = whole([*refused, End(2, "done")], checks=checks)
+    states = {check.name: (check.state, check.value) for check in found.checks}
+    assert states["p99"] == ("failed", None)  # among the failed: no number
+    assert states["p50"][0] == "passed"
+    assert states["errors"] == ("failed", pytest.approx(0.5))
+    assert states["on_time"] == ("failed", pytest.approx(0.5))
+    assert states["throughput"] == ("passed", pytest.approx(50))
+    assert states["max"] == ("failed", None)
+    assert found.answered_ms["p99"] == pytest.approx(5, rel=1e-3)
+    assert found.latency_ms["p99"] is None
+    assert any(note.code == "not-answered" for note in found.notes)
+
+
+def test_checks_without_data_say_so() -> None:
+    found = whole([End(0, "done")], checks=(Check("p99", False, 1.0, "< 1 ns"),))
+    assert found.checks[0].state == "no data"
+
+
+def test_episodes_of_alerts() -> None:
+    found = whole(
+        [
+            window(0, [5.0]),
+            AlertChange(3, "p99", "pending", 120.0, since=3),
+            AlertChange(7, "p99", "firing", 184.0, since=3, peak=184.0, context="100/s asked"),
+            AlertChange(20, "p99", "ok", 50.0, since=3, peak=220.0),
+            AlertChange(30, "errors", "firing", 0.2, since=25, peak=0.2),
+        ]
+    )
+    first, second = found.alerts
+    assert (first.rule, first.began, first.ended, first.peak) == ("p99", 3, 20, 220.0)
+    assert first.context == "100/s asked"
+    assert (second.rule, second.ended) == ("errors", None)
+
+
+def enough(**fields: object) -> Summary:
+    return whole([window(s, [5.0] * 500, **fields) for s in range(3)] + [End(2, "done")])
+
+
+def late(ms: float) -> Histogram:
+    return Histogram.of([round(ms * MS)] * 500)
+
+
+def test_trust() -> None:
+    assert enough(lateness=late(0.1)).trust == "trusted"
+    assert enough(lateness=late(20)).trust == "doubtful"
+    assert enough(lateness=late(80)).trust == "invalid"
+    assert enough(stall_ns=200 * MS).trust == "doubtful"
+    assert enough(asked=510).trust == "trusted"
+    assert enough(unsent=3).trust == "doubtful"
+    busy = Machine(processes={"load": Process(0.97, 1)})
+    assert enough(machine=busy).trust == "doubtful"
+    few = whole([window(0, [5.0] * 50), End(0, "done")])
+    assert few.trust == "doubtful"
+    assert [note.code for note in few.notes] == ["few-samples"]
+
+
+def test_doubts_about_the_card_that_served() -> None:
+    def run(index: int) -> Summary:
+        card = Gpu(0, "H", throttle=("power cap",), processes=((4121, None),))
+        windows = [window(s, [5.0] * 500, machine=Machine(gpus=(card,))) for s in range(2)]
+        return whole([*windows, End(1, "done")], device=f"cuda:{index}")
+
+    assert {note.code for note in run(0).notes} == {"throttled", "other-gpu-process"}
+    assert run(0).trust == "doubtful"
+    assert run(1).trust == "trusted"
+
+
+def test_notes_of_the_run_weaken_it_too() -> None:
+    other = Note("other-run", "another run was going on")
+    found = whole([window(0, [5.0] * 500), Remark(0, other), End(0, "done")])
+    assert found.trust == "doubtful"
+    assert other in found.notes
+
+
+def test_the_server_side() -> None:
+    waits = Histogram.of([2 * MS] * 10)
+    server = Server(
+        "loadbench",
+        queue=Part(10, 20 * MS, waits),
+        compute=Part(10, 60 * MS),
+        rows=30,
+        batches=10,
+        closed={"full": {4: 6}, "idle": {1: 4}},
+        max_batch=4,
+    )
+    found = whole([window(0, [9.0] * 10, server=server), End(0, "done")]).server
+    assert found is not None
+    assert found["queue_ms"]["p50"] == pytest.approx(2, rel=1e-3)
+    assert found["compute_ms"] == {"mean": 6.0}
+    assert found["batch_wait_ms"] is None
+    assert found["batch"]["mean"] == 3
+    assert found["batch"]["closed"] == {"full": 6, "idle": 4}
