@@ -1,0 +1,61 @@
+"""Every action of the screens of a run: its key, its words. Footer, help and palette read this."""
+
+from typing import NamedTuple
+
+from textual.binding import Binding
+
+
+class Action(NamedTuple):
+    """`call` is what Textual runs; `footer` is the word shown there, empty for none."""
+
+    id: str
+    key: str
+    call: str
+    title: str  # in palette and help
+    group: str
+    footer: str = ""
+    shown: str = ""  # how the key is written
+
+    @property
+    def binding(self) -> Binding:
+        return Binding(
+            self.key,
+            self.call,
+            self.footer or self.title,
+            show=bool(self.footer),
+            key_display=self.shown or None,
+            id=self.id,
+            tooltip=self.title,
+        )
+
+
+ACTIONS = (
+    Action("pause", "space", "app.pause", "Pause the view, the run goes on", "View", "Pause"),
+    Action("zoom-in", "plus,equals_sign", "app.zoom(-1)", "Zoom in: a shorter time", "View",
+           "Zoom", "+/-"),
+    Action("zoom-out", "minus", "app.zoom(1)", "Zoom out: a longer time", "View", shown="-"),
+    Action("log", "l", "app.log", "Logarithmic latency axis on or off", "View", "Log scale"),
+    Action("earlier", "left", "app.move(-1)", "Earlier (pauses the view)", "View", shown="←"),
+    Action("later", "right", "app.move(1)", "Later", "View", shown="→"),
+    Action("now", "end", "app.now", "Back to now", "View"),
+    Action("fit", "0", "app.everything", "The whole run", "View"),
+    Action("maximise", "enter", "app.maximise", "The panel in focus large, or back", "View"),
+    Action("back", "escape", "app.back", "Back to all panels", "View", shown="esc"),
+    Action("stop", "s", "app.stop_run", "Stop the run (asks)", "Run", "Stop run"),
+    Action("mark", "m", "app.mark", "Put a mark into the run", "Run"),
+    Action("logs", "o", "app.logs", "What engine and load generator wrote", "Run"),
+    Action("speed", "full_stop", "app.speed", "Replay speed: ×1, ×10, ×60", "Run", shown="."),
+    Action("live", "1", "app.go('live')", "Screen 1: Live", "Screens", "Screens", "1-3"),
+    Action("engine", "2", "app.go('engine')", "Screen 2: Engine", "Screens"),
+    Action("alerts", "3", "app.go('alerts')", "Screen 3: Alerts", "Screens"),
+    Action("help", "question_mark", "app.help", "All keys, and how to read the screen", "Screens",
+           "Help", "?"),
+    Action("screenshot", "ctrl+s", "app.picture", "Save the screen as a picture (SVG)", "Screens"),
+    Action("quit", "q,ctrl+c", "app.quit", "Quit (asks while a run it started goes on)",
+           "Screens", shown="q"),
+)  # fmt: skip
+
+
+def written(action: Action) -> str:
+    """The key as people know it."""
+    return action.shown or action.key.split(",")[0].replace("ctrl+", "^")

@@ -1,0 +1,181 @@
+"""From windows to the numbers that panels show: one small function for each quantity.
+
+Percentiles count what failed as slower than everything (a server that refuses must not look fast):
+they are infinite where they fall among the failed, and `ms_text` prints those as `> limit`.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+
+from dashboard.scene import Scene
+from dashboard.widgets.bands import Point
+from loadbench import units
+from loadbench.merge import merge
+from loadbench.model import Gpu, Part, Window
+from loadbench.view import Bin, failures
+
+SHARES = (0.5, 0.95, 0.99)
+Reader = Callable[[Sequence[Bin]], Point]
+
+
+def joined(bins: Sequence[Bin]) -> Window:
+    return merge([bin.window for bin in bins])
+
+
+def quantile_ms(window: Window, share: float) -> float | None:
+    """A percentile of what was asked, in ms."""
+    value = window.latency.quantile_of_asked(share, failures(window))
+    return None if value is None else value / units.MS
+
+
+def part_ms(part: Part | None, share: float) -> float | None:
+    """A percentile of a part of the server's time, or its mean where it tells no more."""
+    if part is None or not part.count:
+        return None
+    value: float | None = part.mean_ns
+    if part.histogram is not None:
+        value = part.histogram.quantile(share)
+    return None if value is None else value / units.MS
+
+
+def error_share(window: Window) -> float | None:
+    """Failed of all that ended or could not be sent."""
+    failed = failures(window)
+    total = window.done + failed
+    return failed / total if total else None
+
+
+def card(scene: Scene, window: Window | None) -> Gpu | None:
+    """The GPU that serves the model; None on a CPU, and for a target elsewhere."""
+    machine = window.machine if window else None
+    start = scene.view.start
+    match = re.fullmatch(r"(?:cuda|gpu):?(\d*)", start.device) if start else None
+    if machine is None or not machine.gpus or match is None:
+        return None
+    index = int(match[1] or 0)
+    return next((gpu for gpu in machine.gpus if gpu.index == index), machine.gpus[0])
+
+
+def has_gpu(scene: Scene) -> bool:
+    return card(scene, scene.view.latest) is not None
+
+
+def latency(bins: Sequence[Bin]) -> Point:
+    """p50 ⊂ p95 ⊂ p99 of the column."""
+    window = joined(bins)
+    return Point(tuple(quantile_ms(window, share) for share in SHARES))
+
+
+def tail(bins: Sequence[Bin]) -> Point:
+    return Point((quantile_ms(joined(bins), 0.99),))
+
+
+def throughput(bins: Sequence[Bin]) -> Point:
+    """Done per second, at its highest; the line is what was asked for."""
+    done = max(bin.window.done / bin.seconds for bin in bins)
+    return Point((done,), max(asked_rate(bin) for bin in bins))
+
+
+def asked_rate(bin: Bin) -> float:
+    """What the schedule says; in a closed loop what its users asked."""
+    rate = bin.window.rate
+    return bin.window.asked / bin.seconds if rate is None else rate
+
+
+def errors(bins: Sequence[Bin]) -> Point:
+    known = [share for bin in bins if (share := error_share(bin.window)) is not None]
+    return Point((max(known, default=None),))
+
+
+def queue(bins: Sequence[Bin]) -> Point:
+    """Waiting in the server, at the deepest; for a server that does not tell, in flight."""
+    known = [bin.deepest for bin in bins if bin.deepest is not None]
+    return Point((float(max(known)) if known else None,))
+
+
+def in_flight(bins: Sequence[Bin]) -> Point:
+    return Point((float(max(bin.fullest for bin in bins)),))
+
+
+def gpu_busy(bins: Sequence[Bin]) -> Point:
+    """In per cent, the busiest card."""
+    known = [
+        gpu.utilization * 100
+        for bin in bins
+        if bin.window.machine
+        for gpu in bin.window.machine.gpus
+        if gpu.utilization is not None
+    ]
+    return Point((max(known, default=None),))
+
+
+def cpu_busy(bins: Sequence[Bin]) -> Point:
+    """In per cent of all cores."""
+    machines = [bin.window.machine for bin in bins]
+    known = [m.cpu * 100 for m in machines if m is not None and m.cpu is not None]
+    return Point((max(known, default=None),))
+
+
+def inside(bins: Sequence[Bin]) -> Point:
+    """p95 of compute, of batch wait on top, of queue on top of both, in ms."""
+    server = joined(bins).server
+    if server is None:
+        return Point((None, None, None))
+    parts = (server.compute, server.batch_wait, server.queue)
+    heights: list[float | None] = []
+    total = 0.0
+    for part in parts:
+        value = part_ms(part, 0.95)
+        total += value or 0.0
+        heights.append(None if value is None else total)
+    return Point(tuple(heights))
+
+
+def batches_per_second(bins: Sequence[Bin]) -> Point:
+    known = [b.window.server.batches / b.seconds for b in bins if b.window.server]
+    return Point((max(known, default=None),))
+
+
+def fill(bins: Sequence[Bin]) -> Point:
+    """Rows of the room there was, in per cent."""
+    server = joined(bins).server
+    if server is None or not server.batches or not server.max_batch:
+        return Point((None,))
+    return Point((100 * server.rows / (server.batches * server.max_batch),))
+
+
+def queue_wait(bins: Sequence[Bin]) -> Point:
+    server = joined(bins).server
+    return Point((part_ms(server.queue, 0.5) if server else None,))
+
+
+def compute(bins: Sequence[Bin]) -> Point:
+    server = joined(bins).server
+    return Point((part_ms(server.compute, 0.5) if server else None,))
+
+
+def instances_busy(bins: Sequence[Bin]) -> Point:
+    """How many were busy on average, at the highest."""
+    known = [
+        bin.window.server.busy_ns / (bin.seconds * units.SECOND)
+        for bin in bins
+        if bin.window.server and bin.window.server.busy_ns is not None
+    ]
+    return Point((max(known, default=None),))
+
+
+def ms_text(value: float | None, limit_ns: int | None) -> str:
+    """`46.2`, `> 100` for a percentile among the failed, `n/a`."""
+    if value is not None and math.isinf(value):
+        return f"> {units.ms(limit_ns)}" if limit_ns else "failed"
+    return units.significant(value)
+
+
+def number(value: float | None) -> str:
+    """A count or a rate without a unit: 12, 1184, 34,043."""
+    if value is None:
+        return "n/a"
+    if value >= 10_000 or isinstance(value, int):
+        return units.count(round(value)) if value >= 10_000 else str(value)
+    return units.significant(value)

@@ -1,0 +1,152 @@
+"""What the widgets draw from: a run as it is known, and what of it is looked at.
+
+`Sight` is what keys change (zoom, pause, place, scale); `scene` puts it together with a View into
+one frozen Scene. All pure: the clock and the state of the runner come in as arguments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from loadbench import view as views
+from loadbench.model import Window
+from loadbench.view import Bin, View
+
+ZOOMS = (60, 240, 900, 3600, 21_600)
+STALE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Where the user looks. `zoom` None grows with the run; `at` None is now."""
+
+    zoom: int | None = None
+    everything: bool = False
+    at: int | None = None
+    log: bool = False
+
+    def zoomed(self, steps: int, newest: int) -> "Sight":
+        """Closer (negative) or wider; after the widest step comes all of the run."""
+        names = len(ZOOMS)
+        here = names if self.everything else ZOOMS.index(self.span(newest))
+        there = min(names, max(0, here + steps))
+        if there == names:
+            return replace(self, zoom=None, everything=True)
+        return replace(self, zoom=ZOOMS[there], everything=False)
+
+    def moved(self, steps: int, newest: int) -> "Sight":
+        """A fifth of what is visible to the left or right; moving pauses the view."""
+        at = newest if self.at is None else self.at
+        step = max(1, self.span(newest) // 5)
+        return replace(self, at=max(1, min(newest, at + steps * step)))
+
+    def span(self, newest: int) -> int:
+        """The visible seconds."""
+        if self.everything:
+            return max(10, newest)
+        if self.zoom is not None:
+            return self.zoom
+        return next((zoom for zoom in ZOOMS if newest <= zoom), ZOOMS[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the records come from, and how it stands with it."""
+
+    mode: Literal["live", "replay"] = "live"
+    speed: int = 1
+    age_s: float | None = None  # since the newest record came
+    problem: str = ""  # why no more will come, though the run has no end
+    snapshot: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One picture: everything any widget may show of it."""
+
+    view: View
+    sight: Sight
+    source: Source
+    newest: int
+    begin: int  # visible: [begin, end) in seconds of the run
+    end: int
+    recent: Window | None  # the 10 s before `end`
+    recent_s: int
+    visible: Window | None
+    visible_s: int
+    service_ns: float  # summed over the visible requests
+
+    @property
+    def paused(self) -> bool:
+        return self.sight.at is not None
+
+    @property
+    def span(self) -> int:
+        return self.sight.span(self.newest)
+
+    @property
+    def stale(self) -> bool:
+        """Values are shown dim: nothing has come for a while though something should."""
+        age = self.source.age_s
+        return age is not None and age > STALE_S and self.going
+
+    @property
+    def going(self) -> bool:
+        return self.view.end is None and not self.source.problem
+
+    @property
+    def limit_ns(self) -> int | None:
+        return self.view.start.limit_ns if self.view.start else None
+
+
+def scene(view: View, sight: Sight, source: Source) -> Scene:
+    """What there is to see."""
+    newest = view.newest or 0
+    end = newest if sight.at is None else min(sight.at, newest)
+    begin = end - sight.span(newest)
+    first = view.first or 0
+    near = views.pieces(view, max(first, end - 10), end)
+    wide = views.pieces(view, max(first, begin), end)
+    return Scene(
+        view=view,
+        sight=sight,
+        source=source,
+        newest=newest,
+        begin=begin,
+        end=end,
+        recent=views.merged(near),
+        recent_s=views.seconds(near),
+        visible=views.merged(wide),
+        visible_s=views.seconds(wide),
+        service_ns=sum(bin.service_ns for bin in wide),
+    )
+
+
+def columns(found: Sequence[Bin], span: int, end: int, width: int) -> dict[int, list[Bin]]:
+    """Bins by column. Columns stand still in time (column k is [k·span/width, (k+1)·span/width)),
+    so the picture slides and never flickers; the last one drawn is `last_column`."""
+    found_in: dict[int, list[Bin]] = {}
+    last = last_column(span, end, width)
+    for bin in found:
+        low = bin.second * width // span
+        high = max(low, -(-bin.until * width // span) - 1)
+        wide = bin.seconds * width > span
+        for at in range(max(low, last - width + 1), min(high if wide else low, last) + 1):
+            found_in.setdefault(at, []).append(bin)
+    return found_in
+
+
+def last_column(span: int, end: int, width: int) -> int:
+    """The column that the second before `end` falls into."""
+    return -(-end * width // span) - 1
+
+
+def words(seconds: int) -> str:
+    """A span as titles say it: 1m, 15m, 6h, 95s."""
+    if seconds % 3600 == 0 and seconds:
+        return f"{seconds // 3600}h"
+    if seconds % 60 == 0 and seconds:
+        return f"{seconds // 60}m"
+    if seconds > 3600:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}"
+    return f"{seconds // 60}m{seconds % 60:02d}" if seconds > 99 else f"{seconds}s"

@@ -1,0 +1,1 @@
+"""The screens: which widgets, where, and what they read."""

@@ -1,0 +1,203 @@
+"""Screen 1, Live: does it keep up, what do users feel, where does the time go, what happened."""
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+
+from dashboard import measures
+from dashboard.measures import ms_text, number, quantile_ms
+from dashboard.scene import Scene
+from dashboard.screens.run import RunScreen
+from dashboard.theme import legend
+from dashboard.widgets.chart import Chart, Plot
+from dashboard.widgets.panels import Events, RequestTable, Split, Ticker
+from dashboard.widgets.tile import Reading, Tile
+from loadbench import units
+from loadbench.model import Gpu, Machine
+from loadbench.view import bins
+
+
+def _limit_ms(scene: Scene) -> float | None:
+    return scene.limit_ns / units.MS if scene.limit_ns else None
+
+
+LATENCY = Plot(
+    measures.latency, lambda ink: (ink.p50, ink.p95, ink.p99), "ms", limit=_limit_ms, log=True
+)
+THROUGHPUT = Plot(measures.throughput, lambda ink: (ink.area,), "/s")
+QUEUE = Plot(measures.queue, lambda ink: (ink.p99,), "", empty="not told by this target")
+IN_FLIGHT = Plot(measures.in_flight, lambda ink: (ink.p99,), "")
+GPU = Plot(measures.gpu_busy, lambda ink: (ink.area,), "%", top=100.0)
+CPU = Plot(measures.cpu_busy, lambda ink: (ink.area,), "%", top=100.0)
+
+
+def firing(scene: Scene, *quantities: str) -> bool:
+    return scene.going and any(rule.quantity in quantities for rule in scene.view.firing)
+
+
+def done(scene: Scene) -> Reading:
+    window = scene.recent
+    rate = window.done / max(1, scene.recent_s) if window else None
+    asked = None
+    if window:
+        asked = window.asked / max(1, scene.recent_s) if window.rate is None else window.rate
+    note = f"asked {number(asked)}"
+    return Reading("Throughput", "req/s", number(rate), note, "done", "/s")
+
+
+def tail(scene: Scene) -> Reading:
+    window = scene.recent
+    value = ms_text(quantile_ms(window, 0.99), scene.limit_ns) if window else "n/a"
+    note = f"limit {units.ms(scene.limit_ns)}" if scene.limit_ns else "no limit set"
+    alert = firing(scene, "p50", "p95", "p99")
+    return Reading("Latency p99", "ms", value.replace("> ", ">"), note, "p99", "ms", alert)
+
+
+def errors(scene: Scene) -> Reading:
+    window, totals = scene.recent, scene.view.totals
+    share = measures.error_share(window) if window else None
+    failed = totals.failed + totals.unsent + totals.lost
+    whole = totals.done + failed
+    of = f"{whole / 1000:.0f}k" if whole >= 10_000 else units.count(whole)
+    note = f"{units.count(failed)} of {of}"
+    alert = firing(scene, "errors")
+    return Reading("Errors", "%", units.percent(share), note, "errors", "%", alert)
+
+
+def queue(scene: Scene) -> Reading:
+    """What waits in the server; for one that does not tell, what is in flight."""
+    window = scene.recent
+    visible = bins(scene.view, scene.begin, scene.end)
+    alert = firing(scene, "queue_growth", "in_flight")
+    if window is not None and (window.server is None or window.server.waiting is None):
+        most = max((bin.fullest for bin in visible), default=0)
+        value = number(window.in_flight + window.waiting)
+        return Reading("In flight", "open", value, f"max {number(most)}", "open", "", alert)
+    depths = [bin.deepest for bin in visible if bin.deepest is not None]
+    value = number(window.server.waiting if window and window.server else None)
+    note = f"max {number(max(depths, default=None))}"
+    return Reading("Queue", "waiting", value, note, "queue", "", alert)
+
+
+def machine(scene: Scene) -> Reading:
+    """The GPU that serves, or the CPU where there is none."""
+    window = scene.recent or scene.view.latest
+    gpu = measures.card(scene, window)
+    found = window.machine if window else None
+    if gpu is not None:
+        alert = firing(scene, "gpu_utilization", "gpu_memory", "gpu_temperature", "gpu_power")
+        value = units.percent(gpu.utilization)
+        return Reading("GPU", "%", value, _gpu_note(gpu), "GPU", "%", alert)
+    value = units.percent(found.cpu if found else None)
+    note = _memory(found)
+    return Reading("CPU", "%", value, note, "CPU", "%", firing(scene, "cpu", "memory"))
+
+
+def _gpu_note(gpu: Gpu) -> str:
+    parts = []
+    if gpu.memory_used is not None:
+        total = f"/{units.gigabytes(gpu.memory_total)}" if gpu.memory_total else ""
+        parts.append(f"{units.gigabytes(gpu.memory_used)}{total} GB")
+    if gpu.power_w is not None:
+        parts.append(f"{gpu.power_w:.0f} W")
+    return " ".join(parts)
+
+
+def _memory(found: Machine | None) -> str:
+    if found is None or found.memory_used is None:
+        return ""
+    used, total = units.gigabytes(found.memory_used), units.gigabytes(found.memory_total)
+    return f"memory {used}/{total} GB"
+
+
+def _queued(scene: Scene) -> bool:
+    """Whether the server tells how many wait."""
+    return any(bin.deepest is not None for bin in scene.view.rings[0][-3:])
+
+
+class LatencyChart(Chart):
+    """Bands with their values, the limit, and how wide a column is."""
+
+    def titles(self, scene: Scene) -> None:
+        ink, window = self.ink, scene.recent
+        names = zip(
+            ("p50", "p95", "p99"), (0.5, 0.95, 0.99), (ink.p50, ink.p95, ink.p99), strict=True
+        )
+        values = "  ".join(
+            legend("■", colour, name, ms_text(quantile_ms(window, share), scene.limit_ns))
+            if window
+            else legend("■", colour, name)
+            for name, share, colour in names
+        )
+        limit = legend("┄", ink.limit, f"limit {units.ms(scene.limit_ns)} ms")
+        parts = [self._resolution(scene), "log scale" if scene.sight.log else ""]
+        parts.append(limit if scene.limit_ns else "")
+        self.head(f"Latency  {values} ms", "  ".join(part for part in parts if part))
+
+    def _resolution(self, scene: Scene) -> str:
+        step = scene.span / max(1, self.size.width - 6)
+        return f"1 column = {units.significant(step, 2)} s" if step > 1 else ""
+
+
+class ThroughputChart(Chart):
+    """Done as an area, asked as the line over it."""
+
+    def titles(self, scene: Scene) -> None:
+        reading = done(scene)
+        asked = reading.note.removeprefix("asked ")
+        self.head(
+            f"Throughput {legend('■', self.ink.area, '', reading.value)} "
+            f"{legend('─', self.ink.asked, 'asked', asked)}"
+        )
+
+
+class QueueChart(Chart):
+    """Waiting in the server, or in flight."""
+
+    def titles(self, scene: Scene) -> None:
+        self.plot_now(QUEUE if _queued(scene) else IN_FLIGHT)
+        reading = queue(scene)
+        self.head(f"{reading.title} [b]{reading.value}[/b] [dim]{reading.unit}[/]", reading.note)
+
+
+class MachineChart(Chart):
+    """The GPU, or the CPU where there is none."""
+
+    def titles(self, scene: Scene) -> None:
+        self.plot_now(GPU if measures.has_gpu(scene) else CPU)
+        reading = machine(scene)
+        self.head(f"{reading.title} busy [b]{reading.value}[/b] %", reading.note)
+
+
+def _queue_course(scene: Scene) -> measures.Reader:
+    return measures.queue if _queued(scene) else measures.in_flight
+
+
+def _machine_course(scene: Scene) -> measures.Reader:
+    return measures.gpu_busy if measures.has_gpu(scene) else measures.cpu_busy
+
+
+def tiles() -> ComposeResult:
+    yield Tile(done, lambda scene: measures.throughput, id="tile-done")
+    yield Tile(tail, lambda scene: measures.tail, id="tile-tail")
+    yield Tile(errors, lambda scene: measures.errors, id="tile-errors")
+    yield Tile(queue, _queue_course, id="tile-queue")
+    yield Tile(machine, _machine_course, id="tile-machine")
+
+
+class Live(RunScreen):
+    """Tiles, charts, the time split, requests and events."""
+
+    def body(self) -> ComposeResult:
+        with Horizontal(id="tiles"):
+            yield from tiles()
+        with Horizontal(id="charts"):
+            yield LatencyChart(LATENCY, id="latency")
+            yield ThroughputChart(THROUGHPUT, id="throughput")
+            with Vertical(id="third"):
+                yield MachineChart(GPU, id="machine")
+                yield QueueChart(QUEUE, id="queue")
+        yield Split(id="split")
+        with Horizontal(id="bottom"):
+            yield RequestTable(id="requests")
+            yield Events(id="events")
+        yield Ticker(id="ticker")

@@ -1,0 +1,53 @@
+"""What the screens of a run share: line 1, the body, the footer, the keys."""
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer, Static
+
+from dashboard.keys import ACTIONS
+from dashboard.scene import Scene
+from dashboard.widgets.board import Board
+from dashboard.widgets.header import Header
+
+SMALLEST = (60, 16)
+
+
+class TooSmall(Static):
+    """One centred line; the run goes on."""
+
+    def on_resize(self) -> None:
+        width, height = self.app.size
+        self.update(f"loadbench needs {SMALLEST[0]}×{SMALLEST[1]}, this is {width}×{height}")
+
+
+class RunScreen(Screen[None]):
+    """Header, `body()`, footer. `show` hands a scene to all that draw."""
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [
+        (0, "-flat"), (16, "-low"), (22, "-short"), (32, "-normal-height"), (50, "-tall"),
+    ]  # fmt: skip
+    AUTO_FOCUS = ""
+    BINDINGS = [action.binding for action in ACTIONS]
+
+    def body(self) -> ComposeResult:
+        """The panels between line 1 and the footer."""
+        yield from ()
+
+    def compose(self) -> ComposeResult:
+        yield TooSmall(id="too-small")
+        with Vertical(id="body"):
+            yield Header(id="header")
+            yield from self.body()
+        yield Footer(compact=True)
+
+    def show(self, scene: Scene) -> None:
+        """Hands the scene to every widget that draws it."""
+        for board in self.query(Board):
+            board.show(scene)
+
+    def enlarge(self, panel: Widget) -> None:
+        """Shows one panel large; a screen with more to tell of it does more."""
+        self.maximize(panel)

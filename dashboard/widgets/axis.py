@@ -1,0 +1,147 @@
+"""The arithmetic of a chart's axes: ticks, labels, where a value falls, when the top may sink."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loadbench import units
+
+TIME_STEPS = (
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200,
+)  # fmt: skip
+HEADROOM = 1.25
+SINK_S = 10
+
+
+def nice_step(span: float, most: int) -> float:
+    """The smallest of 1, 2, 5 × 10ⁿ that divides the span into at most `most` parts."""
+    raw = span / max(1, most)
+    magnitude = 10.0 ** math.floor(math.log10(raw))
+    return next(step for m in (1, 2, 5, 10) if (step := m * magnitude) >= raw * (1 - 1e-9))
+
+
+def ticks(top: float, most: int) -> list[float]:
+    """Round values above zero and up to the top."""
+    step = nice_step(top, most)
+    return [round(step * at, 12) for at in range(1, int(top / step + 1e-9) + 1)]
+
+
+def log_ticks(low: float, top: float, most: int) -> list[float]:
+    """1-2-5 values between two powers; only the powers where that would be too many."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(top)) + 1)
+    for multiples in ((1, 2, 5), (1, 3), (1,)):
+        found = [m * 10.0**d for d in decades for m in multiples]
+        found = [value for value in found if low < value <= top]
+        if len(found) <= most:
+            return found
+    return found[:: max(1, -(-len(found) // max(1, most)))]
+
+
+def label(value: float) -> str:
+    """A tick: 0.5, 150, 1.2k, 34k."""
+    for factor, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{sign}"
+    return f"{value:.3g}"
+
+
+def ago(seconds: int) -> str:
+    """How long before the right edge: now, -45s, -3m, -1m30, -2h."""
+    if seconds == 0:
+        return "now"
+    if seconds < 60:
+        return f"-{seconds}s"
+    if seconds < 3600:
+        rest = seconds % 60
+        return f"-{seconds // 60}m{rest:02d}" if rest else f"-{seconds // 60}m"
+    minutes = seconds % 3600 // 60
+    return f"-{seconds // 3600}h{minutes:02d}" if minutes else f"-{seconds // 3600}h"
+
+
+def time_axis(span: int, width: int, now: int | None) -> str:
+    """Labels below the columns: ages up to now, or the clock when the right edge is `now` second
+    of the run."""
+    room = max(2, width // 12)
+    step = next((step for step in TIME_STEPS if span / step <= room), TIME_STEPS[-1])
+    cells = [" "] * width
+    offset = 0 if now is None else now % step
+    marks = [0] if now is not None and offset else []
+    marks += list(range(offset, span + 1, step))
+    for age in marks:
+        text = ago(age) if now is None else units.clock((now - age) * units.SECOND)
+        if now is not None and now - age < 0:
+            continue
+        at = width - 1 - age * (width - 1) // span
+        left = max(0, min(width - len(text), at - len(text) + 1))
+        around = cells[max(0, left - 1) : left + len(text) + 1]
+        if len(text) <= width and all(cell == " " for cell in around):
+            cells[left : left + len(text)] = text
+    return "".join(cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """From a value to a height in eighths of a cell."""
+
+    top: float
+    height: int  # cells
+    low: float = 0.0  # above zero: a logarithmic scale from here
+
+    def eighths(self, value: float) -> int:
+        """0 … 8·height. What is above zero has at least the lowest eighth: it is not nothing."""
+        if value <= 0:
+            return 0
+        most = self.height * 8
+        return max(1, min(most, round(self._share(value) * most)))
+
+    def row(self, value: float) -> int | None:
+        """The row (0 is the uppermost) that a line at this value runs through."""
+        share = self._share(value) if value > 0 else 0.0
+        if share > 1:
+            return None
+        return self.height - 1 - min(self.height - 1, max(0, int(share * self.height - 1e-9)))
+
+    def _share(self, value: float) -> float:
+        if not self.low:
+            return value / self.top
+        if value <= self.low:
+            return 0.0
+        return math.log(value / self.low) / math.log(self.top / self.low)
+
+    def ticks(self) -> list[float]:
+        most = max(2, self.height // 3)
+        return log_ticks(self.low, self.top, most) if self.low else ticks(self.top, most)
+
+
+class Top:
+    """The top of an automatic axis: rises at once, sinks after 10 s of much lower values."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self._key: object = None
+        self._low_since: int | None = None
+
+    def update(self, highest: float, second: int, key: object) -> float:
+        """`key` is what the picture shows (zoom, place): another one starts afresh."""
+        wanted = highest * HEADROOM if highest > 0 else 1.0
+        if key != self._key or highest > self.value:
+            self._key, self.value, self._low_since = key, wanted, None
+        elif wanted > self.value * 0.75:
+            self._low_since = None
+        elif self._low_since is None:
+            self._low_since = second
+        elif second - self._low_since >= SINK_S:
+            self.value, self._low_since = wanted, None
+        return self.value
+
+
+def highest(columns: Sequence[Sequence[float | None]]) -> float:
+    """The largest finite value; 0 when there is none."""
+    known = (value for column in columns for value in column if value is not None)
+    return max((value for value in known if math.isfinite(value)), default=0.0)
+
+
+def lowest(columns: Sequence[Sequence[float | None]]) -> float:
+    """The smallest value above zero; 0 when there is none."""
+    known = (value for column in columns for value in column if value is not None and value > 0)
+    return min(known, default=0.0)

@@ -1,0 +1,76 @@
+"""The base of every live widget: a Scene in, rows of cells out.
+
+Rows are drawn when first asked for after a change and kept until the next one, so that a redraw
+for another reason (an overlay closing, say) costs nothing.
+"""
+
+from collections.abc import Iterable
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+from dashboard.scene import Scene
+from dashboard.theme import Palette, palette
+
+Cells = list[Segment]
+
+
+class Board(Widget):
+    """Draws `draw(scene, width, height)`; fewer rows are filled up, more are cut off."""
+
+    def __init__(self, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.scene: Scene | None = None
+        self._strips: list[Strip] | None = None
+        self._drawn_for: tuple[int, int, str] | None = None
+
+    @property
+    def ink(self) -> Palette:
+        return palette(self.app.theme)
+
+    def show(self, scene: Scene) -> None:
+        """Takes what to draw next."""
+        self.scene = scene
+        self._strips = None
+        self.titles(scene)
+        self.refresh()
+
+    def titles(self, scene: Scene) -> None:
+        """Sets the border's texts; nothing by default."""
+
+    def head(self, title: str, below: str = "") -> None:
+        """The texts in the border, changed only if they are others: each change redraws it."""
+        if self.border_title != title:
+            self.border_title = title
+        if self.border_subtitle != below:
+            self.border_subtitle = below
+
+    def draw(self, scene: Scene, width: int, height: int) -> Iterable[Cells | Strip]:
+        """The rows, top to bottom."""
+        raise NotImplementedError
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._strips = None
+
+    def render_line(self, y: int) -> Strip:
+        width, height = self.size
+        state = (width, height, self.app.theme)
+        if self._strips is None or state != self._drawn_for:
+            self._drawn_for = state
+            self._strips = self._paint(width, height)
+        return self._strips[y] if y < len(self._strips) else Strip.blank(width, self.rich_style)
+
+    def _paint(self, width: int, height: int) -> list[Strip]:
+        if self.scene is None or width < 1 or height < 1:
+            return []
+        base = self.rich_style
+        if self.scene.stale:
+            base += Style(dim=True)
+        rows = [
+            row if isinstance(row, Strip) else Strip(row)
+            for row in self.draw(self.scene, width, height)
+        ]
+        return [row.adjust_cell_length(width, base).apply_style(base) for row in rows[:height]]

@@ -1,0 +1,160 @@
+"""Charts over the visible time: bands, a line, a limit, moments, axes.
+
+What was not measured is a gap, never zero. Columns that are over are computed once.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.segment import Segment
+
+from dashboard.scene import Scene, columns, last_column
+from dashboard.theme import Palette, ink
+from dashboard.widgets.axis import Scale, Top, highest, label, lowest, time_axis
+from dashboard.widgets.bands import (
+    Grid,
+    Point,
+    draw_bands,
+    draw_limit,
+    draw_line,
+    draw_moment,
+    join,
+)
+from dashboard.widgets.board import Board, Cells
+from loadbench.view import Bin, bins
+
+AXIS = 6  # cells left of the data: a label of four, a space, the line
+_SMALL = 4  # rows below which an axis would leave nothing to see
+
+
+class Timeline:
+    """Bins → points, one a column; only the newest column is computed anew each second."""
+
+    def __init__(self, read: Callable[[Sequence[Bin]], Point]) -> None:
+        self._read = read
+        self._known: dict[int, Point] = {}
+        self._known_for: object = None
+
+    def points(self, scene: Scene, width: int) -> dict[int, Point]:
+        """By place on the screen, 0 is the leftmost; columns without a value are left out."""
+        found = bins(scene.view, scene.begin, scene.end)
+        if not found:
+            return {}
+        span = scene.span
+        key = (span, width, found[-1].seconds, found[0].seconds)
+        known = self._known if key == self._known_for else {}
+        grouped = columns(found, span, scene.end, width)
+        newest, oldest = max(grouped), min(grouped)
+        fresh = {
+            at: known[at] if at in known and at < newest else self._read(group)
+            for at, group in grouped.items()
+        }
+        # the oldest may have lost bins over the left edge: not to be kept
+        self._known = {at: point for at, point in fresh.items() if oldest < at < newest}
+        self._known_for = key
+        first = last_column(span, scene.end, width) - width + 1
+        return {
+            at - first: point
+            for at, point in fresh.items()
+            if any(value is not None for value in (*point.bands, point.line))
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What a chart shows: how a column's bins become a point, and in which colours."""
+
+    read: Callable[[Sequence[Bin]], Point]
+    colours: Callable[[Palette], Sequence[str]]
+    unit: str
+    limit: Callable[[Scene], float | None] = lambda scene: None
+    top: float | None = None  # fixed, as 100 for a share
+    log: bool = False  # may be shown on a logarithmic scale
+    empty: str = "no data yet"
+
+
+class Chart(Board, can_focus=True):
+    """A plot over the visible time. Closed columns are computed once."""
+
+    def __init__(self, plot: Plot, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.plot = plot
+        self._top = Top()
+        self._timeline = Timeline(plot.read)
+
+    def plot_now(self, plot: Plot) -> None:
+        """Shows another quantity: what there is to see of a run is known only while it runs."""
+        if plot is not self.plot:
+            self.plot, self._top, self._timeline = plot, Top(), Timeline(plot.read)
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        axis = AXIS if width > 3 * AXIS and height >= _SMALL else 0
+        wide, high = width - axis, height - (1 if axis else 0)
+        points = self._points(scene, wide)
+        if not points:
+            return _message(self._empty(scene), width, height, self.ink.quiet)
+        limit = self.plot.limit(scene)
+        scale = self._scale(scene, points, limit, high)
+        grid = draw_bands(points, self.plot.colours(self.ink), wide, scale)
+        draw_line(grid, points, self.ink.asked, scale)
+        draw_limit(grid, scale.row(limit) if limit else None, self.ink.limit)
+        self._moments(grid, scene, wide)
+        rows = [join(row) for row in grid]
+        return self._framed(rows, scale, scene, wide) if axis else rows
+
+    def _empty(self, scene: Scene) -> str:
+        latest = scene.view.latest
+        if latest is not None and latest.stage == "warmup" and scene.going:
+            return "warming up, not recorded"
+        return self.plot.empty
+
+    def _points(self, scene: Scene, width: int) -> dict[int, Point]:
+        return self._timeline.points(scene, width)
+
+    def _scale(
+        self, scene: Scene, points: Mapping[int, Point], limit: float | None, height: int
+    ) -> Scale:
+        values = [(*point.bands, point.line) for point in points.values()]
+        peak = highest(values)
+        log = self.plot.log and scene.sight.log
+        if limit and (log or peak > limit / 3):
+            peak = max(peak, limit)
+        if self.plot.top is not None:
+            return Scale(self.plot.top, height)
+        key = (scene.sight, scene.span)
+        top = self._top.update(peak, scene.newest, key)
+        if log:
+            low = lowest(values)
+            base = 10.0 ** math.floor(math.log10(low)) if low else 0.0
+            return Scale(max(top, base * 10), height, low=base)
+        return Scale(top, height)
+
+    def _moments(self, grid: Grid, scene: Scene, width: int) -> None:
+        """Alerts and marks: what happened shows in every chart."""
+        first = last_column(scene.span, scene.end, width) - width + 1
+        for event in scene.view.events:
+            if event.kind not in ("alert", "mark") or not scene.begin <= event.second < scene.end:
+                continue
+            at = event.second * width // scene.span - first
+            if 0 <= at < width:
+                alert = event.kind == "alert"
+                colour = self.ink.p99 if alert else self.ink.limit
+                draw_moment(grid, at, "▲" if alert else "◆", colour)
+
+    def _framed(self, rows: list[Cells], scale: Scale, scene: Scene, width: int) -> list[Cells]:
+        quiet = ink(self.ink.quiet)
+        at = {scale.row(value): label(value) for value in scale.ticks()}
+        framed = [
+            [Segment(f"{at.get(y, ''):>{AXIS - 2}} {'┤' if y in at else '│'}", quiet), *row]
+            for y, row in enumerate(rows)
+        ]
+        live = scene.sight.at is None and scene.going and scene.source.mode == "live"
+        below = time_axis(scene.span, width, None if live else scene.end)
+        framed.append([Segment(f"{self.plot.unit:>{AXIS - 2}} └{below}", quiet)])
+        return framed
+
+
+def _message(text: str, width: int, height: int, colour: str) -> list[Cells]:
+    blank: list[Cells] = [[] for _ in range(max(0, (height - 1) // 2))]
+    return [*blank, [Segment(text[:width].center(width), ink(colour))]]

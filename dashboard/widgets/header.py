@@ -1,0 +1,160 @@
+"""Line 1 of every screen: which run, how it stands, the clock, the progress, the alerts.
+
+On a narrow terminal parts drop, hints first; the state and the number of alerts never do.
+"""
+
+from typing import NamedTuple
+
+from rich.segment import Segment
+
+from dashboard.scene import Scene
+from dashboard.theme import Palette, ink
+from dashboard.widgets.board import Board, Cells
+from loadbench import units
+
+_BAR = 18
+
+
+class State(NamedTuple):
+    """A sign, a word, and what belongs to it."""
+
+    sign: str
+    word: str
+    colour: str
+    detail: str = ""
+    hint: str = ""
+
+
+def state(scene: Scene, ink: Palette) -> State:
+    """How the run stands, in a word."""
+    view, source = scene.view, scene.source
+    at = units.clock(scene.newest * units.SECOND)
+    if scene.paused:
+        here = units.clock(scene.end * units.SECOND)
+        detail = f"at {here}, run is at {at}" if source.mode == "live" else f"at {here}"
+        return State("‖", "VIEW PAUSED", ink.asked, detail, "space = continue")
+    if source.mode == "replay":
+        word = "REPLAY" if view.end is None else "REPLAY ENDED"
+        return State("⟲", word, ink.p95, f"×{source.speed} {at}{_planned(scene)}")
+    if view.end is not None:
+        return _ended(scene, ink, at)
+    if source.problem:
+        return State("✗", "FAILED", ink.error, f"{at} {source.problem}")
+    if view.latest is None:
+        return State("○", "starting", ink.quiet, "" if view.start else "waiting for the run")
+    if view.latest.stage == "warmup":
+        planned = view.start.warmup_ns if view.start else 0
+        gone = planned + (view.latest.second + 1) * units.SECOND
+        detail = f"{units.clock(max(0, gone))}  {units.count(view.warmed)} requests"
+        return State("◔", "WARM-UP", ink.asked, detail)
+    return State("●", "RUNNING", ink.ok, f"{at}{_planned(scene)}")
+
+
+def _ended(scene: Scene, ink: Palette, at: str) -> State:
+    end = scene.view.end
+    assert end is not None
+    if end.reason == "failed":
+        return State("✗", "FAILED", ink.error, f"{at} {end.text}".strip(), "o = log")
+    if end.reason == "stopped":
+        return State("■", "STOPPED", ink.asked, f"at {at} {checks(scene)}".strip())
+    return State("■", "DONE", ink.ok, f"{at} {checks(scene)}".strip(), "q = summary")
+
+
+def checks(scene: Scene) -> str:
+    """`✓ 4 of 4 checks`, from the run's summary once it is written."""
+    summary = scene.source.snapshot.get("summary")
+    found = summary.get("checks") if isinstance(summary, dict) else None
+    if not isinstance(found, list) or not found:
+        return ""
+    passed = sum(1 for check in found if isinstance(check, dict) and check.get("state") == "passed")
+    return f"{'✓' if passed == len(found) else '✗'} {passed} of {len(found)} checks"
+
+
+def _planned(scene: Scene) -> str:
+    start = scene.view.start
+    return f" / {units.clock(start.planned_ns)}" if start and start.planned_ns else ""
+
+
+def title(scene: Scene) -> list[str]:
+    """What is tested: model, device, scenario; the first is kept longest."""
+    start = scene.view.start
+    if start is None:
+        return []
+    target = start.target.removeprefix("local:").removeprefix("http://").removeprefix("https://")
+    return [part for part in (target, start.device, start.scenario) if part]
+
+
+class Header(Board):
+    """The line itself."""
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        colours = self.ink
+        now = state(scene, colours)
+        names = title(scene)
+        alerts = self._alerts(scene)
+        bar = self._bar(scene)
+        plain, bold, quiet = ink(colours.text), ink(colours.text, bold=True), ink(colours.quiet)
+        parts = {
+            "brand": [Segment("loadbench", bold)],
+            "scenario": [],
+            "names": [Segment(" · ".join(names), plain)] if names else [],
+            "state": [
+                Segment(now.sign, ink(now.colour)),
+                Segment(f" {now.word}", ink(colours.text, bold=True)),
+            ],
+            "detail": [Segment(now.detail, plain)] if now.detail else [],
+            "bar": bar,
+            "alerts": alerts,
+            "hint": [Segment(now.hint, quiet)] if now.hint else [],
+        }
+        shorter = [
+            lambda: parts.update(hint=[]),
+            lambda: parts.update(bar=[]),
+            lambda: parts.update(brand=[]),
+            lambda: parts.update(detail=[Segment(now.detail.replace(" / ", "/"), plain)]),
+            lambda: parts.update(names=[Segment(" · ".join(names[:1] + names[2:]), plain)]),
+            lambda: parts.update(names=[Segment(names[0] if names else "", plain)]),
+            lambda: parts.update(names=[]),
+        ]
+        while _length(parts) > width and shorter:
+            shorter.pop(0)()
+        return [_fitted(parts, width)]
+
+    def _bar(self, scene: Scene) -> Cells:
+        start = scene.view.start
+        if not start or not start.planned_ns or not scene.going:
+            return []
+        done = min(_BAR, scene.newest * units.SECOND * _BAR // start.planned_ns)
+        return [
+            Segment("━" * done, ink(self.ink.p95)),
+            Segment("─" * (_BAR - done), ink(self.ink.quiet)),
+        ]
+
+    def _alerts(self, scene: Scene) -> Cells:
+        firing = len(scene.view.firing)
+        if scene.stale and scene.source.age_s is not None:
+            text = f"▲ no data for {int(scene.source.age_s)} s"
+            return [Segment(text, ink(self.ink.p99, bold=True))]
+        if not firing or scene.view.end is not None:
+            return []
+        text = f"▲ {firing} alert{'s' if firing > 1 else ''}"
+        return [Segment(text, ink(self.ink.p99, bold=True))]
+
+
+def _length(parts: dict[str, Cells]) -> int:
+    used = [sum(segment.cell_length for segment in part) for part in parts.values() if part]
+    return 1 + sum(used) + 2 * (len(used) - 1)
+
+
+def _fitted(parts: dict[str, Cells], width: int) -> Cells:
+    """In a row; if it is still too long the detail is cut, not the alerts."""
+    over = _length(parts) - width
+    if over > 0 and parts["detail"]:
+        text = parts["detail"][0].text
+        kept = text[: max(0, len(text) - over - 1)]
+        parts["detail"] = [Segment(f"{kept}…", parts["detail"][0].style)]
+    cells: Cells = [Segment(" ")]
+    for part in parts.values():
+        if part:
+            cells += [*([Segment("  ")] if len(cells) > 1 else []), *part]
+    return cells

@@ -1,0 +1,226 @@
+"""The panels of the Live screen that are text: where the time goes, requests, events."""
+
+import textwrap
+
+from rich.segment import Segment
+from textual.geometry import Size
+
+from dashboard.measures import error_share, ms_text, number, quantile_ms
+from dashboard.scene import Scene, words
+from dashboard.theme import Palette, ink
+from dashboard.widgets.board import Board, Cells
+from dashboard.widgets.table import Column, table
+from loadbench import units
+from loadbench.merge import merge
+from loadbench.model import Requests, Window
+from loadbench.view import Event
+
+_REQUESTS = (
+    Column("request", left=True),
+    Column("done"),
+    Column("/s"),
+    Column("p50", 2),
+    Column("p95", 3),
+    Column("p99"),
+    Column("p99.9", 6),
+    Column("max", 4),
+    Column("fail", 1),
+    Column("fail %", 5),
+)
+_SIGNS = {
+    "alert": "▲", "ended": "✓", "mark": "◆", "note": "▲", "stage": "·", "load": "·",
+    "hour": "·", "done": "■", "failed": "✗",
+}  # fmt: skip
+
+
+def split(scene: Scene) -> dict[str, float]:
+    """Mean ms of a request in each part of its way; network is what the parts leave of it.
+
+    Means, because they add up. Empty where the target does not tell."""
+    window = scene.visible
+    server = window.server if window else None
+    if window is None or server is None or not window.done:
+        return {}
+    parts = {"queue": server.queue, "batch wait": server.batch_wait, "compute": server.compute}
+    known = {
+        name: part.mean_ns / units.MS
+        for name, part in parts.items()
+        if part is not None and part.mean_ns is not None
+    }
+    if not known:
+        return {}
+    mean = scene.service_ns / window.done / units.MS
+    return {**known, "network": max(0.0, mean - sum(known.values()))}
+
+
+class Split(Board):
+    """Where the time goes: one bar of four parts."""
+
+    def titles(self, scene: Scene) -> None:
+        self.head(f"Where the time goes [dim](mean request, last {words(scene.span)})[/]")
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        quiet = ink(self.ink.quiet)
+        if scene.visible is None:
+            return [[Segment("no requests in view", quiet)]]
+        parts = split(scene)
+        if not parts:
+            mean = scene.service_ns / scene.visible.done / units.MS if scene.visible.done else None
+            text = "This target does not report queue and batch times. Shown: client side only."
+            short = "No queue and batch times from this target: client side only."
+            return [
+                [Segment(text if len(text) <= width else short[:width], quiet)],
+                [Segment(f"a request takes {units.significant(mean)} ms on average", quiet)],
+            ]
+        return [self._bar(parts, width), self._legend(parts, width)]
+
+    def _bar(self, parts: dict[str, float], width: int) -> Cells:
+        total = sum(parts.values()) or 1.0
+        cells, at, before = [], 0.0, 0
+        for name, value in parts.items():
+            at += value
+            until = round(at / total * width)
+            glyph, colour = _part(name, self.ink)
+            cells.append(Segment(glyph * (until - before), ink(colour)))
+            before = until
+        return cells
+
+    def _legend(self, parts: dict[str, float], width: int) -> Cells:
+        total = sum(parts.values()) or 1.0
+        for unit, gap in ((" ms", "   "), ("", "  "), ("", " ")):
+            cells: Cells = []
+            for name, value in parts.items():
+                glyph, colour = _part(name, self.ink)
+                share = f"{units.percent(value / total)}%"
+                cells += [
+                    Segment(glyph, ink(colour)),
+                    Segment(f" {name} ", ink(self.ink.text)),
+                    Segment(units.significant(value), ink(self.ink.text, bold=True)),
+                    Segment(f"{unit} {share}{gap}", ink(self.ink.quiet)),
+                ]
+            if sum(segment.cell_length for segment in cells) - len(gap) <= width:
+                break
+        return cells
+
+
+def _part(name: str, colours: Palette) -> tuple[str, str]:
+    return {
+        "queue": ("▓", colours.p99),
+        "batch wait": ("▒", colours.limit),
+        "compute": ("█", colours.p95),
+        "network": ("░", colours.quiet),
+    }[name]
+
+
+class RequestTable(Board):
+    """One row for each kind of request, and all of them."""
+
+    def titles(self, scene: Scene) -> None:
+        self.head(f"Requests [dim](last {words(scene.span)}, ms)[/]")
+
+    def show(self, scene: Scene) -> None:
+        before = self._names(self.scene)
+        super().show(scene)
+        if len(self._names(scene)) != len(before):
+            self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        names = len(self._names(self.scene))
+        return 1 + names + (1 if names > 1 else 0)
+
+    def _names(self, scene: Scene | None) -> list[str]:
+        return list(scene.visible.requests) if scene is not None and scene.visible else []
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        window = scene.visible
+        colours = self.ink
+        if window is None:
+            return [[Segment(" no requests in view", ink(colours.quiet))]]
+        found = sorted(window.requests.items(), key=lambda item: -item[1].done)
+        rows = [self._row(name, part, scene) for name, part in found]
+        if len(rows) > 1:
+            room = max(1, height - 2)
+            if len(rows) > room:
+                rest = merge(
+                    [Window(0, "load", requests={"": part}) for _, part in found[room - 1 :]]
+                )
+                name = f"{len(rows) - room + 1} more"
+                rows = [*rows[: room - 1], self._row(name, rest.requests[""], scene)]
+            everything = Requests(window.done, window.failed, window.latency)
+            rows.append(self._row("all", everything, scene))
+        last = ink(colours.text, bold=len(rows) > 1)
+        return table(_REQUESTS, rows, width, (ink(colours.quiet), ink(colours.text), last))
+
+    def _row(self, name: str, part: Requests, scene: Scene) -> list[str]:
+        failed = sum(part.failed.values())
+        alone = Window(0, "load", requests={name: part})
+        times = [quantile_ms(alone, share) for share in (0.5, 0.95, 0.99, 0.999)]
+        return [
+            name,
+            units.count(part.done),
+            number(part.done / max(1, scene.visible_s)),
+            *(ms_text(value, scene.limit_ns) for value in times),
+            units.ms(part.latency.maximum),
+            units.count(failed),
+            units.percent(error_share(alone)),
+        ]
+
+
+def moment(event: Event, colours: Palette) -> tuple[str, str, str]:
+    """(clock, sign, colour) of an event."""
+    colour = {
+        "alert": colours.p99, "note": colours.p99, "ended": colours.ok, "mark": colours.limit,
+        "failed": colours.error, "done": colours.ok,
+    }.get(event.kind, colours.quiet)  # fmt: skip
+    return units.clock(event.second * units.SECOND), _SIGNS[event.kind], colour
+
+
+class Events(Board):
+    """What happened, newest first, wrapped under itself."""
+
+    def titles(self, scene: Scene) -> None:
+        self.head("Events")
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        rows: list[Cells] = []
+        for event in reversed(scene.view.events):
+            if len(rows) >= height:
+                break
+            rows += self._lines(event, width)
+        return rows or [[Segment("nothing yet", ink(self.ink.quiet))]]
+
+    def _lines(self, event: Event, width: int) -> list[Cells]:
+        clock, sign, colour = moment(event, self.ink)
+        indent = len(clock) + 3
+        first, *rest = textwrap.wrap(event.text, max(8, width - indent)) or [""]
+        head = [
+            Segment(f"{clock} ", ink(self.ink.quiet)),
+            Segment(sign, ink(colour)),
+            Segment(f" {first}", ink(self.ink.text)),
+        ]
+        return [head, *([Segment(" " * indent + line, ink(self.ink.text))] for line in rest)]
+
+
+class Ticker(Board):
+    """The newest events in one line, for short terminals."""
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        cells: Cells = [Segment(" ")]
+        room = width - 1
+        for event in reversed(scene.view.events):
+            clock, sign, colour = moment(event, self.ink)
+            text = f" {event.text}   "
+            needed = len(clock) + 2 + len(text)
+            if needed > room and len(cells) > 1:
+                break
+            cells += [
+                Segment(f"{clock} ", ink(self.ink.quiet)),
+                Segment(sign, ink(colour)),
+                Segment(_cut(text, room - len(clock) - 2), ink(self.ink.text)),
+            ]
+            room -= needed
+        return [cells]
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text.rstrip()) <= room else f"{text[: max(0, room - 1)]}…"

@@ -1,0 +1,96 @@
+"""A tile: one number large, its unit and bounds in the border, its recent course below.
+
+On a short terminal the same in two rows: name and number, then the course.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.renderables.digits import Digits
+
+from dashboard.scene import Scene
+from dashboard.theme import ink
+from dashboard.widgets.bands import Point, Spark
+from dashboard.widgets.board import Board, Cells
+from dashboard.widgets.chart import Timeline
+from loadbench.view import Bin
+
+_LARGE = 4
+
+
+def digits(text: str, style: Style) -> list[Cells]:
+    """Three rows of large digits."""
+    parts = (part for part in Digits(text).render(style) if isinstance(part, Segment))
+    return [[Segment(part.text, style)] for part in parts if part.text != "\n"]
+
+
+class Reading(NamedTuple):
+    """What a tile says now."""
+
+    title: str
+    unit: str
+    value: str
+    note: str = ""
+    short: str = ""  # the title in one word
+    close: str = ""  # the unit glued to the value where there is no border
+    alert: bool = False
+
+
+class Tile(Board):
+    """`read` gives the words of a scene, `course` a column of the spark."""
+
+    def __init__(
+        self,
+        read: Callable[[Scene], Reading],
+        course: Callable[[Scene], Callable[[Sequence[Bin]], Point]],
+        id: str | None = None,
+    ) -> None:
+        super().__init__(id=id, classes="tile")
+        self._read = read
+        self._course = course
+        self._timeline: Timeline | None = None
+        self._reads: object = None
+
+    def titles(self, scene: Scene) -> None:
+        reading = self._read(scene)
+        sign = "▲ " if reading.alert else ""
+        self.head(f"{sign}{reading.title} [dim]{reading.unit}[/]", reading.note)
+        self.set_class(reading.alert, "-alert")
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        reading = self._read(scene)
+        spark = self._spark(scene, width)
+        if height < _LARGE:
+            return [self._line(reading, width), [spark]]
+        style = ink(self.ink.text)
+        if Digits.get_width(reading.value) > width or not any(map(str.isdigit, reading.value)):
+            return [
+                [],
+                [Segment(reading.value[:width], ink(self.ink.text, bold=True))],
+                [],
+                [spark],
+            ]
+        return [*digits(reading.value, style), [spark]]
+
+    def _line(self, reading: Reading, width: int) -> Cells:
+        colour = self.ink.p99 if reading.alert else self.ink.text
+        quiet = ink(self.ink.quiet)
+        name, sign = reading.short, "▲" if reading.alert else ""
+        room = width - 1 - len(reading.value) - len(sign) - 1
+        unit = reading.close if len(name) + len(reading.close) <= room else ""
+        return [
+            Segment(f"{name[: max(0, room - len(unit))]} ", quiet),
+            Segment(sign + reading.value, ink(colour, bold=True)),
+            Segment(unit, quiet),
+        ]
+
+    def _spark(self, scene: Scene, width: int) -> Segment:
+        reads = self._course(scene)
+        if self._timeline is None or reads is not self._reads:
+            self._timeline, self._reads = Timeline(reads), reads
+        wide = width - 1 if self.size.height < _LARGE else width
+        points = self._timeline.points(scene, max(1, wide))
+        values = [points[x].bands[0] if x in points else None for x in range(max(1, wide))]
+        return Spark(values).cells(ink(self.ink.p95))

@@ -1,0 +1,327 @@
+"""What a screen needs to know about a run: records in, a new View out.
+
+`fold` takes one record of the log at a time and is pure, so live, attached, replayed and tested
+runs are the same thing. Windows are kept in three rings: 1 s for 15 minutes, 10 s for 3 hours and
+60 s for 2 days, the coarser ones made of the finer by merging their histograms: the p99 of a minute
+is that minute's own. Warm-up is told as a state and is in no ring and no total.
+
+Left to others: clocks (how old the newest record is), colours, what is visible.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from msgspec.structs import replace
+
+from loadbench import units
+from loadbench.alerts import announce
+from loadbench.histogram import EMPTY
+from loadbench.merge import merge
+from loadbench.model import (
+    AlertChange,
+    End,
+    Mark,
+    Minute,
+    Note,
+    Record,
+    Remark,
+    Rule,
+    Start,
+    Value,
+    Window,
+)
+
+WIDTHS = (1, 10, 60)  # seconds of a bin in each ring
+LENGTHS = (900, 1080, 2880)  # bins
+HOUR = 3600
+_MOST_EVENTS = 500
+_RECENT_S = 10
+
+Kind = Literal["alert", "ended", "mark", "note", "stage", "load", "hour", "done", "failed"]
+
+
+class Bin(NamedTuple):
+    """A merged stretch of the run. `deepest` keeps the peak of the queue, which is a state and
+    would be lost in a merge; `fullest` the same of the requests in flight. Of the service times
+    only the sum stays: their histograms are not shown, and would double the size of a ring."""
+
+    window: Window
+    seconds: int
+    deepest: int | None
+    fullest: int
+    service_ns: float
+
+    @property
+    def second(self) -> int:
+        return self.window.second
+
+    @property
+    def until(self) -> int:
+        return self.window.second + self.seconds
+
+
+class Event(NamedTuple):
+    """Something worth a line: what kind, when, and the words."""
+
+    second: int
+    kind: Kind
+    text: str
+
+
+class Totals(Value, frozen=True):
+    """The run so far, without warm-up."""
+
+    asked: int = 0
+    unsent: int = 0
+    sent: int = 0
+    done: int = 0
+    failed: int = 0
+    lost: int = 0
+
+
+class View(Value, frozen=True):
+    """A run as far as it has been read."""
+
+    start: Start | None = None
+    latest: Window | None = None  # of any stage
+    end: End | None = None
+    first: int | None = None  # the first recorded second
+    rings: tuple[tuple[Bin, ...], ...] = ((), (), ())
+    pending: tuple[tuple[Bin, ...], ...] = ((), ())  # of the next bin of the 10 s and 60 s ring
+    totals: Totals = Totals()
+    warmed: int = 0  # requests done in warm-up
+    reached: float | None = None  # the rate last announced as reached
+    alerts: dict[str, AlertChange] = {}
+    events: tuple[Event, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def newest(self) -> int | None:
+        """The second after the last recorded one."""
+        ends = [ring[-1].until for ring in self.rings if ring]
+        return max(ends, default=None)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return self.start.rules if self.start else ()
+
+    @property
+    def firing(self) -> tuple[Rule, ...]:
+        return tuple(
+            rule
+            for rule in self.rules
+            if rule.name in self.alerts and self.alerts[rule.name].state == "firing"
+        )
+
+
+def fold(view: View, record: Record) -> View:
+    """The view after one more record."""
+    if isinstance(record, Window):
+        return _window(view, record)
+    if isinstance(record, Minute):
+        return _minute(view, record)
+    if isinstance(record, AlertChange):
+        return _alert(view, record)
+    if isinstance(record, Mark):
+        return _event(view, record.second, "mark", record.text)
+    if isinstance(record, Remark):
+        noted = replace(view, notes=(*view.notes, record.note))
+        return _event(noted, record.second, "note", record.note.text)
+    if isinstance(record, Start):
+        return replace(view, start=record, notes=(*view.notes, *record.notes))
+    failed = record.reason == "failed"
+    text = record.text or {"done": "run done", "stopped": "stopped early"}.get(record.reason, "")
+    ended = replace(view, end=record)
+    return _event(ended, record.second, "failed" if failed else "done", text or "run failed")
+
+
+def bins(view: View, begin: float, end: float) -> tuple[Bin, ...]:
+    """The finest bins that reach back to `begin`, those that overlap [begin, end).
+
+    What a coarser ring has not closed yet is filled with the finer bins it will be made of."""
+    level = next((at for at in range(len(WIDTHS)) if _covers(view, at, begin)), len(WIDTHS) - 1)
+    found = view.rings[level]
+    for finer in range(level - 1, -1, -1):
+        found = (*found, *view.pending[finer])
+    low = bisect_left(found, begin, key=lambda bin: bin.until - 0.5)
+    high = bisect_left(found, end, key=lambda bin: bin.second)
+    return found[low:high]
+
+
+def pieces(view: View, begin: int, end: int) -> list[Bin]:
+    """[begin, end) out of as few bins as there are: minutes within, finer ones at the edges."""
+    found, at = [], begin
+    while at < end:
+        piece = next((bin for level in (2, 1, 0) if (bin := _at(view, level, at, end))), None)
+        if piece is None:
+            at += 1
+            continue
+        found.append(piece)
+        at = piece.until
+    return found
+
+
+def merged(parts: Iterable[Bin]) -> Window | None:
+    """One window for all bins; None when there are none."""
+    windows = [bin.window for bin in parts]
+    return merge(windows) if windows else None
+
+
+def recent(view: View, end: int) -> Window | None:
+    """The last 10 s before `end`, merged."""
+    return merged(pieces(view, end - _RECENT_S, end))
+
+
+def seconds(parts: Iterable[Bin]) -> int:
+    """How many seconds the bins cover, gaps left out."""
+    return sum(bin.seconds for bin in parts)
+
+
+def failures(window: Window) -> int:
+    """Requests that were asked and not answered well."""
+    return sum(window.failed.values()) + window.unsent + window.lost
+
+
+def _covers(view: View, level: int, begin: float) -> bool:
+    ring = view.rings[level]
+    return bool(ring) and (ring[0].second <= begin or ring[0].second == view.first)
+
+
+def _at(view: View, level: int, second: int, end: int) -> Bin | None:
+    ring = view.rings[level]
+    at = bisect_left(ring, second, key=lambda bin: bin.second)
+    if at < len(ring) and ring[at].second == second and ring[at].until <= end:
+        return ring[at]
+    return None
+
+
+def _event(view: View, second: int, kind: Kind, text: str) -> View:
+    return replace(view, events=(*view.events[-_MOST_EVENTS:], Event(second, kind, text)))
+
+
+def _alert(view: View, change: AlertChange) -> View:
+    before = view.alerts.get(change.rule)
+    after = replace(view, alerts={**view.alerts, change.rule: change})
+    rule = next((rule for rule in view.rules if rule.name == change.rule), None)
+    if rule is None:
+        return after
+    if change.state == "firing":
+        return _event(after, change.second, "alert", announce(rule, change))
+    if before is not None and before.state == "firing":
+        return _event(after, change.second, "ended", announce(rule, change))
+    return after
+
+
+def _window(view: View, window: Window) -> View:
+    if window.stage == "warmup":
+        return replace(view, latest=window, warmed=view.warmed + window.done)
+    newest = view.newest
+    if newest is not None and window.second < newest:
+        return view  # a second told twice, as when the minute it is part of was read before
+    after = _stage(view, window)
+    after = _reached(after, window)
+    after = _add(after, 0, _bin(window, 1))
+    first = window.second if view.first is None else view.first
+    totals = _total(view.totals, window)
+    after = replace(after, latest=window, first=first, totals=totals)
+    begun = window.second + 1 - first
+    return _hour(after, begun // HOUR) if begun and begun % HOUR == 0 else after
+
+
+def _bin(window: Window, seconds: int) -> Bin:
+    """Without what no panel shows: a ring holds thousands of windows."""
+    queued = window.server.waiting if window.server else None
+    service = sum(part.service.total for part in window.requests.values() if part.service.count)
+    requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
+    slim = replace(window, requests=requests, slowest=())
+    return Bin(slim, seconds, queued, window.in_flight + window.waiting, service)
+
+
+def _total(totals: Totals, window: Window) -> Totals:
+    return Totals(
+        asked=totals.asked + window.asked,
+        unsent=totals.unsent + window.unsent,
+        sent=totals.sent + window.sent,
+        done=totals.done + window.done,
+        failed=totals.failed + sum(window.failed.values()),
+        lost=totals.lost + window.lost,
+    )
+
+
+def _stage(view: View, window: Window) -> View:
+    before = view.latest.stage if view.latest else "warmup"
+    if window.stage == before:
+        return view
+    if window.stage == "load":
+        count = units.count(view.warmed)
+        text = f"warm-up done ({count} requests)" if view.warmed else "load begins"
+        return _event(view, window.second, "stage", text)
+    return _event(view, window.second, "stage", "last request sent, waiting for answers")
+
+
+def _reached(view: View, window: Window) -> View:
+    """Two seconds at the same rate: the load holds; a ramp is told when it ends."""
+    before = view.latest
+    held = before is not None and before.stage == window.stage and before.rate == window.rate
+    if before is None or not held or not window.rate or window.rate == view.reached:
+        return view
+    text = f"load reached {units.significant(window.rate)}/s"
+    return _event(replace(view, reached=window.rate), before.second, "load", text)
+
+
+def _minute(view: View, minute: Minute) -> View:
+    """Only of use where its seconds were not read: an hour-long log opens from its minutes."""
+    window = minute.window
+    newest = view.newest
+    if window.stage == "warmup" or window.second < 0 or (newest or 0) > window.second:
+        return view
+    bin = _bin(window, minute.seconds)
+    first = window.second if view.first is None else view.first
+    after = replace(view, totals=_total(view.totals, window), first=first, latest=window)
+    return replace(after, rings=(*view.rings[:2], (*view.rings[2][1 - LENGTHS[2] :], bin)))
+
+
+def _add(view: View, level: int, bin: Bin) -> View:
+    """The bin at the end of a ring; a full 10 s or minute goes on to the next."""
+    rings = list(view.rings)
+    rings[level] = (*rings[level][1 - LENGTHS[level] :], bin)
+    view = replace(view, rings=tuple(rings))
+    if level == len(WIDTHS) - 1:
+        return view
+    pending, width = view.pending[level], WIDTHS[level + 1]
+    if pending and pending[0].second // width != bin.second // width:
+        view = _add(view, level + 1, _joined(pending))
+        pending = ()
+    pending_now = list(view.pending)
+    pending_now[level] = (*pending, bin)
+    return replace(view, pending=tuple(pending_now))
+
+
+def _joined(parts: tuple[Bin, ...]) -> Bin:
+    depths = [bin.deepest for bin in parts if bin.deepest is not None]
+    return Bin(
+        merge([bin.window for bin in parts]),
+        parts[-1].until - parts[0].second,
+        max(depths, default=None),
+        max(bin.fullest for bin in parts),
+        sum(bin.service_ns for bin in parts),
+    )
+
+
+def _hour(view: View, number: int) -> View:
+    """One line an hour: drift is what long runs are for."""
+    end = view.newest or 0
+    parts = pieces(view, end - HOUR, end)
+    window = merged(parts)
+    if window is None:
+        return view
+    rate = units.significant(window.done / max(1, seconds(parts)))
+    p99 = window.latency.quantile(0.99)
+    text = f"h{number}: {rate}/s, p99 {units.ms(p99)} ms"
+    earlier = merged(pieces(view, end - 2 * HOUR, end - HOUR))
+    before = earlier.latency.quantile(0.99) if earlier else None
+    if p99 is not None and before is not None:
+        change = (p99 - before) / units.MS
+        text += f", {'+' if change >= 0 else '−'}{units.significant(abs(change))} ms in an hour"
+    return _event(view, end, "hour", text)
