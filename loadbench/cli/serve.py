@@ -1,0 +1,62 @@
+"""`loadbench serve`: only the engine, for other tools."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from loadbench.errors import SpecError
+
+if TYPE_CHECKING:
+    from loadbench.spec import EngineSpec
+
+
+@click.command()
+@click.argument("model")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8477, show_default=True, type=click.IntRange(0, 65_535), help="0: a free one."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="A setting of the engine: engine.max_batch=8",
+)  # fmt: skip
+@click.option("--input", "inputs", multiple=True, metavar="NAME:DTYPE:DIMS",
+              help="For files that do not say: x:FP32:-1,256")  # fmt: skip
+@click.option("--output", "outputs", multiple=True, metavar="NAME:DTYPE:DIMS")
+@click.option("--factory", metavar="MODULE:FUNCTION", help="Makes the model that a file's weights "
+              "belong to.")  # fmt: skip
+@click.option("--trust", is_flag=True, help="Run code that comes with the model's file.")
+@click.option("--follow-stdin", is_flag=True, hidden=True)
+@click.option("--arrivals", type=click.Path(path_type=Path, dir_okay=False), hidden=True)
+def command(
+    model: str, host: str, port: int, trust: bool, follow_stdin: bool, arrivals: Path | None,
+    settings: tuple[str, ...], inputs: tuple[str, ...], outputs: tuple[str, ...],
+    factory: str | None,
+) -> None:  # fmt: skip
+    """Serve MODEL over HTTP in the KServe v2 protocol.
+
+    MODEL is a name of the zoo (mlp, resnet-tiny, encoder), a file (.onnx, TorchScript,
+    torch.export, .safetensors), or fake. Prints `ready URL MODEL` when it is warm. SIGTERM and
+    Ctrl-C finish what is queued, for up to five seconds.
+    """
+    from loadbench.engine.server import Options, serve
+
+    given = {"inputs": inputs, "outputs": outputs, "factory": factory}
+    checked = engine_settings(settings, {key: value for key, value in given.items() if value})
+    serve(Options(model, host, port, checked, trust, follow_stdin, arrivals))
+
+
+def engine_settings(pairs: tuple[str, ...], given: dict[str, object]) -> "EngineSpec":
+    """The settings of `--set` and of options of their own. Raises SpecError."""
+    from loadbench import spec
+
+    raw: dict[str, object] = {"load": {"phases": [{"rate": 0, "for": "1s"}]}}  # a scenario has one
+    for key, value in spec.parse_settings(pairs).items():
+        if not key.startswith("engine."):
+            raise SpecError(f"--set {key}: serve has settings of the engine only",
+                            "--set engine.max_batch=8")  # fmt: skip
+        spec.put(raw, key, value)
+    for key, value in given.items():
+        spec.put(raw, f"engine.{key}", value)
+    return spec.check(raw, "--set").engine

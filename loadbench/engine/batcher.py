@@ -1,0 +1,404 @@
+"""The batcher: queues of requests, instances that run them, and `policy.decide` in between.
+
+Requests come in on the event loop's thread. Each instance of the model has a thread of its own,
+which at the end of a batch takes the next one by itself, so that the device does not wait for the
+event loop. A batch's answers go back to the event loop in one call. What both sides touch (queues,
+free instances, planned times) is behind one lock that is held for microseconds.
+"""
+
+import math
+import threading
+import time
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import NamedTuple, Protocol
+
+from loadbench.engine.backends import Model
+from loadbench.engine.execution import Piece, execute
+from loadbench.engine.job import Job, Served
+from loadbench.engine.policy import NEVER, Rule, State, decide
+from loadbench.engine.service import ServiceTimes
+from loadbench.engine.statistics import Account
+from loadbench.engine.tensors import Refused
+from loadbench.model import Batch
+from loadbench.units import MS, SECOND
+
+PATIENCE_NS = SECOND  # a request without a deadline is served before those due later than this
+STALE_NS = SECOND  # without any batch for so long, planned times are doubted
+RECOVERY = 64  # good batches after which a batch size cut for lack of memory grows by a row
+
+
+class Loop(Protocol):
+    """What is needed of asyncio's event loop."""
+
+    def call_soon(self, callback: Callable[..., object], *args: object) -> object: ...
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: object) -> object: ...
+    def call_later(self, delay: float, callback: Callable[..., object]) -> object: ...
+
+
+class Terms(NamedTuple):
+    """When batches start, how much may wait, and for how long if the request does not say."""
+
+    rule: Rule
+    waiting_rows: int
+    waiting_bytes: int
+    slo_ns: int | None
+
+
+class _Batch(NamedTuple):
+    """Requests on their way to an instance."""
+
+    jobs: list[Job]
+    reason: str
+    number: int
+    taken: int
+    predicted_ns: int
+    shed: int
+
+
+class _Instance:
+    """One of the model's instances and its thread."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.inbox: SimpleQueue[_Batch | None] = SimpleQueue()
+        self.free_since = 0
+        self.thread: threading.Thread | None = None
+
+
+class Batcher:
+    """Brings requests together into batches and gives each its own answer."""
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        terms: Terms,
+        service: ServiceTimes,
+        account: Account,
+        loop: Loop,
+    ) -> None:
+        self.rule = terms.rule
+        self.account = account
+        self._terms = terms
+        self._service = service
+        self.draining = False
+        self.waiting = 0  # requests in the queues
+        self.open = 0  # requests not yet answered
+        self._waiting_rows = self._waiting_bytes = 0
+        self._most = terms.rule.max_batch  # less after a lack of memory
+        self._good = self._number = self._cancelled = 0
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._queues: dict[tuple[tuple[int, ...], ...], deque[Job]] = {}
+        self._instances = [_Instance(model) for model in models]
+        self._idle: list[_Instance] = []
+        self._free_ns = 0  # how long at least one instance has been free
+        self._free_from = 0
+        self._last_batch = 0
+        self._asked = False  # a look at the queues is on its way
+        self._timer_at = NEVER
+
+    @property
+    def instances(self) -> int:
+        """How many batches can run at once."""
+        return len(self._instances)
+
+    def start(self) -> None:
+        """Starts the instances' threads; requests may come from now on."""
+        now = time.monotonic_ns()
+        self._free_from = self._last_batch = now
+        for instance in self._instances:
+            instance.free_since = now
+            instance.thread = threading.Thread(target=self._work, args=(instance,), daemon=True)
+            self._idle.append(instance)
+            instance.thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ends the threads. False if one is still in a batch after so long."""
+        for instance in self._instances:
+            instance.inbox.put(None)
+        until = time.monotonic() + timeout_s
+        for instance in self._instances:
+            if instance.thread is not None:
+                instance.thread.join(max(0.0, until - time.monotonic()))
+        return not any(found.thread and found.thread.is_alive() for found in self._instances)
+
+    # ---- on the event loop's thread
+
+    def submit(self, job: Job, timeout_ns: int | None) -> None:
+        """Queues a request, to be answered by its `reply` later. Raises Refused if there is no
+        room; it is counted either way."""
+        now = job.arrived = time.monotonic_ns()
+        limit = timeout_ns
+        if self.rule.policy == "deadline":
+            limit = timeout_ns or self._terms.slo_ns
+            job.deadline = now + limit if limit else NEVER
+            job.order = min(job.deadline, now + PATIENCE_NS) if limit is None else job.deadline
+        else:
+            job.deadline = now + limit if limit else NEVER
+            job.order = now
+        self._check_room(job, now)
+        with self._lock:
+            job.free_mark = self._free_clock(now)
+            queue = self._queues.get(job.shapes)
+            if queue is None:
+                queue = self._queues[job.shapes] = deque()
+            if queue and queue[-1].order > job.order:
+                insort(queue, job, key=_order)
+            else:
+                queue.append(job)
+            self.waiting += 1
+            self._waiting_rows += job.rows
+            self._waiting_bytes += job.size_bytes
+        self.open += 1
+        if self._idle and not self._asked:
+            # Not at once: what else the event loop has read in this round may ride along
+            self._asked = True
+            self._loop.call_soon(self._look)
+
+    def _check_room(self, job: Job, now: int) -> None:
+        if self.draining:
+            self.account.give_up([job], "draining", "refused", now)
+            raise Refused(503, "the engine is shutting down")
+        for unit, waiting, own, most in (
+            ("rows", self._waiting_rows, job.rows, self._terms.waiting_rows),
+            ("bytes", self._waiting_bytes, job.size_bytes, self._terms.waiting_bytes),
+        ):
+            if waiting + own > most:
+                self.account.give_up([job], "queue full", "refused", now)
+                raise Refused(503, f"queue full: {waiting} {unit} wait, {most} may")
+
+    def cancel(self, job: Job) -> None:
+        """Whoever asked is gone: drops the request if it still waits."""
+        with self._lock:
+            if job.taken or job.cancelled:
+                return
+            job.cancelled = True
+            self._cancelled += 1
+            self._leave(job)
+        self.open -= 1
+        self.account.give_up([job], "cancelled", "cancelled", time.monotonic_ns())
+
+    def retry_after_s(self) -> int:
+        """Whole seconds until what waits now will have run."""
+        with self._lock:
+            per_batch = self._service.table[self._most]
+            batches = self._waiting_rows / self._most / len(self._instances)
+        return max(1, math.ceil(batches * per_batch / SECOND))
+
+    def drain(self) -> None:
+        """Takes nothing more; what waits is run without being held."""
+        self.draining = True
+        self._look()
+
+    def _look(self) -> None:
+        """Starts what can start on free instances."""
+        self._asked = False
+        shed: list[Job] = []
+        with self._lock:
+            while self._idle and self.waiting:
+                now = time.monotonic_ns()
+                instance = self._idle[-1]
+                batch, until = self._take(instance.free_since, now, shed)
+                if batch is None:
+                    self._set_timer(until, now)
+                    break
+                self._idle.pop()
+                if not self._idle:
+                    self._free_ns += now - self._free_from
+                instance.inbox.put(batch)
+        self._give_up(shed)
+
+    def _set_timer(self, until: int | None, now: int) -> None:
+        if until is not None and until < self._timer_at:
+            self._timer_at = until
+            self._loop.call_later(max(0, until - now) / SECOND, self._timer)
+
+    def _timer(self) -> None:
+        self._timer_at = NEVER
+        self._look()
+
+    def _finished(self, batch: _Batch, pieces: list[Piece], shed: list[Job]) -> None:
+        """Answers everyone of a batch."""
+        if shed:
+            self._give_up(shed)
+        for piece in pieces:
+            if piece.fault is None:
+                self._answer(piece, batch.reason if piece.jobs is batch.jobs else "bisect")
+            elif piece.jobs:
+                for job in piece.jobs:
+                    job.reply(piece.fault)
+                self.account.fail(piece.jobs, piece.rows, time.monotonic_ns())
+            self.open -= len(piece.jobs)
+        self.account.batch(
+            Batch(
+                number=batch.number,
+                started=batch.taken,
+                reason=batch.reason,
+                rows=sum([job.rows for job in batch.jobs]),
+                requests=len(batch.jobs),
+                padded=0,
+                oldest_wait_ns=batch.taken - min([job.arrived for job in batch.jobs]),
+                predicted_ns=batch.predicted_ns or None,
+                compute_ns=max([piece.ended for piece in pieces]) - batch.taken,
+                shed=batch.shed,
+            )
+        )
+
+    def _answer(self, piece: Piece, reason: str) -> None:
+        good: list[Job] = []
+        bad: list[Job] = []
+        compute_ns, rows, outputs = piece.compute_ns, piece.rows, piece.outputs
+        alone = len(piece.jobs) == 1
+        at = 0
+        for job in piece.jobs:
+            own = outputs
+            if not alone:
+                own = {name: array[at : at + job.rows] for name, array in outputs.items()}
+                at += job.rows
+            answered = job.reply(Served(own, job.queue_ns, job.batch_wait_ns, compute_ns, rows))
+            (good if answered else bad).append(job)
+        now = time.monotonic_ns()
+        self.account.ran(piece, good, reason, now)
+        if bad:
+            self.account.fail(bad, rows, now)
+
+    def _give_up(self, shed: list[Job]) -> None:
+        """Answers requests that will not be run."""
+        if not shed:
+            return
+        now = time.monotonic_ns()
+        for reason in ("expired", "infeasible"):
+            jobs = [job for job in shed if (job.deadline <= now) == (reason == "expired")]
+            if jobs:
+                self.account.give_up(jobs, reason, "shed", now)
+        for job in shed:
+            late = max(0, now - job.deadline)
+            text = (
+                f"its deadline passed {late / MS:.1f} ms ago"
+                if late
+                else "its deadline is out of reach"
+            )
+            job.reply(Refused(503, f"given up before it ran: {text}"))
+        self.open -= len(shed)
+
+    # ---- on an instance's thread
+
+    def _work(self, instance: _Instance) -> None:
+        batch = instance.inbox.get()
+        while batch is not None:
+            pieces = execute(instance.model, batch.jobs, batch.taken)
+            following, shed = self._next(instance, pieces)
+            self._loop.call_soon_threadsafe(self._finished, batch, pieces, shed)
+            batch = following or instance.inbox.get()
+
+    def _next(self, instance: _Instance, pieces: list[Piece]) -> tuple[_Batch | None, list[Job]]:
+        """Learns from a batch that ended; the next one, or none and the instance is free."""
+        shed: list[Job] = []
+        with self._lock:
+            now = time.monotonic_ns()
+            self._learn(pieces, now)
+            batch, until = self._take(now, now, shed)
+            if batch is None:
+                instance.free_since = now
+                if not self._idle:
+                    self._free_from = now
+                self._idle.append(instance)
+        if until is not None:
+            self._loop.call_soon_threadsafe(self._set_timer, until, now)
+        return batch, shed
+
+    def _learn(self, pieces: list[Piece], now: int) -> None:
+        self._last_batch = now
+        for piece in pieces:
+            if piece.memory and piece.rows > 1:
+                self._most = max(1, min(self._most, piece.rows // 2))
+                self._good = 0
+            elif piece.fault is None:
+                self._good += 1
+                if len(pieces) == 1:
+                    self._service.observe(piece.rows, piece.compute_ns)
+        if self._most < self.rule.max_batch and self._good >= RECOVERY:
+            self._most += 1
+            self._good = 0
+
+    # ---- under the lock
+
+    def _take(self, free_since: int, now: int, shed: list[Job]) -> tuple[_Batch | None, int | None]:
+        """The next batch for an instance that is free; else when to ask again."""
+        if self._cancelled:
+            self._purge()
+        until: int | None = None
+        rule = (
+            self.rule
+            if self._most == self.rule.max_batch
+            else self.rule._replace(max_batch=self._most)
+        )
+        stale = now - self._last_batch > STALE_NS
+        table = self._service.table
+        state = State(free_since, table, self.draining, stale)
+        for queue in sorted((found for found in self._queues.values() if found), key=_first):
+            decision = decide(rule, queue, state, now)
+            self._remove(queue, [*decision.take, *decision.shed])
+            shed += decision.shed
+            if decision.take:
+                free = self._free_clock(now)
+                for job in decision.take:
+                    job.batch_wait_ns = free - job.free_mark
+                    job.queue_ns = now - job.arrived - job.batch_wait_ns
+                self._number += 1
+                rows = sum([job.rows for job in decision.take])
+                predicted = table[min(rows, len(table) - 1)]
+                batch = _Batch(
+                    decision.take, decision.reason, self._number, now, predicted, len(shed)
+                )
+                self._drop_empty()
+                return batch, None
+            if decision.until is not None:
+                until = decision.until if until is None else min(until, decision.until)
+        return None, until
+
+    def _remove(self, queue: deque[Job], gone: list[Job]) -> None:
+        """Takes requests near the front out of their queue."""
+        kept: list[Job] = []
+        for job in gone:
+            job.taken = True
+            self._leave(job)
+        left = len(gone)
+        while left:
+            job = queue.popleft()
+            if job.taken:
+                left -= 1
+            else:
+                kept.append(job)
+        queue.extendleft(reversed(kept))
+
+    def _leave(self, job: Job) -> None:
+        self.waiting -= 1
+        self._waiting_rows -= job.rows
+        self._waiting_bytes -= job.size_bytes
+
+    def _purge(self) -> None:
+        """Forgets requests whose clients are gone."""
+        for shapes, queue in self._queues.items():
+            self._queues[shapes] = deque(job for job in queue if not job.cancelled)
+        self._cancelled = 0
+
+    def _drop_empty(self) -> None:
+        """Shapes may be many over time; those that nobody waits for are forgotten."""
+        if len(self._queues) > 64:
+            self._queues = {shapes: queue for shapes, queue in self._queues.items() if queue}
+
+    def _free_clock(self, now: int) -> int:
+        """How long at least one instance has been free, ever."""
+        return self._free_ns + (now - self._free_from if self._idle else 0)
+
+
+def _order(job: Job) -> int:
+    return job.order
+
+
+def _first(queue: deque[Job]) -> int:
+    return queue[0].order

@@ -1,0 +1,333 @@
+"""HTTP/1.1 for the engine: one `Connection` per client on asyncio's Protocol, parsed by httptools.
+
+Requests may be pipelined; answers go out in their order. What a client may cost is bounded: sizes
+of head and body, requests in flight per connection, the time a request may take to arrive, and
+what a compressed body may grow to. What is asked and answered is the business of `serving`.
+"""
+
+import time
+import traceback
+import zlib
+from asyncio import BaseTransport, Protocol, Transport, get_running_loop
+from collections import deque
+from typing import Any, NamedTuple, cast
+from typing import Protocol as Interface
+
+import httptools
+import msgspec
+
+from loadbench.engine.tensors import Refused
+
+HEAD_BYTES = 64 * 1024
+IN_FLIGHT = 128  # requests of one connection; more are not read until some are answered
+SLOWEST_S = 10.0  # for a request to arrive, and a second more for each…
+SLOWEST_RATE = 64 * 1024  # …of these bytes received
+STUCK_S = 30.0  # an answer that a client does not read
+LINGER_S = 2.0  # after an answer that ends the connection, for the client to read it
+REASONS = {
+    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
+    408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type",
+    417: "Expectation Failed", 431: "Request Header Fields Too Large",
+    500: "Internal Server Error", 503: "Service Unavailable",
+}  # fmt: skip
+
+
+class Limits(NamedTuple):
+    """What a client may send."""
+
+    body: int = 64 << 20
+
+
+class Handler(Interface):
+    """What a connection needs of the engine."""
+
+    def infers(self, path: bytes) -> bool:
+        """Whether the path is the infer call of the model."""
+
+    def infer(self, exchange: "Exchange", body: bytes) -> None:
+        """Answers an infer request, now or later."""
+
+    def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:
+        """A whole answer to anything else."""
+
+    def abandon(self, exchange: "Exchange") -> None:
+        """The client of an exchange in flight is gone."""
+
+
+def response(
+    status: int, body: bytes = b"", *headers: str, kind: str = "application/json"
+) -> bytes:
+    """A whole answer."""
+    lines = [f"HTTP/1.1 {status} {REASONS[status]}", *headers, f"Content-Length: {len(body)}"]
+    if body:
+        lines.append(f"Content-Type: {kind}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def refusal(fault: Refused, *headers: str) -> bytes:
+    """The protocol's form of an error."""
+    return response(fault.status, msgspec.json.encode({"error": fault.message}), *headers)
+
+
+class Exchange:
+    """One request and the place of its answer among the connection's."""
+
+    __slots__ = (
+        "connection", "data", "encoding", "expects", "gap_s", "hang_up", "header_length", "job",
+        "last", "rest",
+    )  # fmt: skip
+
+    def __init__(self, connection: "Connection") -> None:
+        self.connection = connection
+        self.header_length: bytes | None = None  # of the binary tensor extension
+        self.encoding = b""
+        self.expects = b""
+        self.job: Any = None  # the handler's
+        self.last = False  # the connection ends after it
+        self.data: bytes | None = None  # the answer, once there is one
+        self.rest = b""  # sent `gap_s` after it
+        self.gap_s = 0.0
+        self.hang_up = False  # after `data`
+
+    def answer(self, data: bytes) -> None:
+        """Gives the answer; it is sent when those before it are."""
+        self.data = data
+        self.connection.flush()
+
+
+class Connection(Protocol):
+    """One client. Everything runs on the event loop's thread."""
+
+    def __init__(self, handler: Handler, limits: Limits, connections: set["Connection"]) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._connections = connections
+        self._transport: Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[Exchange] = deque()
+        self._ended = False  # nothing that comes is read any more
+        self._begun = 0.0  # when the request that is arriving began; 0: none is
+        self._in_head = False
+        self._head_bytes = self._received = 0
+        self._paused = self._full = False
+        self._abort_at = 0.0
+        self._path = b""
+        self._body: list[bytes] = []
+        self._exchange = Exchange(self)
+
+    # ---- asyncio
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        self._transport = cast(Transport, transport)
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._ended = True
+        self._connections.discard(self)
+        for exchange in self._waiting:
+            self._handler.abandon(exchange)
+        self._waiting.clear()
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        was_in_head = self._in_head
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(Refused(400, "this server speaks HTTP/1.1 only"))
+        except httptools.HttpParserCallbackError:  # a fault of ours, not of the client's
+            traceback.print_exc()
+            self._refuse(Refused(500, "internal error"))
+        except httptools.HttpParserError as error:
+            self._refuse(Refused(400, f"not HTTP: {error}"))
+        if was_in_head and self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse(Refused(431, f"a head of more than {HEAD_BYTES} bytes"))
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self._abort_at = time.monotonic() + STUCK_S
+        self._regulate()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._abort_at = 0.0
+        self._regulate()
+
+    # ---- httptools
+
+    def on_message_begin(self) -> None:
+        self._begun = time.monotonic()
+        self._in_head = True
+        self._head_bytes = self._received = 0
+        self._path = b""
+        self._exchange = Exchange(self)
+
+    def on_url(self, url: bytes) -> None:
+        self._path += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"inference-header-content-length":
+            self._exchange.header_length = value
+        elif name == b"content-length":
+            if len(value) > 12 or int(value) > self._limits.body:
+                self._too_large()
+        elif name == b"content-encoding":
+            self._exchange.encoding = value.lower()
+        elif name == b"expect":
+            self._exchange.expects = value.lower()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._ended or not self._exchange.expects:
+            return
+        if self._exchange.expects != b"100-continue":
+            self._refuse(Refused(417, "the only expectation is 100-continue"))
+        elif self._transport and not self._waiting:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+        if len(self._body) > 1 and self._received > self._limits.body + HEAD_BYTES:
+            self._too_large()
+
+    def on_message_complete(self) -> None:
+        self._begun = 0.0
+        parts, self._body = self._body, []
+        if self._ended:
+            return
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        exchange = self._exchange
+        parser = self._parser
+        exchange.last = not parser.should_keep_alive() or parser.get_http_version() == "1.0"
+        self._ended = exchange.last
+        self._waiting.append(exchange)
+        if len(self._waiting) >= IN_FLIGHT:
+            self._regulate()
+        try:
+            if exchange.encoding:
+                body = inflated(body, exchange.encoding, self._limits.body)
+            path, method = self._path, parser.get_method()
+            if method == b"POST" and self._handler.infers(path):
+                self._handler.infer(exchange, body)
+            else:
+                exchange.answer(self._handler.answer(method, path, body))
+        except Refused as fault:
+            exchange.answer(refusal(fault))
+
+    # ---- answers
+
+    def flush(self) -> None:
+        """Sends the answers that are ready, in the order of their requests."""
+        waiting, transport = self._waiting, self._transport
+        if transport is None:
+            return
+        was_full = len(waiting) >= IN_FLIGHT
+        while waiting and (data := waiting[0].data) is not None:
+            exchange = waiting[0]
+            if exchange.last:
+                data = data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+            transport.write(data)
+            exchange.data = None
+            if exchange.hang_up:
+                transport.close()
+                return
+            if exchange.rest:
+                get_running_loop().call_later(exchange.gap_s, self._send_rest, exchange)
+                return
+            waiting.popleft()
+            if exchange.last:
+                self._end(transport)
+                return
+        if was_full:
+            self._regulate()
+
+    def _send_rest(self, exchange: Exchange) -> None:
+        if self._transport is None:
+            return
+        self._transport.write(exchange.rest)
+        self._waiting.popleft()
+        if exchange.last:
+            self._end(self._transport)
+        self.flush()
+
+    def _end(self, transport: Transport) -> None:
+        """Closes; what the client may still be sending is read away for a while, because a close
+        with unread bytes would make it lose the answer."""
+        self._ended = True
+        if not self._begun:
+            transport.close()
+        elif transport.can_write_eof() and not transport.is_closing():
+            transport.resume_reading()
+            transport.write_eof()
+            self._abort_at = time.monotonic() + LINGER_S
+
+    def _refuse(self, fault: Refused) -> None:
+        """Answers a request that was not read to its end, and ends the connection."""
+        if self._ended:
+            return
+        self._ended = True
+        self._begun = self._begun or time.monotonic()
+        self._exchange.last = True
+        self._waiting.append(self._exchange)
+        self._exchange.answer(refusal(fault))
+
+    def _too_large(self) -> None:
+        self._refuse(Refused(413, f"a body of more than {self._limits.body} bytes"))
+
+    def _regulate(self) -> None:
+        """Reads no further while the client leaves answers unread or has too much in flight."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        pause = not self._ended and (self._full or len(self._waiting) >= IN_FLIGHT)
+        if pause != self._paused:
+            self._paused = pause
+            if pause:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+
+    def sweep(self, now: float) -> None:
+        """Ends what takes too long. Called every second."""
+        if self._transport is None:
+            return
+        if self._abort_at and now > self._abort_at:
+            self._transport.abort()
+            return
+        allowed_s = SLOWEST_S + self._received / SLOWEST_RATE
+        reading = self._begun and not self._ended and not self._paused
+        if reading and now - self._begun > allowed_s:
+            self._refuse(Refused(408, "the request takes too long to arrive"))
+
+    def close_idle(self) -> None:
+        """Closes the connection if no request is in flight, else after the answers."""
+        if self._waiting:
+            self._waiting[-1].last = True
+        elif self._transport is not None:
+            self._transport.close()
+
+
+def inflated(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """A compressed body, unpacked; Refused if it is broken or grows beyond the limit."""
+    if encoding == b"identity":
+        return body
+    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
+        raise Refused(415, f"Content-Encoding {encoding.decode('latin-1')!r} is not known")
+    # 47: gzip or zlib, told by the head. "deflate" without zlib's wrapper is sent by some: −15
+    for window in (47, -15) if encoding == b"deflate" else (47,):
+        unpacker = zlib.decompressobj(window)
+        try:
+            plain = unpacker.decompress(body, limit)
+        except zlib.error:
+            continue
+        if unpacker.eof and not unpacker.unused_data:
+            return plain
+        if unpacker.unconsumed_tail:
+            raise Refused(413, f"a body of more than {limit} bytes when unpacked")
+    raise Refused(400, f"the body is not {encoding.decode()}")

@@ -1,0 +1,191 @@
+"""The engine's process: load the model, warm it up, listen, serve, and end without leftovers.
+
+SIGTERM and SIGINT: readiness says no, what is queued is finished for up to `DRAIN_S`, exit 0. With
+`follow_stdin` the process ends at once when stdin closes, whatever it is doing, because whoever
+started it is gone.
+"""
+
+import asyncio
+import gc
+import ipaddress
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import uvloop
+
+from loadbench.engine.arrivals import ArrivalLog
+from loadbench.engine.backends import Model
+from loadbench.engine.batcher import Batcher, Terms
+from loadbench.engine.faults import Faults, start_stalls
+from loadbench.engine.http import Connection, Limits
+from loadbench.engine.models import open_model
+from loadbench.engine.policy import Rule
+from loadbench.engine.protocol import Signature
+from loadbench.engine.service import ServiceTimes
+from loadbench.engine.serving import Service
+from loadbench.engine.statistics import Account
+from loadbench.engine.warmup import warm_up
+from loadbench.errors import RunError
+from loadbench.spec import EngineSpec
+
+BACKLOG = 4096
+DRAIN_S = 5.0
+QUEUE_ROWS = 2048  # where no SLO says how many can still be served in time
+QUEUE_BATCHES = 64
+QUEUE_MOST = 65_536
+QUEUE_BYTES = 1 << 30
+SWITCH_S = 0.0005  # how long a thread may keep the interpreter while another one wants it
+
+
+class Options(NamedTuple):
+    """What `loadbench serve` was asked for."""
+
+    model: str
+    host: str
+    port: int
+    settings: EngineSpec
+    trust: bool = False
+    follow_stdin: bool = False
+    arrivals: Path | None = None
+
+
+def serve(options: Options) -> None:
+    """Serves until a signal comes. Raises SpecError and RunError before it is ready."""
+    listener = listen(options.host, options.port)
+    if options.follow_stdin:
+        threading.Thread(target=_follow_stdin, daemon=True).start()
+    settings = options.settings
+    models = [
+        open_model(options.model, settings, trust=options.trust) for _ in range(settings.instances)
+    ]
+    sys.setswitchinterval(SWITCH_S)
+    clean = uvloop.run(_serve(options, models, listener))
+    if not clean:  # a batch that never ends must not keep the process
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises RunError if the address is taken or not ours."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise RunError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            "choose another one with --port (0: any that is free)",
+        ) from error
+    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        print(
+            f"warning: {host} can be reached from other machines, and anyone there may use it: "
+            "there is no password and no encryption",
+            file=sys.stderr,
+        )
+    return listener
+
+
+def batching(model: Model, settings: EngineSpec) -> Rule:
+    """The batcher's rule: the settings, as far as the model goes along."""
+    most = min(settings.max_batch, model.max_batch or settings.max_batch)
+    if not model.batched:
+        return Rule("none", 1)
+    return Rule(settings.policy, most, settings.max_wait, settings.preferred)
+
+
+def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
+    """How many rows may wait: what can be done within the SLO; without one, 64 full batches and
+    at least 2048 rows, so that a short standstill does not turn requests away."""
+    if settings.queue is not None:
+        return settings.queue
+    if settings.slo is None:
+        return max(QUEUE_ROWS, QUEUE_BATCHES * rule.max_batch)
+    per_batch = max(service.table[rule.max_batch], 1)
+    within = settings.slo * rule.max_batch * settings.instances // per_batch
+    return min(max(within, 2 * rule.max_batch), QUEUE_MOST)
+
+
+async def _serve(options: Options, models: list[Model], listener: socket.socket) -> bool:
+    """Serves; True if every thread came to its end."""
+    loop = asyncio.get_running_loop()
+    model, settings = models[0], options.settings
+    rule = batching(model, settings)
+    service = ServiceTimes(rule.max_batch)
+    warm_up(models, rule.max_batch, service)
+    start_ns = time.monotonic_ns()
+    arrivals = ArrivalLog(options.arrivals, start_ns) if options.arrivals else None
+    terms = Terms(rule, queue_rows(settings, rule, service), QUEUE_BYTES, settings.slo)
+    batcher = Batcher(models, terms, service, Account(arrivals), loop)
+    faults = Faults(settings.fake) if model.platform == "fake" else None
+    answers = Service(model, Signature.of(model, rule.max_batch), batcher, faults)
+    connections: set[Connection] = set()
+    _allow_files()
+    server = await loop.create_server(
+        lambda: Connection(answers, Limits(), connections), sock=listener, backlog=BACKLOG
+    )
+    gc.collect()
+    gc.freeze()
+    batcher.start()
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    answers.ready = True
+    if faults is not None:
+        start_stalls(settings.fake, start_ns, 0 if options.follow_stdin else -1)
+    for note in model.notes:
+        print(f"note: {note.text}", file=sys.stderr)
+    port = listener.getsockname()[1]
+    shown = f"[{options.host}]" if ":" in options.host else options.host
+    print(f"ready http://{shown}:{port} {model.name}", flush=True)
+    while not stop.is_set():
+        await _wait(stop, 1.0)
+        now = time.monotonic()
+        for connection in tuple(connections):
+            connection.sweep(now)
+        if arrivals is not None:
+            arrivals.flush()
+    answers.ready = False
+    batcher.drain()
+    until = time.monotonic() + DRAIN_S
+    while batcher.open and time.monotonic() < until:
+        await asyncio.sleep(0.01)
+    server.close()
+    for connection in tuple(connections):
+        connection.close_idle()
+    await asyncio.sleep(0.05)  # the last answers leave
+    if arrivals is not None:
+        arrivals.close()
+    return batcher.stop(timeout_s=0.5)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Waits for the event, but not longer."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+def _allow_files() -> None:
+    """As many connections as the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _follow_stdin() -> None:
+    """Ends the process when stdin does."""
+    while os.read(0, 65_536):
+        pass
+    os._exit(0)

@@ -1,0 +1,171 @@
+"""What the engine has done since it started, in Triton's words and in ours.
+
+Filled batch by batch and only from the event loop's thread, so nothing is locked. Values for the
+histograms are gathered in plain arrays and counted when someone asks, or when there are many.
+"""
+
+import time
+from array import array
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from loadbench.engine.arrivals import ArrivalLog
+from loadbench.engine.execution import Piece
+from loadbench.engine.job import Job
+from loadbench.histogram import EMPTY, Histogram
+from loadbench.model import Batch, BatchSize, EngineStatistics
+
+GATHERED = 65_536
+RECENT = 256
+
+
+class _Times:
+    """A cumulative histogram that is filled in bulk."""
+
+    def __init__(self) -> None:
+        self.total_ns = 0
+        self._folded = EMPTY
+        self._values = array("q")
+
+    def extend(self, values: Sequence[int]) -> None:
+        self._values.extend(values)
+        self.total_ns += sum(values)
+        if len(self._values) >= GATHERED:
+            self.histogram()
+
+    def histogram(self) -> Histogram:
+        if self._values:
+            new = Histogram.of(np.array(self._values, np.int64))
+            self._folded = Histogram.merged((self._folded, new))
+            self._values = array("q")
+        return self._folded
+
+
+class _Size:
+    """All batches of one size."""
+
+    def __init__(self) -> None:
+        self.batches = self.requests = self.queue_ns = self.batch_wait_ns = 0
+        self.input_ns = self.infer_ns = 0
+
+    def frozen(self) -> BatchSize:
+        compute_ns = self.input_ns + self.infer_ns
+        return BatchSize(self.batches, self.requests, self.queue_ns, self.batch_wait_ns, compute_ns)
+
+
+class Account:
+    """The engine's books. Every request that was asked of the model is in exactly one of
+    `success`, `failed` and `shed`."""
+
+    def __init__(self, arrivals: ArrivalLog | None = None) -> None:
+        self._arrivals = arrivals
+        self.success = self.failed = self.rows = self.batches = 0
+        self.success_ns = self.fail_ns = self.busy_ns = 0
+        self.input_ns = self.infer_ns = 0  # summed over requests
+        self.last_inference_ms = 0  # of the wall clock, as the protocol wants it
+        self.shed: dict[str, int] = {}
+        self.closed: dict[str, dict[int, int]] = {}
+        self.queue, self.batch_wait, self.compute = _Times(), _Times(), _Times()
+        self._sizes: dict[int, _Size] = {}
+        self._recent: deque[Batch] = deque(maxlen=RECENT)
+
+    def ran(self, piece: Piece, good: Sequence[Job], reason: str, now: int) -> None:
+        """A piece without a fault ran; `good` are those of its jobs that were answered well."""
+        self.batches += 1
+        self.last_inference_ms = time.time_ns() // 1_000_000
+        sizes = self.closed.setdefault(reason, {})
+        sizes[piece.rows] = sizes.get(piece.rows, 0) + 1
+        size = self._sizes.get(piece.rows)
+        if size is None:
+            size = self._sizes[piece.rows] = _Size()
+        queued = [job.queue_ns for job in good]
+        held = [job.batch_wait_ns for job in good]
+        number = len(good)
+        size.batches += 1
+        size.requests += number
+        size.queue_ns += sum(queued)
+        size.batch_wait_ns += sum(held)
+        size.input_ns += piece.input_ns
+        size.infer_ns += piece.infer_ns
+        self.input_ns += piece.input_ns * number
+        self.infer_ns += piece.infer_ns * number
+        self.queue.extend(queued)
+        self.batch_wait.extend(held)
+        self.compute.extend([piece.compute_ns] * number)
+        self.success += number
+        self.rows += sum([job.rows for job in good])
+        self.success_ns += now * number - sum([job.arrived for job in good])
+        if self._arrivals is not None:
+            self._arrivals.add(good, "done", piece.rows, now)
+
+    def batch(self, record: Batch) -> None:
+        """A batch ended, well or not."""
+        self._recent.append(record)
+        self.busy_ns += record.compute_ns
+
+    def fail(self, jobs: Sequence[Job], rows: int, now: int) -> None:
+        """Requests that ran in a batch of so many rows and got no good answer."""
+        self.failed += len(jobs)
+        self._lost(jobs, "failed", rows, now)
+
+    def give_up(self, jobs: Sequence[Job], reason: str, outcome: str, now: int) -> None:
+        """Requests that were refused or given up before they ran."""
+        self.shed[reason] = self.shed.get(reason, 0) + len(jobs)
+        self._lost(jobs, outcome, 0, now)
+
+    def _lost(self, jobs: Iterable[Job], outcome: str, rows: int, now: int) -> None:
+        self.fail_ns += sum([now - job.arrived for job in jobs])
+        if self._arrivals is not None:
+            self._arrivals.add(jobs, outcome, rows, now)
+
+    def engine(self, **present: Any) -> EngineStatistics:
+        """Our member `loadbench`; `present` are its fields that are not counted here."""
+        return EngineStatistics(
+            queue=self.queue.histogram(),
+            batch_wait=self.batch_wait.histogram(),
+            compute=self.compute.histogram(),
+            sizes={rows: size.frozen() for rows, size in sorted(self._sizes.items())},
+            closed={reason: dict(sizes) for reason, sizes in self.closed.items()},
+            shed=dict(self.shed),
+            failed=self.failed,
+            busy_ns=self.busy_ns,
+            recent=tuple(self._recent),
+            **present,
+        )
+
+    def kserve(self) -> dict[str, Any]:
+        """The members of Triton's statistics extension that are counted here."""
+        wait_ns = self.queue.total_ns + self.batch_wait.total_ns
+        failed = self.failed + sum(self.shed.values())
+        return {
+            "last_inference": self.last_inference_ms,
+            "inference_count": self.rows,
+            "execution_count": self.batches,
+            "inference_stats": {
+                "success": _duration(self.success, self.success_ns),
+                "fail": _duration(failed, self.fail_ns),
+                "queue": _duration(self.success, wait_ns),
+                "compute_input": _duration(self.success, self.input_ns),
+                "compute_infer": _duration(self.success, self.infer_ns),
+                "compute_output": _duration(self.success, 0),
+                "cache_hit": _duration(0, 0),
+                "cache_miss": _duration(0, 0),
+            },
+            "response_stats": {},
+            "batch_stats": [
+                {
+                    "batch_size": rows,
+                    "compute_input": _duration(size.batches, size.input_ns),
+                    "compute_infer": _duration(size.batches, size.infer_ns),
+                    "compute_output": _duration(size.batches, 0),
+                }
+                for rows, size in sorted(self._sizes.items())
+            ],
+        }
+
+
+def _duration(count: int, ns: int) -> dict[str, int]:
+    return {"count": count, "ns": ns}
