@@ -144,9 +144,9 @@ def clock(ns: int) -> str:
 def duration(ns: int) -> str:
     """A length of time in short words, to three digits: `5 ms`, `1m 30s`."""
     if ns < SECOND:
-        return f"{ms(ns)} ms"
+        return f"{ns / MS:.3g} ms"
     if ns < 60 * SECOND:
-        return f"{significant(ns / SECOND)} s"
+        return f"{ns / SECOND:.3g} s"
     hours, rest = divmod(round(ns / SECOND), 3600)
     parts = [f"{hours}h"] if hours else []
     if rest // 60 or not parts:

@@ -66,7 +66,7 @@ def test_failures_count_as_over_the_limit() -> None:
     assert [(c.second, c.state) for c in found] == [(0, "pending"), (4, "firing")]
     assert found[1].value is None  # no number: it falls among the failed
     assert alerts.announce(P99, found[1]).startswith(
-        "p99 latency > 100 ms for 5.00 s (> 100 ms; 100/s asked, 95.0/s done, 5.0 % failed"
+        "p99 latency > 100 ms for 5 s (> 100 ms; 100/s asked, 95.0/s done, 5.0 % failed"
     )
 
 
@@ -176,7 +176,7 @@ def test_rules_that_are_none(text: str) -> None:
 
 def test_words() -> None:
     rule = Rule("gpu_memory", "gpu_memory", True, 0.8, 5 * SECOND)
-    assert alerts.describe(rule) == "GPU memory > 80 % for 5.00 s"
+    assert alerts.describe(rule) == "GPU memory > 80 % for 5 s"
     assert alerts.show(rule, None) == "n/a"
     assert alerts.show(P99, math.inf) == "> 100 ms"
     ended = AlertChange(9, "p99", "ok", 46.2, since=2)

@@ -1,0 +1,81 @@
+"""The end text: what people read first, in terminals and in CI logs."""
+
+from loadbench.histogram import Histogram
+from loadbench.model import AlertChange, Check, End, Machine, Part, Process, Record, Server
+from loadbench.report.text import summary_text
+from loadbench.summary import summarise
+from loadbench.units import MS
+from tests.records import start, window
+
+CHECKS = (Check("p99", False, 100 * MS, "< 100 ms"), Check("errors", False, 0.01, "< 1 %"))
+
+
+def text(records: list[Record], **fields: object) -> str:
+    first = start(checks=CHECKS, **fields)
+    summary = summarise([first, *records])
+    assert summary is not None
+    return summary_text(summary, first.rules, "results/0001")
+
+
+def test_a_run_that_went_well() -> None:
+    server = Server(
+        "loadbench",
+        queue=Part(500, 500 * 2 * MS, Histogram.of([2 * MS] * 500)),
+        batch_wait=Part(500, 0),
+        compute=Part(500, 500 * 6 * MS),
+        rows=500,
+        batches=100,
+        closed={"full": {8: 75}, "idle": {1: 25}},
+        max_batch=8,
+    )
+    machine = Machine(cpu=0.61, processes={"load": Process(0.43, 10**8)})
+    late = Histogram.of([300_000] * 500)
+    found = text(
+        [
+            *(
+                window(s, [10.0] * 500, server=server, machine=machine, lateness=late)
+                for s in range(3)
+            ),
+            End(2, "done"),
+        ]
+    )
+    assert found.splitlines()[0] == "loadbench 0001-steady-mlp   local:mlp   3 s   ■ done"
+    assert "CHECKS    ✓ p99 10.0 ms < 100 ms    ✓ errors 0 % < 1 %" in found
+    assert "LOAD      asked 500/s   done 500/s (100 %)   1,500 requests   none failed" in found
+    assert "on time 100 % (within 100 ms)" in found
+    assert "TIME      queue 2.00 ms 20 %   batch wait 0 ms 0 %   compute 6.00 ms 60 %" in found
+    assert "network 2.00 ms 20 %" in found
+    assert "ENGINE    5.00 per batch, 62 % full   100 batches/s   closed: full 75 %" in found
+    assert "MACHINE   CPU 61 %   load 43 % of a core" in found
+    assert "LATE      the generator sent p50 0.300" in found
+    assert found.endswith("results/0001")
+    assert "ANSWERED" not in found
+
+
+def test_a_percentile_among_the_failed_is_no_number() -> None:
+    refused = [window(s, [10.0] * 400, {"http_503": 100}) for s in range(3)]
+    found = text([*refused, End(2, "done")])
+    assert "✗ p99 > 100 ms (20 % not answered well)" in found
+    assert "✗ errors 20 % < 1 %" in found
+    assert "failed 300 http_503" in found
+    assert "p99 > 100   p99.9 > 100" in found
+    assert "ANSWERED  p50 10.0" in found
+
+
+def test_a_run_that_was_killed() -> None:
+    found = text([window(0, [10.0] * 500)])
+    assert "✗ killed" in found
+    assert "the log breaks off here" in found
+
+
+def test_alerts_and_doubts_stand_below() -> None:
+    alert = AlertChange(7, "p99", "firing", 184.0, since=3, peak=184.0, context="100/s asked")
+    ended = AlertChange(20, "p99", "ok", 50.0, since=3, peak=220.0)
+    found = text([window(0, [10.0] * 50), alert, ended, End(0, "done")])
+    assert "▲ alert p99 latency > 100 ms: 00:03 to 00:20, peak 220 ms (100/s asked)" in found
+    assert "▲ doubtful" in found.splitlines()[0]
+    assert "· only 50 requests: a p99 needs 459" in found
+
+
+def test_a_run_without_any_request() -> None:
+    assert "no requests were recorded" in text([End(0, "stopped")])
