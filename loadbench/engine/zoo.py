@@ -152,7 +152,8 @@ def build(name: str, seed: int) -> Entry:
         if name == "resnet-tiny":
             resnet = ResNetTiny()
             _stir(resnet)
-            resnet.to(memory_format=torch.channels_last)  # measured: 1.3 to 1.7 × on CPUs
+            # Measured on CPUs: 1.3 to 1.7 × as fast. torch declares no such overload.
+            resnet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             return Entry(resnet, (image,), (logits,), {"image": (3, 64, 64)})
         sizes = {"input_ids": (64,), "attention_mask": (64,)}
         return Entry(Encoder(), (ids, mask), (embedding,), sizes)
