@@ -9,8 +9,6 @@ free instances, planned times) is behind one lock that is held for microseconds.
 import math
 import threading
 import time
-from bisect import insort
-from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol
@@ -19,13 +17,14 @@ from loadbench.engine.backends import Model
 from loadbench.engine.execution import Piece, execute
 from loadbench.engine.job import Job, Served
 from loadbench.engine.policy import NEVER, Rule, State, decide
+from loadbench.engine.queues import Queues
 from loadbench.engine.service import ServiceTimes
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
 from loadbench.model import Batch
 from loadbench.units import MS, SECOND
 
-PATIENCE_NS = SECOND  # a request without a deadline is served before those due later than this
+PATIENCE_NS = SECOND  # in the order of service a request counts as due after so long, or earlier
 STALE_NS = SECOND  # without any batch for so long, planned times are doubted
 RECOVERY = 64  # good batches after which a batch size cut for lack of memory grows by a row
 
@@ -84,14 +83,12 @@ class Batcher:
         self._terms = terms
         self._service = service
         self.draining = False
-        self.waiting = 0  # requests in the queues
         self.open = 0  # requests not yet answered
-        self._waiting_rows = self._waiting_bytes = 0
         self._most = terms.rule.max_batch  # less after a lack of memory
-        self._good = self._number = self._cancelled = 0
+        self._good = self._number = 0
         self._loop = loop
         self._lock = threading.Lock()
-        self._queues: dict[tuple[tuple[int, ...], ...], deque[Job]] = {}
+        self._queues = Queues()
         self._instances = [_Instance(model) for model in models]
         self._idle: list[_Instance] = []
         self._free_ns = 0  # how long at least one instance has been free
@@ -99,6 +96,11 @@ class Batcher:
         self._last_batch = 0
         self._asked = False  # a look at the queues is on its way
         self._timer_at = NEVER
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queues."""
+        return self._queues.requests
 
     @property
     def instances(self) -> int:
@@ -131,27 +133,14 @@ class Batcher:
         """Queues a request, to be answered by its `reply` later. Raises Refused if there is no
         room; it is counted either way."""
         now = job.arrived = time.monotonic_ns()
-        limit = timeout_ns
-        if self.rule.policy == "deadline":
-            limit = timeout_ns or self._terms.slo_ns
-            job.deadline = now + limit if limit else NEVER
-            job.order = min(job.deadline, now + PATIENCE_NS) if limit is None else job.deadline
-        else:
-            job.deadline = now + limit if limit else NEVER
-            job.order = now
+        foreseeing = self.rule.policy == "deadline"
+        limit = timeout_ns or (self._terms.slo_ns if foreseeing else None)
+        job.deadline = now + limit if limit else NEVER
+        job.order = min(job.deadline, now + PATIENCE_NS) if foreseeing else now
         self._check_room(job, now)
         with self._lock:
             job.free_mark = self._free_clock(now)
-            queue = self._queues.get(job.shapes)
-            if queue is None:
-                queue = self._queues[job.shapes] = deque()
-            if queue and queue[-1].order > job.order:
-                insort(queue, job, key=_order)
-            else:
-                queue.append(job)
-            self.waiting += 1
-            self._waiting_rows += job.rows
-            self._waiting_bytes += job.size_bytes
+            self._queues.add(job)
         self.open += 1
         if self._idle and not self._asked:
             # Not at once: what else the event loop has read in this round may ride along
@@ -163,8 +152,8 @@ class Batcher:
             self.account.give_up([job], "draining", "refused", now)
             raise Refused(503, "the engine is shutting down")
         for unit, waiting, own, most in (
-            ("rows", self._waiting_rows, job.rows, self._terms.waiting_rows),
-            ("bytes", self._waiting_bytes, job.size_bytes, self._terms.waiting_bytes),
+            ("rows", self._queues.rows, job.rows, self._terms.waiting_rows),
+            ("bytes", self._queues.bytes, job.size_bytes, self._terms.waiting_bytes),
         ):
             if waiting + own > most:
                 self.account.give_up([job], "queue full", "refused", now)
@@ -173,11 +162,8 @@ class Batcher:
     def cancel(self, job: Job) -> None:
         """Whoever asked is gone: drops the request if it still waits."""
         with self._lock:
-            if job.taken or job.cancelled:
+            if not self._queues.cancel(job):
                 return
-            job.cancelled = True
-            self._cancelled += 1
-            self._leave(job)
         self.open -= 1
         self.account.give_up([job], "cancelled", "cancelled", time.monotonic_ns())
 
@@ -185,7 +171,7 @@ class Batcher:
         """Whole seconds until what waits now will have run."""
         with self._lock:
             per_batch = self._service.table[self._most]
-            batches = self._waiting_rows / self._most / len(self._instances)
+            batches = self._queues.rows / self._most / len(self._instances)
         return max(1, math.ceil(batches * per_batch / SECOND))
 
     def drain(self) -> None:
@@ -193,17 +179,28 @@ class Batcher:
         self.draining = True
         self._look()
 
+    def refuse_waiting(self) -> None:
+        """Gives up on what still waits, at the end of a drain that took too long."""
+        with self._lock:
+            jobs = [job for queue in self._queues.in_order() for job in queue]
+            for queue in self._queues.in_order():
+                self._queues.remove(queue, tuple(queue))
+        self.account.give_up(jobs, "draining", "refused", time.monotonic_ns())
+        for job in jobs:
+            job.reply(Refused(503, "the engine is shutting down"))
+        self.open -= len(jobs)
+
     def _look(self) -> None:
         """Starts what can start on free instances."""
         self._asked = False
         shed: list[Job] = []
         with self._lock:
-            while self._idle and self.waiting:
+            while self._idle and self._queues.requests:
                 now = time.monotonic_ns()
                 instance = self._idle[-1]
                 batch, until = self._take(instance.free_since, now, shed)
                 if batch is None:
-                    self._set_timer(until, now)
+                    self._set_timer(until)
                     break
                 self._idle.pop()
                 if not self._idle:
@@ -211,10 +208,11 @@ class Batcher:
                 instance.inbox.put(batch)
         self._give_up(shed)
 
-    def _set_timer(self, until: int | None, now: int) -> None:
+    def _set_timer(self, until: int | None) -> None:
         if until is not None and until < self._timer_at:
             self._timer_at = until
-            self._loop.call_later(max(0, until - now) / SECOND, self._timer)
+            left = max(0, until - time.monotonic_ns())
+            self._loop.call_later(left / SECOND, self._timer)
 
     def _timer(self) -> None:
         self._timer_at = NEVER
@@ -307,7 +305,7 @@ class Batcher:
                     self._free_from = now
                 self._idle.append(instance)
         if until is not None:
-            self._loop.call_soon_threadsafe(self._set_timer, until, now)
+            self._loop.call_soon_threadsafe(self._set_timer, until)
         return batch, shed
 
     def _learn(self, pieces: list[Piece], now: int) -> None:
@@ -328,8 +326,6 @@ class Batcher:
 
     def _take(self, free_since: int, now: int, shed: list[Job]) -> tuple[_Batch | None, int | None]:
         """The next batch for an instance that is free; else when to ask again."""
-        if self._cancelled:
-            self._purge()
         until: int | None = None
         rule = (
             self.rule
@@ -339,9 +335,9 @@ class Batcher:
         stale = now - self._last_batch > STALE_NS
         table = self._service.table
         state = State(free_since, table, self.draining, stale)
-        for queue in sorted((found for found in self._queues.values() if found), key=_first):
+        for queue in self._queues.in_order():
             decision = decide(rule, queue, state, now)
-            self._remove(queue, [*decision.take, *decision.shed])
+            self._queues.remove(queue, [*decision.take, *decision.shed])
             shed += decision.shed
             if decision.take:
                 free = self._free_clock(now)
@@ -354,51 +350,11 @@ class Batcher:
                 batch = _Batch(
                     decision.take, decision.reason, self._number, now, predicted, len(shed)
                 )
-                self._drop_empty()
                 return batch, None
             if decision.until is not None:
                 until = decision.until if until is None else min(until, decision.until)
         return None, until
 
-    def _remove(self, queue: deque[Job], gone: list[Job]) -> None:
-        """Takes requests near the front out of their queue."""
-        kept: list[Job] = []
-        for job in gone:
-            job.taken = True
-            self._leave(job)
-        left = len(gone)
-        while left:
-            job = queue.popleft()
-            if job.taken:
-                left -= 1
-            else:
-                kept.append(job)
-        queue.extendleft(reversed(kept))
-
-    def _leave(self, job: Job) -> None:
-        self.waiting -= 1
-        self._waiting_rows -= job.rows
-        self._waiting_bytes -= job.size_bytes
-
-    def _purge(self) -> None:
-        """Forgets requests whose clients are gone."""
-        for shapes, queue in self._queues.items():
-            self._queues[shapes] = deque(job for job in queue if not job.cancelled)
-        self._cancelled = 0
-
-    def _drop_empty(self) -> None:
-        """Shapes may be many over time; those that nobody waits for are forgotten."""
-        if len(self._queues) > 64:
-            self._queues = {shapes: queue for shapes, queue in self._queues.items() if queue}
-
     def _free_clock(self, now: int) -> int:
         """How long at least one instance has been free, ever."""
         return self._free_ns + (now - self._free_from if self._idle else 0)
-
-
-def _order(job: Job) -> int:
-    return job.order
-
-
-def _first(queue: deque[Job]) -> int:
-    return queue[0].order

@@ -50,11 +50,12 @@ def execute(model: Model, jobs: Sequence[Job], dispatched: int) -> list[Piece]:
 
 def _attempt(model: Model, jobs: Sequence[Job], dispatched: int) -> Piece:
     rows = sum([job.rows for job in jobs])
-    arrays = stack(model, jobs)
-    stacked = time.monotonic_ns()
+    stacked = dispatched
     outputs: dict[str, Array] = {}
     memory = False
     try:
+        arrays = stack(model, jobs)
+        stacked = time.monotonic_ns()
         outputs = model.run(arrays)
         fault = _fault(model, outputs, rows)
     except MemoryError as error:

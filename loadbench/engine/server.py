@@ -160,6 +160,7 @@ async def _serve(options: Options, models: list[Model], listener: socket.socket)
     until = time.monotonic() + DRAIN_S
     while batcher.open and time.monotonic() < until:
         await asyncio.sleep(0.01)
+    batcher.refuse_waiting()
     server.close()
     for connection in tuple(connections):
         connection.close_idle()

@@ -1,0 +1,81 @@
+"""What waits: one queue for each set of shapes that can share a batch, in the order of service."""
+
+from bisect import insort
+from collections import deque
+from collections.abc import Iterable
+
+from loadbench.engine.job import Job
+
+Shapes = tuple[tuple[int, ...], ...]
+KEPT = 64  # shapes may be many over time; beyond so many, those that nobody waits for are forgotten
+
+
+class Queues:
+    """The requests that wait, and how many. Not safe among threads by itself."""
+
+    def __init__(self) -> None:
+        self.requests = self.rows = self.bytes = 0
+        self._by_shapes: dict[Shapes, deque[Job]] = {}
+        self._cancelled = 0  # of those still in a queue
+
+    def add(self, job: Job) -> None:
+        """Puts a request where its `order` says, behind its equals."""
+        queue = self._by_shapes.get(job.shapes)
+        if queue is None:
+            queue = self._by_shapes[job.shapes] = deque()
+        if queue and queue[-1].order > job.order:
+            insort(queue, job, key=_order)
+        else:
+            queue.append(job)
+        self.requests += 1
+        self.rows += job.rows
+        self.bytes += job.size_bytes
+
+    def cancel(self, job: Job) -> bool:
+        """Nobody wants the request any more; False if it has already left."""
+        if job.taken or job.cancelled:
+            return False
+        job.cancelled = True
+        self._cancelled += 1
+        self._count_out(job)
+        return True
+
+    def in_order(self) -> list[deque[Job]]:
+        """The queues in which someone waits; first the one whose first request is to be first."""
+        if self._cancelled:
+            for shapes, queue in self._by_shapes.items():
+                self._by_shapes[shapes] = deque(job for job in queue if not job.cancelled)
+            self._cancelled = 0
+        if len(self._by_shapes) > KEPT:
+            self._by_shapes = {shapes: queue for shapes, queue in self._by_shapes.items() if queue}
+        found = [queue for queue in self._by_shapes.values() if queue]
+        return found if len(found) < 2 else sorted(found, key=_first)
+
+    def remove(self, queue: deque[Job], gone: Iterable[Job]) -> None:
+        """Takes requests, which are near its front, out of their queue."""
+        left = 0
+        for job in gone:
+            job.taken = True
+            self._count_out(job)
+            left += 1
+        kept: list[Job] = []
+        while left:
+            job = queue.popleft()
+            if job.taken:
+                left -= 1
+            else:
+                kept.append(job)
+        queue.extendleft(reversed(kept))
+
+    def _count_out(self, job: Job) -> None:
+        self.requests -= 1
+        self.rows -= job.rows
+        self.bytes -= job.size_bytes
+
+
+def _order(job: Job) -> int:
+    return job.order
+
+
+def _first(queue: deque[Job]) -> int:
+    return queue[0].order

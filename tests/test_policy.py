@@ -1,0 +1,286 @@
+"""The dispatch rule on a clock of its own: what holds for every load, and known answers."""
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadbench.engine.policy import NEVER, Decision, Rule, State, decide
+from loadbench.engine.service import ServiceTimes, interpolated, isotonic
+
+MS = 1_000_000
+
+
+class Request(NamedTuple):
+    arrived: int
+    rows: int
+    deadline: int = NEVER
+
+
+class Ran(NamedTuple):
+    started: int
+    ended: int
+    batch: list[Request]
+    reason: str
+
+
+class History(NamedTuple):
+    ran: list[Ran]
+    shed: list[Request]
+
+
+def simulate(
+    rule: Rule, requests: list[Request], service: Callable[[int], int], instances: int = 1
+) -> History:
+    """Runs the rule against arrivals on a virtual clock: an instance that gets free, a request that
+    comes and a timer that ends are the only moments at which anything is decided."""
+    table = tuple(service(rows) for rows in range(4 * rule.max_batch + 1))
+    coming = deque(sorted(requests, key=lambda request: request.arrived))
+    queue: deque[Request] = deque()
+    free: list[int] = [0] * instances  # since when
+    busy: list[int] = []  # until when
+    history = History([], [])
+    wake = NEVER
+    while coming or queue or busy:
+        now = min(
+            coming[0].arrived if coming else NEVER,
+            busy[0] if busy else NEVER,
+            wake,
+        )
+        assert now < NEVER, "requests wait and nothing will ever happen"
+        wake = NEVER
+        while coming and coming[0].arrived <= now:
+            queue.append(coming.popleft())
+            if rule.policy == "deadline":
+                queue = deque(sorted(queue, key=lambda request: request.deadline))
+        while busy and busy[0] <= now:
+            free.append(heapq.heappop(busy))
+        while free and queue:
+            decision: Decision[Request] = decide(rule, queue, State(free[-1], table), now)
+            front = len(decision.take) + len(decision.shed)
+            gone = {id(request) for request in (*decision.take, *decision.shed)}
+            assert len(gone) == front, "a request is taken twice"
+            queue = deque(request for request in queue if id(request) not in gone)
+            history.shed.extend(decision.shed)
+            if not decision.take:
+                assert not queue or (decision.until or 0) > now
+                wake = decision.until if decision.until is not None else NEVER
+                break
+            free.pop()
+            ended = now + service(sum(request.rows for request in decision.take))
+            heapq.heappush(busy, ended)
+            history.ran.append(Ran(now, ended, decision.take, decision.reason))
+    return history
+
+
+def affine(a: int, c: int) -> Callable[[int], int]:
+    return lambda rows: a + c * rows
+
+
+loads = st.lists(
+    st.tuples(st.integers(0, 50 * MS), st.integers(1, 5), st.integers(1, 40 * MS)),
+    min_size=1,
+    max_size=40,
+)
+rules = st.one_of(
+    st.builds(Rule, st.just("none"), st.integers(1, 8)),
+    st.builds(
+        Rule,
+        st.just("fixed"),
+        st.integers(5, 16),
+        st.integers(0, 10 * MS),
+        st.lists(st.integers(1, 8), max_size=3).map(tuple),
+    ),
+    st.builds(Rule, st.just("deadline"), st.integers(5, 16)),
+)
+
+
+@given(loads, rules, st.booleans(), st.integers(1, 3))
+def test_every_request_is_served_once_or_given_up_once_in_order_and_in_batches_that_fit(
+    load: list[tuple[int, int, int]], rule: Rule, deadlines: bool, instances: int
+) -> None:
+    requests = [
+        Request(arrived, rows, arrived + limit if deadlines else NEVER)
+        for arrived, rows, limit in load
+    ]
+    history = simulate(rule, requests, affine(2 * MS, MS // 4), instances)
+    served = [request for ran in history.ran for request in ran.batch]
+    assert sorted(served + history.shed) == sorted(requests)
+    if not deadlines:
+        assert not history.shed
+        arrivals = [request.arrived for request in served]
+        assert arrivals == sorted(arrivals)
+    for ran in history.ran:
+        rows = sum(request.rows for request in ran.batch)
+        assert len(ran.batch) == 1 or rows <= rule.max_batch
+        assert all(request.arrived <= ran.started for request in ran.batch)
+        if rule.policy == "none":
+            assert len(ran.batch) == 1
+
+
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=20),
+    st.integers(5, 12),
+    st.sampled_from(["fixed", "deadline"]),
+)
+def test_a_batch_takes_from_the_front_what_fits_and_nothing_more(
+    sizes: list[int], most: int, policy: Literal["fixed", "deadline"]
+) -> None:
+    queue = [Request(at, rows) for at, rows in enumerate(sizes)]
+    decision = decide(Rule(policy, most), queue, State(0, (MS,) * (most + 1)), MS)
+    taken = len(decision.take)
+    assert decision.take == queue[:taken]
+    assert sum(sizes[:taken]) <= most
+    assert taken == len(queue) or sum(sizes[: taken + 1]) > most
+
+
+@given(loads, st.integers(5, 16))
+def test_deadline_never_lets_an_instance_idle_while_someone_waits(
+    load: list[tuple[int, int, int]], most: int
+) -> None:
+    requests = [Request(arrived, rows) for arrived, rows, _ in load]
+    history = simulate(Rule("deadline", most), requests, affine(2 * MS, MS // 4))
+    free = 0
+    for ran in history.ran:
+        oldest = min(request.arrived for request in ran.batch)
+        assert ran.started == max(free, oldest)
+        free = ran.ended
+
+
+@given(loads)
+def test_what_the_plan_says_is_feasible_ends_in_time(load: list[tuple[int, int, int]]) -> None:
+    requests = [Request(arrived, rows, arrived + limit) for arrived, rows, limit in load]
+    history = simulate(Rule("deadline", 8), requests, affine(2 * MS, MS // 4))
+    for ran in history.ran:
+        assert all(request.deadline >= ran.ended for request in ran.batch)
+
+
+@given(st.lists(st.integers(0, 60 * MS), min_size=1, max_size=40), st.integers(0, 9 * MS))
+def test_fixed_starts_when_full_or_when_the_oldest_has_waited_enough(
+    arrivals: list[int], wait: int
+) -> None:
+    history = simulate(
+        Rule("fixed", 4, wait), [Request(at, 1) for at in arrivals], affine(MS, MS // 4)
+    )
+    times = sorted(arrivals)
+    free = served = 0
+    for ran in history.ran:
+        due = times[served] + wait
+        filled = times[served + 3] if served + 3 < len(times) else NEVER
+        assert ran.started == max(free, min(due, filled))
+        come = sum(1 for at in times if at <= ran.started) - served
+        assert len(ran.batch) == min(come, 4)
+        served += len(ran.batch)
+        free = ran.ended
+
+
+def test_fixed_sends_a_preferred_size_exactly_until_the_wait_is_over() -> None:
+    rule = Rule("fixed", 8, 5 * MS, (2, 4))
+    queue = [Request(at, 1) for at in (0, 1, 2, 3, 4)]
+    idle = State(0, (MS,) * 9)
+    assert decide(rule, queue, idle, MS) == Decision(queue[:4], "bucket", [])
+    assert decide(rule, queue[:1], idle, MS) == Decision([], shed=[], until=5 * MS)
+    assert decide(rule, queue, idle, 5 * MS) == Decision(queue, "hold", [])
+    assert decide(rule, queue, State(6 * MS, (MS,) * 9), 6 * MS).reason == "late-bind"
+    assert decide(rule, [Request(0, 5), Request(0, 4)], idle, 0).reason == "full"
+
+
+def test_reasons_say_why_a_batch_started() -> None:
+    table = (MS,) * 9
+    alone = [Request(10, 1)]
+    rule = Rule("deadline", 2)
+    assert decide(rule, alone, State(0, table), 10).reason == "idle"
+    assert decide(rule, alone, State(20, table), 20).reason == "late-bind"
+    assert decide(rule, alone * 3, State(0, table), 10).reason == "full"
+    assert decide(rule, alone, State(0, table, draining=True), 10).reason == "drain"
+
+
+def test_the_head_is_given_up_and_not_the_batch_made_smaller() -> None:
+    queue = [Request(0, 1, 3 * MS), Request(0, 1, 9 * MS), Request(0, 1, 9 * MS)]
+    table = tuple(affine(2 * MS, MS)(rows) for rows in range(9))
+    decision = decide(Rule("deadline", 8), queue, State(0, table), 0)
+    assert decision.shed == queue[:1]
+    assert decision.take == queue[1:]
+
+
+def test_a_plan_that_gives_everybody_up_is_doubted_when_it_is_old() -> None:
+    queue = [Request(0, 1, 5 * MS), Request(1, 1, 6 * MS)]
+    table = (100 * MS,) * 9
+    given_up = decide(Rule("deadline", 8), queue, State(0, table), MS)
+    assert (given_up.take, given_up.shed) == ([], queue)
+    probe = decide(Rule("deadline", 8), queue, State(0, table, stale=True), MS)
+    assert (probe.take, probe.reason, probe.shed) == (queue[1:], "probe", queue[:1])
+
+
+def optimum(arrivals: list[float], slo: float, most: int, service: Callable[[int], float]) -> int:
+    """The most requests that anyone who knew all arrivals could have served in time: h[j][d] is
+    the least time at which the first j are dealt with, d of them given up (batches of consecutive
+    requests are enough: deadlines come in the order of arrivals)."""
+    n = len(arrivals)
+    least = np.full((n + 1, n + 1), math.inf)
+    least[0, 0] = 0.0
+    for j in range(1, n + 1):
+        least[j, 1:] = least[j - 1, :-1]
+        for m in range(1, min(most, j) + 1):
+            ended = np.maximum(least[j - m], arrivals[j - 1]) + service(m)
+            ended[ended > arrivals[j - m] + slo] = math.inf
+            least[j] = np.minimum(least[j], ended)
+    return n - int(np.flatnonzero(np.isfinite(least[n]))[0])
+
+
+def test_the_optimum_is_right_where_it_can_be_counted_by_hand() -> None:
+    # Batches take 2 + m and must end 4 after the arrival: two at once are served, a third is not,
+    # unless it comes when the first batch is over
+    assert optimum([0, 0, 0], 4, 8, lambda m: 2.0 + m) == 2
+    assert optimum([0, 0, 4], 4, 8, lambda m: 2.0 + m) == 3
+    assert optimum([0, 0, 2], 4, 8, lambda m: 2.0 + m) == 2
+
+
+@pytest.mark.parametrize("load", [0.7, 1.0, 1.5, 3.0])
+def test_window_drop_reaches_nearly_all_of_the_clairvoyant_optimum(load: float) -> None:
+    a, c, slo, most = 2 * MS, MS // 4, 15 * MS, 64
+    rate = load * 22 / (a + 22 * c)  # 22: the largest batch of which two fit into the SLO
+    gaps = np.random.default_rng(5).exponential(1 / rate, 600)
+    arrivals = np.cumsum(gaps).astype(int).tolist()
+    requests = [Request(at, 1, at + slo) for at in arrivals]
+    history = simulate(Rule("deadline", most), requests, affine(a, c))
+    on_time = sum(len(ran.batch) for ran in history.ran)
+    best = optimum([float(at) for at in arrivals], slo, most, affine(a, c))
+    assert 0.95 * best <= on_time <= best
+
+
+def test_service_times_are_quantiles_that_rise_with_the_batch() -> None:
+    times = ServiceTimes(8)
+    for ns in range(1, 41):
+        times.observe(8, 1000 + ns)
+    times.observe(1, 100)
+    assert times.table[8] == 1000 + 38
+    assert times.table[1] == 110
+    assert times.table[4] == round(110 + (1038 - 110) * 3 / 7)
+    assert list(times.table) == sorted(times.table)
+
+
+def test_one_slow_batch_does_not_spoil_the_plan() -> None:
+    times = ServiceTimes(4)
+    for ns in (1000, 1000, 500_000, 1000, 1000):
+        times.observe(4, ns)
+    assert times.table[4] == 1100
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 9)), min_size=1, max_size=12))
+def test_isotonic_values_rise_and_keep_the_weighted_mean(pairs: list[tuple[float, int]]) -> None:
+    values, weights = [list(column) for column in zip(*pairs, strict=True)]
+    rising = isotonic(values, weights)
+    assert all(low <= high + 1e-9 for low, high in pairwise(rising))
+    assert np.dot(rising, weights) == pytest.approx(np.dot(values, weights))
+
+
+def test_sizes_that_never_ran_are_interpolated() -> None:
+    assert interpolated([2, 4], [10.0, 20.0], 6) == (10, 10, 10, 15, 20, 25, 30)
