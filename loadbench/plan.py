@@ -5,7 +5,7 @@ answers on stdout with `Started`, one model.Window a second and `Finished`. Noth
 request. The load exits when its stdin closes.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from loadbench.model import Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase
@@ -58,10 +58,9 @@ class Plan(Value, frozen=True):
 
 
 class Command(Value, frozen=True):
-    """`stop` ends the arrivals and drains; `kill` ends at once. The rest changes the load."""
+    """`stop` ends the arrivals and drains; `kill` ends at once."""
 
-    command: Literal["stop", "kill", "rate", "scale", "pause", "resume", "spike"]
-    value: dict[str, Any] = {}
+    command: Literal["stop", "kill"]
 
 
 class Started(Value, frozen=True, tag_field="kind", tag="started"):

@@ -1,0 +1,197 @@
+"""Reading answers: with the least work that is still strict, and with a real parser beyond that.
+
+Three ways, each falling back to the next: the bytes equal the last good answer; the head equals a
+good one but for values that do not matter (Date, Server-Timing) and the body has its `Form`;
+httptools' parser reads the answer (chunked, 1xx, closed at the end, compressed, HTTP/1.0) and the
+protocol checks it in full. What the last finds good teaches the second.
+"""
+
+import enum
+import re
+import zlib
+
+import httptools
+
+from loadbench.targets.wire import BadAnswer, Check, Form, Headers
+
+# header fields that decide how the rest is read; a template keeps their values literally
+_LITERAL = (
+    b"connection",
+    b"content-encoding",
+    b"content-type",
+    b"inference-header-content-length",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+)
+_TEMPLATES = 4  # an answer can take so many forms before the oldest is forgotten
+_MOST = 256 << 20  # bytes of one answer
+
+
+class Sight(enum.Enum):
+    """What a cheap look at the bytes of an answer says."""
+
+    GOOD = enum.auto()
+    MORE = enum.auto()  # it begins well and goes on
+    UNSURE = enum.auto()  # the parser must look
+
+
+class Kind:
+    """A kind of request and what has been learned of its good answers."""
+
+    __slots__ = ("_templates", "check", "exact", "index", "name", "wanted")
+
+    def __init__(self, index: int, name: str, check: Check) -> None:
+        self.index = index
+        self.name = name
+        self.check = check
+        self.exact: bytes | None = None  # the last good answer, whole
+        self.wanted = 0  # after MORE: how long the answer will be
+        self._templates: list[tuple[re.Pattern[bytes], Form]] = []
+
+    def look(self, data: bytes) -> Sight:
+        """Whether these bytes are one whole good answer."""
+        for head, form in self._templates:
+            found = head.match(data)
+            if found is None:
+                continue
+            start = found.end()
+            self.wanted = start + int(found[1])
+            if len(data) < self.wanted:
+                return Sight.MORE
+            if len(data) == self.wanted and _fits(form, data, start):
+                self.exact = data
+                return Sight.GOOD
+        return Sight.UNSURE
+
+    def learn(self, head: bytes, form: Form) -> None:
+        """From now on heads like this one with bodies of this form are good."""
+        pattern = re.compile(_pattern(head))
+        self._templates = [(pattern, form), *self._templates][:_TEMPLATES]
+
+
+def _fits(form: Form, data: bytes, start: int) -> bool:
+    if form.length is not None and len(data) - start != form.length:
+        return False
+    if form.pattern is not None:
+        whole = form.pattern.fullmatch(data, start) is not None
+        return whole and data.count(b",", start) == form.commas
+    return data.startswith(form.prefix, start)
+
+
+def _pattern(head: bytes) -> bytes:
+    """An expression for heads with the same fields in the same order, the same values in those
+    that decide about framing, and the content length as group 1."""
+    status, *fields = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    parts = [re.escape(status)]
+    for field in fields:
+        name, colon, value = field.partition(b":")
+        if name.lower() == b"content-length":
+            value = rb"[ \t]*([0-9]{1,12})[ \t]*"
+        else:
+            value = re.escape(value) if name.lower() in _LITERAL else rb"[^\r\n]*"
+        parts.append(re.escape(name + colon) + value)
+    return b"\r\n".join([*parts, b"", b""])
+
+
+class Incoming:
+    """One answer as httptools reads it, from its first byte on."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.keep_alive = False  # whether the connection can be used on after the whole answer
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.head = b""
+        self._repeated: set[bytes] = set()
+        self._body: list[bytes] = []
+        self._size = 0
+        self._over = False
+        self._parser = httptools.HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes. Raises BadAnswer for what is no answer, or more than one."""
+        if not self.status:
+            self.head += data
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise BadAnswer(f"not an HTTP answer: {error}") from error
+        if self._over:
+            raise BadAnswer("more came than one answer")
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self._over = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in self.headers:
+            self._repeated.add(name)
+        self.headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+
+    def on_body(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > _MOST:
+            raise BadAnswer(f"more than {_MOST} bytes")
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.status < 200:  # 100 Continue, 103 Early Hints: the answer proper comes after it
+            self.headers.clear()
+            self.head = b""
+            self.status = 0
+            return
+        self.complete = True
+        self.keep_alive = bool(self._parser.should_keep_alive())  # it forgets this afterwards
+
+    def end(self) -> bool:
+        """The server closed. True if that was how the answer ends."""
+        framed = b"content-length" in self.headers or b"transfer-encoding" in self.headers
+        if self.status >= 200 and not framed:
+            self.complete = True
+        return self.complete
+
+    def verdict(self, kind: Kind) -> str:
+        """The failure of the complete answer, "" if it is good. A good one teaches its kind."""
+        if not 200 <= self.status < 300:
+            return f"http_{self.status}"
+        try:
+            form = kind.check(self.headers, _decoded(self.headers, b"".join(self._body)))
+        except BadAnswer:
+            return "bad_answer"
+        if form is not None and self._simple():
+            kind.learn(self.head[: self.head.index(b"\r\n\r\n") + 4], form)
+        return ""
+
+    def _simple(self) -> bool:
+        """Whether the cheap way can read such answers: their length is said, once."""
+        return (
+            self._parser.get_http_version() == "1.1"
+            and b"content-length" in self.headers
+            and not self.headers.keys() & {b"transfer-encoding", b"content-encoding"}
+            and b"\n " not in self.head
+            and b"\n\t" not in self.head
+            and b"\r\n\r\n" in self.head
+            and not self._repeated & {b"content-length", *_LITERAL}
+            and self.keep_alive
+        )
+
+
+def _decoded(headers: Headers, body: bytes) -> bytes:
+    coding = headers.get(b"content-encoding", b"identity").lower()
+    if coding == b"identity":
+        return body
+    if coding not in (b"gzip", b"deflate"):
+        raise BadAnswer(f"content encoding {coding!r} was not asked for")
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # finds out itself whether gzip or zlib
+    try:
+        whole = unpack.decompress(body, _MOST)
+    except zlib.error as error:
+        raise BadAnswer(f"not {coding.decode()}: {error}") from error
+    if not unpack.eof or unpack.unused_data:
+        raise BadAnswer(f"incomplete {coding.decode()}")
+    return whole

@@ -1,0 +1,151 @@
+"""One connection of the lane: its socket, the request on it, and what came of its answer so far."""
+
+import _socket
+import errno
+import os
+
+from loadbench.load.answer import Incoming, Kind, Sight
+from loadbench.load.schedule import NEVER
+from loadbench.targets.wire import BadAnswer
+
+CONNECTING, SENDING, WAITING, IDLE, CLOSED = range(5)
+_NODELAY = (_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+_KIND = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+_UNDER_WAY = (0, errno.EINPROGRESS)
+
+# How a request fails. Beside these: http_NNN (a status other than 2xx) and bad_answer (2xx, but
+# not what was asked for, or not HTTP).
+TIMEOUT = "timeout"  # connected, but no whole answer in time
+CONNECT_TIMEOUT = "connect_timeout"
+CLOSED_EARLY = "closed"  # the server ended the connection before or amid the answer
+STALE = "stale"  # the same on a reused connection before any byte: the server's keep-alive ended
+_ERRORS = {
+    errno.ECONNREFUSED: "refused",
+    errno.ECONNRESET: "reset",
+    errno.ECONNABORTED: "reset",
+    errno.EPIPE: "reset",
+    errno.ETIMEDOUT: CONNECT_TIMEOUT,
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+    errno.EADDRNOTAVAIL: "no_ports",  # of this machine, as is the next
+    errno.EMFILE: "no_files",
+    errno.ENFILE: "no_files",
+}
+
+
+class Address:
+    """Where to connect to: (family, socket address)."""
+
+    def __init__(self, family: int, address: tuple[object, ...]) -> None:
+        self.family = family
+        self.address = address
+
+
+class Connection:
+    """A socket and at most one request on it. Its stamps are plain fields: the loop sets them."""
+
+    __slots__ = (
+        "_incoming", "_parts", "_size", "_wanted", "begun", "code", "due", "fd", "kind", "partial",
+        "recv", "rest", "reused", "send", "sent", "sock", "state", "tries",
+    )  # fmt: skip
+
+    def __init__(self, kind: Kind, tries: int) -> None:
+        self.kind = kind
+        self.tries = tries  # failures in a row of this place in a closed loop
+        self.fd = -1
+        self.state = CONNECTING
+        self.reused = False
+        self.partial = False  # a part of the answer is here
+        self.due = self.begun = self.code = 0
+        self.sent = NEVER
+        self.rest: memoryview | None = None  # of the request, still to be sent
+        self._incoming: Incoming | None = None
+        self._parts: list[bytes] = []
+        self._size = self._wanted = 0
+
+    def connect(self, address: Address) -> str:
+        """Begins to connect; the failure if that fails at once."""
+        try:
+            sock = self.sock = _socket.socket(address.family, _KIND)
+            self.fd, self.recv, self.send = sock.fileno(), sock.recv, sock.send
+            sock.setsockopt(*_NODELAY)
+            found = sock.connect_ex(address.address)
+        except OSError as error:
+            return self.failure(error.errno)
+        return "" if found in _UNDER_WAY else self.failure(found)
+
+    def connected(self) -> int:
+        """The error of the attempt to connect, 0 for none."""
+        return self.sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+
+    def flush(self) -> bool:
+        """Sends what it can of the rest of the request; whether all is out."""
+        assert self.rest is not None
+        try:
+            self.rest = self.rest[self.send(self.rest) :]
+        except BlockingIOError:
+            return False
+        if self.rest:
+            return False
+        self.rest = None
+        return True
+
+    def take(self, data: bytes) -> str | None:
+        """Takes a piece of the answer: its failure once it is whole ("" for none), None before.
+
+        An empty piece is the end of the connection.
+        """
+        try:
+            return self._end() if not data else self._piece(data)
+        except BadAnswer:
+            return "bad_answer"
+
+    def _piece(self, data: bytes) -> str | None:
+        if self._incoming is None:
+            self._size += len(data)
+            if self.partial and self._size < self._wanted:
+                self._parts.append(data)
+                return None
+            if self.partial:
+                data = b"".join([*self._parts, data])
+            sight = self.kind.look(data)
+            if sight is Sight.GOOD:
+                return ""
+            self.partial = True
+            if sight is Sight.MORE:
+                self._parts, self._wanted = [data], self.kind.wanted
+                return None
+            self._incoming, self._parts = Incoming(), []
+        self._incoming.feed(data)
+        return self._incoming.verdict(self.kind) if self._incoming.complete else None
+
+    def _end(self) -> str:
+        if self._incoming is not None and self._incoming.end():
+            return self._incoming.verdict(self.kind)
+        return STALE if self.reused and not self.partial else CLOSED_EARLY
+
+    @property
+    def reusable(self) -> bool:
+        """After a whole answer: whether the server keeps the connection open for the next."""
+        return self.rest is None and (self._incoming is None or self._incoming.keep_alive)
+
+    def forget(self) -> None:
+        """The answer has been dealt with; the next may come."""
+        self.partial = False
+        self._size = 0
+        self._parts = []
+        self._incoming = None
+
+    def failure(self, number: int | None) -> str:
+        """The name of an operating system error on this connection."""
+        name = _ERRORS.get(number or 0) or errno.errorcode.get(
+            number or 0, os.strerror(number or 0)
+        )
+        if name == "reset" and self.reused and not self.partial:
+            return STALE
+        return name.lower()
+
+    def close(self) -> None:
+        self.state = CLOSED
+        if self.fd >= 0:
+            self.sock.close()

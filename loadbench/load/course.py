@@ -1,0 +1,122 @@
+"""The course of a run: warm-up, load, drain; what falls due when; and the windows of its seconds.
+
+Second 0 begins at `origin`. Warm-up runs into the load without a break. The load ends with its
+last phase, or when it is stopped; then what is under way is awaited until the drain is over.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadbench.load.ledger import Cut, Ledger
+from loadbench.load.schedule import Schedule
+from loadbench.model import Stage, Window
+from loadbench.plan import Plan
+from loadbench.shape import length_ns, phase_at, rate_at
+from loadbench.units import SECOND
+
+
+class Traffic(NamedTuple):
+    """What the loop tells about a window when it is cut."""
+
+    rows: NDArray[np.int64]  # requests under way, as rows of the ledger
+    connections: int
+    stall_ns: int
+
+
+class Course:
+    """Schedule, ledger and the boundaries between windows and stages."""
+
+    def __init__(self, plan: Plan, origin: int, traffic: Callable[[], Traffic]) -> None:
+        names = [request.name for request in plan.requests]
+        self._plan = plan
+        self._traffic = traffic
+        self._origin = origin
+        self._closed = plan.arrivals == "closed"
+        self._begin = origin - plan.warmup_ns  # of the window that is being gathered
+        self._left = (0, 0, 0)  # in flight, waiting, under way at the last boundary
+        self.schedule = Schedule(plan, origin)
+        self.ledger = Ledger(names, origin, plan.slowest)
+        self.end = origin + length_ns(plan.phases)
+        self.over = self.end + plan.drain_ns
+        self.boundary = self._next_boundary()
+
+    def _next_boundary(self) -> int:
+        return self._origin + ((self._begin - self._origin) // SECOND + 1) * SECOND
+
+    @property
+    def in_flight(self) -> int:
+        """At the end of the last window."""
+        return self._left[0]
+
+    def windows(self, now: int) -> Iterator[Window]:
+        """The windows that are over by now."""
+        while now >= self.boundary:
+            yield self._cut(self.boundary)
+
+    def fold(self) -> None:
+        """Takes the ledger's rows in before its place runs out."""
+        self.ledger.fold(self._begin, self.boundary)
+
+    def stop(self, now: int) -> None:
+        """No arrivals from now on; what waits is given up. All windows until now must be cut."""
+        self._give_up(now)
+        self.end = min(self.end, now)
+        self.over = self.end + self._plan.drain_ns
+
+    def _give_up(self, now: int) -> None:
+        waiting = self.schedule.waiting(now)
+        if self._begin >= self._origin:
+            waiting = waiting[waiting >= self._origin]
+        self.ledger.unsent(len(waiting))
+        self.schedule.stop(now)
+
+    def finish(self, now: int) -> Iterator[Window]:
+        """The run ends: the windows until now, the last of them shorter than a second.
+
+        What was due or begun and never sent becomes unsent.
+        """
+        yield from self.windows(now)
+        rows = self._traffic().rows
+        if self._begin >= self._origin:
+            rows = rows[rows[:, 0] >= self._origin]
+        self._give_up(now)
+        self.ledger.unsent(int((rows[:, 2] > now).sum()))
+        if any(self._left) or self._begin < min(now, self.end):
+            yield self._cut(now)
+
+    def _stage(self) -> Stage:
+        if self._begin < self._origin:
+            return "warmup"
+        return "load" if self._begin < self.end else "drain"
+
+    def _cut(self, end: int) -> Window:
+        begin, since = self._begin, self._begin - self._origin
+        traffic = self._traffic()
+        stage = self._stage()
+        middle = (max(since, 0) + end - self._origin) // 2 if stage == "load" else -1
+        rate = rate_at(self._plan.phases, middle)
+        if stage == "warmup":
+            rate = self._plan.phases[0].start
+        window = self.ledger.cut(
+            Cut(
+                begin=begin,
+                end=end,
+                second=since // SECOND,
+                stage=stage,
+                asked=None if self._closed else self.schedule.asked(begin, end),
+                waiting=self.schedule.waiting(end),
+                open=traffic.rows,
+                limit_ns=self._plan.limit_ns,
+                phase=phase_at(self._plan.phases, since) if stage == "load" else None,
+                rate=None if self._closed else rate,
+                stall_ns=traffic.stall_ns,
+                connections=traffic.connections,
+            )
+        )
+        self._begin = end
+        self.boundary = self._next_boundary()
+        self._left = (window.in_flight, window.waiting, len(traffic.rows))
+        return window

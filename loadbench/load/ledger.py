@@ -1,0 +1,213 @@
+"""The account of a run: stamps of requests in, windows of one second out.
+
+The loop writes one row of five integers for each request that ended; rows are folded by numpy into
+histograms, a few thousand at a time so that the loop never stands still for long. Windows are cut
+by the stamps alone, so a window is the same whether it is cut in time or after a stall.
+
+What counts when: asked in the second of `due`; sent in the second of `sent`; done or failed in the
+second of `done`. A request that failed before its last byte was out (refused, say) counts as sent
+at the moment it failed. So at each window's end, over the stages load and drain,
+asked = sent + unsent + waiting and sent = done + failed + in flight.
+"""
+
+import operator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadbench.histogram import EMPTY, Histogram
+from loadbench.model import Requests, Sample, Stage, Window
+
+ROWS = 8192  # held before they must be folded
+ROW_BYTES = 40
+HELD = 1 << 15  # a row's code: the kind's index, whether held, the failure
+_FAILURE = 16
+DUE, BEGUN, SENT, DONE, CODE = range(5)
+
+Ints = NDArray[np.int64]
+_NO_ROWS = np.empty((0, 5), np.int64)
+
+
+class Cut(NamedTuple):
+    """What the ledger cannot know about the window it is to cut."""
+
+    begin: int
+    end: int
+    second: int
+    stage: Stage
+    asked: int | None  # None: a closed loop, where what was begun was asked
+    waiting: Ints  # due and not taken up, due before `end`
+    open: Ints  # requests under way as rows: sent is NEVER if it is not, done is NEVER
+    limit_ns: int | None
+    phase: int | None
+    rate: float | None
+    stall_ns: int
+    connections: int
+
+
+class Ledger:
+    """Rows in, windows out. `kinds` names the request of each kind's index."""
+
+    def __init__(self, kinds: list[str], origin: int, slowest: int) -> None:
+        self._kinds = kinds
+        self._origin = origin
+        self._slowest = slowest
+        self._failures: dict[str, int] = {"": 0}
+        self._cells = np.zeros((ROWS, 5), np.int64)
+        self.cells = self._cells.data.cast("B")
+        self._begin = 0
+        self._later = _NO_ROWS  # ended after the window that is being gathered
+        self._totals = [0, 0, 0]  # asked, sent, ended since the stage of load began
+        self._unsent = 0
+        self._exemplars: list[tuple[int, int, Sample]] = []
+        self.floor = -1  # latency beyond which a request is among the slowest of its second
+        self._new_rows()
+        self._new_window()
+
+    def _new_rows(self) -> None:
+        self._free = iter(range(0, ROWS * ROW_BYTES, ROW_BYTES))
+        self.place = self._free.__next__  # where in `cells` the next row goes
+
+    def _new_window(self) -> None:
+        self._done: dict[str, list[tuple[Histogram, Histogram]]] = {}
+        self._failed: dict[str, dict[str, int]] = {}
+        self._lateness: list[Histogram] = []
+        self._sent = self._held = self._begun = 0
+        self._tail = [0, 0]
+
+    @property
+    def rows(self) -> int:
+        """How many rows wait to be folded."""
+        return ROWS - operator.length_hint(self._free)
+
+    def failure(self, name: str) -> int:
+        """What is added to a row's code for a request that failed so."""
+        return self._failures.setdefault(name, len(self._failures)) << _FAILURE
+
+    def unsent(self, number: int) -> None:
+        """So many requests have been given up before they were sent."""
+        self._unsent += number
+
+    def exemplar(self, sample: Sample) -> None:
+        """A request slower than `floor`."""
+        if not self._slowest:
+            self.floor = 1 << 62
+            return
+        found = (sample.done - sample.due, len(self._exemplars), sample)
+        self._exemplars = sorted([*self._exemplars, found], reverse=True)[: 4 * self._slowest]
+        if len(self._exemplars) >= self._slowest:
+            self.floor = self._exemplars[self._slowest - 1][0]
+
+    def fold(self, begin: int, end: int) -> None:
+        """Takes the rows in: those that ended before `end` into the window from `begin` on."""
+        rows = np.concatenate([self._later, self._cells[: self.rows]])
+        self._new_rows()
+        now = rows[:, DONE] < end
+        self._later = rows[~now]
+        self._take(rows[now], begin, end)
+
+    def _take(self, rows: Ints, begin: int, end: int) -> None:
+        tail = (rows[:, DUE] < self._origin) & (self._origin <= begin)
+        failure = rows[:, CODE] >> _FAILURE
+        if tail.any():
+            self._tail[0] += int((tail & (failure == 0)).sum())
+            self._tail[1] += int((tail & (failure != 0)).sum())
+            rows, failure = rows[~tail], failure[~tail]
+        kinds = rows[:, CODE] & (HELD - 1)
+        for kind in np.flatnonzero(np.bincount(kinds, minlength=1)):
+            mine = kinds == kind
+            self._ended(self._kinds[kind], rows[mine], failure[mine])
+        self._count(rows, begin, end)
+
+    def _ended(self, name: str, rows: Ints, failure: Ints) -> None:
+        good = rows[failure == 0]
+        if len(good):
+            latency = Histogram.of(good[:, DONE] - good[:, DUE])
+            service = Histogram.of(good[:, DONE] - good[:, BEGUN])
+            self._done.setdefault(name, []).append((latency, service))
+        if len(good) == len(rows):
+            return
+        names = list(self._failures)
+        counts = self._failed.setdefault(name, {})
+        for index, number in enumerate(np.bincount(failure)):
+            if index and number:
+                counts[names[index]] = counts.get(names[index], 0) + int(number)
+
+    def _count(self, rows: Ints, begin: int, end: int) -> None:
+        """What happened in [begin, end) to these requests before their end."""
+        self._sent += _within(rows[:, SENT], begin, end)
+        begun = rows[(rows[:, BEGUN] >= begin) & (rows[:, BEGUN] < end)]
+        held = (begun[:, CODE] & HELD) != 0
+        self._begun += _within(rows[:, DUE], begin, end)
+        self._held += int(held.sum())
+        late = begun[~held]
+        if len(late):
+            self._lateness.append(Histogram.of(late[:, BEGUN] - late[:, DUE]))
+
+    def cut(self, cut: Cut) -> Window:
+        """The window [cut.begin, cut.end). Windows are cut in order, without gaps."""
+        self.fold(cut.begin, cut.end)
+        alive = np.concatenate([self._later, cut.open])  # unanswered at the end of the window
+        waiting = cut.waiting
+        if cut.begin >= self._origin:
+            alive = alive[alive[:, DUE] >= self._origin]
+            waiting = waiting[waiting >= self._origin]
+        if cut.begin == self._origin:
+            self._totals = [0, 0, 0]
+        self._count(alive, cut.begin, cut.end)
+        due = np.concatenate([alive[:, DUE], waiting])
+        age = cut.end - due[due < cut.end]
+        asked = self._begun if cut.asked is None else cut.asked
+        requests = self._requests()
+        ended = sum(part.done + sum(part.failed.values()) for part in requests.values())
+        for index, number in enumerate((asked - self._unsent, self._sent, ended)):
+            self._totals[index] += number
+        window = Window(
+            second=cut.second,
+            stage=cut.stage,
+            phase=cut.phase,
+            rate=cut.rate,
+            asked=asked,
+            unsent=self._unsent,
+            sent=self._sent,
+            in_flight=self._totals[1] - self._totals[2],
+            waiting=self._totals[0] - self._totals[1],
+            held=self._held,
+            requests=requests,
+            tail_done=self._tail[0],
+            tail_failed=self._tail[1],
+            lateness=EMPTY if cut.asked is None else Histogram.merged(self._lateness),
+            oldest_ns=int(age.max(initial=0)),
+            overdue=0 if cut.limit_ns is None else int((age > cut.limit_ns).sum()),
+            stall_ns=cut.stall_ns,
+            connections=cut.connections,
+            slowest=self._pick(cut),
+        )
+        self._unsent = 0
+        self._new_window()
+        return window
+
+    def _requests(self) -> dict[str, Requests]:
+        found = {}
+        for name in dict.fromkeys(self._kinds):
+            parts = self._done.get(name, [])
+            failed = self._failed.get(name, {})
+            if parts or failed:
+                latency = Histogram.merged(part[0] for part in parts)
+                service = Histogram.merged(part[1] for part in parts)
+                found[name] = Requests(latency.count, failed, latency, service)
+        return found
+
+    def _pick(self, cut: Cut) -> tuple[Sample, ...]:
+        mine = [found for found in self._exemplars if found[2].done < cut.end]
+        self._exemplars = [found for found in self._exemplars if found[2].done >= cut.end]
+        self.floor = -1
+        counted = [
+            sample for _, _, sample in mine if (sample.due < self._origin) == (cut.second < 0)
+        ]
+        return tuple(counted[: self._slowest])
+
+
+def _within(stamps: Ints, begin: int, end: int) -> int:
+    return int(((stamps >= begin) & (stamps < end)).sum())

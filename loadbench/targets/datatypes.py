@@ -1,0 +1,43 @@
+"""KServe's tensor datatypes in numpy's terms. BF16 travels as uint16 bit patterns and BYTES as
+arrays of bytes objects: numpy has neither."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype("<u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BYTES": np.dtype(object),
+}
+FLOATS = ("FP16", "BF16", "FP32", "FP64")
+
+
+def width(datatype: str) -> int | None:
+    """Bytes of one element; None where they differ (BYTES) or the type is unknown."""
+    found = DTYPES.get(datatype)
+    return None if found is None or found.hasobject else found.itemsize
+
+
+def bf16(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """The bit patterns of the nearest bfloat16s (ties to even)."""
+    bits = values.astype(np.float32).view(np.uint32)
+    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
+    return (rounded >> 16).astype(np.uint16)
+
+
+def floats(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The values of bfloat16 bit patterns."""
+    return (patterns.astype(np.uint32) << 16).view(np.float32)

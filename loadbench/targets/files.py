@@ -1,0 +1,127 @@
+"""Reads input files into arrays: .npy, .npz, .json and folders of images. Whether they fit a model
+is for `inputs` to say; here only what cannot be read is an error."""
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from loadbench.errors import SpecError
+from loadbench.plan import Endpoint
+from loadbench.targets.datatypes import DTYPES
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_KNOWN = "use .npy, .npz, .json or a folder of images"
+IMAGES = 64  # read from a folder at most
+
+Item = tuple[str | None, NDArray[Any]]  # (datatype if the file says it, values)
+Found = dict[str, Item]
+
+
+def read(name: str, endpoint: Endpoint) -> Found:
+    """Arrays by input. Raises SpecError naming the file."""
+    path = Path(name)
+    if path.is_dir():
+        return _folder(path, endpoint)
+    if not path.is_file():
+        raise SpecError(f"{name}: no such file or folder", _KNOWN)
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".npy":
+            return {_only(path, endpoint): (None, np.load(path, allow_pickle=False))}
+        if suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return {key: (None, arrays[key]) for key in arrays.files}
+        if suffix == ".json":
+            return _json(path, endpoint)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SpecError(f"{name}: not readable as {suffix}: {error}", _KNOWN) from error
+    raise SpecError(f"{name}: inputs cannot be read from {suffix or 'this'}", _KNOWN)
+
+
+def _only(path: Path, endpoint: Endpoint) -> str:
+    if len(endpoint.inputs) != 1:
+        names = ", ".join(tensor.name for tensor in endpoint.inputs) or "unknown ones"
+        raise SpecError(
+            f"{path}: one array, but the model's inputs are {names}",
+            "use .npz with one array per input",
+        )
+    return endpoint.inputs[0].name
+
+
+class _Input(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Input]
+
+
+def _json(path: Path, endpoint: Endpoint) -> Found:
+    text = path.read_bytes()
+    found: Any = msgspec.json.decode(text)  # a DecodeError is a ValueError
+    if isinstance(found, dict) and isinstance(found.get("inputs"), list):
+        request = msgspec.json.decode(text, type=_Request)
+        return {item.name: (item.datatype, _values(path, item)) for item in request.inputs}
+    if isinstance(found, list):
+        return {_only(path, endpoint): (None, np.array(found))}
+    if isinstance(found, dict) and found:
+        return {key: (None, np.array(values)) for key, values in found.items()}
+    raise SpecError(f"{path}: neither a KServe request nor {{input: values}}", _KNOWN)
+
+
+def _values(path: Path, item: _Input) -> NDArray[Any]:
+    if item.datatype not in DTYPES:
+        raise SpecError(f"{path}: input {item.name!r} has the unknown type {item.datatype!r}")
+    dtype = None if item.datatype in ("BYTES", "BF16") else DTYPES[item.datatype]
+    return np.array(item.data, dtype).reshape(item.shape)
+
+
+def _folder(path: Path, endpoint: Endpoint) -> Found:
+    """The folder's images, resized to the model's one image input."""
+    import PIL
+    from PIL import Image
+
+    names = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
+    if not names:
+        raise SpecError(f"{path}: no images in this folder", f"known: {', '.join(_IMAGES)}")
+    name = _only(path, endpoint)
+    tensor = endpoint.inputs[0]
+    if len(tensor.shape) not in (2, 3) or tensor.datatype not in ("UINT8", "FP16", "BF16", "FP32"):
+        size = "×".join(map(str, tensor.shape))
+        raise SpecError(f"{path}: images do not fit input {name!r} ({tensor.datatype} {size})")
+    found = []
+    for file in names[:IMAGES]:
+        try:
+            with Image.open(file) as image:
+                found.append(_pixels(image, tensor.shape))
+        except (OSError, ValueError, PIL.UnidentifiedImageError) as error:
+            raise SpecError(f"{file}: not readable as an image: {error}") from error
+    pixels = np.stack(found)
+    return {name: (None, pixels if tensor.datatype == "UINT8" else pixels / np.float32(255))}
+
+
+def _pixels(image: "Image", shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Bytes of the image in the shape: H×W, C×H×W or H×W×C; open sides are taken as 64."""
+    first = len(shape) == 3 and (shape[0] in (1, 3, 4) or shape[2] not in (1, 3, 4))
+    channels, sides = (1, shape) if len(shape) == 2 else (shape[0], shape[1:])
+    if len(shape) == 3 and not first:
+        channels, sides = shape[2], shape[:2]
+    height, width = (64 if side < 0 else side for side in sides)
+    mode = {1: "L", 3: "RGB", -1: "RGB", 4: "RGBA"}.get(channels)
+    if mode is None:
+        raise SpecError(f"an image has 1, 3 or 4 channels, the input {channels}")
+    pixels = np.asarray(image.convert(mode).resize((width, height)), np.uint8)
+    if len(shape) == 2:
+        return pixels
+    pixels = pixels.reshape(height, width, -1)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if first else pixels

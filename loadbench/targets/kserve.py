@@ -1,0 +1,216 @@
+"""KServe v2 over HTTP (Open Inference Protocol with Triton's binary tensors): tensors → request,
+and whether an answer is what was asked for.
+
+What the tensors hold is decided in `inputs`; connections and HTTP framing are the load's.
+"""
+
+import math
+import re
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from loadbench.errors import SpecError
+from loadbench.model import Tensor
+from loadbench.plan import Endpoint
+from loadbench.targets.datatypes import DTYPES, floats, width
+from loadbench.targets.wire import BadAnswer, Form, Headers, http_request
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+_NUMBERS = rb"\[[-+0-9.eE,\s\[\]]*\]"  # a JSON array of numbers, nested or not
+
+
+class Given(NamedTuple):
+    """One input of a request, batch axis included."""
+
+    datatype: str
+    array: NDArray[Any]
+
+
+def request(endpoint: Endpoint, tensors: Mapping[str, Given], headers: Mapping[str, str]) -> bytes:
+    """The infer request for these tensors, binary where the server takes that."""
+    own: dict[str, str] = {"Content-Type": "application/json"}
+    if endpoint.binary:
+        head, tail = _binary(tensors)
+        own = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+        body = head + tail
+    else:
+        body = _json(tensors)
+    return http_request(endpoint, "POST", infer_path(endpoint), {**own, **headers}, body)
+
+
+def infer_path(endpoint: Endpoint) -> str:
+    version = f"/versions/{quote(endpoint.version, safe='')}" if endpoint.version else ""
+    return f"/v2/models/{quote(endpoint.model, safe='')}{version}/infer"
+
+
+def _binary(tensors: Mapping[str, Given]) -> tuple[bytes, bytes]:
+    inputs, parts = [], []
+    for name, (datatype, array) in tensors.items():
+        raw = _bytes(datatype, array)
+        parameters = {"binary_data_size": len(raw)}
+        inputs.append(_input(name, datatype, array) | {"parameters": parameters})
+        parts.append(raw)
+    asked = {"inputs": inputs, "parameters": {"binary_data_output": True}}
+    return msgspec.json.encode(asked), b"".join(parts)
+
+
+def _bytes(datatype: str, array: NDArray[Any]) -> bytes:
+    if datatype != "BYTES":
+        return np.ascontiguousarray(array, DTYPES[datatype]).tobytes()
+    return b"".join(struct.pack("<I", len(item)) + item for item in array.ravel())
+
+
+def _json(tensors: Mapping[str, Given]) -> bytes:
+    inputs = []
+    for name, (datatype, array) in tensors.items():
+        if datatype == "BYTES":
+            data = [_text(name, item) for item in array.ravel()]
+        elif datatype == "BF16":
+            data = floats(array.ravel()).tolist()
+        else:
+            data = array.ravel().tolist()
+        inputs.append(_input(name, datatype, array) | {"data": data})
+    return msgspec.json.encode({"inputs": inputs})
+
+
+def _text(name: str, item: bytes) -> str:
+    try:
+        return item.decode()
+    except UnicodeDecodeError as error:
+        raise SpecError(
+            f"input {name!r} holds bytes that are no UTF-8, which JSON cannot carry",
+            "the target does not take binary tensors",
+        ) from error
+
+
+def _input(name: str, datatype: str, array: NDArray[Any]) -> dict[str, Any]:
+    return {"name": name, "shape": list(array.shape), "datatype": datatype}
+
+
+class _Output(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: list[Any] | None = None
+
+
+class _Answer(msgspec.Struct):
+    outputs: list[_Output]
+    model_name: str = ""
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | None]:
+    """The full check of answers to requests of so many rows: every output that the metadata
+    promises is there with its datatype and shape, holds as many values, and nothing is over."""
+    wanted = {
+        tensor.name: ((rows, *tensor.shape) if endpoint.batched else tensor.shape, tensor)
+        for tensor in endpoint.outputs
+    }
+
+    def check(headers: Headers, body: bytes) -> Form | None:
+        head, tail = _split(headers, body)
+        try:
+            outputs = _decode(head).outputs
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadAnswer(f"not an inference response: {error}") from error
+        if wanted and {output.name for output in outputs} != wanted.keys():
+            names = ", ".join(output.name for output in outputs)
+            raise BadAnswer(f"outputs {names or 'none'} instead of {', '.join(wanted)}")
+        if not outputs:
+            raise BadAnswer("no outputs")
+        left = tail
+        for output in outputs:
+            if output.name in wanted:
+                _fits(output, *wanted[output.name])
+            left = _values(output, left)
+        if left:
+            raise BadAnswer(f"{len(left)} bytes of binary data too many")
+        return _form(head, tail, outputs)
+
+    return check
+
+
+def _split(headers: Headers, body: bytes) -> tuple[bytes, bytes]:
+    """(JSON, binary data)."""
+    text = headers.get(HEADER_LENGTH.lower().encode())
+    if text is None:
+        return body, b""
+    if not text.isdigit() or int(text) > len(body):
+        raise BadAnswer(f"{HEADER_LENGTH} is {text.decode('latin-1')!r}, the body {len(body)} long")
+    return body[: int(text)], body[int(text) :]
+
+
+def _fits(output: _Output, shape: tuple[int, ...], tensor: Tensor) -> None:
+    if output.datatype != tensor.datatype:
+        raise BadAnswer(f"{output.name} is {output.datatype} instead of {tensor.datatype}")
+    open_or_equal = [want in (-1, got) for want, got in zip(shape, output.shape, strict=False)]
+    if len(output.shape) != len(shape) or not all(open_or_equal):
+        raise BadAnswer(f"{output.name} has shape {output.shape} instead of {list(shape)}")
+
+
+def _values(output: _Output, tail: bytes) -> bytes:
+    """Checks that the output holds its values; gives what is left of the binary data."""
+    if any(dim < 0 for dim in output.shape):
+        raise BadAnswer(f"{output.name} has shape {output.shape}")
+    elements = math.prod(output.shape)
+    size = output.parameters.get("binary_data_size")
+    if size is None:
+        found = sum(1 for _ in _flat(output.data)) if output.data is not None else -1
+        if found != elements:
+            raise BadAnswer(f"{output.name} has {found} values instead of {elements}")
+        return tail
+    if not isinstance(size, int) or not 0 <= size <= len(tail):
+        raise BadAnswer(f"{output.name} says {size} bytes, {len(tail)} are there")
+    element = width(output.datatype)
+    whole = _strings(tail[:size]) == elements if element is None else size == elements * element
+    if not whole:
+        raise BadAnswer(f"{output.name}: {size} bytes do not hold {elements} {output.datatype}")
+    return tail[size:]
+
+
+def _flat(data: Any) -> Any:
+    for item in data:
+        if isinstance(item, list):
+            yield from _flat(item)
+        else:
+            yield item
+
+
+def _strings(raw: bytes) -> int:
+    """How many length-prefixed strings these bytes are; −1 if they are none."""
+    at = number = 0
+    while at + 4 <= len(raw):
+        at += 4 + int.from_bytes(raw[at : at + 4], "little")
+        number += 1
+    return number if at == len(raw) else -1
+
+
+def _form(head: bytes, tail: bytes, outputs: list[_Output]) -> Form | None:
+    """What is alike in all good answers like this one.
+
+    Numbers in JSON are matched by a pattern made of the text around them. Strings and booleans
+    are left to the full check.
+    """
+    plain = [output for output in outputs if output.data is not None]
+    if not plain:
+        strings = any(width(output.datatype) is None for output in outputs)
+        return None if strings else Form(prefix=head, length=len(head) + len(tail))
+    if tail or any(not re.fullmatch("U?INT.*|FP.*|BF16", output.datatype) for output in plain):
+        return None
+    parts = re.split(rb'("data"\s*:\s*)' + _NUMBERS, head)
+    if len(parts) != 2 * len(plain) + 1:
+        return None
+    pattern = b""
+    for literal, key in zip(parts[0::2], [*parts[1::2], b""], strict=True):
+        pattern += re.escape(literal + key) + (_NUMBERS if key else b"")
+    return Form(pattern=re.compile(pattern), commas=head.count(b","))

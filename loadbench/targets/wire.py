@@ -1,0 +1,57 @@
+"""What a request is on the wire, and what is known of its answers, whatever the protocol.
+
+The load prepares all requests before a run. An answer is checked in full by its protocol
+(`Check`); the `Form` which that returns lets later answers like it be checked cheaply.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from loadbench.plan import Endpoint
+
+
+class Form(NamedTuple):
+    """What the bodies of good answers of one kind have in common, literally.
+
+    A body fits if it begins with `prefix`, has `length` bytes, and matches `pattern` whole with
+    `commas` commas in it; what is None is left open.
+    """
+
+    prefix: bytes = b""
+    length: int | None = None
+    pattern: re.Pattern[bytes] | None = None
+    commas: int = 0
+
+
+Headers = Mapping[bytes, bytes]  # names in lower case
+# (headers, body) → the form of such bodies, None if there is none; raises BadAnswer
+Check = Callable[[Headers, bytes], Form | None]
+
+
+class BadAnswer(Exception):
+    """An answer of status 2xx that is not what was asked for."""
+
+
+class Prepared(NamedTuple):
+    """A request, ready to be sent over and over. Requests with the same `check` are asked the
+    same, so that what is learned of one's answers holds for the other's."""
+
+    name: str
+    data: bytes
+    check: Check
+
+
+def http_request(
+    endpoint: Endpoint, method: str, path: str, headers: Mapping[str, str], body: bytes
+) -> bytes:
+    """The bytes of an HTTP/1.1 request on a connection that is kept alive."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    given = {name.lower() for name in headers}
+    lines = [f"{method} {path} HTTP/1.1"]
+    if "host" not in given:
+        lines.append(f"Host: {host}:{endpoint.port}")
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body or method != "GET":
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -1,0 +1,138 @@
+"""A KServe-like server whose right answers are known, as a process of its own.
+
+    python tests/known_server.py '{"service_ms": 1, "stall_ms": 500, "period_ms": 5000}'
+
+prints its port, serves until its stdin closes, then prints what it got as one JSON line. Answers
+come a constant time after their request, in order on each connection. While it stands still by
+schedule it neither reads nor answers; `stalls` in the last line are the true (begin, end) of each
+standstill in ns of the monotonic clock. `misbehave` says how it answers every `every`-th request.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import uvloop
+
+OUTPUT = {"name": "y", "datatype": "FP32", "shape": [1, 3], "data": [0.25, -1.5, 3.0]}
+BODY = json.dumps({"model_name": "m", "model_version": "1", "outputs": [OUTPUT]}).encode()
+WRONG = json.dumps({"outputs": [{**OUTPUT, "shape": [1, 2], "data": [1.0, 2.0]}]}).encode()
+TYPE = b"Content-Type: application/json\r\n"
+
+
+def answer(body: bytes, status: bytes = b"200 OK", extra: bytes = b"") -> bytes:
+    length = b"Content-Length: %d\r\n" % len(body)
+    return b"HTTP/1.1 " + status + b"\r\n" + TYPE + extra + length + b"\r\n" + body
+
+
+def chunked(body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\n" + TYPE + b"Transfer-Encoding: chunked\r\n\r\n"
+    half = len(body) // 2
+    parts = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (body[:half], body[half:]))
+    return head + parts + b"0\r\nX-Trailer: 1\r\n\r\n"
+
+
+GOOD = answer(BODY)
+# what is written instead of a good answer, and whether the connection is closed after it
+BAD: dict[str, tuple[bytes, bool]] = {
+    "wrong": (answer(WRONG), False),
+    "garbage": (b"no HTTP at all\r\n\r\n", False),
+    "short": (GOOD[:-10], True),
+    "long": (GOOD + b"more", False),
+    "close": (b"", True),
+    "chunked": (chunked(BODY), False),
+    "continue": (b"HTTP/1.1 100 Continue\r\n\r\n" + GOOD, False),
+    "until_close": (b"HTTP/1.0 200 OK\r\n" + TYPE + b"\r\n" + BODY, True),
+    "last": (answer(BODY, extra=b"Connection: close\r\n"), True),
+    "busy": (answer(b'{"error":"busy"}', b"503 Service Unavailable"), False),
+    "timing": (answer(BODY, extra=b"Server-Timing: queue;dur=1.5, compute;dur=2, size;desc=4\r\n"),
+               False),
+    "hang": (b"", False),
+}  # fmt: skip
+
+
+class Server:
+    """The counts of all connections, and the standstills."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.service = options.get("service_ms", 0) / 1000
+        self.stall = int(options.get("stall_ms", 0) * 1e6)
+        self.period = int(options.get("period_ms", 0) * 1e6)
+        self.misbehave = options.get("misbehave", "")
+        self.every = options.get("every", 1)
+        self.limit_s = options.get("serve_s", 0)
+        self.got = self.good = self.bad = self.connections = 0
+        self.stalls: list[tuple[int, int]] = []
+        self.begun = time.monotonic_ns()
+
+    async def stand_still(self) -> None:
+        """Blocks the whole loop, as a garbage collection would."""
+        number = 1
+        while self.stall:
+            due = self.begun + number * self.period
+            await asyncio.sleep((due - time.monotonic_ns()) / 1e9)
+            begin = time.monotonic_ns()
+            time.sleep(self.stall / 1e9)
+            self.stalls.append((begin, time.monotonic_ns()))
+            number += 1
+
+
+class Connection(asyncio.Protocol):
+    """Reads requests by their Content-Length and answers each."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.data = b""
+        server.connections += 1
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        while (end := self.data.find(b"\r\n\r\n")) >= 0:
+            at = self.data.lower().find(b"content-length:", 0, end)
+            length = int(self.data[at + 15 : end].split(b"\r\n")[0]) if at >= 0 else 0
+            if len(self.data) < end + 4 + length:
+                return
+            self.data = self.data[end + 4 + length :]
+            if self.server.service:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self.server.service, self.respond)
+            else:
+                self.respond()
+
+    def respond(self) -> None:
+        server = self.server
+        server.got += 1
+        if server.misbehave and server.got % server.every == 0:
+            server.bad += 1
+            data, close = BAD[server.misbehave]
+        else:
+            server.good += 1
+            data, close = GOOD, False
+        if data:
+            self.transport.write(data)
+        if close:
+            self.transport.close()
+
+
+async def main(options: dict[str, Any]) -> None:
+    loop = asyncio.get_running_loop()
+    server = Server(options)
+    listener = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0, backlog=4096)
+    print(listener.sockets[0].getsockname()[1], flush=True)
+    ended = asyncio.Event()
+    loop.add_reader(0, lambda: None if os.read(0, 4096) else ended.set())
+    still = asyncio.create_task(server.stand_still())
+    await ended.wait()
+    still.cancel()
+    keys = ("got", "good", "bad", "connections", "stalls")
+    print(json.dumps({key: getattr(server, key) for key in keys}), flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(main(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}))
