@@ -4,55 +4,89 @@ It only reads the run's folder. What it changes about a run goes through the run
 socket, so a dashboard that dies takes nothing with it.
 """
 
+import os
+import signal
 import time
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from textual.app import App
+from textual import work
+from textual.app import App, SystemCommand
+from textual.binding import Binding
+from textual.screen import Screen
+from textual.worker import Worker, WorkerState
 
-from dashboard.follow import Follow, Replay, Unreadable, ViewChanged
-from dashboard.scene import Scene, Sight, Source, scene
-from dashboard.screens.live import Live
+from dashboard.child import Child
+from dashboard.follow import Follow, Replay, Unreadable, ViewChanged, alive
+from dashboard.keys import ACTIONS
+from dashboard.scene import ZOOMS, Scene, Sight, Source, scene, words
+from dashboard.screens.alerts import Alerts
+from dashboard.screens.ask import Choice, Word
+from dashboard.screens.engine import Engine
+from dashboard.screens.help import Help
+from dashboard.screens.latency import Latency
+from dashboard.screens.live import LatencyChart, Live
+from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
-from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
+from dashboard.theme import DARK_THEME, LIGHT_THEME, SIXTEEN, THEMES
+from loadbench import control, runlog
+from loadbench.errors import LoadbenchError, RunError, SpecError
 from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
+_SPEEDS = (1, 10, 60)
+STOP, LEAVE, STAY = "Stop it", "Leave it running", "Stay"
 
 
 class Dashboard(App[None]):
-    """`reader` is where records come from."""
+    """`reader` is where records come from; `child` the run if we started it."""
 
     CSS_PATH = "dashboard.tcss"
     TITLE = "loadbench"
-    SCREENS = {"live": Live}
     ENABLE_COMMAND_PALETTE = True
+    BINDINGS = [Binding("ctrl+q", "leave", show=False, priority=True)]
 
-    def __init__(self, folder: Path, reader: Follow | Replay, theme: str = "") -> None:
+    def __init__(
+        self, folder: Path, reader: Follow | Replay, child: Child | None = None, theme: str = ""
+    ) -> None:
         super().__init__()
-        self._first_theme = theme
-        self.folder = folder
-        self.reader = reader
+        self.folder, self.reader, self.child = folder, reader, child
         self.run_view = View()
         self.sight = Sight()
+        self._first_theme = theme
+        self._snapshot: dict[str, Any] = {}
         self._came: float | None = None  # when the newest data came
         self._drawn = 0.0
         self._scheduled = False
-        self._problem = ""
+        self.problem = ""
+        self._gone = 0  # ticks since the runner was first seen to be gone
+        self._leaving = False
 
     def on_mount(self) -> None:
         for theme in THEMES:
             self.register_theme(theme)
         few = self.console.color_system in ("standard", "windows")
         self.theme = self._first_theme or (SIXTEEN if few else DARK_THEME.name)
+        self.theme_changed_signal.subscribe(self, lambda _: self.redraw())
+        for name, kind in (("live", Live), ("engine", Engine), ("alerts", Alerts)):
+            self.install_screen(kind(), name)
+        self.install_screen(Latency(), "latency")
         self.push_screen("live")
-        self.run_worker(self.reader.run(self.post_message), name="reader")
+        self.run_worker(self.reader.run(self.post_message), name="reader", exit_on_error=True)
         self.set_interval(1.0, self._tick)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return {"quiet": "ansi_bright_black", "frame": "ansi_bright_black"}
 
+    # ── data in, scenes out ──────────────────────────────────────────────────
+
     def on_view_changed(self, message: ViewChanged) -> None:
         self.run_view, self._came = message.view, message.at
+        if message.view.end is not None:
+            self._read_snapshot()
         wait = self._drawn + _BETWEEN_S - time.monotonic()
         if wait <= 0:
             self.redraw()
@@ -61,21 +95,233 @@ class Dashboard(App[None]):
             self.set_timer(wait, self.redraw)
 
     def on_unreadable(self, message: Unreadable) -> None:
-        self._problem = message.reason
+        self.problem = message.reason
         self.redraw()
 
     def redraw(self) -> None:
         """Hands the present scene to the screen in front."""
         self._drawn, self._scheduled = time.monotonic(), False
-        screen = self.screen
-        if isinstance(screen, RunScreen):
-            screen.show(self.scene())
+        shown = self._run_screen()
+        if shown is not None:
+            shown.show(self.scene())
 
     def scene(self) -> Scene:
-        age = None if self._came is None else time.monotonic() - self._came
-        source = Source(self.reader.mode, self.reader.speed, age, self._problem)
+        age = None
+        if self._came is not None and self.reader.mode == "live":
+            age = time.monotonic() - self._came
+        said = self.child.last_words() if self.child and self.run_view.latest is None else ""
+        source = Source(
+            self.reader.mode, self.reader.speed, age, self.problem, said, self._snapshot
+        )
         return scene(self.run_view, self.sight, source)
 
+    def _run_screen(self) -> RunScreen | None:
+        """The uppermost screen of the run, also when a question lies over it."""
+        found = (screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen))
+        return next(found, None)
+
     def _tick(self) -> None:
-        if self._came is not None and time.monotonic() - self._came > 2:
+        """Once a second: what happens without a record coming."""
+        self._watch_runner()
+        waiting = self.run_view.latest is None
+        stale = self._came is not None and time.monotonic() - self._came > 2
+        if waiting or (stale and self.run_view.end is None):
             self.redraw()
+
+    def _watch_runner(self) -> None:
+        """A runner that is gone without having written an end: say so."""
+        if self.reader.mode == "replay" or self.problem:
+            return
+        if not self._snapshot:
+            self._read_snapshot()
+        if self._leaving and self.ended:
+            self.exit()
+        if self.run_view.end is not None:
+            if "summary" not in self._snapshot:
+                self._read_snapshot()
+            return
+        pid = self._snapshot.get("pid")
+        dead = not alive(pid) if isinstance(pid, int) else False
+        if self.child is not None:
+            dead = self.child.code is not None
+        self._gone = self._gone + 1 if dead else 0
+        if self._gone >= 2:  # what it wrote last has been read by now
+            said = self.child.last_words() if self.child else ""
+            self.problem = said or "the runner is gone: killed?"
+            self.redraw()
+
+    def _read_snapshot(self) -> None:
+        try:
+            self._snapshot = runlog.read_snapshot(self.folder)
+        except SpecError:
+            self._snapshot = {}  # not written yet: asked again each second
+
+    @property
+    def ended(self) -> bool:
+        gone = self.child is not None and self.child.code is not None
+        return gone or self.run_view.end is not None or bool(self.problem)
+
+    # ── the view ─────────────────────────────────────────────────────────────
+
+    def _look(self, sight: Sight) -> None:
+        self.sight = sight
+        if isinstance(self.reader, Replay):
+            self.reader.held = sight.at is not None
+        self.redraw()
+
+    @property
+    def _newest(self) -> int:
+        return self.run_view.newest or 0
+
+    def action_pause(self) -> None:
+        at = self._newest if self.sight.at is None else None
+        self._look(replace(self.sight, at=at))
+
+    def action_zoom(self, steps: int) -> None:
+        self._look(self.sight.zoomed(steps, self._newest))
+
+    def action_span(self, seconds: int) -> None:
+        self._look(replace(self.sight, zoom=seconds, everything=False))
+
+    def action_move(self, steps: int) -> None:
+        self._look(self.sight.moved(steps, self._newest))
+
+    def action_now(self) -> None:
+        self._look(replace(self.sight, at=None))
+
+    def action_everything(self) -> None:
+        self._look(replace(self.sight, zoom=None, everything=True, at=None))
+
+    def action_log(self) -> None:
+        self._look(replace(self.sight, log=not self.sight.log))
+
+    def action_go(self, name: str) -> None:
+        """Another screen of the run; what lies over the present one goes."""
+        if self._run_screen() is not self.get_screen(name):
+            while len(self.screen_stack) > 2:
+                self.pop_screen()
+            self.switch_screen(name)
+        self.call_after_refresh(self.redraw)
+
+    def action_maximise(self) -> None:
+        """The focused panel large, or back; the latency panel brings its distribution."""
+        shown = self._run_screen()
+        if shown is None:
+            return
+        if isinstance(shown, Latency):
+            self.action_go("live")
+        elif shown.maximized is not None:
+            shown.minimize()
+        elif shown.focused is None or isinstance(shown.focused, LatencyChart):
+            self.action_go("latency" if isinstance(shown, Live) else "live")
+        else:
+            shown.maximize(shown.focused)
+
+    def action_restore(self) -> None:
+        shown = self._run_screen()
+        if isinstance(shown, Latency):
+            self.action_go("live")
+        elif shown is not None and shown.maximized is not None:
+            shown.minimize()
+
+    def action_speed(self) -> None:
+        if not isinstance(self.reader, Replay):
+            self.notify("Only a replay has a speed: loadbench tui --replay RUN")
+            return
+        at = _SPEEDS.index(self.reader.speed) if self.reader.speed in _SPEEDS else -1
+        self.reader.speed = _SPEEDS[(at + 1) % len(_SPEEDS)]
+        self.redraw()
+
+    def action_help(self) -> None:
+        self.push_screen(Help())
+
+    def action_logs(self) -> None:
+        self.push_screen(Logs(self.folder, self.child.said() if self.child else ""))
+
+    def action_picture(self) -> None:
+        name = f"screen-{time.strftime('%H%M%S')}.svg"
+        folder = self.folder if os.access(self.folder, os.W_OK) else Path.cwd()
+        self.notify(f"saved {self.save_screenshot(name, str(folder))}")
+
+    # ── the run ──────────────────────────────────────────────────────────────
+
+    @work
+    async def action_stop_run(self) -> None:
+        if self.reader.mode == "replay" or self.ended:
+            self.notify("Nothing to stop: this run is over.")
+        elif await self.push_screen_wait(Choice("Stop the run?", (STOP, STAY))) == STOP:
+            self._stop()
+
+    @work
+    async def action_mark(self) -> None:
+        if self.reader.mode == "replay" or self.ended:
+            self.notify("Marks can be put into a run while it goes on.")
+            return
+        word = await self.push_screen_wait(Word("Mark: what happened?"))
+        if word:
+            self._command({"command": "mark", "text": word}, f"marked: {word}")
+
+    @work
+    async def action_leave(self) -> None:
+        if self.child is None or self.ended:
+            self.exit()
+            return
+        question = "The run goes on. Quit, and …"
+        answer = await self.push_screen_wait(Choice(question, (STOP, LEAVE, STAY)))
+        if answer == LEAVE:
+            self.exit()
+        elif answer == STOP:
+            self._leaving = True
+            self._stop()
+
+    def _stop(self) -> None:
+        text = "stopping: no more requests, waiting for the answers"
+        if self._snapshot.get("control"):
+            self._command({"command": "stop"}, text)
+            return
+        pid = self.child.pid if self.child else self._snapshot.get("pid")
+        if isinstance(pid, int):
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except OSError as error:
+                self.notify(f"cannot stop it: {error.strerror}", severity="error")
+                return
+            self.notify(text)
+
+    @work(thread=True)
+    def _command(self, command: dict[str, Any], done: str) -> None:
+        """A command over the socket; in a thread, because the runner may take its time."""
+        tell = partial(self.call_from_thread, self.notify)
+        try:
+            path = self._snapshot.get("control")
+            if not path:
+                raise RunError("the run takes no commands yet", "try again in a moment")
+            control.send(str(path), command)
+        except LoadbenchError as error:
+            tell(f"{error.message}. {error.hint}", severity="error")
+        else:
+            tell(done)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        if event.worker.name == "reader" and event.state is WorkerState.SUCCESS:
+            self.redraw()
+
+    # ── the palette ──────────────────────────────────────────────────────────
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        for action in ACTIONS:
+            call = partial(self.run_action, action.call.removeprefix("app."))
+            yield SystemCommand(f"{action.group}: {action.title}", "", call)
+        for zoom in ZOOMS:
+            text = f"View: the last {words(zoom)}"
+            yield SystemCommand(text, "", partial(self.action_span, zoom))
+        for name, theme in (
+            ("dark terminals", DARK_THEME.name),
+            ("light terminals", LIGHT_THEME.name),
+            ("terminals with 16 colours", SIXTEEN),
+        ):
+            yield SystemCommand(f"View: colours for {name}", "", partial(self._use, theme))
+        yield SystemCommand("View: all themes", "", self.action_change_theme)
+
+    def _use(self, theme: str) -> None:
+        self.theme = theme

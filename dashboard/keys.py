@@ -40,7 +40,7 @@ ACTIONS = (
     Action("now", "end", "app.now", "Back to now", "View"),
     Action("fit", "0", "app.everything", "The whole run", "View"),
     Action("maximise", "enter", "app.maximise", "The panel in focus large, or back", "View"),
-    Action("back", "escape", "app.back", "Back to all panels", "View", shown="esc"),
+    Action("back", "escape", "app.restore", "Back to all panels", "View", shown="esc"),
     Action("stop", "s", "app.stop_run", "Stop the run (asks)", "Run", "Stop run"),
     Action("mark", "m", "app.mark", "Put a mark into the run", "Run"),
     Action("logs", "o", "app.logs", "What engine and load generator wrote", "Run"),
@@ -51,8 +51,7 @@ ACTIONS = (
     Action("help", "question_mark", "app.help", "All keys, and how to read the screen", "Screens",
            "Help", "?"),
     Action("screenshot", "ctrl+s", "app.picture", "Save the screen as a picture (SVG)", "Screens"),
-    Action("quit", "q,ctrl+c", "app.quit", "Quit (asks while a run it started goes on)",
-           "Screens", shown="q"),
+    Action("quit", "q,ctrl+c", "app.leave", "Quit", "Screens", shown="q"),
 )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ class Source:
     speed: int = 1
     age_s: float | None = None  # since the newest record came
     problem: str = ""  # why no more will come, though the run has no end
+    said: str = ""  # what the runner does before it writes records
     snapshot: dict[str, Any] = field(default_factory=dict)
 
 

@@ -3,7 +3,6 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import Screen
-from textual.widget import Widget
 from textual.widgets import Footer, Static
 
 from dashboard.keys import ACTIONS
@@ -47,7 +46,3 @@ class RunScreen(Screen[None]):
         """Hands the scene to every widget that draws it."""
         for board in self.query(Board):
             board.show(scene)
-
-    def enlarge(self, panel: Widget) -> None:
-        """Shows one panel large; a screen with more to tell of it does more."""
-        self.maximize(panel)

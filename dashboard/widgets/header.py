@@ -41,7 +41,7 @@ def state(scene: Scene, ink: Palette) -> State:
     if source.problem:
         return State("✗", "FAILED", ink.error, f"{at} {source.problem}")
     if view.latest is None:
-        return State("○", "starting", ink.quiet, "" if view.start else "waiting for the run")
+        return State("○", "STARTING", ink.quiet, source.said or "waiting for the run")
     if view.latest.stage == "warmup":
         planned = view.start.warmup_ns if view.start else 0
         gone = planned + (view.latest.second + 1) * units.SECOND

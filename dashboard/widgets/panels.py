@@ -1,6 +1,7 @@
 """The panels of the Live screen that are text: where the time goes, requests, events."""
 
 import textwrap
+from collections.abc import Sequence
 
 from rich.segment import Segment
 from textual.geometry import Size
@@ -183,11 +184,14 @@ class Events(Board):
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         rows: list[Cells] = []
-        for event in reversed(scene.view.events):
+        for event in reversed(self.found(scene)):
             if len(rows) >= height:
                 break
             rows += self._lines(event, width)
         return rows or [[Segment("nothing yet", ink(self.ink.quiet))]]
+
+    def found(self, scene: Scene) -> Sequence[Event]:
+        return scene.view.events
 
     def _lines(self, event: Event, width: int) -> list[Cells]:
         clock, sign, colour = moment(event, self.ink)

@@ -1,0 +1,58 @@
+"""All keys, and how to read the screen."""
+
+from rich.table import Table
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from dashboard.keys import ACTIONS, written
+from dashboard.theme import Palette
+
+READING = (
+    "Tiles show the last 10 s; charts, tables and the time split what is visible (zoom: + and -). "
+    "Latency counts from the moment a request was due, so a server that stands still cannot hide "
+    "it. What failed counts as slower than everything: a percentile that falls among the failed "
+    "is shown as > limit. A column of a chart shows its highest value, percentiles are those of "
+    "all its requests. Gaps are seconds without data. Pausing freezes the view, never the run.",
+    "▲ alert or attention   ◆ mark   ✓ over   ● running   ◔ warm-up   ‖ view paused   ■ done   "
+    "✗ failed   ⟲ replay   ▓ queue   ▒ batch wait   █ compute   ░ network",
+)
+
+
+def keys(colours: Palette) -> Table:
+    """The groups side by side."""
+    groups = list(dict.fromkeys(action.group for action in ACTIONS))
+    table = Table.grid(padding=(0, 3, 0, 0))
+    for _ in groups:
+        table.add_column()
+    cells = []
+    for group in groups:
+        text = Text(f"{group}\n", style=f"bold {colours.p95}")
+        for action in ACTIONS:
+            if action.group == group:
+                shown = action.shown if action.shown not in ("+/-", "1-3") else action.key[:1]
+                shown = "+" if action.id == "zoom-in" else shown or written(action)
+                text.append(f"{shown:>6}  ", style="bold")
+                text.append(f"{action.title}\n")
+        cells.append(text)
+    table.add_row(*cells)
+    return table
+
+
+class Help(ModalScreen[None]):
+    """Closes on any of the usual keys."""
+
+    BINDINGS = [Binding("escape,question_mark,q,enter,space", "dismiss", "Back", show=False)]
+
+    def compose(self) -> ComposeResult:
+        from dashboard.theme import palette
+
+        colours = palette(self.app.theme)
+        with VerticalScroll(classes="sheet"):
+            yield Static(keys(colours))
+            for paragraph in READING:
+                yield Static(Text(f"\n{paragraph}"))
+            yield Static(Text("\nesc = back", style=colours.quiet))

@@ -1,0 +1,174 @@
+"""The panels of the Engine screen that are text: batch sizes, why batches closed, cost by size."""
+
+import textwrap
+
+from rich.segment import Segment
+
+from dashboard.batches import (
+    fill,
+    groups,
+    hint,
+    mean_size,
+    median_size,
+    per_row_ms,
+    reasons,
+    rows_of,
+)
+from dashboard.scene import Scene, words
+from dashboard.theme import ink
+from dashboard.widgets.board import Board, Cells
+from dashboard.widgets.table import Column, table
+from loadbench import units
+from loadbench.model import Server
+
+_LEFT = "▏▎▍▌▋▊▉█"
+_BY_SIZE = (
+    Column("size"),
+    Column("batches"),
+    Column("share", 1),
+    Column("queue ms", 3),
+    Column("batch wait ms", 4),
+    Column("compute ms"),
+    Column("ms per row"),
+    Column("of compute", 2),
+)
+NOTHING = "This target does not report queue and batch times."
+
+
+def bar(share: float, width: int) -> str:
+    """A bar in eighths of a cell; what is above zero is at least a sliver."""
+    eighths = round(share * width * 8)
+    if share > 0:
+        eighths = max(1, eighths)
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + (_LEFT[rest - 1] if rest else "")
+
+
+class EngineBoard(Board):
+    """Draws `rows(server, width, height)` if the target tells of its inside."""
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        server = scene.visible.server if scene.visible else None
+        if server is None or not server.batches:
+            quiet = ink(self.ink.quiet)
+            told = scene.visible is None or server is not None
+            text = "no batches in view" if told else NOTHING
+            return [[Segment(f" {line}", quiet)] for line in textwrap.wrap(text, width - 2)]
+        return self.rows(server, width, height)
+
+    def rows(self, server: Server, width: int, height: int) -> list[Cells]:
+        raise NotImplementedError
+
+
+class Sizes(EngineBoard):
+    """Share of batches by size, the full one named, and how full they are on average."""
+
+    def titles(self, scene: Scene) -> None:
+        self.head(f"Batch size [dim](rows, last {words(scene.span)})[/]")
+
+    def rows(self, server: Server, width: int, height: int) -> list[Cells]:
+        text, quiet = ink(self.ink.text), ink(self.ink.quiet)
+        room = max(4, width - 18)
+        found = groups(server)
+        total = sum(group.sizes.batches for group in found) or 1
+        most = max(group.sizes.batches for group in found) / total
+        lines: list[Cells] = []
+        for group in found:
+            share = group.sizes.batches / total
+            blocks = bar(share / most, room)
+            lines.append(
+                [
+                    Segment(f"{group.name:>9} ", text),
+                    Segment(blocks, ink(self.ink.p95)),
+                    Segment("·" * (room - len(blocks)), quiet),
+                    Segment(f" {units.percent(share):>4}%", text),
+                ]
+            )
+        below = self._below(server, room)
+        if len(lines) + len(below) + 1 <= height:
+            lines.append([])
+        return [*lines[: max(1, height - len(below))], *below]
+
+    def _below(self, server: Server, room: int) -> list[Cells]:
+        text, quiet = ink(self.ink.text), ink(self.ink.quiet)
+        words = (
+            f"   median {median_size(server)}   mean {units.significant(mean_size(server))}"
+            f"   max {max(server.sizes)}"
+        )
+        share = fill(server)
+        lines: list[Cells] = [[Segment(words, quiet)]]
+        if share is not None:
+            blocks = bar(min(1.0, share), room)
+            lines.append(
+                [
+                    Segment("     fill ", quiet),
+                    Segment(blocks, ink(self.ink.p95)),
+                    Segment("░" * (room - len(blocks)), quiet),
+                    Segment(f" {units.percent(share):>4}%", text),
+                ]
+            )
+        return lines
+
+
+class Reasons(EngineBoard):
+    """Why batches closed, and a hint where the numbers support one."""
+
+    def titles(self, scene: Scene) -> None:
+        self.head("Why batches closed")
+
+    def rows(self, server: Server, width: int, height: int) -> list[Cells]:
+        found = reasons(server)
+        quiet = ink(self.ink.quiet)
+        if not found:
+            return [[Segment(" not told by this target", quiet)]]
+        total = sum(number for _, _, number in found)
+        room = max(2, width - 28)
+        lines: list[Cells] = []
+        for reason, name, number in found[:height]:
+            share = number / total
+            colour = {"full": self.ink.p95, "hold": self.ink.limit}.get(reason, self.ink.p50)
+            lines.append(
+                [
+                    Segment(f" {name:<19.19}", ink(self.ink.text)),
+                    Segment(f"{units.percent(share):>4}% ", ink(self.ink.text, bold=True)),
+                    Segment(bar(share, room), ink(colour)),
+                ]
+            )
+        told = [[Segment(f" {line}", quiet)] for line in textwrap.wrap(hint(server), width - 2)]
+        if told and len(lines) + len(told) + 1 <= height:
+            lines += [[], *told]
+        return lines
+
+
+class BySize(EngineBoard):
+    """What a batch of each size costs: the reason to batch, in one column."""
+
+    def titles(self, scene: Scene) -> None:
+        self.head(f"By batch size [dim](last {words(scene.span)})[/]")
+
+    def rows(self, server: Server, width: int, height: int) -> list[Cells]:
+        found = [group for group in groups(server) if group.sizes.batches]
+        batches = sum(group.sizes.batches for group in found)
+        compute = sum(group.sizes.compute_ns for group in found) or 1
+        lines = []
+        for group in found[-(height - 1) :]:
+            size = group.sizes
+            rows = rows_of(server, group.low, group.high)
+            lines.append(
+                [
+                    group.name,
+                    units.count(size.batches),
+                    f"{units.percent(size.batches / batches)}%",
+                    units.ms(_mean(size.queue_ns, size.requests)),
+                    units.ms(_mean(size.batch_wait_ns, size.requests)),
+                    units.ms(_mean(size.compute_ns, size.batches)),
+                    units.significant(per_row_ms(1, size) and size.compute_ns / rows / units.MS),
+                    f"{units.percent(size.compute_ns / compute)}%",
+                ]
+            )
+        plain = ink(self.ink.text)
+        return table(_BY_SIZE, lines, width, (ink(self.ink.quiet), plain, plain))
+
+
+def _mean(total: int | None, number: int) -> float | None:
+    return total / number if total is not None and number else None

@@ -1,0 +1,128 @@
+"""`loadbench tui`: the dashboard on a run that it starts, that is going on, or that is over."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from loadbench import runlog
+from loadbench.errors import SpecError
+
+DEFAULT = "tour"
+_END_S = 30.0  # for the runner to put its summary together after its last record
+
+
+@click.command()
+@click.argument("scenario", required=False)
+@click.option("--attach", metavar="RUN", help="Follow a run that someone else started.")
+@click.option("--replay", metavar="RUN", help="Watch a finished run again.")
+@click.option("--speed", type=click.IntRange(1, 1000), default=1, help="Of a replay: 1, 10, 60.")
+@click.option("--target", metavar="URL", help="http://host:port or local:MODEL")
+@click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
+@click.option("--duration", metavar="TIME", help='Length of the recorded load, like "30s".')
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any scenario key.")
+@click.option("--out", metavar="DIR", help="Where runs land; default: results.")
+@click.option("--trust", is_flag=True, help="Allow model files that hold code.")
+def command(
+    scenario: str | None,
+    attach: str | None,
+    replay: str | None,
+    speed: int,
+    target: str | None,
+    rate: str | None,
+    duration: str | None,
+    settings: tuple[str, ...],
+    out: str | None,
+    trust: bool,
+) -> int:
+    """Watch SCENARIO run (without one: the tour), or a run given by --attach or --replay.
+
+    Without a terminal the scenario is run headless, with the same summary and exit code.
+    """
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    watched = attach or replay
+    if watched:
+        if (attach and replay) or scenario:
+            raise SpecError(
+                "one run at a time", "give a SCENARIO, or --attach RUN, or --replay RUN"
+            )
+        if not terminal:
+            raise SpecError("the dashboard needs a terminal", f"loadbench show {watched}")
+        folder = runlog.find(watched, runlog.results_folder(out))
+        return _watch(folder, speed if replay else None)
+    given = {"--target": target, "--rate": rate, "--duration": duration, "--out": out}
+    arguments = [scenario or DEFAULT]
+    for option, value in given.items():
+        arguments += [option, value] if value is not None else []
+    for setting in settings:
+        arguments += ["--set", setting]
+    arguments += ["--trust"] if trust else []
+    if not terminal:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "loadbench", "run", *arguments])
+    return _start(arguments)
+
+
+def _watch(folder: Path, speed: int | None) -> int:
+    from dashboard.app import Dashboard
+    from dashboard.follow import Follow, Replay
+
+    app = Dashboard(folder, Follow(folder) if speed is None else Replay(folder, speed))
+    app.run()
+    if app.return_code:
+        return 3
+    if app.run_view.end is None and not app.problem and speed is None:
+        click.echo(f"the run goes on: loadbench tui --attach {folder}")
+    else:
+        click.echo(_text(folder))
+    return 0
+
+
+def _text(folder: Path) -> str:
+    """The end text, made from the log: also of a run that was killed."""
+    from loadbench.model import Start
+    from loadbench.report.text import summary_text
+    from loadbench.summary import summarise
+
+    records = list(runlog.read(folder))
+    summary = summarise(records)
+    if summary is None or not isinstance(records[0], Start):
+        return f"{folder}: nothing was recorded"
+    return summary_text(summary, records[0].rules, str(folder))
+
+
+def _start(arguments: list[str]) -> int:
+    from dashboard.child import Child
+
+    child = Child(arguments)
+    try:
+        from dashboard.app import Dashboard  # loads while the runner starts
+        from dashboard.follow import Follow
+
+        folder = child.folder()
+    except KeyboardInterrupt:
+        child.give_up()
+        raise
+    if folder is None:
+        click.echo(child.said(), err=True, nl=False)
+        failed = child.code or 3
+        child.forget()
+        return failed
+    app = Dashboard(folder, Follow(folder), child)
+    app.run()
+    code = child.wait(_END_S if app.ended else 0.0)
+    if code is None:
+        click.echo(f"the run goes on: loadbench tui --attach {folder}")
+        return 3 if app.return_code else 0
+    click.echo(child.text(), nl=False)
+    if code:
+        click.echo(_reasons(child.said()), err=True, nl=False)
+    child.forget()
+    return code
+
+
+def _reasons(said: str) -> str:
+    """Of all that the runner said, what says why its exit code is not 0."""
+    lines = [line for line in said.splitlines() if line.startswith(("loadbench:", "  →"))]
+    return "".join(f"{line}\n" for line in lines)
