@@ -1,0 +1,207 @@
+"""Asks a server about itself: metadata, health, statistics. Never on the path of the load.
+
+Whatever is asked goes through one client that is kept open, past any proxy of the environment: what
+is measured must be reached as the load reaches it.
+"""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+from loadbench.errors import SpecError, TargetError
+from loadbench.model import Tensor
+from loadbench.plan import Endpoint
+from loadbench.targets.statistics import Reading, difference, read
+
+if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
+    from loadbench.spec import TargetSpec
+
+__all__ = ["Asker", "Reading", "difference"]
+
+_TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+_ABSENT = (400, 404, 405, 501)  # how servers say that they do not have an extension
+_BINARY = "binary_tensor_data"
+
+
+class Asker:
+    """A client of one server. Use it as a context manager."""
+
+    def __init__(self, url: str, protocol: str = "auto") -> None:
+        self._where = urlsplit(url)
+        if self._where.scheme not in ("http", "https") or not self._where.hostname:
+            hint = "local:MODEL starts an engine, http://host:port is a server that runs"
+            raise SpecError(f"{url!r} is no target", hint)
+        try:
+            port = self._where.port
+        except ValueError as error:
+            raise SpecError(f"{url!r} is no target: {error}") from error
+        self._tls = self._where.scheme == "https"
+        self._port = port or (443 if self._tls else 80)
+        self._host = self._where.hostname
+        self._protocol = protocol
+        self._mute = False  # it has no statistics
+        shown = f"[{self._host}]" if ":" in self._host else self._host
+        self.url = f"{self._where.scheme}://{shown}:{self._port}"
+        self._client = httpx.Client(base_url=self.url, timeout=_TIMEOUT, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def _ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        try:
+            return self._client.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise TargetError(
+                f"{method} {self.url}{path}: {reason}", "is the server up, and the address right?"
+            ) from error
+
+    def _json(self, path: str) -> Any:
+        """The JSON of a call that must succeed."""
+        answer = self._ask("GET", path)
+        if answer.status_code != 200:
+            raise TargetError(f"GET {self.url}{path}: {_refusal(answer)}")
+        return self._parsed(answer)
+
+    def _parsed(self, answer: httpx.Response) -> Any:
+        try:
+            return msgspec.json.decode(answer.content)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            path = answer.request.url.path
+            raise TargetError(
+                f"GET {self.url}{path}: not JSON: {error}", "is this a KServe v2 server?"
+            ) from error
+
+    def describe(self, wanted: "TargetSpec") -> Endpoint:
+        """Where and how to send requests. Raises TargetError when the server is down or not ready,
+        SpecError when it has no such model."""
+        protocol = self._found_protocol() if self._protocol == "auto" else self._protocol
+        if protocol == "http":
+            self._ask("GET", wanted.path)  # any answer will do
+            path = self._where.path if wanted.path == "/" else wanted.path
+            return Endpoint(
+                host=self._host, port=self._port, protocol="http", tls=self._tls,
+                path=path or "/", method=wanted.method,
+            )  # fmt: skip
+        extensions = self._json("/v2").get("extensions", [])
+        ready = self._ask("GET", "/v2/health/ready")
+        if ready.status_code != 200:
+            raise TargetError(f"{self.url} is not ready (HTTP {ready.status_code})", "wait for it")
+        model = wanted.model or self._only_model()
+        return self._kserve(model, binary=_BINARY in extensions)
+
+    def _found_protocol(self) -> str:
+        """A KServe server says at /v2 what it is."""
+        answer = self._ask("GET", "/v2")
+        if answer.status_code != 200:
+            return "http"
+        try:
+            found = msgspec.json.decode(answer.content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return "http"
+        return "kserve" if isinstance(found, dict) and "extensions" in found else "http"
+
+    def _models(self) -> list[str]:
+        """The models the server tells of; empty if it does not."""
+        answer = self._ask("POST", "/v2/repository/index", {})
+        if answer.status_code != 200:
+            return []
+        found = self._parsed(answer)
+        entries = found if isinstance(found, list) else []
+        ready = [entry for entry in entries if entry.get("state", "READY") in ("READY", "")]
+        return sorted({str(entry["name"]) for entry in ready if "name" in entry})
+
+    def _only_model(self) -> str:
+        models = self._models()
+        if len(models) == 1:
+            return models[0]
+        known = f"{self.url} has {', '.join(models)}" if models else f"{self.url} does not tell any"
+        raise SpecError(f"which model? {known}", 'name it: [target] model = "…"')
+
+    def _kserve(self, model: str, binary: bool) -> Endpoint:
+        path = f"/v2/models/{quote(model, safe='')}"
+        answer = self._ask("GET", path)
+        if answer.status_code in (400, 404):
+            known = ", ".join(self._models()) or "it does not tell which it has"
+            raise SpecError(f"{self.url} has no model {model!r}: {_refusal(answer)}", known)
+        if answer.status_code != 200:
+            raise TargetError(f"GET {self.url}{path}: {_refusal(answer)}")
+        found = self._parsed(answer)
+        inputs, outputs = (self._tensors(found, key) for key in ("inputs", "outputs"))
+        batched = self._batched(path, (*inputs, *outputs))
+        if batched:
+            inputs, outputs = _without_batch(inputs), _without_batch(outputs)
+        return Endpoint(
+            host=self._host, port=self._port, protocol="kserve", tls=self._tls, model=model,
+            inputs=inputs, outputs=outputs, batched=batched, binary=binary,
+        )  # fmt: skip
+
+    def _tensors(self, metadata: Any, key: str) -> tuple[Tensor, ...]:
+        try:
+            return tuple(
+                Tensor(item["name"], item["datatype"], tuple(map(int, item["shape"])))
+                for item in metadata.get(key) or ()
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise TargetError(
+                f"{self.url}: the model's {key} are not as KServe v2 has them: {metadata}"
+            ) from error
+
+    def _batched(self, path: str, tensors: tuple[Tensor, ...]) -> bool:
+        """Whether tensors have a batch axis in front. Only the configuration can tell a batch axis
+        from an open dimension; without it, one that is open everywhere is taken for it."""
+        answer = self._ask("GET", f"{path}/config")
+        if answer.status_code == 200:
+            return int(self._parsed(answer).get("max_batch_size", 0)) > 0
+        return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
+
+    def statistics(self, endpoint: Endpoint) -> Reading | None:
+        """What the model's server has counted until now; None if it does not count. Raises
+        TargetError when it does not answer."""
+        if endpoint.protocol != "kserve" or self._mute:
+            return None
+        path = f"/v2/models/{quote(endpoint.model, safe='')}/stats"
+        answer = self._ask("GET", path)
+        if answer.status_code in _ABSENT:
+            self._mute = True
+            return None
+        try:
+            return read(answer.raise_for_status().content)
+        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+            raise TargetError(f"GET {self.url}{path}: {error}") from error
+
+    def engine_facts(self, endpoint: Endpoint) -> dict[str, Any]:
+        """What our own engine says of itself: model, version, device, precision, policy, max_batch,
+        instances, notes. Empty for other servers."""
+        reading = self.statistics(endpoint)
+        if reading is None or reading.engine is None:
+            return {}
+        found = self._json("/health")
+        health = {key: found[key] for key in ("model", "version", "notes") if key in found}
+        fields = ("device", "precision", "policy", "max_batch", "instances")
+        return {**health, **{field: getattr(reading.engine, field) for field in fields}}
+
+
+def _without_batch(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(found.name, found.datatype, found.shape[1:]) for found in tensors)
+
+
+def _refusal(answer: httpx.Response) -> str:
+    """What a server says in refusing, on one line."""
+    try:
+        found = msgspec.json.decode(answer.content)
+        text = str(found["error"])
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        text = answer.text
+    return f"HTTP {answer.status_code} {' '.join(text.split())[:200]}".strip()
