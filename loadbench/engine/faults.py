@@ -13,7 +13,7 @@ from typing import Literal
 
 from loadbench.engine.tensors import Array
 from loadbench.spec import FakeSpec
-from loadbench.units import MS, SECOND, US
+from loadbench.units import MS, SECOND
 
 Fault = Literal["", "error", "shape", "short", "hangup"]
 
@@ -51,6 +51,10 @@ class _Pollfd(ctypes.Structure):
     _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
 
 
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
 def stall_forever(length_ns: int, period_ns: int, start_ns: int, watched: int) -> None:
     """Every period, counted from `start_ns`, the whole process stands still for `length_ns`.
 
@@ -66,12 +70,19 @@ def stall_forever(length_ns: int, period_ns: int, start_ns: int, watched: int) -
         begin = start_ns + number * period_ns
         time.sleep(max(0, begin - time.monotonic_ns()) / SECOND)
         began = time.monotonic_ns()
-        while (left := begin + length_ns - time.monotonic_ns()) > 0:
-            if left < 2 * MS:
-                libc.usleep(max(1, left // US))
-            elif libc.poll(ctypes.byref(pipe), 1, left // MS - 1):
-                os._exit(0)
-        print(f"stall {began} {time.monotonic_ns()}", file=sys.stderr, flush=True)
+        ended = begin + length_ns  # the clock read afterwards would be late: others run first
+        if _stand_still(libc, pipe, ended - began):
+            os._exit(0)
+        print(f"stall {began} {ended}", file=sys.stderr, flush=True)
+
+
+def _stand_still(libc: ctypes.PyDLL, pipe: _Pollfd, ns: int) -> bool:
+    """Waits in one call, since between two Python would let another thread run. True: `pipe` has
+    hung up."""
+    if sys.platform == "linux":
+        timeout = _Timespec(max(ns, 0) // SECOND, max(ns, 0) % SECOND)
+        return bool(libc.ppoll(ctypes.byref(pipe), 1, ctypes.byref(timeout), None) > 0)
+    return bool(libc.poll(ctypes.byref(pipe), 1, max(ns, 0) // MS) > 0)
 
 
 def start_stalls(settings: FakeSpec, start_ns: int, watched: int) -> None:

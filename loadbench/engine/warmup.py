@@ -18,23 +18,31 @@ from loadbench.model import Tensor
 from loadbench.units import SECOND
 
 REPEATS = 3
-BUDGET_NS = 4 * SECOND  # for the repeats; every size runs at least once
+BUDGET_NS = 2 * SECOND  # for repeats; a size runs at least twice, unless it takes this long
 OPEN_DIMENSION = 16  # of inputs that leave one open
 
 
 def warm_up(models: Sequence[Model], largest: int, service: ServiceTimes) -> None:
-    """Runs every instance at every size of `sizes`; RunError if the model cannot run at all."""
-    begun = time.monotonic_ns()
+    """Runs every instance at every size of `sizes`; RunError if it cannot run one of them."""
+    until = time.monotonic_ns() + BUDGET_NS
     for model in models:
         for rows in sizes(largest) if model.batched else (1,):
-            arrays = example(model, rows)
-            for repeat in range(REPEATS + 1):
-                started = time.monotonic_ns()
-                if repeat > 1 and started - begun > BUDGET_NS:
-                    break
-                _run(model, arrays, rows)
-                if repeat:  # the first of a size is slower: buffers, tuning
-                    service.observe(rows, time.monotonic_ns() - started)
+            for ns in _times(model, rows, until):
+                service.observe(rows, ns)
+
+
+def _times(model: Model, rows: int, until: int) -> list[int]:
+    """How long (ns) a batch of `rows` takes. The first is slower (buffers, tuning) and counts only
+    if there is no time for another."""
+    arrays = example(model, rows)
+    found: list[int] = []
+    while len(found) <= REPEATS and (len(found) < 2 or time.monotonic_ns() < until):
+        started = time.monotonic_ns()
+        _run(model, arrays, rows)
+        found.append(time.monotonic_ns() - started)
+        if found[0] > BUDGET_NS:
+            return found
+    return found[1:]
 
 
 def _run(model: Model, arrays: dict[str, Array], rows: int) -> None:
