@@ -14,12 +14,12 @@ from loadbench.histogram import Histogram
 from loadbench.model import BatchSize, EngineStatistics, Part, Server, Value, decode
 
 
-class _Duration(msgspec.Struct):
+class _Duration(msgspec.Struct, frozen=True):
     count: int = 0
     ns: int = 0
 
 
-class _Parts(msgspec.Struct):
+class _Parts(msgspec.Struct, frozen=True):
     success: _Duration = _Duration()
     fail: _Duration = _Duration()
     queue: _Duration = _Duration()
@@ -28,14 +28,14 @@ class _Parts(msgspec.Struct):
     compute_output: _Duration = _Duration()
 
 
-class _Size(msgspec.Struct):
+class _Size(msgspec.Struct, frozen=True):
     batch_size: int
     compute_input: _Duration = _Duration()
     compute_infer: _Duration = _Duration()
     compute_output: _Duration = _Duration()
 
 
-class _Model(msgspec.Struct):
+class _Model(msgspec.Struct, frozen=True):
     inference_count: int = 0
     execution_count: int = 0
     inference_stats: _Parts = _Parts()
@@ -43,7 +43,7 @@ class _Model(msgspec.Struct):
     loadbench: msgspec.Raw | None = None
 
 
-class _Statistics(msgspec.Struct):
+class _Statistics(msgspec.Struct, frozen=True):
     model_stats: list[_Model]
 
 
