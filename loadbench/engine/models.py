@@ -4,12 +4,22 @@ Which backend runs what is decided here; how is the backends' business, and how 
 what it holds that of `files`. Nothing of a file is executed unless the caller trusts it.
 """
 
-from loadbench.engine import device
+import difflib
+from pathlib import Path
+
+from loadbench.engine import device, files
 from loadbench.engine.backends import Model
 from loadbench.errors import SpecError
 from loadbench.spec import EngineSpec
 
 ZOO = ("mlp", "resnet-tiny", "encoder")
+_BACKENDS: dict[files.Kind, tuple[str, ...]] = {  # the first is what "auto" means
+    "onnx": ("onnxruntime",),
+    "torchscript": ("torchscript",),
+    "export": ("torch-export", "torch-compile"),
+    "checkpoint": ("torch", "torch-compile"),
+    "safetensors": ("torch", "torch-compile"),
+}
 
 
 def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model:
@@ -20,13 +30,80 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
     costs a second.
     """
     if name == "fake" or settings.backend == "fake":
+        if name != "fake":
+            raise SpecError('engine.backend = "fake" runs no model', "serve the model named fake")
         from loadbench.engine.backends.fake import open_fake
 
         return open_fake(settings)
     if name in ZOO:
-        import torch
+        return _open_zoo(name, settings)
+    path = Path(name).expanduser()
+    if not path.exists() and not path.suffix and len(path.parts) == 1:
+        near = difflib.get_close_matches(name, (*ZOO, "fake"), 1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        known = ", ".join((*ZOO, "fake"))
+        raise SpecError(f"there is no model {name!r}", f"{guess}known: {known}, or a path")
+    return _open_file(path, settings, trust)
 
-        from loadbench.engine.backends.eager import open_zoo
 
-        return open_zoo(name, settings, device.choose(settings.device, torch.cuda))
-    raise SpecError(f"there is no model {name!r}", f"known: {', '.join(ZOO)}, or a path to a file")
+def _open_zoo(name: str, settings: EngineSpec) -> Model:
+    if settings.factory or settings.inputs or settings.outputs:
+        raise SpecError(
+            f"{name} is made by loadbench: it needs no --factory, --input or --output",
+            "leave them out, or give a path to your own file",
+        )
+    if settings.backend == "onnxruntime":
+        from loadbench.engine.backends.converted import open_as_onnx
+
+        return open_as_onnx(name, settings)
+    import torch
+
+    where = device.choose(settings.device, torch.cuda)
+    if settings.backend in ("torchscript", "torch-export"):
+        from loadbench.engine.backends.converted import open_converted
+
+        return open_converted(name, settings, where)
+    from loadbench.engine.backends.eager import open_zoo
+
+    return open_zoo(name, settings, where)
+
+
+def _open_file(path: Path, settings: EngineSpec, trust: bool) -> Model:
+    kind = files.detect(path)
+    fitting = _BACKENDS[kind]
+    if settings.backend not in ("auto", *fitting):
+        raise SpecError(
+            f"{path} is {files.TITLES[kind]}: engine.backend = {settings.backend!r} cannot run it",
+            f'set engine.backend = "{fitting[0]}" or "auto"',
+        )
+    if settings.factory and kind not in ("checkpoint", "safetensors"):
+        raise SpecError(
+            f"{path} is {files.TITLES[kind]} and holds its model itself", "leave out --factory"
+        )
+    if kind == "onnx":
+        from loadbench.engine.backends.onnx_run import open_onnx
+
+        return open_onnx(path, settings)
+    if kind in ("torchscript", "export") and not trust:
+        raise SpecError(
+            f"{path} is {files.TITLES[kind]}: loading it runs code of the file",
+            "add --trust if you know where it is from; .onnx and .safetensors need no trust",
+        )
+    return _open_torch(path, kind, settings, trust)
+
+
+def _open_torch(path: Path, kind: files.Kind, settings: EngineSpec, trust: bool) -> Model:
+    import torch
+
+    where = device.choose(settings.device, torch.cuda)
+    if kind == "torchscript":
+        from loadbench.engine.backends.torchscript import open_torchscript
+
+        return open_torchscript(path, settings, where)
+    if kind == "export":
+        from loadbench.engine.backends.exported import open_exported
+
+        return open_exported(path, settings, where)
+    from loadbench.engine.backends.checkpoint import open_checkpoint
+
+    return open_checkpoint(path, kind, settings, where, trust)

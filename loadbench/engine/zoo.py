@@ -144,7 +144,7 @@ def build(name: str, seed: int) -> Entry:
     ids = model.Tensor("input_ids", "INT64", (-1, -1))
     mask = model.Tensor("attention_mask", "INT64", (-1, -1))
     logits = model.Tensor("logits", "FP32", (-1, 10))
-    embedding = model.Tensor("embedding", "FP32", (-1, 256))
+    embedding = model.Tensor("text_embedding", "FP32", (-1, 256))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         if name == "mlp":

@@ -8,7 +8,7 @@ import torch
 
 from loadbench.engine import zoo
 from loadbench.engine.backends.prepare import finish, place
-from loadbench.engine.backends.torch_run import Program, TorchModel
+from loadbench.engine.backends.torch_run import Program, TorchModel, unshared
 from loadbench.spec import EngineSpec
 
 
@@ -52,15 +52,5 @@ _PRODUCTS = (
 
 
 def heavy(module: torch.nn.Module) -> tuple[torch.nn.Parameter, ...]:
-    """Weights that autocast would cast in every batch, but for those another layer uses too."""
-    uses: dict[int, int] = {}
-    for part in module.modules():
-        for parameter in part.parameters(recurse=False):
-            uses[id(parameter)] = uses.get(id(parameter), 0) + 1
-    return tuple(
-        parameter
-        for part in module.modules()
-        if type(part) in _PRODUCTS
-        for parameter in part.parameters(recurse=False)
-        if uses[id(parameter)] == 1
-    )
+    """Weights that autocast would cast in every batch."""
+    return unshared(module, lambda part: type(part) in _PRODUCTS)

@@ -6,18 +6,15 @@ products and convolutions are cast here, once. The fp32 originals are given back
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from loadbench import units
-from loadbench.engine import datatypes, signature
-from loadbench.engine.backends.torch_run import DTYPES, TorchModel, nonfinite
+from loadbench.engine import outputs, signature
+from loadbench.engine.backends.torch_run import DTYPES, TorchModel
 from loadbench.engine.measure import Timing, timed
 from loadbench.errors import SpecError
-from loadbench.model import Note, Tensor
+from loadbench.model import Note
 from loadbench.spec import EngineSpec
 from loadbench.units import MS
 
@@ -26,15 +23,6 @@ LOSS = 0.9  # … and may lose no more than this with one row
 ERROR = 0.05  # of the largest output value: beyond, `auto` stays with fp32
 _BUDGET = 150 * MS  # for each timing
 _LONGEST = 200 * MS  # a batch that takes longer is too large to choose by
-
-
-class Trial(NamedTuple):
-    """A half precision against fp32, at the largest batch tried and with one row."""
-
-    rows: int
-    gain: float
-    gain_one: float
-    error: float
 
 
 def settle(
@@ -101,23 +89,6 @@ def restore(
     model.precision = "fp32"
 
 
-def difference(
-    half: dict[str, NDArray[Any]], full: dict[str, NDArray[Any]], outputs: Sequence[Tensor]
-) -> float:
-    """Largest deviation from fp32, as a share of the largest value of that output."""
-    worst = 0.0
-    for tensor in outputs:
-        if tensor.datatype not in datatypes.FLOATS:
-            continue
-        exact = datatypes.wide(full[tensor.name], tensor.datatype)
-        gap = np.abs(datatypes.wide(half[tensor.name], tensor.datatype) - exact)
-        known = np.isfinite(exact) & np.isfinite(gap)
-        scale = float(np.abs(exact[known]).max(initial=0.0))
-        if scale:
-            worst = max(worst, float(gap[known].max(initial=0.0)) / scale)
-    return worst
-
-
 def _as_asked(
     model: TorchModel, heavy: Sequence[torch.nn.Parameter], half: str
 ) -> tuple[Note, ...]:
@@ -130,10 +101,10 @@ def _as_asked(
         raise SpecError(
             f"{model.name} cannot run in {half}: {error.message}", 'set engine.precision = "fp32"'
         ) from error
-    if nonfinite(found, model.outputs) and not nonfinite(full, model.outputs):
+    if outputs.nonfinite(found, model.outputs) and not outputs.nonfinite(full, model.outputs):
         text = f"{half}, as asked, gives NaN or infinity where fp32 gives numbers"
         return (Note("precision", text, 'set engine.precision = "bf16" or "fp32"'),)
-    gap = units.percent(difference(found, full, model.outputs))
+    gap = units.percent(outputs.difference(found, full, model.outputs))
     text = f"{half}, as asked: outputs differ from fp32 by up to {gap} %"
     return (Note("precision", text),)
 
@@ -152,8 +123,8 @@ def _measured(
     before = lower(model, heavy, half)
     try:
         found = model.run(arrays)
-        error = difference(found, exact, model.outputs)
-        if nonfinite(found, model.outputs) and not nonfinite(exact, model.outputs):
+        error = outputs.difference(found, exact, model.outputs)
+        if outputs.nonfinite(found, model.outputs) and not outputs.nonfinite(exact, model.outputs):
             return f"fp32: {half} gives NaN or infinity", False
         if error > ERROR:
             return f"fp32: in {half} outputs are {units.percent(error)} % off", False

@@ -56,6 +56,10 @@ def finish(program: Program, settings: EngineSpec, where: str) -> TorchModel:
         model.metadata["sizes"] = found.sizes
     chosen = precision.settle(model, program.heavy, settings)
     model.notes = (*program.notes, *found.notes, *chosen)
+    if settings.backend == "torch-compile":
+        from loadbench.engine.backends.compiled import compile_model  # dynamo takes a second
+
+        compile_model(model, settings.max_batch)
     return model
 
 

@@ -4,11 +4,10 @@ How a program is found in a file is its loader's business, how its signature and
 settled that of `prepare` and `precision`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -52,7 +51,7 @@ class TorchModel:
         self.batched = False
         self.inputs = program.inputs
         self.outputs: tuple[Tensor, ...] = ()
-        self._program = program
+        self.program = program
         self._where = torch.device(where)
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
@@ -72,7 +71,7 @@ class TorchModel:
                     )
                     for tensor in self.inputs
                 }
-                return named(self._program.call(tensors), self._program.outputs)
+                return named(self.program.call(tensors), self.program.outputs)
             except (RuntimeError, IndexError, ValueError) as error:
                 if not _is_full(error):
                     raise _refusal(error) from error
@@ -87,7 +86,7 @@ class TorchModel:
 
     def weights(self) -> list[torch.Tensor]:
         """All that the program holds: parameters and buffers."""
-        return [*self._program.module.parameters(), *self._program.module.buffers()]
+        return [*self.program.module.parameters(), *self.program.module.buffers()]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == self.stored:
@@ -127,22 +126,21 @@ def _collect(result: Any, path: str, found: dict[str, torch.Tensor]) -> None:
         )
 
 
+def unshared(
+    module: torch.nn.Module, wanted: Callable[[torch.nn.Module], bool]
+) -> tuple[torch.nn.Parameter, ...]:
+    """Parameters of the wanted parts, but for those that another part uses too."""
+    held = [(wanted(part), p) for part in module.modules() for p in part.parameters(recurse=False)]
+    uses: dict[int, int] = {}
+    for _, parameter in held:
+        uses[parameter.data_ptr()] = uses.get(parameter.data_ptr(), 0) + 1
+    return tuple(p for right, p in held if right and uses[p.data_ptr()] == 1)
+
+
 def version(metadata: Mapping[str, Any]) -> str:
     """The file's own version where it is a whole number, else 1: clients parse it as one."""
     told = str(metadata.get("version", ""))
     return told if told.isascii() and told.isdecimal() and len(told) < 19 else "1"
-
-
-def nonfinite(arrays: Arrays, outputs: Sequence[Tensor]) -> dict[str, int]:
-    """How many values are NaN or infinite, by output; only outputs that have any."""
-    bad = {
-        tensor.name: int(
-            np.count_nonzero(~np.isfinite(datatypes.wide(arrays[tensor.name], tensor.datatype)))
-        )
-        for tensor in outputs
-        if tensor.datatype in datatypes.FLOATS
-    }
-    return {name: number for name, number in bad.items() if number}
 
 
 def _is_full(error: Exception) -> bool:
@@ -152,9 +150,9 @@ def _is_full(error: Exception) -> bool:
 def _refusal(error: Exception) -> Exception:
     """The program ran when it was loaded, so what it stumbles over is this input.
 
-    A fault of the device is not the input's: it stays what it is.
+    A fault of the device or of the compiler is not the input's: it stays what it is.
     """
-    if isinstance(error, torch.AcceleratorError):
+    if isinstance(error, torch.AcceleratorError) or "_dynamo" in type(error).__module__:
         return error
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return SpecError(f"the model refuses this input: {lines[-1].strip()}")

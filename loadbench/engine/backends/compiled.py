@@ -1,0 +1,62 @@
+"""torch.compile around a torch program. It compiles, or it is an error: never quietly eager.
+
+Eager code hides in three places: parts that the compiler skips (refused by `fullgraph`), faults of
+the compiler (raised), and more variants than its limit, which would come with every further batch
+size if the batch axis were not marked as open (and then is raised too).
+"""
+
+import time
+from typing import Any
+
+import torch
+import torch._dynamo
+
+from loadbench import units
+from loadbench.engine import outputs, signature
+from loadbench.engine.backends.torch_run import Program, TorchModel
+from loadbench.errors import SpecError
+from loadbench.model import Note
+
+
+def compiled(program: Program, batched: bool) -> Program:
+    """The program, to be compiled when it is first called."""
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    torch._dynamo.config.suppress_errors = False
+    inner: Any = torch.compile(program.call, fullgraph=True)
+    open_axes = {
+        tensor.name: [axis for axis, size in enumerate(tensor.shape) if size == -1]
+        for tensor in program.inputs
+    }
+
+    def call(tensors: dict[str, torch.Tensor]) -> Any:
+        for name, tensor in tensors.items():
+            for axis in open_axes[name]:
+                if tensor.shape[axis] < 2:  # one row is compiled apart, whatever is marked
+                    continue
+                if axis == 0 and batched:
+                    torch._dynamo.mark_dynamic(tensor, 0)
+                else:
+                    torch._dynamo.maybe_mark_dynamic(tensor, axis)
+        return inner(tensors)
+
+    return program._replace(call=call)
+
+
+def compile_model(model: TorchModel, largest: int) -> None:
+    """Compiles for one row and for many. SpecError if the compiler cannot, or answers otherwise."""
+    rows = [1, min(largest, model.max_batch or largest)] if model.batched else [1]
+    wanted = {number: model.run(signature.inputs_of(model, number)) for number in rows}
+    begun = time.monotonic_ns()
+    model.program = compiled(model.program, model.batched)
+    try:
+        found = {number: model.run(signature.inputs_of(model, number)) for number in rows}
+    except (RuntimeError, SpecError, NotImplementedError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise SpecError(
+            f"{model.name}: torch.compile failed: {reason}", 'engine.backend = "torch" does without'
+        ) from error
+    took = units.duration(time.monotonic_ns() - begun)
+    worst = max(outputs.difference(found[number], wanted[number], model.outputs) for number in rows)
+    off = "as eager ones" if worst < 1e-6 else f"off eager ones by up to {units.percent(worst)} %"
+    note = Note("compiled", f"torch.compile took {took}; outputs are {off}")
+    model.notes = (*model.notes, note)

@@ -1,0 +1,132 @@
+"""Programs saved by torch.export. They say all there is to know about their inputs.
+
+Loading one may run code of the archive, so the caller has asked the user for trust.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from loadbench.engine import datatypes, files
+from loadbench.engine.backends.prepare import finish
+from loadbench.engine.backends.torch_run import Program, TorchModel
+from loadbench.errors import SpecError
+from loadbench.model import Tensor
+from loadbench.spec import EngineSpec
+
+_PRODUCTS = ("linear", "addmm", "conv1d", "conv2d", "conv3d", "convolution")
+_MOST = 1 << 20  # bounds of symbols at or beyond this are no bounds
+
+
+def open_exported(path: Path, settings: EngineSpec, where: str) -> TorchModel:
+    """Loads the archive onto the device."""
+    try:
+        program = torch.export.load(path)
+    except (RuntimeError, ValueError, OSError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise files.broken(path, f"torch cannot load it ({lines[0]})") from error
+    return from_program(program, path.stem, settings, where, {"file": path.name})
+
+
+def from_program(
+    exported: ExportedProgram,
+    name: str,
+    settings: EngineSpec,
+    where: str,
+    metadata: dict[str, Any],
+) -> TorchModel:
+    """An ExportedProgram as a Model."""
+    if settings.inputs:
+        raise SpecError(f"{name} says itself what its inputs are", "leave out --input")
+    if where != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        exported = move_to_device_pass(exported, where)
+    inputs, sizes = _inputs(exported)
+    module = exported.module()  # for inference: export has no training mode left
+    module.requires_grad_(False)
+    names = [tensor.name for tensor in inputs]
+    order = exported.call_spec.in_spec
+
+    def call(tensors: dict[str, torch.Tensor]) -> Any:
+        flat = [tensors[name] for name in names]
+        args, kwargs = pytree.tree_unflatten(flat, order)
+        return module(*args, **kwargs)
+
+    program = Program(
+        name,
+        "pytorch_export",
+        module,
+        call,
+        inputs,
+        sizes=sizes,
+        metadata={"format": "torch.export", **metadata},
+        max_batch=_most_rows(exported, inputs),
+        heavy=_heavy(module),
+    )
+    return finish(program, settings, where)
+
+
+def _placeholders(exported: ExportedProgram) -> list[tuple[str, torch.Tensor]]:
+    nodes = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
+    found = []
+    for name in exported.graph_signature.user_inputs:
+        value = nodes[name].meta.get("val") if isinstance(name, str) else name
+        if not isinstance(value, torch.Tensor):
+            raise SpecError(
+                f"the program's input {name!r} is a constant, not a tensor",
+                "export it with tensor inputs only",
+            )
+        found.append((str(name), value))
+    return found
+
+
+def _inputs(
+    exported: ExportedProgram,
+) -> tuple[tuple[Tensor, ...], dict[str, tuple[int, ...]]]:
+    """The inputs with whole shapes, and the sizes of the example that it was exported with."""
+    found, sizes = [], {}
+    for name, value in _placeholders(exported):
+        datatype = datatypes.of_torch(value.dtype)
+        if datatype is None:
+            raise SpecError(f"input {name!r} is {value.dtype}, which the protocol cannot carry")
+        shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+        found.append(Tensor(name, datatype, shape))
+        if -1 in shape[1:]:
+            hints = [size if isinstance(size, int) else size.node.hint for size in value.shape]
+            if all(isinstance(hint, int) for hint in hints):
+                sizes[name] = tuple(hints[1:])
+    return tuple(found), sizes
+
+
+def _most_rows(exported: ExportedProgram, inputs: tuple[Tensor, ...]) -> int | None:
+    """The upper bound of the first axis, where export was given one."""
+    bounds: list[int] = []
+    for _, value in _placeholders(exported):
+        if value.dim() and not isinstance(value.shape[0], int):
+            known = exported.range_constraints.get(value.shape[0].node.expr)
+            upper = known.upper if known is not None else None
+            if upper is not None and upper.is_number and upper.is_finite and upper < _MOST:
+                bounds.append(int(upper))
+    return min(bounds) if bounds else None
+
+
+def _heavy(module: torch.fx.GraphModule) -> tuple[torch.nn.Parameter, ...]:
+    """Weights and biases that only products and convolutions use."""
+    known = dict(module.named_parameters())
+    return tuple(
+        known[str(node.target)]
+        for node in module.graph.nodes
+        if node.op == "get_attr" and str(node.target) in known and _only_products(node)
+    )
+
+
+def _only_products(node: torch.fx.Node) -> bool:
+    """Whether nothing but `aten.linear.default` and its like uses the node."""
+    return all(
+        str(user.target).removeprefix("aten.").partition(".")[0] in _PRODUCTS for user in node.users
+    )
