@@ -40,7 +40,7 @@ class _Model(msgspec.Struct, frozen=True):
     execution_count: int = 0
     inference_stats: _Parts = _Parts()
     batch_stats: list[_Size] = []
-    loadbench: msgspec.Raw | None = None
+    loadbench: msgspec.Raw = msgspec.Raw()
 
 
 class _Statistics(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ def read(body: bytes) -> Reading:
     for size in (size for model in models for size in model.batch_stats):
         batches, ns = sizes.get(size.batch_size, (0, 0))
         sizes[size.batch_size] = (batches + size.compute_infer.count, ns + _compute(size))
-    ours = [decode(EngineStatistics, bytes(model.loadbench)) for model in models if model.loadbench]
+    ours = [decode(EngineStatistics, raw) for model in models if (raw := bytes(model.loadbench))]
     return Reading(
         success=sum(part.success.count for part in parts),
         fail=sum(part.fail.count for part in parts),
