@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,13 +20,16 @@ from loadbench.errors import SpecError
 from loadbench.model import Tensor
 from loadbench.spec import EngineSpec
 
+if TYPE_CHECKING:
+    from loadbench.engine.backends.onnx_run import OnnxModel
+
 
 def open_converted(name: str, settings: EngineSpec, where: str) -> TorchModel:
     """A zoo model through TorchScript or torch.export, as `settings.backend` says."""
     from loadbench.engine.backends import exported, torchscript
 
     entry = zoo.build(name, settings.seed)
-    metadata = {"source": "zoo", "seed": settings.seed}
+    metadata = {"source": "zoo", "seed": settings.seed, "sizes": entry.sizes}
     told = settings.model_copy(update={"outputs": tuple(_text(t) for t in entry.outputs)})
     if settings.backend == "torch-export":
         return exported.from_program(_exported(entry), name, told, where, metadata)
@@ -35,17 +38,17 @@ def open_converted(name: str, settings: EngineSpec, where: str) -> TorchModel:
     return torchscript.from_script(module, name, told, where, metadata)
 
 
-def open_as_onnx(name: str, settings: EngineSpec) -> Any:
+def open_as_onnx(name: str, settings: EngineSpec) -> "OnnxModel":
     """A zoo model through ONNX Runtime."""
     from loadbench.engine.backends.onnx_run import open_onnx
 
     with tempfile.TemporaryDirectory(prefix="loadbench-") as folder:
         path = Path(folder) / f"{name}.onnx"
-        save(name, settings.seed, path)
-        return open_onnx(path, settings)
+        entry = save(name, settings.seed, path)
+        return open_onnx(path, settings, entry.sizes)
 
 
-def save(name: str, seed: int, path: Path) -> None:
+def save(name: str, seed: int, path: Path) -> zoo.Entry:
     """Writes a zoo model as `path`'s suffix says: .onnx, .pt2 (torch.export), .pt (TorchScript)."""
     entry = zoo.build(name, seed)
     if path.suffix == ".onnx":
@@ -55,6 +58,7 @@ def save(name: str, seed: int, path: Path) -> None:
     else:
         with _quiet():
             _scripted(entry).save(str(path))
+    return entry
 
 
 def _save_onnx(entry: zoo.Entry, path: Path) -> None:

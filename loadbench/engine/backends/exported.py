@@ -63,7 +63,7 @@ def from_program(
         module,
         call,
         inputs,
-        sizes=sizes,
+        sizes=metadata.get("sizes", sizes),
         metadata={"format": "torch.export", **metadata},
         max_batch=_most_rows(exported, inputs),
         heavy=_heavy(module),

@@ -91,8 +91,8 @@ class OnnxModel:
         return {"CPU" if self.device == "cpu" else "GPU": self._weights}
 
 
-def open_onnx(path: Path, settings: EngineSpec) -> OnnxModel:
-    """Loads the file and finds out its signature."""
+def open_onnx(path: Path, settings: EngineSpec, sizes: signature.Sizes | None = None) -> OnnxModel:
+    """Loads the file and finds out its signature; `sizes` are usual ones for open dimensions."""
     proto = onnx_file.read(path)
     session, where, notes = _session(path, settings)
     model = OnnxModel(session, path.stem, where, proto)
@@ -105,7 +105,7 @@ def open_onnx(path: Path, settings: EngineSpec) -> OnnxModel:
     outputs, doubts = _outputs(session, path)
     inputs = _inputs(session, settings, path)
     model.expect(inputs, outputs)
-    found = signature.probe(model.raw, inputs, {})
+    found = signature.probe(model.raw, inputs, sizes or {})
     signature.require(found, tuple(parse_tensor(text) for text in settings.outputs))
     model.use(found, (*notes, *doubts))
     return model

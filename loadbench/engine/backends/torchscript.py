@@ -54,6 +54,7 @@ def from_script(
         module,
         call,
         inputs,
+        sizes=metadata.get("sizes", {}),
         metadata={"format": "torchscript", **metadata},
         heavy=unshared(module, lambda part: getattr(part, "original_name", "") in _PRODUCTS),
     )

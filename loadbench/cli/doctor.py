@@ -1,0 +1,58 @@
+"""`loadbench doctor`: is this machine fit to measure; with a model: check it and time it."""
+
+import json
+from typing import Any
+
+import click
+
+from loadbench import spec
+from loadbench.model import plain
+
+
+@click.command()
+@click.argument("what", metavar="[MODEL|SCENARIO]", required=False)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="A setting of the engine: engine.max_batch=8",
+)  # fmt: skip
+@click.option("--input", "inputs", multiple=True, metavar="NAME:DTYPE:DIMS",
+              help="For files that do not say: x:FP32:-1,256")  # fmt: skip
+@click.option("--output", "outputs", multiple=True, metavar="NAME:DTYPE:DIMS",
+              help="Names the outputs, in order.")  # fmt: skip
+@click.option("--factory", metavar="MODULE:FUNCTION", help="Makes the model that a file's weights "
+              "belong to.")  # fmt: skip
+@click.option("--trust", is_flag=True, help="Run code that comes with the model's file.")
+@click.option("--json", "as_json", is_flag=True, help="The findings as one JSON object.")
+def command(
+    what: str | None, settings: tuple[str, ...], trust: bool, as_json: bool, **given: Any
+) -> int:
+    """Look over this machine, or a scenario on it, or a model.
+
+    MODEL is a name of the zoo (mlp, resnet-tiny, encoder) or a file. It is loaded, its outputs are
+    looked through for NaN, and every batch size up to engine.max_batch is timed. Exit code 1: a
+    finding stands in the way (✗).
+    """
+    if what is None or what.endswith(".toml") or what in spec.shipped():
+        return _machine(what, as_json)
+    from loadbench.cli.serve import engine_settings
+    from loadbench.engine import doctor
+
+    checked = engine_settings(settings, {key: value for key, value in given.items() if value})
+    report = doctor.examine(what, checked, trust=trust)
+    if as_json:
+        click.echo(json.dumps({**plain(report), "passed": report.passed}, ensure_ascii=False))
+    else:
+        click.echo(doctor.text_of(report))
+    return 0 if report.passed else 1
+
+
+def _machine(scenario: str | None, as_json: bool) -> int:
+    from loadbench import ready
+
+    findings = ready.check(spec.load(scenario) if scenario else None)
+    if as_json:
+        click.echo(json.dumps({"findings": plain(findings)}, ensure_ascii=False))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.sign} {finding.text}")
+    return 1 if any(finding.sign == "✗" for finding in findings) else 0
