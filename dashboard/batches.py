@@ -36,8 +36,9 @@ class Group(NamedTuple):
         return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
 
 
-def groups(server: Server) -> list[Group]:
-    """By powers of two, the full size for itself; without the empty ones at both ends."""
+def groups(server: Server, most: int = 64) -> list[Group]:
+    """By powers of two, the full size for itself; without the empty ones at both ends, and
+    neighbours together where there would be more than `most`."""
     full = server.max_batch
     found = [
         Group(low, high, low == full, _summed(server.sizes, low, high))
@@ -47,6 +48,11 @@ def groups(server: Server) -> list[Group]:
         found.pop(0)
     while found and not found[-1].sizes.batches and not found[-1].full:
         found.pop()
+    while len(found) > max(2, most):
+        pairs = range(len(found) - (2 if found[-1].full else 1))
+        at = min(pairs, key=lambda at: found[at].sizes.batches + found[at + 1].sizes.batches)
+        low, high = found[at].low, found[at + 1].high
+        found[at : at + 2] = [Group(low, high, False, _summed(server.sizes, low, high))]
     return found
 
 

@@ -15,6 +15,7 @@ class Action(NamedTuple):
     group: str
     footer: str = ""
     shown: str = ""  # how the key is written
+    in_footer: str = ""  # the same in the footer, where one word may stand for several keys
 
     @property
     def binding(self) -> Binding:
@@ -23,7 +24,7 @@ class Action(NamedTuple):
             self.call,
             self.footer or self.title,
             show=bool(self.footer),
-            key_display=self.shown or None,
+            key_display=self.in_footer or self.shown or None,
             id=self.id,
             tooltip=self.title,
         )
@@ -32,7 +33,7 @@ class Action(NamedTuple):
 ACTIONS = (
     Action("pause", "space", "app.pause", "Pause the view, the run goes on", "View", "Pause"),
     Action("zoom-in", "plus,equals_sign", "app.zoom(-1)", "Zoom in: a shorter time", "View",
-           "Zoom", "+/-"),
+           "Zoom", "+", "+/-"),
     Action("zoom-out", "minus", "app.zoom(1)", "Zoom out: a longer time", "View", shown="-"),
     Action("log", "l", "app.log", "Logarithmic latency axis on or off", "View", "Log scale"),
     Action("earlier", "left", "app.move(-1)", "Earlier (pauses the view)", "View", shown="←"),
@@ -45,7 +46,8 @@ ACTIONS = (
     Action("mark", "m", "app.mark", "Put a mark into the run", "Run"),
     Action("logs", "o", "app.logs", "What engine and load generator wrote", "Run"),
     Action("speed", "full_stop", "app.speed", "Replay speed: ×1, ×10, ×60", "Run", shown="."),
-    Action("live", "1", "app.go('live')", "Screen 1: Live", "Screens", "Screens", "1-3"),
+    Action("live", "1", "app.go('live')", "Screen 1: Live", "Screens", "Screens",
+           "1", "1-3"),
     Action("engine", "2", "app.go('engine')", "Screen 2: Engine", "Screens"),
     Action("alerts", "3", "app.go('alerts')", "Screen 3: Alerts", "Screens"),
     Action("help", "question_mark", "app.help", "All keys, and how to read the screen", "Screens",

@@ -83,5 +83,5 @@ def markup(colour: str) -> str:
 
 def legend(sign: str, colour: str, name: str, value: str = "") -> str:
     """Markup of a series in a border: its sign in its colour, its name, its value."""
-    text = f"[{markup(colour)}]{sign}[/] {name}"
-    return f"{text} [b]{value}[/b]" if value else text
+    words = " ".join(word for word in (name, f"[b]{value}[/b]" if value else "") if word)
+    return f"[{markup(colour)}]{sign}[/] {words}"

@@ -19,6 +19,8 @@ INSIDE = Plot(
     measures.inside, lambda ink: (ink.p95, ink.limit, ink.p99), "ms", log=True, empty=NOTHING
 )
 
+_NARROW = 60  # below, the title says it in fewer words
+
 
 def _server(scene: Scene) -> Server | None:
     return scene.recent.server if scene.recent else None
@@ -29,7 +31,7 @@ def rate(scene: Scene) -> Reading:
     value = server.batches / max(1, scene.recent_s) if server else None
     mean = batches.mean_size(server) if server else None
     note = f"{units.significant(mean)} rows each" if mean else ""
-    return Reading("Batches", "/s", number(value), note, "batches", "/s")
+    return Reading("Batches", "/s", number(value), note, "batch", "/s")
 
 
 def filled(scene: Scene) -> Reading:
@@ -83,6 +85,10 @@ class InsideChart(Chart):
             legend("■", colour, name) for name, colour, part in series if part or not told
         )
         kind = "p95" if exact or not told else "mean"
+        if self.size.width < _NARROW:
+            short = names.replace("batch wait", "wait").replace("  ", " ")
+            self.head(f"Inside {short} [dim]{kind}[/]", "log scale" if scene.sight.log else "")
+            return
         below = "log scale" if scene.sight.log else ""
         self.head(f"Time inside the engine  {names}  [dim]({kind}, ms)[/]", below)
 

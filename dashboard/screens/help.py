@@ -9,7 +9,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from dashboard.keys import ACTIONS, written
-from dashboard.theme import Palette
+from dashboard.theme import Palette, palette
 
 READING = (
     "Tiles show the last 10 s; charts, tables and the time split what is visible (zoom: + and -). "
@@ -18,28 +18,34 @@ READING = (
     "is shown as > limit. A column of a chart shows its highest value, percentiles are those of "
     "all its requests. Gaps are seconds without data. Pausing freezes the view, never the run.",
     "▲ alert or attention   ◆ mark   ✓ over   ● running   ◔ warm-up   ‖ view paused   ■ done   "
-    "✗ failed   ⟲ replay   ▓ queue   ▒ batch wait   █ compute   ░ network",
+    "✗ failed   ↺ replay   ▓ queue   ▒ batch wait   █ compute   ░ network",
 )
 
+_WIDE = 110
 
-def keys(colours: Palette) -> Table:
-    """The groups side by side."""
+
+def keys(colours: Palette, wide: bool) -> Table:
+    """The groups, side by side where there is room."""
     groups = list(dict.fromkeys(action.group for action in ACTIONS))
     table = Table.grid(padding=(0, 3, 0, 0))
-    for _ in groups:
-        table.add_column()
-    cells = []
-    for group in groups:
-        text = Text(f"{group}\n", style=f"bold {colours.p95}")
-        for action in ACTIONS:
-            if action.group == group:
-                shown = action.shown if action.shown not in ("+/-", "1-3") else action.key[:1]
-                shown = "+" if action.id == "zoom-in" else shown or written(action)
-                text.append(f"{shown:>6}  ", style="bold")
-                text.append(f"{action.title}\n")
-        cells.append(text)
-    table.add_row(*cells)
+    texts = [_group(group, colours) for group in groups]
+    if wide:
+        first, *rest = texts
+        table.add_row(first, Text("\n").join(rest))
+    else:
+        for text in texts:
+            table.add_row(text)
     return table
+
+
+def _group(group: str, colours: Palette) -> Text:
+    text = Text()
+    text.append(f"{group}\n", style=f"bold {colours.p95}")
+    for action in ACTIONS:
+        if action.group == group:
+            text.append(f"{written(action):>6}  ", style="bold")
+            text.append(f"{action.title}\n")
+    return text
 
 
 class Help(ModalScreen[None]):
@@ -48,11 +54,9 @@ class Help(ModalScreen[None]):
     BINDINGS = [Binding("escape,question_mark,q,enter,space", "dismiss", "Back", show=False)]
 
     def compose(self) -> ComposeResult:
-        from dashboard.theme import palette
-
         colours = palette(self.app.theme)
         with VerticalScroll(classes="sheet"):
-            yield Static(keys(colours))
+            yield Static(keys(colours, self.app.size.width >= _WIDE))
             for paragraph in READING:
                 yield Static(Text(f"\n{paragraph}"))
             yield Static(Text("\nesc = back", style=colours.quiet))

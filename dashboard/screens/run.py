@@ -11,6 +11,7 @@ from dashboard.widgets.board import Board
 from dashboard.widgets.header import Header
 
 SMALLEST = (60, 16)
+_PALETTE = 76  # columns that the footer needs to show the palette's key too
 
 
 class TooSmall(Static):
@@ -41,6 +42,10 @@ class RunScreen(Screen[None]):
             yield Header(id="header")
             yield from self.body()
         yield Footer(compact=True)
+
+    def on_resize(self) -> None:
+        """The palette's own entry covers the others where the line is too short for all."""
+        self.query_one(Footer).show_command_palette = self.size.width >= _PALETTE
 
     def show(self, scene: Scene) -> None:
         """Hands the scene to every widget that draws it."""

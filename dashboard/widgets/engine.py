@@ -3,6 +3,7 @@
 import textwrap
 
 from rich.segment import Segment
+from textual.geometry import Size
 
 from dashboard.batches import (
     fill,
@@ -69,9 +70,9 @@ class Sizes(EngineBoard):
     def rows(self, server: Server, width: int, height: int) -> list[Cells]:
         text, quiet = ink(self.ink.text), ink(self.ink.quiet)
         room = max(4, width - 18)
-        found = groups(server)
+        found = groups(server, height)
         total = sum(group.sizes.batches for group in found) or 1
-        most = max(group.sizes.batches for group in found) / total
+        most = max(group.sizes.batches for group in found) / total or 1.0
         lines: list[Cells] = []
         for group in found:
             share = group.sizes.batches / total
@@ -85,9 +86,10 @@ class Sizes(EngineBoard):
                 ]
             )
         below = self._below(server, room)
-        if len(lines) + len(below) + 1 <= height:
+        left = height - len(lines)
+        if left > len(below):
             lines.append([])
-        return [*lines[: max(1, height - len(below))], *below]
+        return [*lines, *below[-left:]] if left > 0 else lines
 
     def _below(self, server: Server, room: int) -> list[Cells]:
         text, quiet = ink(self.ink.text), ink(self.ink.quiet)
@@ -113,8 +115,21 @@ class Sizes(EngineBoard):
 class Reasons(EngineBoard):
     """Why batches closed, and a hint where the numbers support one."""
 
+    _known = 0
+
     def titles(self, scene: Scene) -> None:
         self.head("Why batches closed")
+
+    def show(self, scene: Scene) -> None:
+        before = self._known
+        super().show(scene)
+        server = scene.visible.server if scene.visible else None
+        self._known = len(reasons(server)) if server else 0
+        if self._known != before:
+            self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return max(1, self._known)
 
     def rows(self, server: Server, width: int, height: int) -> list[Cells]:
         found = reasons(server)

@@ -35,7 +35,7 @@ def state(scene: Scene, ink: Palette) -> State:
         return State("‖", "VIEW PAUSED", ink.asked, detail, "space = continue")
     if source.mode == "replay":
         word = "REPLAY" if view.end is None else "REPLAY ENDED"
-        return State("⟲", word, ink.p95, f"×{source.speed} {at}{_planned(scene)}")
+        return State("↺", word, ink.p95, f"×{source.speed} {at}{_planned(scene)}")
     if view.end is not None:
         return _ended(scene, ink, at)
     if source.problem:

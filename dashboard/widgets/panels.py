@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.segment import Segment
 from textual.geometry import Size
@@ -32,6 +33,14 @@ _SIGNS = {
     "alert": "▲", "ended": "✓", "mark": "◆", "note": "▲", "stage": "·", "load": "·",
     "hour": "·", "done": "■", "failed": "✗",
 }  # fmt: skip
+
+_SHORT = {"batch wait": "wait", "network": "net"}
+
+
+class _Legend(NamedTuple):
+    unit: str
+    shares: bool
+    gap: str
 
 
 def split(scene: Scene) -> dict[str, float]:
@@ -87,19 +96,22 @@ class Split(Board):
         return cells
 
     def _legend(self, parts: dict[str, float], width: int) -> Cells:
+        """As much as fits: with units and shares, with shares, with short names alone."""
         total = sum(parts.values()) or 1.0
-        for unit, gap in ((" ms", "   "), ("", "  "), ("", " ")):
+        for style in (_Legend(" ms", True, "   "), _Legend("", True, "  "), _Legend("", True, " "),
+                      _Legend("", False, " ")):  # fmt: skip
             cells: Cells = []
             for name, value in parts.items():
                 glyph, colour = _part(name, self.ink)
-                share = f"{units.percent(value / total)}%"
+                share = f" {units.percent(value / total)}%" if style.shares else ""
+                shown = name if style.shares else _SHORT.get(name, name)
                 cells += [
                     Segment(glyph, ink(colour)),
-                    Segment(f" {name} ", ink(self.ink.text)),
+                    Segment(f" {shown} ", ink(self.ink.text)),
                     Segment(units.significant(value), ink(self.ink.text, bold=True)),
-                    Segment(f"{unit} {share}{gap}", ink(self.ink.quiet)),
+                    Segment(f"{style.unit}{share}{style.gap}", ink(self.ink.quiet)),
                 ]
-            if sum(segment.cell_length for segment in cells) - len(gap) <= width:
+            if sum(segment.cell_length for segment in cells) - len(style.gap) <= width:
                 break
         return cells
 

@@ -40,7 +40,8 @@ def command(
 
     Without a terminal the scenario is run headless, with the same summary and exit code.
     """
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    # Textual draws on stderr
+    terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     watched = attach or replay
     if watched:
         if (attach and replay) or scenario:

@@ -1,0 +1,52 @@
+"""A dashboard on a stage: given records instead of a file, its screen read back as text."""
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from dashboard.app import Dashboard
+from dashboard.follow import Follow, Post, ViewChanged
+from loadbench.model import Record
+from loadbench.view import fold
+
+
+class Script(Follow):
+    """A reader that knows all it will ever know: the records, posted at once."""
+
+    def __init__(self, records: Iterable[Record], folder: Path) -> None:
+        super().__init__(folder)
+        for record in records:
+            self.view = fold(self.view, record)
+
+    async def run(self, post: Post) -> None:
+        post(ViewChanged(self.view, time.monotonic()))
+
+
+def text(app: Dashboard) -> str:
+    """What the terminal would show, without trailing blanks."""
+    strips = app.screen._compositor.render_strips()
+    return "\n".join(strip.text.rstrip() for strip in strips)
+
+
+@asynccontextmanager
+async def shown(
+    records: Iterable[Record],
+    size: tuple[int, int] = (120, 40),
+    folder: Path = Path("nowhere"),
+    theme: str = "loadbench",
+) -> AsyncIterator[tuple[Dashboard, Pilot[Any]]]:
+    """The app on its first screen with all records read."""
+    app = Dashboard(folder, Script(records, folder), theme=theme)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        yield app, pilot
+
+
+async def settle(pilot: Pilot[Any]) -> None:
+    """Until all that keys and records caused has been drawn."""
+    await pilot.pause()
+    await pilot.pause()
