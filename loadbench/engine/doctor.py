@@ -10,9 +10,9 @@ from loadbench.engine import device, measure, outputs, signature
 from loadbench.engine.backends import Model
 from loadbench.engine.measure import Timing
 from loadbench.engine.models import open_model
+from loadbench.errors import RunError
 from loadbench.model import Note, Tensor, Value
 from loadbench.spec import EngineSpec
-
 
 _HEAD = "  batch  fastest ms   median ms  slowest ms    rows/s   runs"
 
@@ -47,12 +47,15 @@ class Report(Value, frozen=True):
 def examine(name: str, settings: EngineSpec, *, trust: bool = False) -> Report:
     """Loads the model, checks its outputs for one row and for the most, times every batch size.
 
-    SpecError if it cannot be loaded, MemoryError if the largest batch does not fit.
+    SpecError if it cannot be loaded, RunError if it does not fit into memory.
     """
     begun = time.monotonic_ns()
     model = open_model(name, settings, trust=trust)
     loaded = time.monotonic_ns() - begun
-    timings = measure.table(model, settings.max_batch)
+    try:
+        timings = measure.table(model, settings.max_batch)
+    except MemoryError as error:
+        raise RunError(str(error), "lower engine.max_batch") from error
     cuda = device.Nvml()
     return Report(
         model=model.name,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loadbench.engine import device, files
 from loadbench.engine.backends import Model
-from loadbench.errors import SpecError
+from loadbench.errors import RunError, SpecError
 from loadbench.spec import EngineSpec
 
 ZOO = ("mlp", "resnet-tiny", "encoder")
@@ -25,10 +25,20 @@ _BACKENDS: dict[files.Kind, tuple[str, ...]] = {  # the first is what "auto" mea
 def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model:
     """Loads `name` by `settings`.
 
-    Raises SpecError for whatever is wrong with the name, the file or the settings. `trust` allows
-    files whose loading runs code of theirs. Backends are imported here, one at a time: torch alone
-    costs a second.
+    Raises SpecError for whatever is wrong with the name, the file or the settings, RunError if the
+    device has no room. `trust` allows files whose loading runs code of theirs.
     """
+    try:
+        return _open(name, settings, trust)
+    except MemoryError as error:
+        raise RunError(
+            f"{name} does not fit into the memory of the device: {error}",
+            "free some, choose another engine.device, or serve a smaller model",
+        ) from error
+
+
+def _open(name: str, settings: EngineSpec, trust: bool) -> Model:
+    """Backends are imported here, one at a time: torch alone costs a second."""
     if name == "fake" or settings.backend == "fake":
         if name != "fake":
             raise SpecError('engine.backend = "fake" runs no model', "serve the model named fake")
@@ -37,13 +47,17 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
         return open_fake(settings)
     if name in ZOO:
         return _open_zoo(name, settings)
+    return _open_file(_path(name), settings, trust)
+
+
+def _path(name: str) -> Path:
     path = Path(name).expanduser()
     if not path.exists() and not path.suffix and len(path.parts) == 1:
         near = difflib.get_close_matches(name, (*ZOO, "fake"), 1)
         guess = f"did you mean {near[0]!r}? " if near else ""
         known = ", ".join((*ZOO, "fake"))
         raise SpecError(f"there is no model {name!r}", f"{guess}known: {known}, or a path")
-    return _open_file(path, settings, trust)
+    return path
 
 
 def _open_zoo(name: str, settings: EngineSpec) -> Model:

@@ -66,16 +66,27 @@ def probe(run: Run, inputs: Sequence[Tensor], sizes: Sizes) -> Signature:
 
     SpecError if the model refuses even the plainest input.
     """
-    leads = [tensor.shape[0] if tensor.shape else None for tensor in inputs]
-    if leads and all(lead == -1 for lead in leads):
+    try:
+        return _probe(run, inputs, sizes)
+    except SpecError as error:
+        said = " ".join(f"{t.name}:{t.datatype}:{','.join(map(str, t.shape))}" for t in inputs)
+        raise SpecError(
+            f"it fails on an example of its inputs ({said}): {error.message}",
+            "see that names, types and dimensions are right; --input NAME:DTYPE:DIMS sets them",
+        ) from error
+
+
+def _probe(run: Run, inputs: Sequence[Tensor], sizes: Sizes) -> Signature:
+    leads = {tensor.shape[0] if tensor.shape else 0 for tensor in inputs}
+    if leads == {-1}:
         rows = tuple(Tensor(t.name, t.datatype, t.shape[1:]) for t in inputs)
         outputs, doubts = _try_batch(run, rows, sizes)
         if outputs is not None:
             return _complete(run, Signature(rows, outputs, True, doubts), sizes)
         whole = _without_batch(inputs)
     else:
-        fixed = bool(leads) and set(leads) == {1}
-        what = "fixes the batch at 1" if fixed else "has no batch axis"
+        fixed = next(iter(leads)) if len(leads) == 1 and leads != {0} else None
+        what = f"fixes the batch at {fixed}" if fixed else "has no batch axis"
         text = f"the model {what}: requests run one at a time"
         hint = "export it with an open first axis, or declare it: --input NAME:DTYPE:-1,…"
         doubts = (Note("unbatched", text, hint),)

@@ -105,7 +105,10 @@ def open_onnx(path: Path, settings: EngineSpec, sizes: signature.Sizes | None = 
     outputs, doubts = _outputs(session, path)
     inputs = _inputs(session, settings, path)
     model.expect(inputs, outputs)
-    found = signature.probe(model.raw, inputs, sizes or {})
+    try:
+        found = signature.probe(model.raw, inputs, sizes or {})
+    except SpecError as error:
+        raise SpecError(f"{path}: {error.message}", error.hint) from error
     signature.require(found, tuple(parse_tensor(text) for text in settings.outputs))
     model.use(found, (*notes, *doubts))
     return model

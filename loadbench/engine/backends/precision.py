@@ -39,7 +39,7 @@ def settle(
                 f"{model.name}: its weights are {own}, not {settings.precision}",
                 f'set engine.precision = "{own}" or "auto"',
             )
-        model.stored = own
+        model.stored = model.precision = own
         return (Note("precision", f"{own}: as the weights of the file are"),)
     if settings.precision == "fp32":
         return ()

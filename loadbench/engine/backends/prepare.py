@@ -14,10 +14,13 @@ from loadbench.spec import EngineSpec, parse_tensor
 
 
 def place(module: torch.nn.Module, where: str) -> torch.nn.Module:
-    """The module on its device, for inference only."""
+    """The module on its device, for inference only. MemoryError if it does not fit there."""
     module.eval()
     module.requires_grad_(False)
-    return module.to(where)
+    try:
+        return module.to(where)
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
 
 
 def declared(settings: EngineSpec, what: str) -> tuple[Tensor, ...]:
@@ -47,9 +50,15 @@ def finish(program: Program, settings: EngineSpec, where: str) -> TorchModel:
     model = TorchModel(program, where)
 
     def run(arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[str, NDArray[Any]]]:
-        return {name: _typed(name, tensor) for name, tensor in model.raw(arrays).items()}
+        try:
+            return {name: _typed(name, tensor) for name, tensor in model.raw(arrays).items()}
+        except (TypeError, KeyError, AttributeError) as error:  # wrong inputs, as Python sees them
+            raise SpecError(f"{type(error).__name__}: {error}") from error
 
-    found = signature.probe(run, program.inputs, program.sizes)
+    try:
+        found = signature.probe(run, program.inputs, program.sizes)
+    except SpecError as error:
+        raise SpecError(f"{program.name}: {error.message}", error.hint) from error
     signature.require(found, given)
     model.inputs, model.outputs, model.batched = found.inputs, found.outputs, found.batched
     if found.sizes:

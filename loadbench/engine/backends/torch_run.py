@@ -72,7 +72,7 @@ class TorchModel:
                     for tensor in self.inputs
                 }
                 return named(self.program.call(tensors), self.program.outputs)
-            except (RuntimeError, IndexError, ValueError) as error:
+            except (RuntimeError, IndexError, ValueError, AssertionError) as error:
                 if not _is_full(error):
                     raise _refusal(error) from error
         # Left the except block: the traceback held the tensors that the room is needed for.
