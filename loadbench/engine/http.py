@@ -137,7 +137,7 @@ class Connection(Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(Refused(400, "this server speaks HTTP/1.1 only"))
+            return  # the request itself was answered as if it had not asked to switch
         except httptools.HttpParserCallbackError:  # a fault of ours, not of the client's
             traceback.print_exc()
             self._refuse(Refused(500, "internal error"))
@@ -204,7 +204,11 @@ class Connection(Protocol):
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         exchange = self._exchange
         parser = self._parser
-        exchange.last = not parser.should_keep_alive() or parser.get_http_version() == "1.0"
+        exchange.last = (
+            not parser.should_keep_alive()
+            or parser.get_http_version() == "1.0"
+            or parser.should_upgrade()
+        )
         self._ended = exchange.last
         self._waiting.append(exchange)
         if len(self._waiting) >= IN_FLIGHT:

@@ -247,6 +247,7 @@ class Service:
             "uptime": round((time.monotonic_ns() - self._started) / SECOND, 3),
             "requests": {"done": account.success, "failed": account.failed, "shed": account.shed},
             "waiting": self._batcher.waiting,
+            "open": self._batcher.open,  # waiting or running
             "metadata": found.metadata,
             "notes": found.notes,
         })  # fmt: skip

@@ -92,7 +92,7 @@ def from_json(name: str, datatype: str, data: Any, shape: tuple[int, ...]) -> Ar
     except (ValueError, OverflowError) as error:
         raise Refused(400, f"input {name!r}: rows of different lengths, or no numbers") from error
     _count(name, array.size, shape)
-    return _converted(name, datatype, array).reshape(shape)
+    return _converted(name, datatype, array, data).reshape(shape)
 
 
 def _count(name: str, number: int, shape: tuple[int, ...]) -> None:
@@ -103,11 +103,15 @@ def _count(name: str, number: int, shape: tuple[int, ...]) -> None:
         )
 
 
-def _converted(name: str, datatype: str, array: Array) -> Array:
+def _converted(name: str, datatype: str, array: Array, data: list[Any]) -> Array:
     """Values in the asked type, if it can hold every one of them."""
     kind = NUMPY[datatype]
-    allowed = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[kind.kind]
-    if array.dtype.kind not in allowed:
+    if kind.kind in "iu" and array.dtype.kind in "fO":
+        # numpy makes floats of integers that no type of 64 bits holds together
+        array = np.array(_flatten(data), object)
+        if not all(type(value) is int for value in array):
+            raise Refused(400, f"input {name!r}: data is not all of type {datatype}")
+    elif array.dtype.kind not in {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[kind.kind]:
         raise Refused(400, f"input {name!r}: data is not all of type {datatype}, or too large")
     if kind.kind in "iu":
         bounds = np.iinfo(kind)
