@@ -24,7 +24,8 @@ from loadbench.view import LENGTHS, View, fold
 POLL_S = 0.2
 SLICE_S = 0.03  # longest stretch of reading between two turns of the event loop
 _CHUNK = 4_000_000
-_WINDOW = b'{"kind":"window"'
+_WINDOW, _MINUTE = b'{"kind":"window"', b'{"kind":"minute"'
+_SLACK = 120  # windows that a backlog may be too long before it is cut
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Tail:
         self._offset = 0
         self._rest = b""
         self._inode: int | None = None
+        self.behind = False  # there was more than one reading takes
 
     def read(self) -> tuple[list[bytes], bool]:
         """(new lines, begun anew): the file was cut or replaced, so what was read is void."""
@@ -71,19 +73,20 @@ class Tail:
         except FileNotFoundError:
             return [], False
         self._offset += len(data)
+        self.behind = len(data) == _CHUNK
         *lines, self._rest = (self._rest + data).split(b"\n")
         return lines, anew
 
 
 def newest_only(lines: list[bytes]) -> list[bytes]:
     """Of a long backlog the seconds that the finest ring can hold, and the minutes for the rest."""
-    at = [index for index, line in enumerate(lines) if line.startswith(_WINDOW)]
-    if len(at) <= LENGTHS[0] + 120:
+    windows = [index for index, line in enumerate(lines) if line.startswith(_WINDOW)]
+    if len(windows) <= LENGTHS[0] + _SLACK:
         return lines
-    cut = at[-LENGTHS[0]]
-    return [
-        line for index, line in enumerate(lines) if index >= cut or not line.startswith(_WINDOW)
-    ]
+    enough = windows[-LENGTHS[0]]
+    minutes = [at for at in range(enough) if lines[at].startswith(_MINUTE)]
+    cut = minutes[-1] if minutes else 0  # what follows a minute is in no minute before it
+    return [line for at, line in enumerate(lines) if at > cut or not line.startswith(_WINDOW)]
 
 
 class Follow:
@@ -95,30 +98,34 @@ class Follow:
     def __init__(self, folder: Path) -> None:
         self.view = View()
         self._tail = Tail(folder / runlog.LOG)
-        self._number = 0
 
     async def run(self, post: Post) -> None:
         """Reads until cancelled, or until a line is no record."""
+        backlog: list[bytes] = []
         while True:
             lines, anew = self._tail.read()
             if anew:
-                self.view, self._number = View(), 0
-            if not lines:
+                self.view, backlog = View(), []
+            backlog = newest_only(backlog + lines)
+            if self._tail.behind:
+                await asyncio.sleep(0)
+                continue
+            if not backlog:
                 await asyncio.sleep(POLL_S)
                 continue
             try:
-                await self._fold(newest_only(lines))
+                await self._fold(backlog)
             except SpecError as error:
                 post(ViewChanged(self.view, time.monotonic()))
                 post(Unreadable(error.message))
                 return
+            backlog = []
             post(ViewChanged(self.view, time.monotonic()))
 
     async def _fold(self, lines: list[bytes]) -> None:
         until = time.monotonic() + SLICE_S
         for line in lines:
-            self._number += 1
-            self.view = fold(self.view, _decode(line, self._number))
+            self.view = fold(self.view, _decode(line))
             if time.monotonic() > until:
                 await asyncio.sleep(0)
                 until = time.monotonic() + SLICE_S
@@ -169,11 +176,12 @@ def due(record: Record) -> float:
     return second + 1 if record.__struct_config__.tag == "window" else second
 
 
-def _decode(line: bytes, number: int) -> Record:
+def _decode(line: bytes) -> Record:
     try:
         return decode_record(line)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise SpecError(f"line {number} of the log is no record: {error}") from error
+        text = line[:40].decode("utf-8", "replace")
+        raise SpecError(f"the log is damaged at {text!r}: {error}") from error
 
 
 def alive(pid: int) -> bool:

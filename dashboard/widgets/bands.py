@@ -57,7 +57,7 @@ def draw_bands(
 
 def _cell(inside: Sequence[tuple[int, str]], low: int) -> Cell:
     """The cell between `low` and `low` + 8 eighths; `inside` are the bands that reach into it."""
-    outer, outer_colour = max(inside, key=lambda band: band[0])
+    outer, outer_colour = max(reversed(inside), key=lambda band: band[0])
     edge, colour = inside[0]
     if len(inside) > 1 and outer <= low + 8:
         return Cell(EIGHTHS[outer - low], outer_colour)
