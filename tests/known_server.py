@@ -63,16 +63,16 @@ class Server:
         self.period = int(options.get("period_ms", 0) * 1e6)
         self.misbehave = options.get("misbehave", "")
         self.every = options.get("every", 1)
-        self.limit_s = options.get("serve_s", 0)
+        self.idle = options.get("idle_ms", 0) / 1000  # after which a connection is closed
         self.got = self.good = self.bad = self.connections = 0
         self.stalls: list[tuple[int, int]] = []
         self.begun = time.monotonic_ns()
 
     async def stand_still(self) -> None:
         """Blocks the whole loop, as a garbage collection would."""
-        number = 1
-        while self.stall:
-            due = self.begun + number * self.period
+        number = 0
+        while self.stall:  # the first time after half a period
+            due = self.begun + number * self.period + self.period // 2
             await asyncio.sleep((due - time.monotonic_ns()) / 1e9)
             begin = time.monotonic_ns()
             time.sleep(self.stall / 1e9)
@@ -118,6 +118,8 @@ class Connection(asyncio.Protocol):
             self.transport.write(data)
         if close:
             self.transport.close()
+        elif server.idle:
+            asyncio.get_running_loop().call_later(server.idle, self.transport.close)
 
 
 async def main(options: dict[str, Any]) -> None:

@@ -16,8 +16,9 @@ from locust.env import Environment
 
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.load.lane import Lane
+from loadbench.load.ready import Load, make_ready
 from loadbench.load.reporter import Outlet
-from loadbench.load.user import LaneUser, Load, make_ready
+from loadbench.load.user import LaneUser
 from loadbench.model import decode, encode
 from loadbench.plan import Broken, Command, Plan
 

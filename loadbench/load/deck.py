@@ -1,16 +1,17 @@
 """Which request comes next: drawn by weight before the run, then repeated."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from loadbench.load.answer import Kind
-from loadbench.load.lane import Deal
 from loadbench.plan import RequestPlan
 from loadbench.targets.wire import Prepared
 
 _LENGTH = 4096
+
+Deal = Callable[[], tuple[bytes, int, Kind]]  # the next request: bytes, their number, kind
 
 
 def deal(requests: Sequence[RequestPlan], pools: Sequence[Sequence[Prepared]], seed: int) -> Deal:

@@ -20,7 +20,6 @@ from collections.abc import Callable
 import numpy as np
 from gevent import monkey
 
-from loadbench.load.answer import Kind
 from loadbench.load.connection import (
     CONNECT_TIMEOUT,
     CONNECTING,
@@ -28,16 +27,16 @@ from loadbench.load.connection import (
     SENDING,
     TIMEOUT,
     WAITING,
-    Address,
     Connection,
 )
 from loadbench.load.course import Course, Traffic
 from loadbench.load.exemplar import sample
 from loadbench.load.ledger import HELD, ROWS
+from loadbench.load.ready import Load
 from loadbench.load.schedule import NEVER
 from loadbench.load.timer import Timer
 from loadbench.model import Note, Window
-from loadbench.plan import Finished, Plan
+from loadbench.plan import Finished
 from loadbench.units import MS
 
 BUDGET_NS = MS  # after so long the owner gets its turn, also under full load
@@ -51,19 +50,17 @@ _READABLE, _WRITABLE = select.EPOLLIN, select.EPOLLOUT
 _epoll = monkey.get_original("select", "epoll")  # gevent takes it out of the module
 _pack = struct.Struct("5q").pack_into
 
-Deal = Callable[[], tuple[bytes, int, Kind]]  # the next request: bytes, their number, kind
-
 
 class Lane:
     """A run of a plan: from `begin` to `over`. Its methods are called from one thread."""
 
-    def __init__(
-        self, plan: Plan, address: Address, deal: Deal, emit: Callable[[Window], None]
-    ) -> None:
+    def __init__(self, load: Load, emit: Callable[[Window], None]) -> None:
+        plan = load.plan
         self.over = False
+        self.stopped = False
         self._plan = plan
-        self._address = address
-        self._deal = deal
+        self._address = load.address
+        self._deal = load.deal
         self._emit = emit
         self._epoll = _epoll()
         self._timer = Timer()
@@ -78,7 +75,6 @@ class Lane:
         self._held = 0
         self._again = False  # closed loop: the next request follows the answer
         self._ending = False
-        self.stopped = False
         self._wake = self._expiry = 0
         self._stood = 0  # longest standstill since the last window
         self._seen = 0  # when the loop last was known to run, or was to be woken
@@ -100,20 +96,28 @@ class Lane:
 
     def stop(self) -> None:
         """No further arrivals; what is under way is awaited."""
-        now = time.monotonic_ns()
         if self._ending or self.over:
             return
         self.stopped = True
+        now = time.monotonic_ns()
         self._cut(now)
         self._course.stop(now)
         self._end_arrivals()
         self._timer.set(1)
 
     def kill(self) -> None:
-        """Ends at once; what is under way stays unfinished."""
+        """Ends at the next turn; what is under way stays unfinished."""
         if not self.over:
             self.stopped = True
-            self._finish(time.monotonic_ns())
+            self._course.over = 0
+            self._end_arrivals()
+            self._timer.set(1)
+
+    def close(self) -> None:
+        """Ends now, without another turn."""
+        if not self.over:
+            self.stopped = True
+            self._finish()
 
     def finished(self) -> Finished:
         """The last message of a lane that is over."""
@@ -168,7 +172,7 @@ class Lane:
         if self._ledger.rows > ROWS // 2:
             course.fold()
         if self._ending and (now >= course.over or self._settled()):
-            self._finish(now)
+            self._finish()
         due = NEVER if self._blocked else course.schedule.next
         rest = self._resting[0][0] if self._resting else NEVER
         end = course.over if self._ending else course.end
@@ -194,8 +198,9 @@ class Lane:
         self._stood = 0
         self._emit(window)
 
-    def _finish(self, now: int) -> None:
-        for window in self._course.finish(now):
+    def _finish(self) -> None:
+        after = time.monotonic_ns() + 1  # the last stamps are before it
+        for window in self._course.finish(after):
             self._tell(window)
         self.over = True
         for connection in self._connections.values():

@@ -5,56 +5,24 @@ go on at full load. One such user is enough for a process; it offers the load of
 """
 
 import gc
-import socket
 import time
-from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import ClassVar
 
 import gevent
 from gevent.event import AsyncResult
 from locust import User, task
 from locust.exception import StopUser
 
-from loadbench.errors import SpecError, TargetError
-from loadbench.load.connection import Address
-from loadbench.load.deck import deal
 from loadbench.load.lane import Lane
+from loadbench.load.ready import Load
 from loadbench.load.reporter import feed
-from loadbench.model import Note, Window
-from loadbench.plan import Message, Plan, Started
-from loadbench.targets import inputs
-from loadbench.targets.wire import Prepared
+from loadbench.model import Window
+from loadbench.plan import Message, Started
 from loadbench.units import MS
 
 _LEAD_NS = 20 * MS  # from Started to the first arrival
 _WATCH_READ = 1
-
-
-class Load(NamedTuple):
-    """A plan, ready to be run: where to connect, and every request as bytes."""
-
-    plan: Plan
-    address: Address
-    pools: Sequence[Sequence[Prepared]]
-    notes: tuple[Note, ...]
-
-
-def make_ready(plan: Plan) -> Load:
-    """Everything that can fail before a run. Raises SpecError and TargetError."""
-    endpoint = plan.endpoint
-    if endpoint.tls:
-        raise SpecError("https is not supported yet", "give the target's http:// address")
-    if not plan.requests or not plan.phases:
-        raise SpecError("the plan has no requests or no phases")
-    try:
-        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise TargetError(
-            f"{endpoint.host}: {error.strerror or error}", "check the name"
-        ) from error
-    family, _, _, _, where = found[0]
-    pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed)
-    return Load(plan, Address(family, where), pools, tuple(notes))
 
 
 class LaneUser(User):  # type: ignore[misc]
@@ -71,17 +39,17 @@ class LaneUser(User):  # type: ignore[misc]
     @task  # type: ignore[untyped-decorator]
     def drive(self) -> None:
         """The whole run."""
-        plan, address, pools, notes = self.load
+        plan = self.load.plan
         kind = plan.endpoint.method if plan.endpoint.protocol == "http" else "POST"
 
         def emit(window: Window) -> None:
             feed(self.environment.stats, kind, window)
             self.tell(window)
 
-        lane = Lane(plan, address, deal(plan.requests, pools, plan.seed), emit)
+        lane = Lane(self.load, emit)
         origin = time.monotonic_ns() + _LEAD_NS + plan.warmup_ns
         lane.begin(origin)
-        self.tell(Started(origin, notes))
+        self.tell(Started(origin, tuple(self.load.notes)))
         self.begun(lane)
         self.environment.events.test_stopping.add_listener(lambda **_: lane.stop())
         gc.collect()
@@ -89,7 +57,7 @@ class LaneUser(User):  # type: ignore[misc]
         try:
             run(lane)
         finally:
-            lane.kill()
+            lane.close()
             self.tell(lane.finished())
         raise StopUser
 
