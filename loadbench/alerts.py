@@ -220,8 +220,17 @@ def show(rule: Rule, value: float | None) -> str:
     if value is None:
         return "n/a"
     if math.isinf(value):
-        return f"> {show(rule, rule.limit)}"
-    text = units.percent(value) if unit == "%" else units.significant(value)
+        return f"> {limit_text(rule)}"
+    return _with_unit(units.percent(value) if unit == "%" else units.significant(value), unit)
+
+
+def limit_text(rule: Rule) -> str:
+    """The limit as people write it: `100 ms`, `30 %`."""
+    unit = QUANTITIES[rule.quantity].unit
+    return _with_unit(f"{rule.limit * 100 if unit == '%' else rule.limit:.6g}", unit)
+
+
+def _with_unit(text: str, unit: str) -> str:
     return f"{text}{unit}" if unit.startswith("/") else f"{text} {unit}".rstrip()
 
 
@@ -236,9 +245,9 @@ def announce(rule: Rule, change: AlertChange) -> str:
     side = "under" if rule.above else "over"
     title = QUANTITIES[rule.quantity].title
     if change.state == "ok":
-        return f"{title} back {side} {show(rule, rule.limit)}"
+        return f"{title} back {side} {limit_text(rule)}"
     if change.state == "pending":
-        return f"{title} beyond {show(rule, rule.limit)} ({show(rule, change.value)})"
+        return f"{title} beyond {limit_text(rule)} ({show(rule, change.value)})"
     return f"{title}: {change.state}"
 
 
@@ -251,7 +260,7 @@ def _finite(reading: Reading) -> float | None:
 def describe(rule: Rule) -> str:
     """`p99 latency > 100 ms for 5 s`."""
     sign = ">" if rule.above else "<"
-    text = f"{QUANTITIES[rule.quantity].title} {sign} {show(rule, rule.limit)}"
+    text = f"{QUANTITIES[rule.quantity].title} {sign} {limit_text(rule)}"
     return f"{text} for {units.duration(rule.for_ns)}" if rule.for_ns else text
 
 

@@ -7,13 +7,11 @@ hide power or temperature of one. Whoever shows or judges readings lives elsewhe
 import os
 import platform
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
 from loadbench.model import Gpu, Machine, Note, Process
-
-T = TypeVar("T")
 
 # NVML's bits of nvmlDeviceGetCurrentClocksEventReasons that slow the clock down against its will.
 # Idle (0x1), application clocks (0x2) and sync boost (0x10) are choices, no throttling.
@@ -107,6 +105,7 @@ class Probe:
         self._nvml = nvml
         self._processes = processes
         self._known: dict[int, psutil.Process] = {}
+        self._measured: set[int] = set()
         psutil.cpu_percent(None)  # the first call only sets the mark that the next measures from
 
     def read(self) -> Machine:
@@ -132,24 +131,33 @@ class Probe:
         """The same object each second: psutil measures CPU between two calls on one object."""
         if pid not in self._known:
             self._known[pid] = psutil.Process(pid)
-            self._known[pid].cpu_percent(None)
         return self._known[pid]
 
     def _process(self, family: list[psutil.Process]) -> Process:
-        cpu = _sum(lambda member: member.cpu_percent(None) / 100, family)
+        cpu = _sum(self._cpu, family)
         memory = _sum(lambda member: member.memory_info().rss, family)
         return Process(cpu=cpu, memory=None if memory is None else int(memory))
 
+    def _cpu(self, member: psutil.Process) -> float | None:
+        """None the first time: there is nothing yet to measure from."""
+        first = member.pid not in self._measured
+        self._measured.add(member.pid)
+        share: float = member.cpu_percent(None) / 100
+        return None if first else share
 
-def _sum(read: Callable[[psutil.Process], float], family: list[psutil.Process]) -> float | None:
-    """Over all members that still live; None when none does."""
+
+def _sum(
+    read: Callable[[psutil.Process], float | None], family: list[psutil.Process]
+) -> float | None:
+    """Over all members that still live and say something; None when none does."""
     found = []
     for member in family:
         try:
             found.append(read(member))
         except psutil.Error:
             continue
-    return sum(found) if found else None
+    known = [value for value in found if value is not None]
+    return sum(known) if known else None
 
 
 def versions(nvml: Nvml) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 colours: it is read in CI logs, mails and files as often as in terminals."""
 
 from loadbench import units
-from loadbench.alerts import QUANTITIES, show
+from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.model import Machine, Rule
 from loadbench.summary import CheckResult, Episode, Summary, Times
 from loadbench.units import SECOND, clock, count, percent, significant
@@ -218,7 +218,7 @@ def _episode(found: Episode, rules: dict[str, Rule]) -> str:
     if rule:
         sign = ">" if rule.above else "<"
         peak = "" if found.peak is None else f", peak {show(rule, found.peak)}"
-        text = f"alert {title} {sign} {show(rule, rule.limit)}: {began} to {ended}{peak}"
+        text = f"alert {title} {sign} {limit_text(rule)}: {began} to {ended}{peak}"
     return f"{text} ({found.context})" if found.context else text
 
 
