@@ -7,8 +7,9 @@ against stand-ins for that seam only.
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 import pynvml
@@ -33,27 +34,33 @@ class Nvml:
     and the list ends at the first that is neither.
     """
 
-    def __init__(self) -> None:
-        self._cards: list[object] = []
+    def __init__(self, library: Any = pynvml, environment: Mapping[str, str] = os.environ) -> None:
+        self._library = library
+        self._cards: list[Any] = []
         try:
-            pynvml.nvmlInit()
+            library.nvmlInit()
         except pynvml.NVMLError:  # no driver: no cards
             return
-        cards = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is None:
-            self._cards = cards
-            return
-        for entry in visible.split(","):
+        cards = [library.nvmlDeviceGetHandleByIndex(i) for i in range(library.nvmlDeviceGetCount())]
+        visible = environment.get("CUDA_VISIBLE_DEVICES")
+        self._cards = cards if visible is None else self._visible(cards, visible)
+
+    def _visible(self, cards: list[Any], entries: str) -> list[Any]:
+        chosen: list[Any] = []
+        for entry in map(str.strip, entries.split(",")):
             found = [
                 card
                 for index, card in enumerate(cards)
-                if entry.strip() == str(index)
-                or (entry.startswith("GPU-") and pynvml.nvmlDeviceGetUUID(card).startswith(entry))
+                if entry == str(index)
+                or (
+                    entry.startswith("GPU-")
+                    and self._library.nvmlDeviceGetUUID(card).startswith(entry)
+                )
             ]
             if not found:
                 break
-            self._cards.append(found[0])
+            chosen.append(found[0])
+        return chosen
 
     def is_available(self) -> bool:
         return bool(self._cards)
@@ -62,11 +69,11 @@ class Nvml:
         return len(self._cards)
 
     def mem_get_info(self, device: int) -> tuple[int, int]:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(self._cards[device])
+        memory = self._library.nvmlDeviceGetMemoryInfo(self._cards[device])
         return int(memory.free), int(memory.total)
 
     def get_device_name(self, device: int) -> str:
-        return str(pynvml.nvmlDeviceGetName(self._cards[device]))
+        return str(self._library.nvmlDeviceGetName(self._cards[device]))
 
 
 def choose(asked: str, cuda: Cuda) -> str:

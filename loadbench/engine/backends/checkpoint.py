@@ -7,6 +7,7 @@ containers and nothing else; whatever wants more is refused unless the user trus
 import importlib
 import pickle
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,7 +102,10 @@ def read_checkpoint(path: Path, trust: bool) -> Weights:
 def _load(path: Path, trust: bool) -> Any:
     """Even a trusted file gets its code run only if it cannot be read without."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # That it may not understand newer pickles; what it does not understand it refuses.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         if not trust:
             raise
