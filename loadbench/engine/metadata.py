@@ -32,31 +32,20 @@ def model_config(
     Clients read from it whether the model is batched (`max_batch_size`) and whether the server
     batches by itself (`dynamic_batching` is there).
     """
-    card = device.partition(":")[2]
+    by_input = {"format": "FORMAT_NONE", "allow_ragged_batch": False, "optional": False}
     config: dict[str, Any] = {
         "name": signature.model,
         "platform": platform,
         "backend": platform.partition("_")[0],
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": signature.max_batch,
-        "input": [
-            _tensor(tensor)
-            | {"format": "FORMAT_NONE", "allow_ragged_batch": False, "optional": False}
-            for tensor in signature.inputs.values()
-        ],
+        "input": [_tensor(tensor) | by_input for tensor in signature.inputs.values()],
         "output": [
             _tensor(tensor) | {"label_filename": ""} for tensor in signature.outputs.values()
         ],
         "batch_input": [],
         "batch_output": [],
-        "instance_group": [
-            {
-                "name": f"{signature.model}_0",
-                "kind": "KIND_GPU" if device.startswith("cuda") else "KIND_CPU",
-                "count": instances,
-                "gpus": [int(card or 0)] if device.startswith("cuda") else [],
-            }
-        ],
+        "instance_group": [_group(signature.model, device, instances)],
         "default_model_filename": "",
         "parameters": {},
         "model_transaction_policy": {"decoupled": False},
@@ -68,6 +57,17 @@ def model_config(
             "preserve_ordering": False,
         }
     return config
+
+
+def _group(name: str, device: str, instances: int) -> dict[str, Any]:
+    kind, _, card = device.partition(":")
+    on_gpu = kind == "cuda"
+    return {
+        "name": f"{name}_0",
+        "kind": "KIND_GPU" if on_gpu else "KIND_CPU",
+        "count": instances,
+        "gpus": [int(card or 0)] if on_gpu else [],
+    }
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:

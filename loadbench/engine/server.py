@@ -116,57 +116,84 @@ def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
     return min(max(within, 2 * rule.max_batch), QUEUE_MOST)
 
 
+class _Running(NamedTuple):
+    """What belongs together while the engine serves."""
+
+    service: Service
+    batcher: Batcher
+    connections: set[Connection]
+    arrivals: ArrivalLog | None
+    start_ns: int
+
+
 async def _serve(options: Options, models: list[Model], listener: socket.socket) -> bool:
-    """Serves; True if every thread came to its end."""
+    """Serves until a signal comes; True if every thread came to its end."""
     loop = asyncio.get_running_loop()
-    model, settings = models[0], options.settings
-    rule = batching(model, settings)
-    service = ServiceTimes(rule.max_batch)
-    warm_up(models, rule.max_batch, service)
-    start_ns = time.monotonic_ns()
-    arrivals = ArrivalLog(options.arrivals, start_ns) if options.arrivals else None
-    terms = Terms(rule, queue_rows(settings, rule, service), QUEUE_BYTES, settings.slo)
-    batcher = Batcher(models, terms, service, Account(arrivals), loop)
-    faults = Faults(settings.fake) if model.platform == "fake" else None
-    answers = Service(model, Signature.of(model, rule.max_batch), batcher, faults)
-    connections: set[Connection] = set()
+    running = _assemble(options, models)
     _allow_files()
     server = await loop.create_server(
-        lambda: Connection(answers, Limits(), connections), sock=listener, backlog=BACKLOG
+        lambda: Connection(running.service, Limits(), running.connections),
+        sock=listener,
+        backlog=BACKLOG,
     )
     gc.collect()
     gc.freeze()
-    batcher.start()
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    answers.ready = True
-    if faults is not None:
-        start_stalls(settings.fake, start_ns, 0 if options.follow_stdin else -1)
-    for note in model.notes:
+    running.batcher.start()
+    running.service.ready = True
+    if models[0].platform == "fake":
+        start_stalls(options.settings.fake, running.start_ns, 0 if options.follow_stdin else -1)
+    for note in models[0].notes:
         print(f"note: {note.text}", file=sys.stderr)
-    port = listener.getsockname()[1]
     shown = f"[{options.host}]" if ":" in options.host else options.host
-    print(f"ready http://{shown}:{port} {model.name}", flush=True)
+    print(f"ready http://{shown}:{listener.getsockname()[1]} {models[0].name}", flush=True)
     while not stop.is_set():
         await _wait(stop, 1.0)
-        now = time.monotonic()
-        for connection in tuple(connections):
-            connection.sweep(now)
-        if arrivals is not None:
-            arrivals.flush()
-    answers.ready = False
+        _tidy(running)
+    return await _drain(running, server)
+
+
+def _assemble(options: Options, models: list[Model]) -> _Running:
+    """Warms the models up and puts the engine's parts together."""
+    model, settings = models[0], options.settings
+    rule = batching(model, settings)
+    times = ServiceTimes(rule.max_batch)
+    warm_up(models, rule.max_batch, times)
+    start_ns = time.monotonic_ns()
+    arrivals = ArrivalLog(options.arrivals, start_ns) if options.arrivals else None
+    terms = Terms(rule, queue_rows(settings, rule, times), QUEUE_BYTES, settings.slo)
+    batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
+    faults = Faults(settings.fake) if model.platform == "fake" else None
+    service = Service(model, Signature.of(model, rule.max_batch), batcher, faults)
+    return _Running(service, batcher, set(), arrivals, start_ns)
+
+
+def _tidy(running: _Running) -> None:
+    """What is to be done every second."""
+    now = time.monotonic()
+    for connection in tuple(running.connections):
+        connection.sweep(now)
+    if running.arrivals is not None:
+        running.arrivals.flush()
+
+
+async def _drain(running: _Running, server: asyncio.Server) -> bool:
+    """Finishes what was taken in, refuses what is too late, and ends; True if all threads did."""
+    batcher = running.batcher
+    running.service.ready = False
     batcher.drain()
     until = time.monotonic() + DRAIN_S
     while batcher.open and time.monotonic() < until:
         await asyncio.sleep(0.01)
     batcher.refuse_waiting()
     server.close()
-    for connection in tuple(connections):
+    for connection in tuple(running.connections):
         connection.close_idle()
     await asyncio.sleep(0.05)  # the last answers leave
-    if arrivals is not None:
-        arrivals.close()
+    if running.arrivals is not None:
+        running.arrivals.close()
     return batcher.stop(timeout_s=0.5)
 
 
