@@ -71,7 +71,7 @@ def _save_onnx(entry: zoo.Entry, path: Path) -> None:
         ) from error
     with _quiet():
         torch.onnx.export(
-            entry.module.eval(),
+            _rearranged(entry),
             _example(entry),
             str(path),
             dynamo=True,
@@ -86,8 +86,15 @@ def _save_onnx(entry: zoo.Entry, path: Path) -> None:
 def _exported(entry: zoo.Entry) -> torch.export.ExportedProgram:
     with _quiet():
         return torch.export.export(
-            entry.module.eval(), _example(entry), dynamic_shapes=_open_axes(entry)
+            _rearranged(entry), _example(entry), dynamic_shapes=_open_axes(entry)
         )
+
+
+def _rearranged(entry: zoo.Entry) -> torch.nn.Module:
+    """Weights in plain order: torch.export.save doubts that others are whole."""
+    module = entry.module.eval()
+    plain: torch.nn.Module = module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return plain
 
 
 def _scripted(entry: zoo.Entry) -> Any:
