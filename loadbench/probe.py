@@ -99,7 +99,8 @@ def _text(value: Any) -> str:
 
 
 class Probe:
-    """Reads the machine once a second. `processes` are ours by role: their children count in."""
+    """Reads the machine once a second. `processes` are ours by role: their children count in, but
+    for those that have a role themselves."""
 
     def __init__(self, nvml: Nvml, processes: Callable[[], dict[str, int]]) -> None:
         self._nvml = nvml
@@ -110,7 +111,8 @@ class Probe:
 
     def read(self) -> Machine:
         memory = psutil.virtual_memory()
-        families = {role: self._family(pid) for role, pid in self._processes().items()}
+        roles = self._processes()
+        families = {role: self._family(pid, {*roles.values()}) for role, pid in roles.items()}
         own = frozenset(member.pid for family in families.values() for member in family)
         return Machine(
             cpu=psutil.cpu_percent(None) / 100,
@@ -120,10 +122,13 @@ class Probe:
             processes={role: self._process(family) for role, family in families.items()},
         )
 
-    def _family(self, pid: int) -> list[psutil.Process]:
+    def _family(self, pid: int, roles: set[int]) -> list[psutil.Process]:
         try:
             first = self._remember(pid)
-            return [first, *(self._remember(child.pid) for child in first.children(True))]
+            return [first, *(
+                self._remember(child.pid) for child in first.children(recursive=True)
+                if child.pid not in roles
+            )]  # fmt: skip
         except psutil.Error:
             return []
 

@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pynvml
 import pytest
 
@@ -120,6 +121,9 @@ def test_the_host_and_our_processes() -> None:
     assert engine.cpu > 0.2  # it spins, whatever else the machine does
     assert engine.memory is not None
     assert engine.memory > 1_000_000
+    runner = machine.processes["runner"]
+    assert runner.memory is not None
+    assert runner.memory < psutil.Process().memory_info().rss + engine.memory  # not its child's
     assert machine.cpu is not None
     assert 0 <= machine.cpu <= 1
     assert machine.memory_total is not None
