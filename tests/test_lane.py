@@ -59,7 +59,8 @@ def test_a_killed_run_ends_at_once_and_says_what_was_open() -> None:
         found = drive(plan(server.port, rate=100, seconds=5), after=[(0.5, "kill")])
     found.check()
     assert found.finished.reason == "stopped"
-    assert found.finished.unfinished == found.sum("sent") == server.counts["got"] > 40
+    assert found.finished.unfinished == found.sum("sent") > 40
+    assert 0 <= found.sum("sent") - server.counts["got"] <= 1  # the last may still be on its way
     assert len(found.windows) == 1
 
 
@@ -131,7 +132,7 @@ def test_every_kind_of_answer(misbehave: str, failure: str, kept: bool, arrivals
     with known_server(service_ms=2, misbehave=misbehave, every=4) as server:
         found = drive(
             plan(
-                server.port, rate=100, seconds=0.6, arrivals=arrivals, concurrency=3,
+                server.port, rate=200, seconds=0.3, arrivals=arrivals, concurrency=3,
                 timeout_ns=150 * MS, connections=64,
             )
         )  # fmt: skip

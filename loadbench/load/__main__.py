@@ -34,16 +34,16 @@ def main() -> None:
         load = make_ready(_plan(next(lines, b"")))
     except LoadbenchError as error:
         _break(error)
-    outlet = Outlet(_STDOUT)
+    lanes: list[Lane] = []  # one, once it has begun
+    outlet = Outlet(_STDOUT, lambda: _kill(lanes))
     try:
-        _run(load, lines, outlet)
+        _run(load, lines, outlet, lanes)
     finally:
         outlet.close()
 
 
-def _run(load: Load, lines: Iterator[bytes], outlet: Outlet) -> None:
-    """One run under Locust. Returns when it is over and all of it has been told."""
-    lanes: list[Lane] = []
+def _run(load: Load, lines: Iterator[bytes], outlet: Outlet, lanes: list[Lane]) -> None:
+    """One run under Locust. Returns when it is over."""
 
     class Only(LaneUser):
         def begun(self, lane: Lane) -> None:
@@ -66,6 +66,11 @@ def _end(lanes: list[Lane]) -> None:
     """A signal: gently, and at once when it comes again."""
     for lane in lanes:
         lane.kill() if lane.stopped else lane.stop()
+
+
+def _kill(lanes: list[Lane]) -> None:
+    for lane in lanes:
+        lane.kill()
 
 
 def _listen(lines: Iterator[bytes], lane: Lane) -> None:

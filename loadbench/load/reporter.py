@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -16,11 +17,13 @@ from loadbench.units import MS
 class Outlet:
     """Writes messages to a file descriptor without ever making the loop wait for its reader.
 
-    The encoding is done when the hub is free, the writing in a thread of gevent's pool.
+    The encoding is done when the hub is free, the writing in a thread of gevent's pool. `gone` is
+    called when nobody reads any more.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, gone: Callable[[], None]) -> None:
         self._fd = fd
+        self._gone = gone
         self._queue: SimpleQueue[Message | None] = SimpleQueue()
         self._greenlet = gevent.spawn(self._run)
 
@@ -40,6 +43,7 @@ class Outlet:
                 while data:
                     data = data[pool.apply(os.write, (self._fd, data)) :]
             except BrokenPipeError:
+                self._gone()
                 return
 
 
