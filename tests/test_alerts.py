@@ -1,6 +1,7 @@
 """Alert rules second by second: spans, hysteresis, and what does not count as data."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ def states(watch: alerts.Watch, windows: list[Window]) -> list[tuple[int, str]]:
     return [(c.second, c.state) for found in windows for c in watch.see(found)]
 
 
-def steady(second: int, latency_ms: float = 5.0, **fields: object) -> Window:
+def steady(second: int, latency_ms: float = 5.0, **fields: Any) -> Window:
     return window(second, [latency_ms] * 100, **fields)
 
 
@@ -81,7 +82,7 @@ def test_a_server_that_hangs_raises_the_alert() -> None:
 
 
 def test_gpu_rules_follow_the_card_that_serves() -> None:
-    def at(second: int, busy: float | None, **fields: object) -> Window:
+    def at(second: int, busy: float | None, **fields: Any) -> Window:
         cards = (
             Gpu(0, "other", utilization=0.99, memory_used=9, memory_total=10),
             Gpu(1, "ours", utilization=busy, memory_used=5, memory_total=10),

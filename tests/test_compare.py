@@ -7,13 +7,17 @@ import pytest
 
 from loadbench.compare import VERDICT, compare
 from loadbench.errors import SpecError
-from loadbench.model import End, plain
+from loadbench.model import End, Record, plain
 from loadbench.summary import summarise
 from tests.records import start, window
 
 
 def snapshot(run: str, latency_ms: float) -> dict[str, Any]:
-    records = [start(run=run), *(window(s, [latency_ms] * 500) for s in range(3)), End(2, "done")]
+    records: list[Record] = [
+        start(run=run),
+        *(window(s, [latency_ms] * 500) for s in range(3)),
+        End(2, "done"),
+    ]
     return {
         "run": run,
         "spec": {"load": {"seed": 7, "phases": []}, "engine": {"max_batch": 32}, "request": []},

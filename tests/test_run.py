@@ -78,21 +78,9 @@ def test_an_undisturbed_run(tmp_path: Path) -> None:
 
 def test_known_answers(tmp_path: Path) -> None:
     """P50 and P99 are the service time plus transport, which the same run without it measures."""
-    rate = {"rate": "50", "s": 8}
-    timed = summary(
-        scenario(tmp_path, 'a = "5 ms"', **rate),
-        "--set",
-        "engine.max_batch=1",
-        cwd=tmp_path,
-        code=None,
-    )  # type: ignore[arg-type]
-    empty = summary(
-        scenario(tmp_path, 'a = "0 ms"', **rate),
-        "--set",
-        "engine.max_batch=1",
-        cwd=tmp_path,
-        code=None,
-    )  # type: ignore[arg-type]
+    one = ("--set", "engine.max_batch=1")
+    timed = summary(scenario(tmp_path, 'a = "5 ms"', rate="50", s=8), *one, cwd=tmp_path)
+    empty = summary(scenario(tmp_path, 'a = "0 ms"', rate="50", s=8), *one, cwd=tmp_path)
     assert timed["done"] == empty["done"] == 400
     p50 = timed["latency_ms"]["p50"] - empty["latency_ms"]["p50"]
     assert p50 == pytest.approx(5.0, abs=1.0)

@@ -12,7 +12,7 @@ import pytest
 from loadbench import runlog
 from loadbench.errors import RunError, SpecError
 from loadbench.merge import merge
-from loadbench.model import End, Mark, Minute, Window
+from loadbench.model import End, Mark, Minute, Record, Window
 from tests.records import start, window
 
 
@@ -52,7 +52,12 @@ def test_runs_are_found_by_number_name_and_last(tmp_path: Path) -> None:
 
 
 def test_a_log_is_read_back_as_written(tmp_path: Path) -> None:
-    records = [start(), window(0, [5.0, 7.0]), Mark(0, "hand"), window(1, [], {"timeout": 2})]
+    records: list[Record] = [
+        start(),
+        window(0, [5.0, 7.0]),
+        Mark(0, "hand"),
+        window(1, [], {"timeout": 2}),
+    ]
     writer = runlog.Writer(tmp_path)
     for record in records:
         writer.write(record)

@@ -51,7 +51,7 @@ def test_poisson_at_changing_rates_has_the_right_number_everywhere() -> None:
 def test_a_pause_has_no_arrivals() -> None:
     phases = (Phase(50, 50, SECOND), Phase(0, 0, 2 * SECOND), Phase(50, 50, SECOND))
     for kind in ("constant", "poisson"):
-        found = all_times(phases, kind)  # type: ignore[arg-type]
+        found = all_times(phases, kind)
         assert not ((found >= SECOND) & (found < 3 * SECOND)).any()
         assert (found >= 3 * SECOND).any()
 

@@ -1,5 +1,8 @@
 """The end of a run from its log: the account, the checks, the episodes, the trust grade."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from loadbench.account import account
@@ -23,7 +26,7 @@ from loadbench.units import MS
 from tests.records import start, window
 
 
-def whole(records: list[Record], **fields: object) -> Summary:
+def whole(records: Sequence[Record], **fields: Any) -> Summary:
     found = summarise([start(**fields), *records])
     assert found is not None
     return found
@@ -81,7 +84,7 @@ def test_checks_judge_what_was_asked_not_what_was_answered() -> None:
     )
     refused = [window(s, [5.0] * 50, {"http_503": 50}) for s in range(3)]
     found = whole([*refused, End(2, "done")], checks=checks)
-    states = {check.name: (check.state, check.value) for check in found.checks}
+    states: dict[str, Any] = {check.name: (check.state, check.value) for check in found.checks}
     assert states["p99"] == ("failed", None)  # among the failed: no number
     assert states["p50"][0] == "passed"
     assert states["errors"] == ("failed", pytest.approx(0.5))
@@ -114,7 +117,7 @@ def test_episodes_of_alerts() -> None:
     assert (second.rule, second.ended) == ("errors", None)
 
 
-def enough(**fields: object) -> Summary:
+def enough(**fields: Any) -> Summary:
     return whole([window(s, [5.0] * 500, **fields) for s in range(3)] + [End(2, "done")])
 
 

@@ -3,8 +3,8 @@
     python tests/benchmarks/engine.py [--model mlp] [--rounds 5] [--seconds 4]
 
 The server has core 0 and one thread, wrk (Debian package `wrk`) has core 1 and posts binary KServe
-requests over 1, 32, 64 and 128 connections. Before and after each round the bare model runs alone on
-core 0: its batch 1 is the bound of a lone request, its batch 32 that of throughput. What counts is
+requests over 1, 32, 64 and 128 connections. Before each round the bare model runs alone on core
+0: its batch 1 is the bound of a lone request, its batch 32 that of throughput. What counts is
 the ratio in the same round; machines are noisy.
 """
 
