@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadbench.engine.protocol import Answer, Reader, Signature, Writer
+from loadbench.engine.protocol import Answer, Contract, Reader, Writer
 from loadbench.engine.tensors import Refused
 from loadbench.model import Tensor
 from tests.served import strings
@@ -33,16 +33,16 @@ VALUES: dict[str, list[Any]] = {
 }
 
 
-def signature(datatype: str, shape: tuple[int, ...] = (2,), batched: bool = True) -> Signature:
+def signature(datatype: str, shape: tuple[int, ...] = (2,), batched: bool = True) -> Contract:
     x, y = Tensor("x", datatype, shape), Tensor("y", datatype, shape)
-    return Signature("echo", "3", {"x": x}, {"y": y}, batched, 8 if batched else 0)
+    return Contract("echo", "3", {"x": x}, {"y": y}, batched, 8 if batched else 0)
 
 
 def raw_of(datatype: str, values: list[Any]) -> bytes:
     return struct.pack(f"<{len(values)}{PACKED[datatype]}", *values)
 
 
-def echo(found: Signature, body: bytes, length: int | None) -> Answer:
+def echo(found: Contract, body: bytes, length: int | None) -> Answer:
     """What a model that gives its input back would be answered with."""
     call = Reader(found).read(body, length)
     return Writer(found).write(call.plan, {"y": call.arrays["x"]})
@@ -148,10 +148,10 @@ def test_scalars_and_unbatched_shapes() -> None:
     assert json.loads(answer.header)["outputs"][0]["shape"] == [2, 3]
 
 
-def two() -> Signature:
+def two() -> Contract:
     inputs = {"a": Tensor("a", "FP32", (2,)), "b": Tensor("b", "INT64", (-1,))}
     outputs = {name: Tensor(name, "FP32", (2,)) for name in ("p", "q", "r")}
-    return Signature("two", "1", inputs, outputs, True, 8)
+    return Contract("two", "1", inputs, outputs, True, 8)
 
 
 def test_inputs_of_both_kinds_in_one_request_and_outputs_as_asked() -> None:

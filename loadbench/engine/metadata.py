@@ -3,12 +3,12 @@
 from typing import Any
 
 from loadbench.engine.policy import Rule
-from loadbench.engine.protocol import Signature
+from loadbench.engine.protocol import Contract
 from loadbench.model import Tensor
 from loadbench.units import US
 
 
-def model_metadata(signature: Signature, platform: str) -> dict[str, Any]:
+def model_metadata(signature: Contract, platform: str) -> dict[str, Any]:
     """Names, types and shapes; −1 stands for what is open, the batch included."""
 
     def described(tensor: Tensor) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def model_metadata(signature: Signature, platform: str) -> dict[str, Any]:
 
 
 def model_config(
-    signature: Signature, platform: str, rule: Rule, device: str, instances: int
+    signature: Contract, platform: str, rule: Rule, device: str, instances: int
 ) -> dict[str, Any]:
     """ModelConfig as JSON, as far as an engine without a model repository has one.
 

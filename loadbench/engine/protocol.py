@@ -28,7 +28,7 @@ KEPT_SIZE = 8192
 NS_PER_US = 1000
 
 
-class Signature(NamedTuple):
+class Contract(NamedTuple):
     """What a model takes and gives, as the protocol sees it."""
 
     model: str
@@ -39,7 +39,7 @@ class Signature(NamedTuple):
     max_batch: int  # rows of one request at most; 0: unbatched
 
     @classmethod
-    def of(cls, model: Model, max_batch: int) -> "Signature":
+    def of(cls, model: Model, max_batch: int) -> "Contract":
         """`max_batch` is the engine's, which may be less than the model's."""
         return cls(
             model.name,
@@ -103,7 +103,7 @@ class Call(NamedTuple):
 class Reader:
     """Decodes infer requests for one model, keeping the headers it has seen."""
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Contract) -> None:
         self._signature = signature
         self._decoder = msgspec.json.Decoder(_Infer)
         self._kept: dict[bytes, Plan] = {}
@@ -182,7 +182,7 @@ def _arrays(plan: Plan, tail: memoryview) -> dict[str, Array]:
     }
 
 
-def _plan(signature: Signature, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
+def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
     """The plan, and the inputs that were written in JSON."""
     slots: list[Slot] = []
     written: dict[str, Array] = {}
@@ -215,7 +215,7 @@ def _plan(signature: Signature, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
     return Plan(asked.id, rows or 1, ordered, timeout, tuple(slots), chosen, at), written
 
 
-def _shape(signature: Signature, given: _Input) -> tuple[int, ...]:
+def _shape(signature: Contract, given: _Input) -> tuple[int, ...]:
     """The input's shape, checked with name and datatype against the model's."""
     tensor = signature.inputs.get(given.name)
     if tensor is None:
@@ -238,7 +238,7 @@ def _shape(signature: Signature, given: _Input) -> tuple[int, ...]:
     return shape
 
 
-def _rows(signature: Signature, name: str, shape: tuple[int, ...], before: int) -> int:
+def _rows(signature: Contract, name: str, shape: tuple[int, ...], before: int) -> int:
     if not signature.batched:
         return 1
     if before and shape[0] != before:
@@ -260,7 +260,7 @@ def _timeout(parameters: dict[str, Any]) -> int | None:
     return timeout * NS_PER_US or None
 
 
-def _chosen(signature: Signature, asked: _Infer) -> tuple[tuple[str, str, bool], ...]:
+def _chosen(signature: Contract, asked: _Infer) -> tuple[tuple[str, str, bool], ...]:
     """The outputs that are wanted, in order, each with its datatype and whether in binary."""
     binary = _flag("binary_data_output", asked.parameters.get("binary_data_output", False))
     wanted = asked.outputs or [_Output(name) for name in signature.outputs]
@@ -300,7 +300,7 @@ class Answer(NamedTuple):
 class Writer:
     """Encodes infer answers of one model, keeping the headers of all-binary ones."""
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Contract) -> None:
         self._signature = signature
         self._kept: dict[tuple[Any, ...], bytes] = {}
 

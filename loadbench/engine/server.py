@@ -27,7 +27,7 @@ from loadbench.engine.faults import Faults, start_stalls
 from loadbench.engine.http import Connection, Limits
 from loadbench.engine.models import open_model
 from loadbench.engine.policy import Rule
-from loadbench.engine.protocol import Signature
+from loadbench.engine.protocol import Contract
 from loadbench.engine.service import ServiceTimes
 from loadbench.engine.serving import Service
 from loadbench.engine.statistics import Account
@@ -166,7 +166,7 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     terms = Terms(rule, queue_rows(settings, rule, times), QUEUE_BYTES, settings.slo)
     batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
     faults = Faults(settings.fake) if model.platform == "fake" else None
-    service = Service(model, Signature.of(model, rule.max_batch), batcher, faults)
+    service = Service(model, Contract.of(model, rule.max_batch), batcher, faults)
     return _Running(service, batcher, set(), arrivals, start_ns)
 
 

@@ -20,7 +20,7 @@ from loadbench.engine.faults import Faults, misshapen
 from loadbench.engine.http import Exchange, refusal, response
 from loadbench.engine.job import Job, Served
 from loadbench.engine.metadata import model_config, model_metadata
-from loadbench.engine.protocol import Plan, Reader, Signature, Writer
+from loadbench.engine.protocol import Contract, Plan, Reader, Writer
 from loadbench.engine.tensors import Refused
 from loadbench.units import MS, SECOND
 
@@ -32,7 +32,7 @@ class Service:
     """One model, its batcher and its protocol."""
 
     def __init__(
-        self, found: Model, signature: Signature, batcher: Batcher, faults: Faults | None
+        self, found: Model, signature: Contract, batcher: Batcher, faults: Faults | None
     ) -> None:
         self.ready = False
         self._model = found

@@ -7,26 +7,22 @@ does not fit is found out now. The times go into the batcher's plan.
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
-from loadbench.engine.backends import Model
-from loadbench.engine.datatypes import NUMPY
+from loadbench.engine.backends import Arrays, Model
+from loadbench.engine.measure import sizes
 from loadbench.engine.service import ServiceTimes
-from loadbench.engine.tensors import Array
+from loadbench.engine.signature import inputs_of
 from loadbench.errors import LoadbenchError, RunError
-from loadbench.model import Tensor
 from loadbench.units import SECOND
 
 REPEATS = 3
 BUDGET_NS = 2 * SECOND  # for repeats; a size runs at least twice, unless it takes this long
-OPEN_DIMENSION = 16  # of inputs that leave one open
 
 
 def warm_up(models: Sequence[Model], largest: int, service: ServiceTimes) -> None:
     """Runs every instance at every size of `sizes`; RunError if it cannot run one of them."""
     until = time.monotonic_ns() + BUDGET_NS
     for model in models:
-        for rows in sizes(largest) if model.batched else (1,):
+        for rows in reversed(sizes(largest if model.batched else 1)):
             for ns in _times(model, rows, until):
                 service.observe(rows, ns)
 
@@ -34,7 +30,7 @@ def warm_up(models: Sequence[Model], largest: int, service: ServiceTimes) -> Non
 def _times(model: Model, rows: int, until: int) -> list[int]:
     """How long (ns) a batch of `rows` takes. The first is slower (buffers, tuning) and counts only
     if there is no time for another."""
-    arrays = example(model, rows)
+    arrays = inputs_of(model, rows)
     found: list[int] = []
     while len(found) <= REPEATS and (len(found) < 2 or time.monotonic_ns() < until):
         started = time.monotonic_ns()
@@ -45,7 +41,7 @@ def _times(model: Model, rows: int, until: int) -> list[int]:
     return found[1:]
 
 
-def _run(model: Model, arrays: dict[str, Array], rows: int) -> None:
+def _run(model: Model, arrays: Arrays, rows: int) -> None:
     try:
         model.run(arrays)
     except LoadbenchError:
@@ -59,24 +55,3 @@ def _run(model: Model, arrays: dict[str, Array], rows: int) -> None:
             f"{model.name} fails on a batch of {rows}: {type(error).__name__}: {error}",
             "loadbench doctor MODEL tells more",
         ) from error
-
-
-def sizes(largest: int) -> list[int]:
-    """The largest, and the powers of two below it, falling."""
-    powers = [1 << bits for bits in range(largest.bit_length()) if 1 << bits < largest]
-    return [largest, *reversed(powers)]
-
-
-def example(model: Model, rows: int) -> dict[str, Array]:
-    """Inputs of ones in the model's shapes: valid for token ids and images alike."""
-    return {tensor.name: _ones(tensor, model.batched, rows) for tensor in model.inputs}
-
-
-def _ones(tensor: Tensor, batched: bool, rows: int) -> Array:
-    inner = tuple(OPEN_DIMENSION if size < 0 else size for size in tensor.shape)
-    shape = (rows, *inner) if batched else inner
-    if tensor.datatype == "BYTES":
-        return np.full(shape, b"1", object)
-    if tensor.datatype == "BF16":
-        return np.full(shape, 0x3F80, np.uint16)
-    return np.ones(shape, NUMPY[tensor.datatype])
