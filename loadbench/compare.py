@@ -4,6 +4,7 @@ n counts runs, not requests: requests of one run are not independent of each oth
 side never gives a verdict, however many requests it has. It gives numbers, and says so.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,7 +29,9 @@ _METRICS = (
     ("lateness p99", "ms", ("lateness_ms", "p99")),
 )
 # what decides whether two runs did the same work, and what else is worth naming
-_LOAD = ("spec.load", "spec.request", "phases")
+_LOAD = (
+    "spec.load.arrivals", "spec.load.seed", "spec.load.concurrency", "spec.request", "phases",
+)  # fmt: skip
 _WORK = ("target.model", "target.inputs", "target.outputs")
 _SETTINGS = (
     "spec.engine", "spec.target.timeout", "spec.target.connections", "target.device",
@@ -39,7 +42,8 @@ _SETTINGS = (
 
 
 class Row(Value, frozen=True, omit_defaults=False):
-    """One metric: both values, the change from A to B as a share of A, the verdict, n a side."""
+    """One metric: both values, the change from A to B as a share of A (none for
+    what is a share itself), the verdict, n a side."""
 
     metric: str
     unit: str
@@ -117,6 +121,9 @@ def _leaves(key: str, a: Any, b: Any) -> list[Difference]:
         return [
             found for name in names for found in _leaves(f"{key}.{name}", a.get(name), b.get(name))
         ]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return [found for n, (x, y) in pairs for found in _leaves(f"{key}[{n}]", x, y)]
     return [Difference(key, a, b)]
 
 
@@ -125,7 +132,7 @@ def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterable[Row]:
         left, right = _at(a, path), _at(b, path)
         if left is None and right is None:
             continue
-        delta = (right - left) / left if left and right is not None else None
+        delta = (right - left) / left if left and right is not None and unit != "%" else None
         yield Row(name, unit, left, right, delta, VERDICT, (1, 1))
     yield Row("failed", "%", _failed(a), _failed(b), None, VERDICT, (1, 1))
 
@@ -137,7 +144,7 @@ def _failed(summary: Mapping[str, Any]) -> float | None:
 
 def _notes(a: Mapping[str, Any], b: Mapping[str, Any], work: list[Difference]) -> Iterable[Note]:
     if work:
-        names = ", ".join(dict.fromkeys(found.key.split(".")[0] for found in work))
+        names = ", ".join(dict.fromkeys(re.split(r"[.\[]", found.key)[0] for found in work))
         text = f"the two runs did different work ({names}): these deltas are not comparable"
         yield Note("different-work", text, "run the same scenario against both")
     text = "one run a side: how much these figures move by themselves is not known"

@@ -107,6 +107,24 @@ def read_snapshot(folder: Path) -> dict[str, Any]:
     return snapshot
 
 
+def state(snapshot: dict[str, Any]) -> str:
+    """`running`, `done`, `stopped`, `failed`; `killed` for a run whose runner is gone."""
+    found = str(snapshot.get("state", "unknown"))
+    return "killed" if found == "running" and not _alive(snapshot.get("pid")) else found
+
+
+def _alive(pid: Any) -> bool:
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's, but there
+    return True
+
+
 class Writer:
     """Appends records; every line is in the file (not only in a buffer) when `write` returns."""
 

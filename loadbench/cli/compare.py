@@ -1,6 +1,8 @@
 """`loadbench compare A B`: what differs between two runs, then their figures."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,6 +10,7 @@ from loadbench import runlog
 from loadbench.cli.list import table
 from loadbench.compare import Comparison, Row, compare
 from loadbench.model import plain
+from loadbench.summary import summarise
 from loadbench.units import percent, significant
 
 
@@ -19,9 +22,16 @@ from loadbench.units import percent, significant
 def command(a: str, b: str, out: str | None, as_json: bool) -> None:
     """Run B (default: the last one) against run A. Each is a number, a folder or `last`."""
     results = runlog.results_folder(out)
-    sides = [runlog.read_snapshot(runlog.find(name, results)) for name in (a, b)]
-    found = compare(*sides)
+    found = compare(_side(runlog.find(a, results)), _side(runlog.find(b, results)))
     click.echo(json.dumps(plain(found), ensure_ascii=False) if as_json else _text(found))
+
+
+def _side(folder: Path) -> dict[str, Any]:
+    """The run's snapshot; the summary of one that was killed is made from its log."""
+    snapshot = runlog.read_snapshot(folder)
+    if not snapshot.get("summary"):
+        snapshot["summary"] = plain(summarise(runlog.read(folder)))
+    return snapshot
 
 
 def _text(found: Comparison) -> str:

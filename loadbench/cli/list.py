@@ -1,6 +1,8 @@
 """`loadbench list`: the runs in the results folder, newest first."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,19 +25,22 @@ def command(out: str | None, as_json: bool) -> None:
         return
     if as_json:
         for folder in reversed(found):
-            click.echo(json.dumps(_facts(folder.name, runlog.read_snapshot(folder))))
+            click.echo(json.dumps(_facts(folder.name, _read(folder))))
         return
-    rows: list[tuple[str, ...]] = [_COLUMNS]
-    for folder in reversed(found):
-        try:
-            rows.append(_row(_facts(folder.name, runlog.read_snapshot(folder))))
-        except SpecError as error:
-            rows.append((folder.name, str(error), *[""] * (len(_COLUMNS) - 2)))
+    rows = [_COLUMNS, *(_row(_facts(folder.name, _read(folder))) for folder in reversed(found))]
     for row in table(rows):
         click.echo(row)
 
 
-def _facts(name: str, snapshot: dict[str, object]) -> dict[str, object]:
+def _read(folder: Path) -> dict[str, Any]:
+    """The snapshot; without one (killed before it began, damaged) a row that says so."""
+    try:
+        return runlog.read_snapshot(folder)
+    except SpecError:
+        return {"state": "no readable run.json"}
+
+
+def _facts(name: str, snapshot: dict[str, Any]) -> dict[str, Any]:
     """What a line of the list shows, by name."""
     found = snapshot.get("summary")
     summary = found if isinstance(found, dict) else {}
@@ -52,11 +57,11 @@ def _facts(name: str, snapshot: dict[str, object]) -> dict[str, object]:
         "failed": 1 - summary["done"] / asked if asked else None,
         "checks_passed": sum(check["state"] == "passed" for check in checks),
         "checks": len(checks),
-        "state": snapshot.get("state"),
+        "state": runlog.state(snapshot),
     }
 
 
-def _row(facts: dict[str, object]) -> tuple[str, ...]:
+def _row(facts: dict[str, Any]) -> tuple[str, ...]:
     def number(name: str) -> float | None:
         value = facts[name]
         return float(value) if isinstance(value, int | float) else None

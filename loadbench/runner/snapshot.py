@@ -74,21 +74,9 @@ def others(results: Path, own: Path, since: str | None) -> tuple[Note, ...]:
             found = runlog.read_snapshot(folder)
         except SpecError:
             continue  # damaged: says nothing of us, and `loadbench show` will name it
-        running = found.get("state") == "running" and _alive(found.get("pid"))
+        running = runlog.state(found) == "running"
         ended = found.get("ended")
         if running or (since and ended and ended > since):
             text = f"another run was going on at the same time: {folder.name}"
             notes.append(Note("other-run", text, "run one at a time on one machine"))
     return tuple(notes)
-
-
-def _alive(pid: Any) -> bool:
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

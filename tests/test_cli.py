@@ -1,0 +1,97 @@
+"""The commands that look back and compare, over run folders as a run leaves them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadbench import runlog
+from loadbench.model import End, Record, plain
+from loadbench.summary import summarise
+from tests.records import start, window
+from tests.running import loadbench
+
+
+def finished(results: Path, name: str, latency_ms: float, **settings: Any) -> Path:
+    """A run folder with a log and a snapshot."""
+    folder = runlog.create(results, name)
+    records: list[Record] = [start(run=folder.name)]
+    records += [window(second, [latency_ms] * 500) for second in range(3)]
+    writer = runlog.Writer(folder)
+    for record in records:
+        writer.write(record)
+    writer.close(End(2, "done"))
+    snapshot = {
+        "run": folder.name,
+        "state": "done",
+        "began": "2026-01-01T12:00:00.000+00:00",
+        "target": {"name": "local:mlp", "model": "mlp"},
+        "spec": {"engine": {"max_batch": 32, **settings}, "load": {"seed": 7}},
+        "summary": plain(summarise(runlog.read(folder))),
+    }
+    runlog.write_snapshot(folder, snapshot)
+    return folder
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    text = loadbench("--help", cwd=tmp_path).stdout
+    for name in ("tui", "run", "serve", "list", "show", "doctor", "compare"):
+        assert f"\n  {name}" in text
+
+
+@pytest.mark.parametrize("command", ["tui", "run", "serve", "list", "show", "doctor", "compare"])
+def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
+    assert "Usage:" in loadbench(command, "--help", cwd=tmp_path).stdout
+
+
+def test_list_is_newest_first_and_names_what_was_killed(tmp_path: Path) -> None:
+    text = loadbench("list", cwd=tmp_path).stdout
+    assert "no runs in results yet: start one with: loadbench run steady" in text
+    finished(tmp_path / "results", "one", 10.0)
+    killed = finished(tmp_path / "results", "two", 12.0)
+    snapshot = runlog.read_snapshot(killed)
+    del snapshot["summary"]
+    runlog.write_snapshot(killed, {**snapshot, "state": "running", "pid": 2**22 + 1})
+    runlog.create(tmp_path / "results", "three")
+    rows = loadbench("list", cwd=tmp_path).stdout.splitlines()
+    assert [row.split()[0] for row in rows[1:]] == ["0003-three", "0002-two", "0001-one"]
+    assert "no readable run.json" in rows[1]
+    assert rows[2].endswith("killed")
+    assert "500  10.0  10.0" in rows[3]
+    lines = loadbench("list", "--json", cwd=tmp_path).stdout.splitlines()
+    assert json.loads(lines[2])["done_per_s"] == pytest.approx(500)
+
+
+def test_show_is_made_from_the_log(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "results", "one", 10.0)
+    (folder / runlog.SNAPSHOT).unlink()
+    text = loadbench("show", "1", cwd=tmp_path).stdout
+    assert text.startswith("loadbench 0001-one")
+    assert "p99 10.0" in text
+    found = json.loads(loadbench("show", "last", "--json", cwd=tmp_path).stdout)
+    assert found["done"] == 1500
+    assert "there is no run '7'" in loadbench("show", "7", cwd=tmp_path, code=2).stderr
+    (folder / runlog.LOG).write_text("")
+    assert "nothing was recorded" in loadbench("show", "1", cwd=tmp_path, code=2).stderr
+
+
+def test_compare_shows_settings_before_figures(tmp_path: Path) -> None:
+    finished(tmp_path / "results", "one", 20.0)
+    finished(tmp_path / "results", "two", 10.0, max_batch=8)
+    text = loadbench("compare", "1", cwd=tmp_path).stdout
+    settings, figures = text.index("engine.max_batch: 32 → 8"), text.index("p99 ms")
+    assert settings < figures
+    assert "-50.0 %  inconclusive (1 run each)  1+1" in text
+    found = json.loads(loadbench("compare", "1", "2", "--json", cwd=tmp_path).stdout)
+    assert found["comparable"] is True
+    assert found["differences"] == [{"key": "engine.max_batch", "a": 32, "b": 8}]
+
+
+def test_a_killed_run_can_be_compared(tmp_path: Path) -> None:
+    finished(tmp_path / "results", "one", 20.0)
+    folder = finished(tmp_path / "results", "two", 10.0)
+    snapshot = runlog.read_snapshot(folder)
+    del snapshot["summary"]
+    runlog.write_snapshot(folder, snapshot)
+    assert "p99 ms" in loadbench("compare", "1", "2", cwd=tmp_path).stdout
