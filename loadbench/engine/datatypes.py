@@ -1,33 +1,16 @@
-"""KServe's datatype names in the words of numpy, torch and ONNX.
-
-numpy has no bfloat16: BF16 travels as uint16 bit patterns, as it does on the wire.
-"""
+"""KServe's datatype names in the words of torch and ONNX; numpy's are `targets.datatypes`."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadbench.targets.datatypes import DTYPES, floats
+
 if TYPE_CHECKING:  # torch takes a second to import, and the ONNX backend has no use for it
     import torch
 
-NUMPY: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype(np.bool_),
-    "UINT8": np.dtype(np.uint8),
-    "UINT16": np.dtype(np.uint16),
-    "UINT32": np.dtype(np.uint32),
-    "UINT64": np.dtype(np.uint64),
-    "INT8": np.dtype(np.int8),
-    "INT16": np.dtype(np.int16),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "FP16": np.dtype(np.float16),
-    "BF16": np.dtype(np.uint16),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
-    "BYTES": np.dtype(np.object_),
-}
-FLOATS = ("FP16", "BF16", "FP32", "FP64")
+NUMPY = DTYPES
 TORCH = {
     "BOOL": "bool",
     "UINT8": "uint8",
@@ -87,6 +70,4 @@ def from_torch(tensor: "torch.Tensor", datatype: str) -> NDArray[Any]:
 
 def wide(array: NDArray[Any], datatype: str) -> NDArray[Any]:
     """Numbers as float64, to be compared or looked through for NaN."""
-    if datatype == "BF16":
-        return (array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return array.astype(np.float64)
+    return (floats(array) if datatype == "BF16" else array).astype(np.float64)

@@ -7,6 +7,7 @@ import numpy as np
 from loadbench.engine import datatypes
 from loadbench.engine.backends import Arrays
 from loadbench.model import Tensor
+from loadbench.targets.datatypes import FLOATS
 
 
 def nonfinite(arrays: Arrays, tensors: Sequence[Tensor]) -> dict[str, int]:
@@ -16,7 +17,7 @@ def nonfinite(arrays: Arrays, tensors: Sequence[Tensor]) -> dict[str, int]:
             np.count_nonzero(~np.isfinite(datatypes.wide(arrays[tensor.name], tensor.datatype)))
         )
         for tensor in tensors
-        if tensor.datatype in datatypes.FLOATS
+        if tensor.datatype in FLOATS
     }
     return {name: number for name, number in bad.items() if number}
 
@@ -25,7 +26,7 @@ def difference(found: Arrays, exact: Arrays, tensors: Sequence[Tensor]) -> float
     """Largest deviation from `exact`, as a share of the largest value of that output."""
     worst = 0.0
     for tensor in tensors:
-        if tensor.datatype not in datatypes.FLOATS:
+        if tensor.datatype not in FLOATS:
             continue
         true = datatypes.wide(exact[tensor.name], tensor.datatype)
         gap = np.abs(datatypes.wide(found[tensor.name], tensor.datatype) - true)

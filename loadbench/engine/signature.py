@@ -15,6 +15,7 @@ from loadbench.engine import datatypes
 from loadbench.engine.backends import Model
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor, Value
+from loadbench.targets.datatypes import FLOATS, bf16
 
 Sizes = Mapping[
     str, tuple[int, ...]
@@ -211,9 +212,8 @@ def _draw(random: np.random.Generator, datatype: str, shape: tuple[int, ...]) ->
     if datatype == "BYTES":
         return np.full(shape, b"0", np.object_)
     if datatype == "BF16":
-        floats = np.asarray(random.standard_normal(shape, np.float32))
-        return (floats.view(np.uint32) >> 16).astype(np.uint16)
+        return bf16(np.asarray(random.standard_normal(shape, np.float32)))
     dtype = datatypes.NUMPY[datatype]
-    if datatype in datatypes.FLOATS:
+    if datatype in FLOATS:
         return np.asarray(random.standard_normal(shape, np.float32)).astype(dtype)
     return np.asarray(random.integers(0, 2, shape)).astype(dtype)
