@@ -5,10 +5,14 @@ answers on stdout with `Started`, one model.Window a second and `Finished`. Noth
 request. The load exits when its stdin closes.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from loadbench.model import Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase
+
+if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
+    from loadbench.spec import Spec
 
 
 class Endpoint(Value, frozen=True):
@@ -55,6 +59,26 @@ class Plan(Value, frozen=True):
     timeout_ns: int = 10_000_000_000  # of one request, from when it was begun
     limit_ns: int | None = None  # unanswered requests older than this are reported as overdue
     slowest: int = 5  # exemplars a second
+
+
+def planned(
+    spec: "Spec", endpoint: Endpoint, phases: Sequence[Phase], limit_ns: int | None
+) -> Plan:
+    """The plan of a scenario. Without kinds of request in it there is one, `infer`."""
+    kinds = tuple(RequestPlan(**request.model_dump()) for request in spec.request)
+    return Plan(
+        endpoint=endpoint,
+        requests=kinds or (RequestPlan("infer"),),
+        arrivals=spec.load.arrivals,
+        phases=tuple(phases),
+        seed=spec.load.seed,
+        concurrency=spec.load.concurrency,
+        connections=spec.target.connections,
+        warmup_ns=spec.load.warmup,
+        drain_ns=spec.load.drain,
+        timeout_ns=spec.target.timeout,
+        limit_ns=limit_ns,
+    )
 
 
 class Command(Value, frozen=True):

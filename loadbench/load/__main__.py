@@ -46,11 +46,14 @@ def _run(load: Load, lines: Iterator[bytes], outlet: Outlet, lanes: list[Lane]) 
     """One run under Locust. Returns when it is over."""
 
     class Only(LaneUser):
+        def prepare(self) -> Load:
+            return load
+
         def begun(self, lane: Lane) -> None:
             lanes.append(lane)
             gevent.spawn(_listen, lines, lane)
 
-    Only.load, Only.tell = load, staticmethod(outlet.put)
+    Only.tell = staticmethod(outlet.put)
     runner = Environment(user_classes=[Only], catch_exceptions=False).create_local_runner()
     runner.start(1, spawn_rate=1)
     for number in (signal.SIGTERM, signal.SIGINT):

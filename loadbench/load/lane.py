@@ -149,13 +149,13 @@ class Lane:
             if events:
                 self._handle(events)
             elif self._wake > now:
+                self._seen = max(now, self._wake)
                 break
             now = clock()
             if now - started > BUDGET_NS:
                 self._wake = 0
                 break
         self._timer.set(self._wake)
-        self._seen = max(now, self._wake)
 
     def _on_time(self, now: int) -> None:
         """All that depends on the clock, and when to look at it again."""

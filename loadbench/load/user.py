@@ -5,15 +5,16 @@ go on at full load. One such user is enough for a process; it offers the load of
 """
 
 import gc
+import logging
 import time
 from collections.abc import Callable
-from typing import ClassVar
 
 import gevent
 from gevent.event import AsyncResult
 from locust import User, task
 from locust.exception import StopUser
 
+from loadbench.errors import LoadbenchError
 from loadbench.load.lane import Lane
 from loadbench.load.ready import Load
 from loadbench.load.reporter import feed
@@ -24,45 +25,61 @@ from loadbench.units import MS
 _LEAD_NS = 20 * MS  # from Started to the first arrival
 _WATCH_READ = 1
 
+log = logging.getLogger(__name__)
 
-class LaneUser(User):  # type: ignore[misc]
-    """Set `load` in a subclass. Its windows feed Locust's statistics, and go to `tell`."""
+
+class LaneUser(User):
+    """Runs a `Load`. Its windows feed Locust's statistics; `tell` gets them and the rest."""
 
     abstract = True
     fixed_count = 1
-    load: ClassVar[Load]
     tell: Callable[[Message], None] = staticmethod(lambda _: None)
+
+    def prepare(self) -> Load:
+        """What to run. Called as the user starts; may raise LoadbenchError."""
+        raise NotImplementedError
 
     def begun(self, lane: Lane) -> None:
         """Called once, before the first arrival."""
 
-    @task  # type: ignore[untyped-decorator]
+    @task
     def drive(self) -> None:
-        """The whole run."""
-        plan = self.load.plan
-        kind = plan.endpoint.method if plan.endpoint.protocol == "http" else "POST"
+        """The whole run. Under Locust's own command line the test ends with it."""
+        try:
+            self._run(self.prepare())
+        except LoadbenchError as error:
+            log.error("%s", " → ".join(filter(None, (error.message, error.hint))))
+            self.environment.process_exit_code = error.exit_code
+        options = self.environment.parsed_options
+        if options is not None:
+            runner = self.environment.runner
+            gevent.spawn(runner.quit if options.headless else runner.stop)
+        raise StopUser
+
+    def _run(self, load: Load) -> None:
+        endpoint = load.plan.endpoint
+        method = endpoint.method if endpoint.protocol == "http" else "POST"
 
         def emit(window: Window) -> None:
-            feed(self.environment.stats, kind, window)
+            feed(self.environment.stats, method, window)
             self.tell(window)
 
-        lane = Lane(self.load, emit)
-        origin = time.monotonic_ns() + _LEAD_NS + plan.warmup_ns
+        lane = Lane(load, emit)
+        origin = time.monotonic_ns() + _LEAD_NS + load.plan.warmup_ns
         lane.begin(origin)
-        self.tell(Started(origin, tuple(self.load.notes)))
+        self.tell(Started(origin, tuple(load.notes)))
         self.begun(lane)
         self.environment.events.test_stopping.add_listener(lambda **_: lane.stop())
         gc.collect()
         gc.freeze()  # what was prepared is never looked through again
         try:
-            run(lane)
+            watch(lane)
         finally:
             lane.close()
             self.tell(lane.finished())
-        raise StopUser
 
 
-def run(lane: Lane) -> None:
+def watch(lane: Lane) -> None:
     """Runs a lane that has begun in gevent's hub; returns when it is over."""
     over: AsyncResult[None] = AsyncResult()
     watcher = gevent.get_hub().loop.io(lane.fileno(), _WATCH_READ)
