@@ -275,7 +275,7 @@ class Batcher:
         for job in shed:
             late = max(0, now - job.deadline)
             text = (
-                f"its deadline passed {late / MS:.1f} ms ago"
+                f"its deadline passed {late / MS:.3g} ms ago"
                 if late
                 else "its deadline is out of reach"
             )
