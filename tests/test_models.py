@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from loadbench.engine import files
-from loadbench.engine.models import open_model
+from loadbench.engine.models import open_instances, open_model
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.spec import EngineSpec
 
@@ -294,6 +294,22 @@ def test_code_in_archives_needs_trust(here: Path) -> None:
         error = refused(name, settings(factory=""))
         assert "runs code" in error.message
         assert "--trust" in error.hint
+
+
+def test_instances_agree_on_the_precision() -> None:
+    models = open_instances("mlp", EngineSpec(instances=2, max_batch=2, threads=1))
+    assert len(models) == 2
+    assert len({model.precision for model in models}) == 1
+    assert "as fast as fp32" in models[0].notes[0].text  # the first one measured,
+    assert not any("as fast as fp32" in note.text for note in models[1].notes)  # and it alone
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a/my model (2).onnx", "my-model-2"), ("v1.2-final.pt", "v1.2-final"), ("é.pt", "model")],
+)
+def test_names_need_no_escapes_in_urls(path: str, name: str) -> None:
+    assert files.name_of(Path(path)) == name
 
 
 def test_the_fake_engine_is_a_model_too() -> None:

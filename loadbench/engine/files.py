@@ -5,6 +5,7 @@ loaded is its backend's business, as is what can only be seen inside.
 """
 
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -60,6 +61,11 @@ def detect(path: Path) -> Kind:
     if head[:1] == b"\x08" or path.suffix == ".onnx":  # protobuf: field 1, ir_version
         return "onnx"
     raise SpecError(f"{path} is not a model file", _KINDS)
+
+
+def name_of(path: Path) -> str:
+    """The model's name in URLs: the file's, with what a URL would have to escape as dashes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "model"
 
 
 def broken(path: Path, why: str) -> SpecError:

@@ -37,6 +37,15 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
         ) from error
 
 
+def open_instances(name: str, settings: EngineSpec, *, trust: bool = False) -> tuple[Model, ...]:
+    """As many as `settings.instances`, all in the precision that the first one chose."""
+    first = open_model(name, settings, trust=trust)
+    if settings.precision == "auto" and first.precision in ("fp32", "bf16", "fp16"):
+        settings = settings.model_copy(update={"precision": first.precision})
+    rest = (open_model(name, settings, trust=trust) for _ in range(settings.instances - 1))
+    return (first, *rest)
+
+
 def _open(name: str, settings: EngineSpec, trust: bool) -> Model:
     """Backends are imported here, one at a time: torch alone costs a second."""
     if name == "fake" or settings.backend == "fake":

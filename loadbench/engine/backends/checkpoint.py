@@ -46,7 +46,7 @@ def open_checkpoint(
     module = place(module, where)
     inputs = declared(settings, str(path))
     program = Program(
-        path.stem,
+        files.name_of(path),
         "pytorch",
         module,
         caller(module, tuple(tensor.name for tensor in inputs)),

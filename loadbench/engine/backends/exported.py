@@ -29,7 +29,7 @@ def open_exported(path: Path, settings: EngineSpec, where: str) -> TorchModel:
     except (RuntimeError, ValueError, OSError, KeyError, EOFError, pickle.UnpicklingError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise files.broken(path, f"torch cannot load it ({lines[0]})") from error
-    return from_program(program, path.stem, settings, where, {"file": path.name})
+    return from_program(program, files.name_of(path), settings, where, {"file": path.name})
 
 
 def from_program(

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from loadbench.engine import datatypes, device, signature
+from loadbench.engine import datatypes, device, files, signature
 from loadbench.engine.backends import Arrays, onnx_file
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
@@ -95,7 +95,7 @@ def open_onnx(path: Path, settings: EngineSpec, sizes: signature.Sizes | None = 
     """Loads the file and finds out its signature; `sizes` are usual ones for open dimensions."""
     proto = onnx_file.read(path)
     session, where, notes = _session(path, settings)
-    model = OnnxModel(session, path.stem, where, proto)
+    model = OnnxModel(session, files.name_of(path), where, proto)
     model.metadata["file"] = path.name
     if settings.precision not in ("auto", model.precision):
         raise SpecError(

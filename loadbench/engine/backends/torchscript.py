@@ -29,7 +29,7 @@ def open_torchscript(path: Path, settings: EngineSpec, where: str) -> TorchModel
     except (RuntimeError, ValueError, OSError) as error:
         lines = str(error).strip().splitlines() or [""]
         raise files.broken(path, f"torch cannot load it ({lines[0]})") from error
-    return from_script(module, path.stem, settings, where, {"file": path.name})
+    return from_script(module, files.name_of(path), settings, where, {"file": path.name})
 
 
 def from_script(
