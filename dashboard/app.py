@@ -34,6 +34,7 @@ from dashboard.screens.run import RunScreen
 from dashboard.theme import DARK_THEME, LIGHT_THEME, SIXTEEN, THEMES
 from loadbench import control, runlog
 from loadbench.errors import LoadbenchError, RunError, SpecError
+from loadbench.units import SECOND
 from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
@@ -85,6 +86,9 @@ class Dashboard(App[None]):
 
     def on_view_changed(self, message: ViewChanged) -> None:
         self.run_view, self._came = message.view, message.at
+        start = message.view.start
+        if start is not None and start.planned_ns and self.sight.planned is None:
+            self.sight = replace(self.sight, planned=round(start.planned_ns / SECOND))
         if message.view.end is not None:
             self._read_snapshot()
         wait = self._drawn + _BETWEEN_S - time.monotonic()
@@ -139,6 +143,7 @@ class Dashboard(App[None]):
         if self.run_view.end is not None:
             if "summary" not in self._snapshot:
                 self._read_snapshot()
+                self.redraw()
             return
         pid = self._snapshot.get("pid")
         dead = not alive(pid) if isinstance(pid, int) else False
@@ -174,23 +179,25 @@ class Dashboard(App[None]):
         return self.run_view.newest or 0
 
     def action_pause(self) -> None:
-        at = self._newest if self.sight.at is None else None
-        self._look(replace(self.sight, at=at))
+        if self.sight.at is None:
+            self._look(self.sight.paused(self._newest, self._newest))
+        else:
+            self._look(self.sight.running())
 
     def action_zoom(self, steps: int) -> None:
         self._look(self.sight.zoomed(steps, self._newest))
 
     def action_span(self, seconds: int) -> None:
-        self._look(replace(self.sight, zoom=seconds, everything=False))
+        self._look(replace(self.sight, zoom=seconds, everything=False, held=None))
 
     def action_move(self, steps: int) -> None:
         self._look(self.sight.moved(steps, self._newest))
 
     def action_now(self) -> None:
-        self._look(replace(self.sight, at=None))
+        self._look(self.sight.running())
 
     def action_everything(self) -> None:
-        self._look(replace(self.sight, zoom=None, everything=True, at=None))
+        self._look(replace(self.sight.running(), zoom=None, everything=True))
 
     def action_log(self) -> None:
         self._look(replace(self.sight, log=not self.sight.log))

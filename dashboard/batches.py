@@ -141,7 +141,7 @@ def hint(server: Server) -> str:
         return f"{units.percent(share)}% of batches are full: the limit is near {text} rows/s."
     if now > best * 1.2:
         return (
-            f"A row costs {units.significant(now)} ms now, {units.significant(best)} ms in batches "
-            f"of {largest}: up to {now / best:.1f}× more fits before it is full."
+            f"A row costs {units.significant(now)} ms on average, {units.significant(best)} ms in "
+            f"batches of {largest}: up to {now / best:.1f}× more fits."
         )
     return ""

@@ -179,3 +179,15 @@ def number(value: float | None) -> str:
     if value >= 10_000 or isinstance(value, int):
         return units.count(round(value)) if value >= 10_000 else str(value)
     return units.significant(value)
+
+
+def brief(value: float | None) -> str:
+    """Times beside each other: three digits, below 1 no more than two decimals."""
+    return f"{value:.2f}" if value is not None and 0 < value < 0.995 else units.significant(value)
+
+
+def part_of(share: float | None) -> str:
+    """A share of a whole with its sign: 46%, 4.1%, <1%."""
+    if share is not None and 0 < share < 0.01:
+        return "<1%"
+    return f"{units.percent(share)}%" if share is not None else "n/a"

@@ -18,35 +18,52 @@ STALE_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Where the user looks. `zoom` None grows with the run; `at` None is now."""
+    """Where the user looks. `zoom` None grows with the run, up to its planned length; `at` None
+    is now; `held` is the span at which a growing view was paused."""
 
     zoom: int | None = None
     everything: bool = False
     at: int | None = None
     log: bool = False
+    planned: int | None = None
+    held: int | None = None
 
     def zoomed(self, steps: int, newest: int) -> "Sight":
         """Closer (negative) or wider; after the widest step comes all of the run."""
-        names = len(ZOOMS)
-        here = names if self.everything else ZOOMS.index(self.span(newest))
-        there = min(names, max(0, here + steps))
-        if there == names:
-            return replace(self, zoom=None, everything=True)
-        return replace(self, zoom=ZOOMS[there], everything=False)
+        here = self.span(newest)
+        if steps < 0:
+            closer = [zoom for zoom in ZOOMS if zoom < here]
+            zoom = closer[-1] if closer else ZOOMS[0]
+            return replace(self, zoom=zoom, everything=False, held=None)
+        wider = [zoom for zoom in ZOOMS if zoom > here]
+        if self.everything or not wider:
+            return replace(self, zoom=None, everything=True, held=newest)
+        return replace(self, zoom=wider[0], everything=False, held=None)
+
+    def paused(self, at: int, newest: int) -> "Sight":
+        """Standing still at a second, at the present width."""
+        return replace(self, at=at, held=self.span(newest))
+
+    def running(self) -> "Sight":
+        """With the run again."""
+        return replace(self, at=None, held=None)
 
     def moved(self, steps: int, newest: int) -> "Sight":
         """A fifth of what is visible to the left or right; moving pauses the view."""
         at = newest if self.at is None else self.at
         step = max(1, self.span(newest) // 5)
-        return replace(self, at=max(1, min(newest, at + steps * step)))
+        return self.paused(max(1, min(newest, at + steps * step)), newest)
 
     def span(self, newest: int) -> int:
         """The visible seconds."""
+        if self.at is not None and self.held is not None:
+            return max(10, self.held)
         if self.everything:
             return max(10, newest)
         if self.zoom is not None:
             return self.zoom
-        return next((zoom for zoom in ZOOMS if newest <= zoom), ZOOMS[-1])
+        step = next((zoom for zoom in ZOOMS if newest <= zoom), ZOOMS[-1])
+        return step if self.planned is None else min(step, max(self.planned, newest, ZOOMS[0]))
 
 
 @dataclass(frozen=True, slots=True)

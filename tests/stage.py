@@ -1,5 +1,6 @@
 """A dashboard on a stage: given records instead of a file, its screen read back as text."""
 
+import functools
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -11,19 +12,30 @@ from textual.pilot import Pilot
 from dashboard.app import Dashboard
 from dashboard.follow import Follow, Post, ViewChanged
 from loadbench.model import Record
-from loadbench.view import fold
+from loadbench.view import View, fold
+from tests.storyline import Story, records
 
 
 class Script(Follow):
     """A reader that knows all it will ever know: the records, posted at once."""
 
-    def __init__(self, records: Iterable[Record], folder: Path) -> None:
+    def __init__(self, view: View, folder: Path) -> None:
         super().__init__(folder)
-        for record in records:
-            self.view = fold(self.view, record)
+        self.view = view
 
     async def run(self, post: Post) -> None:
         post(ViewChanged(self.view, time.monotonic()))
+
+
+def folded(records: Iterable[Record]) -> View:
+    """All that the records tell."""
+    return functools.reduce(fold, records, View())
+
+
+@functools.cache
+def told(story: Story) -> View:
+    """All that a story tells; many tests look at the same one."""
+    return folded(records(story))
 
 
 def text(app: Dashboard) -> str:
@@ -34,13 +46,13 @@ def text(app: Dashboard) -> str:
 
 @asynccontextmanager
 async def shown(
-    records: Iterable[Record],
+    view: View,
     size: tuple[int, int] = (120, 40),
     folder: Path = Path("nowhere"),
     theme: str = "loadbench",
 ) -> AsyncIterator[tuple[Dashboard, Pilot[Any]]]:
-    """The app on its first screen with all records read."""
-    app = Dashboard(folder, Script(records, folder), theme=theme)
+    """The app on its first screen with all of the view read."""
+    app = Dashboard(folder, Script(view, folder), theme=theme)
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
         yield app, pilot

@@ -102,6 +102,8 @@ def test_cells_of_one_look_are_one_segment() -> None:
 def test_sparks_start_from_zero_and_keep_gaps() -> None:
     assert Spark((99.0, 100.0, None, 0.0)).cells(ink(A)).text == "██ ▁"
     assert Spark((25.0, 50.0, 100.0)).cells(ink(A)).text == "▂▄█"
+    assert Spark((50.0, float("inf"))).cells(ink(A)).text == "██"
+    assert Spark((None, float("inf"))).cells(ink(A)).text == " █"
     assert Spark((None, None)).cells(ink(A)).text == "  "
 
 
@@ -190,8 +192,11 @@ def test_zoom_steps_through_all_of_the_run() -> None:
         wider = wider.zoomed(1, 5000)
     assert wider.everything
     assert wider.span(5000) == 5000
-    assert wider.zoomed(-1, 5000).span(5000) == 21_600
+    assert wider.zoomed(-1, 5000).span(5000) == 3600
     assert sight.zoomed(-1, 30).span(30) == 60
+    short = Sight(planned=90)
+    assert [short.span(at) for at in (30, 70, 95)] == [60, 90, 95]  # no empty half of a chart
+    assert short.zoomed(1, 70).span(70) == 240
 
 
 def test_moving_stays_inside_the_run() -> None:

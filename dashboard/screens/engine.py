@@ -19,8 +19,6 @@ INSIDE = Plot(
     measures.inside, lambda ink: (ink.p95, ink.limit, ink.p99), "ms", log=True, empty=NOTHING
 )
 
-_NARROW = 60  # below, the title says it in fewer words
-
 
 def _server(scene: Scene) -> Server | None:
     return scene.recent.server if scene.recent else None
@@ -85,12 +83,14 @@ class InsideChart(Chart):
             legend("■", colour, name) for name, colour, part in series if part or not told
         )
         kind = "p95" if exact or not told else "mean"
-        if self.size.width < _NARROW:
-            short = names.replace("batch wait", "wait").replace("  ", " ")
-            self.head(f"Inside {short} [dim]{kind}[/]", "log scale" if scene.sight.log else "")
-            return
-        below = "log scale" if scene.sight.log else ""
-        self.head(f"Time inside the engine  {names}  [dim]({kind}, ms)[/]", below)
+        short = names.replace("batch wait", "wait").replace("  ", " ")
+        self.head(
+            f"Time inside the engine  {names}  [dim]({kind}, ms)[/]",
+            f"Inside {short} [dim]{kind}[/]",
+            short,
+            "Time inside",
+            below=("log scale" if scene.sight.log else "",),
+        )
 
 
 class Engine(RunScreen):

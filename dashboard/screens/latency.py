@@ -36,7 +36,8 @@ class Distribution(Board):
     """A histogram of the answered requests; each row covers the same ratio."""
 
     def titles(self, scene: Scene) -> None:
-        self.head(f"Distribution [dim](answered, last {words(scene.span)}, ms)[/]")
+        detail = f"[dim](answered, last {words(scene.span)}, ms)[/]"
+        self.head(f"Distribution {detail}", "Distribution [dim](ms)[/]", "Distribution")
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         quiet = ink(self.ink.quiet)

@@ -47,7 +47,7 @@ def done(scene: Scene) -> Reading:
 def tail(scene: Scene) -> Reading:
     window = scene.recent
     value = ms_text(quantile_ms(window, 0.99), scene.limit_ns) if window else "n/a"
-    note = f"limit {units.ms(scene.limit_ns)}" if scene.limit_ns else "no limit set"
+    note = f"limit {units.ms(scene.limit_ns)}" if scene.limit_ns else ""
     alert = firing(scene, "p50", "p95", "p99")
     return Reading("Latency p99", "ms", value.replace("> ", ">"), note, "p99", "ms", alert)
 
@@ -85,11 +85,12 @@ def machine(scene: Scene) -> Reading:
     found = window.machine if window else None
     if gpu is not None:
         alert = firing(scene, "gpu_utilization", "gpu_memory", "gpu_temperature", "gpu_power")
-        value = units.percent(gpu.utilization)
-        return Reading("GPU", "%", value, _gpu_note(gpu), "GPU", "%", alert)
+        value, note = units.percent(gpu.utilization), _gpu_note(gpu)
+        brief = note.partition(" GB")[0]
+        return Reading("GPU", "%", value, note, "GPU", "%", alert, f"{brief} GB" if brief else "")
     value = units.percent(found.cpu if found else None)
-    note = _memory(found)
-    return Reading("CPU", "%", value, note, "CPU", "%", firing(scene, "cpu", "memory"))
+    note, alert = _memory(found), firing(scene, "cpu", "memory")
+    return Reading("CPU", "%", value, note, "CPU", "%", alert, note.removeprefix("memory "))
 
 
 def _gpu_note(gpu: Gpu) -> str:
@@ -131,7 +132,9 @@ class LatencyChart(Chart):
         limit = legend("┄", ink.limit, f"limit {units.ms(scene.limit_ns)} ms")
         parts = [self._resolution(scene), "log scale" if scene.sight.log else ""]
         parts.append(limit if scene.limit_ns else "")
-        self.head(f"Latency  {values} ms", "  ".join(part for part in parts if part))
+        below = [part for part in parts if part]
+        fewer = ["  ".join(below[at:]) for at in range(len(below) + 1)]
+        self.head(f"Latency  {values} ms", f"Latency {values.replace('  ', ' ')}", below=fewer)
 
     def _resolution(self, scene: Scene) -> str:
         step = scene.span / max(1, self.size.width - 6)
@@ -144,10 +147,9 @@ class ThroughputChart(Chart):
     def titles(self, scene: Scene) -> None:
         reading = done(scene)
         asked = reading.note.removeprefix("asked ")
-        self.head(
-            f"Throughput {legend('■', self.ink.area, '', reading.value)} "
-            f"{legend('─', self.ink.asked, 'asked', asked)}"
-        )
+        area = legend("■", self.ink.area, "", reading.value)
+        line = legend("─", self.ink.asked, "asked", asked)
+        self.head(f"Throughput {area} {line}", f"Done {area} {line}", f"{area} {line}")
 
 
 class QueueChart(Chart):
@@ -156,7 +158,10 @@ class QueueChart(Chart):
     def titles(self, scene: Scene) -> None:
         self.plot_now(QUEUE if _queued(scene) else IN_FLIGHT)
         reading = queue(scene)
-        self.head(f"{reading.title} [b]{reading.value}[/b] [dim]{reading.unit}[/]", reading.note)
+        self.head(
+            f"{reading.title} [b]{reading.value}[/b] [dim]{reading.unit}[/]",
+            below=(reading.note, ""),
+        )
 
 
 class MachineChart(Chart):
@@ -165,7 +170,7 @@ class MachineChart(Chart):
     def titles(self, scene: Scene) -> None:
         self.plot_now(GPU if measures.has_gpu(scene) else CPU)
         reading = machine(scene)
-        self.head(f"{reading.title} busy [b]{reading.value}[/b] %", reading.note)
+        self.head(f"{reading.title} busy [b]{reading.value}[/b] %", below=(reading.note, ""))
 
 
 def _queue_course(scene: Scene) -> measures.Reader:

@@ -89,9 +89,11 @@ class Scale:
 
     def eighths(self, value: float) -> int:
         """0 … 8·height. What is above zero has at least the lowest eighth: it is not nothing."""
+        most = self.height * 8
         if value <= 0:
             return 0
-        most = self.height * 8
+        if value >= self.top:  # infinite too: a percentile among the failed
+            return most
         return max(1, min(most, round(self._share(value) * most)))
 
     def row(self, value: float) -> int | None:

@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from dashboard.theme import ink
-from dashboard.widgets.axis import Scale
+from dashboard.widgets.axis import Scale, highest
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 
@@ -43,7 +43,7 @@ def draw_bands(
     grid = [[EMPTY] * width for _ in range(scale.height)]
     for x, point in points.items():
         edges = [
-            (scale.eighths(min(value, scale.top)), colour)
+            (scale.eighths(value), colour)
             for value, colour in zip(point.bands, colours, strict=True)
             if value is not None
         ]
@@ -111,8 +111,7 @@ class Spark(NamedTuple):
     values: Sequence[float | None]
 
     def cells(self, style: Style) -> Segment:
-        top = max((value for value in self.values if value is not None), default=0.0)
-        scale = Scale(top or 1.0, 1)
+        scale = Scale(highest([self.values]) or 1.0, 1)
         return Segment(
             "".join(" " if v is None else EIGHTHS[max(1, scale.eighths(v))] for v in self.values),
             style,

@@ -4,10 +4,11 @@ Rows are drawn when first asked for after a change and kept until the next one, 
 for another reason (an overlay closing, say) costs nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -15,6 +16,7 @@ from dashboard.scene import Scene
 from dashboard.theme import Palette, palette
 
 Cells = list[Segment]
+_CORNERS = 6  # of a border's width that no text can take
 
 
 class Board(Widget):
@@ -37,15 +39,24 @@ class Board(Widget):
         self.titles(scene)
         self.refresh()
 
+    def on_resize(self) -> None:
+        """Some titles say more where there is more room."""
+        if self.scene is not None:
+            self.titles(self.scene)
+
     def titles(self, scene: Scene) -> None:
         """Sets the border's texts; nothing by default."""
 
-    def head(self, title: str, below: str = "") -> None:
-        """The texts in the border, changed only if they are others: each change redraws it."""
+    def head(self, *titles: str, below: Sequence[str] = ("",)) -> None:
+        """The texts in the border, markup: of each the first that fits, so that none is cut.
+
+        They are set only when they are others: each change lays the border out anew."""
+        room = self.outer_size.width - _CORNERS
+        title, under = _fitting(titles, room), _fitting(below, room)
         if self.border_title != title:
             self.border_title = title
-        if self.border_subtitle != below:
-            self.border_subtitle = below
+        if self.border_subtitle != under:
+            self.border_subtitle = under
 
     def draw(self, scene: Scene, width: int, height: int) -> Iterable[Cells | Strip]:
         """The rows, top to bottom."""
@@ -74,3 +85,8 @@ class Board(Widget):
             for row in self.draw(self.scene, width, height)
         ]
         return [row.adjust_cell_length(width, base).apply_style(base) for row in rows[:height]]
+
+
+def _fitting(texts: Sequence[str], room: int) -> str:
+    found = (text for text in texts if Content.from_markup(text).cell_length <= room)
+    return next(found, texts[-1])

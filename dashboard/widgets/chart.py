@@ -107,6 +107,8 @@ class Chart(Board, can_focus=True):
         latest = scene.view.latest
         if latest is not None and latest.stage == "warmup" and scene.going:
             return "warming up, not recorded"
+        if latest is None and scene.going:
+            return scene.source.said or "waiting for the run"
         return self.plot.empty
 
     def _points(self, scene: Scene, width: int) -> dict[int, Point]:

@@ -11,10 +11,10 @@ from dashboard.batches import (
     hint,
     mean_size,
     median_size,
-    per_row_ms,
     reasons,
     rows_of,
 )
+from dashboard.measures import brief, part_of
 from dashboard.scene import Scene, words
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
@@ -65,7 +65,9 @@ class Sizes(EngineBoard):
     """Share of batches by size, the full one named, and how full they are on average."""
 
     def titles(self, scene: Scene) -> None:
-        self.head(f"Batch size [dim](rows, last {words(scene.span)})[/]")
+        self.head(
+            f"Batch size [dim](rows, last {words(scene.span)})[/]", "Batch size [dim](rows)[/]"
+        )
 
     def rows(self, server: Server, width: int, height: int) -> list[Cells]:
         text, quiet = ink(self.ink.text), ink(self.ink.quiet)
@@ -82,7 +84,7 @@ class Sizes(EngineBoard):
                     Segment(f"{group.name:>9} ", text),
                     Segment(blocks, ink(self.ink.p95)),
                     Segment("·" * (room - len(blocks)), quiet),
-                    Segment(f" {units.percent(share):>4}%", text),
+                    Segment(f" {part_of(share):>5}", text),
                 ]
             )
         below = self._below(server, room)
@@ -106,7 +108,7 @@ class Sizes(EngineBoard):
                     Segment("     fill ", quiet),
                     Segment(blocks, ink(self.ink.p95)),
                     Segment("░" * (room - len(blocks)), quiet),
-                    Segment(f" {units.percent(share):>4}%", text),
+                    Segment(f" {part_of(share):>5}", text),
                 ]
             )
         return lines
@@ -145,7 +147,7 @@ class Reasons(EngineBoard):
             lines.append(
                 [
                     Segment(f" {name:<19.19}", ink(self.ink.text)),
-                    Segment(f"{units.percent(share):>4}% ", ink(self.ink.text, bold=True)),
+                    Segment(f"{part_of(share):>5} ", ink(self.ink.text, bold=True)),
                     Segment(bar(share, room), ink(colour)),
                 ]
             )
@@ -173,17 +175,18 @@ class BySize(EngineBoard):
                 [
                     group.name,
                     units.count(size.batches),
-                    f"{units.percent(size.batches / batches)}%",
-                    units.ms(_mean(size.queue_ns, size.requests)),
-                    units.ms(_mean(size.batch_wait_ns, size.requests)),
-                    units.ms(_mean(size.compute_ns, size.batches)),
-                    units.significant(per_row_ms(1, size) and size.compute_ns / rows / units.MS),
-                    f"{units.percent(size.compute_ns / compute)}%",
+                    part_of(size.batches / batches),
+                    _mean(size.queue_ns, size.requests),
+                    _mean(size.batch_wait_ns, size.requests),
+                    _mean(size.compute_ns, size.batches),
+                    _mean(size.compute_ns, rows),
+                    part_of(size.compute_ns / compute),
                 ]
             )
         plain = ink(self.ink.text)
         return table(_BY_SIZE, lines, width, (ink(self.ink.quiet), plain, plain))
 
 
-def _mean(total: int | None, number: int) -> float | None:
-    return total / number if total is not None and number else None
+def _mean(total_ns: int | None, number: int) -> str:
+    """In ms; `n/a` where the target does not tell."""
+    return brief(total_ns / number / units.MS if total_ns is not None and number else None)

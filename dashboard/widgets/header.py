@@ -122,7 +122,7 @@ class Header(Board):
 
     def _bar(self, scene: Scene) -> Cells:
         start = scene.view.start
-        if not start or not start.planned_ns or not scene.going:
+        if not start or not start.planned_ns or not scene.going or scene.paused:
             return []
         done = min(_BAR, scene.newest * units.SECOND * _BAR // start.planned_ns)
         return [

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.segment import Segment
 from textual.geometry import Size
 
-from dashboard.measures import error_share, ms_text, number, quantile_ms
+from dashboard.measures import brief, error_share, ms_text, number, part_of, quantile_ms
 from dashboard.scene import Scene, words
 from dashboard.theme import Palette, ink
 from dashboard.widgets.board import Board, Cells
@@ -103,12 +103,12 @@ class Split(Board):
             cells: Cells = []
             for name, value in parts.items():
                 glyph, colour = _part(name, self.ink)
-                share = f" {units.percent(value / total)}%" if style.shares else ""
+                share = f" {part_of(value / total)}" if style.shares else ""
                 shown = name if style.shares else _SHORT.get(name, name)
                 cells += [
                     Segment(glyph, ink(colour)),
                     Segment(f" {shown} ", ink(self.ink.text)),
-                    Segment(units.significant(value), ink(self.ink.text, bold=True)),
+                    Segment(brief(value), ink(self.ink.text, bold=True)),
                     Segment(f"{style.unit}{share}{style.gap}", ink(self.ink.quiet)),
                 ]
             if sum(segment.cell_length for segment in cells) - len(style.gap) <= width:

@@ -36,6 +36,7 @@ class Reading(NamedTuple):
     short: str = ""  # the title in one word
     close: str = ""  # the unit glued to the value where there is no border
     alert: bool = False
+    brief: str = ""  # the note where there is less room for it
 
 
 class Tile(Board):
@@ -56,7 +57,12 @@ class Tile(Board):
     def titles(self, scene: Scene) -> None:
         reading = self._read(scene)
         sign = "▲ " if reading.alert else ""
-        self.head(f"{sign}{reading.title} [dim]{reading.unit}[/]", reading.note)
+        self.head(
+            f"{sign}{reading.title} [dim]{reading.unit}[/]",
+            f"{sign}{reading.title}",
+            f"{sign}{reading.short}",
+            below=(reading.note, reading.brief),
+        )
         self.set_class(reading.alert, "-alert")
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:

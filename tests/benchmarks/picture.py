@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from dashboard.app import Dashboard
 from dashboard.follow import due
 from loadbench import runlog
-from tests.stage import settle, shown, text
+from tests.stage import folded, settle, shown, text
 
 WIDE, HIGH, POINTS = 9, 19, 15
 PAPER, INK = (15, 18, 22), (215, 218, 224)
@@ -121,7 +121,7 @@ async def picture(options: argparse.Namespace) -> None:
     until = options.at if options.at is not None else float("inf")
     records = itertools.takewhile(lambda record: due(record) <= until, runlog.read(folder))
     width, height = (int(part) for part in options.size.split("x"))
-    async with shown(records, (width, height), folder, options.theme) as (app, pilot):
+    async with shown(folded(records), (width, height), folder, options.theme) as (app, pilot):
         if options.screen != "live":
             app.action_go(options.screen)
         if options.zoom:

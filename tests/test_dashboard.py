@@ -1,0 +1,207 @@
+"""The screens as text: the right figures in the right places at each size, nothing cut."""
+
+import asyncio
+import re
+
+import pytest
+
+from dashboard.screens.alerts import Alerts
+from dashboard.screens.engine import Engine
+from dashboard.screens.latency import Latency
+from loadbench import units
+from loadbench.view import View, recent
+from tests.stage import settle, shown, text, told
+from tests.storyline import Story
+
+SIZES = [(80, 24), (120, 40), (200, 60), (100, 32), (60, 16)]
+RUNNING = Story(end=None)
+
+
+def screen(
+    view: View,
+    size: tuple[int, int] = (120, 40),
+    keys: str = "",
+    theme: str = "loadbench",
+) -> list[str]:
+    """The lines of the screen after some keys."""
+
+    async def read() -> str:
+        async with shown(view, size, theme=theme) as (app, pilot):
+            if keys:
+                await pilot.press(*keys.split())
+                await settle(pilot)
+            assert not any(
+                widget.show_vertical_scrollbar or widget.show_horizontal_scrollbar
+                for widget in app.screen.query("*")
+            )
+            return text(app)
+
+    lines = asyncio.run(read()).split("\n")
+    assert len(lines) == size[1]
+    assert all(len(line) <= size[0] for line in lines)
+    return lines
+
+
+def column(lines: list[str], left: int, right: int) -> str:
+    return "\n".join(line[left:right] for line in lines)
+
+
+def test_live_shows_the_figures_of_the_last_ten_seconds() -> None:
+    lines = screen(told(RUNNING))
+    near = recent(told(RUNNING), 240)
+    assert near is not None
+    p99 = units.ms(near.latency.quantile(0.99))
+    assert lines[0].startswith(
+        " loadbench  resnet-tiny · cuda:0 · ramp-1200  ● RUNNING  04:00 / 10:00"
+    )
+    titles = re.findall(r"─ (Throughput|Latency p99|Errors|Queue|GPU) ", lines[1])
+    assert titles == ["Throughput", "Latency p99", "Errors", "Queue", "GPU"]
+    assert re.findall(r"asked 200|limit 100|16 of 41k|max 62|31/141 GB 412 W", lines[6]) == [
+        "asked 200", "limit 100", "16 of 41k", "max 62", "31/141 GB 412 W",
+    ]  # fmt: skip
+    assert f"■ p99 {p99} ms" in lines[7]
+    assert f"■ {units.significant(near.done / 10)} ─ asked 200" in lines[7]
+    assert "Where the time goes (mean request, last 4m)" in lines[27]
+
+
+def test_the_spike_its_mark_and_its_alert_are_in_the_charts() -> None:
+    lines = screen(told(RUNNING))
+    chart = [line[7:79] for line in lines[8:25]]
+    at = chart[0].index("▲")
+    assert chart[0].index("◆") < at
+    assert 40 < at < 50  # 155 s of 240 in 72 columns
+    top = min(row for row, line in enumerate(chart) if "█" in line)
+    assert "█" in chart[top][at - 1 : at + 6]
+    assert "█" not in chart[top][:40]
+    assert chart[top].rstrip()[-1] not in "█"
+    assert any(line.count("┄") > 60 for line in chart)
+    assert lines[25][1:].lstrip().startswith("ms └-4m")
+    assert lines[25][:79].rstrip().endswith("now")
+
+
+def test_the_requests_are_those_in_view() -> None:
+    lines = screen(told(RUNNING))
+    rows = [line[1:79].split() for line in lines[32:37]]
+    assert rows[0][:6] == ["request", "done", "/s", "p50", "p95", "p99"]
+    done = [int(row[-9].replace(",", "")) for row in rows[1:]]
+    assert done[3] == sum(done[:3])
+    assert rows[4][0] == "all"
+    assert [row[-2] for row in rows[1:]] == ["16", "0", "0", "16"]
+
+
+def test_events_tell_newest_first() -> None:
+    events = column(screen(told(RUNNING)), 81, 120)
+    assert events.index("03:02 ✓ p99 latency back under") < events.index("02:35 ▲ p99 latency >")
+    wide = "\n".join(screen(told(RUNNING), (200, 60)))
+    assert "01:00 · load reached 200/s" in wide
+    assert f"00:00 · warm-up done ({told(RUNNING).warmed} requests)" in wide
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_line_1_keeps_state_and_alerts_at_every_size(size: tuple[int, int]) -> None:
+    firing = Story(seconds=165, end=None)
+    line = screen(told(firing), size)[0]
+    assert "● RUNNING" in line
+    assert "▲ 1 alert" in line
+    assert ("━" in line) == (size[0] >= 120)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_screen_fits_each_size(size: tuple[int, int]) -> None:
+    found = {"1": "p99", "2": "Batch size", "3": "Rules", "enter": "Percentiles"}
+
+    async def walk() -> None:
+        async with shown(told(RUNNING), size) as (app, pilot):
+            for key, title in found.items():
+                await pilot.press("1", key)
+                await settle(pilot)
+                lines = text(app).split("\n")
+                assert "RUNNING" in lines[0]
+                assert title in "\n".join(lines)
+                assert "space Pause" in lines[-1]
+                assert "? Help" in lines[-1]
+                assert max(map(len, lines)) <= size[0]
+                borders = [line for line in lines if line.startswith(("╭", "╰"))]
+                assert "…" not in "".join(borders)  # no title is cut
+
+    asyncio.run(walk())
+
+
+def test_a_short_terminal_has_two_rows_of_tiles_and_a_ticker() -> None:
+    lines = screen(told(RUNNING), (80, 24))
+    assert re.match(r"done \d+/s +p99 [\d.]+ms +errors 0% +queue 12 +GPU 88%", lines[1])
+    assert set(lines[2]) <= set(" ▁▂▃▄▅▆▇█")
+    assert lines[3].startswith("╭─ Latency  ■ p50")
+    assert lines[-2].startswith(" 03:02 ✓ p99 latency back under 100 ms")
+    assert re.match(r" all +\d", lines[-3])
+
+
+def test_a_wide_terminal_has_a_third_column() -> None:
+    lines = screen(told(RUNNING), (200, 60))
+    assert "GPU busy 88 %" in lines[7]
+    assert any("Queue 12 waiting" in line for line in lines)
+
+
+def test_below_the_smallest_size_one_line_says_so() -> None:
+    for size in ((52, 12), (59, 16), (60, 15), (20, 5)):
+        whole = " ".join("".join(screen(told(RUNNING), size)).split())
+        assert re.sub(r"\s", "", whole) == f"loadbenchneeds60×16,thisis{size[0]}×{size[1]}"
+
+
+def test_resizing_back_and_forth_changes_nothing_else() -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING), (120, 40)) as (app, pilot):
+            before = text(app)
+            for width, height in ((80, 24), (200, 60), (52, 12), (70, 20), (120, 40)):
+                await pilot.resize_terminal(width, height)
+                await settle(pilot)
+                lines = text(app).split("\n")
+                assert len(lines) == height
+                assert max(map(len, lines)) <= width
+            assert text(app) == before
+
+    asyncio.run(walk())
+
+
+def test_engine_shows_how_batches_form() -> None:
+    lines = screen(told(RUNNING), keys="2")
+    titles = ("Batches", "Batch fill", "Queue wait", "Compute", "Instances")
+    assert all(title in lines[1] for title in titles)
+    assert "18.5 of 32" in lines[6]
+    left = column(lines, 0, 46)
+    assert re.search(r"32 full █+·+ +18%", left)
+    assert re.search(r"fill █+.░+ +58%", left)
+    assert re.search(r"instance came free +82% █", left)
+    assert re.search(r"full \(32\) +18% █", left)
+    assert re.search(r"32 full +480 +18% +2.00 +1.00 +8.40 +0.26 +27%", "\n".join(lines))
+    assert "■ compute  ■ batch wait  ■ queue  (p95, ms)" in lines[7]
+
+
+def test_alerts_shows_rules_and_their_history() -> None:
+    lines = screen(told(Story(seconds=165, end=None)), keys="3")
+    assert re.search(r"▲ FIRING +p99 latency > 100 ms for 5.* +184 ms +184 ms +02:30", lines[3])
+    assert len([line for line in lines if "● ok" in line]) == 6
+    assert any("02:35 ▲ p99 latency > 100 ms" in line for line in lines)
+
+
+def test_the_large_latency_panel_has_the_distribution() -> None:
+    lines = screen(told(RUNNING), keys="enter")
+    whole = "\n".join(lines)
+    assert re.search(r"p99.99 +> 100 +4\b", whole)
+    rows = (re.match(r"│ +[\d.]+ … *[\d.]+ .*? ([\d,]+) +││", line) for line in lines)
+    counts = [int(row[1].replace(",", "")) for row in rows if row]
+    assert sum(counts) == told(RUNNING).totals.done
+
+
+def test_screens_are_those_of_their_classes() -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING)) as (app, pilot):
+            for key, kind in (("2", Engine), ("3", Alerts), ("enter", Latency)):
+                await pilot.press("1", key)
+                await settle(pilot)
+                if key == "enter":
+                    assert isinstance(app.screen, kind)
+                    await pilot.press("escape")
+                assert isinstance(app.screen, kind) or key == "enter"
+
+    asyncio.run(walk())

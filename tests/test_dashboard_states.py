@@ -1,0 +1,250 @@
+"""Every state of a run has its sign, its word and what to do; what is unknown is never 0."""
+
+import asyncio
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from dashboard.app import Dashboard
+from dashboard.follow import Follow, Post, ViewChanged
+from loadbench import runlog
+from loadbench.model import AlertChange, End
+from loadbench.view import View, fold
+from tests.records import start, window
+from tests.stage import folded, settle, shown, text, told
+from tests.storyline import Story, records
+
+
+def screen(
+    view: View, size: tuple[int, int] = (120, 40), keys: str = "", theme: str = "loadbench"
+) -> list[str]:
+    async def read() -> str:
+        async with shown(view, size, theme=theme) as (app, pilot):
+            if keys:
+                await pilot.press(*keys.split())
+                await settle(pilot)
+            return text(app)
+
+    return asyncio.run(read()).split("\n")
+
+
+def ended(reason: str, story: str = "done") -> View:
+    return told(Story(seconds=30, end=reason, spike=(0, 0)))
+
+
+def test_before_the_first_record() -> None:
+    lines = screen(View())
+    assert "○ STARTING  waiting for the run" in lines[0]
+    assert any("waiting for the run" in line for line in lines[8:20])
+    assert "n/a" in lines[3]
+    assert "nothing yet" in "\n".join(lines)
+
+
+def test_warm_up_is_shown_and_not_recorded() -> None:
+    warm = [window(at, [5.0] * 60, stage="warmup") for at in (-3, -2)]
+    lines = screen(folded([start(warmup_ns=3_000_000_000, planned_ns=60_000_000_000), *warm]))
+    assert "◔ WARM-UP  00:02  120 requests" in lines[0]
+    assert any("warming up, not recorded" in line for line in lines[8:20])
+    assert "asked n/a" in lines[6]
+
+
+def test_paused_says_where_and_how_to_go_on() -> None:
+    lines = screen(told(Story(end=None)), keys="left")
+    assert "‖ VIEW PAUSED  at 03:12, run is at 04:00  space = continue" in lines[0]
+    assert "03:12" in lines[25]
+    assert "now" not in lines[25]
+
+
+def test_failed_says_why_and_where_to_look() -> None:
+    line = screen(ended("failed"))[0]
+    assert "✗ FAILED  00:30 engine stopped: killed, out of memory?  o = log" in line
+    narrow = screen(ended("failed"), (80, 24))[0]
+    assert "✗ FAILED  00:30 engine stopped" in narrow
+    assert len(narrow) <= 80
+
+
+def test_done_counts_its_checks(tmp_path: Path) -> None:
+    states = [{"name": "p99", "state": "passed"}, {"name": "errors", "state": "failed"}]
+    runlog.write_snapshot(tmp_path, {"summary": {"checks": states}})
+
+    async def read() -> str:
+        async with shown(ended("done"), folder=tmp_path) as (app, _):
+            return text(app)
+
+    assert "■ DONE  00:30 ✗ 1 of 2 checks  q = summary" in asyncio.run(read())
+
+
+def test_stopped_early() -> None:
+    assert "■ STOPPED  at 00:30" in screen(ended("stopped"))[0]
+
+
+class Silent(Follow):
+    """A reader whose newest record came long ago."""
+
+    def __init__(self, view: View, age: float) -> None:
+        super().__init__(Path("nowhere"))
+        self.view, self.age = view, age
+
+    async def run(self, post: Post) -> None:
+        post(ViewChanged(self.view, time.monotonic() - self.age))
+
+
+def test_no_data_is_told_after_three_seconds() -> None:
+    async def read(age: float) -> tuple[str, int]:
+        """The first line, and how bright the digits of the first tile are."""
+        app = Dashboard(Path("nowhere"), Silent(told(Story(end=None)), age), theme="loadbench")
+        async with app.run_test(size=(120, 40)) as pilot:
+            await settle(pilot)
+            digits = next(
+                part for part in app.screen._compositor.render_strips()[2] if "╶" in part.text
+            )
+            assert digits.style is not None
+            assert digits.style.color is not None
+            return text(app).split("\n")[0], max(digits.style.color.get_truecolor())
+
+    fresh, bright = asyncio.run(read(2.0))
+    silent, dim = asyncio.run(read(6.2))
+    assert "● RUNNING" in fresh
+    assert "● RUNNING" in silent
+    assert "no data" not in fresh
+    assert "▲ no data for 6 s" in silent
+    assert dim < bright - 40
+
+
+def test_a_killed_runner_is_seen_by_its_process(tmp_path: Path) -> None:
+    dead = 2**22 + 1  # above the largest process number there can be
+    runlog.write_snapshot(tmp_path, {"pid": dead, "state": "running"})
+
+    async def read() -> str:
+        async with shown(told(Story(seconds=30, end=None)), folder=tmp_path) as (app, pilot):
+            for _ in range(3):
+                app._tick()
+            await settle(pilot)
+            return text(app)
+
+    assert "✗ FAILED  00:30 the runner is gone: killed?" in asyncio.run(read())
+
+
+def test_without_a_gpu_the_cpu_takes_its_place() -> None:
+    view = told(Story(gpu=False, end=None))
+    lines = screen(view, (200, 60))
+    assert "CPU %" in lines[1]
+    assert "memory 3.0/8.0 GB" in lines[6]
+    assert "CPU busy 61 %" in lines[7]
+    assert "GPU" not in "\n".join(lines)
+    assert "resnet-tiny · cpu" in lines[0]
+    assert "CPU 61%" in screen(view, (80, 24))[1]
+
+
+def test_a_target_that_tells_nothing_of_its_inside() -> None:
+    view = told(Story(server="none", end=None))
+    whole = "\n".join(screen(view))
+    assert "10.0.0.7:8000 · ramp-1200" in whole
+    assert "This target does not report queue and batch times. Shown: client side only." in whole
+    assert re.search(r"─ In flight open ─", whole)
+    engine = "\n".join(screen(view, keys="2"))
+    assert engine.count("This target does not report queue and batch") >= 2
+    assert "client side only" in "\n".join(screen(view, (80, 24)))
+
+
+def test_a_target_that_tells_means_says_mean() -> None:
+    view = told(Story(server="means", end=None))
+    lines = screen(view, keys="2")
+    assert "Queue wait ms mean" in lines[1]
+    assert "(mean, ms)" in lines[7]
+    assert "■ batch wait" not in lines[7]  # not told, so not drawn as 0
+    assert "not told by this target" in "\n".join(lines)
+    assert "batch wait" not in "\n".join(screen(view)[27:31])
+
+
+def test_a_percentile_among_the_failed_is_no_number() -> None:
+    busy = [window(at, [5.0] * 80, {"http 503": 20}) for at in range(30)]
+    lines = screen(folded([start(), *busy]))
+    assert "■ p50 5.00" in lines[7]
+    assert "■ p99 > 100 ms" in lines[7]
+    chart = [line[7:79] for line in lines[8:25]]
+    assert chart[1].strip("│ ┊")  # to the top of the chart
+    assert screen(folded([start(), *busy]), (80, 24))[1].split()[2:4] == ["p99", ">100ms"]
+
+
+def test_seconds_without_data_are_a_gap() -> None:
+    parts = [
+        *(window(at, [5.0] * 9) for at in range(20)),
+        *(window(at, [5.0] * 9) for at in range(40, 60)),
+    ]
+    lines = screen(folded([start(planned_ns=None), *parts]))
+    bottom = lines[24][7:79]
+    assert re.fullmatch(r"█{24}\s{24}█{24}", bottom)
+
+
+def test_a_closed_loop_and_an_endless_run() -> None:
+    view = folded([start(planned_ns=None), *(window(at, [5.0] * 9, rate=None) for at in range(70))])
+    lines = screen(view)
+    assert "● RUNNING  01:10" in lines[0]
+    assert "/" not in lines[0].split("RUNNING")[1]
+    assert "asked 9.00" in lines[6]
+
+
+@pytest.mark.parametrize("theme", ["loadbench", "loadbench-light", "ansi-dark", "nord"])
+def test_every_theme_draws_the_same_cells(theme: str) -> None:
+    assert screen(told(Story(end=None)), theme=theme) == screen(told(Story(end=None)))
+
+
+def test_no_color_leaves_bands_that_differ_in_grey(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def read() -> list[tuple[int, int, int]]:
+        async with shown(told(Story(end=None))) as (app, _):
+            strips = app.screen._compositor.render_strips()
+            legend = [segment for segment in strips[7] if segment.text.startswith("■")][:3]
+            colours = [s.style.color for s in legend if s.style is not None and s.style.color]
+            return [tuple(colour.get_truecolor()) for colour in colours]  # type: ignore[misc]
+
+    greys = asyncio.run(read())
+    assert all(red == green == blue for red, green, blue in greys)
+    assert greys[0][0] + 35 < greys[1][0] < greys[2][0] - 35
+
+
+def test_sixteen_colours_are_the_terminals_own() -> None:
+    async def read() -> set[str]:
+        async with shown(told(Story(end=None)), theme="ansi-dark") as (app, _):
+            return {
+                str(segment.style.color.name)
+                for strip in app.screen._compositor.render_strips()[8:25]
+                for segment in strip
+                if segment.style is not None and segment.style.color is not None
+            }
+
+    colours = asyncio.run(read())
+    assert {"blue", "cyan", "bright_yellow", "magenta"} <= colours
+    assert not any(name.startswith("#") for name in colours)
+
+
+def test_an_alert_marks_its_tile() -> None:
+    view = fold(told(Story(seconds=60, end=None)), AlertChange(59, "errors", "firing", 0.02))
+    lines = screen(view)
+    assert "▲ Errors %" in lines[1]
+    assert "▲ 1 alert" in lines[0]
+    over = fold(view, End(60, "done"))
+    assert "▲" not in screen(over)[0]
+
+
+def test_a_damaged_log_is_said(tmp_path: Path) -> None:
+    with open(tmp_path / runlog.LOG, "wb") as file:
+        from loadbench.model import encode
+
+        file.writelines(encode(record) + b"\n" for record in records(Story(seconds=5, end=None)))
+        file.write(b"{broken\n")
+
+    async def read() -> str:
+        app = Dashboard(tmp_path, Follow(tmp_path), theme="loadbench")
+        async with app.run_test(size=(120, 40)) as pilot:
+            until = time.monotonic() + 10
+            while not app.problem and time.monotonic() < until:
+                await pilot.pause(0.05)
+            await settle(pilot)
+            return text(app)
+
+    assert "✗ FAILED  00:05 the log is damaged at '{broken'" in asyncio.run(read())
