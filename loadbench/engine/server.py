@@ -25,7 +25,7 @@ from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher, Terms
 from loadbench.engine.faults import Faults, start_stalls
 from loadbench.engine.http import Connection, Limits
-from loadbench.engine.models import open_model
+from loadbench.engine.models import open_instances
 from loadbench.engine.policy import Rule
 from loadbench.engine.protocol import Contract
 from loadbench.engine.service import ServiceTimes
@@ -62,9 +62,7 @@ def serve(options: Options) -> None:
     if options.follow_stdin:
         threading.Thread(target=_follow_stdin, daemon=True).start()
     settings = options.settings
-    models = [
-        open_model(options.model, settings, trust=options.trust) for _ in range(settings.instances)
-    ]
+    models = list(open_instances(options.model, settings, trust=options.trust))
     sys.setswitchinterval(SWITCH_S)
     clean = uvloop.run(_serve(options, models, listener))
     if not clean:  # a batch that never ends must not keep the process
