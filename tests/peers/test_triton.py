@@ -96,18 +96,30 @@ def test_an_unbatched_model_of_many_datatypes(real_triton: Server, tmp_path: Pat
     assert theirs["inference_count"] == total(found, "sent") > 1000
 
 
-@pytest.mark.parametrize("concurrency", [1, 8])
-def test_mean_latency_is_what_perf_analyzer_measures(
-    real_triton: Server, tmp_path: Path, concurrency: int
-) -> None:
-    """In turns, so that a change of the machine's pace meets both."""
+def closed(concurrency: int) -> str:
     load = f'arrivals = "closed"\nconcurrency = {concurrency}\nphases = [{{ for = "3s" }}]'
-    range_ = ("--concurrency-range", str(concurrency))
-    ours, theirs = [], []
+    return scenario(load)
+
+
+def test_mean_latency_is_what_perf_analyzer_measures(real_triton: Server, tmp_path: Path) -> None:
+    """In turns, and pair by pair, so that a change of the machine's pace meets both."""
+    pairs = []
     for _ in range(3):
-        summary = run(real_triton, tmp_path, scenario(load)).summary
-        ours.append(summary["latency_ms"]["mean"])
-        measured = perf_analyzer(real_triton, tmp_path, "matmul", *range_, requests=summary["done"])
-        theirs.append(measured.mean_ms)
-    print(f"Triton × {concurrency}: loadbench {ours} ms, perf_analyzer {theirs} ms")
-    assert median(ours) == pytest.approx(median(theirs), rel=0.10)
+        summary = run(real_triton, tmp_path, closed(1)).summary
+        ours = summary["latency_ms"]["mean"]
+        theirs = perf_analyzer(real_triton, tmp_path, "matmul", requests=summary["done"])
+        pairs.append((round(ours, 3), theirs.mean_ms))
+    print(f"Triton: (loadbench, perf_analyzer) ms: {pairs}")
+    assert median(ours / theirs for ours, theirs in pairs) == pytest.approx(1, abs=0.10)
+
+
+def test_a_closed_loop_keeps_as_many_requests_open_as_it_says(
+    real_triton: Server, tmp_path: Path
+) -> None:
+    """Little's law, and Triton's own word: eight at once fill its batches of eight."""
+    found = run(real_triton, tmp_path, closed(8))
+    summary = found.summary
+    open_requests = summary["rate"]["done"] * summary["latency_ms"]["mean"] / 1000
+    assert open_requests == pytest.approx(8, rel=0.05)
+    assert summary["server"]["batch"]["mean"] > 7
+    assert statistics(real_triton, "matmul")["inference_count"] == total(found, "sent")
