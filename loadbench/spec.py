@@ -27,6 +27,7 @@ from loadbench import units
 from loadbench.errors import SpecError
 from loadbench.faults import explain
 from loadbench.model import Check, Tensor
+from loadbench.overrides import put, reshape
 from loadbench.shape import Phase
 
 
@@ -337,7 +338,8 @@ def load(
     for key, value in (overrides or {}).items():
         put(raw, key, value)
     if rate or duration:
-        reshape(raw, check(raw, str(path), text), rate, duration)
+        found = check(raw, str(path), text)
+        reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
     return Scenario(path.stem, check(raw, str(path), text), raw)
 
 
@@ -347,44 +349,6 @@ def check(raw: dict[str, Any], origin: str, text: str = "") -> Spec:
         return Spec.model_validate(raw)
     except ValidationError as error:
         raise SpecError("\n".join(explain(error, Spec, origin, text))) from error
-
-
-def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`("engine.max_batch=8", …)` → {"engine.max_batch": 8}; values are TOML, else plain text."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, sign, text = pair.partition("=")
-        if not sign or not key.strip():
-            raise SpecError(f"--set {pair!r} is not key=value", "--set engine.max_batch=8")
-        try:
-            found[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key.strip()] = text.strip()
-    return found
-
-
-def put(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key in nested tables."""
-    *tables, last = key.split(".")
-    for name in tables:
-        raw = raw.setdefault(name, {})
-        if not isinstance(raw, dict):
-            raise SpecError(f"{key!r}: {name!r} is not a table")
-    raw[last] = value
-
-
-def reshape(raw: dict[str, Any], spec: Spec, rate: str | None, duration: str | None) -> None:
-    """The phases of a raw scenario at one rate, or stretched to a length."""
-    planned = sum(phase.length for phase in spec.load.phases)
-    length = units.parse_duration(duration) if duration else planned
-    if rate:
-        phases = [{"rate": rate, "for": f"{length} ns"}]
-    else:
-        phases = [
-            {**phase, "for": f"{max(1, parsed.length * length // planned)} ns"}
-            for phase, parsed in zip(raw["load"]["phases"], spec.load.phases, strict=True)
-        ]
-    raw["load"]["phases"] = phases
 
 
 def parse_tensor(text: str) -> Tensor:

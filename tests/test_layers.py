@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"model", "errors", "units", "histogram", "shape", "merge"},
-    1: {"spec", "faults", "plan", "runlog", "control", "alerts", "view", "account", "summary",
-        "trust", "compare", "targets"},
+    1: {"spec", "faults", "overrides", "plan", "runlog", "control", "alerts", "view", "account",
+        "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
 }  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 
 from loadbench import spec
 from loadbench.errors import SpecError
+from loadbench.overrides import parse_settings
 from loadbench.shape import Phase
 from loadbench.units import MS, SECOND
 
@@ -105,13 +106,13 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_overrides_win_over_the_file(tmp_path: Path) -> None:
-    settings = spec.parse_settings(("engine.max_batch=4", "engine.policy=none", "load.seed=3"))
+    settings = parse_settings(("engine.max_batch=4", "engine.policy=none", "load.seed=3"))
     found = load(tmp_path, LOAD, overrides=settings)
     assert (found.engine.max_batch, found.engine.policy, found.load.seed) == (4, "none", 3)
     with pytest.raises(SpecError, match="unknown key"):
         load(tmp_path, LOAD, overrides={"engine.max_bach": 4})
     with pytest.raises(SpecError, match="is not key=value"):
-        spec.parse_settings(("engine.max_batch",))
+        parse_settings(("engine.max_batch",))
     with pytest.raises(SpecError, match="is not a table"):
         load(tmp_path, LOAD, overrides={"load.seed": 1, "load.seed.x": 4})
 

@@ -13,6 +13,7 @@ import click
 
 from loadbench import runlog, spec
 from loadbench.model import Start, plain
+from loadbench.overrides import parse_settings
 from loadbench.report.text import summary_text
 from loadbench.summary import Summary
 
@@ -56,7 +57,7 @@ def command(
     """
     from loadbench.runner import Options, Run
 
-    overrides: dict[str, Any] = spec.parse_settings(settings)
+    overrides: dict[str, Any] = parse_settings(settings)
     if target:
         overrides["target.url"] = target
     chosen = spec.load(scenario, overrides, rate=rate, duration=duration)

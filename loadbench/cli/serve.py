@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from loadbench.errors import SpecError
+from loadbench.overrides import parse_settings, put
 
 if TYPE_CHECKING:
     from loadbench.spec import EngineSpec
@@ -52,11 +53,11 @@ def engine_settings(pairs: tuple[str, ...], given: dict[str, object]) -> "Engine
     from loadbench import spec
 
     raw: dict[str, object] = {"load": {"phases": [{"rate": 0, "for": "1s"}]}}  # a scenario has one
-    for key, value in spec.parse_settings(pairs).items():
+    for key, value in parse_settings(pairs).items():
         if not key.startswith("engine."):
             raise SpecError(f"--set {key}: serve has settings of the engine only",
                             "--set engine.max_batch=8")  # fmt: skip
-        spec.put(raw, key, value)
+        put(raw, key, value)
     for key, value in given.items():
-        spec.put(raw, f"engine.{key}", value)
+        put(raw, f"engine.{key}", value)
     return spec.check(raw, "--set").engine

@@ -54,7 +54,8 @@ def open_target(
         raise SpecError('target.url = "local:" names no model', 'write "local:mlp" or a path')
     settings = scenario.raw.get("engine", {})
     say(f"starting the engine: {model}")
-    engine = start_engine(model, settings, ["--trust"] if trust else [], folder)
+    extra = ["--arrivals", str(folder / "arrivals.bin"), *(["--trust"] if trust else [])]
+    engine = start_engine(model, settings, extra, folder)
     try:
         url = wait_ready(engine, _READY_S)
         yield from _asked(wanted, url, engine, f"local:{model}")

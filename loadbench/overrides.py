@@ -1,0 +1,53 @@
+"""Changes to a scenario from the command line: `--set key=value`, `--rate`, `--duration`. They are
+made on the raw TOML before it is checked, so they meet the same errors as the file.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from loadbench import units
+from loadbench.errors import SpecError
+
+
+def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`("engine.max_batch=8", …)` → {"engine.max_batch": 8}; values are TOML, else plain text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign or not key.strip():
+            raise SpecError(f"--set {pair!r} is not key=value", "--set engine.max_batch=8")
+        try:
+            found[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key.strip()] = text.strip()
+    return found
+
+
+def put(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key in nested tables."""
+    *tables, last = key.split(".")
+    for name in tables:
+        raw = raw.setdefault(name, {})
+        if not isinstance(raw, dict):
+            raise SpecError(f"{key!r}: {name!r} is not a table")
+    raw[last] = value
+
+
+def reshape(
+    raw: dict[str, Any], lengths: Sequence[int], rate: str | None, duration: str | None
+) -> None:
+    """The phases of a raw scenario at one rate, or stretched to a length.
+
+    `lengths` are the checked lengths of its phases in ns.
+    """
+    planned = sum(lengths)
+    length = units.parse_duration(duration) if duration else planned
+    if rate:
+        phases = [{"rate": rate, "for": f"{length} ns"}]
+    else:
+        phases = [
+            {**phase, "for": f"{max(1, own * length // planned)} ns"}
+            for phase, own in zip(raw["load"]["phases"], lengths, strict=True)
+        ]
+    raw["load"]["phases"] = phases

@@ -1,0 +1,62 @@
+"""Model files under load by path: served, driven, and giving the eager model's answers."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loadbench.engine.backends.converted import save
+from loadbench.engine.models import open_model
+from loadbench.spec import EngineSpec
+from tests.running import adds_up, summary
+from tests.served import serving, settings
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zoo's mlp as other people's tools would have written it."""
+    folder = tmp_path_factory.mktemp("files")
+    for name in ("mlp.onnx", "mlp.pt"):
+        save("mlp", 1, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["mlp.onnx", "mlp.pt"])
+def test_a_file_runs_under_load(files: Path, tmp_path: Path, name: str) -> None:
+    told = ["--set", 'engine.inputs=["input:FP32:-1,256"]'] if name.endswith(".pt") else []
+    found = summary(
+        "steady", "--target", f"local:{files / name}", "--trust", "--duration", "2s", *told,
+        "--set", "load.warmup=1s", "--set", "checks.p99=< 5 s", cwd=tmp_path,
+    )  # fmt: skip
+    assert adds_up(found)
+    assert found["failed"] == {}
+    assert found["done"] == found["asked"] > 100
+    assert found["server"]["compute_ms"]["p50"] > 0
+
+
+@pytest.mark.parametrize("name", ["mlp.onnx", "mlp.pt"])
+def test_what_is_served_is_what_the_eager_model_says(files: Path, name: str) -> None:
+    rows = np.random.default_rng(5).standard_normal((3, 256)).astype(np.float32)
+    eager = open_model("mlp", EngineSpec(precision="fp32"))
+    expected = eager.run({eager.inputs[0].name: rows})[eager.outputs[0].name]
+    told = ['inputs=["input:FP32:-1,256"]'] if name.endswith(".pt") else []
+    with serving(str(files / name), "--trust", *settings("precision=fp32", *told)) as engine:
+        metadata = engine.call(f"/v2/models/{Path(name).stem}").json
+        tensor = {
+            "name": metadata["inputs"][0]["name"],
+            "datatype": "FP32",
+            "shape": [3, 256],
+            "parameters": {"binary_data_size": rows.nbytes},
+        }
+        request = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+        head = json.dumps(request).encode()
+        answer = engine.call(
+            f"/v2/models/{Path(name).stem}/infer",
+            head + rows.tobytes(),
+            Inference_Header_Content_Length=str(len(head)),
+        )
+    assert answer.status == 200
+    served = np.array(struct.unpack("<30f", answer.tail), np.float32).reshape(3, 10)
+    np.testing.assert_allclose(served, expected, rtol=1e-4, atol=1e-5)
