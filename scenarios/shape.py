@@ -9,7 +9,7 @@ The test ends by itself when the last stage is over. Put your own User class in 
 from locust import FastHttpUser, LoadTestShape, constant_throughput, task
 
 # (until this second, users, users started or stopped per second)
-STAGES = ((10, 5, 5), (20, 10, 5), (30, 20, 5), (35, 100, 50), (45, 10, 50))
+STAGES = ((2, 5, 5), (3, 10, 5), (5, 40, 40), (6, 10, 40))
 
 
 class Visitor(FastHttpUser):

@@ -48,7 +48,12 @@ class Outlet:
 
 
 def feed(stats: RequestStats, method: str, window: Window) -> None:
-    """Adds a window to Locust's statistics, as if its requests had been logged one by one."""
+    """Adds a window to Locust's statistics, as if its requests had been logged one by one.
+
+    Warm-up is left out, as it is from all statistics.
+    """
+    if window.stage == "warmup":
+        return
     for name, part in window.requests.items():
         entry = _entry(stats, name, method, part)
         stats.entries[(name, method)].extend(entry)
