@@ -36,7 +36,7 @@ def read(name: str, endpoint: Endpoint) -> Found:
         if suffix == ".npy":
             return {_only(path, endpoint): (None, np.load(path, allow_pickle=False))}
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return {key: (None, arrays[key]) for key in arrays.files}
         if suffix == ".json":
             return _json(path, endpoint)
@@ -112,7 +112,7 @@ def _folder(path: Path, endpoint: Endpoint) -> Found:
 
 def _pixels(image: "Image", shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Bytes of the image in the shape: H×W, C×H×W or H×W×C; open sides are taken as 64."""
-    first = len(shape) == 3 and (shape[0] in (1, 3, 4) or shape[2] not in (1, 3, 4))
+    first = len(shape) == 3 and _channels_first(shape)
     channels, sides = (1, shape) if len(shape) == 2 else (shape[0], shape[1:])
     if len(shape) == 3 and not first:
         channels, sides = shape[2], shape[:2]
@@ -125,3 +125,11 @@ def _pixels(image: "Image", shape: tuple[int, ...]) -> NDArray[np.uint8]:
         return pixels
     pixels = pixels.reshape(height, width, -1)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if first else pixels
+
+
+def _channels_first(shape: tuple[int, ...]) -> bool:
+    """Three is likelier a number of channels than one, one likelier than four."""
+    for channels in (3, 1, 4):
+        if channels in (shape[0], shape[2]):
+            return shape[0] == channels
+    return True

@@ -1,0 +1,270 @@
+"""What is asked of servers: a real engine, the recorded answers of a real Triton, and none."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from loadbench.errors import SpecError, TargetError
+from loadbench.histogram import Histogram
+from loadbench.model import BatchSize, EngineStatistics, Note, Tensor
+from loadbench.plan import RequestPlan
+from loadbench.spec import TargetSpec
+from loadbench.targets import inputs
+from loadbench.targets.ask import Asker
+from loadbench.targets.statistics import Reading, difference, read
+from loadbench.units import MS
+from tests.served import Engine, serving
+
+TRITON = Path(__file__).parent / "data" / "triton"
+
+
+def recorded(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((TRITON / f"{name}.json").read_text())
+    return found
+
+
+@contextmanager
+def replaying(changed: dict[str, tuple[int, str]] | None = None) -> Iterator[str]:
+    """A server that gives a real Triton's recorded answers; `changed` replaces some."""
+    answers: dict[str, tuple[int, str]] = {}
+    names = ("server", "ready", "repository_index", "model", "config", "statistics")
+    for name in (*names, "model_unbatched", "config_unbatched"):
+        exchange = recorded(name)
+        answer = exchange["response"]
+        answers[exchange["request"]["path"]] = (answer["status"], answer["body"])
+    answers |= changed or {}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, body = answers.get(self.path, (404, '{"error":"Not Found"}'))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with serving("fake") as found:
+        yield found
+
+
+def test_our_own_engine_is_described_as_any_other(engine: Engine) -> None:
+    url = f"http://127.0.0.1:{engine.port}"
+    with Asker(url) as asker:
+        found = asker.describe(TargetSpec(url=url))
+        facts = asker.engine_facts(found)
+    assert (found.host, found.port) == ("127.0.0.1", engine.port)
+    assert (found.protocol, found.model, found.batched, found.binary) == (
+        "kserve", "fake", True, True,
+    )  # fmt: skip
+    assert found.inputs[0].datatype == "FP32"
+    assert facts["policy"] == "deadline"
+    assert facts["max_batch"] >= 1
+    assert facts["device"] == "cpu"
+    assert all(Note(**note).text for note in facts["notes"])
+
+
+def test_requests_of_both_encodings_are_accepted_and_their_answers_good(engine: Engine) -> None:
+    url = f"http://127.0.0.1:{engine.port}"
+    with Asker(url) as asker:
+        found = asker.describe(TargetSpec(url=url))
+    for binary in (False, True):
+        where = msgspec.structs.replace(found, binary=binary)
+        ((first, *_),), _ = inputs.prepare(where, [RequestPlan("a", rows=2)], seed=1)
+        with socket.create_connection(("127.0.0.1", engine.port)) as connection:
+            connection.sendall(first.data)
+            raw = connection.recv(1 << 20)
+        head, _, body = raw.partition(b"\r\n\r\n")
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        assert raw.startswith(b"HTTP/1.1 200")
+        form = first.check(fields, body)
+        assert form is not None
+        assert (form.length is not None) is binary
+
+
+def test_statistics_of_our_engine_between_two_readings(engine: Engine) -> None:
+    url = f"http://127.0.0.1:{engine.port}"
+    with Asker(url) as asker:
+        found = asker.describe(TargetSpec(url=url))
+        shape = [3, *(16 if dim < 0 else dim for dim in found.inputs[0].shape)]
+        before = asker.statistics(found)
+        count = 1
+        for dim in shape:
+            count *= dim
+        data = {"name": found.inputs[0].name, "datatype": "FP32", "shape": shape}
+        for _ in range(4):
+            answer = httpx.post(
+                f"{url}/v2/models/fake/infer",
+                json={"inputs": [data | {"data": [0.5] * count}]},
+                trust_env=False,
+            )
+            assert answer.status_code == 200
+        after = asker.statistics(found)
+    assert before is not None
+    assert after is not None
+    server = difference(before, after)
+    assert server.source == "loadbench"
+    assert (server.requests, server.rows, server.batches) == (4, 12, 4)
+    assert server.queue is not None
+    assert server.compute is not None
+    assert server.compute.histogram is not None
+    assert server.queue.count == server.compute.count == server.compute.histogram.count == 4
+    assert server.sizes[3].batches == 4
+    assert sum(number for sizes in server.closed.values() for number in sizes.values()) == 4
+    assert difference(after, after).requests == 0
+
+
+def test_a_triton_is_described_from_its_metadata_and_configuration() -> None:
+    with replaying() as url, Asker(url) as asker:
+        batched = asker.describe(TargetSpec(url=url, model="matmul"))
+        unbatched = asker.describe(TargetSpec(url=url, model="echo"))
+        facts = asker.engine_facts(batched)
+    assert batched.batched
+    assert batched.binary
+    assert batched.inputs == (Tensor("x", "FP32", (64,)),)
+    assert batched.outputs == (Tensor("y", "FP32", (64,)), Tensor("total", "FP32", (1,)))
+    assert not unbatched.batched
+    assert unbatched.inputs[0] == Tensor("texts", "BYTES", (-1,))
+    assert facts == {}
+
+
+def test_tritons_statistics_give_means_and_batch_sizes() -> None:
+    idle = read(recorded("statistics_idle")["response"]["body"].encode())
+    busy = read(recorded("statistics")["response"]["body"].encode())
+    server = difference(idle, busy)
+    assert server.source == "kserve statistics"
+    assert (server.requests, server.rows, server.batches, server.failed) == (70, 70, 14, 0)
+    assert server.queue is not None
+    assert server.compute is not None
+    assert server.queue.mean_ns == pytest.approx(108950400 / 70)
+    assert server.compute.total_ns == 3130856 + 174391675 + 11291829
+    assert server.queue.histogram is None
+    assert server.batch_wait is None
+    assert {size: found.batches for size, found in server.sizes.items()} == {1: 6, 8: 8}
+    assert server.sizes[8].compute_ns == 370164 + 18377627 + 1358991
+
+
+def test_a_server_that_restarted_between_two_readings_counts_from_zero() -> None:
+    before = Reading(success=100, rows=200, batches=50, queue_ns=9, sizes={4: (50, 900)})
+    after = Reading(success=10, rows=20, batches=5, queue_ns=3, sizes={4: (5, 90)})
+    found = difference(before, after)
+    assert (found.requests, found.rows, found.batches) == (10, 20, 5)
+    assert found.queue is not None
+    assert found.queue.total_ns == 3
+    assert found.sizes[4] == BatchSize(5, compute_ns=90)
+
+
+def test_our_restarted_engine_counts_from_zero() -> None:
+    def engine_of(times: list[int], busy: int) -> EngineStatistics:
+        return EngineStatistics(
+            compute=Histogram.of(times), sizes={1: BatchSize(len(times), len(times), 1, 1, 5)},
+            shed={"full": len(times)}, closed={"idle": {1: len(times)}}, busy_ns=busy,
+        )  # fmt: skip
+
+    before = Reading(success=3, rows=3, batches=3, engine=engine_of([MS] * 3, 300))
+    grown = Reading(success=5, rows=5, batches=5, engine=engine_of([MS] * 3 + [2 * MS] * 2, 500))
+    fresh = Reading(success=2, rows=2, batches=2, engine=engine_of([3 * MS] * 2, 200))
+    on = difference(before, grown)
+    assert on.compute is not None
+    assert on.compute.histogram == Histogram.of([2 * MS] * 2)
+    assert (on.shed, on.closed, on.busy_ns) == (2, {"idle": {1: 2}}, 200)
+    again = difference(grown, fresh)
+    assert again.compute is not None
+    assert again.compute.histogram == Histogram.of([3 * MS] * 2)
+    assert (again.shed, again.requests, again.busy_ns) == (2, 2, 200)
+
+
+def test_a_server_without_statistics_or_configuration() -> None:
+    absent = (404, '{"detail":"Not Found"}')
+    server = (200, '{"name":"mlserver","version":"1.7","extensions":[]}')
+    paths = ("/v2/models/matmul/config", "/v2/models/matmul/stats")
+    with replaying({"/v2": server, **dict.fromkeys(paths, absent)}) as url, Asker(url) as asker:
+        found = asker.describe(TargetSpec(url=url, model="matmul"))
+        assert asker.statistics(found) is None
+    assert found.batched  # open everywhere
+    assert not found.binary
+
+
+def test_a_server_that_is_no_kserve_is_plain_http() -> None:
+    with replaying({"/v2": (404, ""), "/score": (200, "ok")}) as url, Asker(url) as asker:
+        found = asker.describe(TargetSpec(url=url, path="/score", method="POST"))
+        assert asker.statistics(found) is None
+    assert (found.protocol, found.path, found.method) == ("http", "/score", "POST")
+
+
+BAD: dict[str, tuple[dict[str, tuple[int, str]], str, type[Exception], str]] = {
+    "several models": ({}, "", SpecError, "echo, matmul"),
+    "no such model": ({}, "mathmul", SpecError, "no model 'mathmul'"),
+    "not ready": ({"/v2/health/ready": (503, "")}, "matmul", TargetError, "not ready"),
+    "no JSON": ({"/v2/models/matmul": (200, "<html>")}, "matmul", TargetError, "not JSON"),
+    "no tensors": ({"/v2/models/matmul": (200, '{"inputs":[1]}')}, "matmul", TargetError, "inputs"),
+    "an error": ({"/v2/models/matmul": (500, '{"error":"boom"}')}, "matmul", TargetError, "boom"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_described_is_said(name: str) -> None:
+    changed, model, kind, words = BAD[name]
+    with (
+        replaying(changed) as url,
+        Asker(url, "kserve") as asker,
+        pytest.raises(kind) as caught,
+    ):
+        asker.describe(TargetSpec(url=url, model=model))
+    error: Any = caught.value
+    assert words in error.message
+
+
+def test_a_server_that_is_down_says_what_was_tried() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with Asker(url) as asker, pytest.raises(TargetError) as caught:
+            asker.describe(TargetSpec(url=url))
+    assert f"GET {url}/v2" in caught.value.message
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("url", ["", "host:80", "ftp://host", "http://", "http://host:99999"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(SpecError):
+        Asker(url)
+
+
+def test_proxies_of_the_environment_are_passed_by(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
+    url = f"http://127.0.0.1:{engine.port}"
+    with Asker(url) as asker:
+        assert asker.describe(TargetSpec(url=url)).model == "fake"
