@@ -4,6 +4,7 @@ It only reads the run's folder. What it changes about a run goes through the run
 socket, so a dashboard that dies takes nothing with it.
 """
 
+import errno
 import os
 import signal
 import time
@@ -266,6 +267,7 @@ class Dashboard(App[None]):
             return
         word = await self.push_screen_wait(Word("Mark: what happened?"))
         if word:
+            self._read_snapshot()
             self._command({"command": "mark", "text": word}, f"marked: {word}")
 
     @work
@@ -282,17 +284,20 @@ class Dashboard(App[None]):
             self._stop()
 
     def _stop(self) -> None:
+        """By the run's socket; before it has one, by a signal to the runner."""
+        self._read_snapshot()
         text = "stopping: no more requests, waiting for the answers"
         if self._snapshot.get("control"):
             self._command({"command": "stop"}, text)
             return
         pid = self.child.pid if self.child else self._snapshot.get("pid")
-        if isinstance(pid, int):
-            try:
-                os.kill(pid, signal.SIGTERM)
-            except OSError as error:
-                self.notify(f"cannot stop it: {error.strerror}", severity="error")
-                return
+        try:
+            if not isinstance(pid, int):
+                raise ProcessLookupError(errno.ESRCH, "its process is not known yet")
+            os.kill(pid, signal.SIGTERM)
+        except OSError as error:
+            self.notify(f"cannot stop it: {error.strerror}", severity="error")
+        else:
             self.notify(text)
 
     @work(thread=True)

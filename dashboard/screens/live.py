@@ -138,7 +138,7 @@ class LatencyChart(Chart):
 
     def _resolution(self, scene: Scene) -> str:
         step = scene.span / max(1, self.size.width - 6)
-        return f"1 column = {units.significant(step, 2)} s" if step > 1 else ""
+        return f"1 column = {units.significant(step, 2)} s" if round(step, 1) > 1 else ""
 
 
 class ThroughputChart(Chart):
