@@ -164,11 +164,11 @@ class BySize(EngineBoard):
         self.head(f"By batch size [dim](last {words(scene.span)})[/]")
 
     def rows(self, server: Server, width: int, height: int) -> list[Cells]:
-        found = [group for group in groups(server) if group.sizes.batches]
+        found = [group for group in groups(server, height - 1) if group.sizes.batches]
         batches = sum(group.sizes.batches for group in found)
         compute = sum(group.sizes.compute_ns for group in found) or 1
         lines = []
-        for group in found[-(height - 1) :]:
+        for group in found:
             size = group.sizes
             rows = rows_of(server, group.low, group.high)
             lines.append(
