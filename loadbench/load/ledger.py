@@ -60,7 +60,7 @@ class Ledger:
         self._later = _NO_ROWS  # ended after the window that is being gathered
         self._totals = [0, 0, 0]  # asked, sent, ended since the stage of load began
         self._unsent = 0
-        self._exemplars: list[tuple[int, int, Sample]] = []
+        self._exemplars: list[Sample] = []  # the slowest first
         self.floor = -1  # latency beyond which a request is among the slowest of its second
         self._new_rows()
         self._new_window()
@@ -94,10 +94,10 @@ class Ledger:
         if not self._slowest:
             self.floor = 1 << 62
             return
-        found = (sample.done - sample.due, len(self._exemplars), sample)
-        self._exemplars = sorted([*self._exemplars, found], reverse=True)[: 4 * self._slowest]
-        if len(self._exemplars) >= self._slowest:
-            self.floor = self._exemplars[self._slowest - 1][0]
+        found = sorted([*self._exemplars, sample], key=_latency, reverse=True)
+        self._exemplars = found[: 4 * self._slowest]
+        if len(found) >= self._slowest:
+            self.floor = _latency(found[self._slowest - 1])
 
     def fold(self, begin: int, end: int) -> None:
         """Takes the rows in: those that ended before `end` into the window from `begin` on."""
@@ -200,13 +200,16 @@ class Ledger:
         return found
 
     def _pick(self, cut: Cut) -> tuple[Sample, ...]:
-        mine = [found for found in self._exemplars if found[2].done < cut.end]
-        self._exemplars = [found for found in self._exemplars if found[2].done >= cut.end]
+        mine = [found for found in self._exemplars if found.done < cut.end]
+        self._exemplars = [found for found in self._exemplars if found.done >= cut.end]
         self.floor = -1
-        counted = [
-            sample for _, _, sample in mine if (sample.due < self._origin) == (cut.second < 0)
-        ]
+        recorded = cut.begin >= self._origin
+        counted = [found for found in mine if (found.due >= self._origin) == recorded]
         return tuple(counted[: self._slowest])
+
+
+def _latency(sample: Sample) -> int:
+    return sample.done - sample.due
 
 
 def _within(stamps: Ints, begin: int, end: int) -> int:

@@ -50,6 +50,9 @@ class LaneUser(User):
         except LoadbenchError as error:
             log.error("%s", " → ".join(filter(None, (error.message, error.hint))))
             self.environment.process_exit_code = error.exit_code
+        except Exception:  # else Locust would begin the run again
+            log.exception("the load broke off")
+            self.environment.process_exit_code = 1
         options = self.environment.parsed_options
         if options is not None:
             runner = self.environment.runner
@@ -74,9 +77,12 @@ class LaneUser(User):
         gc.freeze()  # what was prepared is never looked through again
         try:
             watch(lane)
-        finally:
+        except gevent.GreenletExit:  # Locust does not wait for the drain
             lane.close()
-            self.tell(lane.finished())
+            raise
+        finally:
+            if lane.over:
+                self.tell(lane.finished())
 
 
 def watch(lane: Lane) -> None:
