@@ -60,5 +60,5 @@ async def shown(
 
 async def settle(pilot: Pilot[Any]) -> None:
     """Until all that keys and records caused has been drawn."""
-    await pilot.pause()
-    await pilot.pause()
+    for _ in range(3):  # record → message → scene → cells: each pause sees the queues empty
+        await pilot.pause(0.01)

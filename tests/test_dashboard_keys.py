@@ -87,7 +87,7 @@ def test_moving_shows_another_time_in_all_panels() -> None:
             assert lines[25].split("││")[0].rstrip().endswith("02:48")
             later = await press(pilot, "right")
             assert "at 03:00" in later[0]
-            gone = await press(pilot, *["left"] * 40)
+            gone = await press(pilot, *["left"] * 16)
             assert "at 00:01" in gone[0]
 
     asyncio.run(walk())

@@ -10,6 +10,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 _TAIL = 32_768
+_LINES = 400  # more take long to lay out, each second anew
 _EVERY_S = 1.0
 
 
@@ -22,7 +23,8 @@ def tail(path: Path) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    return text if size <= _TAIL else text.partition("\n")[2]
+    whole = text if size <= _TAIL else text.partition("\n")[2]
+    return "\n".join(whole.splitlines()[-_LINES:])
 
 
 class Logs(ModalScreen[None]):
