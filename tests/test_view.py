@@ -33,7 +33,7 @@ def folded(*parts: Record) -> View:
 
 def steady(count: int, first: int = 0) -> list[Window]:
     """Seconds with a latency that names them: second n has one request of n ms and one of 1 ms."""
-    return [window(at, [1.0, float(at)], in_flight=at) for at in range(first, first + count)]
+    return [window(at, [1.0, float(at)], in_flight=5000 - at) for at in range(first, first + count)]
 
 
 def test_warm_up_is_a_state_and_in_no_statistic() -> None:
@@ -66,7 +66,7 @@ def test_coarse_rings_hold_the_merged_histograms_of_their_seconds() -> None:
     expected = merge(windows[60:120])
     assert minutes[1].window.latency == expected.latency
     assert minutes[1].window.done == 120
-    assert minutes[1].fullest == 119  # the peak of a state outlives the merge
+    assert minutes[1].fullest == 4940  # the peak of a state outlives the merge
     assert tens[3].window.latency == merge(windows[30:40]).latency
 
 
