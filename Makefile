@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SCENARIO ?=
 
-.PHONY: tui test lint schema clean
+.PHONY: tui test lint bench peers clean
 .DEFAULT_GOAL := tui
 
 $(STAMP): pyproject.toml constraints.txt
@@ -26,6 +26,15 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(STAMP)  ## loadbench against wrk, Locust and the bare model, side by side (minutes, two cores)
+	$(BIN)/python tests/benchmarks/lane.py
+	$(BIN)/python tests/benchmarks/engine.py
+	$(BIN)/python tests/benchmarks/screen.py
+
+peers: $(STAMP)  ## tests against real third-party servers and clients (minutes, x86-64 Linux)
+	@PYTHON=$(PYTHON) sh tests/peers/setup.sh
+	peers/venv/bin/python -m pytest tests/peers
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
