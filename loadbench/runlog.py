@@ -136,6 +136,9 @@ class Writer:
 
     def write(self, record: Record) -> None:
         if isinstance(record, Window):
+            warm = record.stage == "warmup"
+            if self._minute and warm != (self._minute[-1].stage == "warmup"):
+                self._flush_minute()  # warm-up is in no figure: it has minutes of its own
             self._minute.append(record)
         self._append(record)
         if len(self._minute) == 60:

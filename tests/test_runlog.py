@@ -86,6 +86,17 @@ def test_minutes_and_their_index(tmp_path: Path) -> None:
     assert sum(minute.window.done for minute in minutes) == 150
 
 
+def test_warm_up_has_minutes_of_its_own(tmp_path: Path) -> None:
+    writer = runlog.Writer(tmp_path)
+    writer.write(start())
+    for second in range(-3, 60):
+        writer.write(window(second, [5.0], stage="warmup" if second < 0 else "load"))
+    writer.close(End(59, "done"))
+    minutes = [record for record in runlog.read(tmp_path) if isinstance(record, Minute)]
+    found = [(m.window.second, m.window.stage, m.seconds) for m in minutes]
+    assert found == [(-3, "warmup", 3), (0, "load", 60)]
+
+
 def test_a_killed_writer_leaves_every_whole_second(tmp_path: Path) -> None:
     code = f"""
 import os, signal

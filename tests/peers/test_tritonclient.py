@@ -3,7 +3,6 @@
 The same tests run against the real Triton (`matmul`), so what they ask for is what that does.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
