@@ -31,9 +31,10 @@ class Request(NamedTuple):
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
-    stamps = [ORIGIN - 2 * SECOND + draw(st.integers(0, 7 * SECOND))]
-    for _ in range(3):
-        stamps.append(stamps[-1] + draw(st.sampled_from((1, 40, 700, 2500))))
+    moment = draw(st.integers(0, 7)) * SECOND + draw(st.sampled_from((0, 1, 300, 999)))
+    stamps = [ORIGIN - 2 * SECOND + moment]
+    for _ in range(3):  # often just on a boundary, or beside it
+        stamps.append(stamps[-1] + draw(st.sampled_from((1, 300, SECOND - 1, SECOND, 2500))))
     due, begun, sent, done = (stamp if stamp < END else NEVER for stamp in stamps)
     failure = draw(st.sampled_from(("", "", "timeout", "http_503")))
     return Request(due, begun, sent, done, draw(st.integers(0, 2)), draw(st.booleans()), failure)

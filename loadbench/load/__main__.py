@@ -66,9 +66,9 @@ def _run(load: Load, lines: Iterator[bytes], outlet: Outlet, lanes: list[Lane]) 
 
 
 def _end(lanes: list[Lane]) -> None:
-    """A signal: gently, and at once when it comes again."""
+    """A signal: gently, and at once when it comes again or nothing more is asked."""
     for lane in lanes:
-        lane.kill() if lane.stopped else lane.stop()
+        lane.kill() if lane.ending else lane.stop()
 
 
 def _kill(lanes: list[Lane]) -> None:

@@ -2,7 +2,6 @@
 
 import _socket
 import errno
-import os
 
 from loadbench.load.answer import Incoming, Kind, Sight
 from loadbench.load.schedule import NEVER
@@ -18,7 +17,6 @@ _UNDER_WAY = (0, errno.EINPROGRESS)
 TIMEOUT = "timeout"  # connected, but no whole answer in time
 CONNECT_TIMEOUT = "connect_timeout"
 CLOSED_EARLY = "closed"  # the server ended the connection before or amid the answer
-STALE = "stale"  # the same on a reused connection before any byte: the server's keep-alive ended
 _ERRORS = {
     errno.ECONNREFUSED: "refused",
     errno.ECONNRESET: "reset",
@@ -122,7 +120,7 @@ class Connection:
     def _end(self) -> str:
         if self._incoming is not None and self._incoming.end():
             return self._incoming.verdict(self.kind)
-        return STALE if self.reused and not self.partial else CLOSED_EARLY
+        return CLOSED_EARLY
 
     @property
     def reusable(self) -> bool:
@@ -137,13 +135,9 @@ class Connection:
         self._incoming = None
 
     def failure(self, number: int | None) -> str:
-        """The name of an operating system error on this connection."""
-        name = _ERRORS.get(number or 0) or errno.errorcode.get(
-            number or 0, os.strerror(number or 0)
-        )
-        if name == "reset" and self.reused and not self.partial:
-            return STALE
-        return name.lower()
+        """The name of an operating system error."""
+        found = number or 0
+        return _ERRORS.get(found) or errno.errorcode.get(found, f"error_{found}").lower()
 
     def close(self) -> None:
         self.state = CLOSED

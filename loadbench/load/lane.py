@@ -5,19 +5,18 @@ that is readable (`user.LaneUser` does, in gevent's hub). Arrivals are woken by 
 same epoll. Requests are prebuilt bytes, answers are read as cheaply as is still strict (`answer`),
 stamps go into the `ledger`, which makes the windows.
 
-Decisions: a request that fails is never sent again. A connection that the server closed while it
-was idle is dropped unseen; if it closes just as a request goes out on it, that request fails as
-`stale`. Idle connections are reused last in, first out. In a closed loop a place whose request
+Decisions: a request that fails is never sent again, not even when the server closed its kept-alive
+connection just as the request went out; that fails as `closed` or `reset`. A connection that is
+closed while it is idle costs nobody anything. Idle ones are reused last in, first out. In a closed
+loop a place whose request
 failed together with its connection rests before it connects again, longer each time.
 """
 
-import heapq
 import select
 import struct
 import time
 from collections.abc import Callable
 
-import numpy as np
 from gevent import monkey
 
 from loadbench.load.connection import (
@@ -32,7 +31,9 @@ from loadbench.load.connection import (
 from loadbench.load.course import Course, Traffic
 from loadbench.load.exemplar import sample
 from loadbench.load.ledger import HELD, ROWS
+from loadbench.load.pool import Pool
 from loadbench.load.ready import Load
+from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
 from loadbench.load.timer import Timer
 from loadbench.model import Note, Window
@@ -43,8 +44,6 @@ BUDGET_NS = MS  # after so long the owner gets its turn, also under full load
 _EVENTS = 256  # at a time
 _BEGINS = 64  # at a time, between looks at what has arrived
 _TICK_NS = 10 * MS  # the loop wakes at least so often, so that a stall of it is noticed
-_REST_NS = 10 * MS  # before a place of a closed loop connects again, doubled with each failure
-_REST_DOUBLINGS = 7
 _TAKE_MOST = 1 << 18
 _READABLE, _WRITABLE = select.EPOLLIN, select.EPOLLOUT
 _epoll = monkey.get_original("select", "epoll")  # gevent takes it out of the module
@@ -59,22 +58,20 @@ class Lane:
         self.over = False
         self.stopped = False
         self._plan = plan
-        self._address = load.address
         self._deal = load.deal
         self._emit = emit
         self._epoll = _epoll()
         self._timer = Timer()
         self._epoll.register(self._timer.fileno(), _READABLE | select.EPOLLET)
-        self._connections: dict[int, Connection] = {}
-        self._idle: list[Connection] = []
-        self._resting: list[tuple[int, int]] = []  # closed loop: (until, failures in a row)
         self._closed = plan.arrivals == "closed"
-        self._most = plan.concurrency if self._closed else plan.connections
+        most = plan.concurrency if self._closed else plan.connections
+        self._pool = Pool(self._epoll, load.address, most)
+        self._rest = Rest()  # closed loop: places without a connection
         self._take = 4096  # bytes read at a time; grows with the answers
         self._blocked = False  # all connections are busy, and something is due
         self._held = 0
         self._again = False  # closed loop: the next request follows the answer
-        self._ending = False
+        self.ending = False  # nothing falls due any more
         self._wake = self._expiry = 0
         self._stood = 0  # longest standstill since the last window
         self._seen = 0  # when the loop last was known to run, or was to be woken
@@ -86,7 +83,8 @@ class Lane:
         start = origin - self._plan.warmup_ns
         if self._closed:
             self._again = True
-            self._resting = [(start, 0)] * self._plan.concurrency
+            for _ in range(self._plan.concurrency):
+                self._rest.add(start, 0)
         self._cpu = time.process_time_ns()
         self._seen = self._wake = self._expiry = start
         self._timer.set(start)
@@ -96,7 +94,7 @@ class Lane:
 
     def stop(self) -> None:
         """No further arrivals; what is under way is awaited."""
-        if self._ending or self.over:
+        if self.ending or self.over:
             return
         self.stopped = True
         now = time.monotonic_ns()
@@ -123,7 +121,7 @@ class Lane:
         """The last message of a lane that is over."""
         notes = []
         if self._held:
-            text = f"{self._held:,} requests waited for one of {self._most} connections"
+            text = f"{self._held:,} requests waited for one of {self._pool.most} connections"
             hint = "their wait is in their latency; raise target.connections if users would not"
             notes.append(Note("held", text, hint))
         return Finished(
@@ -171,22 +169,20 @@ class Lane:
             self._take_up(now)
         if self._ledger.rows > ROWS // 2:
             course.fold()
-        if self._ending and (now >= course.over or self._settled()):
+        if self.ending and (now >= course.over or self._settled()):
             self._finish()
         due = NEVER if self._blocked else course.schedule.next
-        rest = self._resting[0][0] if self._resting else NEVER
-        end = course.over if self._ending else course.end
-        self._wake = min(due, rest, end, course.boundary, self._expiry, now + _TICK_NS)
+        end = course.over if self.ending else course.end
+        self._wake = min(due, self._rest.next, end, course.boundary, self._expiry, now + _TICK_NS)
 
     def _settled(self) -> bool:
         """Nothing is under way and nothing waits."""
-        waits = self._course.schedule.next < NEVER or self._resting
-        return len(self._idle) == len(self._connections) and not waits
+        return self._pool.settled and self._course.schedule.next == NEVER
 
     def _end_arrivals(self) -> None:
-        self._ending = True
+        self.ending = True
         self._again = False
-        self._resting = []
+        self._rest.clear()
         self._wake = 0
 
     def _cut(self, now: int) -> None:
@@ -203,24 +199,16 @@ class Lane:
         for window in self._course.finish(after):
             self._tell(window)
         self.over = True
-        for connection in self._connections.values():
-            connection.close()
-        self._connections = {}
+        self._pool.close()
         self._timer.close()
         self._epoll.close()
 
     def _traffic(self) -> Traffic:
-        rows = [
-            (found.due, found.begun, found.sent, NEVER, found.code)
-            for found in self._connections.values()
-            if found.state != IDLE
-        ]
-        table = np.array(rows, np.int64).reshape(-1, 5)
-        return Traffic(table, len(self._connections), self._stood)
+        return Traffic(self._pool.under_way(), len(self._pool.open), self._stood)
 
     def _take_up(self, now: int) -> None:
         """Begins what is due. What finds no connection waits, its due time unchanged."""
-        schedule, idle = self._course.schedule, self._idle
+        schedule, idle = self._course.schedule, self._pool.idle
         held = HELD if self._blocked else 0
         for _ in range(_BEGINS):
             due = schedule.next
@@ -230,7 +218,7 @@ class Lane:
             if idle:
                 schedule.advance()
                 self._begin(idle.pop(), due, now, held)
-            elif len(self._connections) < self._most:
+            elif not self._pool.full:
                 schedule.advance()
                 self._open(due, now, held, 0)
             else:
@@ -239,10 +227,9 @@ class Lane:
             now = time.monotonic_ns()
 
     def _wake_resting(self, now: int) -> None:
-        """Closed loop: places whose rest is over connect and send."""
-        while self._resting and self._resting[0][0] <= now:
-            _, tries = heapq.heappop(self._resting)
-            self._open(now, now, 0, tries)
+        """Closed loop: places that have rested connect and send."""
+        while self._rest.next <= now:
+            self._open(now, now, 0, self._rest.take())
             now = time.monotonic_ns()
 
     def _open(self, due: int, now: int, held: int, tries: int) -> None:
@@ -251,12 +238,9 @@ class Lane:
         connection = Connection(kind, tries)
         connection.due, connection.begun, connection.code = due, now, kind.index | held
         connection.rest = memoryview(data)
-        failure = connection.connect(self._address)
+        failure = self._pool.connect(connection)
         if failure:
             self._fail(connection, failure)
-            return
-        self._connections[connection.fd] = connection
-        self._epoll.register(connection.fd, _READABLE | _WRITABLE)
 
     def _begin(self, connection: Connection, due: int, now: int, held: int) -> None:
         """Begins a request on an idle connection."""
@@ -279,11 +263,11 @@ class Lane:
         connection.sent = NEVER
         connection.rest = memoryview(data)[sent:]
         connection.state = SENDING
-        self._epoll.modify(connection.fd, _READABLE | _WRITABLE)
+        self._pool.await_room(connection)
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
         """Reads answers. In a closed loop the next request follows at once."""
-        connections, idle, ledger = self._connections, self._idle, self._ledger
+        connections, idle, ledger = self._pool.open, self._pool.idle, self._ledger
         cells, take, again, clock = ledger.cells, self._take, self._again, time.monotonic_ns
         for fd, event in events:
             connection = connections.get(fd)
@@ -315,14 +299,13 @@ class Lane:
             else:
                 connection.state = IDLE
                 idle.append(connection)
-        if self._ending or (self._blocked and idle) or ledger.rows > ROWS // 2:
+        if self.ending or (self._blocked and idle) or ledger.rows > ROWS // 2:
             self._wake = 0
 
     def _progress(self, connection: Connection, event: int) -> None:
         """An event on a connection that does not just wait for its answer."""
         if connection.state == IDLE:  # the server closed it, or said what nobody asked for
-            self._idle.remove(connection)
-            self._drop(connection)
+            self._drop(connection, 0)
             return
         if connection.state == CONNECTING:
             error = connection.connected()
@@ -334,7 +317,7 @@ class Lane:
             if connection.flush():
                 connection.sent = time.monotonic_ns()
                 connection.state = WAITING
-                self._epoll.modify(connection.fd, _READABLE)
+                self._pool.await_answer(connection)
             elif event & ~_WRITABLE:  # an answer before the request is out: it is being refused
                 self._whole(connection, connection.recv(self._take))
         except OSError as error:
@@ -355,8 +338,7 @@ class Lane:
             return False
         self._record(connection, failure, data)
         if not connection.reusable:
-            self._drop(connection)
-            self._rest(0)
+            self._drop(connection, 0)
         else:
             connection.forget()
             self._follow(connection, time.monotonic_ns())
@@ -368,7 +350,7 @@ class Lane:
             self._begin(connection, now, now, 0)
         else:
             connection.state = IDLE
-            self._idle.append(connection)
+            self._pool.idle.append(connection)
 
     def _broken(self, connection: Connection, error: OSError) -> None:
         if not isinstance(error, BlockingIOError):
@@ -377,9 +359,7 @@ class Lane:
     def _fail(self, connection: Connection, failure: str, data: bytes = b"") -> None:
         """The request on it failed, and the connection is of no more use."""
         self._record(connection, failure, data)
-        tries = 0 if connection.reused else connection.tries
-        self._drop(connection)
-        self._rest(tries + 1)
+        self._drop(connection, 1 if connection.reused else connection.tries + 1)
 
     def _record(self, connection: Connection, failure: str, data: bytes) -> None:
         now = time.monotonic_ns()
@@ -393,27 +373,18 @@ class Lane:
         if now - connection.due > ledger.floor:
             ledger.exemplar(sample(connection, now, failure, data))
 
-    def _drop(self, connection: Connection) -> None:
-        self._connections.pop(connection.fd, None)
-        connection.close()
-        self._wake = 0
-
-    def _rest(self, tries: int) -> None:
-        """Closed loop: a place without a connection rests, the longer the more it failed."""
+    def _drop(self, connection: Connection, failures: int) -> None:
+        """In a closed loop its place rests; in an open one whoever waits may have it."""
+        self._pool.drop(connection)
         if self._again:
-            rest = _REST_NS << min(tries - 1, _REST_DOUBLINGS) if tries else 0
-            heapq.heappush(self._resting, (time.monotonic_ns() + rest, tries))
-            self._wake = 0
+            self._rest.add(time.monotonic_ns(), failures)
+        self._wake = 0
 
     def _expire(self, now: int) -> None:
         """Fails what has been under way for too long. Nothing can expire before the oldest does."""
-        oldest = now
-        for connection in list(self._connections.values()):
-            if connection.state == IDLE:
-                continue
-            if connection.begun + self._plan.timeout_ns <= now:
-                early = connection.state == CONNECTING
-                self._fail(connection, CONNECT_TIMEOUT if early else TIMEOUT)
-            else:
-                oldest = min(oldest, connection.begun)
-        self._expiry = max(oldest + self._plan.timeout_ns, now + MS)
+        timeout = self._plan.timeout_ns
+        old, oldest = self._pool.begun_before(now - timeout)
+        for connection in old:
+            early = connection.state == CONNECTING
+            self._fail(connection, CONNECT_TIMEOUT if early else TIMEOUT)
+        self._expiry = max(min(oldest, now) + timeout, now + MS)

@@ -1,0 +1,74 @@
+"""The connections of a lane and their place in its epoll: which are open, idle, too old."""
+
+import select
+from typing import Any
+
+import numpy as np
+
+from loadbench.load.connection import IDLE, Address, Connection
+from loadbench.load.ledger import Ints
+from loadbench.load.schedule import NEVER
+
+_READABLE, _WRITABLE = select.EPOLLIN, select.EPOLLOUT
+
+
+class Pool:
+    """Open connections by their file descriptor, at most so many. `idle` is used from its end."""
+
+    def __init__(self, epoll: Any, address: Address, most: int) -> None:
+        self.open: dict[int, Connection] = {}
+        self.idle: list[Connection] = []
+        self.most = most
+        self._epoll = epoll
+        self._address = address
+
+    @property
+    def full(self) -> bool:
+        return len(self.open) >= self.most
+
+    @property
+    def settled(self) -> bool:
+        """No request is under way."""
+        return len(self.idle) == len(self.open)
+
+    def connect(self, connection: Connection) -> str:
+        """Begins to connect; the failure if that fails at once."""
+        failure = connection.connect(self._address)
+        if not failure:
+            self.open[connection.fd] = connection
+            self._epoll.register(connection.fd, _READABLE | _WRITABLE)
+        return failure
+
+    def await_room(self, connection: Connection) -> None:
+        """Wakes also when more of the request can be sent."""
+        self._epoll.modify(connection.fd, _READABLE | _WRITABLE)
+
+    def await_answer(self, connection: Connection) -> None:
+        self._epoll.modify(connection.fd, _READABLE)
+
+    def drop(self, connection: Connection) -> None:
+        if connection.state == IDLE:
+            self.idle.remove(connection)
+        self.open.pop(connection.fd, None)
+        connection.close()
+
+    def close(self) -> None:
+        for connection in self.open.values():
+            connection.close()
+        self.open.clear()
+        self.idle.clear()
+
+    def under_way(self) -> Ints:
+        """The requests that have begun and not ended, as rows of the ledger."""
+        rows = [
+            (found.due, found.begun, found.sent, NEVER, found.code)
+            for found in self.open.values()
+            if found.state != IDLE
+        ]
+        return np.array(rows, np.int64).reshape(-1, 5)
+
+    def begun_before(self, moment: int) -> tuple[list[Connection], int]:
+        """Connections whose request began by then, and when the oldest of the others did."""
+        busy = [found for found in self.open.values() if found.state != IDLE]
+        old = [found for found in busy if found.begun <= moment]
+        return old, min((found.begun for found in busy if found.begun > moment), default=NEVER)
