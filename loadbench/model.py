@@ -196,8 +196,8 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     sent: int = 0
     lost: int = 0
     in_flight: int = 0  # sent and unanswered at the end of the second
-    waiting: int = 0  # due and not begun at the end of the second
-    held: int = 0  # how many had to wait for a free connection
+    waiting: int = 0  # due and not sent at the end of the second
+    held: int = 0  # begun in this second after a wait for a free connection
     requests: dict[str, Requests] = {}
     tail_done: int = 0  # warm-up requests that ended after warm-up: in no statistic
     tail_failed: int = 0

@@ -6,6 +6,7 @@ import signal
 import termios
 import time
 
+import msgspec
 import pytest
 
 from loadbench.model import Tensor, Window, encode
@@ -144,8 +145,6 @@ def test_what_cannot_be_run_is_said_once_and_nothing_is_sent(name: str) -> None:
 
 
 def test_an_unknown_host_is_the_targets_fault() -> None:
-    import msgspec
-
     wanted: Plan = plan(1)
     where = msgspec.structs.replace(endpoint(1), host="no.such.host.invalid")
     with process(encode(msgspec.structs.replace(wanted, endpoint=where))) as load:
@@ -156,8 +155,6 @@ def test_an_unknown_host_is_the_targets_fault() -> None:
 
 
 def test_made_up_dimensions_are_told() -> None:
-    import msgspec
-
     with known_server() as server:
         open_input = (Tensor("x", "FP32", (-1,)),)
         where = msgspec.structs.replace(endpoint(server.port), inputs=open_input)

@@ -127,6 +127,12 @@ class Connection:
         """After a whole answer: whether the server keeps the connection open for the next."""
         return self.rest is None and (self._incoming is None or self._incoming.keep_alive)
 
+    def head(self, data: bytes) -> bytes:
+        """The first bytes of the answer whose last are `data`."""
+        if self._incoming is not None:
+            return self._incoming.head
+        return self._parts[0] if self._parts else data
+
     def forget(self) -> None:
         """The answer has been dealt with; the next may come."""
         self.partial = False

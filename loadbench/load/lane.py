@@ -291,7 +291,7 @@ class Lane:
                 cells, ledger.place(), due, connection.begun, connection.sent, now, connection.code
             )
             if now - due > ledger.floor:
-                ledger.exemplar(sample(connection, now, "", data))
+                ledger.exemplar(sample(connection, now, "", connection.head(data)))
             if connection.partial:
                 connection.forget()
             if again:
@@ -371,7 +371,7 @@ class Lane:
         found = connection.code | ledger.failure(failure)
         _pack(ledger.cells, ledger.place(), *stamps, found)
         if now - connection.due > ledger.floor:
-            ledger.exemplar(sample(connection, now, failure, data))
+            ledger.exemplar(sample(connection, now, failure, connection.head(data)))
 
     def _drop(self, connection: Connection, failures: int) -> None:
         """In a closed loop its place rests; in an open one whoever waits may have it."""

@@ -11,6 +11,8 @@ from loadbench.model import Note
 from loadbench.plan import Plan
 from loadbench.targets import inputs
 
+_TRIAL_S = 2.0
+
 
 class Load(NamedTuple):
     """A plan, ready to be run: where to connect, and what to send."""
@@ -28,13 +30,23 @@ def make_ready(plan: Plan) -> Load:
         raise SpecError("https is not supported yet", "give the target's http:// address")
     if not plan.requests or not plan.phases:
         raise SpecError("the plan has no requests or no phases")
-    try:
-        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise TargetError(
-            f"{endpoint.host}: {error.strerror or error}", "check the name"
-        ) from error
-    family, _, _, _, where = found[0]
     pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed)
     dealt = deal(plan.requests, pools, plan.seed)
-    return Load(plan, Address(family, where), dealt, notes)
+    return Load(plan, _address(endpoint.host, endpoint.port), dealt, notes)
+
+
+def _address(host: str, port: int) -> Address:
+    """Where the host listens. Of several addresses (localhost is ::1 and 127.0.0.1) the first that
+    can be connected to; the first at all if none can be now."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise TargetError(f"{host}: {error.strerror or error}", "check the name") from error
+    addresses = [Address(family, where) for family, _, _, _, where in found]
+    if len(addresses) > 1:
+        for address in addresses:
+            with socket.socket(address.family, socket.SOCK_STREAM) as trial:
+                trial.settimeout(_TRIAL_S)
+                if trial.connect_ex(address.address) == 0:
+                    return address
+    return addresses[0]

@@ -72,7 +72,8 @@ class LaneUser(User):
         lane.begin(origin)
         self.tell(Started(origin, tuple(load.notes)))
         self.begun(lane)
-        self.environment.events.test_stopping.add_listener(lambda **_: lane.stop())
+        stopping = self.environment.events.test_stopping
+        stop = stopping.add_listener(lambda **_: lane.stop())
         gc.collect()
         gc.freeze()  # what was prepared is never looked through again
         try:
@@ -81,6 +82,7 @@ class LaneUser(User):
             lane.close()
             raise
         finally:
+            stopping.remove_listener(stop)
             if lane.over:
                 self.tell(lane.finished())
 
