@@ -40,7 +40,7 @@ from loadbench.model import Note, Window
 from loadbench.plan import Finished
 from loadbench.units import MS
 
-BUDGET_NS = MS  # after so long the owner gets its turn, also under full load
+BUDGET_NS = 2 * MS  # after so long the owner gets its turn, also under full load
 _EVENTS = 256  # at a time
 _BEGINS = 64  # at a time, between looks at what has arrived
 _TICK_NS = 10 * MS  # the loop wakes at least so often, so that a stall of it is noticed

@@ -1,6 +1,6 @@
 """The stall test: does the lane tell the truth about a server that stands still?
 
-    python tests/benchmarks/lane_stall.py [--periods 12] [--freeze own|signal]
+    python -m tests.benchmarks.lane_stall [--periods 12] [--freeze own|signal]
 
 500/s, 1 ms of service, half a second of standstill every five. The truth follows from the schedule
 and from when the server stood, told by itself (own) or by whoever froze it with SIGSTOP (signal).
