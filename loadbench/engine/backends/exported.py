@@ -9,16 +9,23 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from loadbench.engine import datatypes, files
 from loadbench.engine.backends.prepare import finish
 from loadbench.engine.backends.torch_run import Program, TorchModel
 from loadbench.errors import SpecError
-from loadbench.model import Tensor
+from loadbench.model import Note, Tensor
 from loadbench.spec import EngineSpec
 
 _PRODUCTS = ("linear", "addmm", "conv1d", "conv2d", "conv3d", "convolution")
+_TRAINING = {  # where an operation takes whether it is in training
+    "aten.dropout.default": 2,
+    "aten.feature_dropout.default": 2,
+    "aten.alpha_dropout.default": 2,
+    "aten.batch_norm.default": 5,
+}
 _MOST = 1 << 20  # bounds of symbols at or beyond this are no bounds
 
 
@@ -46,14 +53,15 @@ def from_program(
         from torch.export.passes import move_to_device_pass
 
         exported = move_to_device_pass(exported, where)
-    inputs, sizes = _inputs(exported)
-    module = exported.module()  # for inference: export has no training mode left
+    arguments = _arguments(exported)
+    inputs, sizes = _inputs(arguments)
+    module = exported.module()
     module.requires_grad_(False)
-    names = [tensor.name for tensor in inputs]
+    notes = _evaluating(module)
     order = exported.call_spec.in_spec
 
     def call(tensors: dict[str, torch.Tensor]) -> Any:
-        flat = [tensors[name] for name in names]
+        flat = [tensors.get(name, value) for name, value in arguments]
         args, kwargs = pytree.tree_unflatten(flat, order)
         return module(*args, **kwargs)
 
@@ -65,32 +73,56 @@ def from_program(
         inputs,
         sizes=metadata.get("sizes", sizes),
         metadata={"format": "torch.export", **metadata},
-        max_batch=_most_rows(exported, inputs),
+        notes=notes,
+        max_batch=_most_rows(exported, arguments),
         heavy=_heavy(module),
     )
     return finish(program, settings, where)
 
 
-def _placeholders(exported: ExportedProgram) -> list[tuple[str, torch.Tensor]]:
-    nodes = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
-    found = []
-    for name in exported.graph_signature.user_inputs:
-        value = nodes[name].meta.get("val") if isinstance(name, str) else name
-        if not isinstance(value, torch.Tensor):
+def _arguments(exported: ExportedProgram) -> list[tuple[str, Any]]:
+    """What the program is called with, in order: an example tensor for each input. Anything else
+    (None, a number, a text) became part of the program when it was exported, and is given back."""
+    examples = {node.name: node.meta.get("val") for node in exported.graph.nodes}
+    found: list[tuple[str, Any]] = []
+    for given in exported.graph_signature.input_specs:
+        if given.kind is not InputKind.USER_INPUT:
+            continue
+        name, value = given.arg.name, examples.get(given.arg.name)
+        if isinstance(given.arg, ConstantArgument):
+            value = given.arg.value
+        elif not isinstance(value, torch.Tensor):
             raise SpecError(
-                f"the program's input {name!r} is a constant, not a tensor",
+                f"the program's input {name!r} is a number that may vary, not a tensor",
                 "export it with tensor inputs only",
             )
-        found.append((str(name), value))
+        found.append((name, value))
     return found
 
 
+def _evaluating(module: torch.fx.GraphModule) -> tuple[Note, ...]:
+    """Export writes the mode that the model was in into the program: takes training out again."""
+    changed = 0
+    for node in module.graph.nodes:
+        place = _TRAINING.get(str(node.target))
+        if place is not None and len(node.args) > place and node.args[place] is True:
+            node.update_arg(place, False)
+            changed += 1
+    if not changed:
+        return ()
+    module.recompile()
+    text = f"it was exported in training mode: {changed} operations are switched to inference"
+    return (Note("training", text, "call model.eval() before torch.export.export"),)
+
+
 def _inputs(
-    exported: ExportedProgram,
+    arguments: list[tuple[str, Any]],
 ) -> tuple[tuple[Tensor, ...], dict[str, tuple[int, ...]]]:
     """The inputs with whole shapes, and the sizes of the example that it was exported with."""
     found, sizes = [], {}
-    for name, value in _placeholders(exported):
+    for name, value in arguments:
+        if not isinstance(value, torch.Tensor):
+            continue
         datatype = datatypes.of_torch(value.dtype)
         if datatype is None:
             raise SpecError(f"input {name!r} is {value.dtype}, which the protocol cannot carry")
@@ -103,10 +135,12 @@ def _inputs(
     return tuple(found), sizes
 
 
-def _most_rows(exported: ExportedProgram, inputs: tuple[Tensor, ...]) -> int | None:
+def _most_rows(exported: ExportedProgram, arguments: list[tuple[str, Any]]) -> int | None:
     """The upper bound of the first axis, where export was given one."""
     bounds: list[int] = []
-    for _, value in _placeholders(exported):
+    for _, value in arguments:
+        if not isinstance(value, torch.Tensor):
+            continue
         if value.dim() and not isinstance(value.shape[0], int):
             known = exported.range_constraints.get(value.shape[0].node.expr)
             upper = known.upper if known is not None else None

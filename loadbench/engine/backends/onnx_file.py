@@ -71,6 +71,13 @@ def precision(model: onnx.ModelProto) -> str:
     return max(count, key=lambda name: count[name])
 
 
+def shapeless(model: onnx.ModelProto) -> frozenset[str]:
+    """Inputs of which not even the number of dimensions is said."""
+    return frozenset(
+        value.name for value in model.graph.input if not value.type.tensor_type.HasField("shape")
+    )
+
+
 def weight_bytes(model: onnx.ModelProto) -> int:
     """The size of all constants in memory."""
     return sum(_elements(t) * _WIDTHS.get(t.data_type, 4) for t in tensors(model))

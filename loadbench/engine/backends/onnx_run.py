@@ -103,7 +103,7 @@ def open_onnx(path: Path, settings: EngineSpec, sizes: signature.Sizes | None = 
             f'export it in {settings.precision}, or set engine.precision = "auto"',
         )
     outputs, doubts = _outputs(session, path)
-    inputs = _inputs(session, settings, path)
+    inputs = _inputs(session, settings, path, onnx_file.shapeless(proto))
     model.expect(inputs, outputs)
     try:
         found = signature.probe(model.raw, inputs, sizes or {})
@@ -168,8 +168,11 @@ def _create(path: Path, settings: EngineSpec, where: str) -> Any:
         ) from error
 
 
-def _inputs(session: Any, settings: EngineSpec, path: Path) -> tuple[Tensor, ...]:
-    """As the graph says; --input may close dimensions that it leaves open."""
+def _inputs(
+    session: Any, settings: EngineSpec, path: Path, shapeless: frozenset[str]
+) -> tuple[Tensor, ...]:
+    """As the graph says; --input may close dimensions that it leaves open, and must give those of
+    `shapeless` inputs."""
     said = []
     for node in session.get_inputs():
         datatype = datatypes.ONNX.get(node.type)
@@ -184,7 +187,19 @@ def _inputs(session: Any, settings: EngineSpec, path: Path) -> tuple[Tensor, ...
     for name in given.keys() - {tensor.name for tensor in said}:
         known = ", ".join(tensor.name for tensor in said)
         raise SpecError(f"{path} has no input {name!r}", f"its inputs: {known}")
-    return tuple(_narrowed(tensor, given.get(tensor.name)) for tensor in said)
+    found = []
+    for tensor in said:
+        own = given.get(tensor.name)
+        if tensor.name not in shapeless:
+            found.append(_narrowed(tensor, own))
+        elif own is None or own.datatype != tensor.datatype:
+            raise SpecError(
+                f"{path} does not say how many dimensions input {tensor.name!r} has",
+                f"add --input {tensor.name}:{tensor.datatype}:DIMS, e.g. -1,3,224,224",
+            )
+        else:
+            found.append(own)
+    return tuple(found)
 
 
 def _narrowed(said: Tensor, given: Tensor | None) -> Tensor:
