@@ -69,6 +69,11 @@ def test_every_datatype_is_drawn_in_a_sane_range(tensor: Tensor, binary: bool) -
     assert len(np.unique(found)) > 1
 
 
+def test_a_mask_of_integers_hides_nothing() -> None:
+    found = one(endpoint(Tensor("attention_mask", "INT64", (7,))), rows=2)
+    np.testing.assert_array_equal(found["attention_mask"], np.ones((2, 7)))
+
+
 def test_the_same_seed_gives_the_same_bytes_and_a_pool_of_distinct_ones() -> None:
     where = endpoint(Tensor("x", "FP32", (8,)))
     requests = [RequestPlan("a"), RequestPlan("b", rows=2)]

@@ -8,8 +8,8 @@ stamps go into the `ledger`, which makes the windows.
 Decisions: a request that fails is never sent again, not even when the server closed its kept-alive
 connection just as the request went out; that fails as `closed` or `reset`. A connection that is
 closed while it is idle costs nobody anything. Idle ones are reused last in, first out. In a closed
-loop a place whose request
-failed together with its connection rests before it connects again, longer each time.
+loop a place whose request failed together with its connection rests before it connects again,
+longer each time.
 """
 
 import select

@@ -58,7 +58,7 @@ class Ledger:
         self.cells = self._cells.data.cast("B")
         self._begin = 0
         self._later = _NO_ROWS  # ended after the window that is being gathered
-        self._totals = [0, 0, 0]  # asked, sent, ended since the stage of load began
+        self._totals = [0, 0, 0]  # to be sent, sent, ended since the stage of load began
         self._unsent = 0
         self._exemplars: list[Sample] = []  # the slowest first
         self.floor = -1  # latency beyond which a request is among the slowest of its second
@@ -160,9 +160,7 @@ class Ledger:
         age = cut.end - due[due < cut.end]
         asked = self._begun if cut.asked is None else cut.asked
         requests = self._requests()
-        ended = sum(part.done + sum(part.failed.values()) for part in requests.values())
-        for index, number in enumerate((asked - self._unsent, self._sent, ended)):
-            self._totals[index] += number
+        self._add_up(asked, requests)
         window = Window(
             second=cut.second,
             stage=cut.stage,
@@ -187,6 +185,11 @@ class Ledger:
         self._unsent = 0
         self._new_window()
         return window
+
+    def _add_up(self, asked: int, requests: dict[str, Requests]) -> None:
+        ended = sum(part.done + sum(part.failed.values()) for part in requests.values())
+        for index, number in enumerate((asked - self._unsent, self._sent, ended)):
+            self._totals[index] += number
 
     def _requests(self) -> dict[str, Requests]:
         found = {}

@@ -75,7 +75,7 @@ def _random_pool(
 
 
 def _random(tensor: Tensor, shape: tuple[int, ...], draw: np.random.Generator) -> NDArray[Any]:
-    """N(0, 1) for floats, tokens for integers, words for strings: what models take in stride."""
+    """N(0, 1) for floats, tokens for integers (ones for a mask), words for strings."""
     if tensor.datatype == "BYTES":
         words = [b"word%d" % number for number in draw.integers(0, _TOKENS, math.prod(shape))]
         found = np.empty(len(words), object)
@@ -87,6 +87,8 @@ def _random(tensor: Tensor, shape: tuple[int, ...], draw: np.random.Generator) -
     if tensor.datatype == "BOOL":
         return draw.integers(0, 2, shape).astype(np.bool_)
     dtype = DTYPES[tensor.datatype]
+    if "mask" in tensor.name.lower():
+        return np.ones(shape, dtype)
     top = min(int(np.iinfo(dtype).max) + 1, 256 if dtype == np.uint8 else _TOKENS)
     return draw.integers(0, top, shape).astype(dtype)
 
