@@ -62,6 +62,21 @@ def test_a_connection_serves_many_requests(engine: Engine) -> None:
             assert read_answer(stream).tail == rows(1, number).tobytes()
 
 
+def test_head_gets_the_head_of_the_answer_and_nothing_more(engine: Engine) -> None:
+    heads = [LIVE.replace(b"GET /v2/health/live", b"HEAD " + path) for path in (b"/v2", b"/no")]
+    with engine.connect() as connection:
+        connection.sendall(
+            b"".join(heads) + LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        )
+        with connection.makefile("rb") as stream:
+            server, unknown, live, rest = stream.read().split(b"\r\n\r\n")
+    assert server.startswith(b"HTTP/1.1 200 ")
+    assert b"Content-Length: 0" not in server
+    assert unknown.startswith(b"HTTP/1.1 404 ")
+    assert live.startswith(b"HTTP/1.1 200 ")
+    assert not rest
+
+
 def test_pipelined_requests_are_answered_in_order(engine: Engine) -> None:
     unknown = b"GET /no HTTP/1.1\r\n\r\n"
     wish = b"".join((LIVE, message(number), unknown)[number % 3] for number in range(300))

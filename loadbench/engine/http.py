@@ -204,6 +204,7 @@ class Connection(Protocol):
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         exchange = self._exchange
         parser = self._parser
+        path, method = self._path, parser.get_method()
         exchange.last = (
             not parser.should_keep_alive()
             or parser.get_http_version() == "1.0"
@@ -216,13 +217,15 @@ class Connection(Protocol):
         try:
             if exchange.encoding:
                 body = inflated(body, exchange.encoding, self._limits.body)
-            path, method = self._path, parser.get_method()
             if method == b"POST" and self._handler.infers(path):
                 self._handler.infer(exchange, body)
-            else:
-                exchange.answer(self._handler.answer(method, path, body))
+                return
+            answer = self._handler.answer(b"GET" if method == b"HEAD" else method, path, body)
         except Refused as fault:
-            exchange.answer(refusal(fault))
+            answer = refusal(fault)
+        if method == b"HEAD":
+            answer = answer[: answer.index(b"\r\n\r\n") + 4]
+        exchange.answer(answer)
 
     # ---- answers
 
