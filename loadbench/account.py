@@ -17,8 +17,8 @@ class Account(Value, frozen=True):
     start: Start
     end: End | None
     whole: Window  # stages load and drain
-    load: Window | None  # the stage load alone
-    seconds: float
+    load: Window | None  # the whole seconds of the stage load alone
+    seconds: float  # of `load`
     alerts: tuple[AlertChange, ...]
     notes: tuple[Note, ...]
     stall_ns: int = 0
@@ -65,10 +65,12 @@ def account(records: Iterable[Record]) -> Account | None:
                 pass  # warm-up is in no figure; a minute repeats its seconds
     if start is None:
         return None
+    whole = [*load, *drain]
+    if end and end.reason != "done" and len(load) > 1:
+        load.pop()  # it was broken off within this second: that would spoil the rates
     seconds = float(len(load))
     if end and end.reason == "done" and start.planned_ns:
         seconds = start.planned_ns / units.SECOND
-    whole = [*load, *drain]
     return Account(
         start=start,
         end=end,

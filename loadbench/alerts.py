@@ -335,6 +335,14 @@ class Watch:
         ]
         return [change for change in found if change]
 
+    def standing(self, second: int) -> list[AlertChange]:
+        """What still fires when the run ends, said once more with the peak it came to."""
+        return [
+            AlertChange(second, found.rule.name, "firing", None, found.begun, _finite(found.peak))
+            for found in self._episodes
+            if found.state == "firing"
+        ]
+
     def _change(self, episode: _Episode, second: int, reading: Reading) -> AlertChange | None:
         before, since, peak = episode.state, episode.begun, episode.peak
         state = episode.see(second, reading)

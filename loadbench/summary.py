@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from loadbench import units
 from loadbench.account import Account, account
 from loadbench.histogram import Histogram
@@ -199,18 +201,17 @@ def _part(part: Part | None) -> Times | None:
 
 
 def _episodes(changes: Sequence[AlertChange]) -> Iterable[Episode]:
-    firing: dict[str, AlertChange] = {}
+    """A rule that fires twice in a row is the word of the run's end: how far it had gone."""
+    firing: dict[str, Episode] = {}
     for change in changes:
-        begun = firing.pop(change.rule, None)
-        if begun:
-            peak = begun.peak if change.peak is None else change.peak
-            yield Episode(
-                change.rule, begun.since or begun.second, change.second, peak, begun.context
-            )
+        found = firing.pop(change.rule, None)
         if change.state == "firing":
-            firing[change.rule] = change
-    for change in firing.values():
-        yield Episode(change.rule, change.since or change.second, None, change.peak, change.context)
+            since = change.second if change.since is None else change.since
+            begun = Episode(change.rule, since, None, None, change.context)
+            firing[change.rule] = replace(found, peak=change.peak) if found else begun
+        elif found:
+            yield replace(found, ended=change.second, peak=change.peak)
+    yield from firing.values()
 
 
 def judge(check: Check, total: Account) -> CheckResult:
@@ -240,8 +241,8 @@ def _measured(name: str, total: Account) -> tuple[float | None, str]:
     if name == "asked_done":
         return (whole.done / whole.asked if whole.asked else None), "%"
     latency = whole.latency
-    if name == "mean":
-        return latency.mean, "ms"
+    if name == "mean":  # no mean includes what never came
+        return (math.inf if total.missed else latency.mean), "ms"
     if name == "max":
         return (math.inf if total.missed else latency.maximum), "ms"
     return latency.quantile_of_asked(QUANTILES[name], total.missed), "ms"

@@ -116,6 +116,8 @@ def percent(share: float | None) -> str:
     value = share * 100
     if value == 0 or value >= 99.995:
         return f"{value:.0f}"
+    if value >= 99.5:  # all is all: 99.6 and 99.97 are not 100
+        return f"{value:.1f}" if value < 99.95 else f"{value:.2f}"
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}" if value < 1 else f"{value:.1f}"
 
 

@@ -202,6 +202,9 @@ def _event(view: View, second: int, kind: Kind, text: str) -> View:
 
 def _alert(view: View, change: AlertChange) -> View:
     before = view.alerts.get(change.rule)
+    if before is not None and before.state == change.state == "firing":
+        change = replace(change, value=before.value, context=before.context)
+        return replace(view, alerts={**view.alerts, change.rule: change})  # only its peak is new
     after = replace(view, alerts={**view.alerts, change.rule: change})
     rule = next((rule for rule in view.rules if rule.name == change.rule), None)
     if rule is None:

@@ -54,6 +54,16 @@ def test_the_end_tells_beginning_and_peak() -> None:
     assert ended.peak == pytest.approx(450, rel=1e-3)
 
 
+def test_what_fires_at_the_end_is_told_with_its_peak() -> None:
+    watch = alerts.Watch([P99], None)
+    changes = [c for s in range(12) for c in watch.see(steady(s, 300.0 if s < 9 else 700.0))]
+    assert changes[-1].peak == pytest.approx(300, rel=1e-3)
+    (found,) = watch.standing(11)
+    assert (found.second, found.rule, found.state, found.since) == (11, "p99", "firing", 0)
+    assert found.peak == pytest.approx(700, rel=1e-3)
+    assert alerts.Watch([P99], None).standing(0) == []
+
+
 def test_few_requests_are_no_verdict() -> None:
     watch = alerts.Watch([P99], None)
     windows = [window(s, [500.0] * 5) for s in range(30)]

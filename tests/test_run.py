@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from loadbench import control, runlog
+from loadbench.errors import RunError
 from loadbench.model import AlertChange, Mark, Start, Window
+from loadbench.runner.children import Child
 from tests.running import LOADBENCH, adds_up, loadbench, scenario, summary
 
 
@@ -118,7 +120,7 @@ def test_failures_of_every_kind_are_counted(tmp_path: Path) -> None:
     assert found["answered_ms"]["p50"] > 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_run_has_a_complete_snapshot(tmp_path: Path, number: int) -> None:
     with running(tmp_path, scenario(tmp_path, s=60)) as (process, folder):
         process.send_signal(number)
@@ -129,6 +131,20 @@ def test_a_stopped_run_has_a_complete_snapshot(tmp_path: Path, number: int) -> N
     assert found["unfinished"] == 0
     assert 300 < found["asked"] < 12_000
     assert runlog.read_snapshot(folder)["summary"] == found
+
+
+def test_a_run_outlives_whoever_read_its_progress(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*LOADBENCH, "run", scenario(tmp_path, s=7), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.stderr.close()  # there are lines at its start and after 5 s
+        found = json.loads(process.stdout.read())
+        assert process.wait(30) == 0
+    assert (found["reason"], found["asked"]) == ("done", 1400)
 
 
 def test_a_killed_run_is_readable_and_leaves_no_process(tmp_path: Path) -> None:
@@ -167,9 +183,44 @@ def test_an_engine_that_dies_ends_the_run_with_what_was_measured(tmp_path: Path)
         assert process.wait(30) == 3
     found = shown(folder)
     assert found["reason"] == "failed"
-    assert "engine stopped (killed: out of memory?)" in found["text"]
+    assert f"engine stopped (killed: out of memory?); see results/{folder.name}/" in found["text"]
     assert adds_up(found)
     assert found["done"] > 100
+
+
+def test_a_load_that_something_stops_is_no_whole_run(tmp_path: Path) -> None:
+    with running(tmp_path, scenario(tmp_path, s=60)) as (process, folder):
+        (load,) = (
+            child
+            for child in psutil.Process(process.pid).children()
+            if "loadbench.load" in child.cmdline()
+        )
+        load.terminate()
+        assert process.wait(30) == 3
+    found = shown(folder)
+    assert found["reason"] == "failed"
+    assert "stopped by a signal from outside" in found["text"]
+    assert adds_up(found)
+    assert found["rate"]["asked"] == pytest.approx(200, rel=0.02)
+
+
+def test_a_stop_during_warm_up_adds_up(tmp_path: Path) -> None:
+    path = scenario(tmp_path, 'a = "300 ms"', s=60)
+    with subprocess.Popen(
+        [*LOADBENCH, "run", path, "--set", "load.warmup=30s", "--print-folder"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        folder = tmp_path / process.stdout.readline().split()[1]
+        log = folder / runlog.LOG
+        wait_for(lambda: log.exists() and b'"stage":"warmup"' in log.read_bytes())
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    found = shown(folder)
+    assert found["reason"] == "stopped"
+    assert adds_up(found)
+    assert (found["asked"], found["unfinished"]) == (0, 0)
 
 
 def test_commands_stop_and_mark(tmp_path: Path) -> None:
@@ -241,3 +292,8 @@ def test_bad_input_is_one_message_and_leaves_nothing(
     assert message in done.stderr
     assert done.stdout == ""
     assert not list((tmp_path / "results").glob("*")) if (tmp_path / "results").exists() else True
+
+
+def test_a_log_that_cannot_be_opened_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="engine.log: cannot be written"):
+        Child("engine", ["loadbench", "--version"], tmp_path / "gone" / "engine.log")

@@ -117,6 +117,38 @@ def test_episodes_of_alerts() -> None:
     assert (second.rule, second.ended) == ("errors", None)
 
 
+def test_an_alert_that_fires_to_the_end_has_its_last_peak() -> None:
+    begun = AlertChange(4, "p99", "firing", 184.0, since=0, peak=184.0, context="100/s asked")
+    told = AlertChange(90, "p99", "firing", None, since=0, peak=950.0)
+    (found,) = whole([window(0, [5.0]), begun, told, End(90, "done")]).alerts
+    assert (found.began, found.ended, found.peak) == (0, None, 950.0)
+    assert found.context == "100/s asked"
+    (cut,) = whole([window(0, [5.0]), begun]).alerts
+    assert cut.peak is None  # killed: how far it went is not known
+
+
+def test_a_peak_among_the_failed_is_no_number() -> None:
+    begun = AlertChange(4, "p99", "firing", 184.0, since=0, peak=184.0)
+    ended = AlertChange(20, "p99", "ok", 5.0, since=0, peak=None)
+    (found,) = whole([window(0, [5.0]), begun, ended, End(20, "done")]).alerts
+    assert found.peak is None
+
+
+def test_rates_of_a_stopped_run_leave_its_broken_second_out() -> None:
+    windows = [window(0, [5.0] * 100), window(1, [5.0] * 100), window(2, [5.0] * 40)]
+    found = whole([*windows, End(2, "stopped")])
+    assert (found.asked, found.seconds) == (240, 2.0)
+    assert found.rate["asked"] == pytest.approx(100)
+    assert whole(windows).rate["asked"] == pytest.approx(80)  # killed: every second is whole
+
+
+def test_a_mean_is_over_its_limit_when_requests_failed() -> None:
+    checks = (Check("mean", False, 100 * MS, "< 100 ms"),)
+    refused = [window(s, [5.0], {"http_503": 99}) for s in range(3)]
+    (found,) = whole([*refused, End(2, "done")], checks=checks).checks
+    assert (found.state, found.value) == ("failed", None)
+
+
 def enough(**fields: Any) -> Summary:
     return whole([window(s, [5.0] * 500, **fields) for s in range(3)] + [End(2, "done")])
 

@@ -80,7 +80,16 @@ def test_three_significant_digits(value: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0.0002, "0.02"), (0, "0"), (1, "100"), (0.9999999, "100"), (0.63, "63"), (0.034, "3.4")],
+    [
+        (0.0002, "0.02"),
+        (0, "0"),
+        (1, "100"),
+        (0.9999999, "100"),
+        (0.996, "99.6"),
+        (0.9996, "99.96"),
+        (0.63, "63"),
+        (0.034, "3.4"),
+    ],
 )
 def test_percentages(share: float, text: str) -> None:
     assert units.percent(share) == text

@@ -128,6 +128,11 @@ def test_alerts_fire_and_end_as_events() -> None:
     assert [rule.name for rule in view.firing] == ["p99"]
     assert view.events[-1].kind == "alert"
     assert "p99 latency > 100 ms for 5" in view.events[-1].text
+    said = len(view.events)
+    view = fold(view, AlertChange(19, "p99", "firing", None, since=4, peak=300.0))
+    assert len(view.events) == said  # only its peak is new
+    found = view.alerts["p99"]
+    assert (found.peak, found.value, found.context) == (300.0, 184.0, "busy")
     view = fold(view, AlertChange(20, "p99", "ok", 40.0, since=4, peak=184.0))
     assert view.firing == ()
     assert view.events[-1].kind == "ended"

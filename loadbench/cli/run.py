@@ -1,6 +1,7 @@
 """`loadbench run`: one run without a screen; a line every few seconds, the summary at the end."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def command(
     """One run of SCENARIO: a name (steady, ramp, spike …) or a path to a .toml file.
 
     Exit codes: 0 fine, 1 a check failed, 2 bad input, 3 the run could not be made, 4 no verdict,
-    130/143 stopped by a signal after a complete snapshot.
+    129/130/143 stopped by a signal after a complete snapshot.
     """
     from loadbench.runner import Options, Run
 
@@ -67,11 +68,11 @@ def command(
         command=("loadbench", *sys.argv[1:]),
         trust=trust,
     )
-    run = Run(chosen, options, lambda text: click.echo(f"  {text}", err=True))
+    run = Run(chosen, options, lambda text: _say(f"  {text}"))
     if print_folder:
         click.echo(f"run {run.folder}")
     else:
-        click.echo(f"run {run.folder}", err=True)
+        _say(f"run {run.folder}")
     with _signals(run) as caught:
         outcome = run.execute()
     if as_json:
@@ -79,6 +80,14 @@ def command(
     else:
         click.echo(text_of(outcome.folder, outcome.summary))
     return exit_code(outcome.summary, caught, on_no_verdict == "warn")
+
+
+def _say(text: str) -> None:
+    """A line of progress. When nobody reads them any more, the run goes on without them."""
+    try:
+        click.echo(text, err=True)
+    except OSError:  # the pipe's reader ended, the terminal was closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def text_of(folder: Path, summary: Summary) -> str:
@@ -90,8 +99,8 @@ def text_of(folder: Path, summary: Summary) -> str:
 
 @contextmanager
 def _signals(run: Any) -> Iterator[list[int]]:
-    """The first SIGINT or SIGTERM stops gently, the second at once. Before anything is recorded
-    there is nothing to keep: the run is given up."""
+    """The first SIGINT, SIGTERM or SIGHUP (the terminal was closed) stops gently, the second at
+    once. Before anything is recorded there is nothing to keep: the run is given up."""
     caught: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -100,12 +109,15 @@ def _signals(run: Any) -> Iterator[list[int]]:
             sys.exit(128 + number)
         text = f"stopped by {signal.Signals(number).name}"
         if len(caught) == 1:
-            click.echo("  stopping: again to end at once", err=True)
+            _say("  stopping: again to end at once")
             run.stop(text)
         else:
             run.kill(text)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup wants it ignored
+        heard.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield caught
     finally:

@@ -36,6 +36,8 @@ from loadbench.units import SECOND, duration, significant
 _SILENCE_S = 3.0
 _OVERTIME_S = 5.0  # how long a load may take beyond its drain before it is ended
 
+_STOPPED = "the load generator was stopped by a signal from outside"
+
 Reason = Literal["done", "stopped", "failed"]
 
 
@@ -218,6 +220,8 @@ class Run:
             if isinstance(message, Finished):
                 for note in message.notes:
                     recorder.remark(note)
+                if message.reason == "stopped" and self._reason == "done":
+                    self._fail(RunError(_STOPPED, "see load.log in the run's folder"))
                 return
             if isinstance(message, Window):
                 heard = now
@@ -233,7 +237,9 @@ class Run:
                 return
 
     def _fail(self, error: LoadbenchError) -> None:
-        self._end("failed", f"{error.message} {error.hint}".strip(), Command("kill"), 0.0)
+        self._end(
+            "failed", "; ".join(filter(None, (error.message, error.hint))), Command("kill"), 0.0
+        )
 
     def _close(self, recorder: Recorder, begun: dict[str, Any], start: Start) -> Outcome:
         for note in others(self._options.results, self.folder, start.wall_time):

@@ -8,13 +8,14 @@ import contextlib
 import os
 import queue
 import shlex
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from loadbench.errors import LoadbenchError, RunError, SpecError
 
@@ -29,7 +30,7 @@ class Child:
         self.name = name
         self.log = log
         self.lines: queue.Queue[bytes | None] = queue.Queue()
-        with open(log, "ab") as stderr:
+        with _appending(log) as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 stdin=subprocess.PIPE,
@@ -92,8 +93,19 @@ class Child:
         kind = SpecError if code == 2 else RunError
         if message:
             return kind("\n".join(message), "\n".join(hints))
-        last = words[-1] if words else "it said nothing"
-        return kind(f"the {self.name} stopped ({_ending(code)}): {last}", "see its log with: o")
+        text = f"the {self.name} stopped ({_ending(code)})"
+        if -code not in (signal.SIGKILL, signal.SIGTERM):  # whoever sent those gave no reason
+            text += f": {words[-1] if words else 'it said nothing'}"
+        return kind(text, f"see {self.log}")
+
+
+def _appending(log: Path) -> BinaryIO:
+    try:
+        return open(log, "ab")
+    except OSError as error:
+        raise RunError(
+            f"{log}: cannot be written: {error.strerror}", "choose another folder with --out DIR"
+        ) from error
 
 
 def _ending(code: int) -> str:

@@ -62,6 +62,8 @@ class Recorder:
 
     def rest(self, server: Server | None) -> None:
         """What the server still counted after the last window."""
+        if self._newest.stage == "warmup":
+            return  # it keeps an account of its own, what it left in flight included
         if server and (server.requests or server.failed or server.shed):
             self.window(
                 Window(
@@ -75,6 +77,8 @@ class Recorder:
 
     def end(self, end: End) -> None:
         with self._lock:
+            for standing in self._watch.standing(self.second):
+                self._writer.write(standing)
             self._writer.close(end)
 
     def _changes(self, changes: list[AlertChange]) -> None:
