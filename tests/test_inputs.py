@@ -52,6 +52,12 @@ def one(where: Endpoint, **asked: Any) -> dict[str, Any]:
     return decoded(pools[0][0])
 
 
+def huge() -> bytes:
+    """The head of a .npy file that says it holds 4 EB."""
+    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d,), }" % 10**18
+    return b"\x93NUMPY\1\0" + (len(head) + 1).to_bytes(2, "little") + head + b"\n"
+
+
 ALL = [Tensor(f"t{name}", name, (3, 2)) for name in DTYPES]
 
 
@@ -206,6 +212,23 @@ def test_channels_lie_where_the_shape_says(tmp_path: Path) -> None:
     assert (last[..., 1:] == 0).all()
 
 
+def test_single_values_are_sent_without_an_axis(tmp_path: Path) -> None:
+    where = endpoint(Tensor("n", "FP32", ()), Tensor("s", "BYTES", ()), batched=False)
+    (tmp_path / "a.json").write_text('{"n": [1, 2], "s": ["a", "bc"]}')
+    pools, _ = prepare(where, [RequestPlan("r", data=str(tmp_path / "a.json"))], seed=1)
+    found = [decoded(prepared) for prepared in pools[0]]
+    assert [(item["n"].shape, float(item["n"])) for item in found] == [((), 1.0), ((), 2.0)]
+    assert [item["s"] for item in found] == [b"\1\0\0\0a", b"\2\0\0\0bc"]
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64", "BF16"])
+def test_json_cannot_carry_what_is_no_number(tmp_path: Path, datatype: str) -> None:
+    np.save(tmp_path / "a.npy", np.array([1.0, np.inf]))
+    where = endpoint(Tensor("i", datatype, (2,)), binary=False)
+    with pytest.raises(SpecError, match="NaN or infinity"):
+        one(where, data=str(tmp_path / "a.npy"))
+
+
 def test_bfloat16_is_rounded_to_the_nearest() -> None:
     values = np.array([1.0, -2.5, 1.00390625, 3.14159265, 1e-30], np.float32)
     back = floats(bf16(values))
@@ -219,6 +242,7 @@ def test_bfloat16_is_rounded_to_the_nearest() -> None:
         ("absent.npy", None, "no such file"),
         ("a.csv", lambda path: path.write_text("1,2"), "cannot be read from .csv"),
         ("cut.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01"), "not readable"),
+        ("huge.npy", lambda path: path.write_bytes(huge()), "not readable"),
         ("cut.npz", lambda path: path.write_bytes(b"PK\x03\x04"), "not readable"),
         ("bad.json", lambda path: path.write_text("{"), "not readable"),
         ("shape.npy", lambda path: np.save(path, np.ones((2, 5))), "[2, 5]"),

@@ -221,11 +221,37 @@ def test_a_server_that_is_no_kserve_is_plain_http() -> None:
     assert (found.protocol, found.path, found.method) == ("http", "/score", "POST")
 
 
+def test_the_address_of_a_page_is_kept_whole() -> None:
+    with replaying({"/v2": (404, ""), "/page?of=1&n=2": (200, "ok")}) as url:
+        page = f"{url}/page?of=1&n=2"
+        with Asker(page) as asker:
+            assert asker.describe(TargetSpec(url=page)).path == "/page?of=1&n=2"
+
+
+@pytest.mark.parametrize("path", ["/a b", "/ü", "/€", "/a\r\nX: y", "page"])
+def test_paths_that_http_cannot_carry_are_refused(path: str) -> None:
+    with (
+        replaying({"/v2": (404, "")}) as url,
+        Asker(url) as asker,
+        pytest.raises(SpecError) as caught,
+    ):
+        asker.describe(TargetSpec(url=url, path=path))
+    assert repr(path) in caught.value.message
+
+
 BAD: dict[str, tuple[dict[str, tuple[int, str]], str, type[Exception], str]] = {
     "several models": ({}, "", SpecError, "echo, matmul"),
     "no such model": ({}, "mathmul", SpecError, "no model 'mathmul'"),
     "not ready": ({"/v2/health/ready": (503, "")}, "matmul", TargetError, "not ready"),
     "no JSON": ({"/v2/models/matmul": (200, "<html>")}, "matmul", TargetError, "not JSON"),
+    "no object": ({"/v2": (200, "[]")}, "matmul", TargetError, "not a JSON object"),
+    "odd models": ({"/v2/repository/index": (200, "[1, {}]")}, "", SpecError, "does not tell any"),
+    "odd configuration": (
+        {"/v2/models/matmul/config": (200, '{"max_batch_size":null}')},
+        "matmul",
+        TargetError,
+        "max_batch_size is None",
+    ),
     "no tensors": ({"/v2/models/matmul": (200, '{"inputs":[1]}')}, "matmul", TargetError, "inputs"),
     "an error": ({"/v2/models/matmul": (500, '{"error":"boom"}')}, "matmul", TargetError, "boom"),
 }

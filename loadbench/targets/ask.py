@@ -14,6 +14,7 @@ import msgspec
 from loadbench.errors import SpecError, TargetError
 from loadbench.model import Tensor
 from loadbench.plan import Endpoint
+from loadbench.targets.plain import check_path
 from loadbench.targets.statistics import Reading, difference, read
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
@@ -67,12 +68,21 @@ class Asker:
                 f"{method} {self.url}{path}: {reason}", "is the server up, and the address right?"
             ) from error
 
-    def _json(self, path: str) -> Any:
-        """The JSON of a call that must succeed."""
+    def _json(self, path: str) -> dict[str, Any]:
+        """The JSON object of a call that must succeed."""
         answer = self._ask("GET", path)
         if answer.status_code != 200:
             raise TargetError(f"GET {self.url}{path}: {_refusal(answer)}")
-        return self._parsed(answer)
+        return self._object(answer)
+
+    def _object(self, answer: httpx.Response) -> dict[str, Any]:
+        found = self._parsed(answer)
+        if not isinstance(found, dict):
+            path = answer.request.url.path
+            raise TargetError(
+                f"GET {self.url}{path}: not a JSON object", "is this a KServe v2 server?"
+            )
+        return found
 
     def _parsed(self, answer: httpx.Response) -> Any:
         try:
@@ -88,18 +98,26 @@ class Asker:
         SpecError when it has no such model."""
         protocol = self._found_protocol() if self._protocol == "auto" else self._protocol
         if protocol == "http":
-            self._ask("GET", wanted.path)  # any answer will do
-            path = self._where.path if wanted.path == "/" else wanted.path
+            path = self._path(wanted.path)
+            check_path(path)
+            self._ask("GET", path)  # any answer will do
             return Endpoint(
                 host=self._host, port=self._port, protocol="http", tls=self._tls,
-                path=path or "/", method=wanted.method,
+                path=path, method=wanted.method,
             )  # fmt: skip
-        extensions = self._json("/v2").get("extensions", [])
+        extensions = self._json("/v2").get("extensions") or []
         ready = self._ask("GET", "/v2/health/ready")
         if ready.status_code != 200:
             raise TargetError(f"{self.url} is not ready (HTTP {ready.status_code})", "wait for it")
         model = wanted.model or self._only_model()
         return self._kserve(model, binary=_BINARY in extensions)
+
+    def _path(self, wanted: str) -> str:
+        """What to ask for, query included: the scenario's path, else the URL's."""
+        if wanted != "/":
+            return wanted
+        query = f"?{self._where.query}" if self._where.query else ""
+        return (self._where.path or "/") + query
 
     def _found_protocol(self) -> str:
         """A KServe server says at /v2 what it is."""
@@ -119,8 +137,10 @@ class Asker:
             return []
         found = self._parsed(answer)
         entries = found if isinstance(found, list) else []
-        ready = [entry for entry in entries if entry.get("state", "READY") in ("READY", "")]
-        return sorted({str(entry["name"]) for entry in ready if "name" in entry})
+        named = [entry for entry in entries if isinstance(entry, dict) and "name" in entry]
+        return sorted(
+            {str(entry["name"]) for entry in named if entry.get("state", "READY") in ("READY", "")}
+        )
 
     def _only_model(self) -> str:
         models = self._models()
@@ -163,7 +183,13 @@ class Asker:
         from an open dimension; without it, one that is open everywhere is taken for it."""
         answer = self._ask("GET", f"{path}/config")
         if answer.status_code == 200:
-            return int(self._parsed(answer).get("max_batch_size", 0)) > 0
+            most = self._object(answer).get("max_batch_size", 0)
+            try:
+                return int(most) > 0
+            except (TypeError, ValueError) as error:
+                raise TargetError(
+                    f"GET {self.url}{path}/config: max_batch_size is {most!r}, no number"
+                ) from error
         return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
 
     def statistics(self, endpoint: Endpoint) -> Reading | None:
@@ -188,7 +214,9 @@ class Asker:
         if reading is None or reading.engine is None:
             return {}
         found = self._json("/health")
-        health = {key: found[key] for key in ("model", "version", "notes") if key in found}
+        health: dict[str, Any] = {
+            key: found[key] for key in ("model", "version", "notes") if key in found
+        }
         fields = ("device", "precision", "policy", "max_batch", "instances")
         return {**health, **{field: getattr(reading.engine, field) for field in fields}}
 

@@ -40,7 +40,7 @@ def read(name: str, endpoint: Endpoint) -> Found:
                 return {key: (None, arrays[key]) for key in arrays.files}
         if suffix == ".json":
             return _json(path, endpoint)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise SpecError(f"{name}: not readable as {suffix}: {error}", _KNOWN) from error
     raise SpecError(f"{name}: inputs cannot be read from {suffix or 'this'}", _KNOWN)
 

@@ -230,7 +230,8 @@ def _cast(array: NDArray[Any], tensor: Tensor, where: str) -> NDArray[Any]:
         raise SpecError(f"{where} holds {array.dtype}, the model wants {tensor.datatype}")
     if tensor.datatype == "BF16":
         return bf16(array)
-    found = array.astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = array.astype(dtype)
     if tensor.datatype not in FLOATS and not np.array_equal(found, array):
         raise SpecError(f"{where} holds {array.dtype} values that are no {tensor.datatype}")
     return found
@@ -256,7 +257,7 @@ def _deal(endpoint: Endpoint, request: RequestPlan, columns: Arrays, number: int
     for start in range(0, max(1, number // rows) * rows, rows):
         index = np.arange(start, start + rows) % number
         tensors = {
-            name: Given(types[name], column[index] if endpoint.batched else column[index[0]])
+            name: Given(types[name], _rows(column, index, endpoint.batched))
             for name, column in columns.items()
         }
         data = kserve.request(endpoint, tensors, request.headers)
@@ -265,3 +266,8 @@ def _deal(endpoint: Endpoint, request: RequestPlan, columns: Arrays, number: int
         if size + len(data) > POOL_BYTES:
             break
     return pool
+
+
+def _rows(column: NDArray[Any], index: NDArray[np.int64], batched: bool) -> NDArray[Any]:
+    """What one request sends of an input: an array also where that is a single value."""
+    return column[index] if batched else column[index].reshape(column.shape[1:])

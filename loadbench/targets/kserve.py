@@ -71,12 +71,20 @@ def _json(tensors: Mapping[str, Given]) -> bytes:
     for name, (datatype, array) in tensors.items():
         if datatype == "BYTES":
             data = [_text(name, item) for item in array.ravel()]
-        elif datatype == "BF16":
-            data = floats(array.ravel()).tolist()
         else:
-            data = array.ravel().tolist()
+            data = _numbers(name, floats(array) if datatype == "BF16" else array)
         inputs.append(_input(name, datatype, array) | {"data": data})
     return msgspec.json.encode({"inputs": inputs})
+
+
+def _numbers(name: str, array: NDArray[Any]) -> list[Any]:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise SpecError(
+            f"input {name!r} holds NaN or infinity, which JSON cannot carry",
+            "the target does not take binary tensors",
+        )
+    found: list[Any] = array.ravel().tolist()
+    return found
 
 
 def _text(name: str, item: bytes) -> str:

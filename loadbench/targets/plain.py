@@ -21,6 +21,15 @@ def prepare(endpoint: Endpoint, request: RequestPlan) -> Prepared:
     return Prepared(request.name, data, check)
 
 
+def check_path(path: str) -> None:
+    """Raises SpecError for a path that would break the first line of a request."""
+    if not path.startswith("/") or any(not "!" <= char <= "~" for char in path):
+        raise SpecError(
+            f"target.path {path!r} is not one that HTTP can carry",
+            "it begins with / and holds no spaces; other characters are written as %20 and so on",
+        )
+
+
 def check_header(request: str, name: str, value: str) -> None:
     """Raises SpecError for a header that would break the framing of the request."""
     bad = not name.isascii() or not name.replace("-", "").replace("_", "").isalnum()
