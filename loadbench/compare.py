@@ -43,7 +43,8 @@ _SETTINGS = (
 
 class Row(Value, frozen=True, omit_defaults=False):
     """One metric: both values, the change from A to B as a share of A (none for
-    what is a share itself), the verdict, n a side."""
+    what is a share itself), the verdict, n a side. `beyond` has the limit (ms) that a percentile
+    lies above which has no number because it falls among the requests not answered well."""
 
     metric: str
     unit: str
@@ -52,6 +53,7 @@ class Row(Value, frozen=True, omit_defaults=False):
     delta: float | None
     verdict: str
     n: tuple[int, int]
+    beyond: tuple[float | None, float | None] = (None, None)
 
 
 class Difference(Value, frozen=True, omit_defaults=False):
@@ -130,11 +132,17 @@ def _leaves(key: str, a: Any, b: Any) -> list[Difference]:
 def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterable[Row]:
     for name, unit, path in _METRICS:
         left, right = _at(a, path), _at(b, path)
-        if left is None and right is None:
+        if left is None and right is None and path[0] != "latency_ms":
             continue
         delta = (right - left) / left if left and right is not None and unit != "%" else None
-        yield Row(name, unit, left, right, delta, VERDICT, (1, 1))
+        known = path[0] != "latency_ms"
+        beyond = (None if known else _beyond(a, left), None if known else _beyond(b, right))
+        yield Row(name, unit, left, right, delta, VERDICT, (1, 1), beyond)
     yield Row("failed", "%", _failed(a), _failed(b), None, VERDICT, (1, 1))
+
+
+def _beyond(summary: Mapping[str, Any], value: float | None) -> float | None:
+    return summary.get("limit_ms") if value is None and summary["asked"] else None
 
 
 def _failed(summary: Mapping[str, Any]) -> float | None:

@@ -154,7 +154,7 @@ def on_time(total: Account, limit_ns: int) -> float | None:
 
 def _times(histogram: Histogram, missed: int = 0) -> Times:
     """Mean, percentiles and maximum in ms; None where there is no number."""
-    found: Times = {"mean": _ms(histogram.mean)}
+    found: Times = {"mean": _ms(histogram.mean) if not missed else None}
     for name, share in QUANTILES.items():
         found[name] = _ms(histogram.quantile_of_asked(share, missed))
     found["max"] = _ms(histogram.maximum) if not missed else None
@@ -175,7 +175,7 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "batch_wait_ms": _part(server.batch_wait),
         "compute_ms": _part(server.compute),
         "batch": {
-            "mean": server.rows / server.batches if server.batches else None,
+            "mean": _per_batch(server),
             "max": server.max_batch,
             "sizes": sizes,
             "closed": {reason: sum(by.values()) for reason, by in server.closed.items()},
@@ -186,6 +186,14 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "failed": server.failed,
         "shed": server.shed,
     }
+
+
+def _per_batch(server: Server) -> float | None:
+    """Rows per batch as it ran: a server's `rows` leaves out those whose request failed in it."""
+    batches = sum(found.batches for found in server.sizes.values())
+    if batches:
+        return sum(size * found.batches for size, found in server.sizes.items()) / batches
+    return server.rows / server.batches if server.batches else None
 
 
 def _part(part: Part | None) -> Times | None:

@@ -13,11 +13,17 @@ from tests.records import start, window
 from tests.running import loadbench
 
 
-def finished(results: Path, name: str, latency_ms: float, **settings: Any) -> Path:
+def finished(
+    results: Path,
+    name: str,
+    latency_ms: float,
+    failed: dict[str, int] | None = None,
+    **settings: Any,
+) -> Path:
     """A run folder with a log and a snapshot."""
     folder = runlog.create(results, name)
     records: list[Record] = [start(run=folder.name)]
-    records += [window(second, [latency_ms] * 500) for second in range(3)]
+    records += [window(second, [latency_ms] * 500, failed) for second in range(3)]
     writer = runlog.Writer(folder)
     for record in records:
         writer.write(record)
@@ -61,6 +67,15 @@ def test_list_is_newest_first_and_names_what_was_killed(tmp_path: Path) -> None:
     assert "500  10.0  10.0" in rows[3]
     lines = loadbench("list", "--json", cwd=tmp_path).stdout.splitlines()
     assert json.loads(lines[2])["done_per_s"] == pytest.approx(500)
+
+
+def test_a_percentile_among_the_failed_is_over_the_limit(tmp_path: Path) -> None:
+    finished(tmp_path / "results", "one", 10.0)
+    finished(tmp_path / "results", "two", 10.0, failed={"http_503": 400})
+    assert "10.0  > 100" in loadbench("list", cwd=tmp_path).stdout.splitlines()[1]
+    rows = loadbench("compare", "1", "2", cwd=tmp_path).stdout.splitlines()
+    (row,) = (row for row in rows if row.strip().startswith("p99 ms"))
+    assert row.split()[:5] == ["p99", "ms", "10.0", ">", "100"]
 
 
 def test_show_is_made_from_the_log(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from loadbench.account import account
 from loadbench.histogram import Histogram
 from loadbench.model import (
     AlertChange,
+    BatchSize,
     Check,
     End,
     Gpu,
@@ -93,6 +94,8 @@ def test_checks_judge_what_was_asked_not_what_was_answered() -> None:
     assert states["max"] == ("failed", None)
     assert found.answered_ms["p99"] == pytest.approx(5, rel=1e-3)
     assert found.latency_ms["p99"] is None
+    assert found.latency_ms["mean"] is None
+    assert found.answered_ms["mean"] == pytest.approx(5, rel=1e-3)
     assert any(note.code == "not-answered" for note in found.notes)
 
 
@@ -207,3 +210,11 @@ def test_the_server_side() -> None:
     assert found["batch_wait_ms"] is None
     assert found["batch"]["mean"] == 3
     assert found["batch"]["closed"] == {"full": 6, "idle": 4}
+
+
+def test_a_batch_is_as_large_as_it_ran_though_its_requests_failed() -> None:
+    sizes = {1: BatchSize(6), 4: BatchSize(4)}
+    server = Server("loadbench", sizes=sizes, rows=0, batches=10, failed=10)
+    found = whole([window(0, [], {"http_500": 10}, server=server), End(0, "done")]).server
+    assert found is not None
+    assert found["batch"]["mean"] == pytest.approx(2.2)

@@ -61,4 +61,8 @@ def _row(row: Row) -> tuple[str, ...]:
     show = percent if row.unit == "%" else significant
     name = f"{row.metric} {row.unit}".rstrip()
     delta = "" if row.delta is None else f"{row.delta * 100:+.1f} %"
-    return (name, show(row.a), show(row.b), delta, row.verdict, f"{row.n[0]}+{row.n[1]}")
+    a, b = (
+        show(value) if beyond is None else f"> {show(beyond)}"
+        for value, beyond in zip((row.a, row.b), row.beyond, strict=True)
+    )
+    return (name, a, b, delta, row.verdict, f"{row.n[0]}+{row.n[1]}")

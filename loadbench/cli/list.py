@@ -54,6 +54,7 @@ def _facts(name: str, snapshot: dict[str, Any]) -> dict[str, Any]:
         "done_per_s": summary.get("rate", {}).get("done"),
         "p50_ms": summary.get("latency_ms", {}).get("p50"),
         "p99_ms": summary.get("latency_ms", {}).get("p99"),
+        "limit_ms": summary.get("limit_ms") if asked else None,
         "failed": 1 - summary["done"] / asked if asked else None,
         "checks_passed": sum(check["state"] == "passed" for check in checks),
         "checks": len(checks),
@@ -66,6 +67,12 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
         value = facts[name]
         return float(value) if isinstance(value, int | float) else None
 
+    def latency(name: str) -> str:
+        """A percentile without a number falls among the requests not answered well."""
+        limit = number("limit_ms")
+        beyond = number(name) is None and limit is not None
+        return f"> {significant(limit)}" if beyond else significant(number(name))
+
     sign = "✓" if facts["checks_passed"] == facts["checks"] else "✗"
     checks = f"{sign} {facts['checks_passed']}/{facts['checks']}" if facts["checks"] else ""
     return (
@@ -73,8 +80,8 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
         str(facts["when"]),
         str(facts["target"]),
         significant(number("done_per_s")),
-        significant(number("p50_ms")),
-        significant(number("p99_ms")),
+        latency("p50_ms"),
+        latency("p99_ms"),
         percent(number("failed")),
         checks,
         str(facts["state"]),

@@ -104,6 +104,7 @@ class Run:
     def _measure(self, target: Target) -> Outcome:
         nvml = Nvml.open()
         plan, rules, notes = self._plan(target)
+        target.statistics()  # what it counted until now, calibration included, is not this run's
         if target.engine and not nvml.read():
             notes = (*notes, NO_GPU)
         loading = self._loading = Loading(plan, self.folder)
