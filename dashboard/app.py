@@ -4,6 +4,7 @@ It only reads the run's folder. What it changes about a run goes through the run
 socket, so a dashboard that dies takes nothing with it.
 """
 
+import asyncio
 import errno
 import os
 import signal
@@ -21,7 +22,7 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from dashboard.child import Child
-from dashboard.follow import Follow, Replay, Unreadable, ViewChanged, alive
+from dashboard.follow import Follow, Replay, Unreadable, ViewChanged
 from dashboard.keys import ACTIONS
 from dashboard.scene import ZOOMS, Scene, Sight, Source, scene, words
 from dashboard.screens.alerts import Alerts
@@ -68,6 +69,8 @@ class Dashboard(App[None]):
         self._leaving = False
 
     def on_mount(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):  # so that the terminal is given back whole
+            asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
         for theme in THEMES:
             self.register_theme(theme)
         few = self.console.color_system in ("standard", "windows")
@@ -146,13 +149,12 @@ class Dashboard(App[None]):
                 self._read_snapshot()
                 self.redraw()
             return
-        pid = self._snapshot.get("pid")
-        dead = not alive(pid) if isinstance(pid, int) else False
+        dead = runlog.state(self._snapshot) in ("killed", "failed")
         if self.child is not None:
             dead = self.child.code is not None
         self._gone = self._gone + 1 if dead else 0
         if self._gone >= 2:  # what it wrote last has been read by now
-            said = self.child.last_words() if self.child else ""
+            said = self.child.failure() if self.child else ""
             self.problem = said or "the runner is gone: killed?"
             self.redraw()
 

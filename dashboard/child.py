@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-_FIRST = "run "
+_FIRST, _ERROR = "run ", "loadbench:"
 
 
 class Child:
@@ -71,10 +71,18 @@ class Child:
         lines = [line.strip() for line in self.said().splitlines() if line.strip()]
         return lines[-1] if lines else ""
 
+    def reasons(self) -> list[str]:
+        """Of all that it said, the lines that say why its exit code is not 0."""
+        return [line for line in self.said().splitlines() if line.startswith((_ERROR, "  →"))]
+
+    def failure(self) -> str:
+        """The same in one line; without a reason its last words."""
+        words = " ".join(line.removeprefix(_ERROR).strip() for line in self.reasons())
+        return words or self.last_words()
+
     def forget(self) -> None:
-        """Removes its output files if it has ended; a run that goes on still writes them."""
-        if self._process.poll() is not None:
-            shutil.rmtree(self._place, ignore_errors=True)
+        """Removes its output files: nobody reads them any more, also if the run goes on."""
+        shutil.rmtree(self._place, ignore_errors=True)
 
     def _read(self, name: str) -> str:
         return (self._place / name).read_text(encoding="utf-8", errors="replace")

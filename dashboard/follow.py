@@ -182,14 +182,3 @@ def _decode(line: bytes) -> Record:
     except (msgspec.MsgspecError, ValueError) as error:
         text = line[:40].decode("utf-8", "replace")
         raise SpecError(f"the log is damaged at {text!r}: {error}") from error
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of this number exists here."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

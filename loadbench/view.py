@@ -133,7 +133,8 @@ def fold(view: View, record: Record) -> View:
     failed = record.reason == "failed"
     text = record.text or {"done": "run done", "stopped": "stopped early"}.get(record.reason, "")
     ended = replace(view, end=record)
-    return _event(ended, record.second, "failed" if failed else "done", text or "run failed")
+    second = max(record.second, view.newest or 0)  # it is over when its last second is
+    return _event(ended, second, "failed" if failed else "done", text or "run failed")
 
 
 def bins(view: View, begin: float, end: float) -> tuple[Bin, ...]:

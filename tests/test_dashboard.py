@@ -56,11 +56,12 @@ def test_live_shows_the_figures_of_the_last_ten_seconds() -> None:
     )
     titles = re.findall(r"─ (Throughput|Latency p99|Errors|Queue|GPU) ", lines[1])
     assert titles == ["Throughput", "Latency p99", "Errors", "Queue", "GPU"]
-    assert re.findall(r"asked 200|limit 100|16 of 41k|max 62|31/141 GB 412 W", lines[6]) == [
-        "asked 200", "limit 100", "16 of 41k", "max 62", "31/141 GB 412 W",
+    asked = f"asked {units.significant(near.asked / 10)}"
+    assert re.findall(rf"{asked}|limit 100|16 of 41k|max 62|31/141 GB 412 W", lines[6]) == [
+        asked, "limit 100", "16 of 41k", "max 62", "31/141 GB 412 W",
     ]  # fmt: skip
     assert f"■ p99 {p99} ms" in lines[7]
-    assert f"■ {units.significant(near.done / 10)} ─ asked 200" in lines[7]
+    assert f"■ {units.significant(near.done / 10)} ─ {asked} ─" in lines[7]
     assert "Where the time goes (mean request, last 4m)" in lines[27]
 
 
@@ -146,6 +147,17 @@ def test_below_the_smallest_size_one_line_says_so() -> None:
     for size in ((52, 12), (59, 16), (60, 15), (20, 5)):
         whole = " ".join("".join(screen(told(RUNNING), size)).split())
         assert re.sub(r"\s", "", whole) == f"loadbenchneeds60×16,thisis{size[0]}×{size[1]}"
+
+
+def test_the_footer_shows_the_palette_where_there_is_room() -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING), (60, 16)) as (app, pilot):
+            for width, there in ((60, False), (120, True), (60, False), (80, True)):
+                await pilot.resize_terminal(width, 40)
+                await settle(pilot)
+                assert ("^p palette" in text(app).split("\n")[-1]) is there
+
+    asyncio.run(walk())
 
 
 def test_resizing_back_and_forth_changes_nothing_else() -> None:

@@ -126,6 +126,8 @@ def test_help_names_every_action() -> None:
             assert isinstance(app.screen, Help)
             for action in ACTIONS:
                 assert action.title in whole
+            assert "tab brings the next panel into focus" in whole
+            assert "ctrl+p" in whole
             await press(pilot, "escape")
             assert isinstance(app.screen, RunScreen)
 

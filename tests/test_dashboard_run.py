@@ -123,6 +123,27 @@ def test_a_killed_dashboard_leaves_the_run_alive(tmp_path: Path) -> None:
     assert end.second >= 3  # the whole of it
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_gives_the_terminal_back_and_leaves_the_run_alive(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with terminal(*FAKE, "--duration", "4s", "--out", str(tmp_path)) as screen:
+        screen.until("● RUNNING")
+        screen.process.send_signal(number)
+        assert screen.end() == 128 + number
+        assert "?1049l" in screen.written
+        assert "the run goes on: loadbench tui --attach" in screen.written
+    assert wait_for_end(only_run(tmp_path)).reason == "done"
+
+
+def test_a_target_that_is_down_is_named(tmp_path: Path) -> None:
+    with terminal("steady", "--target", "http://127.0.0.1:9", "--out", str(tmp_path)) as screen:
+        screen.until("FAILED  00:00 GET http://127.0.0.1:9/v2: ")
+        screen.press("q")
+        assert screen.end() == 3
+        assert "is the server up" in screen.written
+
+
 def test_quitting_can_leave_it_running_and_attaching_finds_it_again(tmp_path: Path) -> None:
     with terminal(*FAKE, "--duration", "30s", "--out", str(tmp_path)) as screen:
         screen.until("● RUNNING")

@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from dashboard.app import Dashboard
 from dashboard.follow import Follow, Post, ViewChanged
 from loadbench import runlog
-from loadbench.model import AlertChange, End
+from loadbench.histogram import Histogram
+from loadbench.model import AlertChange, End, Part
 from loadbench.view import View, fold
 from tests.records import start, window
 from tests.stage import folded, settle, shown, text, told
@@ -74,6 +76,17 @@ def test_done_counts_its_checks(tmp_path: Path) -> None:
             return text(app)
 
     assert "■ DONE  00:30 ✗ 1 of 2 checks  q = summary" in asyncio.run(read())
+
+
+def test_a_replay_at_its_end_is_of_no_plan() -> None:
+    async def read() -> str:
+        async with shown(ended("done")) as (app, pilot):
+            app.reader.mode = "replay"
+            app.redraw()
+            await settle(pilot)
+            return text(app)
+
+    assert "↺ REPLAY ENDED  ×1 00:30\n" in asyncio.run(read())
 
 
 def test_stopped_early() -> None:
@@ -167,6 +180,43 @@ def test_a_percentile_among_the_failed_is_no_number() -> None:
     chart = [line[7:79] for line in lines[8:25]]
     assert chart[1].strip("│ ┊")  # to the top of the chart
     assert screen(folded([start(), *busy]), (80, 24))[1].split()[2:4] == ["p99", ">100ms"]
+
+
+def test_what_was_never_sent_is_in_the_table_of_requests() -> None:
+    """As in the tiles and the end text: a request that found no connection was asked too."""
+    slow = [window(at, [5.0] * 60, asked=100, unsent=40) for at in range(30)]
+    whole = "\n".join(screen(folded([start(), *slow])))
+    assert re.search(r"infer +1,800 +60\.0 +5\.00 +> 100 +> 100 .* 1,200 +40\b", whole)
+    kinds = [
+        replace(second, requests={"a": second.requests["infer"], "b": second.requests["infer"]})
+        for second in slow
+    ]
+    whole = "\n".join(screen(folded([start(), *kinds])))
+    assert re.search(r"│ a +1,800 .* 0 +0 +││", whole)  # nobody knows which kind they were
+    assert re.search(r"│ all +3,600 .* 1,200 +25 +││", whole)
+
+
+def test_asked_and_done_are_of_the_same_seconds() -> None:
+    """After the last request the schedule asks for nothing, but the ten seconds before it did."""
+    load = [window(at, [5.0] * 100) for at in range(20)]
+    drained = window(20, [], stage="drain", rate=0.0)
+    lines = screen(folded([start(), *load, drained, End(20, "done")]))
+    assert "■ 90.0 ─ asked 90.0 ─" in lines[7]
+    assert any("00:21 ■ run done" in line for line in lines)
+    assert "■ DONE  00:21" in lines[0]
+
+
+def test_short_times_stay_short() -> None:
+    """A queue wait of half a microsecond is no wait: six digits of it would be noise."""
+    view = told(Story(seconds=30, end=None, spike=(0, 0)))
+    latest = view.rings[0][-1].window.server
+    assert latest is not None
+    quick = Part(10, 5_110, Histogram.of([511] * 10))
+    seconds = [
+        window(at, [5.0] * 10, server=replace(latest, queue=quick)) for at in range(20)
+    ]  # fmt: skip
+    lines = screen(folded([start(), *seconds]), (80, 24), keys="2")
+    assert "queue 0.00ms" in lines[1]
 
 
 def test_seconds_without_data_are_a_gap() -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,6 @@ from dashboard.follow import (
     Tail,
     Unreadable,
     ViewChanged,
-    alive,
     due,
     newest_only,
 )
@@ -196,10 +193,3 @@ def test_records_are_due_when_their_second_is_over() -> None:
 def test_a_replay_of_nothing_says_so(tmp_path: Path) -> None:
     with pytest.raises(SpecError):
         next(Replay(tmp_path)._records)
-
-
-def test_a_process_is_alive_until_it_has_been_waited_for() -> None:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    assert alive(process.pid)
-    process.communicate()
-    assert not alive(process.pid)

@@ -155,6 +155,8 @@ def test_marks_notes_and_the_end() -> None:
     ]
     assert view.notes == (note,)
     assert folded(End(3, "failed", "engine died")).events[0].kind == "failed"
+    over = folded(start(), *steady(4), End(3, "done"))  # 3 is the last second, over at 4
+    assert (over.newest, over.events[-1].second) == (4, 4)
 
 
 def test_load_reached_is_told_once_and_a_ramp_at_its_end() -> None:

@@ -17,7 +17,7 @@ from loadbench.view import Event
 _COLUMNS = (
     Column("state", left=True),
     Column("rule", left=True),
-    Column("value", 1),
+    Column("value then", 1),
     Column("peak", 2),
     Column("since", 3),
 )

@@ -4,7 +4,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
 from dashboard import batches, measures
-from dashboard.measures import number, part_ms
+from dashboard.measures import brief, number, part_ms
 from dashboard.scene import Scene
 from dashboard.screens.run import RunScreen
 from dashboard.theme import legend
@@ -43,9 +43,9 @@ def filled(scene: Scene) -> Reading:
 def _part(title: str, short: str, part: Part | None) -> Reading:
     """A median with its p99, or a mean where the target tells no more."""
     if part is not None and part.histogram is None:
-        return Reading(title, "ms mean", units.significant(part_ms(part, 0.5)), "", short, "ms")
-    note = f"p99 {units.significant(part_ms(part, 0.99))}" if part else ""
-    return Reading(title, "ms p50", units.significant(part_ms(part, 0.5)), note, short, "ms")
+        return Reading(title, "ms mean", brief(part_ms(part, 0.5)), "", short, "ms")
+    note = f"p99 {brief(part_ms(part, 0.99))}" if part else ""
+    return Reading(title, "ms p50", brief(part_ms(part, 0.5)), note, short, "ms")
 
 
 def queue_wait(scene: Scene) -> Reading:

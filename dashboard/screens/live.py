@@ -35,12 +35,10 @@ def firing(scene: Scene, *quantities: str) -> bool:
 
 
 def done(scene: Scene) -> Reading:
-    window = scene.recent
-    rate = window.done / max(1, scene.recent_s) if window else None
-    asked = None
-    if window:
-        asked = window.asked / max(1, scene.recent_s) if window.rate is None else window.rate
-    note = f"asked {number(asked)}"
+    """Both of the same seconds: the rate of the schedule may have changed within them."""
+    window, over = scene.recent, max(1, scene.recent_s)
+    rate = window.done / over if window else None
+    note = f"asked {number(window.asked / over if window else None)}"
     return Reading("Throughput", "req/s", number(rate), note, "done", "/s")
 
 

@@ -45,7 +45,10 @@ class RunScreen(Screen[None]):
 
     def on_resize(self) -> None:
         """The palette's own entry covers the others where the line is too short for all."""
-        self.query_one(Footer).show_command_palette = self.size.width >= _PALETTE
+        footer, wide = self.query_one(Footer), self.size.width >= _PALETTE
+        if footer.show_command_palette != wide:
+            footer.show_command_palette = wide
+            footer.refresh(recompose=True)
 
     def show(self, scene: Scene) -> None:
         """Hands the scene to every widget that draws it."""

@@ -34,8 +34,8 @@ def state(scene: Scene, ink: Palette) -> State:
         detail = f"at {here}, run is at {at}" if source.mode == "live" else f"at {here}"
         return State("‖", "VIEW PAUSED", ink.asked, detail, "space = continue")
     if source.mode == "replay":
-        word = "REPLAY" if view.end is None else "REPLAY ENDED"
-        return State("↺", word, ink.p95, f"×{source.speed} {at}{_planned(scene)}")
+        word, of = ("REPLAY", _planned(scene)) if view.end is None else ("REPLAY ENDED", "")
+        return State("↺", word, ink.p95, f"×{source.speed} {at}{of}")
     if view.end is not None:
         return _ended(scene, ink, at)
     if source.problem:

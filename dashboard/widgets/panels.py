@@ -15,7 +15,7 @@ from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.merge import merge
 from loadbench.model import Requests, Window
-from loadbench.view import Event
+from loadbench.view import Event, failures
 
 _REQUESTS = (
     Column("request", left=True),
@@ -150,7 +150,9 @@ class RequestTable(Board):
         if window is None:
             return [[Segment(" no requests in view", ink(colours.quiet))]]
         found = sorted(window.requests.items(), key=lambda item: -item[1].done)
-        rows = [self._row(name, part, scene) for name, part in found]
+        unsent = window.unsent + window.lost  # nobody knows of which kind, if there are several
+        alone = unsent if len(found) == 1 else 0
+        rows = [self._row(name, part, scene, alone) for name, part in found]
         if len(rows) > 1:
             room = max(1, height - 2)
             if len(rows) > room:
@@ -160,13 +162,12 @@ class RequestTable(Board):
                 name = f"{len(rows) - room + 1} more"
                 rows = [*rows[: room - 1], self._row(name, rest.requests[""], scene)]
             everything = Requests(window.done, window.failed, window.latency)
-            rows.append(self._row("all", everything, scene))
+            rows.append(self._row("all", everything, scene, unsent))
         last = ink(colours.text, bold=len(rows) > 1)
         return table(_REQUESTS, rows, width, (ink(colours.quiet), ink(colours.text), last))
 
-    def _row(self, name: str, part: Requests, scene: Scene) -> list[str]:
-        failed = sum(part.failed.values())
-        alone = Window(0, "load", requests={name: part})
+    def _row(self, name: str, part: Requests, scene: Scene, unsent: int = 0) -> list[str]:
+        alone = Window(0, "load", requests={name: part}, unsent=unsent)
         times = [quantile_ms(alone, share) for share in (0.5, 0.95, 0.99, 0.999)]
         return [
             name,
@@ -174,7 +175,7 @@ class RequestTable(Board):
             number(part.done / max(1, scene.visible_s)),
             *(ms_text(value, scene.limit_ns) for value in times),
             units.ms(part.latency.maximum),
-            units.count(failed),
+            units.count(failures(alone)),
             units.percent(error_share(alone)),
         ]
 

@@ -72,7 +72,7 @@ def _watch(folder: Path, speed: int | None) -> int:
     app = Dashboard(folder, Follow(folder) if speed is None else Replay(folder, speed))
     app.run()
     if app.return_code:
-        return 3
+        return _broken(app.return_code)
     if app.run_view.end is None and not app.problem and speed is None:
         click.echo(f"the run goes on: loadbench tui --attach {folder}")
     else:
@@ -115,15 +115,15 @@ def _start(arguments: list[str]) -> int:
     code = child.wait(_END_S if app.ended else 0.0)
     if code is None:
         click.echo(f"the run goes on: loadbench tui --attach {folder}")
-        return 3 if app.return_code else 0
+        child.forget()
+        return _broken(app.return_code) if app.return_code else 0
     click.echo(child.text(), nl=False)
-    if code:
-        click.echo(_reasons(child.said()), err=True, nl=False)
+    for line in child.reasons() if code else []:
+        click.echo(line, err=True)
     child.forget()
     return code
 
 
-def _reasons(said: str) -> str:
-    """Of all that the runner said, what says why its exit code is not 0."""
-    lines = [line for line in said.splitlines() if line.startswith(("loadbench:", "  →"))]
-    return "".join(f"{line}\n" for line in lines)
+def _broken(code: int) -> int:
+    """Of a dashboard that a signal ended what a shell says then; 3 if it failed itself."""
+    return code if code > 128 else 3
