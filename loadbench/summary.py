@@ -27,7 +27,7 @@ from loadbench.model import (
 from loadbench.trust import grade
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
-Reason = Literal["done", "stopped", "failed", "killed"]
+Reason = Literal["done", "stopped", "failed", "killed", "running"]
 Times = dict[str, float | None]
 
 
@@ -87,8 +87,13 @@ class Summary(Value, frozen=True, omit_defaults=False):
     trust: Trust
 
 
-def summarise(records: Iterable[Record]) -> Summary | None:
-    """The Summary of a log, complete or broken off; None if it has not even begun."""
+_BROKEN_OFF = "the log breaks off here: the run was killed, or could not write any more"
+_GOES_ON = "the run goes on: these are its figures until now"
+
+
+def summarise(records: Iterable[Record], running: bool = False) -> Summary | None:
+    """The Summary of a log, complete or broken off; None if it has not even begun. `running` says
+    that a log without an end has not broken off: its runner is alive."""
     total = account(records)
     if total is None:
         return None
@@ -96,14 +101,17 @@ def summarise(records: Iterable[Record]) -> Summary | None:
     latency = whole.latency
     results = tuple(judge(check, total) for check in start.checks)
     trust, doubts = grade(total)
-    reason: Reason = total.end.reason if total.end else "killed"
+    reason: Reason = "running" if running else "killed"
+    text = _GOES_ON if running else _BROKEN_OFF
+    if total.end:
+        reason, text = total.end.reason, total.end.text
     return Summary(
         run=start.run,
         scenario=start.scenario,
         target=start.target,
         device=start.device,
         reason=reason,
-        text=total.end.text if total.end else "the log breaks off here: the run was killed",
+        text=text,
         seconds=total.seconds,
         asked=whole.asked,
         unsent=total.unsent,

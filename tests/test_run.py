@@ -221,6 +221,8 @@ def test_a_stop_during_warm_up_leaves_nothing_unfinished(tmp_path: Path) -> None
 
 def test_commands_stop_and_mark(tmp_path: Path) -> None:
     with running(tmp_path, scenario(tmp_path, s=60)) as (process, folder):
+        assert "● running" in loadbench("show", folder, cwd=tmp_path).stdout.splitlines()[0]
+        assert "the run goes on" in shown(folder)["text"]
         path = runlog.read_snapshot(folder)["control"]
         control.send(path, {"command": "mark", "text": "contention started"})
         control.send(path, {"command": "stop"})
