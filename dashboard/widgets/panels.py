@@ -165,7 +165,7 @@ class RequestTable(Board):
         return table(_REQUESTS, rows, width, (ink(colours.quiet), ink(colours.text), last))
 
     def _row(self, name: str, part: Requests, scene: Scene, whole: bool = False) -> list[str]:
-        """`whole`: these are all, so what is unsent, lost or overdue, of whatever kind, is theirs."""
+        """`whole`: these are all, so what is unsent, lost or overdue of any kind is theirs."""
         window = scene.visible if whole else None
         unsent = window.unsent + window.lost if window else 0
         alone = Window(0, "load", requests={name: part}, unsent=unsent)
