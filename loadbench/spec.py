@@ -43,8 +43,14 @@ def _text(parse: Callable[[Any], Any], *kinds: str) -> list[Any]:
     return [BeforeValidator(check), WithJsonSchema({"type": list(kinds) or ["string"]})]
 
 
-Duration = Annotated[int, *_text(units.parse_duration)]
-Share = Annotated[float, *_text(units.parse_share)]
+Duration = Annotated[
+    int, *_text(units.parse_duration), PlainSerializer(units.exact_duration, when_used="json")
+]
+Share = Annotated[
+    float,
+    *_text(units.parse_share),
+    PlainSerializer(lambda share: f"{share * 100:g} %", when_used="json"),
+]
 Bytes = Annotated[int, *_text(units.parse_bytes, "string", "integer")]
 
 
@@ -68,7 +74,15 @@ def _asked(value: Any) -> Any:
     return Asked(units.parse_rate(value), relative=False)
 
 
-Rate = Annotated[Asked, *_text(_asked, "string", "number")]
+def _asked_text(asked: Asked) -> str | float:
+    return f"{asked.value * 100:g} %" if asked.relative else asked.value
+
+
+Rate = Annotated[
+    Asked,
+    *_text(_asked, "string", "number"),
+    PlainSerializer(_asked_text, when_used="json-unless-none"),
+]
 
 
 class Section(BaseModel):

@@ -183,7 +183,7 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "batch_wait_ms": _part(server.batch_wait),
         "compute_ms": _part(server.compute),
         "batch": {
-            "mean": _per_batch(server),
+            "mean": server.mean_batch,
             "max": server.max_batch,
             "sizes": sizes,
             "closed": {reason: sum(by.values()) for reason, by in server.closed.items()},
@@ -194,14 +194,6 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "failed": server.failed,
         "shed": server.shed,
     }
-
-
-def _per_batch(server: Server) -> float | None:
-    """Rows per batch as it ran: a server's `rows` leaves out those whose request failed in it."""
-    batches = sum(found.batches for found in server.sizes.values())
-    if batches:
-        return sum(size * found.batches for size, found in server.sizes.items()) / batches
-    return server.rows / server.batches if server.batches else None
 
 
 def _part(part: Part | None) -> Times | None:

@@ -170,6 +170,10 @@ def test_specs_are_frozen(tmp_path: Path) -> None:
 
 
 def test_the_dump_reads_like_the_scenario(tmp_path: Path) -> None:
-    found = load(tmp_path, LOAD + '[checks]\np99 = "< 100 ms"\n')
+    found = load(tmp_path, LOAD + '[checks]\np99 = "< 100 ms"\n[engine]\nslo = "50 ms"\n')
+    dump = found.model_dump(mode="json")
+    assert dump["engine"]["slo"] == "50 ms"
+    assert dump["engine"]["fake"]["errors"] == "0 %"
+    assert dump["load"]["phases"][0]["rate"] == 100.0
     assert found.model_dump(mode="json")["checks"] == {"p99": "< 100 ms"}
     assert spec.Spec.model_json_schema()["properties"]["load"]

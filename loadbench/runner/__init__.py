@@ -5,6 +5,7 @@ target) and the load as processes, reads machine and server once a second, watch
 passes commands on, and stops everything, whatever happens.
 """
 
+import contextlib
 import math
 import os
 import shutil
@@ -70,6 +71,7 @@ class Run:
         self._deadline: float | None = None
         self._reason: Reason = "done"
         self._text = ""
+        self._made_results = not options.results.exists()
         self.folder = runlog.create(options.results, options.name or _name(scenario))
 
     @property
@@ -100,6 +102,9 @@ class Run:
         finally:
             if not (self.folder / runlog.LOG).exists():
                 shutil.rmtree(self.folder, ignore_errors=True)
+                if self._made_results:
+                    with contextlib.suppress(OSError):  # another run may be in it by now
+                        self._options.results.rmdir()
 
     def _measure(self, target: Target) -> Outcome:
         nvml = Nvml.open()
