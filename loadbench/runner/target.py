@@ -3,7 +3,6 @@
 Both are asked the same way, over their protocol; ours has no back door.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from loadbench.spec import Scenario, Spec
 from loadbench.targets.ask import Asker, difference
 from loadbench.targets.inputs import prepare
 
-_COUNTED_S = 0.05  # within which a server has counted what it answered
 _READY_S = 600.0  # a large model on a cold disk; its log says what it does meanwhile
 
 
@@ -69,7 +67,7 @@ def open_target(
 def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
     with Asker(url, spec.target.protocol) as asker:
         endpoint = asker.describe(spec.target)
-        if endpoint.protocol == "kserve" and not endpoint.tls:
+        if engine:  # elsewhere the server counts no request that the log does not have
             _try_out(asker, endpoint, spec)
         facts = asker.engine_facts(endpoint) if engine else {}
         yield Target(
@@ -89,12 +87,11 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
 
 
 def _try_out(asker: Asker, endpoint: Endpoint, spec: Spec) -> None:
-    """One request of each kind, before anything is counted: a server that refuses what it is sent
+    """One request of each kind, before anything is counted: a model that refuses what it is sent
     says why, and a run of nothing but failures would not."""
     pools, _ = prepare(endpoint, kinds(spec), spec.load.seed, most=1)
     for pool in pools:
         asker.attempt(pool[0])
-    time.sleep(_COUNTED_S)
 
 
 def _since(asker: Asker, endpoint: Endpoint) -> Callable[[], Server | None]:
