@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from loadbench.engine.http import Connection, Limits, inflated
+from loadbench.engine.http import HEAD_BYTES, Connection, Limits, inflated
 from loadbench.engine.tensors import Refused
 from tests.served import Answer, Engine, read_answer, request_binary, rows, serving, settings, whole
 
@@ -364,6 +364,21 @@ def test_a_request_that_drips_is_ended_and_an_idle_connection_is_not() -> None:
     assert wire.ended
     found.sweep(time.monotonic() + 60)
     assert wire.aborted
+
+
+def test_many_requests_in_one_piece_are_no_large_head() -> None:
+    """The piece begins and ends within a head, with thousands of whole requests between."""
+    found, wire = connection()
+    found.data_received(LIVE[:20])
+    piece = LIVE[20:] + LIVE * 2000 + LIVE[:20]
+    assert len(piece) > HEAD_BYTES
+    for _ in range(3):
+        found.data_received(piece)
+    assert not wire.ended
+    assert b" 431 " not in wire.written
+    for _ in range(3):
+        found.data_received(b"x" * (HEAD_BYTES // 2))
+    assert wire.ended
 
 
 def test_a_large_body_may_take_longer() -> None:

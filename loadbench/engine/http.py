@@ -132,7 +132,7 @@ class Connection(Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
-        was_in_head = self._in_head
+        head_of = self._exchange if self._in_head else None
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -143,7 +143,7 @@ class Connection(Protocol):
             self._refuse(Refused(500, "internal error"))
         except httptools.HttpParserError as error:
             self._refuse(Refused(400, f"not HTTP: {error}"))
-        if was_in_head and self._in_head:
+        if self._in_head and self._exchange is head_of:  # the same head fills all of the data
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(Refused(431, f"a head of more than {HEAD_BYTES} bytes"))
