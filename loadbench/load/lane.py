@@ -66,6 +66,7 @@ class Lane:
         self._closed = plan.arrivals == "closed"
         most = plan.concurrency if self._closed else plan.connections
         self._pool = Pool(self._epoll, load.address, most)
+        self._once = plan.arrivals == "once"
         self._rest = Rest()  # closed loop: places without a connection
         self._take = 4096  # bytes read at a time; grows with the answers
         self._blocked = False  # all connections are busy, and something is due
@@ -159,6 +160,8 @@ class Lane:
         """All that depends on the clock, and when to look at it again."""
         course = self._course
         self._cut(now)
+        if self._once and self._settled():
+            course.complete(now)
         if now >= course.end:
             self._end_arrivals()
         if now >= self._expiry:

@@ -20,7 +20,7 @@ import msgspec
 from loadbench import alerts, runlog
 from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Note, Rule, Start, Window, plain
-from loadbench.plan import Command, Finished, Plan, RequestPlan
+from loadbench.plan import Command, Finished, Plan, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
@@ -131,19 +131,7 @@ class Run:
         spec = self._scenario.spec
         own = [(alerts.parse_rule(rule.when, rule.length), rule.off) for rule in spec.alert]
         rules = alerts.changed(alerts.built_in(target.gpu is not None), own)
-        plan = Plan(
-            endpoint=target.endpoint,
-            requests=_requests(self._scenario),
-            arrivals=spec.load.arrivals,
-            phases=(),
-            seed=spec.load.seed,
-            concurrency=spec.load.concurrency,
-            connections=spec.target.connections,
-            warmup_ns=spec.load.warmup,
-            drain_ns=spec.load.drain,
-            timeout_ns=spec.target.timeout,
-            limit_ns=alerts.latency_limit(rules, spec.checks),
-        )
+        plan = planned(spec, target.endpoint, (), alerts.latency_limit(rules, spec.checks))
         found, notes = None, target.notes
         if spec.load.calibrate is not None:
             found, note = self._calibrate(plan, spec.load.calibrate)
@@ -270,11 +258,3 @@ def _name(scenario: Scenario) -> str:
 def _pids(target: Target, loading: Loading) -> dict[str, int]:
     found = {"load": loading.pid, "runner": os.getpid()}
     return {**found, "engine": target.engine.pid} if target.engine else found
-
-
-def _requests(scenario: Scenario) -> tuple[RequestPlan, ...]:
-    """The kinds of request; without any in the scenario there is one, named like the model."""
-    given = scenario.spec.request
-    if not given:
-        return (RequestPlan("infer"),)
-    return tuple(RequestPlan(**request.model_dump()) for request in given)
