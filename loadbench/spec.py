@@ -129,7 +129,7 @@ def _check(name: str, text: Any) -> Check:
 def _checks(raw: Any) -> Any:
     if not isinstance(raw, Mapping):
         return raw
-    known = (*_LATENCY_CHECKS, *_SHARE_CHECKS, "throughput")
+    known = (*_LATENCY_CHECKS, *_SHARE_CHECKS, "throughput", "done")
     found = []
     for name, text in raw.items():
         if name not in known:
