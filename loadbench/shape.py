@@ -131,7 +131,7 @@ def _swing(depth: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np
         excess = found - depth * np.sin(found) - mean
         step = np.divide(excess, slope, out=np.zeros_like(found), where=slope > 0)
         found = np.maximum(found - step, 0.0)
-        if np.abs(step).max() < 1e-12:
+        if np.abs(step).max() < 1e-9:  # the next would be the square of it
             break
     root: NDArray[np.float64] = (around + np.copysign(found, angle - around) - turn) / (2 * np.pi)
     return root
