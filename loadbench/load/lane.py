@@ -212,7 +212,7 @@ class Lane:
     def _take_up(self, now: int) -> None:
         """Begins what is due. What finds no connection waits, its due time unchanged."""
         schedule, idle = self._course.schedule, self._pool.idle
-        held = HELD if self._blocked else 0
+        held = HELD if self._blocked or self._once else 0  # at once: all but the first have to wait
         for _ in range(_BEGINS):
             due = schedule.next
             if due > now:
