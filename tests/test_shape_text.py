@@ -7,16 +7,17 @@ import pytest
 
 from loadbench import spec
 from loadbench.errors import SpecError
+from loadbench.loadspec import LoadSpec
 from loadbench.report.shape import shape_text
 from loadbench.shape import arrivals
 from tests.running import loadbench
 
 
-def load(phases: list[dict[str, Any]], **keys: Any) -> spec.LoadSpec:
+def load(phases: list[dict[str, Any]], **keys: Any) -> LoadSpec:
     return spec.check({"load": {"phases": phases, **keys}}, "own.toml").load
 
 
-def drawn(found: spec.LoadSpec, width: int = 53, height: int = 4, **keys: Any) -> list[str]:
+def drawn(found: LoadSpec, width: int = 53, height: int = 4, **keys: Any) -> list[str]:
     return shape_text(found, keys.get("capacity"), width, height).splitlines()
 
 
