@@ -97,13 +97,9 @@ def median_size(server: Server) -> int | None:
     return None
 
 
-def mean_size(server: Server) -> float | None:
-    return server.rows / server.batches if server.batches else None
-
-
 def fill(server: Server) -> float | None:
     """Rows of the room that the batches had."""
-    mean = mean_size(server)
+    mean = server.mean_batch
     return mean / server.max_batch if mean is not None and server.max_batch else None
 
 

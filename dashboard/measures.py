@@ -23,9 +23,10 @@ def joined(bins: Sequence[Bin]) -> Window:
     return merge([bin.window for bin in bins])
 
 
-def quantile_ms(window: Window, share: float) -> float | None:
-    """A percentile of what was asked, in ms."""
-    value = window.latency.quantile_of_asked(share, failures(window))
+def quantile_ms(window: Window, share: float, overdue: int = 0) -> float | None:
+    """A percentile of what was asked, in ms. `overdue`: unanswered and over the limit already, so
+    that a server that stands still does not look fast until its requests time out."""
+    value = window.latency.quantile_of_asked(share, failures(window) + overdue)
     return None if value is None else value / units.MS
 
 
@@ -63,12 +64,17 @@ def has_gpu(scene: Scene) -> bool:
 
 def latency(bins: Sequence[Bin]) -> Point:
     """p50 ⊂ p95 ⊂ p99 of the column."""
-    window = joined(bins)
-    return Point(tuple(quantile_ms(window, share) for share in SHARES))
+    window, open_now = joined(bins), _overdue(bins)
+    return Point(tuple(quantile_ms(window, share, open_now) for share in SHARES))
 
 
 def tail(bins: Sequence[Bin]) -> Point:
-    return Point((quantile_ms(joined(bins), 0.99),))
+    return Point((quantile_ms(joined(bins), 0.99, _overdue(bins)),))
+
+
+def _overdue(bins: Sequence[Bin]) -> int:
+    """At the end of the column; a merged bin tells only the most there were at once."""
+    return bins[-1].window.overdue if bins[-1].seconds == 1 else 0
 
 
 def throughput(bins: Sequence[Bin]) -> Point:
@@ -140,9 +146,9 @@ def batches_per_second(bins: Sequence[Bin]) -> Point:
 def fill(bins: Sequence[Bin]) -> Point:
     """Rows of the room there was, in per cent."""
     server = joined(bins).server
-    if server is None or not server.batches or not server.max_batch:
+    if server is None or server.mean_batch is None or not server.max_batch:
         return Point((None,))
-    return Point((100 * server.rows / (server.batches * server.max_batch),))
+    return Point((100 * server.mean_batch / server.max_batch,))
 
 
 def queue_wait(bins: Sequence[Bin]) -> Point:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from msgspec import structs
+
 from loadbench import view as views
 from loadbench.model import Window
 from loadbench.view import Bin, View
@@ -93,6 +95,8 @@ class Scene:
     visible: Window | None
     visible_s: int
     service_ns: float  # summed over the visible requests
+    overdue: int = 0  # open at `end` and over the limit already
+    unfinished: int = 0  # never answered: the run is over
 
     @property
     def paused(self) -> bool:
@@ -125,6 +129,9 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
     first = view.first or 0
     near = views.pieces(view, max(first, end - 10), end)
     wide = views.pieces(view, max(first, begin), end)
+    last = near[-1].window if near and near[-1].seconds == 1 else None
+    over = (view.end is not None or bool(source.problem)) and end == newest
+    unfinished = last.in_flight + last.waiting if last and over else 0
     return Scene(
         view=view,
         sight=sight,
@@ -132,12 +139,19 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
         newest=newest,
         begin=begin,
         end=end,
-        recent=views.merged(near),
+        recent=_with(views.merged(near), unfinished),
         recent_s=views.seconds(near),
-        visible=views.merged(wide),
+        visible=_with(views.merged(wide), unfinished),
         visible_s=views.seconds(wide),
         service_ns=sum(bin.service_ns for bin in wide),
+        overdue=last.overdue if last and not over else 0,
+        unfinished=unfinished,
     )
+
+
+def _with(window: Window | None, unfinished: int) -> Window | None:
+    """What is still open when a run is over will not be answered: it is lost."""
+    return structs.replace(window, lost=window.lost + unfinished) if window else None
 
 
 def columns(found: Sequence[Bin], span: int, end: int, width: int) -> dict[int, list[Bin]]:

@@ -38,8 +38,14 @@ def written(parse: Callable[[Any], Any], *kinds: str) -> list[Any]:
     return [BeforeValidator(check), WithJsonSchema({"type": list(kinds) or ["string"]})]
 
 
-Duration = Annotated[int, *written(units.parse_duration)]
-Share = Annotated[float, *written(units.parse_share)]
+Duration = Annotated[
+    int, *written(units.parse_duration), PlainSerializer(units.exact_duration, when_used="json")
+]
+Share = Annotated[
+    float,
+    *written(units.parse_share),
+    PlainSerializer(lambda share: f"{share * 100:g} %", when_used="json"),
+]
 Bytes = Annotated[int, *written(units.parse_bytes, "string", "integer")]
 
 
@@ -63,7 +69,15 @@ def _asked(value: Any) -> Any:
     return Asked(units.parse_rate(value), relative=False)
 
 
-Rate = Annotated[Asked, *written(_asked, "string", "number")]
+def _asked_text(asked: Asked) -> str | float:
+    return f"{asked.value * 100:g} %" if asked.relative else asked.value
+
+
+Rate = Annotated[
+    Asked,
+    *written(_asked, "string", "number"),
+    PlainSerializer(_asked_text, when_used="json-unless-none"),
+]
 
 
 class Section(BaseModel):
@@ -163,7 +177,8 @@ class LoadSpec(Section):
     @classmethod
     def _fits_the_arrivals(cls, value: Any, info: ValidationInfo) -> Any:
         kind = "gamma" if info.field_name == "cv" else "trace"
-        if info.data.get("arrivals", kind) != kind:
+        default = cls.model_fields[str(info.field_name)].default
+        if value != default and info.data.get("arrivals", kind) != kind:
             raise ValueError(f'only arrivals = "{kind}" take it')
         return value
 

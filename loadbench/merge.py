@@ -173,7 +173,10 @@ def _gpu(readings: Sequence[Gpu]) -> Gpu:
         temperature_c=max(temperatures, default=None),
         sm_clock_mhz=last.sm_clock_mhz,
         throttle=tuple(dict.fromkeys(reason for gpu in readings for reason in gpu.throttle)),
-        processes=last.processes,
+        # one that came and went disturbed the run as well
+        processes=tuple(
+            {pid: (pid, size) for gpu in readings for pid, size in gpu.processes}.values()
+        ),
     )
 
 

@@ -147,6 +147,14 @@ class Server(Value, frozen=True):
     busy_ns: int | None = None  # summed over instances
     max_batch: int | None = None
 
+    @property
+    def mean_batch(self) -> float | None:
+        """Rows per batch that ran; rows of batches that failed are not among `rows`."""
+        batches = sum(found.batches for found in self.sizes.values())
+        if batches:
+            return sum(size * found.batches for size, found in self.sizes.items()) / batches
+        return self.rows / self.batches if self.batches else None
+
 
 class Gpu(Value, frozen=True):
     """NVML's readings of one card; None where the card, the driver or a container hides it."""

@@ -64,15 +64,20 @@ class Plan(Value, frozen=True):
     slowest: int = 5  # exemplars a second
 
 
+def kinds(spec: "Spec") -> tuple[RequestPlan, ...]:
+    """The kinds of request of a scenario; one, `infer`, if it names none."""
+    found = tuple(RequestPlan(**request.model_dump()) for request in spec.request)
+    return found or (RequestPlan("infer"),)
+
+
 def planned(
     spec: "Spec", endpoint: Endpoint, phases: Sequence[Phase], limit_ns: int | None
 ) -> Plan:
-    """The plan of a scenario. Without kinds of request in it there is one, `infer`."""
+    """The plan of a scenario."""
     trace = spec.load.replay
-    kinds = tuple(RequestPlan(**request.model_dump()) for request in spec.request)
     return Plan(
         endpoint=endpoint,
-        requests=kinds or (RequestPlan("infer"),),
+        requests=kinds(spec),
         arrivals=spec.load.arrivals,
         phases=tuple(phases),
         seed=spec.load.seed,

@@ -113,6 +113,14 @@ def state(snapshot: dict[str, Any]) -> str:
     return "killed" if found == "running" and not _alive(snapshot.get("pid")) else found
 
 
+def goes_on(folder: Path) -> bool:
+    """Whether the run's runner is alive and at it."""
+    try:
+        return state(read_snapshot(folder)) == "running"
+    except SpecError:
+        return False  # no snapshot, or a damaged one: nobody is known to be at it
+
+
 def _alive(pid: Any) -> bool:
     if not isinstance(pid, int):
         return False

@@ -27,7 +27,7 @@ from loadbench.model import (
 from loadbench.trust import grade
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
-Reason = Literal["done", "stopped", "failed", "killed"]
+Reason = Literal["done", "stopped", "failed", "killed", "running"]
 Times = dict[str, float | None]
 
 
@@ -87,8 +87,13 @@ class Summary(Value, frozen=True, omit_defaults=False):
     trust: Trust
 
 
-def summarise(records: Iterable[Record]) -> Summary | None:
-    """The Summary of a log, complete or broken off; None if it has not even begun."""
+_BROKEN_OFF = "the log breaks off here: the run was killed, or could not write any more"
+_GOES_ON = "the run goes on: these are its figures until now"
+
+
+def summarise(records: Iterable[Record], running: bool = False) -> Summary | None:
+    """The Summary of a log, complete or broken off; None if it has not even begun. `running` says
+    that a log without an end has not broken off: its runner is alive."""
     total = account(records)
     if total is None:
         return None
@@ -96,14 +101,17 @@ def summarise(records: Iterable[Record]) -> Summary | None:
     latency = whole.latency
     results = tuple(judge(check, total) for check in start.checks)
     trust, doubts = grade(total)
-    reason: Reason = total.end.reason if total.end else "killed"
+    reason: Reason = "running" if running else "killed"
+    text = _GOES_ON if running else _BROKEN_OFF
+    if total.end:
+        reason, text = total.end.reason, total.end.text
     return Summary(
         run=start.run,
         scenario=start.scenario,
         target=start.target,
         device=start.device,
         reason=reason,
-        text=total.end.text if total.end else "the log breaks off here: the run was killed",
+        text=text,
         seconds=total.seconds,
         asked=whole.asked,
         unsent=total.unsent,
@@ -175,7 +183,7 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "batch_wait_ms": _part(server.batch_wait),
         "compute_ms": _part(server.compute),
         "batch": {
-            "mean": _per_batch(server),
+            "mean": server.mean_batch,
             "max": server.max_batch,
             "sizes": sizes,
             "closed": {reason: sum(by.values()) for reason, by in server.closed.items()},
@@ -186,14 +194,6 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "failed": server.failed,
         "shed": server.shed,
     }
-
-
-def _per_batch(server: Server) -> float | None:
-    """Rows per batch as it ran: a server's `rows` leaves out those whose request failed in it."""
-    batches = sum(found.batches for found in server.sizes.values())
-    if batches:
-        return sum(size * found.batches for size, found in server.sizes.items()) / batches
-    return server.rows / server.batches if server.batches else None
 
 
 def _part(part: Part | None) -> Times | None:

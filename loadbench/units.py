@@ -89,6 +89,14 @@ def parse_bytes(text: str | int) -> int:
     return round(value * _BYTES.get(unit, 1))
 
 
+def exact_duration(ns: int) -> str:
+    """A length of time as scenarios write it, losing nothing: `100 ms`, `90 s`, `1500 us`."""
+    for unit in ("h", "m", "s", "ms", "us"):
+        if ns and ns % _DURATIONS[unit] == 0:
+            return f"{ns // _DURATIONS[unit]} {unit}"
+    return f"{ns} ns"
+
+
 def significant(value: float | None, digits: int = 3) -> str:
     """Three significant digits without exponents: 0.0312, 18.3, 1184, 34,043; `n/a` if missing."""
     if value is None or not math.isfinite(value):

@@ -284,7 +284,8 @@ def test_a_replay_changes_its_speed_and_stands_still_when_paused(tmp_path: Path)
         replay = Replay(tmp_path, 60)
         app = Dashboard(tmp_path, replay, theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await pilot.pause(0.8)
+            while replay.view.newest is None:
+                await pilot.pause(0.05)
             lines = await press(pilot, "space")
             assert "VIEW PAUSED" in lines[0]
             assert replay.held

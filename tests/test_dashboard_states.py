@@ -196,6 +196,23 @@ def test_what_was_never_sent_is_in_the_table_of_requests() -> None:
     assert re.search(r"│ all +3,600 .* 1,200 +25 +││", whole)
 
 
+def test_a_server_that_stands_still_is_not_fast() -> None:
+    """The open requests that are over the limit count before they are answered or given up."""
+    quick = [window(at, [5.0] * 100) for at in range(10)]
+    still = [
+        window(10 + at, [], asked=100, sent=100, in_flight=100 * at + 100, overdue=100 * at + 90)
+        for at in range(5)
+    ]
+    lines = screen(folded([start(), *quick, *still]))
+    assert "■ p50 5.00  ■ p95 > 100  ■ p99 > 100 ms" in lines[7]
+    assert "0 of 1,000" in lines[6]  # not failed yet
+    assert re.search(r"infer +1,000 +66\.7 +5\.00 +> 100 +> 100 .* 0 +0 +││", "\n".join(lines))
+    assert "█" in lines[12][70:78]  # full to the top, no gap
+    lines = screen(folded([start(), *quick, *still, End(14, "stopped")]))
+    assert "500 of 1,500" in lines[6]  # nobody will answer them
+    assert re.search(r"infer +1,000 .* 500 +33 +││", "\n".join(lines))
+
+
 def test_asked_and_done_are_of_the_same_seconds() -> None:
     """After the last request the schedule asks for nothing, but the ten seconds before it did."""
     load = [window(at, [5.0] * 100) for at in range(20)]

@@ -81,24 +81,21 @@ def test_an_undisturbed_run(tmp_path: Path) -> None:
     assert counted == sum(window.sent for window in windows) == 600
 
 
-def test_known_answers(tmp_path: Path) -> None:
-    """P50 and P99 are the service time plus transport, which the same run without it measures.
-
-    Neighbours on the machine can only add to a latency, so the best of a few tries counts.
-    """
+def test_known_answer(tmp_path: Path) -> None:
+    """P50 is the service time plus transport, which the same run without it measures. Neighbours
+    on the machine can only add to a latency, so the best of a few tries counts. The tail is held
+    to its answer by tests/benchmarks/known_answer.py, on a quiet machine."""
     one = ("--set", "engine.max_batch=1")
 
-    def times(a: str) -> dict[str, float]:
-        found = summary(scenario(tmp_path, f'a = "{a}"', rate="50", s=8), *one, cwd=tmp_path)
-        assert found["done"] == 400
-        return dict(found["latency_ms"])
+    def p50(a: str) -> float:
+        found = summary(scenario(tmp_path, f'a = "{a}"', rate="50", s=4), *one, cwd=tmp_path)
+        assert found["done"] == 200
+        return float(found["latency_ms"]["p50"])
 
-    for _ in range(4):
-        timed, empty = times("5 ms"), times("0 ms")
-        off = {name: timed[name] - empty[name] - 5.0 for name in ("p50", "p99")}
-        if abs(off["p50"]) < 1 and abs(off["p99"]) < 1:
-            return
-    pytest.fail(f"off by (ms): {off}")
+    off = [abs(p50("5 ms") - p50("0 ms") - 5.0)]
+    while min(off) >= 1 and len(off) < 4:
+        off.append(abs(p50("5 ms") - p50("0 ms") - 5.0))
+    assert min(off) < 1
 
 
 def test_checks_decide_the_exit_code(tmp_path: Path) -> None:
@@ -221,6 +218,8 @@ def test_a_stop_during_warm_up_leaves_nothing_unfinished(tmp_path: Path) -> None
 
 def test_commands_stop_and_mark(tmp_path: Path) -> None:
     with running(tmp_path, scenario(tmp_path, s=60)) as (process, folder):
+        assert "● running" in loadbench("show", folder, cwd=tmp_path).stdout.splitlines()[0]
+        assert "the run goes on" in shown(folder)["text"]
         path = runlog.read_snapshot(folder)["control"]
         control.send(path, {"command": "mark", "text": "contention started"})
         control.send(path, {"command": "stop"})
@@ -289,7 +288,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(
     done = loadbench("run", *arguments, cwd=tmp_path, code=code)
     assert message in done.stderr
     assert done.stdout == ""
-    assert not list((tmp_path / "results").glob("*")) if (tmp_path / "results").exists() else True
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.onnx"]
 
 
 def test_a_log_that_cannot_be_opened_is_one_message(tmp_path: Path) -> None:

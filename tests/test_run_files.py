@@ -5,12 +5,14 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from loadbench.engine.backends.converted import save
 from loadbench.engine.models import open_model
 from loadbench.spec import EngineSpec
-from tests.running import adds_up, summary
+from tests.running import adds_up, loadbench, summary
 from tests.served import serving, settings
 
 
@@ -60,3 +62,20 @@ def test_what_is_served_is_what_the_eager_model_says(files: Path, name: str) -> 
     assert answer.status == 200
     served = np.array(struct.unpack("<30f", answer.tail), np.float32).reshape(3, 10)
     np.testing.assert_allclose(served, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_refuses_its_inputs_is_told_before_the_run(tmp_path: Path) -> None:
+    weights = numpy_helper.from_array(np.ones((50, 8), np.float32), "table")
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "ids"], ["y"])],
+        "lookup",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["rows", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 64, 8])],
+        [weights],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+              tmp_path / "lookup.onnx")  # fmt: skip
+    done = loadbench("run", "steady", "--target", "local:lookup.onnx", cwd=tmp_path, code=2)
+    assert "refuses the inputs of 'infer'" in done.stderr
+    assert "[[request]] with data" in done.stderr
+    assert not (tmp_path / "results").exists()

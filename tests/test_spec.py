@@ -171,6 +171,17 @@ def test_a_trace_takes_a_length_and_no_rate(tmp_path: Path) -> None:
     assert load(tmp_path, text).model_dump(mode="json")["load"]["trace"] == str(times)
 
 
+def test_a_dump_is_a_scenario_again(tmp_path: Path) -> None:
+    for text in (
+        LOAD,
+        LOAD + 'arrivals = "gamma"\ncv = 2.5\n',
+        '[load]\nphases = [{ from = 10, to = 50, sine = "10s", for = "30s" }]\n',
+    ):
+        found = load(tmp_path, text)
+        dump = found.model_dump(mode="json", by_alias=True)
+        assert spec.check(dump, "dump").load == found.load
+
+
 def test_gamma_has_its_variation(tmp_path: Path) -> None:
     assert load(tmp_path, LOAD + 'arrivals = "gamma"\ncv = 2.5\n').load.cv == 2.5
 
@@ -216,6 +227,10 @@ def test_specs_are_frozen(tmp_path: Path) -> None:
 
 
 def test_the_dump_reads_like_the_scenario(tmp_path: Path) -> None:
-    found = load(tmp_path, LOAD + '[checks]\np99 = "< 100 ms"\n')
+    found = load(tmp_path, LOAD + '[checks]\np99 = "< 100 ms"\n[engine]\nslo = "50 ms"\n')
+    dump = found.model_dump(mode="json")
+    assert dump["engine"]["slo"] == "50 ms"
+    assert dump["engine"]["fake"]["errors"] == "0 %"
+    assert dump["load"]["phases"][0]["rate"] == 100.0
     assert found.model_dump(mode="json")["checks"] == {"p99": "< 100 ms"}
     assert spec.Spec.model_json_schema()["properties"]["load"]

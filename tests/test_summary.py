@@ -195,6 +195,13 @@ def test_doubts_about_the_card_that_served() -> None:
     assert run(1).trust == "trusted"
 
 
+def test_a_process_that_left_the_card_again_is_told() -> None:
+    cards = [Gpu(0, "H", processes=((4121, None),)), Gpu(0, "H")]
+    windows = [window(s, [5.0] * 500, machine=Machine(gpus=(c,))) for s, c in enumerate(cards)]
+    found = whole([*windows, End(1, "done")], device="cuda:0")
+    assert [note.text for note in found.notes] == ["other processes used GPU 0: pid 4121"]
+
+
 def test_notes_of_the_run_weaken_it_too() -> None:
     other = Note("other-run", "another run was going on")
     found = whole([window(0, [5.0] * 500), Remark(0, other), End(0, "done")])

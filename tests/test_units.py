@@ -95,6 +95,11 @@ def test_percentages(share: float, text: str) -> None:
     assert units.percent(share) == text
 
 
+@pytest.mark.parametrize("text", ["100 ms", "90 s", "1500 us", "8 h", "7 ns", "1 m", "0 ns"])
+def test_durations_written_out_lose_nothing(text: str) -> None:
+    assert units.exact_duration(units.parse_duration(text)) == text
+
+
 def test_moments_and_lengths() -> None:
     assert units.clock(252 * units.SECOND) == "04:12"
     assert units.clock(3852 * units.SECOND) == "1:04:12"

@@ -27,7 +27,7 @@ def _server(scene: Scene) -> Server | None:
 def rate(scene: Scene) -> Reading:
     server = _server(scene)
     value = server.batches / max(1, scene.recent_s) if server else None
-    mean = batches.mean_size(server) if server else None
+    mean = server.mean_batch if server else None
     note = f"{units.significant(mean)} rows each" if mean else ""
     return Reading("Batches", "/s", number(value), note, "batch", "/s")
 
@@ -35,7 +35,7 @@ def rate(scene: Scene) -> Reading:
 def filled(scene: Scene) -> Reading:
     server = _server(scene)
     share = batches.fill(server) if server else None
-    mean = units.significant(batches.mean_size(server)) if server else "n/a"
+    mean = units.significant(server.mean_batch) if server else "n/a"
     note = f"{mean} of {server.max_batch}" if server and server.max_batch else ""
     return Reading("Batch fill", "%", units.percent(share), note, "fill", "%")
 

@@ -14,10 +14,11 @@ from dashboard.theme import Palette, palette
 READING = (
     "Tiles show the last 10 s; charts, tables and the time split what is visible (zoom: + and -). "
     "Latency counts from the moment a request was due, so a server that stands still cannot hide "
-    "it. What failed counts as slower than everything: a percentile that falls among the failed "
-    "is shown as > limit; max is that of the answered. The small number of the errors counts the "
-    "whole run. A column of a chart shows its highest value, percentiles are those of all its "
-    "requests. Gaps are seconds without data. Pausing freezes the view, never the run.",
+    "it. What failed, or is open and over the limit, counts as slower than everything: a "
+    "percentile that falls there is shown as > limit; max is that of the answered. The small "
+    "number of the errors counts the whole run. A column of a chart shows its highest value, "
+    "percentiles are those of all its requests. Gaps are seconds without data. Pausing freezes "
+    "the view, never the run.",
     "tab brings the next panel into focus, ctrl+p has every action by name.",
     "▲ alert or attention   ◆ mark   ✓ over   ● running   ◔ warm-up   ‖ view paused   ■ done   "
     "✗ failed   ↺ replay   ▓ queue   ▒ batch wait   █ compute   ░ network",

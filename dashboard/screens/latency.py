@@ -73,10 +73,10 @@ class Percentiles(Board):
         plain, window = ink(self.ink.text), scene.visible
         if window is None:
             return []
-        asked = window.latency.count + failures(window)
+        asked = window.latency.count + failures(window) + scene.overdue
         rows = []
         for share in _SHARES:
-            value = ms_text(quantile_ms(window, share), scene.limit_ns)
+            value = ms_text(quantile_ms(window, share, scene.overdue), scene.limit_ns)
             beyond = round(asked * (1 - share))
             rows.append([f"p{share * 100:g}", value, units.count(beyond)])
         rows.append(["max", units.ms(window.latency.maximum), ""])

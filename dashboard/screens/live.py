@@ -1,5 +1,7 @@
 """Screen 1, Live: does it keep up, what do users feel, where does the time go, what happened."""
 
+from functools import partial
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
@@ -44,16 +46,17 @@ def done(scene: Scene) -> Reading:
 
 def tail(scene: Scene) -> Reading:
     window = scene.recent
-    value = ms_text(quantile_ms(window, 0.99), scene.limit_ns) if window else "n/a"
+    value = quantile_ms(window, 0.99, scene.overdue) if window else None
+    text = ms_text(value, scene.limit_ns)
     note = f"limit {units.ms(scene.limit_ns)}" if scene.limit_ns else ""
     alert = firing(scene, "p50", "p95", "p99")
-    return Reading("Latency p99", "ms", value.replace("> ", ">"), note, "p99", "ms", alert)
+    return Reading("Latency p99", "ms", text.replace("> ", ">"), note, "p99", "ms", alert)
 
 
 def errors(scene: Scene) -> Reading:
     window, totals = scene.recent, scene.view.totals
     share = measures.error_share(window) if window else None
-    failed = totals.failed + totals.unsent + totals.lost
+    failed = totals.failed + totals.unsent + totals.lost + scene.unfinished
     whole = totals.done + failed
     of = f"{whole / 1000:.0f}k" if whole >= 10_000 else units.count(whole)
     note = f"{units.count(failed)} of {of}"
@@ -121,8 +124,9 @@ class LatencyChart(Chart):
         names = zip(
             ("p50", "p95", "p99"), (0.5, 0.95, 0.99), (ink.p50, ink.p95, ink.p99), strict=True
         )
+        text = partial(ms_text, limit_ns=scene.limit_ns)
         values = "  ".join(
-            legend("■", colour, name, ms_text(quantile_ms(window, share), scene.limit_ns))
+            legend("■", colour, name, text(quantile_ms(window, share, scene.overdue)))
             if window
             else legend("■", colour, name)
             for name, share, colour in names

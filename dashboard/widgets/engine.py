@@ -9,7 +9,6 @@ from dashboard.batches import (
     fill,
     groups,
     hint,
-    mean_size,
     median_size,
     reasons,
     rows_of,
@@ -96,7 +95,7 @@ class Sizes(EngineBoard):
     def _below(self, server: Server, room: int) -> list[Cells]:
         text, quiet = ink(self.ink.text), ink(self.ink.quiet)
         words = (
-            f"   median {median_size(server)}   mean {units.significant(mean_size(server))}"
+            f"   median {median_size(server)}   mean {units.significant(server.mean_batch)}"
             f"   max {max(server.sizes)}"
         )
         share = fill(server)

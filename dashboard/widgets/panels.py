@@ -150,9 +150,7 @@ class RequestTable(Board):
         if window is None:
             return [[Segment(" no requests in view", ink(colours.quiet))]]
         found = sorted(window.requests.items(), key=lambda item: -item[1].done)
-        unsent = window.unsent + window.lost  # nobody knows of which kind, if there are several
-        alone = unsent if len(found) == 1 else 0
-        rows = [self._row(name, part, scene, alone) for name, part in found]
+        rows = [self._row(name, part, scene, len(found) == 1) for name, part in found]
         if len(rows) > 1:
             room = max(1, height - 2)
             if len(rows) > room:
@@ -162,13 +160,17 @@ class RequestTable(Board):
                 name = f"{len(rows) - room + 1} more"
                 rows = [*rows[: room - 1], self._row(name, rest.requests[""], scene)]
             everything = Requests(window.done, window.failed, window.latency)
-            rows.append(self._row("all", everything, scene, unsent))
+            rows.append(self._row("all", everything, scene, whole=True))
         last = ink(colours.text, bold=len(rows) > 1)
         return table(_REQUESTS, rows, width, (ink(colours.quiet), ink(colours.text), last))
 
-    def _row(self, name: str, part: Requests, scene: Scene, unsent: int = 0) -> list[str]:
+    def _row(self, name: str, part: Requests, scene: Scene, whole: bool = False) -> list[str]:
+        """`whole`: these are all, so what is unsent, lost or overdue of any kind is theirs."""
+        window = scene.visible if whole else None
+        unsent = window.unsent + window.lost if window else 0
         alone = Window(0, "load", requests={name: part}, unsent=unsent)
-        times = [quantile_ms(alone, share) for share in (0.5, 0.95, 0.99, 0.999)]
+        overdue = scene.overdue if whole else 0
+        times = [quantile_ms(alone, share, overdue) for share in (0.5, 0.95, 0.99, 0.999)]
         return [
             name,
             units.count(part.done),

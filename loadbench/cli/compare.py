@@ -27,10 +27,10 @@ def command(a: str, b: str, out: str | None, as_json: bool) -> None:
 
 
 def _side(folder: Path) -> dict[str, Any]:
-    """The run's snapshot; the summary of one that was killed is made from its log."""
+    """The run's snapshot; the summary of one without an end is made from its log."""
     snapshot = runlog.read_snapshot(folder)
     if not snapshot.get("summary"):
-        snapshot["summary"] = plain(summarise(runlog.read(folder)))
+        snapshot["summary"] = plain(summarise(runlog.read(folder), runlog.goes_on(folder)))
     return snapshot
 
 

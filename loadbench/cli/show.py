@@ -25,7 +25,7 @@ def command(run: str, out: str | None, as_json: bool) -> None:
     start = records[0] if records else None
     if not isinstance(start, Start):
         raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
-    summary = summarise(records)
+    summary = summarise(records, runlog.goes_on(folder))
     if summary is None:
         raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
     if as_json:

@@ -8,7 +8,7 @@ from loadbench.summary import CheckResult, Episode, Summary, Times
 from loadbench.units import SECOND, clock, count, percent, significant
 
 _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
-_STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed"}
+_STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running"}
 
 
 def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "") -> str:
@@ -39,8 +39,9 @@ def _head(summary: Summary) -> str:
     if summary.trust != "trusted":
         parts.append(f"▲ {summary.trust}")
     head = "   ".join(part for part in parts if part)
-    broken = summary.reason in ("failed", "killed") and summary.text
-    return f"{head}\n  ✗ {summary.text}" if broken else head
+    signs = {"failed": "✗", "killed": "✗", "running": "●"}
+    told = summary.reason in signs and summary.text
+    return f"{head}\n  {signs[summary.reason]} {summary.text}" if told else head
 
 
 def _check(check: CheckResult, summary: Summary) -> str:

@@ -5,6 +5,7 @@ target) and the load as processes, reads machine and server once a second, watch
 passes commands on, and stops everything, whatever happens.
 """
 
+import contextlib
 import math
 import os
 import shutil
@@ -70,6 +71,7 @@ class Run:
         self._deadline: float | None = None
         self._reason: Reason = "done"
         self._text = ""
+        self._made_results = not options.results.exists()
         self.folder = runlog.create(options.results, options.name or _name(scenario))
 
     @property
@@ -100,6 +102,9 @@ class Run:
         finally:
             if not (self.folder / runlog.LOG).exists():
                 shutil.rmtree(self.folder, ignore_errors=True)
+                if self._made_results:
+                    with contextlib.suppress(OSError):  # another run may be in it by now
+                        self._options.results.rmdir()
 
     def _measure(self, target: Target) -> Outcome:
         nvml = Nvml.open()
@@ -131,7 +136,8 @@ class Run:
         spec = self._scenario.spec
         own = [(alerts.parse_rule(rule.when, rule.length), rule.off) for rule in spec.alert]
         rules = alerts.changed(alerts.built_in(target.gpu is not None), own)
-        plan = planned(spec, target.endpoint, (), alerts.latency_limit(rules, spec.checks))
+        limit = alerts.latency_limit(rules, spec.checks)
+        plan = planned(spec, target.endpoint, (), limit)
         found, notes = None, target.notes
         if spec.load.calibrate is not None:
             found, note = self._calibrate(plan, spec.load.calibrate)

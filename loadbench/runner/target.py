@@ -11,10 +11,11 @@ from typing import Any
 
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.model import Note, Server
-from loadbench.plan import Endpoint
+from loadbench.plan import Endpoint, kinds
 from loadbench.runner.children import Child, start_engine, wait_ready
-from loadbench.spec import Scenario, TargetSpec
+from loadbench.spec import Scenario, Spec
 from loadbench.targets.ask import Asker, difference
+from loadbench.targets.inputs import prepare
 
 _READY_S = 600.0  # a large model on a cold disk; its log says what it does meanwhile
 
@@ -48,7 +49,7 @@ def open_target(
     wanted = scenario.spec.target
     model = wanted.url.removeprefix("local:")
     if model == wanted.url:
-        yield from _asked(wanted, wanted.url, None, wanted.url)
+        yield from _asked(scenario.spec, wanted.url, None, wanted.url)
         return
     if not model:
         raise SpecError('target.url = "local:" names no model', 'write "local:mlp" or a path')
@@ -58,14 +59,16 @@ def open_target(
     engine = start_engine(model, settings, extra, folder)
     try:
         url = wait_ready(engine, _READY_S)
-        yield from _asked(wanted, url, engine, f"local:{model}")
+        yield from _asked(scenario.spec, url, engine, f"local:{model}")
     finally:
         engine.stop()
 
 
-def _asked(wanted: TargetSpec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
-    with Asker(url, wanted.protocol) as asker:
-        endpoint = asker.describe(wanted)
+def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
+    with Asker(url, spec.target.protocol) as asker:
+        endpoint = asker.describe(spec.target)
+        if engine:  # elsewhere the server counts no request that the log does not have
+            _try_out(asker, endpoint, spec)
         facts = asker.engine_facts(endpoint) if engine else {}
         yield Target(
             endpoint=endpoint,
@@ -81,6 +84,14 @@ def _asked(wanted: TargetSpec, url: str, engine: Child | None, title: str) -> It
             notes=tuple(Note(**note) for note in facts.get("notes", ())),
             statistics=_since(asker, endpoint),
         )
+
+
+def _try_out(asker: Asker, endpoint: Endpoint, spec: Spec) -> None:
+    """One request of each kind, before anything is counted: a model that refuses what it is sent
+    says why, and a run of nothing but failures would not."""
+    pools, _ = prepare(endpoint, kinds(spec), spec.load.seed, most=1)
+    for pool in pools:
+        asker.attempt(pool[0])
 
 
 def _since(asker: Asker, endpoint: Endpoint) -> Callable[[], Server | None]:

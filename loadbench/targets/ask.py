@@ -16,6 +16,7 @@ from loadbench.model import Tensor
 from loadbench.plan import Endpoint
 from loadbench.targets.plain import check_path
 from loadbench.targets.statistics import Reading, difference, read
+from loadbench.targets.wire import Prepared
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
     from loadbench.spec import TargetSpec
@@ -24,6 +25,7 @@ __all__ = ["Asker", "Reading", "difference"]
 
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 _ABSENT = (400, 404, 405, 501)  # how servers say that they do not have an extension
+_AT_FAULT = (400, 404, 405, 413, 415, 422)  # how servers say that a request cannot be served
 _BINARY = "binary_tensor_data"
 
 
@@ -191,6 +193,23 @@ class Asker:
                     f"GET {self.url}{path}/config: max_batch_size is {most!r}, no number"
                 ) from error
         return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
+
+    def attempt(self, request: Prepared) -> None:
+        """Sends one request as the load will. Raises SpecError if the server finds fault with it;
+        that it fails for other reasons is for the run to show."""
+        head, _, body = request.data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        method, path, _ = first.split(" ")
+        headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+        try:
+            answer = self._client.request(method, path, headers=headers, content=body)
+        except httpx.HTTPError:
+            return
+        if answer.status_code in _AT_FAULT:
+            raise SpecError(
+                f"{self.url} refuses the inputs of {request.name!r}: {_refusal(answer)}",
+                'give it inputs that it takes: [[request]] with data = "…" or shapes = {…}',
+            )
 
     def statistics(self, endpoint: Endpoint) -> Reading | None:
         """What the model's server has counted until now; None if it does not count. Raises

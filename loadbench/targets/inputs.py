@@ -7,7 +7,8 @@ input; they are dealt out to requests of `rows` rows, in order, over and over.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,22 @@ from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import files, kserve, plain
 from loadbench.targets.datatypes import DTYPES, FLOATS, bf16
 from loadbench.targets.kserve import Given
-from loadbench.targets.wire import Prepared
+from loadbench.targets.wire import Check, Prepared
 
 POOL = 32  # distinct requests of one kind at most
 POOL_BYTES = 64 << 20  # of all requests of one kind together
 _LENGTH = 32  # of an open dimension: a sequence, or features
 _SIDE = 64  # of an open dimension of what looks like images
-_TOKENS = 1000
+_TOKENS = 100  # few enough for the smallest vocabularies
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 def prepare(
-    endpoint: Endpoint, requests: Sequence[RequestPlan], seed: int
+    endpoint: Endpoint, requests: Sequence[RequestPlan], seed: int, most: int = POOL
 ) -> tuple[list[list[Prepared]], list[Note]]:
-    """For each kind of request its pool, and what was decided on the way.
+    """For each kind of request its pool, and what was decided on the way. Of random requests a pool
+    has at most `most` different ones.
 
     The same seed gives the same bytes. Raises SpecError, naming the file where there is one.
     """
@@ -50,28 +52,33 @@ def prepare(
         shapes, found = _shapes(endpoint, request)
         notes += found
         draw = np.random.Generator(np.random.PCG64([seed, index]))
-        pools.append(_random_pool(endpoint, request, shapes, draw))
+        check = kserve.checker(endpoint, request.rows)
+        one = partial(_random_request, endpoint, request, shapes, draw)
+        pools.append(_pool(request.name, check, one, most))
     return pools, notes
 
 
-def _random_pool(
+def _pool(name: str, check: Check, one: Callable[[], bytes], most: int) -> list[Prepared]:
+    """As many requests as `most` and memory allow, at least one."""
+    pool: list[Prepared] = []
+    size = 0
+    while not pool or (len(pool) < most and size + len(pool[-1].data) <= POOL_BYTES):
+        pool.append(Prepared(name, one(), check))
+        size += len(pool[-1].data)
+    return pool
+
+
+def _random_request(
     endpoint: Endpoint,
     request: RequestPlan,
     shapes: Mapping[str, tuple[int, ...]],
     draw: np.random.Generator,
-) -> list[Prepared]:
-    check = kserve.checker(endpoint, request.rows)
-    pool: list[Prepared] = []
-    size = 0
-    while not pool or (len(pool) < POOL and size + len(pool[-1].data) <= POOL_BYTES):
-        tensors = {
-            tensor.name: Given(tensor.datatype, _random(tensor, shapes[tensor.name], draw))
-            for tensor in endpoint.inputs
-        }
-        data = kserve.request(endpoint, tensors, request.headers)
-        pool.append(Prepared(request.name, data, check))
-        size += len(data)
-    return pool
+) -> bytes:
+    tensors = {
+        tensor.name: Given(tensor.datatype, _random(tensor, shapes[tensor.name], draw))
+        for tensor in endpoint.inputs
+    }
+    return kserve.request(endpoint, tensors, request.headers)
 
 
 def _random(tensor: Tensor, shape: tuple[int, ...], draw: np.random.Generator) -> NDArray[Any]:

@@ -13,9 +13,10 @@ from loadbench.engine import files
 from loadbench.engine.backends.prepare import declared, finish
 from loadbench.engine.backends.torch_run import Program, TorchModel, unshared
 from loadbench.errors import SpecError
-from loadbench.model import Tensor
+from loadbench.model import Note, Tensor
 from loadbench.spec import EngineSpec
 
+_TRAINING = {"aten::dropout": 2, "aten::batch_norm": 5}  # where they take whether it is training
 _PRODUCTS = ("Linear", "Conv1d", "Conv2d", "Conv3d")
 
 
@@ -37,6 +38,7 @@ def from_script(
 ) -> TorchModel:
     """A ScriptModule as a Model."""
     module.eval()
+    notes = _evaluating(module)
     for parameter in module.parameters():  # script modules have no requires_grad_ of their own
         parameter.requires_grad_(False)
     names = [argument.name for argument in module.forward.schema.arguments[1:]]
@@ -56,9 +58,28 @@ def from_script(
         inputs,
         sizes=metadata.get("sizes", {}),
         metadata={"format": "torchscript", **metadata},
+        notes=notes,
         heavy=unshared(module, lambda part: getattr(part, "original_name", "") in _PRODUCTS),
     )
     return finish(program, settings, where)
+
+
+def _evaluating(module: Any) -> tuple[Note, ...]:
+    """Tracing writes the mode that the model was in into the code, beyond the reach of `eval`:
+    takes training out of it."""
+    changed = 0
+    graphs = [getattr(getattr(part, "forward", None), "graph", None) for part in module.modules()]
+    for graph in filter(None, graphs):
+        for kind, place in _TRAINING.items():
+            for node in graph.findAllNodes(kind):
+                if list(node.inputs())[place].toIValue() is True:
+                    with graph.insert_point_guard(node):
+                        node.replaceInput(place, graph.insertConstant(False))
+                    changed += 1
+    if not changed:
+        return ()
+    text = f"it was traced in training mode: {changed} operations are switched to inference"
+    return (Note("training", text, "call model.eval() before torch.jit.trace"),)
 
 
 def _inputs(settings: EngineSpec, names: list[str], what: str) -> tuple[Tensor, ...]:
