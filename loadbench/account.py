@@ -70,7 +70,7 @@ def account(records: Iterable[Record]) -> Account | None:
         load.pop()  # it was broken off within this second: that would spoil the rates
     seconds = float(len(load))
     if end and end.reason == "done" and start.planned_ns:
-        seconds = start.planned_ns / units.SECOND
+        seconds = min(seconds, start.planned_ns / units.SECOND)
     return Account(
         start=start,
         end=end,

@@ -30,7 +30,8 @@ _METRICS = (
 )
 # what decides whether two runs did the same work, and what else is worth naming
 _LOAD = (
-    "spec.load.arrivals", "spec.load.seed", "spec.load.concurrency", "spec.request", "phases",
+    "spec.load.arrivals", "spec.load.seed", "spec.load.concurrency", "spec.load.cv",
+    "spec.load.trace", "spec.load.scale", "spec.load.loop", "spec.request", "phases",
 )  # fmt: skip
 _WORK = ("target.model", "target.inputs", "target.outputs")
 _SETTINGS = (

@@ -42,12 +42,23 @@ def reshape(
     `lengths` are the checked lengths of its phases in ns.
     """
     planned = sum(lengths)
+    if rate and raw["load"].get("arrivals") == "trace":
+        raise SpecError("a trace brings its own rate", "--set load.scale=2 doubles it")
     length = units.parse_duration(duration) if duration else planned
     if rate:
         phases = [{"rate": rate, "for": f"{length} ns"}]
+    elif not lengths:  # a trace says itself how long it is
+        phases = [{"for": f"{length} ns"}]
     else:
-        phases = [
-            {**phase, "for": f"{max(1, own * length // planned)} ns"}
-            for phase, own in zip(raw["load"]["phases"], lengths, strict=True)
-        ]
+        phases = [_stretched(phase, length, planned) for phase in raw["load"]["phases"]]
     raw["load"]["phases"] = phases
+
+
+def _stretched(phase: dict[str, Any], length: int, planned: int) -> dict[str, Any]:
+    """A phase of a shape that shall take `length` instead of `planned`."""
+    found: dict[str, Any] = {
+        key: f"{max(1, units.parse_duration(phase[key]) * length // planned)} ns"
+        for key in ("for", "sine", "sawtooth")
+        if key in phase
+    }
+    return {**phase, **found}

@@ -52,6 +52,9 @@ class Plan(Value, frozen=True):
     arrivals: Arrivals
     phases: tuple[Phase, ...]  # in a closed loop only their lengths count
     seed: int = 0
+    cv: float = 1.0  # of gamma arrivals: coefficient of variation of the gaps
+    trace: bytes = b""  # of a trace: ns from the beginning on, as little-endian int64
+    loop_ns: int | None = None  # the trace begins anew so often
     concurrency: int = 1  # of a closed loop
     connections: int = 1024  # at most so many at once; what waits for one is held
     warmup_ns: int = 0  # at the first phase's rate, unrecorded
@@ -71,12 +74,16 @@ def planned(
     spec: "Spec", endpoint: Endpoint, phases: Sequence[Phase], limit_ns: int | None
 ) -> Plan:
     """The plan of a scenario."""
+    trace = spec.load.replay
     return Plan(
         endpoint=endpoint,
         requests=kinds(spec),
         arrivals=spec.load.arrivals,
         phases=tuple(phases),
         seed=spec.load.seed,
+        cv=spec.load.cv or 1.0,
+        trace=trace.due.astype("<i8").tobytes() if trace else b"",
+        loop_ns=trace.loop_ns if trace else None,
         concurrency=spec.load.concurrency,
         connections=spec.target.connections,
         warmup_ns=spec.load.warmup,

@@ -1,13 +1,14 @@
 """The load shape: phases → rate(t) → arrival times. The preview and the generator both use it.
 
-A phase goes in a straight line from one rate to another, so hold, ramp, step and spike are all
-sequences of phases. Arrivals are made on a unit-rate axis (one per unit of integrated rate) and
-mapped through the inverse of the integrated rate, which is exact for Poisson at changing rates
-(time change; Çinlar, Introduction to Stochastic Processes, 1975).
+A phase goes in a straight line from one rate to another, once or as a sawtooth, or swings between
+them as a sine; hold, ramp, step and spike are all sequences of phases. Arrivals are made on a
+unit-rate axis (one per unit of integrated rate) and mapped through the inverse of the integrated
+rate, which is exact for Poisson at changing rates (time change; Çinlar, Introduction to Stochastic
+Processes, 1975).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,21 +17,40 @@ from numpy.typing import NDArray
 from loadbench.model import Value
 from loadbench.units import SECOND
 
-Arrivals = Literal["constant", "poisson", "closed"]
+Arrivals = Literal["constant", "poisson", "gamma", "trace", "once", "closed"]
 _CHUNK = 4096
 
 
 class Phase(Value, frozen=True):
-    """A stretch of load: `start` to `end` requests per second over `length_ns`."""
+    """A stretch of load between `start` and `end` requests per second over `length_ns`."""
 
     start: float
     end: float
     length_ns: int
+    period_ns: int | None = None  # begins anew so often; None: once over the whole length
+    sine: bool = False  # from start to end and back in each period, else straight to end
+
+    @property
+    def period(self) -> int:
+        return self.period_ns or self.length_ns
 
     @property
     def requests(self) -> float:
         """How many arrivals the phase holds on average."""
-        return (self.start + self.end) / 2 * self.length_ns / SECOND
+        whole, rest = divmod(self.length_ns, self.period)
+        full = (self.start + self.end) / 2 * self.period / SECOND
+        part, seconds = rest / self.period, rest / SECOND
+        if not self.sine:
+            return whole * full + (self.start + (self.end - self.start) / 2 * part) * seconds
+        swing = (self.end - self.start) / 2 * math.sin(2 * math.pi * part) / (2 * math.pi)
+        return whole * full + full * part - swing * self.period / SECOND
+
+    def rate(self, at_ns: int) -> float:
+        """Requests per second at a moment of the phase."""
+        part = (at_ns % self.period) / self.period
+        if self.sine:
+            part = (1 - math.cos(2 * math.pi * part)) / 2
+        return self.start + (self.end - self.start) * part
 
 
 def length_ns(phases: Sequence[Phase]) -> int:
@@ -55,7 +75,7 @@ def rate_at(phases: Sequence[Phase], at_ns: int) -> float:
         return 0.0
     phase = phases[index]
     begun = sum(before.length_ns for before in phases[:index])
-    return phase.start + (phase.end - phase.start) * (at_ns - begun) / phase.length_ns
+    return phase.rate(at_ns - begun)
 
 
 def peak(phases: Sequence[Phase]) -> float:
@@ -73,37 +93,119 @@ def times(phases: Sequence[Phase], counts: NDArray[np.float64]) -> NDArray[np.in
     index = np.searchsorted(totals, counts, side="right") - 1
     first = np.array([phase.start for phase in phases])[index]
     last = np.array([phase.end for phase in phases])[index]
-    seconds = np.array([phase.length_ns for phase in phases])[index] / SECOND
-    rest = counts - totals[index]
-    # rest = first·t + (last − first)·t² / (2·seconds), solved for t without cancellation
-    root = np.sqrt(np.maximum(first**2 + 2 * (last - first) * rest / seconds, 0.0))
+    period = np.array([phase.period for phase in phases])[index]
+    full = (first + last) / 2 * period / SECOND  # of one period; some of it, as the phase has some
+    whole = np.floor((counts - totals[index]) / full)
+    share = np.clip((counts - totals[index]) / full - whole, 0.0, 1.0)
+    # share = part of the period's requests; within = part of the period
+    root = np.sqrt(np.maximum(first**2 + (last**2 - first**2) * share, 0.0))
     down = first + root
-    within = np.divide(2 * rest, down, out=np.zeros_like(rest), where=down > 0)
-    inside = np.minimum(np.rint(within * SECOND).astype(np.int64), np.rint(seconds * SECOND))
-    found: NDArray[np.int64] = begins[index] + inside.astype(np.int64)
+    within = np.divide(share * (first + last), down, out=np.zeros_like(share), where=down > 0)
+    sine = np.array([phase.sine for phase in phases])[index]
+    if sine.any():
+        within[sine] = _swing((last - first)[sine] / (last + first)[sine], share[sine])
+    inside = whole * period + np.rint(within * period)
+    length = np.array([phase.length_ns for phase in phases])[index]
+    found: NDArray[np.int64] = begins[index] + np.minimum(inside, length - 1).astype(np.int64)
     return found
 
 
-def arrivals(phases: Sequence[Phase], kind: Arrivals, seed: int) -> Iterator[NDArray[np.int64]]:
+def _swing(depth: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The part x of a period at which `share` of its requests have come: the root of
+    x − depth·sin(2πx)/2π = share for a rate of 1 − depth·cos(2πx).
+
+    With E = 2πx that is Kepler's equation E − depth·sin E = M. Folded into 0…π the left side is
+    convex, so Newton's method falls onto the root from any point above it without overshooting.
+    """
+    turn = np.where(depth < 0, np.pi, 0.0)  # a negative depth is a positive one half a turn on
+    depth = np.abs(depth)
+    angle = 2 * np.pi * share + turn
+    around = 2 * np.pi * np.rint(angle / (2 * np.pi))
+    mean = np.abs(angle - around)
+    # bounds from above; the last because (E − sin E)/E³ falls to 1/π² at π
+    straight = np.divide(mean, 1 - depth, out=np.full_like(mean, np.pi), where=depth < 1)
+    bounds = (mean + depth, np.full_like(mean, np.pi), straight, np.cbrt(np.pi**2 * mean))
+    found = np.minimum.reduce(bounds)
+    for _ in range(20):
+        slope = 1 - depth * np.cos(found)
+        excess = found - depth * np.sin(found) - mean
+        step = np.divide(excess, slope, out=np.zeros_like(found), where=slope > 0)
+        found = np.maximum(found - step, 0.0)
+        if np.abs(step).max() < 1e-9:  # the next would be the square of it
+            break
+    root: NDArray[np.float64] = (around + np.copysign(found, angle - around) - turn) / (2 * np.pi)
+    return root
+
+
+def arrivals(
+    phases: Sequence[Phase], kind: Arrivals, seed: int, cv: float = 1.0
+) -> Iterator[NDArray[np.int64]]:
     """Arrival times of the whole shape in ns from its beginning, in rising chunks.
 
     `constant` puts arrival k where the integrated rate reaches k; `poisson` draws seeded
-    exponential gaps. The same seed gives the same times on every machine.
+    exponential gaps, `gamma` gaps whose coefficient of variation is `cv`; `once` puts all that the
+    phases hold at the beginning. The same seed gives the same times on every machine.
     """
-    if kind == "closed":
-        raise ValueError("a closed loop has no arrival times: its answers make them")
     total = math.fsum(phase.requests for phase in phases)
     draw = np.random.Generator(np.random.PCG64(seed))
-    reached = 0.0
-    number = 0
-    while reached < total:
-        if kind == "constant":
-            counts = np.arange(number, number + _CHUNK, dtype=np.float64)
-            number += _CHUNK
-            reached = float(number)
-        else:
-            counts = reached + np.cumsum(draw.standard_exponential(_CHUNK))
-            reached = float(counts[-1])
+    if kind == "constant":
+        counted: Iterator[NDArray[np.float64]] = _numbers(total)
+    elif kind == "poisson":
+        counted = _renewals(total, draw.standard_exponential)
+    elif kind == "gamma":
+        counted = _gamma(total, draw, cv)
+    elif kind == "once":
+        for numbers in _numbers(math.floor(total + 1e-6)):
+            yield np.zeros(len(numbers), np.int64)
+        return
+    else:
+        raise ValueError(f"{kind} arrivals do not come from a shape")
+    for counts in counted:
         found = times(phases, counts)
         if len(found):
             yield found
+
+
+def _numbers(total: float) -> Iterator[NDArray[np.float64]]:
+    """0, 1, 2 … below total."""
+    for number in range(0, math.ceil(total), _CHUNK):
+        yield np.arange(number, min(number + _CHUNK, math.ceil(total)), dtype=np.float64)
+
+
+def _renewals(
+    total: float, gaps: Callable[[int], NDArray[np.float64]], reached: float = 0.0
+) -> Iterator[NDArray[np.float64]]:
+    """Sums of gaps, until total is reached."""
+    while reached < total:
+        counts = reached + np.cumsum(gaps(_CHUNK))
+        reached = float(counts[-1])
+        yield counts
+
+
+def _gamma(total: float, draw: np.random.Generator, cv: float) -> Iterator[NDArray[np.float64]]:
+    """Gamma gaps of mean 1, begun as if they had long been going on, so that a burst is as likely
+    at the beginning as anywhere: what is left of the gap that the beginning falls into is evenly
+    spread over it, and such gaps are drawn by their length (Cox, Renewal Theory, 1962)."""
+    shape, scale = cv**-2, cv**2
+    first = draw.random() * draw.gamma(shape + 1, scale)
+    if first < total:
+        yield np.array([first])
+    yield from _renewals(total, lambda size: draw.gamma(shape, scale, size), first)
+
+
+def replay(
+    due: NDArray[np.int64], length: int, loop_ns: int | None = None
+) -> Iterator[NDArray[np.int64]]:
+    """The times of a trace (rising, ns from the beginning) until `length`, in chunks; again every
+    `loop_ns`."""
+    begin = 0
+    while begin < length:
+        for at in range(0, len(due), _CHUNK):
+            chunk = begin + due[at : at + _CHUNK]
+            chunk = chunk[chunk < length]
+            if not len(chunk):
+                return
+            yield chunk
+        if loop_ns is None:
+            return
+        begin += loop_ns

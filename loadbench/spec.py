@@ -6,91 +6,25 @@ fractions). `load` finds a scenario by path or by the name of one that ships wit
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     SkipValidation,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
 
 from loadbench import units
 from loadbench.errors import SpecError
 from loadbench.faults import explain
+from loadbench.loadspec import Duration, LoadSpec, Section, Share, written
 from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
-from loadbench.shape import Phase
-
-
-def _text(parse: Callable[[Any], Any], *kinds: str) -> list[Any]:
-    """A field written as text with a unit; pydantic shows the parser's own words on error."""
-
-    def check(value: Any) -> Any:
-        try:
-            return parse(value)
-        except SpecError as error:
-            raise ValueError(f"{error.message}: {error.hint}") from error
-
-    return [BeforeValidator(check), WithJsonSchema({"type": list(kinds) or ["string"]})]
-
-
-Duration = Annotated[
-    int, *_text(units.parse_duration), PlainSerializer(units.exact_duration, when_used="json")
-]
-Share = Annotated[
-    float,
-    *_text(units.parse_share),
-    PlainSerializer(lambda share: f"{share * 100:g} %", when_used="json"),
-]
-Bytes = Annotated[int, *_text(units.parse_bytes, "string", "integer")]
-
-
-class Asked(NamedTuple):
-    """A rate: absolute per second, or a share of the capacity that calibration finds."""
-
-    value: float
-    relative: bool
-
-    def resolve(self, capacity: float | None) -> float:
-        if not self.relative:
-            return self.value
-        if capacity is None:
-            raise SpecError("a rate in % needs a calibration", 'set load.calibrate = "3s"')
-        return self.value * capacity
-
-
-def _asked(value: Any) -> Any:
-    if isinstance(value, str) and value.rstrip().endswith("%"):
-        return Asked(units.parse_share(value), relative=True)
-    return Asked(units.parse_rate(value), relative=False)
-
-
-def _asked_text(asked: Asked) -> str | float:
-    return f"{asked.value * 100:g} %" if asked.relative else asked.value
-
-
-Rate = Annotated[
-    Asked,
-    *_text(_asked, "string", "number"),
-    PlainSerializer(_asked_text, when_used="json-unless-none"),
-]
-
-
-class Section(BaseModel):
-    """A table of the scenario: frozen, no unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, arbitrary_types_allowed=True
-    )
 
 
 class TargetSpec(Section):
@@ -162,74 +96,6 @@ class EngineSpec(Section):
     fake: FakeSpec = FakeSpec()
 
 
-class PhaseSpec(Section):
-    """`{rate = 300, for = "20s"}` or `{from = 300, to = 1200, for = "1m"}`."""
-
-    rate: Rate | None = None
-    start: Rate | None = Field(None, alias="from")
-    end: Rate | None = Field(None, alias="to")
-    length: Duration = Field(alias="for")
-
-    @model_validator(mode="after")
-    def _one_of(self) -> "PhaseSpec":
-        ramp = (self.start is not None, self.end is not None)
-        if (self.rate is None) != all(ramp) or (self.rate is not None and any(ramp)):
-            raise ValueError("give either rate, or both from and to")
-        if self.length <= 0:
-            raise ValueError("for must be longer than nothing")
-        return self
-
-    def resolve(self, capacity: float | None) -> Phase:
-        if self.rate is not None:
-            rate = self.rate.resolve(capacity)
-            return Phase(rate, rate, self.length)
-        assert self.start is not None
-        assert self.end is not None
-        return Phase(self.start.resolve(capacity), self.end.resolve(capacity), self.length)
-
-
-class LoadSpec(Section):
-    """When requests are sent."""
-
-    arrivals: Literal["constant", "poisson", "closed"] = "poisson"
-    seed: int = 7
-    phases: Annotated[tuple[PhaseSpec, ...], Field(min_length=1, max_length=10_000)]
-    concurrency: Annotated[int, Field(ge=1, le=65_536)] = 1
-    warmup: Duration = 2 * units.SECOND
-    drain: Duration = 10 * units.SECOND
-    calibrate: Duration | None = None  # closed loop of this length before, for rates in %
-
-    @model_validator(mode="before")
-    @classmethod
-    def _closed_needs_no_rate(cls, raw: Any) -> Any:
-        """In a closed loop a phase is just a length: `{for = "30s"}`."""
-        if isinstance(raw, dict) and raw.get("arrivals") == "closed":
-            phases = raw.get("phases")
-            if isinstance(phases, list | tuple):
-                filled = [
-                    {"rate": 0, **phase} if isinstance(phase, dict) and "from" not in phase
-                    else phase
-                    for phase in phases
-                ]  # fmt: skip
-                return {**raw, "phases": filled}
-        return raw
-
-    @model_validator(mode="after")
-    def _relative_needs_calibration(self) -> "LoadSpec":
-        relative = any(
-            rate is not None and rate.relative
-            for phase in self.phases
-            for rate in (phase.rate, phase.start, phase.end)
-        )
-        if relative and self.calibrate is None:
-            raise ValueError('rates in % need a calibration: set calibrate = "3s"')
-        return self
-
-    def resolve(self, capacity: float | None = None) -> tuple[Phase, ...]:
-        """The shape in requests per second."""
-        return tuple(phase.resolve(capacity) for phase in self.phases)
-
-
 class RequestSpec(Section):
     """One kind of request; several are drawn by weight."""
 
@@ -263,7 +129,7 @@ def _check(name: str, text: Any) -> Check:
 def _checks(raw: Any) -> Any:
     if not isinstance(raw, Mapping):
         return raw
-    known = (*_LATENCY_CHECKS, *_SHARE_CHECKS, "throughput")
+    known = (*_LATENCY_CHECKS, *_SHARE_CHECKS, "throughput", "done")
     found = []
     for name, text in raw.items():
         if name not in known:
@@ -276,7 +142,7 @@ def _checks(raw: Any) -> Any:
 
 Checks = Annotated[
     tuple[SkipValidation[Check], ...],
-    *_text(_checks, "object"),
+    *written(_checks, "object"),
     PlainSerializer(lambda checks: {check.name: check.text for check in checks}),
 ]
 

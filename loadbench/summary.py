@@ -241,6 +241,8 @@ def _measured(name: str, total: Account) -> tuple[float | None, str]:
     whole = total.whole
     if name == "throughput":
         return _rates(total)["done"], "/s"
+    if name == "done":
+        return float(whole.done), "requests"
     if name == "errors":
         return (total.missed / whole.asked if whole.asked else None), "%"
     if name == "on_time":

@@ -68,5 +68,5 @@ def test_rates_and_phases_at_a_moment() -> None:
 
 
 def test_a_closed_loop_has_no_schedule() -> None:
-    with pytest.raises(ValueError, match="closed loop"):
+    with pytest.raises(ValueError, match="closed arrivals"):
         next(shape.arrivals((Phase(0, 0, SECOND),), "closed", 1))

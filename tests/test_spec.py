@@ -87,6 +87,19 @@ weight = 3
         (LOAD + "[engine]\npolicy = 'magic'\n", "line 4: engine.policy"),
         (LOAD + "[engine.fake]\nstall = '5 s every 1 s'\n", "shorter than its period"),
         ('[load]\nphases = [{ rate = "40 %", for = "5s" }]\n', "rates in % need a calibration"),
+        ('[load]\narrivals = "constant"\ncv = 2.0\n', 'line 3: load.cv: only arrivals = "gamma"'),
+        (LOAD + 'loop = true\n', 'line 3: load.loop: only arrivals = "trace" take it'),
+        (LOAD + 'arrivals = "gamma"\n', "load: gamma arrivals need cv"),
+        (LOAD + 'arrivals = "gamma"\ncv = 0\n', "line 4: load.cv: Input should be greater than 0"),
+        ('[load]\narrivals = "trace"\n', "load: trace arrivals need a file"),
+        ('[load]\narrivals = "trace"\ntrace = "no.csv"\n', "line 3: load.trace: no.csv: No such"),
+        (LOAD + 'arrivals = "trace"\n', "line 2: load.phases: a trace brings its own rate"),
+        ('[load]\nseed = 3\n', "load.phases: give at least one"),
+        ('[load]\nphases = [{ rate = 3, sine = "1s", for = "2s" }]\n', "goes between from and to"),
+        ('[load]\nphases = [{ from = 3, to = 4, sine = "3s", for = "2s" }]\n',
+         "line 2: load.phases.0: the period"),
+        ('[load]\nphases = [{ from = 3, to = 4, sine = "1s", sawtooth = "1s", for = "2s" }]\n',
+         "either a sine or a sawtooth"),
         ("[load\n", "own.toml: Expected"),
     ],
 )  # fmt: skip
@@ -127,6 +140,50 @@ def test_rate_and_duration_reshape(tmp_path: Path) -> None:
     assert load(tmp_path, two, rate="5/s", duration="2s").load.resolve() == (
         Phase(5, 5, 2 * SECOND),
     )
+
+
+def test_waves_have_a_period_that_stretches_with_them(tmp_path: Path) -> None:
+    text = (
+        '[load]\nphases = [{ from = 10, to = 50, sine = "10s", for = "30s" },'
+        ' { from = 0, to = 90, sawtooth = "5s", for = "10s" }]\n'
+    )
+    assert load(tmp_path, text).load.resolve() == (
+        Phase(10, 50, 30 * SECOND, 10 * SECOND, sine=True),
+        Phase(0, 90, 10 * SECOND, 5 * SECOND),
+    )
+    assert load(tmp_path, text, duration="4s").load.resolve() == (
+        Phase(10, 50, 3 * SECOND, SECOND, sine=True),
+        Phase(0, 90, SECOND, SECOND // 2),
+    )
+
+
+def test_a_trace_takes_a_length_and_no_rate(tmp_path: Path) -> None:
+    times = tmp_path / "times.csv"
+    times.write_text("0\n1\n2\n")
+    text = f'[load]\narrivals = "trace"\ntrace = "{times}"\n'
+    assert load(tmp_path, text).load.resolve() == (Phase(1, 1, 3 * SECOND),)
+    assert load(tmp_path, text, duration="2s").load.resolve() == (Phase(1, 1, 2 * SECOND),)
+    with pytest.raises(SpecError, match="load: the trace ends after 3 s: set loop"):
+        load(tmp_path, text, duration="9s")
+    assert load(tmp_path, text + "loop = true\n", duration="9s").load.resolve()
+    with pytest.raises(SpecError, match="brings its own rate"):
+        load(tmp_path, text, rate="5")
+    assert load(tmp_path, text).model_dump(mode="json")["load"]["trace"] == str(times)
+
+
+def test_a_dump_is_a_scenario_again(tmp_path: Path) -> None:
+    for text in (
+        LOAD,
+        LOAD + 'arrivals = "gamma"\ncv = 2.5\n',
+        '[load]\nphases = [{ from = 10, to = 50, sine = "10s", for = "30s" }]\n',
+    ):
+        found = load(tmp_path, text)
+        dump = found.model_dump(mode="json", by_alias=True)
+        assert spec.check(dump, "dump").load == found.load
+
+
+def test_gamma_has_its_variation(tmp_path: Path) -> None:
+    assert load(tmp_path, LOAD + 'arrivals = "gamma"\ncv = 2.5\n').load.cv == 2.5
 
 
 def test_relative_rates_take_the_capacity(tmp_path: Path) -> None:

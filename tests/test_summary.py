@@ -23,7 +23,7 @@ from loadbench.model import (
     Server,
 )
 from loadbench.summary import Summary, summarise
-from loadbench.units import MS
+from loadbench.units import MS, SECOND
 from tests.records import start, window
 
 
@@ -74,6 +74,14 @@ def test_a_log_without_a_window_or_a_start() -> None:
     assert account([window(0, [1.0])]) is None
 
 
+def test_a_load_that_was_done_before_its_time_has_the_rate_of_the_time_it_took() -> None:
+    found = whole(
+        [*(window(s, [5.0] * 50) for s in range(3)), End(2, "done")], planned_ns=600 * SECOND
+    )
+    assert found.seconds == 3
+    assert found.rate["done"] == 50
+
+
 def test_checks_judge_what_was_asked_not_what_was_answered() -> None:
     checks = (
         Check("p99", False, 100 * MS, "< 100 ms"),
@@ -82,6 +90,7 @@ def test_checks_judge_what_was_asked_not_what_was_answered() -> None:
         Check("on_time", True, 0.9, "> 90 %"),
         Check("throughput", True, 30.0, "> 30/s"),
         Check("max", False, 100 * MS, "< 100 ms"),
+        Check("done", True, 149.0, "> 149"),
     )
     refused = [window(s, [5.0] * 50, {"http_503": 50}) for s in range(3)]
     found = whole([*refused, End(2, "done")], checks=checks)
@@ -92,6 +101,7 @@ def test_checks_judge_what_was_asked_not_what_was_answered() -> None:
     assert states["on_time"] == ("failed", pytest.approx(0.5))
     assert states["throughput"] == ("passed", pytest.approx(50))
     assert states["max"] == ("failed", None)
+    assert states["done"] == ("passed", 150)
     assert found.answered_ms["p99"] == pytest.approx(5, rel=1e-3)
     assert found.latency_ms["p99"] is None
     assert found.latency_ms["mean"] is None

@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": ("run", "Only the engine, for other tools: KServe v2 over HTTP."),
     "list": ("look", "The runs in results/, newest first."),
     "show": ("look", "One run's summary."),
+    "shape": ("look", "The load of a scenario, drawn before anything runs."),
     "doctor": ("look", "Is this machine fit to measure; with a model: check and time it."),
     "compare": ("judge", "Two runs side by side, and the settings that differ."),
 }

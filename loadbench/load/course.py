@@ -35,6 +35,7 @@ class Course:
         self._traffic = traffic
         self._origin = origin
         self._closed = plan.arrivals == "closed"
+        self._paced = plan.arrivals in ("constant", "poisson", "gamma")  # by the rate of the shape
         self._begin = origin - plan.warmup_ns  # of the window that is being gathered
         self._left = (0, 0, 0)  # in flight, waiting, under way at the last boundary
         self.schedule = Schedule(plan, origin)
@@ -59,6 +60,10 @@ class Course:
     def fold(self) -> None:
         """Takes the ledger's rows in before its place runs out."""
         self.ledger.fold(self._begin, self.boundary)
+
+    def complete(self, now: int) -> None:
+        """All that was to be done at once is done: the load ends before its time."""
+        self.end = min(self.end, max(now, self._origin))
 
     def stop(self, now: int) -> None:
         """No arrivals from now on; what waits is given up. All windows until now must be cut."""
@@ -97,8 +102,8 @@ class Course:
         traffic = self._traffic()
         stage = self._stage()
         middle = (max(since, 0) + end - self._origin) // 2 if stage == "load" else -1
-        rate = rate_at(self._plan.phases, middle)
-        if stage == "warmup":
+        rate = rate_at(self._plan.phases, middle) if self._paced else None
+        if stage == "warmup" and not self._closed:
             rate = self._plan.phases[0].start
         window = self.ledger.cut(
             Cut(
@@ -111,7 +116,7 @@ class Course:
                 open=traffic.rows,
                 limit_ns=self._plan.limit_ns,
                 phase=phase_at(self._plan.phases, since) if stage == "load" else None,
-                rate=None if self._closed else rate,
+                rate=rate,
                 stall_ns=traffic.stall_ns,
                 connections=traffic.connections,
             )

@@ -66,6 +66,7 @@ class Lane:
         self._closed = plan.arrivals == "closed"
         most = plan.concurrency if self._closed else plan.connections
         self._pool = Pool(self._epoll, load.address, most)
+        self._once = plan.arrivals == "once"
         self._rest = Rest()  # closed loop: places without a connection
         self._take = 4096  # bytes read at a time; grows with the answers
         self._blocked = False  # all connections are busy, and something is due
@@ -159,6 +160,8 @@ class Lane:
         """All that depends on the clock, and when to look at it again."""
         course = self._course
         self._cut(now)
+        if self._once and self._settled():
+            course.complete(now)
         if now >= course.end:
             self._end_arrivals()
         if now >= self._expiry:
@@ -209,7 +212,7 @@ class Lane:
     def _take_up(self, now: int) -> None:
         """Begins what is due. What finds no connection waits, its due time unchanged."""
         schedule, idle = self._course.schedule, self._pool.idle
-        held = HELD if self._blocked else 0
+        held = HELD if self._blocked or self._once else 0  # at once: all but the first have to wait
         for _ in range(_BEGINS):
             due = schedule.next
             if due > now:

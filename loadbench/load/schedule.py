@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench.plan import Plan
-from loadbench.shape import Phase, arrivals
+from loadbench.shape import Phase, arrivals, length_ns, replay
 
 NEVER = 1 << 62
 _NOTHING = np.empty(0, np.int64)
@@ -96,9 +96,15 @@ def _chunks(plan: Plan, origin: int) -> Iterator[Ints]:
     if plan.warmup_ns:
         rate = plan.phases[0].start
         flat = (Phase(rate, rate, plan.warmup_ns),)
-        for chunk in arrivals(flat, plan.arrivals, plan.seed + 1):
+        kind = "poisson" if plan.arrivals in ("trace", "once") else plan.arrivals
+        for chunk in arrivals(flat, kind, plan.seed + 1, plan.cv):
             yield chunk + (origin - plan.warmup_ns)
-    for chunk in arrivals(plan.phases, plan.arrivals, plan.seed):
+    if plan.arrivals == "trace":
+        due = np.frombuffer(plan.trace, "<i8").astype(np.int64)
+        chunks = replay(due, length_ns(plan.phases), plan.loop_ns)
+    else:
+        chunks = arrivals(plan.phases, plan.arrivals, plan.seed, plan.cv)
+    for chunk in chunks:
         yield chunk + origin
 
 
