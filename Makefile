@@ -31,6 +31,7 @@ bench: $(STAMP)  ## loadbench against wrk, Locust and the bare model, side by si
 	$(BIN)/python tests/benchmarks/lane.py
 	$(BIN)/python tests/benchmarks/engine.py
 	$(BIN)/python tests/benchmarks/screen.py
+	$(BIN)/python tests/benchmarks/known_answer.py
 
 peers: $(STAMP)  ## tests against real third-party servers and clients (minutes, x86-64 Linux)
 	@PYTHON=$(PYTHON) sh tests/peers/setup.sh
