@@ -41,7 +41,7 @@ class Tensor(Value, frozen=True):
 
 
 class Sample(Value, frozen=True):
-    """One request. The stamps are MEASURING's: due ≤ begun ≤ sent ≤ done."""
+    """One request. Its stamps in monotonic ns: due ≤ begun ≤ sent ≤ done."""
 
     request: str
     due: int
@@ -91,7 +91,7 @@ class Batch(Value, frozen=True):
 
     number: int
     started: int
-    reason: str  # BATCHING's words: idle, late-bind, full, deadline, hold, drain, …
+    reason: str  # why it closed: idle, late-bind, full, deadline, hold, drain, …
     rows: int
     requests: int
     padded: int

@@ -86,7 +86,7 @@ class EngineSpec(Section):
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
     max_wait: Duration = 5 * units.MS  # only of `fixed`
     preferred: tuple[int, ...] = ()  # only of `fixed`
-    queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: BATCHING's default
+    queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: what fits into the SLO
     instances: Annotated[int, Field(ge=1, le=64)] = 1
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None  # None: cores left by the load
     seed: int = 1
