@@ -199,7 +199,9 @@ def changed(rules: Iterable[Rule], own: Iterable[tuple[Rule, bool]]) -> tuple[Ru
         elif at:
             result[at[0]] = rule
         else:
-            result.append(rule)
+            taken = any(known.name == rule.name for known in result)
+            name = f"{rule.quantity} {'>' if rule.above else '<'}" if taken else rule.name
+            result.append(Rule(name, rule.quantity, rule.above, rule.limit, rule.for_ns))
     return tuple(result)
 
 

@@ -46,7 +46,6 @@ Share = Annotated[
     *written(units.parse_share),
     PlainSerializer(lambda share: f"{share * 100:g} %", when_used="json"),
 ]
-Bytes = Annotated[int, *written(units.parse_bytes, "string", "integer")]
 
 
 class Asked(NamedTuple):

@@ -25,7 +25,6 @@ _DURATIONS = {
     "min": 60 * SECOND,
     "h": 3600 * SECOND,
 }
-_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NUMBER = re.compile(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([^\s0-9.]*)\s*")
 
 
@@ -77,16 +76,6 @@ def parse_share(text: str | int | float) -> float:
     if unit != "%":
         raise SpecError(f"{text!r} is not a share", 'write it like "1 %"')
     return value / 100
-
-
-def parse_bytes(text: str | int) -> int:
-    """`"64 MB"`, `"2 GiB"` or a plain number of bytes → bytes."""
-    if isinstance(text, int):
-        return text
-    value, unit = _split(text, "a size", '"64 MB"')
-    if unit not in _BYTES and unit != "":
-        raise SpecError(f"{text!r} is not a size", f'use one of {", ".join(_BYTES)}: "64 MB"')
-    return round(value * _BYTES.get(unit, 1))
 
 
 def exact_duration(ns: int) -> str:

@@ -177,6 +177,10 @@ def test_a_scenario_changes_adds_and_silences() -> None:
     assert found["gpu_power"].limit == 400
     assert "errors" not in found
     assert alerts.latency_limit(found.values(), ()) == 20_000_000
+    other_side = [(alerts.parse_rule("p99 < 1 ms", SECOND), False)]
+    names = [rule.name for rule in alerts.changed(alerts.built_in(True), other_side)]
+    assert len(set(names)) == len(names)  # their states are kept by name
+    assert names[-1] == "p99 <"
 
 
 @pytest.mark.parametrize("text", ["p99", "p98 > 3 ms", "p99 > 3", "p99 = 3 ms", "errors > 3 ms"])

@@ -50,14 +50,6 @@ def test_shares_need_their_sign() -> None:
             units.parse_share(wrong)
 
 
-def test_sizes() -> None:
-    assert units.parse_bytes("64 MB") == 64_000_000
-    assert units.parse_bytes("2 GiB") == 2 * 2**30
-    assert units.parse_bytes(7) == 7
-    with pytest.raises(SpecError):
-        units.parse_bytes("7 bits")
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [

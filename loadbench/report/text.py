@@ -211,8 +211,8 @@ def _alerts(summary: Summary, rules: tuple[Rule, ...]) -> list[str]:
 
 
 def _episode(found: Episode, rules: dict[str, Rule]) -> str:
-    title = QUANTITIES[found.rule].title if found.rule in QUANTITIES else found.rule
     rule = rules.get(found.rule)
+    title = QUANTITIES[rule.quantity].title if rule else found.rule
     began = clock(found.began * SECOND)
     ended = clock(found.ended * SECOND) if found.ended is not None else "the end"
     text = f"alert {title}: {began} to {ended}"

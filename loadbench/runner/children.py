@@ -7,7 +7,6 @@ stdout is the protocol, one line at a time; stderr goes to a file of the run fol
 import contextlib
 import os
 import queue
-import shlex
 import signal
 import subprocess
 import sys
@@ -154,8 +153,3 @@ def toml(value: Any) -> str:
         case _:
             text = str(value).replace("\\", "\\\\").replace('"', '\\"')
             return f'"{text}"'
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """What to type to get the same again."""
-    return shlex.join(arguments)
