@@ -93,10 +93,29 @@ def planned(
     )
 
 
-class Command(Value, frozen=True):
-    """`stop` ends the arrivals and drains; `kill` ends at once."""
+class Share(Value, frozen=True):
+    """A part of the load: the arrivals whose number, counted from 0, leaves `index` when divided by
+    `of`. Every load process knows the whole sequence and begins its own part of it."""
 
-    command: Literal["stop", "kill"]
+    index: int = 0
+    of: int = 1
+
+
+class Steering(Value, frozen=True):
+    """What was done to the shape by hand, the whole of it each time, from one moment on."""
+
+    rate: float | None = None  # per second; held instead of the scenario's
+    scale: float = 1.0  # times the scenario's; in a closed loop times its concurrency
+    paused: bool = False  # nothing falls due; the end of the run stays where it is
+    spike: float | None = None  # per second until `spike_until_ns`; then what was before
+    spike_until_ns: int = 0  # since second 0
+
+
+class Command(Value, frozen=True):
+    """`stop` ends the arrivals and drains; `kill` ends at once; `steer` changes the shape."""
+
+    command: Literal["stop", "kill", "steer"]
+    steering: Steering | None = None
 
 
 class Started(Value, frozen=True, tag_field="kind", tag="started"):
