@@ -86,7 +86,7 @@ class Master:
 
     def _watch(self, child: Any) -> None:
         code = child.wait()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        how = f"was killed (signal {-code})" if code < 0 else f"ended (exit code {code})"
         self._roll.exited(child.pid, how, time.monotonic_ns())
 
     def _end_workers(self) -> None:

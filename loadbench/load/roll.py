@@ -155,9 +155,9 @@ class Roll:
             return
         for member in self._members.values():
             if member.here and member.pid == pid and member.state != "gone":
-                self._lose(member, f"ended: {how}", now, dead=True)
+                self._lose(member, how, now, dead=True)
         if not self._axis and self.over is None:
-            self._break(f"worker process {pid} ended before the load began: {how}", "see load.log")
+            self._break(f"worker process {pid} {how} before the load began", "see load.log")
 
     def tick(self, now: int) -> None:
         """To be called about 20 times a second."""
