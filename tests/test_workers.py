@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import subprocess
+import sys
+import time
 from typing import Any
 
 import pytest
@@ -50,14 +52,14 @@ def test_two_workers_offer_exactly_what_one_process_would() -> None:
 
 def test_a_closed_loop_is_dealt_out_too() -> None:
     with known_server(service_ms=20) as server:
-        with crew(shared(server.port, 0, 2, arrivals="closed", concurrency=5)) as found:
+        wanted = shared(server.port, 0, 2, arrivals="closed", concurrency=5)
+        with crew(wanted) as found:
             found.until_second(0)
             os.kill(found.pids[0], signal.SIGKILL)
             done = found.done()
     assert found.windows[0].in_flight == 5
     assert done.sum("lost") in (2, 3)
-    last = [window for window in found.windows if window.stage == "load"][-1]
-    assert last.in_flight == 5 or last.done > 1.6 * 50 * 3 / 2  # all five places are taken again
+    assert loads(found)[-1].in_flight == 5, "all five places are taken again"
     assert done.sum("done") <= server.counts["got"]
 
 
@@ -93,7 +95,7 @@ def test_a_worker_that_is_frozen_and_wakes_up() -> None:
             assert isinstance(note, Noted)
             assert note.note.code == "lost"
             assert f"pid {frozen}" in note.note.text
-            wait_until(time.monotonic_ns() + SECOND // 2)
+            time.sleep(0.5)
             os.kill(frozen, signal.SIGCONT)
             joined = found.until(lambda m: isinstance(m, Noted))
             assert isinstance(joined, Noted)
@@ -242,8 +244,6 @@ def test_a_port_that_is_in_use_is_named() -> None:
 
 @pytest.mark.parametrize("master", ["127.0.0.1:1", "no.such.host.invalid"])
 def test_a_worker_without_a_master(master: str) -> None:
-    import sys
-
     command = [sys.executable, "-m", "loadbench", "worker", "--master", master, "--wait", "1s"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3
