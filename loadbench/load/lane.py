@@ -284,11 +284,11 @@ class Lane:
             except OSError as error:
                 self._broken(connection, error)
                 continue
+            now = clock()
             if (data != connection.kind.exact or connection.partial) and not self._whole(
                 connection, data
             ):
                 continue
-            now = clock()
             due = connection.due
             _pack(
                 cells, ledger.place(), due, connection.begun, connection.sent, now, connection.code
