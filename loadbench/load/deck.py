@@ -12,15 +12,15 @@ from loadbench.targets.wire import Check, Prepared
 
 _LENGTH = 4096
 _MOST = 1 << 20  # cards are shared: each place takes 8 bytes
-_COMPARED = 256  # of a kind whose answers are compared, at least so many in a round
 
 Card = tuple[bytes, int, Kind]  # a request: its bytes, their number, its kind
 Deal = Callable[[], Card]  # the next one
 
 
 def deal(requests: Sequence[RequestPlan], pools: Sequence[Sequence[Prepared]], seed: int) -> Deal:
-    """Gives a request at each call: kinds by weight, within a kind its pool in order; of the
-    answers to those with expected outputs the share that is to be compared."""
+    """Gives a request at each call: kinds by weight, within a kind its pool in order. Those whose
+    answers are to be compared with what is expected are drawn by the share that was asked for, and
+    take the pool in order by themselves, so that each of it has its turn."""
     weights = np.array([request.weight for request in requests])
     weights = weights / weights.sum()
     shares = [_share(*pair) for pair in zip(requests, pools, strict=True)]
@@ -44,12 +44,12 @@ def _share(request: RequestPlan, pool: Sequence[Prepared]) -> float:
 def _length(
     weights: Iterable[float], shares: Sequence[float], pools: Sequence[Sequence[Prepared]]
 ) -> int:
-    """So long that of each kind the whole pool comes, and what is compared is not always the same:
-    twice as long as that takes on average."""
+    """So long that of each kind the whole pool comes, and is compared if any of it is: twice as long
+    as that takes on average."""
     found = _LENGTH
     for weight, share, pool in zip(weights, shares, pools, strict=True):
-        mine = max(len(pool), round(_COMPARED / share) if share else 0)
-        found = max(found, round(2 * mine / weight) if mine > 1 else 0)
+        if len(pool) > 1:
+            found = max(found, round(2 * len(pool) / (weight * (share or 1))))
     return min(found, _MOST)
 
 
@@ -64,7 +64,7 @@ def _hand(
         kind = kinds.setdefault(check, Kind(index, name, check))
         return prepared.data, len(prepared.data), kind
 
-    plain = [card(prepared, prepared.check) for prepared in pool]
-    careful = [card(found, found.strict or found.check) for found in pool] if any(strict) else plain
-    for number, compared in enumerate(strict):
-        yield (careful if compared else plain)[number % len(pool)]
+    plain = itertools.cycle([card(prepared, prepared.check) for prepared in pool])
+    careful = itertools.cycle([card(found, found.strict or found.check) for found in pool])
+    for compared in strict:
+        yield next(careful if compared else plain)
