@@ -44,8 +44,8 @@ def _share(request: RequestPlan, pool: Sequence[Prepared]) -> float:
 def _length(
     weights: Iterable[float], shares: Sequence[float], pools: Sequence[Sequence[Prepared]]
 ) -> int:
-    """So long that of each kind the whole pool comes, and is compared if any of it is: twice as long
-    as that takes on average."""
+    """So long that of each kind the whole pool comes, and is compared if any of it is: twice what
+    that takes on average."""
     found = _LENGTH
     for weight, share, pool in zip(weights, shares, pools, strict=True):
         if len(pool) > 1:

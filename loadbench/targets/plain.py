@@ -108,16 +108,7 @@ def _made(
     folder = Path(request.data) if Path(request.data).is_dir() else Path(request.data).parent
     for row, values in numbered:
         try:
-            path = endpoint.path
-            if templates.path:
-                path = template.fill(templates.path, values, "url", folder).decode()
-                check_path(path, f"request {request.name!r}: path")
-            headers = {
-                name: template.fill(parts, values, "raw", folder).decode()
-                for name, parts in templates.headers.items()
-            }
-            for name, value in headers.items():
-                check_header(request.name, name, value)
+            path, headers = _head(endpoint, request, templates, values)
             body = _body(request, templates, row, values, folder)
             strict = _strict(request, values, folder)
         except SpecError as error:
@@ -129,6 +120,24 @@ def _made(
         method = _method(endpoint, request, body)
         data = http_request(endpoint, method, path, headers, body.content)
         yield Prepared(request.name, data, check, strict)
+
+
+def _head(
+    endpoint: Endpoint, request: RequestPlan, templates: _Templates, values: Mapping[str, Any]
+) -> tuple[str, dict[str, str]]:
+    """The path and the headers of one request."""
+    where = f"request {request.name!r}: "
+    path = endpoint.path
+    if templates.path:
+        path = _text(f"{where}path", templates.path, values, "url")
+        check_path(path, f"{where}path")
+    headers = {
+        name: _text(f"{where}headers.{name}", parts, values, "raw")
+        for name, parts in templates.headers.items()
+    }
+    for name, value in headers.items():
+        check_header(request.name, name, value)
+    return path, headers
 
 
 def _method(endpoint: Endpoint, request: RequestPlan, body: _Body) -> str:
@@ -146,7 +155,10 @@ def _body(
     if templates.form:
         return _Body(*multipart.encode(where, templates.form, values, folder))
     if templates.body:
-        content = _filled(where + "body", templates.body, values, folder)
+        try:
+            content = template.fill(templates.body, values, "json", folder)
+        except SpecError as error:
+            raise SpecError(f"{where}body: {error.message}", error.hint) from error
         json = request.body.lstrip()[:1] in ("{", "[")
         own = any(name.lower() == _TYPE for name in request.headers)
         if json and not own:
@@ -162,9 +174,9 @@ def _body(
     return _Body(row.content, row.kind)
 
 
-def _filled(where: str, parts: Parts, values: Mapping[str, Any], folder: Path) -> bytes:
+def _text(where: str, parts: Parts, values: Mapping[str, Any], default: str) -> str:
     try:
-        return template.fill(parts, values, "json", folder)
+        return template.text(parts, values, default, Path())
     except SpecError as error:
         raise SpecError(f"{where}: {error.message}", error.hint) from error
 

@@ -33,26 +33,26 @@ class Place(NamedTuple):
 Parts = Sequence[str | Place]
 
 
-def parse(text: str) -> Parts:
+def parse(whole: str) -> Parts:
     """The text cut into what stands and what is filled in. Raises SpecError."""
     parts: list[str | Place] = []
     at = 0
-    for found in _PLACE.finditer(text):
-        parts.append(text[at : found.start()])
+    for found in _PLACE.finditer(whole):
+        parts.append(whole[at : found.start()])
         at = found.end()
-        parts.append("${" if found[0] == "$${" else _place(found[1], text))
-    return [part for part in (*parts, text[at:]) if part]
+        parts.append("${" if found[0] == "$${" else _place(found[1], whole))
+    return [part for part in (*parts, whole[at:]) if part]
 
 
-def _place(inside: str | None, text: str) -> Place:
+def _place(inside: str | None, whole: str) -> Place:
     if inside is None:
-        raise SpecError(f"{text!r}: a ${{ without its }}", "write $${ for a ${ that is meant")
+        raise SpecError(f"{whole!r}: a ${{ without its }}", "write $${ for a ${ that is meant")
     name, *filters = (word.strip() for word in inside.split("|"))
     if not name:
-        raise SpecError(f"{text!r}: ${{{inside}}} names nothing", "write it like ${column}")
+        raise SpecError(f"{whole!r}: ${{{inside}}} names nothing", "write it like ${column}")
     for word in filters:
         if word not in _FILTERS:
-            raise SpecError(f"{text!r}: unknown filter {word!r}", f"known: {', '.join(_FILTERS)}")
+            raise SpecError(f"{whole!r}: unknown filter {word!r}", f"known: {', '.join(_FILTERS)}")
     return Place(name, tuple(filters))
 
 
@@ -77,7 +77,15 @@ def value(parts: Parts, values: Mapping[str, Any], folder: Path) -> Any:
     """The value itself where the text is nothing but one place, else the text."""
     if len(parts) == 1 and isinstance(parts[0], Place) and not parts[0].filters:
         return _of(parts[0], values)
-    return fill(parts, values, "raw", folder).decode()
+    return text(parts, values, "raw", folder)
+
+
+def text(parts: Parts, values: Mapping[str, Any], default: str, folder: Path) -> str:
+    """As `fill`, where only text will do."""
+    try:
+        return fill(parts, values, default, folder).decode()
+    except UnicodeDecodeError as error:
+        raise SpecError("the bytes of a file are no text", 'write "${…|base64}"') from error
 
 
 def _of(place: Place, values: Mapping[str, Any]) -> Any:
