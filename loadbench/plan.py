@@ -89,8 +89,8 @@ def kinds(spec: "Spec") -> tuple[RequestPlan, ...]:
 
 def _kind(request: "RequestSpec") -> RequestPlan:
     found = request.model_dump()
-    if not isinstance(request.expect, str):
-        found["expect"] = Expected(**found["expect"])
+    expect = found["expect"] or ""
+    found["expect"] = expect if isinstance(expect, str) else Expected(**expect)
     return RequestPlan(**found)
 
 

@@ -7,7 +7,15 @@ requests are made, which is also before anything is sent.
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    SkipValidation,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from loadbench import distribution
 from loadbench.errors import SpecError
@@ -27,17 +35,32 @@ def _template(value: Any) -> str:
     return value
 
 
+def _dim(value: Any) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise SpecError(f"{value!r} is not a dimension", "a number, a name or a distribution")
+    return value
+
+
 Drawn = Annotated[str, *written(_drawn, "string", "number")]
+Dim = Annotated[SkipValidation[int | str], *written(_dim, "integer", "string")]
 Template = Annotated[str, *written(_template)]
 
 
 class ExpectSpec(Section):
-    """What a good answer says, over plain HTTP: values in its JSON by their path, the whole body,
-    or what matches it."""
+    """What a good answer says: over plain HTTP values in its JSON by their path, the whole body, or
+    what matches it; of a KServe model the file of its outputs, which is written alone."""
 
+    file: str = ""
     values: dict[str, Any] = Field({}, alias="json")
     body: Template | None = None
     regex: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, raw: Any) -> Any:
+        if not isinstance(raw, str | dict | ExpectSpec):
+            raise ValueError("a file of outputs, or a table of json, body or regex")
+        return {"file": raw} if isinstance(raw, str) else raw
 
     @field_validator("regex")
     @classmethod
@@ -62,21 +85,24 @@ class ExpectSpec(Section):
 
     @model_validator(mode="after")
     def _says_something(self) -> "ExpectSpec":
-        if not self.values and self.body is None and self.regex is None:
+        if not (self.file or self.values) and self.body is None and self.regex is None:
             raise ValueError(
                 'say what: { json = { label = "cat" } }, { body = … } or { regex = … }'
             )
         return self
 
 
+def _dumped(found: ExpectSpec | None) -> Any:
+    if found is None or found.file:
+        return found and found.file
+    return found.model_dump(by_alias=True, exclude_defaults=True)
+
+
 Expect = Annotated[
-    str | ExpectSpec,
-    PlainSerializer(
-        lambda found: found if isinstance(found, str) else found.model_dump(
-            by_alias=True, exclude_defaults=True
-        )
-    ),
-]  # fmt: skip
+    ExpectSpec | None,
+    PlainSerializer(_dumped),
+    WithJsonSchema({"type": ["string", "object"]}),
+]
 
 
 class RequestSpec(Section):
@@ -87,7 +113,7 @@ class RequestSpec(Section):
     rows: Annotated[int, Field(ge=1)] = 1
     pool: Annotated[int, Field(ge=1, le=65_536)] | None = None  # distinct bodies at most
     dims: dict[str, Drawn] = {}  # by name, for shapes; inputs that share one have it equal
-    shapes: dict[str, tuple[int | str, ...]] = {}
+    shapes: dict[str, tuple[Dim, ...]] = {}
     values: dict[str, Drawn] = {}  # by input
     data: str = ""
     method: Literal["", "GET", "POST", "PUT", "PATCH", "DELETE"] = ""  # "": the target's
@@ -95,7 +121,7 @@ class RequestSpec(Section):
     headers: dict[str, Template] = {}
     body: Template = ""
     form: dict[str, Template] = {}  # multipart/form-data
-    expect: Expect = ""  # a file of outputs, or what an answer over plain HTTP says
+    expect: Expect = None
     tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
     check: Share | None = None  # of all answers, compared with what is expected; None: 1 %
 
@@ -123,6 +149,6 @@ class RequestSpec(Section):
             raise ValueError('check is a share of the answers, like "1 %"')
         if self.check is not None and not (self.expect or self.data):
             raise ValueError("check compares with what expect says: give expect")
-        if isinstance(self.expect, str) and self.expect and not self.data:
+        if self.expect and self.expect.file and not self.data:
             raise ValueError("expect holds the outputs of the rows of data: give data")
         return self
