@@ -79,8 +79,11 @@ REQUEST = LOAD + '[[request]]\nname = "r"\n'
         ('path = "/${a|b}"', "line 6: request.0.path: '/${a|b}': unknown filter 'b'"),
         ('headers = { A = "${}" }', "line 6: request.0.headers.A: '${}': ${} names nothing"),
         ('method = "GOT"', "line 6: request.0.method"),
-        ('expect = { json = { "a[" = 1 } }', "line 6: request.0.expect.json: 'a[' is no path into JSON"),
-        ('shapes = { x = [1.5] }', "request.0.shapes.x.0: 1.5 is not a dimension"),
+        (
+            'expect = { json = { "a[" = 1 } }',
+            "line 6: request.0.expect.json: 'a[' is no path into JSON",
+        ),
+        ("shapes = { x = [1.5] }", "request.0.shapes.x.0: 1.5 is not a dimension"),
         ('expect = { regex = "(" }', "not a regular expression"),
         ("expect = {}", "request.0.expect: say what:"),
         ('expect = "y.npz"', "request.0: expect holds the outputs of the rows of data: give data"),

@@ -368,7 +368,7 @@ class Lane:
             return False
         if not failure and connection.reusable:
             return True
-        if failure and not (failure.startswith("http_") and connection.reusable):
+        if failure and not (failure.startswith(("http_", "wrong_output")) and connection.reusable):
             self._fail(connection, failure, data)
             return False
         self._record(connection, failure, data)
