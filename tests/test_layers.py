@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"model", "errors", "units", "histogram", "shape", "merge"},
     1: {"spec", "faults", "loadspec", "overrides", "trace", "plan", "runlog", "control", "alerts",
-        "view", "account", "summary", "trust", "compare", "targets"},
+        "view", "account", "evidence", "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
 }  # fmt: skip

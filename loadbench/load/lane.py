@@ -35,6 +35,7 @@ from loadbench.load.pool import Pool
 from loadbench.load.ready import Load
 from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
+from loadbench.load.stall import Standstill
 from loadbench.load.timer import Timer
 from loadbench.model import Note, Window
 from loadbench.plan import Finished, Share
@@ -77,6 +78,7 @@ class Lane:
         self._wake = self._expiry = 0
         self._stood = 0  # longest standstill since the last window
         self._seen = 0  # when the loop last was known to run, or was to be woken
+        self._turned = 0  # when its last turn ended
 
     def begin(self, origin: int, since: int | None = None) -> None:
         """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment."""
@@ -86,6 +88,7 @@ class Lane:
         if self._closed:
             self._level(start)
         self._cpu = time.process_time_ns()
+        self._still = Standstill(time.monotonic_ns())
         self._seen = self._wake = self._expiry = start
         self._timer.set(start)
 
@@ -153,7 +156,8 @@ class Lane:
         started = now = clock()
         while True:
             if now - self._seen > self._stood:
-                self._stood = now - self._seen
+                turned = self._turned if now == started else now
+                self._stood = self._still.stood(now, now - self._seen, turned)
             self._seen = now
             if now >= self._wake:
                 self._on_time(now)
@@ -170,10 +174,13 @@ class Lane:
                 self._wake = 0
                 break
         self._timer.set(self._wake)
+        self._turned = clock()
 
     def _on_time(self, now: int) -> None:
         """All that depends on the clock, and when to look at it again."""
         course = self._course
+        if now >= self._still.next:
+            self._still.look(now)
         self._cut(now)
         if self._once and self._settled():
             course.complete(now)
@@ -211,13 +218,14 @@ class Lane:
     def _tell(self, window: Window) -> None:
         self._held += window.held
         self._stood = 0
-        self._emit(window)
+        self._emit(self._still.told(window))
 
     def _finish(self) -> None:
         after = time.monotonic_ns() + 1  # the last stamps are before it
         for window in self._course.finish(after):
             self._tell(window)
         self.over = True
+        self._still.close()
         self._pool.close()
         self._timer.close()
         self._epoll.close()

@@ -1,0 +1,125 @@
+"""The loop stands still: each cause is brought about for real, and told by its name."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loadbench.model import Window
+from loadbench.plan import Started
+from loadbench.units import MS, SECOND
+from tests.lanes import Done, Process, known_server, plan, run_process
+
+ROOT = Path(__file__).parent.parent
+CPU_GROUPS = Path("/sys/fs/cgroup/cpu")  # of the first cgroups: the second may not be divided here
+
+
+def longest(windows: list[Window]) -> Window:
+    return max(windows, key=lambda window: window.stall_ns)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        ("gc", "gc"),
+        ("own", "own"),
+        ("hub", "hub: __main__.later.<locals>.hold_up"),
+        ("thread", "hub: another thread"),
+        ("wait", "paused"),
+    ],
+)
+def test_what_happens_in_the_process_is_told_by_its_name(kind: str, cause: str) -> None:
+    with known_server(service_ms=1) as server:
+        command = [sys.executable, "-m", "tests.stalling", kind, str(server.port)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    stall, found, cpu = max(json.loads(done.stdout)["windows"])
+    assert stall > 40 * MS
+    assert found == cause
+    assert 0 < cpu < 3 * SECOND
+
+
+def started(load: Process, told: Started, after_s: float) -> int:
+    """The load's process id, once it has run for so long."""
+    time.sleep(max(0.0, (told.origin - time.monotonic_ns()) / SECOND + after_s))
+    return load.popen.pid
+
+
+def run(closed: bool, pinned: set[int], during: "contextlib.AbstractContextManager[None]") -> Done:
+    """Two seconds of load on these cores, and what happens in the middle of it."""
+
+    def meanwhile(load: Process, told: Started) -> None:
+        pid = started(load, told, 0.4)
+        os.sched_setaffinity(pid, pinned)
+        with during:
+            time.sleep(1.2)
+
+    arrivals = "closed" if closed else "constant"
+    with known_server() as server:
+        wanted = plan(server.port, 200, 2, arrivals=arrivals, concurrency=4)
+        return run_process(wanted, meanwhile)
+
+
+@contextlib.contextmanager
+def crowd(core: int, number: int) -> Iterator[None]:
+    """So many processes that want one core."""
+    burn = [sys.executable, "-c", "while True: pass"]
+    running = [subprocess.Popen(burn) for _ in range(number)]
+    try:
+        for process in running:
+            os.sched_setaffinity(process.pid, {core})
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def test_a_core_that_others_have_is_told() -> None:
+    core = min(os.sched_getaffinity(0))
+    found = longest(run(True, {core}, crowd(core, 8)).recorded)
+    assert found.stall_ns > 8 * MS
+    assert found.stall_cause == "cpu"
+
+
+def test_a_process_that_is_stopped_is_told() -> None:
+    def freeze(load: Process, told: Started) -> None:
+        pid = started(load, told, 0.4)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.3)
+        os.kill(pid, signal.SIGCONT)
+
+    with known_server(service_ms=1) as server:
+        found = longest(run_process(plan(server.port, 200, 1), freeze).recorded)
+    assert found.stall_ns > 280 * MS
+    assert found.stall_cause == "paused"
+
+
+def test_a_quota_that_is_used_up_is_told() -> None:
+    group = CPU_GROUPS / f"loadbench-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "cpu.cfs_quota_us").write_text("20000")  # of 100 ms
+    except OSError as error:
+        pytest.skip(f"no CPU quota can be set here: {error}")
+    own = CPU_GROUPS / "cgroup.procs"
+    try:
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+        with known_server() as server:
+            own.write_text(str(os.getpid()))
+            own.write_text(str(server.process.pid))
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+            wanted = plan(server.port, 200, 1, arrivals="closed", concurrency=4)
+            found = longest(run_process(wanted, lambda load, told: None).recorded)
+    finally:
+        own.write_text(str(os.getpid()))
+        group.rmdir()
+    assert found.stall_ns > 20 * MS
+    assert found.stall_cause == "quota"
