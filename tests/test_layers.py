@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"model", "errors", "units", "histogram", "shape", "merge"},
+    0: {"limits", "model", "errors", "units", "histogram", "shape", "merge"},
     1: {"spec", "faults", "loadspec", "overrides", "trace", "plan", "runlog", "control", "alerts",
         "view", "account", "evidence", "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
