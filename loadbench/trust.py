@@ -230,7 +230,7 @@ DOUBTS = (
 NOTED = {
     "other-run": "another run at the same time",
     "lost": "a load process died or was given up",
-    "clock-drift": "the clocks of the hosts went apart",
+    "clock-drift": "a clock ran off its pace, or those of the hosts apart",
     "suspended": "the machine slept within the run",
 }
 

@@ -109,17 +109,13 @@ def test_a_quota_that_is_used_up_is_told() -> None:
         (group / "cpu.cfs_quota_us").write_text("20000")  # of 100 ms
     except OSError as error:
         pytest.skip(f"no CPU quota can be set here: {error}")
-    own = CPU_GROUPS / "cgroup.procs"
     try:
-        (group / "cgroup.procs").write_text(str(os.getpid()))
         with known_server() as server:
-            own.write_text(str(os.getpid()))
-            own.write_text(str(server.process.pid))
-            (group / "cgroup.procs").write_text(str(os.getpid()))
+            (group / "cgroup.procs").write_text(str(os.getpid()))  # and so what it starts
             wanted = plan(server.port, 200, 1, arrivals="closed", concurrency=4)
             found = longest(run_process(wanted, lambda load, told: None).recorded)
     finally:
-        own.write_text(str(os.getpid()))
+        (CPU_GROUPS / "cgroup.procs").write_text(str(os.getpid()))
         group.rmdir()
     assert found.stall_ns > 20 * MS
     assert found.stall_cause == "quota"

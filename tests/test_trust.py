@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from loadbench import limits, trust
 from loadbench.histogram import Histogram
-from loadbench.model import Check, End, Note, Remark, Start, Window
+from loadbench.model import Check, End, Note, Record, Remark, Start, Window
+from loadbench.runner import clocks
 from loadbench.summary import Summary, summarise
 from loadbench.units import MS, SECOND
 from loadbench.view import View, fold
@@ -21,7 +23,7 @@ from tests.records import start, window
 def run(windows: Sequence[Window], first: Start | None = None, *notes: Note) -> Summary:
     """The summary; the screen must have come to the same grade on the way."""
     remarks = [Remark(0, note) for note in notes]
-    records = [first or start(), *windows, *remarks, End(len(windows), "done")]
+    records: list[Record] = [first or start(), *windows, *remarks, End(len(windows), "done")]
     found = summarise(records)
     assert found is not None
     view = View()
@@ -112,7 +114,7 @@ def test_the_checked_percentile_says_how_many_requests_it_needs(name: str, need:
 
 
 def test_a_run_that_goes_on_is_not_blamed_for_being_short() -> None:
-    records = [start(), window(0, [5.0] * 10, waiting=3)]
+    records: list[Record] = [start(), window(0, [5.0] * 10, waiting=3)]
     found = summarise(records, running=True)
     assert found is not None
     assert found.trust == fold(fold(View(), records[0]), records[1]).trust[0] == "trusted"
@@ -130,9 +132,6 @@ def test_what_was_held_or_lost_or_noted() -> None:
     held = run(seconds(first={"held": 40, "connections": 8, "oldest_ns": 2 * SECOND}))
     assert held.trust == "trusted"  # the target was slow: no doubt about the generator
     assert "40 requests waited for one of 8 connections" in note(held, "held").text
-    assert (
-        run(seconds(), None, Note("held", "told by the load")).notes[0].text == "told by the load"
-    )
     lost = [window(0, [5.0] * 90, asked=100, sent=100, lost=10), *seconds()[1:]]
     assert run(lost).trust == "doubtful"
     assert codes(run(lost, None, Note("lost", "worker 2 died"))).count("lost") == 1
@@ -186,8 +185,8 @@ def test_a_ramp_a_freeze_and_a_closed_loop_are_no_overload() -> None:
 
 def test_files_are_raised_to_what_the_machine_allows() -> None:
     code = (
-        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (100, r.getrlimit(r.RLIMIT_NOFILE)[1]))"
-        "; from loadbench.limits import raise_files; print(raise_files(), *r.getrlimit(r.RLIMIT_NOFILE))"
+        "import resource as r; from loadbench.limits import raise_files; n = r.RLIMIT_NOFILE;"
+        "r.setrlimit(n, (100, r.getrlimit(n)[1])); print(raise_files(), *r.getrlimit(n))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(out.stdout.split()) == {str(resource.getrlimit(resource.RLIMIT_NOFILE)[1])}
@@ -203,3 +202,21 @@ def test_what_will_run_out_is_said_before() -> None:
     (closing,) = limits.doubts(10, found / 30, 1000)
     assert "may run out in 30 s" in closing.text
     assert limits.doubts(10, found / 61, 1000) == []
+
+
+def test_what_the_clocks_say_of_a_run() -> None:
+    before = clocks.read()
+    time.sleep(0.02)
+    after = clocks.read()
+    assert clocks.doubts(before, after) == []
+    assert after.boot - before.boot > 20 * MS
+
+    def later(wall: float = 0, boot: float = 0, raw: float = 0) -> list[str]:
+        past = clocks.Clocks(0, 0, 0, 0)
+        ends = (60 + wall, 60, 60 + boot, 60 + raw)
+        return [n.code for n in clocks.doubts(past, clocks.Clocks(*(int(s * 1e9) for s in ends)))]
+
+    assert later(raw=0.03) == []  # half a thousandth: as time servers do
+    assert later(raw=0.07) == ["clock-drift"]
+    assert later(wall=-3) == ["clock-set"]
+    assert later(wall=30, boot=30) == ["suspended"]

@@ -37,7 +37,7 @@ from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
 from loadbench.load.stall import Standstill
 from loadbench.load.timer import Timer
-from loadbench.model import Note, Window
+from loadbench.model import Window
 from loadbench.plan import Finished, Share
 from loadbench.shape import Steering
 from loadbench.units import MS
@@ -72,7 +72,6 @@ class Lane:
         self._rest = Rest()  # closed loop: places without a connection
         self._take = 4096  # bytes read at a time; grows with the answers
         self._blocked = False  # all connections are busy, and something is due
-        self._held = 0
         self._again = False  # closed loop: the next request follows the answer
         self.ending = False  # nothing falls due any more
         self._wake = self._expiry = 0
@@ -138,16 +137,10 @@ class Lane:
 
     def finished(self) -> Finished:
         """The last message of a lane that is over."""
-        notes = []
-        if self._held:
-            text = f"{self._held:,} requests waited for one of {self._pool.most} connections"
-            hint = "their wait is in their latency; raise target.connections if users would not"
-            notes.append(Note("held", text, hint))
         return Finished(
             reason="stopped" if self.stopped else "done",
             unfinished=self._course.in_flight,
             cpu_ns=time.process_time_ns() - self._cpu,
-            notes=tuple(notes),
         )
 
     def turn(self) -> None:
@@ -216,7 +209,6 @@ class Lane:
             self._tell(window)
 
     def _tell(self, window: Window) -> None:
-        self._held += window.held
         self._stood = 0
         self._emit(self._still.told(window))
 
