@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.model import Window
 from loadbench.plan import Started
 from loadbench.units import MS, SECOND
 from tests.lanes import Done, Process, known_server, plan, run_process
@@ -21,8 +20,12 @@ ROOT = Path(__file__).parent.parent
 CPU_GROUPS = Path("/sys/fs/cgroup/cpu")  # of the first cgroups: the second may not be divided here
 
 
-def longest(windows: list[Window]) -> Window:
-    return max(windows, key=lambda window: window.stall_ns)
+def causes(done: Done) -> dict[str, int]:
+    """The longest standstill (ns) of each cause."""
+    found: dict[str, int] = {}
+    for window in done.recorded:
+        found[window.stall_cause] = max(found.get(window.stall_cause, 0), window.stall_ns)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -36,14 +39,17 @@ def longest(windows: list[Window]) -> Window:
     ],
 )
 def test_what_happens_in_the_process_is_told_by_its_name(kind: str, cause: str) -> None:
-    with known_server(service_ms=1) as server:
-        command = [sys.executable, "-m", "tests.stalling", kind, str(server.port)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stderr
-    stall, found, cpu = max(json.loads(done.stdout)["windows"])
-    assert stall > 40 * MS
+    for _ in range(5):  # on a busy machine others may have the core meanwhile, and that is told
+        with known_server(service_ms=1) as server:
+            command = [sys.executable, "-m", "tests.stalling", kind, str(server.port)]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stderr
+        stall, found, cpu = max(json.loads(done.stdout)["windows"])
+        assert stall > 40 * MS
+        assert 0 < cpu < 3 * SECOND
+        if found != "cpu":
+            break
     assert found == cause
-    assert 0 < cpu < 3 * SECOND
 
 
 def started(load: Process, told: Started, after_s: float) -> int:
@@ -52,18 +58,18 @@ def started(load: Process, told: Started, after_s: float) -> int:
     return load.popen.pid
 
 
-def run(closed: bool, pinned: set[int], during: "contextlib.AbstractContextManager[None]") -> Done:
-    """Two seconds of load on these cores, and what happens in the middle of it."""
+def crowded(core: int) -> Done:
+    """Two seconds of load on a core, and of two processes that want it in the middle of them."""
 
     def meanwhile(load: Process, told: Started) -> None:
         pid = started(load, told, 0.4)
-        os.sched_setaffinity(pid, pinned)
-        with during:
+        os.sched_setaffinity(pid, {core})
+        os.setpriority(os.PRIO_PROCESS, pid, 10)  # so that it waits for more than a time slice
+        with crowd(core, 2):
             time.sleep(1.2)
 
-    arrivals = "closed" if closed else "constant"
     with known_server() as server:
-        wanted = plan(server.port, 200, 2, arrivals=arrivals, concurrency=4)
+        wanted = plan(server.port, 200, 2, arrivals="closed", concurrency=4)
         return run_process(wanted, meanwhile)
 
 
@@ -83,10 +89,8 @@ def crowd(core: int, number: int) -> Iterator[None]:
 
 
 def test_a_core_that_others_have_is_told() -> None:
-    core = min(os.sched_getaffinity(0))
-    found = longest(run(True, {core}, crowd(core, 8)).recorded)
-    assert found.stall_ns > 8 * MS
-    assert found.stall_cause == "cpu"
+    found = causes(crowded(min(os.sched_getaffinity(0))))
+    assert found["cpu"] > 10 * MS
 
 
 def test_a_process_that_is_stopped_is_told() -> None:
@@ -97,9 +101,8 @@ def test_a_process_that_is_stopped_is_told() -> None:
         os.kill(pid, signal.SIGCONT)
 
     with known_server(service_ms=1) as server:
-        found = longest(run_process(plan(server.port, 200, 1), freeze).recorded)
-    assert found.stall_ns > 280 * MS
-    assert found.stall_cause == "paused"
+        found = causes(run_process(plan(server.port, 200, 1), freeze))
+    assert found["paused"] > 280 * MS
 
 
 def test_a_quota_that_is_used_up_is_told() -> None:
@@ -112,10 +115,9 @@ def test_a_quota_that_is_used_up_is_told() -> None:
     try:
         with known_server() as server:
             (group / "cgroup.procs").write_text(str(os.getpid()))  # and so what it starts
-            wanted = plan(server.port, 200, 1, arrivals="closed", concurrency=4)
-            found = longest(run_process(wanted, lambda load, told: None).recorded)
+            wanted = plan(server.port, 200, 2, arrivals="closed", concurrency=4)
+            found = causes(run_process(wanted, lambda load, told: None))
     finally:
         (CPU_GROUPS / "cgroup.procs").write_text(str(os.getpid()))
         group.rmdir()
-    assert found.stall_ns > 20 * MS
-    assert found.stall_cause == "quota"
+    assert found["quota"] > 20 * MS

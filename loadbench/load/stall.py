@@ -96,7 +96,7 @@ class Standstill:
         absent = length - computed
         if absent > length / 2:
             return self._absence(clocks, absent, quota, steal)
-        if steal >= length / 2 + _TICK_NS:  # some kernels count it as the process's own
+        if steal >= length / 2:  # some kernels count it as the process's own
             return "steal"
         if collected > computed / 2:
             return "gc"
@@ -113,7 +113,7 @@ class Standstill:
             return ""
         if clocks.delay - self._clocks.delay >= absent / 2:
             return "cpu"
-        if steal >= absent / 2 + _TICK_NS:
+        if steal >= absent / 2:
             return "steal"
         others = clocks.process - clocks.thread - self._clocks.process + self._clocks.thread
         return "hub: another thread" if others >= absent / 2 else "paused"
