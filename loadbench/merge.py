@@ -32,6 +32,7 @@ def merge(windows: Sequence[Window]) -> Window:
     last = windows[-1]
     if len(windows) == 1:
         return last
+    longest = max(windows, key=lambda window: window.stall_ns)
     names = dict.fromkeys(name for window in windows for name in window.requests)
     return Window(
         second=windows[0].second,
@@ -51,7 +52,9 @@ def merge(windows: Sequence[Window]) -> Window:
         lateness=Histogram.merged(window.lateness for window in windows),
         oldest_ns=max(window.oldest_ns for window in windows),
         overdue=max(window.overdue for window in windows),
-        stall_ns=max(window.stall_ns for window in windows),
+        stall_ns=longest.stall_ns,
+        stall_cause=longest.stall_cause,
+        cpu_ns=_sum(window.cpu_ns for window in windows),
         connections=max(window.connections for window in windows),
         slowest=_slowest(windows, 5),
         server=servers([window.server for window in windows if window.server]),
@@ -64,6 +67,7 @@ def together(windows: Sequence[Window]) -> Window:
     samples. Server and machine are not theirs to tell. Raises ValueError when there are none."""
     if not windows:
         raise ValueError("no windows to merge")
+    longest = max(windows, key=lambda window: window.stall_ns)
     stages = {window.stage for window in windows}
     names = dict.fromkeys(name for window in windows for name in window.requests)
     rates = [window.rate for window in windows if window.rate is not None]
@@ -86,7 +90,9 @@ def together(windows: Sequence[Window]) -> Window:
         lateness=Histogram.merged(window.lateness for window in windows),
         oldest_ns=max(window.oldest_ns for window in windows),
         overdue=sum(window.overdue for window in windows),
-        stall_ns=max(window.stall_ns for window in windows),
+        stall_ns=longest.stall_ns,
+        stall_cause=longest.stall_cause,
+        cpu_ns=_most(window.cpu_ns for window in windows),  # a full one is as bad as all
         connections=sum(window.connections for window in windows),
         slowest=_slowest(windows, max(len(window.slowest) for window in windows)),
     )
