@@ -50,7 +50,7 @@ class TargetSpec(Section):
     @model_validator(mode="after")
     def _tls_has_a_use(self) -> "TargetSpec":
         if self.key and not self.cert:
-            raise ValueError("a key needs its certificate: cert = \"client.pem\"")
+            raise ValueError('a key needs its certificate: cert = "client.pem"')
         if self.url.startswith("http://") and self.tls != Tls():
             raise ValueError("ca, cert, key and verify are for https:// targets only")
         return self

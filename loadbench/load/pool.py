@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from loadbench.load.connection import IDLE, Address, Connection
+from loadbench.load.connection import BOTH, CONNECTING, IDLE, Address, Connection
 from loadbench.load.ledger import Ints
 from loadbench.load.schedule import NEVER
 
-_READABLE, _WRITABLE = select.EPOLLIN, select.EPOLLOUT
+_READABLE = select.EPOLLIN
 
 
 class Pool:
@@ -36,12 +36,30 @@ class Pool:
         failure = connection.connect(self._address)
         if not failure:
             self.open[connection.fd] = connection
-            self._epoll.register(connection.fd, _READABLE | _WRITABLE)
+            self._epoll.register(connection.fd, BOTH)
         return failure
+
+    def establish(self, connection: Connection) -> bool:
+        """Goes on with connecting; whether that is done. Raises OSError when it failed."""
+        events = connection.establish()
+        if events != connection.awaited:
+            self._epoll.modify(connection.fd, events)
+            connection.awaited = events
+        return connection.state != CONNECTING
+
+    def leave(self, connection: Connection) -> None:
+        """An idle connection stirs: the server closed it, or said what nobody asked for."""
+        try:
+            connection.recv(1)
+        except BlockingIOError:  # TLS talks to itself
+            return
+        except OSError:  # reset instead of closed: nobody waits for anything on it
+            pass
+        self.drop(connection)
 
     def await_room(self, connection: Connection) -> None:
         """Wakes also when more of the request can be sent."""
-        self._epoll.modify(connection.fd, _READABLE | _WRITABLE)
+        self._epoll.modify(connection.fd, BOTH)
 
     def await_answer(self, connection: Connection) -> None:
         self._epoll.modify(connection.fd, _READABLE)

@@ -10,10 +10,9 @@ import _socket
 import contextlib
 import select
 import ssl
-from collections.abc import Callable
 
 from loadbench.load.answer import Kind
-from loadbench.load.connection import BOTH, CLOSED_EARLY, SENDING, Address, Connection
+from loadbench.load.connection import BOTH, CLOSED_EARLY, CONNECTING, SENDING, Connection
 from loadbench.plan import Endpoint
 from loadbench.targets.tls import context, refused
 
@@ -214,9 +213,10 @@ class Channel:
         """Says farewell and keeps the session. The socket is left to its owner."""
         if not self._up or self.failure:
             return
-        session = self._tls.session
-        if session is not None and session.has_ticket:
-            self._shared.session = session
+        if not self._tls.session_reused:  # reading it costs as much as it spares, so once will do
+            session = self._tls.session
+            if session is not None and session.has_ticket:
+                self._shared.session = session
         with contextlib.suppress(OSError):  # theirs is not awaited
             if not self._rest:
                 self._tls.unwrap()
@@ -237,21 +237,14 @@ class TlsConnection(Connection):
     def establish(self) -> int:
         if self._channel is None:
             super().establish()
+            self.state = CONNECTING  # what comes now is part of it
             self._channel = Channel(self.sock, self._shared)
             self.recv, self.send = self._channel.recv, self._channel.send
         if self._channel.shake():
             self.state = SENDING
             return BOTH
-        # with room awaited when there is none to wait for, epoll would never rest
-        self.state = CONNECTING
+        # with room awaited when there is enough of it, epoll would never rest
         return BOTH if self._channel.choked else select.EPOLLIN
-
-    def quiet(self) -> bool:
-        try:
-            self.recv(_RECORD)
-        except BlockingIOError:
-            return True
-        return False
 
     def failure(self, number: int | None) -> str:
         return (self._channel and self._channel.failure) or super().failure(number)

@@ -251,7 +251,7 @@ def _explain(error: httpx.HTTPError) -> tuple[str, str]:
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
             return explain(cause)
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__, "is the server up, and the address right?"
 
 
