@@ -274,8 +274,8 @@ def test_sessions_are_resumed(papers: Papers) -> None:
         found = drive(secure(wanted, papers.tls))
     found.check()
     assert found.failed == {}
-    assert server.counts["connections"] > 10
-    assert server.counts["resumed"] >= server.counts["connections"] - 2
+    assert server.counts["connections"] > 20
+    assert server.counts["resumed"] > server.counts["connections"] / 2  # once there is a ticket
 
 
 def test_a_name_is_sent_along(papers: Papers) -> None:

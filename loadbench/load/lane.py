@@ -344,7 +344,7 @@ class Lane:
             self._wake = 0
             return
         try:
-            if connection.state == CONNECTING and not self._pool.establish(connection):
+            if connection.state == CONNECTING and not self._pool.establish(connection, self._seen):
                 return
             if connection.flush():
                 connection.sent = time.monotonic_ns()

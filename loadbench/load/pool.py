@@ -1,6 +1,7 @@
 """The connections of a lane and their place in its epoll: which are open, idle, too old."""
 
 import select
+import time
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ import numpy as np
 from loadbench.load.connection import BOTH, CONNECTING, IDLE, Address, Connection
 from loadbench.load.ledger import Ints
 from loadbench.load.schedule import NEVER
+from loadbench.units import MS
 
 _READABLE = select.EPOLLIN
+_HANDSHAKES_NS = MS  # of a turn
 
 
 class Pool:
@@ -21,6 +24,7 @@ class Pool:
         self.most = most
         self._epoll = epoll
         self._address = address
+        self._turn = 0
 
     @property
     def full(self) -> bool:
@@ -39,8 +43,16 @@ class Pool:
             self._epoll.register(connection.fd, BOTH)
         return failure
 
-    def establish(self, connection: Connection) -> bool:
-        """Goes on with connecting; whether that is done. Raises OSError when it failed."""
+    def establish(self, connection: Connection, turn: int) -> bool:
+        """Goes on with connecting; whether that is done. Raises OSError when it failed.
+
+        Handshakes of TLS take so long that many at once would make all else late: what does not
+        fit into a turn of the loop (it began at `turn`) is left for the next; epoll tells of it
+        again.
+        """
+        if turn == self._turn and time.monotonic_ns() - turn > _HANDSHAKES_NS:
+            return False
+        self._turn = turn  # the first may always
         events = connection.establish()
         if events != connection.awaited:
             self._epoll.modify(connection.fd, events)

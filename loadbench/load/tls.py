@@ -10,11 +10,13 @@ import _socket
 import contextlib
 import select
 import ssl
+import time
 
 from loadbench.load.answer import Kind
 from loadbench.load.connection import BOTH, CLOSED_EARLY, CONNECTING, SENDING, Connection
 from loadbench.plan import Endpoint
 from loadbench.targets.tls import context, refused
+from loadbench.units import MS
 
 # How TLS fails, beside what is the socket's: what came was no TLS, or had been tampered with; the
 # other names say when or why.
@@ -24,8 +26,9 @@ CERTIFICATE = "tls_certificate"  # the server's cannot be verified
 REFUSED = "tls_refused"  # the server says so: it does not trust our certificate, say
 
 _RECORD = 16_384  # bytes of text in one record at most
-_PIECE = 4 * _RECORD  # encrypted at a time, so that no connection keeps more in memory
+_PIECE = 1 << 18  # encrypted at a time; so much memory a connection may keep for it
 _LEAST, _MOST = 1 << 12, 1 << 18  # read at a time
+_PATIENCE_NS = 10 * MS  # until a connection has got its ticket: it comes with the first answer
 
 
 class Shared:
@@ -35,8 +38,25 @@ class Shared:
         assert endpoint.tls is not None
         self.context = context(endpoint.tls)
         self.host = endpoint.host
-        self.session: ssl.SSLSession | None = None  # spares the next connection half the work
         self.take = _LEAST  # bytes read at a time; grows with the answers
+        self._session: ssl.SSLSession | None = None
+        self._source: ssl.SSLObject | None = None  # where it comes from
+        self._look = 0  # not before then
+
+    def session(self) -> ssl.SSLSession | None:
+        """What spares a new connection a third of its handshake, once an older one has got it."""
+        if self._session is None and self._source and time.monotonic_ns() > self._look:
+            found = self._source.session
+            self._look = time.monotonic_ns() + _PATIENCE_NS  # reading it costs as much as it spares
+            if found is not None and found.has_ticket:
+                self._session = found
+        return self._session
+
+    def established(self, tls: ssl.SSLObject, offered: bool) -> None:
+        """A handshake is done. If the session was refused, the next are to have a newer one."""
+        if self._source is None or (offered and not tls.session_reused):
+            self._session, self._source = None, tls
+            self._look = time.monotonic_ns() + _PATIENCE_NS
 
 
 class Channel:
@@ -44,7 +64,7 @@ class Channel:
     `failure` names what went wrong if that was in TLS."""
 
     __slots__ = (
-        "_decrypt", "_drawn", "_encrypt", "_feed", "_get", "_give", "_in", "_out", "_owed", "_rest",
+        "_decrypt", "_drawn", "_encrypt", "_feed", "_get", "_give", "_in", "_offered", "_out", "_owed", "_rest",
         "_shared", "_sock", "_tls", "_up", "failure",
     )  # fmt: skip
 
@@ -52,8 +72,10 @@ class Channel:
         self._shared = shared
         self._sock = sock
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = shared.session()
+        self._offered = session is not None
         self._tls = shared.context.wrap_bio(
-            self._in, self._out, server_hostname=shared.host, session=shared.session
+            self._in, self._out, server_hostname=shared.host, session=session
         )
         self._get, self._feed, self._decrypt = sock.recv, self._in.write, self._tls.read
         self._encrypt, self._drawn, self._give = self._tls.write, self._out.read, sock.send
@@ -80,6 +102,7 @@ class Channel:
         except ssl.SSLError as error:
             raise self._failed(error, HANDSHAKE) from error
         self._up = True
+        self._shared.established(self._tls, self._offered)
         return True
 
     def _arrive(self) -> None:
@@ -210,18 +233,12 @@ class Channel:
         return error
 
     def close(self) -> None:
-        """Says farewell and keeps the session. The socket is left to its owner."""
-        if not self._up or self.failure:
-            return
-        if not self._tls.session_reused:  # reading it costs as much as it spares, so once will do
-            session = self._tls.session
-            if session is not None and session.has_ticket:
-                self._shared.session = session
-        with contextlib.suppress(OSError):  # theirs is not awaited
-            if not self._rest:
+        """Says farewell, and awaits none. The socket is left to its owner."""
+        if self._up and not self.failure and not self._rest:
+            with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
-        with contextlib.suppress(OSError):
-            self._speak()
+            with contextlib.suppress(OSError):
+                self._speak()
 
 
 class TlsConnection(Connection):
