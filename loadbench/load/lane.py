@@ -315,11 +315,11 @@ class Lane:
             except OSError as error:
                 self._broken(connection, error)
                 continue
+            now = clock()
             if (data != connection.kind.exact or connection.partial) and not self._whole(
                 connection, data
             ):
                 continue
-            now = clock()
             due = connection.due
             _pack(
                 cells, ledger.place(), due, connection.begun, connection.sent, now, connection.code
@@ -365,7 +365,7 @@ class Lane:
             return False
         if not failure and connection.reusable:
             return True
-        if failure and not (failure.startswith("http_") and connection.reusable):
+        if failure and not (failure.startswith(("http_", "wrong_output")) and connection.reusable):
             self._fail(connection, failure, data)
             return False
         self._record(connection, failure, data)
