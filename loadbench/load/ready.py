@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from loadbench import limits
 from loadbench.errors import SpecError, TargetError
 from loadbench.load.answer import Kind
 from loadbench.load.connection import Address, Connection
@@ -12,6 +13,7 @@ from loadbench.load.deck import Deal, deal
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.model import Note
 from loadbench.plan import Plan
+from loadbench.shape import peak
 from loadbench.targets import inputs
 
 _TRIAL_S = 2.0
@@ -34,8 +36,17 @@ def make_ready(plan: Plan) -> Load:
         raise SpecError("the plan has no requests or no phases")
     pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed)
     dealt = deal(plan.requests, pools, plan.seed)
+    notes = [*notes, *_limits(plan)]
     new = partial(TlsConnection, shared=Shared(endpoint)) if endpoint.tls else Connection
     return Load(plan, _address(endpoint.host, endpoint.port), dealt, notes, new)
+
+
+def _limits(plan: Plan) -> list[Note]:
+    """Makes room for the connections of this process, and says where there is none."""
+    share = plan.share.of
+    most = plan.concurrency if plan.arrivals == "closed" else plan.connections
+    closing = peak(plan.phases) / share if plan.endpoint.closes else 0.0
+    return limits.doubts(-(-most // share), closing, limits.raise_files())
 
 
 def _address(host: str, port: int) -> Address:

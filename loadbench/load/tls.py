@@ -64,8 +64,8 @@ class Channel:
     `failure` names what went wrong if that was in TLS."""
 
     __slots__ = (
-        "_decrypt", "_drawn", "_encrypt", "_feed", "_get", "_give", "_in", "_offered", "_out", "_owed",
-        "_rest", "_shared", "_sock", "_tls", "_up", "failure",
+        "_decrypt", "_drawn", "_encrypt", "_feed", "_get", "_give", "_in", "_offered", "_out",
+        "_owed", "_rest", "_shared", "_sock", "_tls", "_up", "failure",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, shared: Shared) -> None:
