@@ -327,6 +327,7 @@ class Lane:
                 ledger.exemplar(sample(connection, now, "", connection.head(data)))
             if connection.partial:
                 connection.forget()
+                now = clock()  # reading it may have taken a while: none of the next one's
             if again:
                 self._begin(connection, now, now, 0)
             else:
