@@ -7,6 +7,7 @@ import click
 
 from loadbench import spec
 from loadbench.model import plain
+from loadbench.units import SECOND, parse_duration
 
 
 @click.command()
@@ -24,12 +25,16 @@ from loadbench.model import plain
 @click.option("--trust", is_flag=True, help="Run code that comes with the model's file.")
 @click.option("--load", "offer", is_flag=True, help="What load this machine can offer, and how "
               "punctually (15 s).")  # fmt: skip
+@click.option(
+    "--duration", default="2s", metavar="TIME", help="Of each of the six parts of --load."
+)
 @click.option("--json", "as_json", is_flag=True, help="The findings as one JSON object.")
 def command(
     what: str | None,
     settings: tuple[str, ...],
     trust: bool,
     offer: bool,
+    duration: str,
     as_json: bool,
     **given: Any,
 ) -> int:
@@ -43,7 +48,7 @@ def command(
     if offer:
         if what is not None:
             raise click.UsageError(f"--load looks at this machine alone, not at {what}")
-        return _offer(as_json)
+        return _offer(duration, as_json)
     if what is None or what.endswith(".toml") or what in spec.shipped():
         return _machine(what, as_json)
     from loadbench.cli.serve import engine_settings
@@ -58,10 +63,11 @@ def command(
     return 0 if report.passed else 1
 
 
-def _offer(as_json: bool) -> int:
+def _offer(duration: str, as_json: bool) -> int:
     from loadbench.runner import offer
 
-    found = offer.measure(lambda text: click.echo(text, err=True))
+    seconds = max(1, round(parse_duration(duration) / SECOND))
+    found = offer.measure(lambda text: click.echo(text, err=True), seconds)
     if as_json:
         within = {f"{bound:g}_ms": found.within(bound) for bound in offer.BOUNDS_MS}
         click.echo(json.dumps({**plain(found), "lateness_within": within}, ensure_ascii=False))

@@ -80,7 +80,7 @@ class _Seen(NamedTuple):
     server_cpu_ns: int
 
 
-def measure(say: Callable[[str], None], seconds: int = 2) -> Offer:
+def measure(say: Callable[[str], None], seconds: int) -> Offer:
     """Takes about six times as many seconds. Raises RunError if the load cannot be made."""
     with tempfile.TemporaryDirectory(prefix="loadbench-") as name:
         folder = Path(name)
