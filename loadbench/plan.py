@@ -16,13 +16,22 @@ if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
     from loadbench.spec import Spec
 
 
+class Tls(Value, frozen=True):
+    """How to speak https with a target: paths of PEM files, empty for none."""
+
+    ca: str = ""  # who must have signed the target's certificate; none: whom this system trusts
+    cert: str = ""  # ours, for targets that ask for one
+    key: str = ""  # its key, if it is not in the same file
+    verify: bool = True
+
+
 class Endpoint(Value, frozen=True):
     """Where requests go and how the target speaks there."""
 
     host: str
     port: int
     protocol: Literal["kserve", "http"]
-    tls: bool = False
+    tls: Tls | None = None  # None: plain http
     model: str = ""
     version: str = ""
     inputs: tuple[Tensor, ...] = ()

@@ -23,7 +23,7 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 
 @click.command()
 @click.argument("scenario")
-@click.option("--target", metavar="URL", help="http://host:port or local:MODEL")
+@click.option("--target", metavar="URL", help="http(s)://host:port or local:MODEL")
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
 @click.option("--duration", metavar="TIME", help='Length of the recorded load, like "30s".')
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any scenario key.")

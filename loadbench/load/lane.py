@@ -61,6 +61,7 @@ class Lane:
         self.stopped = False
         self._plan = plan
         self._deal = load.deal
+        self._new = load.connection
         self._emit = emit
         self._epoll = _epoll()
         self._timer = Timer()
@@ -268,7 +269,7 @@ class Lane:
     def _open(self, due: int, now: int, held: int, tries: int) -> None:
         """Begins a request on a new connection."""
         data, _, kind = self._deal()
-        connection = Connection(kind, tries)
+        connection = self._new(kind, tries)
         connection.due, connection.begun, connection.code = due, now, kind.index | held
         connection.rest = memoryview(data)
         failure = self._pool.connect(connection)
@@ -340,16 +341,12 @@ class Lane:
     def _progress(self, connection: Connection, event: int) -> None:
         """An event on a connection that does not just wait for its answer."""
         if connection.state == IDLE:  # the server closed it, or said what nobody asked for
-            self._pool.drop(connection)
+            self._pool.leave(connection)
             self._wake = 0
             return
-        if connection.state == CONNECTING:
-            error = connection.connected()
-            if error:
-                self._fail(connection, connection.failure(error))
-                return
-            connection.state = SENDING
         try:
+            if connection.state == CONNECTING and not self._pool.establish(connection, self._seen):
+                return
             if connection.flush():
                 connection.sent = time.monotonic_ns()
                 connection.state = WAITING

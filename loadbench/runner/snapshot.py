@@ -37,6 +37,7 @@ def snapshot(
             "name": start.target,
             "url": target.url,
             "protocol": endpoint.protocol,
+            **({"tls": True} if endpoint.tls else {}),
             "model": endpoint.model,
             "version": endpoint.version,
             "inputs": plain(endpoint.inputs),
