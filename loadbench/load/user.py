@@ -100,7 +100,7 @@ class LaneUser(User):
                 self.tell(lane.finished())
 
 
-def watch(lane: Lane, before: Callable[[], None]) -> None:
+def watch(lane: Lane, before: Callable[[], None] = lambda: None) -> None:
     """Runs a lane that has begun in gevent's hub; returns when it is over. `before` is called
     before each of its turns."""
     over: AsyncResult[None] = AsyncResult()
