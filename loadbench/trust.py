@@ -246,7 +246,10 @@ CAUSES = {
     "cpu": ("the kernel gave the core to others", _CORE),
     "quota": ("the container's CPU quota was used up", "raise the quota"),
     "steal": ("the hypervisor gave the core to others", "use a machine that is not shared"),
-    "paused": ("it was paused", "what stopped the process or the machine, or was it a slow disk?"),
+    "paused": (
+        "it was paused",
+        "it, or the (virtual) machine, was stopped, or it waited for a disk",
+    ),
 }
 
 
