@@ -28,7 +28,7 @@ from loadbench.load.connection import (
     WAITING,
     Connection,
 )
-from loadbench.load.course import Course, Traffic
+from loadbench.load.course import Course, History, Traffic
 from loadbench.load.exemplar import sample
 from loadbench.load.ledger import HELD, ROWS
 from loadbench.load.pool import Pool
@@ -67,8 +67,8 @@ class Lane:
         self._timer = Timer()
         self._epoll.register(self._timer.fileno(), _READABLE | select.EPOLLET)
         self._closed = plan.arrivals == "closed"
-        most = plan.concurrency if self._closed else plan.connections
-        self._pool = Pool(self._epoll, load.address, most)
+        most = plan.concurrency if self._closed else (plan.share or Share()).part(plan.connections)
+        self._pool = Pool(self._epoll, load.address, max(1, most))
         self._once = plan.arrivals == "once"
         self._rest = Rest()  # closed loop: places without a connection
         self._take = 4096  # bytes read at a time; grows with the answers
@@ -80,9 +80,10 @@ class Lane:
         self._seen = 0  # when the loop last was known to run, or was to be woken
         self._turned = 0  # when its last turn ended
 
-    def begin(self, origin: int, since: int | None = None) -> None:
-        """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment."""
-        self._course = Course(self._plan, origin, self._traffic, since)
+    def begin(self, origin: int, since: int | None = None, history: History = ()) -> None:
+        """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment, and
+        it is told how the load was steered before."""
+        self._course = Course(self._plan, origin, self._traffic, since, history)
         self._ledger = self._course.ledger
         start = origin - self._plan.warmup_ns if since is None else since
         if self._closed:
@@ -98,6 +99,8 @@ class Lane:
     def deal(self, share: Share | None, at: int) -> None:
         """From a moment on this share of the load is ours; None: nothing, but it is told on."""
         self._course.deal(share, max(at, time.monotonic_ns() + 1))
+        if share:
+            self._pool.most = max(1, share.part(self._plan.connections))
         self._change()
 
     def steer(self, steering: Steering, at: int = 0) -> None:

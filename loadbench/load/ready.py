@@ -43,7 +43,7 @@ def make_ready(plan: Plan) -> Load:
 
 def _limits(plan: Plan) -> list[Note]:
     """Makes room for the connections of this process, and says where there is none."""
-    share = plan.share.of
+    share = plan.share.of if plan.share else 1
     most = plan.concurrency if plan.arrivals == "closed" else plan.connections
     closing = peak(plan.phases) / share if plan.endpoint.closes else 0.0
     return limits.doubts(-(-most // share), closing, limits.raise_files())

@@ -33,6 +33,7 @@ def snapshot(
         "title": scenario.spec.title,
         "spec": scenario.spec.model_dump(mode="json"),
         "phases": plain(plan.phases),
+        "workers": plain(plan.workers),
         "target": {
             "name": start.target,
             "url": target.url,

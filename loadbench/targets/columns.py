@@ -49,7 +49,9 @@ def flat(found: Column) -> NDArray[Any]:
 def take(found: Column, index: NDArray[np.int64], where: str = "") -> NDArray[Any]:
     """Some rows as one array. Raises SpecError if their shapes do not allow that."""
     if not differ(found):
-        return np.asarray(found[index])
+        first, behind = int(index[0]), int(index[-1]) + 1
+        together = behind - first == len(index)  # then nothing needs to be copied
+        return found[first:behind] if together else np.asarray(found[index])
     rows = [found[number] for number in index]
     if len({row.shape for row in rows}) > 1:
         text = f"{where}: rows of different shapes cannot share a request"
