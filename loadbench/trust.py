@@ -151,7 +151,8 @@ def _say_full(evidence: Evidence) -> Note:
 def _say_unsent(evidence: Evidence) -> Note:
     text = f"{units.count(evidence.unsent)} of {units.count(evidence.asked)} asked never sent"
     if evidence.held:
-        return Note("unsent", text, "raise target.connections, or ask for less")
+        hint = "raise target.connections, or ask for less"
+    return Note("unsent", text, "they were a lost worker's" if evidence.lost else hint)
     return Note("unsent", text, "whoever should have was gone, or too slow: see the other notes")
 
 
@@ -232,6 +233,7 @@ DOUBTS = (
 NOTED = {
     "other-run": "another run at the same time",
     "lost": "a load process died or was given up",
+    "told-late": "a worker heard too late which share is its own",
     "clock-drift": "a clock ran off its pace, or those of the hosts apart",
     "suspended": "the machine slept within the run",
 }

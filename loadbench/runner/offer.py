@@ -192,7 +192,7 @@ def _plan(port: int, arrivals: Literal["closed", "poisson"], phases: tuple[Phase
 def _run(plan: Plan, folder: Path, server: Child, cores: set[int]) -> _Seen:
     """One run of the load; its windows, and the CPU time that the server took for it."""
     before = _cpu(server)
-    loading = Loading(plan, folder)
+    loading = Loading(plan, folder, lambda _: None)
     windows: list[Window] = []
     try:
         os.sched_setaffinity(loading.pid, cores)
