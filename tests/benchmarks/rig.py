@@ -1,9 +1,9 @@
 """What the benchmarks of the load share: the C programs, the server on its core, a load process on
 another, and the one request that all clients send."""
 
+import json
 import os
 import subprocess
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
