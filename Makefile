@@ -33,7 +33,8 @@ $(BENCH): tests/benchmarks/clients.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-bench: $(STAMP) $(BENCH)  ## loadbench against wrk and others, side by side (half an hour, two cores)
+bench: $(STAMP)  ## loadbench against wrk and others, side by side (half an hour, two cores)
+	-@$(MAKE) --no-print-directory $(BENCH)
 	$(BIN)/python -m tests.benchmarks.lane
 	$(BIN)/python -m tests.benchmarks.lane_stall
 	$(BIN)/python -m tests.benchmarks.memory
