@@ -2,7 +2,8 @@
  *
  * POSTs are infer requests: their whole body is read and thrown away, and each gets the same KServe
  * answer. GETs are what perf_analyzer asks before it begins; the model's statistics hold how many
- * infer requests were answered. Prints its port; ends on SIGTERM. */
+ * infer requests were answered. Prints its port; ends on SIGTERM.
+ * Compiled with -DTLS -lssl it speaks https; its argument is a file of its certificate and key. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -13,6 +14,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#ifdef TLS
+#include <openssl/ssl.h>
+#endif
 
 #define MOST 4096        /* connections */
 #define HEAD 8192        /* of one request */
@@ -51,13 +55,60 @@ static long answered;
 
 static void end(int number) { (void)number; ended = 1; }
 
+#ifdef TLS
+static SSL *layers[MOST];
+static SSL_CTX *context;
+
+static void prepare(const char *file) {
+    context = SSL_CTX_new(TLS_server_method());
+    SSL_CTX_set_read_ahead(context, 1); /* one recv for a record, not one for its head, too */
+    if (SSL_CTX_use_certificate_chain_file(context, file) != 1 ||
+        SSL_CTX_use_PrivateKey_file(context, file, SSL_FILETYPE_PEM) != 1) exit(1);
+}
+
+static void begin(int fd) {
+    layers[fd] = SSL_new(context);
+    SSL_set_fd(layers[fd], fd);
+    SSL_set_accept_state(layers[fd]);
+}
+
+/* Like recv, but 0 also for nothing at all; the handshake is made on the way. */
+static ssize_t take(int fd, char *data, size_t size) {
+    int got = SSL_read(layers[fd], data, size);
+    if (got > 0) return got;
+    return SSL_get_error(layers[fd], got) == SSL_ERROR_WANT_READ ? 0 : -1;
+}
+
+static ssize_t give(int fd, const char *data, size_t length) {
+    return SSL_write(layers[fd], data, length);
+}
+
+static int more(int fd) { return SSL_has_pending(layers[fd]); }
+static void end_of(int fd) { SSL_free(layers[fd]); }
+#else
+static void prepare(const char *file) { (void)file; }
+static void begin(int fd) { (void)fd; }
+
+static ssize_t take(int fd, char *data, size_t size) {
+    ssize_t got = recv(fd, data, size, 0);
+    return got > 0 ? got : -1;
+}
+
+static ssize_t give(int fd, const char *data, size_t length) {
+    return send(fd, data, length, MSG_NOSIGNAL);
+}
+
+static int more(int fd) { (void)fd; return 0; }
+static void end_of(int fd) { (void)fd; }
+#endif
+
 static size_t answer(char *into, size_t most, const char *body) {
     return snprintf(into, most, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
                     "Content-Length: %zu\r\n\r\n%s", strlen(body), body);
 }
 
 static void out(int fd, const char *data, size_t length) {
-    if (send(fd, data, length, MSG_NOSIGNAL) != (ssize_t)length) shutdown(fd, SHUT_RDWR);
+    if (give(fd, data, length) != (ssize_t)length) shutdown(fd, SHUT_RDWR);
 }
 
 static void tell(int fd, const char *path) {
@@ -103,15 +154,10 @@ static size_t requests(int fd, char *data, size_t length) {
     return length - at;
 }
 
-static void serve(int fd) {
-    size_t kept = connections[fd].kept;
+/* What came on a connection, behind what was kept of it. */
+static void received(int fd, size_t kept, size_t got) {
     char *data = scratch + HEAD - kept;
     memcpy(data, connections[fd].head, kept);
-    ssize_t got = recv(fd, scratch + HEAD, SIZE, 0);
-    if (got <= 0) {
-        close(fd);
-        return;
-    }
     size_t length = kept + got, body = connections[fd].body;
     if (body) {
         size_t here = body < length ? body : length;
@@ -127,12 +173,27 @@ static void serve(int fd) {
     memcpy(connections[fd].head, data + length - left, connections[fd].kept);
 }
 
-int main(void) {
+static void serve(int fd) {
+    ssize_t got;
+    do {
+        got = take(fd, scratch + HEAD, SIZE);
+        if (got < 0) {
+            end_of(fd);
+            close(fd);
+            return;
+        }
+        if (got) received(fd, connections[fd].kept, got);
+    } while (got && more(fd));
+}
+
+int main(int count, char **words) {
+    prepare(count > 1 ? words[1] : "");
     answer_length = answer(answers, sizeof answers, infer);
     for (int i = 1; i < TOGETHER; i++)
         memcpy(answers + i * answer_length, answers, answer_length);
     struct sigaction action = {.sa_handler = end};
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), epoll = epoll_create1(0);
     struct sockaddr_in where = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof where;
@@ -152,6 +213,7 @@ int main(void) {
             if (fd >= MOST) { close(fd); continue; }
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
             connections[fd].kept = connections[fd].body = 0;
+            begin(fd);
             event.events = EPOLLIN;
             event.data.fd = fd;
             epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);

@@ -3,6 +3,7 @@ another, and the one request that all clients send."""
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -28,9 +29,9 @@ Popen = subprocess.Popen[bytes]
 class Server:
     """The C server, pinned; its CPU time is what `busy` is measured with."""
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            ["taskset", "-c", SERVER_CORE, str(binary)], stdout=subprocess.PIPE
+            ["taskset", "-c", SERVER_CORE, str(binary), *arguments], stdout=subprocess.PIPE
         )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
@@ -57,12 +58,12 @@ def cpu(process: psutil.Process) -> float:
 
 
 @contextmanager
-def compiled(name: str) -> Iterator[Path]:
+def compiled(name: str, *options: str) -> Iterator[Path]:
     """One of the C programs here."""
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / name
         source = HERE / f"{name}.c"
-        subprocess.run(["gcc", "-O2", "-Wall", "-o", binary, source, "-lm"], check=True)
+        subprocess.run(["gcc", "-O2", "-Wall", "-o", binary, source, "-lm", *options], check=True)
         yield binary
 
 
@@ -131,3 +132,13 @@ def run_lane(plan: Plan) -> tuple[list[Window], Finished]:
     assert isinstance(last, Finished), last
     assert last.reason == "done", last
     return [found for found in messages if isinstance(found, Window)], last
+
+
+def pinned(command: list[str]) -> tuple[str, float]:
+    """(its output, the CPU seconds it took) of a command on the client's core."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    out = subprocess.run(
+        ["taskset", "-c", CLIENT_CORE, *command], capture_output=True, text=True, check=True
+    ).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return out, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
