@@ -151,8 +151,7 @@ def _say_full(evidence: Evidence) -> Note:
 def _say_unsent(evidence: Evidence) -> Note:
     text = f"{units.count(evidence.unsent)} of {units.count(evidence.asked)} asked never sent"
     if evidence.held:
-        hint = "raise target.connections, or ask for less"
-    return Note("unsent", text, "they were a lost worker's" if evidence.lost else hint)
+        return Note("unsent", text, "raise target.connections, or ask for less")
     return Note("unsent", text, "whoever should have was gone, or too slow: see the other notes")
 
 
