@@ -39,6 +39,7 @@ def merge(windows: Sequence[Window]) -> Window:
         overdue=max(window.overdue for window in windows),
         stall_ns=max(window.stall_ns for window in windows),
         connections=max(window.connections for window in windows),
+        users=last.users,
         slowest=tuple(
             sorted(
                 (sample for window in windows for sample in window.slowest),

@@ -8,7 +8,7 @@ request. The load exits when its stdin closes.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from loadbench.model import Note, Tensor, Value, Window
+from loadbench.model import Mark, Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase
 
 if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
@@ -44,13 +44,26 @@ class RequestPlan(Value, frozen=True):
     headers: dict[str, str] = {}
 
 
+class Journey(Value, frozen=True):
+    """People's own Locust file, and the users that run it."""
+
+    file: str
+    host: str = ""  # empty: what its classes say
+    users: int = 1
+    spawn_rate: float | None = None  # users started per second; None: all at once
+    tags: tuple[str, ...] = ()
+    exclude_tags: tuple[str, ...] = ()
+    user_classes: tuple[str, ...] = ()  # empty: all
+    arguments: tuple[str, ...] = ()  # for options that the file adds to Locust's own
+
+
 class Plan(Value, frozen=True):
     """All that a load process needs to know before it starts."""
 
     endpoint: Endpoint
     requests: tuple[RequestPlan, ...]
     arrivals: Arrivals
-    phases: tuple[Phase, ...]  # in a closed loop only their lengths count
+    phases: tuple[Phase, ...]  # in a closed loop and a journey only their lengths count
     seed: int = 0
     cv: float = 1.0  # of gamma arrivals: coefficient of variation of the gaps
     trace: bytes = b""  # of a trace: ns from the beginning on, as little-endian int64
@@ -62,6 +75,7 @@ class Plan(Value, frozen=True):
     timeout_ns: int = 10_000_000_000  # of one request, from when it was begun
     limit_ns: int | None = None  # unanswered requests older than this are reported as overdue
     slowest: int = 5  # exemplars a second
+    journey: Journey | None = None  # no phases: it ends with its file's shape, or after a minute
 
 
 def kinds(spec: "Spec") -> tuple[RequestPlan, ...]:
@@ -90,6 +104,20 @@ def planned(
         drain_ns=spec.load.drain,
         timeout_ns=spec.target.timeout,
         limit_ns=limit_ns,
+        journey=_journey(spec) if spec.load.arrivals == "journey" else None,
+    )
+
+
+def _journey(spec: "Spec") -> Journey:
+    load = spec.load
+    return Journey(
+        file=load.locustfile,
+        users=load.users,
+        spawn_rate=load.spawn_rate,
+        tags=load.tags,
+        exclude_tags=load.exclude_tags,
+        user_classes=load.user_classes,
+        arguments=load.arguments,
     )
 
 
@@ -119,10 +147,14 @@ class Command(Value, frozen=True):
 
 
 class Started(Value, frozen=True, tag_field="kind", tag="started"):
-    """Arrivals begin. `origin` is the moment (monotonic ns) that second 0 of the run means."""
+    """Arrivals begin. `origin` is the moment (monotonic ns) that second 0 of the run means. Of a
+    journey: how long the load will be, None if only its file's shape knows, and what it is aimed
+    at."""
 
     origin: int
     notes: tuple[Note, ...] = ()
+    length_ns: int | None = None
+    target: str = ""
 
 
 class Finished(Value, frozen=True, tag_field="kind", tag="finished"):
@@ -136,11 +168,12 @@ class Finished(Value, frozen=True, tag_field="kind", tag="finished"):
 
 
 class Broken(Value, frozen=True, tag_field="kind", tag="broken"):
-    """The load could not begin: an input file that does not fit, say. Exit code as in errors."""
+    """The load could not begin (an input file that does not fit, say), or not go on. Exit code as
+    in errors."""
 
     message: str
     hint: str
     exit_code: int
 
 
-Message = Started | Window | Finished | Broken
+Message = Started | Window | Mark | Finished | Broken

@@ -15,7 +15,8 @@ _START_S = 60.0
 
 
 class Loading:
-    """A load process that has begun. `origin` is the moment of its second 0."""
+    """A load process that has begun. `origin` is the moment of its second 0; `length_ns` and
+    `target` are what a journey says of itself."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._child = Child("load", ["loadbench.load"], folder / "load.log")
@@ -29,6 +30,8 @@ class Loading:
             raise
         self.origin = first.origin
         self.notes = first.notes
+        self.length_ns = first.length_ns
+        self.target = first.target
 
     @property
     def pid(self) -> int:

@@ -47,6 +47,10 @@ def open_target(
 ) -> Iterator[Target]:
     """Starts or finds the target; stops the engine in the end."""
     wanted = scenario.spec.target
+    if not wanted.url:  # the Locust file says where, and what is there is not asked
+        nowhere = Endpoint(host="", port=0, protocol="http")
+        yield Target(nowhere, "", "", None, "", {}, (), lambda: None)
+        return
     model = wanted.url.removeprefix("local:")
     if model == wanted.url:
         yield from _asked(scenario.spec, wanted.url, None, wanted.url)
@@ -65,9 +69,10 @@ def open_target(
 
 
 def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
+    journey = spec.load.arrivals == "journey"
     with Asker(url, spec.target.protocol) as asker:
         endpoint = asker.describe(spec.target)
-        if engine:  # elsewhere the server counts no request that the log does not have
+        if engine and not journey:  # elsewhere the server counts no request that the log lacks
             _try_out(asker, endpoint, spec)
         facts = asker.engine_facts(endpoint) if engine else {}
         yield Target(

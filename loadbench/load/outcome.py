@@ -1,0 +1,66 @@
+"""How a request of people's own users failed, in the words of the lane, where it can be told.
+
+Clients wrap what happened in exceptions of their own; the first one in the chain that has a name
+here counts. What has none keeps the name of its class.
+"""
+
+import errno
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import requests
+from geventhttpclient.response import HTTPConnectionClosed
+from locust.exception import CatchResponseError
+
+from loadbench.load.connection import CONNECT_TIMEOUT, TIMEOUT
+
+FAILURE = "failure"  # the file itself said so, in words of its own
+_NAMES: tuple[tuple[type[BaseException], str], ...] = (
+    (http.client.RemoteDisconnected, "closed"),  # before reset, which it claims to be as well
+    (http.client.IncompleteRead, "closed"),
+    (HTTPConnectionClosed, "closed"),
+    (ConnectionRefusedError, "refused"),
+    (ConnectionResetError, "reset"),
+    (BrokenPipeError, "reset"),
+    (ConnectionAbortedError, "reset"),
+    (requests.ConnectTimeout, CONNECT_TIMEOUT),
+    (requests.Timeout, TIMEOUT),
+    (TimeoutError, TIMEOUT),
+    (gevent.Timeout, TIMEOUT),
+    (socket.gaierror, "dns"),
+    (ssl.SSLError, "tls"),
+)
+_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
+
+
+def failure(error: Any, response: Any) -> str:
+    """The name of a failure; `error` is what the request event brought, of any type."""
+    if not isinstance(error, BaseException) or isinstance(error, CatchResponseError):
+        return FAILURE
+    for found in _chain(error):
+        for kind, name in _NAMES:
+            if isinstance(found, kind):
+                return name
+        if isinstance(found, OSError) and found.errno in _UNREACHABLE:
+            return "unreachable"
+    status = getattr(response, "status_code", 0)
+    if isinstance(error, OSError) and isinstance(status, int) and status >= 300:
+        return f"http_{status}"  # both clients' errors of status are OSErrors
+    return type(error).__name__
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was made of, the inner ones later."""
+    seen: list[BaseException] = []
+    ahead: list[object] = [error]
+    while ahead:
+        found = ahead.pop(0)
+        if isinstance(found, BaseException) and found not in seen:
+            seen.append(found)
+            yield found
+            reason = getattr(found, "reason", None)
+            ahead += [found.__cause__, found.__context__, reason, *found.args]
