@@ -39,7 +39,7 @@ def merge(windows: Sequence[Window]) -> Window:
         overdue=max(window.overdue for window in windows),
         stall_ns=max(window.stall_ns for window in windows),
         connections=max(window.connections for window in windows),
-        users=last.users,
+        users=max((w.users for w in windows if w.users is not None), default=None),
         slowest=tuple(
             sorted(
                 (sample for window in windows for sample in window.slowest),

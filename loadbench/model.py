@@ -214,7 +214,7 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     overdue: int = 0  # unanswered and already older than the limit of the run
     stall_ns: int = 0  # longest time the generator's loop stood still
     connections: int = 0
-    users: int | None = None  # of a Locust file, running at the end of the second
+    users: int | None = None  # of a Locust file: the most that ran at once
     slowest: tuple[Sample, ...] = ()
     server: Server | None = None
     machine: Machine | None = None

@@ -41,8 +41,8 @@ class Diary:
 
     def __init__(self, plan: Plan, origin: int, length: int, emit: Callable[[Window], None]):
         self.over = False
-        self.users = 0
-        self.stood = 0  # the longest standstill since the last window
+        self._users = 0  # the most since the last window
+        self._stood = 0  # the longest standstill since the last window
         self.ended_at = origin + length  # of the load
         self.renamed = 0  # requests whose name was one too many
         self.in_flight = 0  # at the end of the last window
@@ -114,6 +114,12 @@ class Diary:
             self._failures.add(failure)
         return failure
 
+    def saw(self, users: int, stood: int) -> None:
+        """So many users run now, and so long everything stood still before."""
+        self.turn()
+        self._users = max(self._users, users)
+        self._stood = max(self._stood, stood)
+
     def turn(self) -> int:
         """Cuts the windows that are over; gives the moment."""
         now = time.monotonic_ns()
@@ -159,14 +165,15 @@ class Diary:
                 limit_ns=self._plan.limit_ns,
                 phase=phase_at(self._plan.phases, since) if stage == "load" else None,
                 rate=None,
-                stall_ns=self.stood,
+                stall_ns=self._stood,
                 connections=0,
             )
         )
         # due is begun here: there is no lateness to tell
-        window = replace(window, lateness=EMPTY, users=self.users)
+        window = replace(window, lateness=EMPTY, users=self._users)
+        self._users = 0
         self._asked = 0
-        self.stood = 0
+        self._stood = 0
         self._window = end
         self._boundary = self._next_boundary()
         self.in_flight = window.in_flight

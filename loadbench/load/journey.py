@@ -71,7 +71,7 @@ class Driver:
     @property
     def ending(self) -> bool:
         """Whether no new tasks are begun any more."""
-        return self._witness.ending
+        return self._halted or self._witness.ending
 
     def run(self) -> Finished:
         """The whole run. Raises SpecError if it cannot begin, or not go on."""
@@ -105,7 +105,7 @@ class Driver:
 
     def _halt(self) -> None:
         """Has Locust stop its users. Returns at once."""
-        if not self._halted and not self.ending:
+        if not self.ending:
             self._halted = True
             gevent.spawn(self._runner.stop)
 
@@ -147,13 +147,12 @@ class Driver:
         diary = self._diary
         if diary is None or diary.over:
             return
-        diary.stood = max(diary.stood, late)
-        diary.users = self._runner.user_count
+        users = self._runner.user_count
+        diary.saw(users, late)
         self._witness.settle()
-        diary.turn()
         if self.ending and now > diary.ended_at + self._plan.drain_ns + SECOND:
             self._close()  # a user does not end
-        elif self._running and not self._shape and not diary.users and not self._halted:
+        elif self._running and not self._shape and not users and not self.ending:
             self._notes.append(Note("users-gone", "all users ended by themselves, and so the load"))
             self._halt()
 
@@ -196,7 +195,6 @@ class Driver:
         self._witness.ending = True
         if self._diary is not None:
             self._witness.settle()
-            self._diary.users = self._runner.user_count
             self._diary.finish()
         self._over.set()
 

@@ -14,6 +14,7 @@ from typing import Any
 import gevent
 import requests
 from geventhttpclient.response import HTTPConnectionClosed
+from geventhttpclient.useragent import ConnectionError
 from locust.exception import CatchResponseError
 
 from loadbench.load.connection import CONNECT_TIMEOUT, TIMEOUT
@@ -34,6 +35,7 @@ _NAMES: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "dns"),
     (ssl.SSLError, "tls"),
 )
+_CLIENTS = (requests.RequestException, ConnectionError)  # what their errors of status are
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
@@ -48,8 +50,8 @@ def failure(error: Any, response: Any) -> str:
         if isinstance(found, OSError) and found.errno in _UNREACHABLE:
             return "unreachable"
     status = getattr(response, "status_code", 0)
-    if isinstance(error, OSError) and isinstance(status, int) and status >= 300:
-        return f"http_{status}"  # both clients' errors of status are OSErrors
+    if isinstance(error, _CLIENTS) and isinstance(status, int) and status >= 300:
+        return f"http_{status}"
     return type(error).__name__
 
 
@@ -62,5 +64,5 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if isinstance(found, BaseException) and found not in seen:
             seen.append(found)
             yield found
-            reason = getattr(found, "reason", None)
-            ahead += [found.__cause__, found.__context__, reason, *found.args]
+            wrapped = [getattr(found, name, None) for name in ("reason", "original")]
+            ahead += [found.__cause__, found.__context__, *wrapped, *found.args]
