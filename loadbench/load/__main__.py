@@ -107,8 +107,11 @@ def _listen(lines: Iterator[bytes], lane: "Lane | Driver") -> None:
         except msgspec.MsgspecError as error:
             log.warning("not a command: %s", error)
             continue
-        log.info("%s", command.command)
-        lane.stop() if command.command == "stop" else lane.kill()
+        log.info("%s", line.decode())
+        if command.steering is None:
+            lane.stop() if command.command == "stop" else lane.kill()
+        elif isinstance(lane, Lane):  # nobody steers the users of a journey
+            lane.steer(command.steering)
     lane.kill()  # whoever started us is gone
 
 

@@ -42,7 +42,7 @@ class Diary:
     def __init__(self, plan: Plan, origin: int, length: int, emit: Callable[[Window], None]):
         self.over = False
         self._users = 0  # the most since the last window
-        self._stood = 0  # the longest standstill since the last window
+        self.stood = 0  # the longest standstill since the last window
         self.ended_at = origin + length  # of the load
         self.renamed = 0  # requests whose name was one too many
         self.in_flight = 0  # at the end of the last window
@@ -114,11 +114,10 @@ class Diary:
             self._failures.add(failure)
         return failure
 
-    def saw(self, users: int, stood: int) -> None:
-        """So many users run now, and so long everything stood still before."""
+    def saw(self, users: int) -> None:
+        """So many users run now."""
         self.turn()
         self._users = max(self._users, users)
-        self._stood = max(self._stood, stood)
 
     def turn(self) -> int:
         """Cuts the windows that are over; gives the moment."""
@@ -165,7 +164,7 @@ class Diary:
                 limit_ns=self._plan.limit_ns,
                 phase=phase_at(self._plan.phases, since) if stage == "load" else None,
                 rate=None,
-                stall_ns=self._stood,
+                stall_ns=self.stood,
                 connections=0,
             )
         )
@@ -173,7 +172,7 @@ class Diary:
         window = replace(window, lateness=EMPTY, users=self._users)
         self._users = 0
         self._asked = 0
-        self._stood = 0
+        self.stood = 0
         self._window = end
         self._boundary = self._next_boundary()
         self.in_flight = window.in_flight

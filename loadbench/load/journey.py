@@ -25,6 +25,7 @@ from loadbench.errors import SpecError
 from loadbench.load import locustfile
 from loadbench.load.diary import MOST_NAMES, OTHER, Diary
 from loadbench.load.locustfile import Complaints
+from loadbench.load.stall import Standstill
 from loadbench.load.witness import Witness
 from loadbench.model import Mark, Note
 from loadbench.plan import Finished, Message, Plan, Started
@@ -120,7 +121,11 @@ class Driver:
         now = time.monotonic_ns()
         self._origin, self._cpu = now + self._plan.warmup_ns, time.process_time_ns()
         length = self._length or _ENDLESS_NS
-        diary = self._diary = Diary(self._plan, self._origin, length, self._tell)
+        still = self._still = Standstill(now)
+        diary = Diary(
+            self._plan, self._origin, length, lambda window: self._tell(still.told(window))
+        )
+        self._diary = diary
         self._witness.diary = diary
         where = locustfile.target(self._environment)
         self._tell(Started(self._origin, tuple(self._decisions()), self._length or None, where))
@@ -148,7 +153,11 @@ class Driver:
         if diary is None or diary.over:
             return
         users = self._runner.user_count
-        diary.saw(users, late)
+        diary.saw(users)
+        if late > diary.stood:
+            diary.stood = self._still.stood(now, late, 0)
+        if now >= self._still.next:
+            self._still.look(now)
         self._witness.settle()
         if self.ending and now > diary.ended_at + self._plan.drain_ns + SECOND:
             self._close()  # a user does not end
@@ -196,6 +205,7 @@ class Driver:
         if self._diary is not None:
             self._witness.settle()
             self._diary.finish()
+            self._still.close()
         self._over.set()
 
     def _part(self) -> None:

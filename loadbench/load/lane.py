@@ -35,9 +35,11 @@ from loadbench.load.pool import Pool
 from loadbench.load.ready import Load
 from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
+from loadbench.load.stall import Standstill
 from loadbench.load.timer import Timer
-from loadbench.model import Note, Window
-from loadbench.plan import Finished
+from loadbench.model import Window
+from loadbench.plan import Finished, Share
+from loadbench.shape import Steering
 from loadbench.units import MS
 
 BUDGET_NS = 2 * MS  # after so long the owner gets its turn, also under full load
@@ -70,28 +72,43 @@ class Lane:
         self._rest = Rest()  # closed loop: places without a connection
         self._take = 4096  # bytes read at a time; grows with the answers
         self._blocked = False  # all connections are busy, and something is due
-        self._held = 0
         self._again = False  # closed loop: the next request follows the answer
         self.ending = False  # nothing falls due any more
         self._wake = self._expiry = 0
         self._stood = 0  # longest standstill since the last window
         self._seen = 0  # when the loop last was known to run, or was to be woken
+        self._turned = 0  # when its last turn ended
 
-    def begin(self, origin: int) -> None:
-        """Arrivals begin at origin − warm-up."""
-        self._course = Course(self._plan, origin, self._traffic)
+    def begin(self, origin: int, since: int | None = None) -> None:
+        """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment."""
+        self._course = Course(self._plan, origin, self._traffic, since)
         self._ledger = self._course.ledger
-        start = origin - self._plan.warmup_ns
+        start = origin - self._plan.warmup_ns if since is None else since
         if self._closed:
-            self._again = True
-            for _ in range(self._plan.concurrency):
-                self._rest.add(start, 0)
+            self._level(start)
         self._cpu = time.process_time_ns()
+        self._still = Standstill(time.monotonic_ns())
         self._seen = self._wake = self._expiry = start
         self._timer.set(start)
 
     def fileno(self) -> int:
         return int(self._epoll.fileno())
+
+    def deal(self, share: Share | None, at: int) -> None:
+        """From a moment on this share of the load is ours; None: nothing, but it is told on."""
+        self._course.deal(share, max(at, time.monotonic_ns() + 1))
+        self._change()
+
+    def steer(self, steering: Steering, at: int = 0) -> None:
+        """From a moment on, now at the earliest, the shape of the load is another."""
+        self._course.steer(steering, max(at, time.monotonic_ns() + 1))
+        self._change()
+
+    def _change(self) -> None:
+        """What is to be begun next is another than it was."""
+        self._again = False  # until there are as many places as are wanted now
+        self._wake = 0
+        self._timer.set(1)
 
     def stop(self) -> None:
         """No further arrivals; what is under way is awaited."""
@@ -120,16 +137,10 @@ class Lane:
 
     def finished(self) -> Finished:
         """The last message of a lane that is over."""
-        notes = []
-        if self._held:
-            text = f"{self._held:,} requests waited for one of {self._pool.most} connections"
-            hint = "their wait is in their latency; raise target.connections if users would not"
-            notes.append(Note("held", text, hint))
         return Finished(
             reason="stopped" if self.stopped else "done",
             unfinished=self._course.in_flight,
             cpu_ns=time.process_time_ns() - self._cpu,
-            notes=tuple(notes),
         )
 
     def turn(self) -> None:
@@ -138,7 +149,8 @@ class Lane:
         started = now = clock()
         while True:
             if now - self._seen > self._stood:
-                self._stood = now - self._seen
+                turned = self._turned if now == started else now
+                self._stood = self._still.stood(now, now - self._seen, turned)
             self._seen = now
             if now >= self._wake:
                 self._on_time(now)
@@ -155,10 +167,13 @@ class Lane:
                 self._wake = 0
                 break
         self._timer.set(self._wake)
+        self._turned = clock()
 
     def _on_time(self, now: int) -> None:
         """All that depends on the clock, and when to look at it again."""
         course = self._course
+        if now >= self._still.next:
+            self._still.look(now)
         self._cut(now)
         if self._once and self._settled():
             course.complete(now)
@@ -167,6 +182,7 @@ class Lane:
         if now >= self._expiry:
             self._expire(now)
         if self._closed:
+            self._level(now)
             self._wake_resting(now)
         else:
             self._take_up(now)
@@ -193,15 +209,15 @@ class Lane:
             self._tell(window)
 
     def _tell(self, window: Window) -> None:
-        self._held += window.held
         self._stood = 0
-        self._emit(window)
+        self._emit(self._still.told(window))
 
     def _finish(self) -> None:
         after = time.monotonic_ns() + 1  # the last stamps are before it
         for window in self._course.finish(after):
             self._tell(window)
         self.over = True
+        self._still.close()
         self._pool.close()
         self._timer.close()
         self._epoll.close()
@@ -228,6 +244,20 @@ class Lane:
                 self._blocked = True
                 return
             now = time.monotonic_ns()
+
+    def _level(self, now: int) -> None:
+        """Closed loop: sees to it that there are as many places as are wanted."""
+        if self._again or self.ending:
+            return
+        idle, rest = self._pool.idle, self._rest
+        missing = self._course.width - (len(self._pool.open) - len(idle) + len(rest))
+        rest.drop(-missing)
+        while missing > 0 and idle:
+            self._begin(idle.pop(), now, now, 0)
+            missing -= 1
+        for _ in range(missing):
+            rest.add(now, 0)
+        self._again = len(self._pool.open) - len(idle) + len(rest) == self._course.width
 
     def _wake_resting(self, now: int) -> None:
         """Closed loop: places that have rested connect and send."""
@@ -284,11 +314,11 @@ class Lane:
             except OSError as error:
                 self._broken(connection, error)
                 continue
+            now = clock()
             if (data != connection.kind.exact or connection.partial) and not self._whole(
                 connection, data
             ):
                 continue
-            now = clock()
             due = connection.due
             _pack(
                 cells, ledger.place(), due, connection.begun, connection.sent, now, connection.code
@@ -302,13 +332,15 @@ class Lane:
             else:
                 connection.state = IDLE
                 idle.append(connection)
-        if self.ending or (self._blocked and idle) or ledger.rows > ROWS // 2:
+        waits = self._closed and not again
+        if self.ending or waits or (self._blocked and idle) or ledger.rows > ROWS // 2:
             self._wake = 0
 
     def _progress(self, connection: Connection, event: int) -> None:
         """An event on a connection that does not just wait for its answer."""
         if connection.state == IDLE:  # the server closed it, or said what nobody asked for
-            self._drop(connection, 0)
+            self._pool.drop(connection)
+            self._wake = 0
             return
         if connection.state == CONNECTING:
             error = connection.connected()
@@ -336,7 +368,7 @@ class Lane:
             return False
         if not failure and connection.reusable:
             return True
-        if failure and not (failure.startswith("http_") and connection.reusable):
+        if failure and not (failure.startswith(("http_", "wrong_output")) and connection.reusable):
             self._fail(connection, failure, data)
             return False
         self._record(connection, failure, data)

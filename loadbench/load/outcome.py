@@ -17,8 +17,6 @@ from geventhttpclient.response import HTTPConnectionClosed
 from geventhttpclient.useragent import ConnectionError
 from locust.exception import CatchResponseError
 
-from loadbench.load.connection import CONNECT_TIMEOUT, TIMEOUT
-
 FAILURE = "failure"  # the file itself said so, in words of its own
 _NAMES: tuple[tuple[type[BaseException], str], ...] = (
     (http.client.RemoteDisconnected, "closed"),  # before reset, which it claims to be as well
@@ -28,15 +26,21 @@ _NAMES: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionResetError, "reset"),
     (BrokenPipeError, "reset"),
     (ConnectionAbortedError, "reset"),
-    (requests.ConnectTimeout, CONNECT_TIMEOUT),
-    (requests.Timeout, TIMEOUT),
-    (TimeoutError, TIMEOUT),
-    (gevent.Timeout, TIMEOUT),
+    (requests.ConnectTimeout, "connect_timeout"),
+    (requests.Timeout, "timeout"),
+    (TimeoutError, "timeout"),
+    (gevent.Timeout, "timeout"),
     (socket.gaierror, "dns"),
     (ssl.SSLError, "tls"),
 )
 _CLIENTS = (requests.RequestException, ConnectionError)  # what their errors of status are
-_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
+_ERRORS = {
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+    errno.EADDRNOTAVAIL: "no_ports",  # of this machine, as is the next
+    errno.EMFILE: "no_files",
+    errno.ENFILE: "no_files",
+}
 
 
 def failure(error: Any, response: Any) -> str:
@@ -47,8 +51,8 @@ def failure(error: Any, response: Any) -> str:
         for kind, name in _NAMES:
             if isinstance(found, kind):
                 return name
-        if isinstance(found, OSError) and found.errno in _UNREACHABLE:
-            return "unreachable"
+        if isinstance(found, OSError) and found.errno in _ERRORS:
+            return _ERRORS[found.errno]
     status = getattr(response, "status_code", 0)
     if isinstance(error, _CLIENTS) and isinstance(status, int) and status >= 300:
         return f"http_{status}"

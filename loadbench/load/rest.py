@@ -20,6 +20,14 @@ class Rest:
         """When the first place has rested; NEVER if there is none."""
         return self._places[0][0] if self._places else NEVER
 
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def drop(self, number: int) -> None:
+        """Gives up so many places, those that would have rested longest."""
+        if number > 0:
+            self._places = sorted(self._places)[: max(0, len(self._places) - number)]
+
     def add(self, now: int, failures: int) -> None:
         length = _REST_NS << min(failures - 1, _DOUBLINGS) if failures else 0
         heapq.heappush(self._places, (now + length, failures))
