@@ -39,6 +39,8 @@ def main() -> None:
         if plan.journey:
             _run_journey(plan, lines, stdout)
             return
+        if plan.workers:
+            sys.exit(_share(plan, lines))
         load = make_ready(plan)
     except LoadbenchError as error:
         _break(error, stdout)
@@ -46,6 +48,17 @@ def main() -> None:
     outlet = Outlet(stdout, lambda: _kill(lanes))
     try:
         _run(load, lines, outlet, lanes)
+    finally:
+        outlet.close()
+
+
+def _share(plan: Plan, lines: Iterator[bytes]) -> int:
+    """One run with workers."""
+    from loadbench.load.master import Master
+
+    outlet = Outlet(_STDOUT, lambda: os._exit(1))
+    try:
+        return Master(plan, outlet, lines).run()
     finally:
         outlet.close()
 

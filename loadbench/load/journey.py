@@ -19,7 +19,7 @@ import gevent
 import locust
 from gevent.event import Event
 from locust.exception import StopTest
-from locust.runners import STATE_CLEANUP, STATE_STOPPED
+from locust.runners import STATE_CLEANUP, STATE_RUNNING, STATE_STOPPED
 
 from loadbench.errors import SpecError
 from loadbench.load import locustfile
@@ -60,7 +60,9 @@ class Driver:
         events.test_stop.add_listener(lambda **_: self._close())  # before the file's own
         self._environment = locustfile.set_up(plan.journey, self._complaints)
         self._environment.stop_timeout = plan.drain_ns / SECOND
-        self._runner: Any = self._environment.runner
+        runner: Any = self._environment.runner
+        self._runner = runner
+        self._witness.steady = lambda: bool(runner.state == STATE_RUNNING)
         self._shape = self._environment.shape_class
         self._length = length_ns(plan.phases) or (0 if self._shape else LENGTH_NS)
         events.test_start.add_listener(lambda **_: self._begin())  # after the file's own
@@ -128,7 +130,8 @@ class Driver:
         self._diary = diary
         self._witness.diary = diary
         where = locustfile.target(self._environment)
-        self._tell(Started(self._origin, tuple(self._decisions()), self._length or None, where))
+        length_ns, notes = self._length or None, tuple(self._decisions())
+        self._tell(Started(self._origin, notes, length_ns=length_ns, target=where))
         gevent.spawn_later((diary.ended_at - now) / SECOND, self._halt)
 
     def _decisions(self) -> Iterator[Note]:

@@ -30,6 +30,7 @@ class Witness:
     def __init__(self, hook: EventHook) -> None:
         self.diary: Diary | None = None
         self.ending = False  # what is cut off from now on stays unfinished
+        self.steady: Callable[[], bool] = lambda: True  # no users are being stopped
         self.untold = 0
         self.untimed = 0
         self._under_way: dict[gevent.Greenlet, Begun] = {}
@@ -71,6 +72,8 @@ class Witness:
         if self.diary is None:
             yield None
             return
+        if not self.steady():
+            gevent.sleep(0)  # Locust may have ended the user in its pause: then it sends no more
         current = gevent.getcurrent()
         outer = self._under_way.get(current)
         begun = self._under_way[current] = self.diary.begin()

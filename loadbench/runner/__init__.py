@@ -21,9 +21,9 @@ import msgspec
 from loadbench import alerts, runlog
 from loadbench.errors import LoadbenchError, RunError, SpecError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
-from loadbench.plan import Command, Finished, Plan, planned
+from loadbench.plan import Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
-from loadbench.runner import clocks, helm
+from loadbench.runner import clocks, helm, workers
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
 from loadbench.runner.readings import Readings
@@ -57,6 +57,7 @@ class Options:
     name: str = ""
     command: tuple[str, ...] = ()  # to be typed to get the same run again
     trust: bool = False
+    workers: Workers | None = None  # None: one load process
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class Run:
     def execute(self) -> Outcome:
         """Makes the run. If it fails before anything was recorded, its folder is removed."""
         try:
-            _may_run(self._scenario, self._options.trust)
+            _may_run(self._scenario, self._options)
             with open_target(self._scenario, self.folder, self._options.trust, self._say) as target:
                 return self._measure(target)
         finally:
@@ -123,11 +124,14 @@ class Run:
         target.statistics()  # what it counted until now, calibration included, is not this run's
         if target.engine and not nvml.read():
             notes = (*notes, NO_GPU)
-        loading = self._loading = Loading(plan, self.folder)
+        plan = msgspec.structs.replace(plan, workers=self._options.workers)
+        loading = self._loading = Loading(plan, self.folder, self._say)
         probe = Probe(nvml, lambda: _pids(target, loading))
         first = -math.ceil(plan.warmup_ns / SECOND)
         readings = Readings(loading.origin, first, probe.read, target.statistics)
-        start = self._start(plan, rules, target, (*notes, *loading.notes))
+        start = self._start(
+            plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
+        )
         recorder = Recorder(self.folder, start, target.gpu, self._say)
         desk = Desk(lambda command: self._command(recorder, plan, command))
         try:
@@ -256,7 +260,10 @@ class Run:
                 return
             if isinstance(message, Mark):
                 recorder.mark(message.text, message.second)
-            if isinstance(message, Window):
+            elif isinstance(message, Noted):
+                recorder.remark(message.note)
+                self._say(message.note.text)
+            elif isinstance(message, Window):
                 heard = now
                 machine, server = readings.of(message.second)
                 recorder.window(msgspec.structs.replace(message, machine=machine, server=server))
@@ -293,9 +300,13 @@ class Run:
         return Outcome(self.folder, summary)
 
 
-def _may_run(scenario: Scenario, trust: bool) -> None:
-    """SpecError if the scenario brings code along that nobody has said may run."""
-    if scenario.spec.load.locustfile and not scenario.own and not trust:
+def _may_run(scenario: Scenario, options: Options) -> None:
+    """SpecError if the scenario brings code along that nobody has said may run, or that cannot."""
+    if scenario.spec.load.locustfile and options.workers:
+        raise SpecError(
+            "a Locust file runs in one load process", "leave --workers and --master-bind out"
+        )
+    if scenario.spec.load.locustfile and not scenario.own and not options.trust:
         raise SpecError(
             f"{scenario.name} runs the code in {scenario.spec.load.locustfile}",
             "read it, then allow that with --trust",
@@ -310,5 +321,5 @@ def _name(scenario: Scenario) -> str:
 
 
 def _pids(target: Target, loading: Loading) -> dict[str, int]:
-    found = {"load": loading.pid, "runner": os.getpid()}
+    found = {"load": loading.pid, **loading.pids, "runner": os.getpid()}
     return {**found, "engine": target.engine.pid} if target.engine else found

@@ -35,10 +35,12 @@ def snapshot(
         "spec": scenario.spec.model_dump(mode="json"),
         "phases": plain(plan.phases),
         "locustfile": _digest(plan.journey.file) if plan.journey else None,
+        "workers": plain(plan.workers),
         "target": {
             "name": start.target,
             "url": target.url,
             "protocol": endpoint.protocol,
+            **({"tls": True} if endpoint.tls else {}),
             "model": endpoint.model,
             "version": endpoint.version,
             "inputs": plain(endpoint.inputs),

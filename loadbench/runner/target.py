@@ -16,6 +16,7 @@ from loadbench.runner.children import Child, start_engine, wait_ready
 from loadbench.spec import Scenario, Spec
 from loadbench.targets.ask import Asker, difference
 from loadbench.targets.inputs import prepare
+from loadbench.targets.tls import doubts
 
 _UNKNOWN = Endpoint(host="", port=0, protocol="http")  # only the Locust file knows what is there
 _READY_S = 600.0  # a large model on a cold disk; its log says what it does meanwhile
@@ -70,8 +71,8 @@ def open_target(
 
 def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
     journey = spec.load.arrivals == "journey"
-    with Asker(url, spec.target.protocol) as asker:
-        endpoint, doubts = _described(asker, spec)
+    with Asker(url, spec.target.protocol, spec.target.tls) as asker:
+        endpoint, unseen = _described(asker, spec)
         if engine and not journey:  # elsewhere the server counts no request that the log lacks
             _try_out(asker, endpoint, spec)
         facts = asker.engine_facts(endpoint) if engine else {}
@@ -86,7 +87,11 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
                 for key in ("policy", "max_batch", "precision", "instances", "model")
                 if key in facts
             },
-            notes=(*doubts, *(Note(**note) for note in facts.get("notes", ()))),
+            notes=(
+                *unseen,
+                *(Note(**note) for note in facts.get("notes", ())),
+                *(() if journey else doubts(endpoint.tls)),
+            ),
             statistics=_since(asker, endpoint),
         )
 
