@@ -125,7 +125,7 @@ def _leave(environment: Environment) -> None:
     gevent.spawn(runner.quit if options.headless else runner.stop)
 
 
-def watch(lane: Lane, before: Callable[[], None]) -> None:
+def watch(lane: Lane, before: Callable[[], None] = lambda: None) -> None:
     """Runs a lane that has begun in gevent's hub; returns when it is over. `before` is called
     before each of its turns."""
     over: AsyncResult[None] = AsyncResult()
