@@ -40,7 +40,7 @@ def main() -> None:
             _run_journey(plan, lines, stdout)
             return
         if plan.workers:
-            sys.exit(_share(plan, lines))
+            sys.exit(_share(plan, lines, stdout))
         load = make_ready(plan)
     except LoadbenchError as error:
         _break(error, stdout)
@@ -52,11 +52,11 @@ def main() -> None:
         outlet.close()
 
 
-def _share(plan: Plan, lines: Iterator[bytes]) -> int:
+def _share(plan: Plan, lines: Iterator[bytes], stdout: int) -> int:
     """One run with workers."""
     from loadbench.load.master import Master
 
-    outlet = Outlet(_STDOUT, lambda: os._exit(1))
+    outlet = Outlet(stdout, lambda: os._exit(1))
     try:
         return Master(plan, outlet, lines).run()
     finally:

@@ -71,10 +71,7 @@ class LaneUser(User):
         except Exception:  # else Locust would begin the run again
             log.exception("the load broke off")
             self.environment.process_exit_code = 1
-        runner = self.environment.runner
-        if isinstance(runner, WorkerRunner):
-            runner.send_message(_OVER)
-        elif self.environment.parsed_options is not None:
+        if self.environment.parsed_options is not None:
             _leave(self.environment)
         raise StopUser
 
@@ -114,7 +111,7 @@ def end_together(environment: Environment, **_: Any) -> None:
     """For the `init` event: has a master end the test when the worker that has the user says so."""
     runner = environment.runner
     if isinstance(runner, MasterRunner):
-        runner.register_message(_OVER, lambda **_: _leave(environment))
+        runner.register_message(_OVER, lambda environment, msg: _leave(environment))
 
 
 def _leave(environment: Environment) -> None:
@@ -122,7 +119,10 @@ def _leave(environment: Environment) -> None:
     options, runner = environment.parsed_options, environment.runner
     assert options is not None
     assert runner is not None
-    gevent.spawn(runner.quit if options.headless else runner.stop)
+    if isinstance(runner, WorkerRunner):
+        runner.send_message(_OVER)
+    else:
+        gevent.spawn(runner.quit if options.headless else runner.stop)
 
 
 def watch(lane: Lane, before: Callable[[], None] = lambda: None) -> None:
