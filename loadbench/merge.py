@@ -63,9 +63,10 @@ def merge(windows: Sequence[Window]) -> Window:
     )
 
 
-def together(windows: Sequence[Window]) -> Window:
-    """The same second as several load processes saw it. The percentiles are those of all their
-    samples. Server and machine are not theirs to tell. Raises ValueError when there are none."""
+def together(windows: Sequence[Window], slowest: int = 5) -> Window:
+    """The same second as several load processes saw it, with so many of the slowest requests. The
+    percentiles are those of all their samples. Server and machine are not theirs to tell. Raises
+    ValueError when there are none."""
     if not windows:
         raise ValueError("no windows to merge")
     longest = max(windows, key=lambda window: window.stall_ns)
@@ -95,7 +96,7 @@ def together(windows: Sequence[Window]) -> Window:
         stall_cause=longest.stall_cause,
         cpu_ns=_most(window.cpu_ns for window in windows),  # a full one is as bad as all
         connections=sum(window.connections for window in windows),
-        slowest=_slowest(windows, max(len(window.slowest) for window in windows)),
+        slowest=_slowest(windows, slowest),
     )
 
 
