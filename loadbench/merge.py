@@ -56,6 +56,7 @@ def merge(windows: Sequence[Window]) -> Window:
         stall_cause=longest.stall_cause,
         cpu_ns=_sum(window.cpu_ns for window in windows),
         connections=max(window.connections for window in windows),
+        users=max((w.users for w in windows if w.users is not None), default=None),
         slowest=_slowest(windows, 5),
         server=servers([window.server for window in windows if window.server]),
         machine=machines([window.machine for window in windows if window.machine]),
