@@ -347,7 +347,7 @@ class Roll:
         left = sum(m.state == "running" for m in self._members.values())
         text = (
             f"{member.name} {why}{self._at(now)}: {count(loss.lost)} requests in flight are lost,"
-            f" {count(loss.unsent)} were not sent; {left} took over"
+            f" {count(loss.unsent)} were not sent; {left or 'nobody'} took over its share"
         )
         self._say("lost", text, "their outcome is not known; the server may have got more")
 
