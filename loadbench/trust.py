@@ -129,6 +129,8 @@ def _say_stall(evidence: Evidence) -> Note:
 
 
 def _say_stood(evidence: Evidence) -> Note:
+    if evidence.stood_ns <= evidence.stall_ns:  # there was one
+        return _say_stall(evidence)
     parts = sorted(evidence.stood.items(), key=lambda item: -item[1])[:3]
     told = "; ".join(f"{units.ms(stood)} ms: {cause(found)[0]}" for found, stood in parts)
     share = units.percent(_stood(evidence))
@@ -232,6 +234,7 @@ DOUBTS = (
 NOTED = {
     "other-run": "another run at the same time",
     "lost": "a load process died or was given up",
+    "told-late": "a worker heard too late which share is its own",
     "clock-drift": "a clock ran off its pace, or those of the hosts apart",
     "suspended": "the machine slept within the run",
 }
@@ -246,7 +249,10 @@ CAUSES = {
     "cpu": ("the kernel gave the core to others", _CORE),
     "quota": ("the container's CPU quota was used up", "raise the quota"),
     "steal": ("the hypervisor gave the core to others", "use a machine that is not shared"),
-    "paused": ("it was paused", "what stopped the process or the machine, or was it a slow disk?"),
+    "paused": (
+        "it was paused",
+        "it, or the (virtual) machine, was stopped, or it waited for a disk",
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from loadbench.histogram import Histogram
 from loadbench.load.schedule import Schedule
 from loadbench.model import Window
 from loadbench.plan import Broken, Command, Finished, Noted, Plan, RequestPlan, Workers
@@ -48,6 +49,17 @@ def test_two_workers_offer_exactly_what_one_process_would() -> None:
     assert len(found.pids) == 2
     assert done.finished.cpu_ns > 0
     assert found.notes == {}
+
+
+def test_merged_percentiles_are_those_of_all_samples() -> None:
+    """As many slow requests are asked for as there are requests, so the master tells all."""
+    with known_server(service_ms=1) as server:
+        wanted = shared(server.port, 300, 1, slowest=10_000)
+        with crew(wanted) as found:
+            done = found.done()
+    every = [sample for window in done.recorded for sample in window.slowest]
+    assert len(every) == done.sum("asked") > 200
+    assert done.latency == Histogram.of([sample.done - sample.due for sample in every])
 
 
 def test_a_closed_loop_is_dealt_out_too() -> None:

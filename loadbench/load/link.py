@@ -66,9 +66,10 @@ class Remarked(Value, frozen=True, tag_field="kind", tag="remarked"):
 
 
 class Setup(Value, frozen=True, tag_field="kind", tag="setup"):
-    """What there is to do; the worker makes it ready."""
+    """What there is to do; the worker makes it ready. `number` is no other worker's."""
 
     plan: Plan
+    number: int
 
 
 class Begin(Value, frozen=True, tag_field="kind", tag="begin"):

@@ -112,7 +112,7 @@ class Roll:
                 self._lose(other, "stood still, and comes back as a new one", now, dead=True)
         member.heard = now
         self._members[worker] = member
-        self._send(worker, link.Setup(self._plan))
+        self._send(worker, link.Setup(self._plan, member.number))
 
     def _unfit(self, member: Member, broken: Broken) -> None:
         """It cannot take part: a file is missing there, say."""
@@ -154,7 +154,8 @@ class Roll:
         if self.over is not None:
             return
         for member in self._members.values():
-            if member.here and member.pid == pid and member.state != "gone":
+            there = member.state not in ("gone", "finished")
+            if member.here and member.pid == pid and there:
                 self._lose(member, how, now, dead=True)
         if not self._axis and self.over is None:
             self._break(f"worker process {pid} {how} before the load began", "see load.log")

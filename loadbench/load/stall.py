@@ -8,7 +8,7 @@
     steal   the hypervisor gave the core to other machines
     paused  the process did not want the core, or was not let: stopped, waiting for a disk
 
-The loop reads the clocks of its thread every 10 ms (1.5 µs) and not per request; the rest is read
+The loop reads the clocks of its thread every 10 ms (5 µs) and not per request; the rest is read
 when it has stood still for 5 ms. Where the kernel does not tell, the cause stays "".
 """
 
