@@ -20,7 +20,18 @@ from loadbench.load.link import Down, Up
 from loadbench.load.member import Member
 from loadbench.load.tally import Tally
 from loadbench.model import Note, Window
-from loadbench.plan import Broken, Command, Finished, Message, Noted, Plan, Share, Started, Workers
+from loadbench.plan import (
+    ANY,
+    Broken,
+    Command,
+    Finished,
+    Message,
+    Noted,
+    Plan,
+    Share,
+    Started,
+    Workers,
+)
 from loadbench.shape import Steering
 from loadbench.units import MS, SECOND, clock, count
 
@@ -202,11 +213,16 @@ class Roll:
         text = f"waiting for workers: {len(ready)} of {lack} are there"
         if now - self._since > wanted.wait_ns:
             text = f"only {len(ready)} of {lack} workers came within {wanted.wait_ns // SECOND} s"
-            hint = f"start `loadbench worker --master HOST:{wanted.port}` on their hosts"
-            self._break(text, hint if wanted.elsewhere else "see load.log")
+            self._break(text, self._call if wanted.elsewhere else "see load.log")
         elif text != self._progress and wanted.elsewhere:
+            self._say("waiting", text if self._progress else f"{text}: {self._call}")
             self._progress = text
-            self._say("waiting", text)
+
+    @property
+    def _call(self) -> str:
+        """How workers of other hosts are started."""
+        host = "THIS-HOST" if self._wanted.host in ANY else self._wanted.host
+        return f"start `loadbench worker --master {host}:{self._wanted.port}` on their hosts"
 
     def _begin(self, ready: list[Member], now: int) -> None:
         axis = self._axis = Axis(self._plan, now + _LEAD + self._plan.warmup_ns)
