@@ -43,6 +43,7 @@ _BEGINNING = 60 * SECOND  # how long one may be silent that makes itself ready
 _AGAIN = 5 * SECOND  # how long a load without workers waits for one
 _STOOD = 500 * MS  # the master itself stood still: it may have mail that it has not read
 _TOLD = 1 * MS  # clocks that are less apart are one
+_APART = 10 * MS  # that much of a second's requests in another second makes a run doubtful
 
 
 class Roll:
@@ -277,7 +278,8 @@ class Roll:
         error, name = max(apart, default=(0, ""))
         if error > _TOLD:
             text = f"the seconds of {name} are off by up to {error / MS:.1f} ms"
-            self._notes.append(Note("clocks", text, "latencies are not: each has one clock"))
+            code = "clock-drift" if error > _APART else "clocks"
+            self._notes.append(Note(code, text, "latencies are not: each has one clock"))
         notes = tuple(dict.fromkeys(self._notes))
         reason: Literal["done", "stopped"] = "stopped" if self.stopping else "done"
         self._tell(Finished(reason, self._tally.unfinished, self._cpu, notes))
