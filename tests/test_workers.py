@@ -238,6 +238,23 @@ def test_when_the_master_is_killed_nobody_goes_on() -> None:
             assert b"no master answered" in remote.stderr.read()
 
 
+def test_a_master_that_is_frozen_and_wakes_up() -> None:
+    """Nobody goes on sending meanwhile, as nobody knows of whom others have the share."""
+    with known_server(service_ms=1) as server:
+        wanted = shared(server.port, 400, 9)
+        with crew(wanted) as found:
+            found.until_second(0)
+            os.kill(found.load.popen.pid, signal.SIGSTOP)
+            time.sleep(4)
+            os.kill(found.load.popen.pid, signal.SIGCONT)
+            done = found.done()
+    assert [w.asked for w in loads(found)] == asked(wanted)
+    assert [note for note in found.notes if note == "worker-joined"]
+    assert loads(found)[-1].unsent == 0
+    told = done.sum("sent") - done.sum("lost")
+    assert told <= server.counts["got"] < told + 900, "sent without a master for longer than 1.3 s"
+
+
 def test_when_stdin_closes_all_end() -> None:
     with known_server(service_ms=1) as server, crew(shared(server.port, 200, 60)) as found:
         found.until_second(0)
