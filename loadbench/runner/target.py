@@ -32,6 +32,7 @@ class Target:
     device: str
     settings: dict[str, Any]
     notes: tuple[Note, ...]
+    warm_ns: dict[int, int]
     statistics: Callable[[], Server | None]
 
     @property
@@ -82,6 +83,7 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
                 if key in facts
             },
             notes=tuple(Note(**note) for note in facts.get("notes", ())),
+            warm_ns=facts.get("warm_ns", {}),
             statistics=_since(asker, endpoint),
         )
 
