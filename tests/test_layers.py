@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"model", "errors", "units", "histogram", "shape", "merge"},
+    0: {"model", "errors", "units", "histogram", "shape", "merge", "curve", "optimum"},
     1: {"spec", "faults", "loadspec", "overrides", "trace", "plan", "runlog", "control", "alerts",
-        "view", "account", "summary", "trust", "compare", "targets"},
+        "arrivals", "yardstick", "view", "account", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
 }  # fmt: skip
