@@ -263,9 +263,20 @@ def _bounds(told: _Told, records: NDArray[Any], optimum: Optimum, instances: int
     if records["rows"].min() != records["rows"].max():
         least = int(records["rows"].min())
         yield Note("bound", f"requests differ in rows: the best is as if all had {least}")
-    requests = told.spec.get("request") or ()
-    if len({str(sorted(found.get("shapes", {}).items())) for found in requests}) > 1:
-        yield Note("bound", "requests differ in shape: the best is as if all could ride together")
+    if _shapes_differ(told.spec.get("request") or ()):
+        yield Note(
+            "bound",
+            "requests differ in shape: the best is as if all could ride together, and took as long",
+        )
+
+
+def _shapes_differ(requests: Sequence[dict[str, Any]]) -> bool:
+    """Whether some cannot share a batch: several sets of shapes, or dimensions that are drawn."""
+    found = [request.get("shapes", {}) for request in requests]
+    drawn = any(
+        isinstance(dim, str) for shapes in found for dims in shapes.values() for dim in dims
+    )
+    return drawn or any(shapes != found[0] for shapes in found)
 
 
 def _doubts(told: _Told, records: NDArray[Any], full: bool, optimum: Optimum) -> Iterable[Note]:

@@ -122,6 +122,7 @@ def test_what_failed_in_the_model_was_scheduled_well(tmp_path: Path) -> None:
             {"spec": {"request": [{"shapes": {"x": [8]}}, {"shapes": {"x": [9]}}]}},
             "bound", "differ in shape", False,
         ),
+        ({"spec": {"request": [{"shapes": {"x": ["1..9"]}}]}}, "bound", "differ in shape", False),
     ],
 )  # fmt: skip
 def test_what_qualifies_the_figure_is_said(
@@ -211,13 +212,15 @@ def test_no_batch_is_quicker_than_a_smaller_one() -> None:
 
 # ---- whole runs
 
+ANYHOW = ("--on-no-verdict", "warn")  # a busy machine makes the load late: that is not judged here
+
 
 def test_all_at_once_is_as_many_batches_as_fit_into_the_slo(tmp_path: Path) -> None:
     """100 at once, 8 in 100 ms, within 550 ms: five batches, whatever anyone does."""
     own = scenario(tmp_path, fake='a = "100 ms"', rate="100", s=1)
     found = summary(
         own, "--set", "load.arrivals=once", "--set", "load.warmup=0s", "--set",
-        "engine.slo=550 ms", "--set", "engine.queue=1000", cwd=tmp_path,
+        "engine.slo=550 ms", "--set", "engine.queue=1000", *ANYHOW, cwd=tmp_path,
     )  # fmt: skip
     optimum = found["optimum"]
     assert (optimum["best"], optimum["of"], optimum["exact"]) == (40, 100, True)
@@ -235,8 +238,8 @@ def test_a_batcher_that_makes_no_batches_is_told_so(tmp_path: Path) -> None:
     """One in 10 ms where eight could be: half of what comes is lost, and to scheduling."""
     own = scenario(tmp_path, fake='a = "10 ms"', rate="200")
     policy = ("--set", "engine.policy=none", "--set", "engine.slo=60 ms")
-    optimum = summary(own, *policy, cwd=tmp_path)["optimum"]
-    assert optimum["best"] == pytest.approx(400, abs=8)
+    optimum = summary(own, *policy, *ANYHOW, cwd=tmp_path)["optimum"]
+    assert optimum["best"] > 0.95 * optimum["of"]
     assert optimum["scheduling"] > 0.4
     assert optimum["share"] + optimum["scheduling"] + optimum["host"] == pytest.approx(1)
     page = loadbench("optimum", cwd=tmp_path).stdout
@@ -245,10 +248,10 @@ def test_a_batcher_that_makes_no_batches_is_told_so(tmp_path: Path) -> None:
 
 
 def test_all_in_time_is_all_that_can_be_had(tmp_path: Path) -> None:
-    found = summary(scenario(tmp_path), cwd=tmp_path)
-    optimum = found["optimum"]
+    check = ("--set", "checks.p99=< 2 s")
+    optimum = summary(scenario(tmp_path), *check, *ANYHOW, cwd=tmp_path)["optimum"]
     assert optimum["share"] == 1
-    assert optimum["slo_ms"] == 100  # of the alert that is on in every run
+    assert optimum["slo_ms"] == 2000
     assert [note["code"] for note in optimum["notes"]] == ["no-slo"]
     [folder] = runlog.runs(tmp_path / "results")
     told = [record for record in runlog.read(folder) if isinstance(record, Window)]
@@ -260,7 +263,7 @@ def test_all_in_time_is_all_that_can_be_had(tmp_path: Path) -> None:
 def test_a_server_elsewhere_has_no_yardstick(tmp_path: Path) -> None:
     with serving() as engine:
         url = f"http://127.0.0.1:{engine.port}"
-        found = summary(scenario(tmp_path), "--target", url, cwd=tmp_path)
+        found = summary(scenario(tmp_path), "--target", url, *ANYHOW, cwd=tmp_path)
     assert found["optimum"] is None
     refused = loadbench("optimum", cwd=tmp_path, code=2)
     assert "no engine of ours" in refused.stderr

@@ -161,8 +161,8 @@ class Incoming:
             return f"http_{self.status}"
         try:
             form = kind.check(self.headers, _decoded(self.headers, b"".join(self._body)))
-        except BadAnswer:
-            return "bad_answer"
+        except BadAnswer as error:
+            return error.failure
         if form is not None and self._simple():
             kind.learn(self.head[: self.head.index(b"\r\n\r\n") + 4], form)
         return ""

@@ -32,6 +32,14 @@ Check = Callable[[Headers, bytes], Form | None]
 class BadAnswer(Exception):
     """An answer of status 2xx that is not what was asked for."""
 
+    failure = "bad_answer"
+
+
+class WrongOutput(BadAnswer):
+    """An answer as it should be but for what it says: not what was expected of these inputs."""
+
+    failure = "wrong_output"
+
 
 class Prepared(NamedTuple):
     """A request, ready to be sent over and over. Requests with the same `check` are asked the
@@ -40,6 +48,7 @@ class Prepared(NamedTuple):
     name: str
     data: bytes
     check: Check
+    strict: Check | None = None  # also compares with what is expected; made for some answers only
 
 
 def http_request(
