@@ -17,17 +17,18 @@ below them no schedule exists, and above the first at which the instance is free
 arrival more given up gains nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from loadbench.model import Optimum
 
 Times = NDArray[np.int64]
 
-EXACTLY = 40_000  # arrivals that are looked at in one piece: a second or two
+EXACTLY = 45_000  # arrivals that are looked at in one piece, or in blocks of about 2,000: a second
 BLOCKS = 20  # evenly spread, where there are more
 NEVER = 1 << 62
 _ROWS = 1024
@@ -57,24 +58,43 @@ def judge(
 ) -> Optimum:
     """What was reached of the best possible, and where the rest went.
 
-    More than `exactly` arrivals that cannot be seen to be served anyway are looked at in blocks,
-    each from an idle instance; so its optimum is rather too high, and the share too low. Several
-    instances have a bound instead of the optimum.
+    The best is exact for one instance and up to about `exactly` arrivals that were not seen to be
+    served anyway. Else it is rather too high, and the share too low: that of blocks that each begin
+    idle (by what is served within the SLO, so little where that is) or a bound for all arrivals
+    (little where batches are full, or the SLO is many of them long), whichever is the closer.
     """
-    idle = np.zeros_like(costs.model)
-    clean = _clean(trace)
-    blocks = _blocks(trace, clean, exactly if instances == 1 else max(exactly, 1_000_000))
+    clean, number = _clean(trace), len(trace.arrived)
+    room = _affordable(slo_ns, costs.model, exactly)
+    begins = np.flatnonzero(clean)
+    unseen = number - int((clean[begins] - begins).sum())
+    if instances == 1 and unseen <= room.arrivals:
+        return replace(_judged(trace, slo_ns, costs, [(0, number)], clean), exact=True)
+    bound = _judged(trace, slo_ns, costs, [(0, number)], instances)
+    length = room.arrivals // BLOCKS
+    if instances > 1 or length <= room.width:
+        return bound
+    starts = [at * (number - length) // (BLOCKS - 1) for at in range(BLOCKS)]
+    spans = [(start, start + length) for start in starts]
+    blocks = _judged(trace, slo_ns, costs, spans, clean)
+    return blocks if (blocks.share or 0) > (bound.share or 0) else bound
+
+
+def _judged(
+    trace: Trace, slo_ns: int, costs: Costs, spans: Sequence[tuple[int, int]], by: Times | int
+) -> Optimum:
+    """The sums over some spans of the arrivals; `by` the table, with what `_clean` found, or by
+    the bound for so many instances."""
     reached = hosted = best = above = 0
-    for begin, end in blocks:
-        arrived = trace.arrived[begin:end]
-        here = np.clip(clean[begin:end] - begin, 0, end - begin)
-        own = int(trace.in_time[begin:end].sum())
+    for begin, end in spans:
+        arrived, own = trace.arrived[begin:end], int(trace.in_time[begin:end].sum())
         found = [
-            _bound(arrived, slo_ns, occupied, answer, instances)
-            if instances > 1
-            else most_in_time(arrived, slo_ns, occupied, answer, here)
+            at_most(arrived, slo_ns, occupied, answer, by)
+            if isinstance(by, int)
+            else most_in_time(
+                arrived, slo_ns, occupied, answer, np.clip(by[begin:end] - begin, 0, end - begin)
+            )
             for occupied, answer in (
-                (costs.model, idle),
+                (costs.model, np.zeros_like(costs.model)),
                 (costs.model + costs.host, costs.answer),
             )
         ]
@@ -84,14 +104,29 @@ def judge(
         above += max(0, own - found[1])
     return Optimum(
         slo_ns=slo_ns,
-        arrivals=sum(end - begin for begin, end in blocks),
+        arrivals=sum(end - begin for begin, end in spans),
         of=len(trace.arrived),
         reached=reached,
         hosted=min(hosted, best),
         best=best,
         above=above,
-        exact=instances == 1 and len(blocks) == 1,
+        exact=False,
     )
+
+
+class _Room(NamedTuple):
+    """How many arrivals the table can be filled for, and how many of its columns matter at once:
+    about as many as can be served within the SLO."""
+
+    arrivals: int
+    width: int
+
+
+def _affordable(slo_ns: int, occupied: Times, exactly: int) -> _Room:
+    """An arrival costs some 10 µs and 1 ns for each batch size and column."""
+    largest = len(occupied) - 1
+    width = int(slo_ns * (np.arange(1, largest + 1) / np.maximum(occupied[1:], 1)).max())
+    return _Room(int(exactly / (1 + largest * width / 10_000)), width)
 
 
 def _clean(trace: Trace) -> Times:
@@ -108,17 +143,6 @@ def _clean(trace: Trace) -> Times:
     whole = missed[ends] == missed[begins]
     clean[begins[whole]] = ends[whole]
     return clean
-
-
-def _blocks(trace: Trace, clean: Times, exactly: int) -> list[tuple[int, int]]:
-    """One for all, or BLOCKS evenly spread."""
-    number = len(trace.arrived)
-    begins = np.flatnonzero(clean)
-    if number - int((clean[begins] - begins).sum()) <= exactly:
-        return [(0, number)]
-    length = exactly // BLOCKS
-    starts = [at * (number - length) // (BLOCKS - 1) for at in range(BLOCKS)]
-    return [(start, start + length) for start in starts]
 
 
 def most_in_time(
@@ -227,8 +251,8 @@ class _Table:
         self._base += base
 
 
-def _bound(arrived: Times, slo_ns: int, occupied: Times, answer: Times, instances: int) -> int:
-    """No more than so many can several instances answer in time.
+def at_most(arrived: Times, slo_ns: int, occupied: Times, answer: Times, instances: int) -> int:
+    """No more than so many can one or several instances answer in time.
 
     A request in a batch that ends in time takes at least 1/X of an instance's time within its own
     deadline, where X is the highest throughput of such batches. As if that time could be shared

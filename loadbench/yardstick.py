@@ -29,6 +29,7 @@ _WINDOWS = 600  # seconds that are looked at, evenly spread over a longer run
 _WINDOW, _MINUTE = b'{"kind":"window"', b'{"kind":"minute"'
 _SERVED = [arrivals.OUTCOMES.index(name) for name in ("done", "failed")]
 _GOES_ON = "goes-on"
+_CLOSER = "loadbench optimum RUN looks closer"
 Typical = dict[int, tuple[float, int]]  # rows → (ns a batch, batches)
 
 
@@ -251,15 +252,15 @@ def _asked(told: _Told, slo_ns: int | None, limit: int) -> Iterable[Note]:
 def _bounds(told: _Told, records: NDArray[Any], optimum: Optimum, instances: int) -> Iterable[Note]:
     """Why the optimum itself may lie below what is told as the best."""
     if instances > 1:
-        yield Note(
-            "bound", f"{instances} instances: the best is a bound, as if their time could be shared"
-        )
+        text = f"{instances} instances: the best is a bound, as if their time could be shared out"
+        yield Note("bound", text)
     elif optimum.arrivals < optimum.of:
         some, all_ = units.count(optimum.arrivals), units.count(optimum.of)
-        yield Note(
-            "bound", f"{some} of {all_} arrivals were looked at, in blocks evenly spread, each as "
-            "if the engine had been idle before", "loadbench optimum RUN looks at more",
-        )  # fmt: skip
+        text = f"{some} of {all_} arrivals were looked at, in blocks that each begin idle"
+        yield Note("bound", text, _CLOSER)
+    elif not optimum.exact:
+        text = "to find the best itself would take long: it is a bound, as if time could be shared"
+        yield Note("bound", f"{text} out", _CLOSER)
     if records["rows"].min() != records["rows"].max():
         least = int(records["rows"].min())
         yield Note("bound", f"requests differ in rows: the best is as if all had {least}")

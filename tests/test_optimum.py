@@ -210,13 +210,26 @@ def test_several_instances_have_a_bound_above_what_they_could_reach(load: float)
 
 
 def test_more_arrivals_than_are_looked_at_are_sampled_evenly() -> None:
-    trace = played(poisson(1.5, 1200, 2), "deadline")
+    """Where the batches are small for want of time, blocks are closer than the bound."""
+    arrived = poisson(1.0, 20_000, 2)
+    nobody = Trace(arrived, arrived + SLO, arrived % 2 == 0)
     costs = Costs(AFFINE, NONE, NONE)
-    whole_, some = judge(trace, SLO, costs), judge(trace, SLO, costs, exactly=400)
-    assert (some.arrivals, some.of, some.exact) == (400, 1200, False)
-    assert some.share is not None
-    assert whole_.share is not None
-    assert some.share <= whole_.share + 0.02
+    all_, some = judge(nobody, SLO, costs), judge(nobody, SLO, costs, exactly=19_000)
+    assert (all_.arrivals, all_.of, all_.exact) == (20_000, 20_000, True)
+    assert (some.of, some.exact) == (20_000, False)
+    assert 15_000 < some.arrivals < 19_000
+    whole_, blocks = all_.best / all_.arrivals, some.best / some.arrivals
+    assert whole_ < blocks < 1.02 * whole_
+
+
+def test_at_overload_a_bound_for_all_is_closer_than_blocks() -> None:
+    trace = played(poisson(3.0, 3000, 2), "deadline")
+    costs = Costs(AFFINE, NONE, NONE)
+    all_, some = judge(trace, SLO, costs), judge(trace, SLO, costs, exactly=2500)
+    assert all_.exact
+    assert (some.arrivals, some.exact) == (3000, False)
+    assert all_.best <= some.best <= 1.02 * all_.best
+    assert judge(trace, SLO, costs, exactly=40).arrivals == 3000  # blocks of two say nothing
 
 
 def test_nothing_to_judge() -> None:

@@ -9,7 +9,7 @@ from loadbench.report.optimum import optimum_page
 from loadbench.summary import best_possible
 from loadbench.yardstick import yardstick
 
-_EXACTLY = 200_000  # arrivals looked at in one piece: at most some ten seconds
+_EXACTLY = 200_000  # arrivals looked at in one piece: at most ten seconds
 
 
 @click.command()
@@ -22,8 +22,8 @@ def command(run: str, slo: str | None, out: str | None, as_json: bool) -> None:
     arrivals beforehand. RUN is a number (12), a folder, or `last`; its target a local engine.
 
     What was lost is split: to scheduling (which requests rode together, and when) and to host time
-    (all that is not the model). The best is exact for one instance with up to 200,000 arrivals;
-    beyond that a bound, so that the share is rather too low.
+    (all that is not the model). The best is exact for one instance and up to some 200,000 arrivals
+    (fewer, if many can be served within the SLO); else a bound, so that the share is rather too low.
     """
     folder = runlog.find(run, runlog.results_folder(out))
     optimum, costs = yardstick(folder, units.parse_duration(slo) if slo else None, _EXACTLY)
