@@ -30,6 +30,7 @@ lint: $(STAMP)
 bench: $(STAMP)  ## loadbench against wrk, Locust and the bare model, side by side (minutes, two cores)
 	$(BIN)/python tests/benchmarks/lane.py
 	$(BIN)/python tests/benchmarks/engine.py
+	$(BIN)/python -m tests.benchmarks.optimum --rounds 1
 	$(BIN)/python tests/benchmarks/screen.py
 	$(BIN)/python tests/benchmarks/known_answer.py
 

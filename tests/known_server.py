@@ -6,11 +6,13 @@ prints its port, serves until its stdin closes, then prints what it got as one J
 come a constant time after their request, in order on each connection. While it stands still by
 schedule it neither reads nor answers; `stalls` in the last line are the true (begin, end) of each
 standstill in ns of the monotonic clock. `misbehave` says how it answers every `every`-th request.
+With `cert` (a PEM file with its key) it speaks TLS; with `client_ca` it wants a certificate, too.
 """
 
 import asyncio
 import json
 import os
+import ssl
 import sys
 import time
 from typing import Any
@@ -64,7 +66,7 @@ class Server:
         self.misbehave = options.get("misbehave", "")
         self.every = options.get("every", 1)
         self.idle = options.get("idle_ms", 0) / 1000  # after which a connection is closed
-        self.got = self.good = self.bad = self.connections = 0
+        self.got = self.good = self.bad = self.connections = self.resumed = 0
         self.stalls: list[tuple[int, int]] = []
         self.begun = time.monotonic_ns()
 
@@ -90,6 +92,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        tls = transport.get_extra_info("ssl_object")
+        self.server.resumed += tls is not None and tls.session_reused
 
     def data_received(self, data: bytes) -> None:
         self.data += data
@@ -122,17 +126,30 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(server.idle, self.transport.close)
 
 
+def secured(options: dict[str, Any]) -> ssl.SSLContext | None:
+    if "cert" not in options:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(options["cert"])
+    if "client_ca" in options:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(options["client_ca"])
+    return context
+
+
 async def main(options: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
     server = Server(options)
-    listener = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0, backlog=4096)
+    listener = await loop.create_server(
+        lambda: Connection(server), "127.0.0.1", 0, backlog=4096, ssl=secured(options)
+    )
     print(listener.sockets[0].getsockname()[1], flush=True)
     ended = asyncio.Event()
     loop.add_reader(0, lambda: None if os.read(0, 4096) else ended.set())
     still = asyncio.create_task(server.stand_still())
     await ended.wait()
     still.cancel()
-    keys = ("got", "good", "bad", "connections", "stalls")
+    keys = ("got", "good", "bad", "connections", "resumed", "stalls")
     print(json.dumps({key: getattr(server, key) for key in keys}), flush=True)
 
 

@@ -23,7 +23,7 @@ def command(run: str, slo: str | None, out: str | None, as_json: bool) -> None:
 
     What was lost is split: to scheduling (which requests rode together, and when) and to host time
     (all that is not the model). The best is exact for one instance and up to some 200,000 arrivals
-    (fewer, if many can be served within the SLO); else a bound, so that the share is rather too low.
+    (fewer, if many can be served within the SLO); else a bound, and the share is rather too low.
     """
     folder = runlog.find(run, runlog.results_folder(out))
     optimum, costs = yardstick(folder, units.parse_duration(slo) if slo else None, _EXACTLY)

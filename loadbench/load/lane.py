@@ -28,7 +28,7 @@ from loadbench.load.connection import (
     WAITING,
     Connection,
 )
-from loadbench.load.course import Course, Traffic
+from loadbench.load.course import Course, History, Traffic
 from loadbench.load.exemplar import sample
 from loadbench.load.ledger import HELD, ROWS
 from loadbench.load.pool import Pool
@@ -61,13 +61,14 @@ class Lane:
         self.stopped = False
         self._plan = plan
         self._deal = load.deal
+        self._new = load.connection
         self._emit = emit
         self._epoll = _epoll()
         self._timer = Timer()
         self._epoll.register(self._timer.fileno(), _READABLE | select.EPOLLET)
         self._closed = plan.arrivals == "closed"
-        most = plan.concurrency if self._closed else plan.connections
-        self._pool = Pool(self._epoll, load.address, most)
+        most = plan.concurrency if self._closed else (plan.share or Share()).part(plan.connections)
+        self._pool = Pool(self._epoll, load.address, max(1, most))
         self._once = plan.arrivals == "once"
         self._rest = Rest()  # closed loop: places without a connection
         self._take = 4096  # bytes read at a time; grows with the answers
@@ -79,9 +80,10 @@ class Lane:
         self._seen = 0  # when the loop last was known to run, or was to be woken
         self._turned = 0  # when its last turn ended
 
-    def begin(self, origin: int, since: int | None = None) -> None:
-        """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment."""
-        self._course = Course(self._plan, origin, self._traffic, since)
+    def begin(self, origin: int, since: int | None = None, history: History = ()) -> None:
+        """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment, and
+        it is told how the load was steered before."""
+        self._course = Course(self._plan, origin, self._traffic, since, history)
         self._ledger = self._course.ledger
         start = origin - self._plan.warmup_ns if since is None else since
         if self._closed:
@@ -97,6 +99,8 @@ class Lane:
     def deal(self, share: Share | None, at: int) -> None:
         """From a moment on this share of the load is ours; None: nothing, but it is told on."""
         self._course.deal(share, max(at, time.monotonic_ns() + 1))
+        if share:
+            self._pool.most = max(1, share.part(self._plan.connections))
         self._change()
 
     def steer(self, steering: Steering, at: int = 0) -> None:
@@ -268,7 +272,7 @@ class Lane:
     def _open(self, due: int, now: int, held: int, tries: int) -> None:
         """Begins a request on a new connection."""
         data, _, kind = self._deal()
-        connection = Connection(kind, tries)
+        connection = self._new(kind, tries)
         connection.due, connection.begun, connection.code = due, now, kind.index | held
         connection.rest = memoryview(data)
         failure = self._pool.connect(connection)
@@ -327,6 +331,7 @@ class Lane:
                 ledger.exemplar(sample(connection, now, "", connection.head(data)))
             if connection.partial:
                 connection.forget()
+                now = clock()  # reading it may have taken a while: none of the next one's
             if again:
                 self._begin(connection, now, now, 0)
             else:
@@ -339,16 +344,12 @@ class Lane:
     def _progress(self, connection: Connection, event: int) -> None:
         """An event on a connection that does not just wait for its answer."""
         if connection.state == IDLE:  # the server closed it, or said what nobody asked for
-            self._pool.drop(connection)
+            self._pool.leave(connection)
             self._wake = 0
             return
-        if connection.state == CONNECTING:
-            error = connection.connected()
-            if error:
-                self._fail(connection, connection.failure(error))
-                return
-            connection.state = SENDING
         try:
+            if connection.state == CONNECTING and not self._pool.establish(connection, self._seen):
+                return
             if connection.flush():
                 connection.sent = time.monotonic_ns()
                 connection.state = WAITING

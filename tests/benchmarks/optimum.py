@@ -72,7 +72,7 @@ def policies(rounds: int, seconds: int) -> None:
 
 
 def cost() -> None:
-    print("\n| largest batch | load | µs of CPU an arrival | blocks of 2,000 above it | bound above it |")
+    print("\n| largest batch | load | µs an arrival | blocks of 2,000 above it | bound above it |")
     print("|---|---|---|---|---|")
     for largest in (16, 64):
         for load in (0.5, 1.0, 1.5, 3.0):
