@@ -281,7 +281,7 @@ def _shapes_differ(requests: Sequence[dict[str, Any]]) -> bool:
 
 
 def _doubts(told: _Told, records: NDArray[Any], full: bool, optimum: Optimum) -> Iterable[Note]:
-    if told.spec.get("load", {}).get("arrivals") == "closed":
+    if told.spec.get("load", {}).get("arrivals") in ("closed", "journey"):
         yield Note(
             "closed-loop", "closed loop: who waited for answers would have come at other times",
             "an open loop (arrivals = poisson) asks the same of every batcher",
