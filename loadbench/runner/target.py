@@ -3,10 +3,11 @@
 Both are asked the same way, over their protocol; ours has no back door.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from loadbench.errors import LoadbenchError, SpecError
@@ -35,6 +36,7 @@ class Target:
     settings: dict[str, Any]
     notes: tuple[Note, ...]
     statistics: Callable[[], Server | None]
+    warm_ns: Mapping[int, int] = MappingProxyType({})  # rows → the model alone at its warm-up
 
     @property
     def gpu(self) -> int | None:
@@ -92,6 +94,7 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
                 *(Note(**note) for note in facts.get("notes", ())),
                 *(() if journey else doubts(endpoint.tls)),
             ),
+            warm_ns=facts.get("warm_ns", {}),
             statistics=_since(asker, endpoint),
         )
 
