@@ -96,6 +96,7 @@ def together(windows: Sequence[Window], slowest: int = 5) -> Window:
         stall_cause=longest.stall_cause,
         cpu_ns=_most(window.cpu_ns for window in windows),  # a full one is as bad as all
         connections=sum(window.connections for window in windows),
+        users=_sum(window.users for window in windows),
         slowest=_slowest(windows, slowest),
     )
 
