@@ -176,6 +176,9 @@ def _sizes(found: Sequence[Server]) -> dict[int, BatchSize]:
             queue_ns=_sum(part.queue_ns for part in parts),
             batch_wait_ns=_sum(part.batch_wait_ns for part in parts),
             compute_ns=sum(part.compute_ns for part in parts),
+            infer_ns=_sum(part.infer_ns for part in parts),
+            between_ns=_sum(part.between_ns for part in parts),
+            answer_ns=_sum(part.answer_ns for part in parts),
         )
     return merged
 

@@ -55,6 +55,7 @@ class Master:
             text = f"cannot listen for workers on {host}:{port}: {error.strerror or error}"
             raise RunError(text, "choose another with --master-bind HOST:PORT") from error
         runner = Environment(user_classes=[]).create_master_runner(address, port)
+        _harden(runner)
         log.info("workers connect to %s:%d", host, runner.server.port)
         return runner
 
@@ -125,3 +126,25 @@ class Master:
     def _signalled(self) -> None:
         command = Command("kill" if self._roll.stopping else "stop")
         self._roll.command(command, time.monotonic_ns())
+
+
+def _harden(runner: Any) -> None:
+    """What is no message, or one that Locust did not expect, would end the greenlet that hears
+    everybody; a stray client is no reason to lose a run."""
+    receive, handle = runner.server.recv_from_client, runner.handle_message
+    odd = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
+    def careful_receive() -> Any:
+        while True:
+            try:
+                return receive()
+            except odd as error:
+                log.warning("somebody sent what is no message: %s", error)
+
+    def careful_handle(client: str, message: Any) -> None:
+        try:
+            handle(client, message)
+        except odd as error:
+            log.warning("%s sent an odd %s: %r", client, message.type, error)
+
+    runner.server.recv_from_client, runner.handle_message = careful_receive, careful_handle

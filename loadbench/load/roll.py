@@ -36,7 +36,7 @@ from loadbench.shape import Steering
 from loadbench.units import MS, SECOND, clock, count
 
 _AHEAD = 250 * MS
-_LEAD = 300 * MS  # from Started to the first arrival
+_LEAD = 500 * MS  # from Started to the first arrival
 _EDGE = 60 * MS  # the load does not stop nearer than this to the end of a second
 _LATE = 2 * SECOND  # how long after its end a second may be told
 _BEGINNING = 60 * SECOND  # how long one may be silent that makes itself ready
