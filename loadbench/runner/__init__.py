@@ -205,7 +205,7 @@ class Run:
             settings=target.settings,
             notes=(*notes, *others(self._options.results, self.folder, None)),
             origin_ns=self._loading.origin,
-            warm_ns=dict(target.warm_ns),
+            warm_ns=target.warm_ns,
         )
 
     def _command(self, recorder: Recorder, plan: Plan, command: dict[str, Any]) -> dict[str, Any]:

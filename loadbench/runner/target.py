@@ -3,11 +3,10 @@
 Both are asked the same way, over their protocol; ours has no back door.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from loadbench.errors import LoadbenchError, SpecError
@@ -36,7 +35,7 @@ class Target:
     settings: dict[str, Any]
     notes: tuple[Note, ...]
     statistics: Callable[[], Server | None]
-    warm_ns: Mapping[int, int] = MappingProxyType({})  # rows → the model alone at its warm-up
+    warm_ns: dict[int, int] = field(default_factory=dict)  # rows → the model alone at its warm-up
 
     @property
     def gpu(self) -> int | None:
