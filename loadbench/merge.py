@@ -45,6 +45,9 @@ def merge(windows: Sequence[Window]) -> Window:
                 key=lambda sample: sample.due - sample.done,
             )[:5]
         ),
+        examples={
+            name: found for window in reversed(windows) for name, found in window.examples.items()
+        },
         server=servers([window.server for window in windows if window.server]),
         machine=machines([window.machine for window in windows if window.machine]),
     )
