@@ -1,8 +1,14 @@
 """Telling a run what to do while it runs: one JSON object over a Unix socket, one in return.
 
 The socket lies in a folder of the user's own (0700) under the system's temporary folder; its path
-is in run.json as `control`. Commands: {"command": "stop"}, {"command": "kill"},
-{"command": "mark", "text": "…"}. The answer is {"ok": true} or {"error": "…"}.
+is in run.json as `control`. `{"ok": true, "mark": "…"}` or `{"error": "…"}` comes back.
+
+    {"command": "rate", "rate": 500}                       held from now on; "80 %" if calibrated
+    {"command": "scale", "factor": 1.5}                    times the scenario; 1 returns to it
+    {"command": "pause"}   {"command": "resume"}           nothing falls due meanwhile
+    {"command": "spike", "rate": 1500, "for": "5s"}        then what would be without it
+    {"command": "mark", "text": "…"}                       in the log and the charts, as all are
+    {"command": "stop"}    {"command": "kill"}             gently, at once
 """
 
 import json

@@ -46,6 +46,13 @@ def _lower(indices: Ints) -> tuple[Ints, Ints]:
     return sub << shift, np.left_shift(np.int64(1), shift)
 
 
+def _release(dense: HdrHistogram) -> None:
+    """The package's histogram and its encoder hold each other, so that the 200 kB of each would
+    wait for Python's collector of cycles: megabytes a minute, which a long run would be blamed for.
+    """
+    dense.encoder.histogram = None
+
+
 class Histogram:
     """Counts of values (ns) in HdrHistogram buckets. Immutable: operations give new ones."""
 
@@ -146,7 +153,9 @@ class Histogram:
             low, width = _lower(self._indices)
             dense.total_count = self.count
             dense.min_value, dense.max_value = int(low[0]), int(low[-1] + width[-1] - 1)
-        return bytes(dense.encode()).decode("ascii")
+        text = bytes(dense.encode()).decode("ascii")
+        _release(dense)
+        return text
 
     @classmethod
     def decode(cls, text: str) -> "Histogram":
@@ -161,6 +170,7 @@ class Histogram:
         layout = (dense.lowest_trackable_value, dense.highest_trackable_value)
         if layout != (LOWEST_NS, HIGHEST_NS) or dense.significant_figures != DIGITS:
             raise ValueError(f"an HdrHistogram of another layout: {layout}")
+        _release(dense)
         counts: Any = np.frombuffer(dense.counts, np.int64)
         indices = np.flatnonzero(counts)
         return cls(indices, counts[indices].copy())

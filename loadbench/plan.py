@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from loadbench.model import Note, Tensor, Value, Window
-from loadbench.shape import Arrivals, Phase
+from loadbench.shape import Arrivals, Phase, Steering
 
 if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
     from loadbench.spec import Spec
@@ -44,6 +44,14 @@ class RequestPlan(Value, frozen=True):
     headers: dict[str, str] = {}
 
 
+class Share(Value, frozen=True):
+    """A part of the load: the arrivals whose number, counted from 0, leaves `index` when divided by
+    `of`. Every load process knows the whole sequence and begins its own part of it."""
+
+    index: int = 0
+    of: int = 1
+
+
 class Plan(Value, frozen=True):
     """All that a load process needs to know before it starts."""
 
@@ -63,6 +71,7 @@ class Plan(Value, frozen=True):
     connect_timeout_ns: int = 5_000_000_000  # of that, to be connected
     limit_ns: int | None = None  # unanswered requests older than this are reported as overdue
     slowest: int = 5  # exemplars a second
+    share: Share = Share()  # of the arrivals, or of the concurrency, is this process's
 
 
 def kinds(spec: "Spec") -> tuple[RequestPlan, ...]:
@@ -93,24 +102,6 @@ def planned(
         connect_timeout_ns=spec.target.connect_timeout,
         limit_ns=limit_ns,
     )
-
-
-class Share(Value, frozen=True):
-    """A part of the load: the arrivals whose number, counted from 0, leaves `index` when divided by
-    `of`. Every load process knows the whole sequence and begins its own part of it."""
-
-    index: int = 0
-    of: int = 1
-
-
-class Steering(Value, frozen=True):
-    """What was done to the shape by hand, the whole of it each time, from one moment on."""
-
-    rate: float | None = None  # per second; held instead of the scenario's
-    scale: float = 1.0  # times the scenario's; in a closed loop times its concurrency
-    paused: bool = False  # nothing falls due; the end of the run stays where it is
-    spike: float | None = None  # per second until `spike_until_ns`; then what was before
-    spike_until_ns: int = 0  # since second 0
 
 
 class Command(Value, frozen=True):

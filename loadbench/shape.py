@@ -7,11 +7,13 @@ rate, which is exact for Poisson at changing rates (time change; Çinlar, Introd
 Processes, 1975).
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from loadbench.model import Value
@@ -29,6 +31,7 @@ class Phase(Value, frozen=True):
     length_ns: int
     period_ns: int | None = None  # begins anew so often; None: once over the whole length
     sine: bool = False  # from start to end and back in each period, else straight to end
+    begin_ns: int = 0  # so much of the pattern is left out in front: the rest of a phase cut in two
 
     @property
     def period(self) -> int:
@@ -37,7 +40,12 @@ class Phase(Value, frozen=True):
     @property
     def requests(self) -> float:
         """How many arrivals the phase holds on average."""
-        whole, rest = divmod(self.length_ns, self.period)
+        found = self.reached(self.begin_ns + self.length_ns)
+        return found - self.reached(self.begin_ns) if self.begin_ns else found
+
+    def reached(self, until_ns: int) -> float:
+        """The integrated rate of the pattern from its beginning on."""
+        whole, rest = divmod(until_ns, self.period)
         full = (self.start + self.end) / 2 * self.period / SECOND
         part, seconds = rest / self.period, rest / SECOND
         if not self.sine:
@@ -47,10 +55,20 @@ class Phase(Value, frozen=True):
 
     def rate(self, at_ns: int) -> float:
         """Requests per second at a moment of the phase."""
-        part = (at_ns % self.period) / self.period
+        part = ((self.begin_ns + at_ns) % self.period) / self.period
         if self.sine:
             part = (1 - math.cos(2 * math.pi * part)) / 2
         return self.start + (self.end - self.start) * part
+
+
+class Steering(Value, frozen=True):
+    """What is done to a shape by hand while it runs, the whole of it, from one moment on."""
+
+    rate: float | None = None  # per second; held instead of the scenario's
+    scale: float = 1.0  # times the scenario's; in a closed loop times its concurrency
+    paused: bool = False  # nothing falls due; the end of the run stays where it is
+    spike: float | None = None  # per second until `spike_until_ns`; then what would be without it
+    spike_until_ns: int = 0  # from the first phase on
 
 
 def length_ns(phases: Sequence[Phase]) -> int:
@@ -82,6 +100,41 @@ def peak(phases: Sequence[Phase]) -> float:
     return max((max(phase.start, phase.end) for phase in phases), default=0.0)
 
 
+def cut(phases: Sequence[Phase], begin_ns: int, end_ns: int) -> tuple[Phase, ...]:
+    """What of the shape lies in [begin, end)."""
+    found, at = [], 0
+    for phase in phases:
+        first, last = max(begin_ns, at), min(end_ns, at + phase.length_ns)
+        if first < last:
+            left_out = phase.begin_ns + first - at if phase.start != phase.end else 0
+            found.append(
+                Phase(phase.start, phase.end, last - first, phase.period, phase.sine, left_out)
+            )
+        at += phase.length_ns
+    return tuple(found)
+
+
+def steered(
+    planned: Sequence[Phase], now: Sequence[Phase], at_ns: int, steering: Steering
+) -> tuple[Phase, ...]:
+    """The shape `now` until a moment, from then on the planned one as it is steered. A pause is
+    no matter of the shape: it goes on meanwhile, and what falls due is left out."""
+    end = length_ns(planned)
+    if steering.rate is not None:
+        rest: tuple[Phase, ...] = (Phase(steering.rate, steering.rate, end - at_ns),)
+    else:
+        factor = steering.scale
+        rest = tuple(
+            replace(phase, start=phase.start * factor, end=phase.end * factor)
+            for phase in cut(planned, at_ns, end)
+        )
+    if steering.spike is not None and steering.spike_until_ns > at_ns:
+        until = min(steering.spike_until_ns, end) - at_ns
+        spike = Phase(steering.spike, steering.spike, until)
+        rest = (spike, *cut(rest, until, end))
+    return (*cut(now, 0, at_ns), *rest)
+
+
 def times(phases: Sequence[Phase], counts: NDArray[np.float64]) -> NDArray[np.int64]:
     """When the integrated rate reaches each of `counts` (rising), in ns from the first phase on.
 
@@ -95,8 +148,11 @@ def times(phases: Sequence[Phase], counts: NDArray[np.float64]) -> NDArray[np.in
     last = np.array([phase.end for phase in phases])[index]
     period = np.array([phase.period for phase in phases])[index]
     full = (first + last) / 2 * period / SECOND  # of one period; some of it, as the phase has some
-    whole = np.floor((counts - totals[index]) / full)
-    share = np.clip((counts - totals[index]) / full - whole, 0.0, 1.0)
+    begun = np.array([phase.begin_ns for phase in phases], np.int64)[index]
+    before = np.array([phase.reached(phase.begin_ns) for phase in phases])[index]
+    counted = (counts - totals[index] + before) / full
+    whole = np.floor(counted)
+    share = np.clip(counted - whole, 0.0, 1.0)
     # share = part of the period's requests; within = part of the period
     root = np.sqrt(np.maximum(first**2 + (last**2 - first**2) * share, 0.0))
     down = first + root
@@ -104,7 +160,7 @@ def times(phases: Sequence[Phase], counts: NDArray[np.float64]) -> NDArray[np.in
     sine = np.array([phase.sine for phase in phases])[index]
     if sine.any():
         within[sine] = _swing((last - first)[sine] / (last + first)[sine], share[sine])
-    inside = whole * period + np.rint(within * period)
+    inside = np.maximum(whole * period + np.rint(within * period) - begun, 0)
     length = np.array([phase.length_ns for phase in phases])[index]
     found: NDArray[np.int64] = begins[index] + np.minimum(inside, length - 1).astype(np.int64)
     return found
@@ -146,51 +202,57 @@ def arrivals(
     exponential gaps, `gamma` gaps whose coefficient of variation is `cv`; `once` puts all that the
     phases hold at the beginning. The same seed gives the same times on every machine.
     """
-    total = math.fsum(phase.requests for phase in phases)
-    draw = np.random.Generator(np.random.PCG64(seed))
-    if kind == "constant":
-        counted: Iterator[NDArray[np.float64]] = _numbers(total)
-    elif kind == "poisson":
-        counted = _renewals(total, draw.standard_exponential)
-    elif kind == "gamma":
-        counted = _gamma(total, draw, cv)
-    elif kind == "once":
-        for numbers in _numbers(math.floor(total + 1e-6)):
-            yield np.zeros(len(numbers), np.int64)
+    if kind == "once":
+        left = math.floor(math.fsum(phase.requests for phase in phases) + 1e-6)
+        while left > 0:
+            yield np.zeros(min(left, _CHUNK), np.int64)
+            left -= _CHUNK
         return
-    else:
-        raise ValueError(f"{kind} arrivals do not come from a shape")
-    for counts in counted:
+    for counts in unit_arrivals(kind, seed, cv):
         found = times(phases, counts)
         if len(found):
             yield found
+        if len(found) < len(counts):
+            return
 
 
-def _numbers(total: float) -> Iterator[NDArray[np.float64]]:
-    """0, 1, 2 … below total."""
-    for number in range(0, math.ceil(total), _CHUNK):
-        yield np.arange(number, min(number + _CHUNK, math.ceil(total)), dtype=np.float64)
+def unit_arrivals(kind: Arrivals, seed: int, cv: float = 1.0) -> Iterator[NDArray[np.float64]]:
+    """Arrivals at a rate of one, without end: what `times` maps to a shape. Chunks are never
+    empty."""
+    draw = np.random.Generator(np.random.PCG64(seed))
+    if kind == "constant":
+        return _numbers()
+    if kind == "poisson":
+        return _renewals(draw.standard_exponential)
+    if kind == "gamma":
+        return _gamma(draw, cv)
+    raise ValueError(f"{kind} arrivals do not come from a shape")
+
+
+def _numbers() -> Iterator[NDArray[np.float64]]:
+    """0, 1, 2 …"""
+    for number in itertools.count(0, _CHUNK):
+        yield np.arange(number, number + _CHUNK, dtype=np.float64)
 
 
 def _renewals(
-    total: float, gaps: Callable[[int], NDArray[np.float64]], reached: float = 0.0
+    gaps: Callable[[int], NDArray[np.float64]], reached: float = 0.0
 ) -> Iterator[NDArray[np.float64]]:
-    """Sums of gaps, until total is reached."""
-    while reached < total:
+    """Sums of gaps."""
+    while True:
         counts = reached + np.cumsum(gaps(_CHUNK))
         reached = float(counts[-1])
         yield counts
 
 
-def _gamma(total: float, draw: np.random.Generator, cv: float) -> Iterator[NDArray[np.float64]]:
+def _gamma(draw: np.random.Generator, cv: float) -> Iterator[NDArray[np.float64]]:
     """Gamma gaps of mean 1, begun as if they had long been going on, so that a burst is as likely
     at the beginning as anywhere: what is left of the gap that the beginning falls into is evenly
     spread over it, and such gaps are drawn by their length (Cox, Renewal Theory, 1962)."""
     shape, scale = cv**-2, cv**2
     first = draw.random() * draw.gamma(shape + 1, scale)
-    if first < total:
-        yield np.array([first])
-    yield from _renewals(total, lambda size: draw.gamma(shape, scale, size), first)
+    yield np.array([first])
+    yield from _renewals(lambda size: draw.gamma(shape, scale, size), first)
 
 
 def replay(

@@ -117,7 +117,7 @@ class Done(NamedTuple):
             assert self.recorded[-1].in_flight == self.finished.unfinished
 
 
-def drive(wanted: Plan, after: Sequence[tuple[float, str]] = ()) -> Done:
+def drive(wanted: Plan, after: Sequence[tuple[float, str | Callable[[Lane], None]]] = ()) -> Done:
     """A run in this process; `after` are commands with the seconds after which they come."""
     windows: list[Window] = []
     lane = Lane(make_ready(wanted), windows.append)
@@ -128,7 +128,8 @@ def drive(wanted: Plan, after: Sequence[tuple[float, str]] = ()) -> Done:
         select.select([lane.fileno()], [], [], 0.001)
         lane.turn()
         while commands and commands[0][0] <= time.monotonic_ns() and not lane.over:
-            getattr(lane, commands.pop(0)[1])()
+            command = commands.pop(0)[1]
+            command(lane) if callable(command) else getattr(lane, command)()
     return Done(Started(origin), windows, lane.finished())
 
 

@@ -1,6 +1,8 @@
 """Our bulk histograms against the package that defines the format, bucket for bucket."""
 
+import gc
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -83,3 +85,17 @@ def test_what_is_no_histogram(text: str) -> None:
 def test_another_layout_is_refused() -> None:
     with pytest.raises(ValueError, match="another layout"):
         Histogram.decode(HdrHistogram(1, 1000, 2).encode().decode())
+
+
+def test_what_it_took_to_write_and_read_one_is_free_at_once() -> None:
+    """The package's objects are in cycles of 200 kB: left to the collector a long load grows."""
+    found = Histogram.of([1_000_000, 2_000_000])
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            Histogram.decode(found.encode())
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()

@@ -14,6 +14,7 @@ COMMANDS = {
     "tui": ("run", "The dashboard; with no scenario the tour."),
     "run": ("run", "One run without a screen, with checks and a summary."),
     "serve": ("run", "Only the engine, for other tools: KServe v2 over HTTP."),
+    "tell": ("run", "Changes, marks or stops a run that is going on."),
     "list": ("look", "The runs in results/, newest first."),
     "show": ("look", "One run's summary."),
     "shape": ("look", "The load of a scenario, drawn before anything runs."),

@@ -83,8 +83,11 @@ def _listen(lines: Iterator[bytes], lane: Lane) -> None:
         except msgspec.MsgspecError as error:
             log.warning("not a command: %s", error)
             continue
-        log.info("%s", command.command)
-        lane.stop() if command.command == "stop" else lane.kill()
+        log.info("%s", line.decode())
+        if command.steering is not None:
+            lane.steer(command.steering)
+        else:
+            lane.stop() if command.command == "stop" else lane.kill()
     lane.kill()  # whoever started us is gone
 
 

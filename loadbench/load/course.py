@@ -4,6 +4,7 @@ Second 0 begins at `origin`. Warm-up runs into the load without a break. The loa
 last phase, or when it is stopped; then what is under way is awaited until the drain is over.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from loadbench.load.ledger import Cut, Ledger
 from loadbench.load.schedule import Schedule
 from loadbench.model import Stage, Window
-from loadbench.plan import Plan
-from loadbench.shape import length_ns, phase_at, rate_at
+from loadbench.plan import Plan, Share
+from loadbench.shape import Steering, length_ns, phase_at, rate_at, steered
 from loadbench.units import SECOND
 
 
@@ -29,16 +30,22 @@ class Traffic(NamedTuple):
 class Course:
     """Schedule, ledger and the boundaries between windows and stages."""
 
-    def __init__(self, plan: Plan, origin: int, traffic: Callable[[], Traffic]) -> None:
+    def __init__(
+        self, plan: Plan, origin: int, traffic: Callable[[], Traffic], since: int | None = None
+    ) -> None:
         names = [request.name for request in plan.requests]
         self._plan = plan
         self._traffic = traffic
         self._origin = origin
         self._closed = plan.arrivals == "closed"
         self._paced = plan.arrivals in ("constant", "poisson", "gamma")  # by the rate of the shape
-        self._begin = origin - plan.warmup_ns  # of the window that is being gathered
+        self._begin = origin - plan.warmup_ns if since is None else since  # of the next window
+        self._phases = plan.phases  # as they are steered
+        self._steering = Steering()
+        self._pauses: list[int] = []  # when one began, when it ended, when the next began …
+        self._share: Share | None = plan.share
         self._left = (0, 0, 0)  # in flight, waiting, under way at the last boundary
-        self.schedule = Schedule(plan, origin)
+        self.schedule = Schedule(plan, origin, since)
         self.ledger = Ledger(names, origin, plan.slowest)
         self.end = origin + length_ns(plan.phases)
         self.over = self.end + plan.drain_ns
@@ -60,6 +67,42 @@ class Course:
     def fold(self) -> None:
         """Takes the ledger's rows in before its place runs out."""
         self.ledger.fold(self._begin, self.boundary)
+
+    @property
+    def width(self) -> int:
+        """Of a closed loop: how many requests are to be under way here."""
+        if self._share is None or self._steering.paused:
+            return 0
+        whole = round(self._plan.concurrency * self._steering.scale)
+        return whole // self._share.of + (self._share.index < whole % self._share.of)
+
+    def deal(self, share: Share | None, at: int) -> None:
+        """From a moment on this share of the load is ours; None: nothing."""
+        self._share = share
+        self.schedule.deal(None if self._steering.paused else share, at)
+
+    def steer(self, steering: Steering, at: int) -> None:
+        """From a moment on, the beginning of the load at the earliest, its shape is another."""
+        at = max(at, self._origin)
+        before, self._steering = self._steering, steering
+        if self._paced:
+            since = at - self._origin
+            self._phases = steered(self._plan.phases, self._phases, since, steering)
+            self.schedule.steer(self._phases, at)
+        if before.paused != steering.paused:
+            self._pauses.append(at)
+            self.deal(self._share, at)
+
+    def _rate(self, stage: Stage, end: int) -> float | None:
+        """What the schedule asks for in the middle of the window until `end`."""
+        if stage == "warmup" and not self._closed:
+            return self._plan.phases[0].start
+        if not self._paced or stage == "warmup":
+            return None
+        middle = (self._begin + end) // 2
+        if stage == "drain" or bisect_right(self._pauses, middle) % 2:
+            return 0.0
+        return rate_at(self._phases, middle - self._origin)
 
     def complete(self, now: int) -> None:
         """All that was to be done at once is done: the load ends before its time."""
@@ -101,10 +144,6 @@ class Course:
         begin, since = self._begin, self._begin - self._origin
         traffic = self._traffic()
         stage = self._stage()
-        middle = (max(since, 0) + end - self._origin) // 2 if stage == "load" else -1
-        rate = rate_at(self._plan.phases, middle) if self._paced else None
-        if stage == "warmup" and not self._closed:
-            rate = self._plan.phases[0].start
         window = self.ledger.cut(
             Cut(
                 begin=begin,
@@ -116,7 +155,7 @@ class Course:
                 open=traffic.rows,
                 limit_ns=self._plan.limit_ns,
                 phase=phase_at(self._plan.phases, since) if stage == "load" else None,
-                rate=rate,
+                rate=self._rate(stage, end),
                 stall_ns=traffic.stall_ns,
                 connections=traffic.connections,
             )

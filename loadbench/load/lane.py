@@ -32,7 +32,8 @@ from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
 from loadbench.load.timer import Timer
 from loadbench.model import Window
-from loadbench.plan import Finished
+from loadbench.plan import Finished, Share
+from loadbench.shape import Steering
 from loadbench.units import MS
 
 BUDGET_NS = 2 * MS  # after so long the owner gets its turn, also under full load
@@ -73,22 +74,36 @@ class Lane:
         self._stood = 0  # longest standstill since the last window
         self._seen = 0  # when the loop last was known to run, or was to be woken
 
-    def begin(self, origin: int) -> None:
-        """Arrivals begin at origin − warm-up."""
+    def begin(self, origin: int, since: int | None = None) -> None:
+        """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment."""
         self._origin = origin
-        self._course = Course(self._plan, origin, self._traffic)
+        self._course = Course(self._plan, origin, self._traffic, since)
         self._ledger = self._course.ledger
-        start = origin - self._plan.warmup_ns
+        start = origin - self._plan.warmup_ns if since is None else since
         if self._closed:
-            self._again = True
-            for _ in range(self._plan.concurrency):
-                self._rest.add(start, 0)
+            self._level(start)
         self._cpu = time.process_time_ns()
         self._seen = self._wake = self._expiry = start
         self._timer.set(start)
 
     def fileno(self) -> int:
         return int(self._epoll.fileno())
+
+    def deal(self, share: Share | None, at: int) -> None:
+        """From a moment on this share of the load is ours; None: nothing, but it is told on."""
+        self._course.deal(share, max(at, time.monotonic_ns() + 1))
+        self._change()
+
+    def steer(self, steering: Steering, at: int = 0) -> None:
+        """From a moment on, now at the earliest, the shape of the load is another."""
+        self._course.steer(steering, max(at, time.monotonic_ns() + 1))
+        self._change()
+
+    def _change(self) -> None:
+        """What is to be begun next is another than it was."""
+        self._again = False  # until there are as many places as are wanted now
+        self._wake = 0
+        self._timer.set(1)
 
     def stop(self) -> None:
         """No further arrivals; what is under way is awaited."""
@@ -159,6 +174,7 @@ class Lane:
         if now >= self._expiry:
             self._expire(now)
         if self._closed:
+            self._level(now)
             self._wake_resting(now)
         else:
             self._take_up(now)
@@ -220,6 +236,20 @@ class Lane:
                 self._blocked = True
                 return
             now = time.monotonic_ns()
+
+    def _level(self, now: int) -> None:
+        """Closed loop: sees to it that there are as many places as are wanted."""
+        if self._again or self.ending:
+            return
+        idle, rest = self._pool.idle, self._rest
+        missing = self._course.width - (len(self._pool.open) - len(idle) + len(rest))
+        rest.drop(-missing)
+        while missing > 0 and idle:
+            self._begin(idle.pop(), now, now, 0)
+            missing -= 1
+        for _ in range(missing):
+            rest.add(now, 0)
+        self._again = len(self._pool.open) - len(idle) + len(rest) == self._course.width
 
     def _wake_resting(self, now: int) -> None:
         """Closed loop: places that have rested connect and send."""
@@ -296,7 +326,8 @@ class Lane:
             else:
                 connection.state = IDLE
                 idle.append(connection)
-        if self.ending or (self._blocked and idle) or ledger.rows > ROWS // 2:
+        waits = self._closed and not again
+        if self.ending or waits or (self._blocked and idle) or ledger.rows > ROWS // 2:
             self._wake = 0
 
     def _progress(self, connection: Connection, event: int) -> None:

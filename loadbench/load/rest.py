@@ -27,6 +27,14 @@ class Rest:
         """When a place may connect; NEVER if there is none."""
         return min(self._places[0][0], self._stirred + _PROBE_NS) if self._places else NEVER
 
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def drop(self, number: int) -> None:
+        """Gives up so many places, those that would have rested longest."""
+        if number > 0:
+            self._places = sorted(self._places)[: max(0, len(self._places) - number)]
+
     def add(self, now: int, failures: int) -> None:
         length = 0
         if failures:

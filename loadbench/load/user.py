@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 
 class LaneUser(User):
-    """Runs a `Load`. Its windows feed Locust's statistics; `tell` gets them and the rest."""
+    """Runs a `Load`. Its windows feed Locust's statistics where those are shown; `tell` gets them
+    and the rest."""
 
     abstract = True
     fixed_count = 1
@@ -63,8 +64,12 @@ class LaneUser(User):
         endpoint = load.plan.endpoint
         method = endpoint.method if endpoint.protocol == "http" else "POST"
 
+        # only Locust's command line and web UI read its statistics, which grow with every second
+        shown = self.environment.parsed_options is not None
+
         def emit(window: Window) -> None:
-            feed(self.environment.stats, method, window)
+            if shown:
+                feed(self.environment.stats, method, window)
             self.tell(window)
 
         lane = Lane(load, emit)

@@ -23,13 +23,14 @@ from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Note, Rule, Start, Window, plain
 from loadbench.plan import Command, Finished, Plan, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
+from loadbench.runner import helm
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
 from loadbench.runner.readings import Readings
 from loadbench.runner.recorder import Recorder
 from loadbench.runner.snapshot import others, snapshot
 from loadbench.runner.target import Target, open_target
-from loadbench.shape import Phase, length_ns
+from loadbench.shape import Phase, Steering, length_ns
 from loadbench.spec import Scenario
 from loadbench.summary import Summary, summarise
 from loadbench.units import SECOND, duration, significant
@@ -37,6 +38,12 @@ from loadbench.units import SECOND, duration, significant
 _SILENCE_S = 3.0
 _OVERTIME_S = 5.0  # how long a load may take beyond its drain before it is ended
 
+_HELM = ", ".join(helm.COMMANDS)
+_STEERED = Note(
+    "steered",
+    "the load was changed by hand: the marks tell when and how",
+    "compare runs that follow their scenario",
+)
 _STOPPED = "the load generator was stopped by a signal from outside"
 
 Reason = Literal["done", "stopped", "failed"]
@@ -71,6 +78,8 @@ class Run:
         self._deadline: float | None = None
         self._reason: Reason = "done"
         self._text = ""
+        self._steering = Steering()
+        self._capacity: float | None = None  # what 100 % is, once it is calibrated
         self._made_results = not options.results.exists()
         self.folder = runlog.create(options.results, options.name or _name(scenario))
 
@@ -118,7 +127,7 @@ class Run:
         readings = Readings(loading.origin, first, probe.read, target.statistics)
         start = self._start(plan, rules, target, (*notes, *loading.notes))
         recorder = Recorder(self.folder, start, target.gpu, self._say)
-        desk = Desk(lambda command: self._command(recorder, command))
+        desk = Desk(lambda command: self._command(recorder, plan, command))
         try:
             begun = snapshot(self._scenario, start, target, plan, nvml)
             begun |= {"control": desk.path, "command": list(self._options.command)}
@@ -157,6 +166,7 @@ class Run:
             drain_ns=plan.timeout_ns,
         )
         found = capacity(closed, self.folder)
+        self._capacity = found
         text = (
             f"calibrated: {significant(found)}/s get done here "
             f"({duration(length)}, {width} in flight); rates in % are of that"
@@ -185,20 +195,41 @@ class Run:
             notes=(*notes, *others(self._options.results, self.folder, None)),
         )
 
-    def _command(self, recorder: Recorder, command: dict[str, Any]) -> dict[str, Any]:
-        """A command from outside; ValueError if it is none."""
+    def _command(self, recorder: Recorder, plan: Plan, command: dict[str, Any]) -> dict[str, Any]:
+        """A command from outside; ValueError if it is none, or cannot be done."""
+        assert self._loading is not None
+        now = time.monotonic_ns() - self._loading.origin
         match command:
             case {"command": "stop"}:
-                recorder.mark("stop asked for")
+                text = "stop asked for"
                 self.stop("stopped by command")
             case {"command": "kill"}:
-                recorder.mark("end at once asked for")
+                text = "end at once asked for"
                 self.kill("ended by command")
             case {"command": "mark", "text": str(text)} if 0 < len(text) <= 200:
-                recorder.mark(text)
+                pass
+            case {"command": name} if name in helm.COMMANDS:
+                text = self._steer(recorder, plan, command, now)
             case _:
-                raise ValueError('known: "stop", "kill", "mark" with a "text" of up to 200')
-        return {"ok": True}
+                raise ValueError('known: stop, kill, mark with a "text" of up to 200, ' + _HELM)
+        recorder.mark(text, now // SECOND)
+        return {"ok": True, "mark": text}
+
+    def _steer(self, recorder: Recorder, plan: Plan, command: dict[str, Any], now: int) -> str:
+        """Changes the load by hand; returns what was done."""
+        assert self._loading is not None
+        if self._reason != "done":
+            raise ValueError("the run is being stopped")
+        situation = helm.Situation(
+            plan.arrivals, self._steering, now, length_ns(plan.phases), self._capacity
+        )
+        steering, text = helm.steer(command, situation)
+        if self._steering == Steering():
+            recorder.remark(_STEERED)
+        self._steering = steering
+        if not self._loading.say(Command("steer", steering)):
+            raise ValueError("the load has ended")
+        return text
 
     def _follow(
         self, loading: Loading, recorder: Recorder, readings: Readings, target: Target

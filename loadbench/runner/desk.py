@@ -14,18 +14,24 @@ from loadbench.control import LIMIT
 
 
 class Desk:
-    """Listens on a socket in a private folder; each command goes to `handle`, which returns the
-    answer or raises ValueError with what is wrong with it."""
+    """Listens on a socket in a private folder. Commands go to `handle`, one after the other; it
+    returns the answer, or raises ValueError with what is wrong."""
 
     def __init__(self, handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="loadbench-"))  # mkdtemp makes it 0700
         self.path = str(self._folder / "control")
 
+        one_at_a_time = threading.Lock()
+
+        def turn(command: dict[str, Any]) -> dict[str, Any]:
+            with one_at_a_time:
+                return handle(command)
+
         class Handler(socketserver.StreamRequestHandler):
             timeout = 5.0
 
             def handle(self) -> None:
-                self.wfile.write(json.dumps(_answer(self.rfile.readline(LIMIT), handle)).encode())
+                self.wfile.write(json.dumps(_answer(self.rfile.readline(LIMIT), turn)).encode())
 
         class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             daemon_threads = True

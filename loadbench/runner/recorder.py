@@ -51,10 +51,10 @@ class Recorder:
         self.second = max(self.second, (time.monotonic_ns() - origin) // SECOND)
         self._changes(self._watch.silent(self.second, silence_s))
 
-    def mark(self, text: str) -> None:
+    def mark(self, text: str, second: int) -> None:
         with self._lock:
-            self._writer.write(Mark(self.second, text))
-        self._say(f"{clock(self.second * SECOND)}  ◆ {text}")
+            self._writer.write(Mark(second, text))
+        self._say(f"{clock(second * SECOND)}  ◆ {text}")
 
     def remark(self, note: Note) -> None:
         with self._lock:

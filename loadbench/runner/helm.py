@@ -1,0 +1,103 @@
+"""What the commands that change a running load mean: a Steering, and the words of its mark. Pure:
+the runner sends the one to the load and writes the other into the log.
+
+A rate is held until another command; a scale multiplies what the scenario asks for, and 1 returns
+to it; a spike is over by itself. Pausing leaves out what falls due, and never shifts what comes
+after: the run ends when it was to end.
+"""
+
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from loadbench import units
+from loadbench.errors import SpecError
+from loadbench.shape import Arrivals, Steering
+from loadbench.units import duration, significant
+
+COMMANDS = ("rate", "scale", "pause", "resume", "spike")
+_PACED = ("constant", "poisson", "gamma")
+_MOST_RATE, _MOST_SCALE = 1e7, 1e4
+
+
+class Situation(NamedTuple):
+    """Where a run is when a command comes."""
+
+    arrivals: Arrivals
+    steering: Steering
+    now_ns: int  # since second 0
+    end_ns: int  # of the load
+    capacity: float | None  # what 100 % is, if it was calibrated
+
+
+def steer(command: dict[str, Any], run: Situation) -> tuple[Steering, str]:
+    """The Steering from now on, and what was done in words. ValueError if it cannot be done."""
+    name = command["command"]
+    if run.now_ns >= run.end_ns:
+        raise ValueError("the load is over")
+    if run.arrivals == "once":
+        raise ValueError("everything was asked for at the beginning: there is nothing to change")
+    before = run.steering
+    match name:
+        case "rate":
+            rate = _rate(command, run)
+            return replace(before, rate=rate, scale=1.0), f"rate {significant(rate)}/s by hand"
+        case "scale":
+            factor = _factor(command, run)
+            text = "the scenario's load again" if factor == 1 else f"the scenario's load × {factor}"
+            return replace(before, rate=None, scale=factor), text
+        case "pause" | "resume":
+            paused = name == "pause"
+            if paused == before.paused:
+                raise ValueError("arrivals are " + ("paused already" if paused else "not paused"))
+            return replace(before, paused=paused), f"arrivals {name}d"
+        case "spike":
+            rate, length = _rate(command, run), _length(command)
+            until = max(run.now_ns, 0) + length
+            text = f"spike of {significant(rate)}/s for {duration(length)}"
+            return replace(before, spike=rate, spike_until_ns=until), text
+    raise ValueError(f"there is no command {name!r}")
+
+
+def _rate(command: dict[str, Any], run: Situation) -> float:
+    if run.arrivals not in _PACED:
+        raise ValueError(f"{run.arrivals} arrivals have no rate to change")
+    value = command.get("rate")
+    try:
+        if isinstance(value, str) and value.rstrip().endswith("%"):
+            if run.capacity is None:
+                raise ValueError("a rate in % needs a calibrated run: give it per second")
+            rate = units.parse_share(value) * run.capacity
+        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+            rate = units.parse_rate(value)
+        else:
+            raise ValueError('give a rate: {"command": "rate", "rate": 300}')
+    except SpecError as error:
+        raise ValueError(f"{error.message}: {error.hint}") from error
+    if rate > _MOST_RATE:
+        raise ValueError(f"{value!r} is more than any machine sends")
+    return rate
+
+
+def _factor(command: dict[str, Any], run: Situation) -> float:
+    if run.arrivals not in (*_PACED, "closed"):
+        raise ValueError(f"{run.arrivals} arrivals cannot be scaled while they run")
+    value = command.get("factor")
+    try:
+        found = units.parse_share(value) if isinstance(value, str) and "%" in value else value
+        factor = float(found)  # type: ignore[arg-type]
+    except (SpecError, TypeError, ValueError):
+        factor = -1.0
+    if not 0 <= factor <= _MOST_SCALE or isinstance(value, bool):
+        raise ValueError(f'give a factor in 0 … {_MOST_SCALE:g}, or like "150 %"')
+    return factor
+
+
+def _length(command: dict[str, Any]) -> int:
+    try:
+        length = units.parse_duration(command.get("for", ""))
+    except SpecError as error:
+        raise ValueError(f"for: {error.message}: {error.hint}") from error
+    if length <= 0:
+        raise ValueError("for: a spike lasts longer than nothing")
+    return length

@@ -1,0 +1,122 @@
+"""What the benchmarks of the load share: the C programs, the server on its core, a load process on
+another, and the one request that all clients send."""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from loadbench.model import Tensor, Window, decode, encode
+from loadbench.plan import Endpoint, Finished, Message, Plan, RequestPlan
+from loadbench.targets.inputs import prepare
+from loadbench.targets.kserve import infer_path
+
+HERE = Path(__file__).parent
+PEERS = HERE.parents[1] / "peers"
+SERVER_CORE, CLIENT_CORE = "0", "1"
+
+
+class Server:
+    """The C server, pinned; its CPU time is what `busy` is measured with."""
+
+    def __init__(self, binary: Path) -> None:
+        self._process = subprocess.Popen(
+            ["taskset", "-c", SERVER_CORE, str(binary)], stdout=subprocess.PIPE
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+        self._stat = psutil.Process(self._process.pid)
+
+    def cpu(self) -> float:
+        times = self._stat.cpu_times()
+        return float(times.user + times.system)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+@contextmanager
+def compiled(name: str) -> Iterator[Path]:
+    """One of the C programs here."""
+    with tempfile.TemporaryDirectory() as folder:
+        binary = Path(folder) / name
+        source = HERE / f"{name}.c"
+        subprocess.run(["gcc", "-O2", "-Wall", "-o", binary, source, "-lm"], check=True)
+        yield binary
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    with compiled("fast_server") as binary:
+        found = Server(binary)
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+def endpoint(port: int, image: bool = False) -> Endpoint:
+    """A tiny JSON request, or 3×224×224 bytes as a binary tensor."""
+    given = Tensor("x", "UINT8", (3, 224, 224)) if image else Tensor("x", "FP32", (4,))
+    return Endpoint(
+        host="127.0.0.1", port=port, protocol="kserve", model="m", binary=image,
+        inputs=(given,), outputs=(Tensor("y", "FP32", (3,)),),
+    )  # fmt: skip
+
+
+def one_request(found: Endpoint) -> tuple[dict[str, str], bytes]:
+    """(header fields, body) of what the lane sends, for the other clients."""
+    ((first, *_),), _ = prepare(found, [RequestPlan("infer")], seed=1)
+    head, _, body = first.data.partition(b"\r\n\r\n")
+    fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    own = ("Host", "Content-Length")  # each client says those itself
+    return {name: value for name, value in fields.items() if name not in own}, body
+
+
+def url(found: Endpoint) -> str:
+    return f"http://{found.host}:{found.port}{infer_path(found)}"
+
+
+@contextmanager
+def loading(plan: Plan) -> Iterator["subprocess.Popen[bytes]"]:
+    """A load process on the client's core that has been told its plan."""
+    command = ["taskset", "-c", CLIENT_CORE, sys.executable, "-m", "loadbench.load"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipes) as load:
+        assert load.stdin is not None
+        load.stdin.write(encode(plan) + b"\n")
+        load.stdin.flush()
+        try:
+            yield load
+        finally:
+            load.kill()
+
+
+def run_lane(plan: Plan) -> tuple[list[Window], Finished]:
+    """A whole run of a load process."""
+    with loading(plan) as load:
+        assert load.stdout is not None
+        *messages, last = [decode(Message, line) for line in load.stdout]  # type: ignore[arg-type]
+    assert isinstance(last, Finished), last
+    assert last.reason == "done", last
+    return [found for found in messages if isinstance(found, Window)], last
+
+
+def pinned(command: list[str], environment: dict[str, str] | None = None) -> tuple[str, float]:
+    """(its output, the CPU seconds it took) of a command on the client's core."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    out = subprocess.run(
+        ["taskset", "-c", CLIENT_CORE, *command],
+        env={**os.environ, **(environment or {})},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return out, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -1,0 +1,127 @@
+"""Runs that are steered while they go: by the command line, as a user would."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadbench import runlog
+from loadbench.model import Mark, Remark, Window
+from loadbench.shape import Phase, Steering
+from loadbench.units import SECOND
+from tests import lanes
+from tests.running import LOADBENCH, adds_up, loadbench, scenario
+
+
+@contextmanager
+def running(folder: Path, *arguments: str, seconds: int, load: str = "") -> Iterator[Any]:
+    """A run that goes on meanwhile; told what to do by its block."""
+    path = scenario(folder, load=load, rate="400", s=seconds)
+    command = [*LOADBENCH, "run", str(path), "--json", *arguments]
+    with subprocess.Popen(command, cwd=folder, stdout=-1, stderr=-1, text=True) as process:
+        yield process
+        process.communicate(timeout=60)
+
+
+def wait_for(folder: Path, second: int) -> Path:
+    """Until the run has recorded that second; its folder."""
+    until = time.monotonic() + 40
+    while time.monotonic() < until:
+        for run in runlog.runs(folder / "results"):
+            if any(isinstance(found, Window) and found.second >= second for found in log(run)):
+                return run
+        time.sleep(0.05)
+    raise AssertionError(f"second {second} never came")
+
+
+def log(run: Path) -> list[Any]:
+    return list(runlog.read(run)) if (run / runlog.LOG).exists() else []
+
+
+def test_the_load_follows_and_every_command_is_in_the_log(tmp_path: Path) -> None:
+    def tell(*words: str) -> None:
+        loadbench("tell", "last", *words, cwd=tmp_path)
+
+    with running(tmp_path, seconds=14):
+        wait_for(tmp_path, 0)
+        tell("rate", "1000")
+        folder = wait_for(tmp_path, 3)
+        tell("pause")
+        wait_for(tmp_path, 5)
+        tell("resume")
+        tell("scale", "0.5")
+        wait_for(tmp_path, 8)
+        tell("spike", "1500", "1s")
+        tell("mark", "a", "word")
+    marks = [found for found in log(folder) if isinstance(found, Mark)]
+    assert [mark.text for mark in marks] == [
+        "rate 1000/s by hand", "arrivals paused", "arrivals resumed", "the scenario's load × 0.5",
+        "spike of 1500/s for 1 s", "a word",
+    ]  # fmt: skip
+    notes = [found.note.code for found in log(folder) if isinstance(found, Remark)]
+    assert notes.count("steered") == 1
+    windows = {found.second: found for found in log(folder) if isinstance(found, Window)}
+    rate, pause, resume, scale, spike, _ = (mark.second for mark in marks)
+    assert windows[rate - 1].asked == 400
+    assert windows[rate + 1].asked == 1000
+    assert windows[rate + 1].rate == 1000
+    assert windows[pause + 1].asked == 0
+    assert windows[pause + 1].rate == 0
+    assert windows[scale + 1].asked == 200
+    assert windows[spike].asked + windows[spike + 1].asked > 1400
+    assert windows[13].asked == 200
+    assert 13 <= max(windows) <= 14
+    summary = runlog.read_snapshot(folder)["summary"]
+    assert adds_up(summary)
+    assert summary["failed"] == {}
+    assert resume >= pause
+
+
+def test_a_closed_loop_is_scaled_and_paused(tmp_path: Path) -> None:
+    with running(tmp_path, "--set", "load.arrivals=closed", "--set", "load.concurrency=4",
+                 seconds=8):  # fmt: skip
+        folder = wait_for(tmp_path, 1)
+        loadbench("tell", str(folder), "scale", "3", cwd=tmp_path)
+        wait_for(tmp_path, 3)
+        loadbench("tell", str(folder), "pause", cwd=tmp_path)
+        wait_for(tmp_path, 5)
+        loadbench("tell", str(folder), "resume", cwd=tmp_path)
+    scaled, paused, resumed = (found.second for found in log(folder) if isinstance(found, Mark))
+    windows = {found.second: found for found in log(folder) if isinstance(found, Window)}
+    assert windows[scaled - 1].in_flight == 4
+    assert windows[scaled + 1].in_flight == 12
+    assert windows[paused + 1].in_flight == windows[paused + 1].done == 0
+    assert windows[7].done > 100
+    assert resumed < 7
+    assert adds_up(runlog.read_snapshot(folder)["summary"])
+
+
+def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
+    with running(tmp_path, seconds=4):
+        folder = wait_for(tmp_path, 0)
+        refused = loadbench("tell", "last", "rate", "much", cwd=tmp_path, code=3)
+        assert "much" in refused.stderr
+        assert (
+            "takes 2 words" in loadbench("tell", "last", "spike", "5", cwd=tmp_path, code=2).stderr
+        )
+        loadbench("tell", "last", "stop", cwd=tmp_path)
+    assert "is over" in loadbench("tell", "last", "pause", cwd=tmp_path, code=3).stderr
+    assert json.loads((folder / "run.json").read_text())["summary"]["reason"] == "stopped"
+
+
+@pytest.mark.parametrize(("scale", "width"), [(0.25, 2), (2.0, 16), (0.0, 0)])
+def test_a_closed_loop_has_as_many_places_as_are_wanted(scale: float, width: int) -> None:
+    """The known server counts what it has open; the log what is under way."""
+    with lanes.known_server(service_ms=2) as server:
+        phases = (Phase(0, 0, 3 * SECOND),)
+        wanted = lanes.plan(server.port, arrivals="closed", concurrency=8, phases=phases)
+        steering = Steering(scale=scale)
+        done = lanes.drive(wanted, [(1.2, lambda lane: lane.steer(steering))])
+    done.check()
+    assert [done.windows[second].in_flight for second in (0, 2)] == [8, width]
+    assert done.failed == {}
