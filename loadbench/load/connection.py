@@ -57,8 +57,8 @@ class Connection:
             sock.setsockopt(*_NODELAY)
             found = sock.connect_ex(address.address)
         except OSError as error:
-            return self.broken(error.errno)
-        return "" if found in _UNDER_WAY else self.broken(found)
+            return self.failure(error.errno)
+        return "" if found in _UNDER_WAY else self.failure(found)
 
     def connected(self) -> int:
         """The error of the attempt to connect, 0 for none."""
@@ -146,7 +146,7 @@ class Connection:
         self._parts = []
         self._incoming = None
 
-    def broken(self, number: int | None) -> str:
+    def failure(self, number: int | None) -> str:
         """The failure that an error of the operating system is."""
         found, connecting = number or 0, self.state == CONNECTING
         self.reason = os.strerror(found)

@@ -282,7 +282,7 @@ class Lane:
             sent = 0
         except OSError as error:
             connection.sent = NEVER
-            self._fail(connection, connection.broken(error.errno))
+            self._fail(connection, connection.failure(error.errno))
             return
         if sent == size:
             connection.sent = time.monotonic_ns()
@@ -339,7 +339,7 @@ class Lane:
         if connection.state == CONNECTING:
             error = connection.connected()
             if error:
-                self._fail(connection, connection.broken(error))
+                self._fail(connection, connection.failure(error))
                 return
             connection.state, event = SENDING, _WRITABLE
         try:
@@ -392,7 +392,7 @@ class Lane:
 
     def _broken(self, connection: Connection, error: OSError) -> None:
         if not isinstance(error, BlockingIOError):
-            self._fail(connection, connection.broken(error.errno))
+            self._fail(connection, connection.failure(error.errno))
 
     def _fail(self, connection: Connection, failure: str, data: bytes = b"") -> None:
         """The request on it failed, and the connection is of no more use."""

@@ -8,7 +8,7 @@ from loadbench.summary import CheckResult, Episode, Summary, Times
 from loadbench.units import SECOND, clock, count, percent, significant
 
 _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
-_KINDS, _SAID = 8, 120  # failures listed, characters shown of what came
+_KINDS, _SAID = 8, 100  # failures listed, characters shown of what came
 _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running"}
 
 
