@@ -6,12 +6,13 @@ request. The load exits when its stdin closes.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from loadbench.model import Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase, Steering
 
 if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
+    from loadbench.requestspec import RequestSpec
     from loadbench.spec import Spec
 
 
@@ -32,16 +33,33 @@ class Endpoint(Value, frozen=True):
     method: str = "GET"
 
 
+class Expected(Value, frozen=True):
+    """What a good answer over plain HTTP says."""
+
+    json: dict[str, Any] = {}  # values by their path; texts are templates over the data
+    body: str | None = None  # the whole of it, a template too
+    regex: str | None = None  # what matches somewhere in it
+
+
 class RequestPlan(Value, frozen=True):
-    """One kind of request: how often it is drawn, and what it carries."""
+    """One kind of request: how often it is drawn, what it carries, what must come back."""
 
     name: str
     weight: float = 1.0
     rows: int = 1
-    shapes: dict[str, tuple[int, ...]] = {}  # dimensions for inputs that leave some open
-    data: str = ""  # .npy, .npz, .json or a folder of images; empty: seeded random
-    body: str = ""  # only of protocol "http"
+    pool: int | None = None  # so many distinct bodies at most
+    dims: dict[str, str] = {}  # distributions by name, for shapes
+    shapes: dict[str, tuple[int | str, ...]] = {}  # for inputs that leave dimensions open
+    values: dict[str, str] = {}  # distributions by input
+    data: str = ""  # a file or a folder; empty: seeded random
+    method: str = ""  # this and the next four only of protocol "http"
+    path: str = ""
     headers: dict[str, str] = {}
+    body: str = ""
+    form: dict[str, str] = {}
+    expect: str | Expected = ""  # a file of outputs; over plain HTTP what an answer says
+    tolerance: float | None = None
+    check: float | None = None  # the share of answers compared with what is expected
 
 
 class Share(Value, frozen=True):
@@ -76,8 +94,14 @@ class Plan(Value, frozen=True):
 
 def kinds(spec: "Spec") -> tuple[RequestPlan, ...]:
     """The kinds of request of a scenario; one, `infer`, if it names none."""
-    found = tuple(RequestPlan(**request.model_dump()) for request in spec.request)
-    return found or (RequestPlan("infer"),)
+    return tuple(map(_kind, spec.request)) or (RequestPlan("infer"),)
+
+
+def _kind(request: "RequestSpec") -> RequestPlan:
+    found = request.model_dump()
+    expect = found["expect"] or ""
+    found["expect"] = expect if isinstance(expect, str) else Expected(**expect)
+    return RequestPlan(**found)
 
 
 def planned(

@@ -25,6 +25,7 @@ from loadbench.faults import explain
 from loadbench.loadspec import Duration, LoadSpec, Section, Share, written
 from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
+from loadbench.requestspec import RequestSpec
 
 
 class TargetSpec(Section):
@@ -50,7 +51,8 @@ class FakeSpec(Section):
     )
     stall: Annotated[str, Field(pattern=r"^$|^.+ every .+$")] = ""
     errors: Share = 0.0
-    wrong: Share = 0.0
+    wrong: Share = 0.0  # in form
+    mistakes: Share = 0.0  # right in form, but the last value of each row is off by one
     hangups: Share = 0.0
     slow_body: Duration = 0
     busy: bool = False
@@ -95,18 +97,6 @@ class EngineSpec(Section):
     inputs: tuple[str, ...] = ()  # NAME:DTYPE:DIMS, for files that do not say
     outputs: tuple[str, ...] = ()
     fake: FakeSpec = FakeSpec()
-
-
-class RequestSpec(Section):
-    """One kind of request; several are drawn by weight."""
-
-    name: str
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    rows: Annotated[int, Field(ge=1)] = 1
-    shapes: dict[str, tuple[int, ...]] = {}
-    data: str = ""
-    body: str = ""
-    headers: dict[str, str] = {}
 
 
 _LATENCY_CHECKS = ("mean", "p50", "p90", "p95", "p99", "p99_9", "max")

@@ -13,7 +13,8 @@ from loadbench.errors import SpecError
 from loadbench.model import Tensor
 from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets.datatypes import DTYPES, bf16, floats
-from loadbench.targets.inputs import POOL, prepare
+from loadbench.targets.inputs import prepare
+from loadbench.targets.pool import POOL
 from loadbench.targets.wire import Prepared
 
 

@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"model", "errors", "units", "histogram", "shape", "merge"},
-    1: {"spec", "faults", "loadspec", "overrides", "trace", "plan", "runlog", "control", "alerts",
-        "view", "account", "summary", "trust", "compare", "targets"},
+    0: {"distribution", "model", "errors", "units", "histogram", "shape", "merge"},
+    1: {"spec", "faults", "loadspec", "requestspec", "overrides", "trace", "plan", "runlog",
+        "control", "alerts", "view", "account", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
 }  # fmt: skip
@@ -29,7 +29,12 @@ OWNERS = {
     "pynvml": ("loadbench.probe", "loadbench.engine.device"),
     "psutil": ("loadbench.probe", "loadbench.engine.device"),
     "httpx": ("loadbench.targets.ask",),
-    "pydantic": ("loadbench.spec", "loadbench.loadspec", "loadbench.faults"),
+    "pydantic": (
+        "loadbench.spec",
+        "loadbench.loadspec",
+        "loadbench.requestspec",
+        "loadbench.faults",
+    ),
     "scipy": ("loadbench.stats",),
 }
 DASHBOARD_MAY = LAYERS[0] | LAYERS[1] | {"report"}

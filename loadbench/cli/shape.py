@@ -6,6 +6,8 @@ import click
 
 from loadbench import spec, units
 from loadbench.overrides import parse_settings
+from loadbench.plan import kinds
+from loadbench.report.requests import requests_text
 from loadbench.report.shape import shape_text
 
 
@@ -33,3 +35,6 @@ def command(
     click.echo(f"{found.name}: {found.spec.title}" if found.spec.title else found.name)
     click.echo()
     click.echo(shape_text(found.spec.load, full, wide, height))
+    drawn = requests_text(kinds(found.spec), found.spec.load.seed)
+    if drawn:
+        click.echo(f"\n{drawn}")

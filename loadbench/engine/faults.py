@@ -15,7 +15,7 @@ from loadbench.engine.tensors import Array
 from loadbench.spec import FakeSpec
 from loadbench.units import MS, SECOND
 
-Fault = Literal["", "error", "shape", "short", "hangup"]
+Fault = Literal["", "error", "shape", "short", "value", "hangup"]
 
 
 class Faults:
@@ -25,7 +25,7 @@ class Faults:
         self._settings = settings
         self._random = random.Random(settings.seed)
         self.slow_body_s = settings.slow_body / 1e9
-        self._any = bool(settings.errors or settings.wrong or settings.hangups)
+        self._any = bool(settings.errors or settings.wrong or settings.mistakes or settings.hangups)
 
     def draw(self) -> Fault:
         """The fault of the next answer; mostly none."""
@@ -39,12 +39,23 @@ class Faults:
         if at < settings.wrong:
             return "shape" if at < settings.wrong / 2 else "short"
         at -= settings.wrong
+        if at < settings.mistakes:
+            return "value"
+        at -= settings.mistakes
         return "hangup" if at < settings.hangups else ""
 
 
 def misshapen(outputs: dict[str, Array]) -> dict[str, Array]:
     """The outputs, each with its last column missing."""
     return {name: array[..., :-1] for name, array in outputs.items()}
+
+
+def falsified(outputs: dict[str, Array]) -> dict[str, Array]:
+    """The outputs, each with 1 added to the last value of its rows."""
+    found = {name: array.copy() for name, array in outputs.items()}
+    for array in found.values():
+        array[..., -1] += 1
+    return found
 
 
 class _Pollfd(ctypes.Structure):

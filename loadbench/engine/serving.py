@@ -16,7 +16,7 @@ import msgspec
 from loadbench import __version__, model
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher
-from loadbench.engine.faults import Faults, misshapen
+from loadbench.engine.faults import Faults, falsified, misshapen
 from loadbench.engine.http import Exchange, refusal, response
 from loadbench.engine.job import Job, Served
 from loadbench.engine.metadata import model_config, model_metadata
@@ -117,6 +117,8 @@ class Service:
             return False
         if fault == "shape":
             served = served._replace(outputs=misshapen(served.outputs))
+        elif fault == "value":
+            served = served._replace(outputs=falsified(served.outputs))
         answer = self._answer(plan, served)
         if fault == "short":
             head, _, body = answer.partition(b"\r\n\r\n")
@@ -131,7 +133,7 @@ class Service:
             exchange.gap_s = faults.slow_body_s
             exchange.rest, answer = answer[middle:], answer[:middle]
         exchange.answer(answer)
-        return fault == ""
+        return fault in ("", "value")
 
     def _unavailable(self, fault: Refused) -> bytes:
         return refusal(fault, f"Retry-After: {self._batcher.retry_after_s()}")

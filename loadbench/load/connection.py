@@ -142,6 +142,7 @@ class Connection:
     def forget(self) -> None:
         """The answer has been dealt with; the next may come."""
         self.partial = False
+        self.reason = ""
         self._size = 0
         self._parts = []
         self._incoming = None

@@ -1,32 +1,70 @@
 """Which request comes next: drawn by weight before the run, then repeated."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from loadbench.load.answer import Kind
 from loadbench.plan import RequestPlan
-from loadbench.targets.wire import Prepared
+from loadbench.targets.expected import SHARE
+from loadbench.targets.wire import Check, Prepared
 
 _LENGTH = 4096
+_MOST = 1 << 20  # cards are shared: each place takes 8 bytes
 
-Deal = Callable[[], tuple[bytes, int, Kind]]  # the next request: bytes, their number, kind
+Card = tuple[bytes, int, Kind]  # a request: its bytes, their number, its kind
+Deal = Callable[[], Card]  # the next one
 
 
 def deal(requests: Sequence[RequestPlan], pools: Sequence[Sequence[Prepared]], seed: int) -> Deal:
-    """Gives a request at each call: kinds by weight, within a kind its pool in order."""
-    kinds = [
-        Kind(index, request.name, pool[0].check)
-        for index, (request, pool) in enumerate(zip(requests, pools, strict=True))
-    ]
-    turns = [itertools.cycle(pool) for pool in pools]
+    """Gives a request at each call: kinds by weight, within a kind its pool in order. Those whose
+    answers are to be compared with what is expected are drawn by the share that was asked for, and
+    take the pool in order by themselves, so that each of it has its turn."""
     weights = np.array([request.weight for request in requests])
+    weights = weights / weights.sum()
+    shares = [_share(*pair) for pair in zip(requests, pools, strict=True)]
     draw = np.random.Generator(np.random.PCG64([seed, len(requests)]))
-    # whole rounds of the largest pool, so that none of it is left out
-    length = _LENGTH * max(1, -(-max(map(len, pools)) // _LENGTH))
-    deck = []
-    for index in draw.choice(len(requests), length, p=weights / weights.sum()):
-        data = next(turns[index]).data
-        deck.append((data, len(data), kinds[index]))
-    return itertools.cycle(deck).__next__
+    length = _length(weights, shares, pools)
+    order = draw.choice(len(requests), length, p=weights)
+    hands = []
+    for index, (request, pool) in enumerate(zip(requests, pools, strict=True)):
+        number = int(np.count_nonzero(order == index))
+        strict = draw.random(number) < shares[index]
+        hands.append(_hand(index, request.name, pool, strict.tolist()))
+    return itertools.cycle([next(hands[index]) for index in order.tolist()]).__next__
+
+
+def _share(request: RequestPlan, pool: Sequence[Prepared]) -> float:
+    if pool[0].strict is None:
+        return 0.0
+    return SHARE if request.check is None else request.check
+
+
+def _length(
+    weights: Iterable[float], shares: Sequence[float], pools: Sequence[Sequence[Prepared]]
+) -> int:
+    """So long that of each kind the whole pool comes, and is compared if any of it is: twice what
+    that takes on average."""
+    found = _LENGTH
+    for weight, share, pool in zip(weights, shares, pools, strict=True):
+        if len(pool) > 1:
+            found = max(found, round(2 * len(pool) / (weight * (share or 1))))
+    return min(found, _MOST)
+
+
+def _hand(
+    index: int, name: str, pool: Sequence[Prepared], strict: Sequence[bool]
+) -> Iterator[Card]:
+    """The pool of one kind in order, over and over. Answers that are checked alike share what is
+    learned of them; those that are to be compared have a kind that learns nothing."""
+    kinds: dict[Check, Kind] = {}
+
+    def card(prepared: Prepared, check: Check) -> Card:
+        kind = kinds.setdefault(check, Kind(index, name, check))
+        return prepared.data, len(prepared.data), kind
+
+    plain = itertools.cycle([card(prepared, prepared.check) for prepared in pool])
+    careful = itertools.cycle([card(found, found.strict or found.check) for found in pool])
+    for compared in strict:
+        yield next(careful if compared else plain)

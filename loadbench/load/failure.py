@@ -11,6 +11,7 @@
 | `truncated` | the server ended it, or its own half of it, amid the answer |
 | `http_NNN` | a whole answer, its status other than 2xx |
 | `bad_answer` | 2xx, but not what was asked for; or not HTTP at all |
+| `wrong_output` | what was asked for, but with other contents than are expected |
 | `over_long` | more bytes than its framing said, or more than loadbench takes of one answer |
 | `no_ports` `no_files` | of this machine: ephemeral ports or file descriptors have run out |
 
@@ -26,6 +27,7 @@ TIMEOUT = "timeout"
 RESET = "reset"
 CLOSED_EARLY = "closed"
 TRUNCATED = "truncated"
+WHOLE = ("http_", "wrong_output")  # how names of failures begin that cost no connection
 
 _ERRORS = {
     errno.ECONNREFUSED: REFUSED,

@@ -24,6 +24,7 @@ from loadbench.load.connection import CONNECTING, IDLE, SENDING, WAITING, Connec
 from loadbench.load.course import Course, Traffic
 from loadbench.load.examples import example
 from loadbench.load.exemplar import sample
+from loadbench.load.failure import WHOLE
 from loadbench.load.ledger import HELD, ROWS
 from loadbench.load.patience import Patience
 from loadbench.load.pool import Pool
@@ -308,11 +309,11 @@ class Lane:
             except OSError as error:
                 self._broken(connection, error)
                 continue
+            now = clock()
             if (data != connection.kind.exact or connection.partial) and not self._whole(
                 connection, data
             ):
                 continue
-            now = clock()
             due = connection.due
             _pack(
                 cells, ledger.place(), due, connection.begun, connection.sent, now, connection.code
@@ -360,7 +361,7 @@ class Lane:
         failure = connection.take(data)
         if failure is None:
             return False
-        kept = connection.reusable and (not failure or failure.startswith("http_"))
+        kept = connection.reusable and (not failure or failure.startswith(WHOLE))
         if connection.tries and (kept or not failure):
             self._through(connection)
         if kept and not failure:

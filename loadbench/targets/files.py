@@ -2,6 +2,7 @@
 is for `inputs` to say; here only what cannot be read is an error."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench.errors import SpecError
-from loadbench.plan import Endpoint
+from loadbench.model import Tensor
 from loadbench.targets.datatypes import DTYPES
 
 if TYPE_CHECKING:
@@ -18,41 +19,41 @@ if TYPE_CHECKING:
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _KNOWN = "use .npy, .npz, .json or a folder of images"
-IMAGES = 64  # read from a folder at most
+IMAGES = 256  # read from a folder at most, if no other number is asked for
 
 Item = tuple[str | None, NDArray[Any]]  # (datatype if the file says it, values)
 Found = dict[str, Item]
 
 
-def read(name: str, endpoint: Endpoint) -> Found:
-    """Arrays by input. Raises SpecError naming the file."""
+def read(name: str, tensors: Sequence[Tensor], most: int = IMAGES) -> Found:
+    """Arrays by the name of the model's tensor; of images `most`. Raises SpecError naming the
+    file."""
     path = Path(name)
     if path.is_dir():
-        return _folder(path, endpoint)
+        return _folder(path, tensors, most)
     if not path.is_file():
         raise SpecError(f"{name}: no such file or folder", _KNOWN)
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
-            return {_only(path, endpoint): (None, np.load(path, allow_pickle=False))}
+            return {_only(path, tensors): (None, np.load(path, allow_pickle=False))}
         if suffix == ".npz":
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return {key: (None, arrays[key]) for key in arrays.files}
         if suffix == ".json":
-            return _json(path, endpoint)
+            return _json(path, tensors)
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise SpecError(f"{name}: not readable as {suffix}: {error}", _KNOWN) from error
     raise SpecError(f"{name}: inputs cannot be read from {suffix or 'this'}", _KNOWN)
 
 
-def _only(path: Path, endpoint: Endpoint) -> str:
-    if len(endpoint.inputs) != 1:
-        names = ", ".join(tensor.name for tensor in endpoint.inputs) or "unknown ones"
+def _only(path: Path, tensors: Sequence[Tensor]) -> str:
+    if len(tensors) != 1:
+        names = ", ".join(tensor.name for tensor in tensors) or "unknown ones"
         raise SpecError(
-            f"{path}: one array, but the model's inputs are {names}",
-            "use .npz with one array per input",
+            f"{path}: one array, but the model's are {names}", "use .npz with an array for each"
         )
-    return endpoint.inputs[0].name
+    return tensors[0].name
 
 
 class _Input(msgspec.Struct):
@@ -66,14 +67,14 @@ class _Request(msgspec.Struct):
     inputs: list[_Input]
 
 
-def _json(path: Path, endpoint: Endpoint) -> Found:
+def _json(path: Path, tensors: Sequence[Tensor]) -> Found:
     text = path.read_bytes()
     found: Any = msgspec.json.decode(text)  # a DecodeError is a ValueError
     if isinstance(found, dict) and isinstance(found.get("inputs"), list):
         request = msgspec.json.decode(text, type=_Request)
         return {item.name: (item.datatype, _values(path, item)) for item in request.inputs}
     if isinstance(found, list):
-        return {_only(path, endpoint): (None, np.array(found))}
+        return {_only(path, tensors): (None, np.array(found))}
     if isinstance(found, dict) and found:
         return {key: (None, np.array(values)) for key, values in found.items()}
     raise SpecError(f"{path}: neither a KServe request nor {{input: values}}", _KNOWN)
@@ -86,21 +87,28 @@ def _values(path: Path, item: _Input) -> NDArray[Any]:
     return np.array(item.data, dtype).reshape(item.shape)
 
 
-def _folder(path: Path, endpoint: Endpoint) -> Found:
+def images(name: str) -> list[Path]:
+    """The images in a folder, if it is one."""
+    path = Path(name)
+    files = sorted(path.iterdir()) if path.is_dir() else []
+    return [file for file in files if file.suffix.lower() in _IMAGES]
+
+
+def _folder(path: Path, tensors: Sequence[Tensor], most: int) -> Found:
     """The folder's images, resized to the model's one image input."""
     import PIL
     from PIL import Image
 
-    names = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
+    names = images(str(path))
     if not names:
         raise SpecError(f"{path}: no images in this folder", f"known: {', '.join(_IMAGES)}")
-    name = _only(path, endpoint)
-    tensor = endpoint.inputs[0]
+    name = _only(path, tensors)
+    tensor = tensors[0]
     if len(tensor.shape) not in (2, 3) or tensor.datatype not in ("UINT8", "FP16", "BF16", "FP32"):
         size = "×".join(map(str, tensor.shape))
         raise SpecError(f"{path}: images do not fit input {name!r} ({tensor.datatype} {size})")
     found = []
-    for file in names[:IMAGES]:
+    for file in names[:most]:
         try:
             with Image.open(file) as image:
                 found.append(_pixels(image, tensor.shape))

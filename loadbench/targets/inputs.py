@@ -3,13 +3,12 @@
 Gives the pool of requests of a run, encoded once before it. Files: `.npy` (a model with one
 input), `.npz` (one array per input), `.json` (a KServe request, or {input: nested list}), or a
 folder of images. An array's first axis is taken for rows when it has one more than the model's
-input; they are dealt out to requests of `rows` rows, in order, over and over.
+input; they are dealt out to requests of `rows` rows, in order, over and over. Outputs in a file,
+beside the inputs or in one of their own, are what answers are compared with.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,178 +16,175 @@ from numpy.typing import NDArray
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
 from loadbench.plan import Endpoint, RequestPlan
-from loadbench.targets import files, kserve, plain
+from loadbench.targets import expected, files, kserve, plain, shapes, template, values
 from loadbench.targets.datatypes import DTYPES, FLOATS, bf16
 from loadbench.targets.kserve import Given
+from loadbench.targets.pool import DRAWN, POOL, POOL_MOST, distinct, gather
 from loadbench.targets.wire import Check, Prepared
 
-POOL = 32  # distinct requests of one kind at most
-POOL_BYTES = 64 << 20  # of all requests of one kind together
-_LENGTH = 32  # of an open dimension: a sequence, or features
-_SIDE = 64  # of an open dimension of what looks like images
-_TOKENS = 100  # few enough for the smallest vocabularies
+_KINDS = 256  # of answers, told apart by the shapes of their requests
 
 Arrays = Mapping[str, NDArray[Any]]
+Pool = tuple[list[Prepared], list[Note]]
+
+
+class _Data(NamedTuple):
+    """What the rows of a file say, one entry each."""
+
+    endpoint: Endpoint
+    columns: Arrays
+    expected: list[expected.Column]
+    number: int
 
 
 def prepare(
-    endpoint: Endpoint, requests: Sequence[RequestPlan], seed: int, most: int = POOL
+    endpoint: Endpoint, requests: Sequence[RequestPlan], seed: int, most: int = POOL_MOST
 ) -> tuple[list[list[Prepared]], list[Note]]:
-    """For each kind of request its pool, and what was decided on the way. Of random requests a pool
-    has at most `most` different ones.
+    """For each kind of request its pool, and what was decided on the way. A pool has at most `most`
+    different ones.
 
     The same seed gives the same bytes. Raises SpecError, naming the file where there is one.
     """
     pools, notes = [], []
     for index, request in enumerate(requests):
         if endpoint.protocol == "http":
-            pools.append([plain.prepare(endpoint, request)])
-            continue
-        for name, value in request.headers.items():
-            plain.check_header(request.name, name, value)
-        if request.data:
-            pools.append(_from_file(endpoint, request))
-            continue
-        shapes, found = _shapes(endpoint, request)
+            pool, found = plain.prepare(endpoint, request, seed, most)
+        else:
+            _only_kserve(request)
+            make = _from_file if request.data else _made_up
+            pool, found = make(endpoint, request, [seed, index], most)
+        pools.append(pool)
         notes += found
-        draw = np.random.Generator(np.random.PCG64([seed, index]))
-        check = kserve.checker(endpoint, request.rows)
-        one = partial(_random_request, endpoint, request, shapes, draw)
-        pools.append(_pool(request.name, check, one, most))
     return pools, notes
 
 
-def _pool(name: str, check: Check, one: Callable[[], bytes], most: int) -> list[Prepared]:
-    """As many requests as `most` and memory allow, at least one."""
-    pool: list[Prepared] = []
-    size = 0
-    while not pool or (len(pool) < most and size + len(pool[-1].data) <= POOL_BYTES):
-        pool.append(Prepared(name, one(), check))
-        size += len(pool[-1].data)
-    return pool
-
-
-def _random_request(
-    endpoint: Endpoint,
-    request: RequestPlan,
-    shapes: Mapping[str, tuple[int, ...]],
-    draw: np.random.Generator,
-) -> bytes:
-    tensors = {
-        tensor.name: Given(tensor.datatype, _random(tensor, shapes[tensor.name], draw))
-        for tensor in endpoint.inputs
-    }
-    return kserve.request(endpoint, tensors, request.headers)
-
-
-def _random(tensor: Tensor, shape: tuple[int, ...], draw: np.random.Generator) -> NDArray[Any]:
-    """N(0, 1) for floats, tokens for integers (ones for a mask), words for strings."""
-    if tensor.datatype == "BYTES":
-        words = [b"word%d" % number for number in draw.integers(0, _TOKENS, math.prod(shape))]
-        found = np.empty(len(words), object)
-        found[:] = words
-        return found.reshape(shape)
-    if tensor.datatype in FLOATS:
-        values = draw.standard_normal(shape, np.float32)
-        return bf16(values) if tensor.datatype == "BF16" else values.astype(DTYPES[tensor.datatype])
-    if tensor.datatype == "BOOL":
-        return draw.integers(0, 2, shape).astype(np.bool_)
-    dtype = DTYPES[tensor.datatype]
-    if "mask" in tensor.name.lower():
-        return np.ones(shape, dtype)
-    top = min(int(np.iinfo(dtype).max) + 1, 256 if dtype == np.uint8 else _TOKENS)
-    return draw.integers(0, top, shape).astype(dtype)
-
-
-def _shapes(
-    endpoint: Endpoint, request: RequestPlan
-) -> tuple[dict[str, tuple[int, ...]], list[Note]]:
-    """The whole shape of each input of one request, and a note where dimensions were made up."""
-    if not endpoint.inputs:
-        raise SpecError(
-            f"the target does not tell the inputs of {endpoint.model!r}",
-            f"give request {request.name!r} a KServe request as data: request.json",
-        )
-    _known_names(endpoint, request.shapes, f"request {request.name!r}: shapes")
-    if request.rows > 1 and not endpoint.batched:
-        raise SpecError(
-            f"request {request.name!r}: rows = {request.rows}, but {endpoint.model!r} has no batch "
-            "axis",
-            "leave rows out",
-        )
-    found, notes = {}, []
-    for tensor in endpoint.inputs:
-        if tensor.datatype not in DTYPES:
-            raise SpecError(f"input {tensor.name!r} has the unknown type {tensor.datatype!r}")
-        given = request.shapes.get(tensor.name)
-        shape = _closed(tensor.shape) if given is None else _given(request, tensor, given)
-        if given is None and shape != tensor.shape:
-            notes.append(_made_up(request, tensor, shape))
-        found[tensor.name] = (request.rows, *shape) if endpoint.batched else shape
-    return found, notes
-
-
-def _closed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Open dimensions filled in: images have three, and channels are few or first or last."""
-    if len(shape) < 3:
-        return tuple(_LENGTH if dim < 0 else dim for dim in shape)
-    channels = next((index for index in (-3, -1) if 0 < shape[index] <= 4), -3)
-    filled = [_SIDE if dim < 0 else dim for dim in shape]
-    if shape[channels] < 0:
-        filled[channels] = 3
-    return tuple(filled)
-
-
-def _given(request: RequestPlan, tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
-    fits = len(shape) == len(tensor.shape) and all(
-        dim > 0 and want in (-1, dim) for want, dim in zip(tensor.shape, shape, strict=True)
-    )
-    if not fits:
-        raise SpecError(
-            f"request {request.name!r}: shape {list(shape)} does not fit input {tensor.name!r} "
-            f"of shape {list(tensor.shape)}",
-            "-1 is a dimension left open; the batch axis is not part of it",
-        )
-    return shape
-
-
-def _made_up(request: RequestPlan, tensor: Tensor, shape: tuple[int, ...]) -> Note:
-    size = "×".join(map(str, shape))
-    dims = ", ".join(map(str, shape))
-    return Note(
-        "assumed-shape",
-        f"{tensor.name} leaves dimensions open: {size} taken for {request.name!r}",
-        f'set request.shapes = {{"{tensor.name}" = [{dims}]}} to what your users send',
-    )
-
-
-def _known_names(endpoint: Endpoint, given: Mapping[str, Any], where: str) -> None:
-    known = [tensor.name for tensor in endpoint.inputs]
-    for name in given:
-        if name not in known:
+def _only_kserve(request: RequestPlan) -> None:
+    """Raises SpecError for what only plain HTTP has, and for what excludes each other."""
+    for key in ("method", "path", "body", "form"):
+        if getattr(request, key):
             raise SpecError(
-                f"{where}: the model has no input {name!r}", f"it has {', '.join(known)}"
+                f"request {request.name!r}: {key} is only of plain HTTP, the target speaks KServe",
+                'give data, shapes or values; or say [target] protocol = "http"',
+            )
+    for name, value in request.headers.items():
+        plain.check_header(request.name, name, value)
+        if template.names(template.parse(value)):
+            raise SpecError(f"request {request.name!r}: header {name!r} is filled from nothing")
+    if not isinstance(request.expect, str):
+        text = f"request {request.name!r}: expect is a file of outputs for a KServe model"
+        raise SpecError(text, 'expect = "expected.npz"')
+    for key in ("dims", "shapes", "values"):
+        if request.data and getattr(request, key):
+            raise SpecError(
+                f"request {request.name!r}: {key} is of made-up inputs, and {request.data} brings "
+                "its own",
+                f"leave {key} out",
             )
 
 
-def _from_file(endpoint: Endpoint, request: RequestPlan) -> list[Prepared]:
+def _made_up(endpoint: Endpoint, request: RequestPlan, seed: list[int], most: int) -> Pool:
+    """The pool of a kind whose inputs are drawn. Answers to requests of other shapes look
+    different, so that what is learned of them is kept apart."""
+    drawn = any(isinstance(dim, str) for shape in request.shapes.values() for dim in shape)
+    number = min(request.pool or (DRAWN if drawn else POOL), most)
+    whole, notes = shapes.shapes(endpoint, request, seed[0], number)
+    shapes.known_names(endpoint, request.values, f"request {request.name!r}: values")
+    draw = np.random.Generator(np.random.PCG64(seed))
+    checks: dict[tuple[tuple[int, ...], ...], Check] = {}
+    last = kserve.checker(endpoint, request.rows)
+
+    def make(index: int) -> Prepared:
+        found = shapes.one(endpoint, request, whole, index)
+        tensors = {
+            tensor.name: Given(tensor.datatype, _drawn(tensor, found[tensor.name], request, draw))
+            for tensor in endpoint.inputs
+        }
+        data = kserve.request(endpoint, tensors, request.headers)
+        key = tuple(found.values())
+        if len(checks) < _KINDS and key not in checks:
+            checks[key] = kserve.checker(endpoint, request.rows)
+        return Prepared(request.name, data, checks.get(key, last))
+
+    pool, more = gather(request, distinct(make, number), number)
+    return pool, notes + more
+
+
+def _drawn(
+    tensor: Tensor, shape: tuple[int, ...], request: RequestPlan, draw: np.random.Generator
+) -> NDArray[Any]:
+    text = request.values.get(tensor.name)
+    if text is None:
+        return values.usual(tensor, shape, draw)
+    return values.drawn(tensor, shape, text, draw)
+
+
+def _from_file(endpoint: Endpoint, request: RequestPlan, _seed: list[int], most: int) -> Pool:
     """The pool of a kind whose data come from a file or a folder."""
-    found = files.read(request.data, endpoint)
+    wanted = min(request.pool or POOL_MOST, most)
+    data = _read(endpoint, request, wanted)
+    pool, notes = gather(request, _deal(request, data), wanted)
+    left_out = len(files.images(request.data)) - data.number
+    if left_out > 0 and request.pool is None and not notes:
+        text = f"{request.data}: {left_out:,} images are left out after the first {data.number:,}"
+        notes = [Note("pool-cut", text, "set pool to the number of requests you want")]
+    return pool, notes
+
+
+def _read(endpoint: Endpoint, request: RequestPlan, wanted: int) -> _Data:
+    images = files.IMAGES if request.pool is None else wanted * request.rows
+    found = files.read(request.data, endpoint.inputs, images)
+    inputs = {tensor.name for tensor in endpoint.inputs}
+    told = {
+        tensor.name: found.pop(tensor.name)
+        for tensor in endpoint.outputs
+        if inputs and tensor.name in found and tensor.name not in inputs
+    }
     if not endpoint.inputs:
         endpoint, found = _as_told(endpoint, found, request.data)
-    _known_names(endpoint, found, request.data)
+    shapes.known_names(endpoint, found, request.data)
     missing = [tensor.name for tensor in endpoint.inputs if tensor.name not in found]
     if missing:
         raise SpecError(f"{request.data}: nothing for input {', '.join(missing)}")
     columns = {
-        tensor.name: _column(endpoint, tensor, found[tensor.name], request)
+        tensor.name: _column(tensor, found[tensor.name], f"{request.data}: input")
         for tensor in endpoint.inputs
     }
     numbers = {len(column) for column in columns.values()}
     if len(numbers) > 1:
         counts = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
         raise SpecError(f"{request.data}: the inputs differ in rows: {counts}")
-    return _deal(endpoint, request, columns, numbers.pop())
+    number = numbers.pop()
+    return _Data(endpoint, columns, _expected(endpoint, request, told, number), number)
+
+
+def _expected(
+    endpoint: Endpoint, request: RequestPlan, told: files.Found, number: int
+) -> list[expected.Column]:
+    """What is expected of the outputs, from a file of its own or from that of the inputs."""
+    source = request.data
+    if request.expect:
+        source = str(request.expect)
+        told = files.read(source, endpoint.outputs)
+    elif request.check is not None and not told:
+        names = ", ".join(tensor.name for tensor in endpoint.outputs) or "that the server tells"
+        raise SpecError(
+            f"request {request.name!r}: check needs expected outputs, and {source} has none",
+            f"give expect, or put them beside the inputs: {names}",
+        )
+    tensors = {tensor.name: tensor for tensor in endpoint.outputs}
+    columns = []
+    for name, item in told.items():
+        if name not in tensors:
+            known = ", ".join(tensors) or "none that the server tells"
+            raise SpecError(f"{source}: the model has no output {name!r}", f"it has {known}")
+        rows = _column(tensors[name], item, f"{source}: output")
+        if len(rows) != number:
+            raise SpecError(
+                f"{source}: {len(rows)} rows of {name!r} are expected, {request.data} has {number}",
+                "give one for each row of the data, in its order",
+            )
+        columns.append(expected.column(tensors[name], rows, request.tolerance))
+    return columns
 
 
 def _as_told(endpoint: Endpoint, found: files.Found, data: str) -> tuple[Endpoint, files.Found]:
@@ -203,12 +199,10 @@ def _as_told(endpoint: Endpoint, found: files.Found, data: str) -> tuple[Endpoin
     return replace(endpoint, inputs=tuple(inputs), batched=False), found
 
 
-def _column(
-    endpoint: Endpoint, tensor: Tensor, item: files.Item, request: RequestPlan
-) -> NDArray[Any]:
-    """An input's values with one row per entry (of an unbatched model: one request's tensor)."""
+def _column(tensor: Tensor, item: files.Item, what: str) -> NDArray[Any]:
+    """A tensor's values with one row per entry (of an unbatched model: one request's tensor)."""
     datatype, array = item
-    where = f"{request.data}: input {tensor.name!r}"
+    where = f"{what} {tensor.name!r}"
     if datatype is not None and datatype != tensor.datatype:
         raise SpecError(f"{where} is {datatype} in the file and {tensor.datatype} in the model")
     array = _cast(array, tensor, where)
@@ -255,24 +249,20 @@ def _as_bytes(array: NDArray[Any], where: str) -> NDArray[Any]:
     return found.reshape(array.shape)
 
 
-def _deal(endpoint: Endpoint, request: RequestPlan, columns: Arrays, number: int) -> list[Prepared]:
+def _deal(request: RequestPlan, data: _Data) -> Iterator[Prepared]:
+    endpoint, number = data.endpoint, data.number
     rows = request.rows if endpoint.batched else 1
     check = kserve.checker(endpoint, rows)
-    pool: list[Prepared] = []
-    size = 0
     types = {tensor.name: tensor.datatype for tensor in endpoint.inputs}
     for start in range(0, max(1, number // rows) * rows, rows):
         index = np.arange(start, start + rows) % number
         tensors = {
             name: Given(types[name], _rows(column, index, endpoint.batched))
-            for name, column in columns.items()
+            for name, column in data.columns.items()
         }
-        data = kserve.request(endpoint, tensors, request.headers)
-        pool.append(Prepared(request.name, data, check))
-        size += len(data)
-        if size + len(data) > POOL_BYTES:
-            break
-    return pool
+        strict = expected.strict(check, kserve.read, data.expected, index)
+        body = kserve.request(endpoint, tensors, request.headers)
+        yield Prepared(request.name, body, check, strict if data.expected else None)
 
 
 def _rows(column: NDArray[Any], index: NDArray[np.int64], batched: bool) -> NDArray[Any]:

@@ -7,7 +7,7 @@ What the tensors hold is decided in `inputs`; connections and HTTP framing are t
 import math
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -148,6 +148,45 @@ def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | 
     return check
 
 
+def read(headers: Headers, body: bytes) -> dict[str, NDArray[Any]]:
+    """The outputs of an answer that has passed the check. BF16 as bit patterns if it came in
+    binary, else as floats; BYTES as objects."""
+    head, tail = _split(headers, body)
+    found = {}
+    for output in _decode(head).outputs:
+        size = output.parameters.get("binary_data_size")
+        if size is None:
+            found[output.name] = _array(output)
+            continue
+        raw, tail = tail[:size], tail[size:]
+        if output.datatype == "BYTES":
+            array = _objects(list(_items(raw)))
+        else:
+            array = np.frombuffer(raw, DTYPES[output.datatype])
+        found[output.name] = array.reshape(output.shape)
+    return found
+
+
+def _array(output: _Output) -> NDArray[Any]:
+    values = list(_flat(output.data))
+    if output.datatype == "BYTES":
+        array = _objects([str(item).encode() for item in values])
+    else:
+        dtype = np.dtype(np.float32) if output.datatype == "BF16" else DTYPES[output.datatype]
+        try:
+            array = np.array(values, dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            text = f"{output.name} holds what is no {output.datatype}: {error}"
+            raise BadAnswer(text) from error
+    return array.reshape(output.shape)
+
+
+def _objects(items: list[bytes]) -> NDArray[Any]:
+    found = np.empty(len(items), object)
+    found[:] = items
+    return found
+
+
 def _split(headers: Headers, body: bytes) -> tuple[bytes, bytes]:
     """(JSON, binary data)."""
     text = headers.get(HEADER_LENGTH.lower().encode())
@@ -201,6 +240,15 @@ def _strings(raw: bytes) -> int:
         at += 4 + int.from_bytes(raw[at : at + 4], "little")
         number += 1
     return number if at == len(raw) else -1
+
+
+def _items(raw: bytes) -> Iterator[bytes]:
+    """The length-prefixed strings themselves."""
+    at = 0
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        yield raw[at + 4 : end]
+        at = end
 
 
 def _form(head: bytes, tail: bytes, outputs: list[_Output]) -> Form | None:

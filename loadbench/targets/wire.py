@@ -41,6 +41,12 @@ class OverLong(BadAnswer):
     failure = "over_long"
 
 
+class WrongOutput(BadAnswer):
+    """An answer as it should be but for what it says: not what was expected of these inputs."""
+
+    failure = "wrong_output"
+
+
 class Prepared(NamedTuple):
     """A request, ready to be sent over and over. Requests with the same `check` are asked the
     same, so that what is learned of one's answers holds for the other's."""
@@ -48,6 +54,7 @@ class Prepared(NamedTuple):
     name: str
     data: bytes
     check: Check
+    strict: Check | None = None  # also compares with what is expected; made for some answers only
 
 
 def http_request(
