@@ -6,7 +6,8 @@ was stopped or killed too. Warm-up has its own windows and is in no figure.
 
 from collections.abc import Iterable
 
-from loadbench import units
+from loadbench import evidence, units
+from loadbench.evidence import Evidence
 from loadbench.merge import merge
 from loadbench.model import AlertChange, End, Minute, Note, Record, Remark, Start, Value, Window
 
@@ -21,7 +22,8 @@ class Account(Value, frozen=True):
     seconds: float  # of `load`
     alerts: tuple[AlertChange, ...]
     notes: tuple[Note, ...]
-    stall_ns: int = 0
+    evidence: Evidence  # of how it was measured
+    steady: tuple[Window, ...]  # the whole seconds of the stage load, one by one
 
     @property
     def unfinished(self) -> int:
@@ -79,5 +81,6 @@ def account(records: Iterable[Record]) -> Account | None:
         seconds=seconds,
         alerts=tuple(alerts),
         notes=(*start.notes, *notes),
-        stall_ns=max((window.stall_ns for window in whole), default=0),
+        evidence=evidence.gather(evidence.begin(start), whole),
+        steady=tuple(load),
     )

@@ -18,6 +18,7 @@ def merge(windows: Sequence[Window]) -> Window:
     last = windows[-1]
     if len(windows) == 1:
         return last
+    longest = max(windows, key=lambda window: window.stall_ns)
     names = dict.fromkeys(name for window in windows for name in window.requests)
     return Window(
         second=windows[0].second,
@@ -37,7 +38,9 @@ def merge(windows: Sequence[Window]) -> Window:
         lateness=Histogram.merged(window.lateness for window in windows),
         oldest_ns=max(window.oldest_ns for window in windows),
         overdue=max(window.overdue for window in windows),
-        stall_ns=max(window.stall_ns for window in windows),
+        stall_ns=longest.stall_ns,
+        stall_cause=longest.stall_cause,
+        cpu_ns=_sum(window.cpu_ns for window in windows),
         connections=max(window.connections for window in windows),
         slowest=tuple(
             sorted(

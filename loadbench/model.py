@@ -228,6 +228,8 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     oldest_ns: int = 0  # age since due of the oldest unanswered request
     overdue: int = 0  # unanswered and already older than the limit of the run
     stall_ns: int = 0  # longest time the generator's loop stood still
+    stall_cause: str = ""  # why, as loadbench.load.stall names it; a detail after ": "
+    cpu_ns: int | None = None  # CPU time of the load process
     connections: int = 0
     slowest: tuple[Sample, ...] = ()
     examples: dict[str, Example] = {}  # failure → the first that failed so in this run, if here

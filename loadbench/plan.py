@@ -29,6 +29,7 @@ class Endpoint(Value, frozen=True):
     outputs: tuple[Tensor, ...] = ()
     batched: bool = True  # the model's tensors have a batch axis in front
     binary: bool = True  # the server takes KServe's binary tensors
+    closes: bool = False  # the server ends each connection after its answer
     path: str = "/"  # only of protocol "http"
     method: str = "GET"
 

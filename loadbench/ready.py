@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from loadbench import runlog
+from loadbench.limits import doubts, ports, raise_files
 from loadbench.model import Value
 from loadbench.probe import Nvml, versions
 from loadbench.spec import Scenario, shipped
@@ -39,7 +40,7 @@ def check(scenario: Scenario | None = None, results: Path | None = None) -> list
         *_busy(),
         *_port(),
         *_results(results or runlog.results_folder()),
-        *_files(),
+        *_files(scenario),
     ]
 
 
@@ -119,10 +120,16 @@ def _results(results: Path) -> Iterator[Finding]:
     yield Finding(sign, "results", f"{gigabytes(free)} GB disk free for {results}")
 
 
-def _files() -> Iterator[Finding]:
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    sign: Literal["✓", "▲"] = "✓" if soft >= 4096 else "▲"
-    yield Finding(sign, "files", f"{soft} open files: so many connections at most (ulimit -n)")
+def _files(scenario: Scenario | None) -> Iterator[Finding]:
+    files = raise_files()  # as the load does
+    sign: Literal["✓", "▲"] = "✓" if files >= 4096 else "▲"
+    yield Finding(sign, "files", f"{files} open files: so many connections at most (ulimit -Hn)")
+    if (found := ports()) is not None:
+        sign = "✓" if found >= 10_000 else "▲"
+        yield Finding(sign, "ports", f"{found} ports: so many connections to one address at most")
+    if scenario is not None:
+        load, target = scenario.spec.load, scenario.spec.target
+        most = load.concurrency if load.arrivals == "closed" else target.connections
+        for note in doubts(most, 0.0, files):
+            yield Finding("▲", "files", f"{note.text}: {note.hint}")
     yield Finding("✓", "scenarios", ", ".join(shipped()))

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from loadbench import units
 from loadbench.account import Account, account
+from loadbench.evidence import Evidence
 from loadbench.histogram import Histogram
 from loadbench.model import (
     AlertChange,
@@ -25,6 +26,7 @@ from loadbench.model import (
     Trust,
     Value,
 )
+from loadbench.overload import overloaded
 from loadbench.trust import grade
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
@@ -80,6 +82,7 @@ class Summary(Value, frozen=True, omit_defaults=False):
     answered_ms: Times
     service_ms: Times
     lateness_ms: Times
+    generator: dict[str, Any]  # its longest standstill, why, and how much of a core it used
     requests: dict[str, dict[str, Any]]
     server: dict[str, Any] | None
     machine: Machine | None
@@ -102,7 +105,11 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
     whole, start = total.whole, total.start
     latency = whole.latency
     results = tuple(judge(check, total) for check in start.checks)
-    trust, doubts = grade(total)
+    seen = total.evidence
+    if not running:  # nothing more will come: what was open stays so
+        seen = replace(seen, unsent=total.unsent, missed=total.missed)
+    trust, doubts = grade(seen, total.notes, running)
+    doubts += filter(None, [overloaded(total.steady)])
     reason: Reason = "running" if running else "killed"
     text = _GOES_ON if running else _BROKEN_OFF
     if total.end:
@@ -130,6 +137,7 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
         answered_ms=_times(latency),
         service_ms=_times(Histogram.merged(part.service for part in whole.requests.values())),
         lateness_ms=_times(whole.lateness),
+        generator=_generator(total.evidence),
         requests={
             name: {
                 "done": part.done,
@@ -151,6 +159,15 @@ def _example(found: Example) -> dict[str, Any]:
     fields = {key: getattr(found, key) for key in ("second", "request", "peer")}
     after = {"after_ms": found.after_ns / units.MS}
     return {**fields, **after, "reason": found.reason, "answer": found.answer}
+
+
+def _generator(found: Evidence) -> dict[str, Any]:
+    return {
+        "stall_ms": found.stall_ns / units.MS,
+        "stall_cause": found.stall_cause,
+        "cpu": found.cpu,
+        "held": found.held,
+    }
 
 
 def _rates(total: Account) -> Times:

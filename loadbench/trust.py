@@ -1,71 +1,265 @@
-"""The trust grade of a run: what makes its numbers weaker, as notes, and how far they go."""
+"""The trust grade of a run: what makes its numbers weaker, as notes, and how far they go.
+
+`DOUBTS` is the whole of it, for figures; `NOTED` for what others found out and left as notes. A
+target that is slow, frozen or overloaded is no doubt about how it was measured.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from loadbench import units
-from loadbench.account import Account
+from loadbench.evidence import OWN_FAILURES, Evidence, matters
 from loadbench.model import Note, Trust
 
+_ORDER: tuple[Trust, ...] = ("trusted", "doubtful", "invalid")
+NEVER = math.inf
 
-def grade(total: Account) -> tuple[Trust, list[Note]]:
-    """How far the run's numbers can be trusted, and why not further."""
-    limit = total.start.limit_ns or 100 * units.MS
-    late = total.whole.lateness.quantile(0.99) or 0
+
+class Doubt(NamedTuple):
+    """A figure, the values beyond which it makes a run doubtful and invalid for a latency limit in
+    ns, and the words for it."""
+
+    figure: Callable[[Evidence], float | None]  # None: not known
+    doubtful: Callable[[int], float]
+    invalid: Callable[[int], float]
+    tell: Callable[[Evidence], Note]
+
+
+def grade(
+    evidence: Evidence, notes: Iterable[Note] = (), running: bool = False
+) -> tuple[Trust, list[Note]]:
+    """How far the run's numbers can be trusted, and why not further. `notes` are those of the run
+    itself. A run that goes on is not blamed for being short."""
+    worst: Trust = "trusted"
     doubts: list[Note] = []
-    trust: Trust = "trusted"
-    if late > limit / 2:
-        trust = "invalid"
-        text = f"the load generator was late by {units.ms(late)} ms (p99): these latencies are its"
-        doubts.append(Note("generator-late", text, "ask for less, or give it a core of its own"))
-    elif late > max(5 * units.MS, limit // 10):
-        text = f"the load generator was late by {units.ms(late)} ms (p99)"
-        doubts.append(
-            Note("generator-late", text, "latencies count from the due time, so include it")
+    codes = {note.code for note in notes}
+    for doubt in DOUBTS:
+        found = _judged(doubt, evidence)
+        if found == "trusted" or (doubt.figure is _missing_samples and running):
+            continue
+        worst = max(worst, found, key=_ORDER.index)
+        note = doubt.tell(evidence)
+        if note.code not in codes:
+            codes.add(note.code)
+            doubts.append(note)
+    if worst == "trusted" and codes & NOTED.keys():
+        worst = "doubtful"
+    return worst, [*doubts, *(note for note in _asides(evidence) if note.code not in codes)]
+
+
+def _judged(doubt: Doubt, evidence: Evidence) -> Trust:
+    value, limit = doubt.figure(evidence), evidence.limit_ns
+    if value is None or value <= doubt.doubtful(limit):
+        return "trusted"
+    return "invalid" if value > doubt.invalid(limit) else "doubtful"
+
+
+def _lateness(evidence: Evidence) -> float | None:
+    return evidence.lateness.quantile(0.99)
+
+
+def _stall(evidence: Evidence) -> float:
+    return evidence.stall_ns
+
+
+def _stood(evidence: Evidence) -> float | None:
+    """The share of the time; the longest standstill of each second counts."""
+    return _share(evidence.stood_ns, evidence.seconds * units.SECOND)
+
+
+def _stood_long(evidence: Evidence) -> float | None:
+    return _share(evidence.stood_long_ns, evidence.seconds * units.SECOND)
+
+
+def _cpu(evidence: Evidence) -> float | None:
+    return evidence.cpu
+
+
+def _unsent(evidence: Evidence) -> float:
+    return evidence.unsent
+
+
+def _own(evidence: Evidence) -> float | None:
+    return _share(sum(evidence.own.values()), evidence.asked)
+
+
+def _lost(evidence: Evidence) -> float:
+    return evidence.lost
+
+
+def _missing_samples(evidence: Evidence) -> float:
+    return max(0, samples(evidence.percentile) - evidence.asked)
+
+
+def _throttled(evidence: Evidence) -> float:
+    return len(evidence.throttle)
+
+
+def _others(evidence: Evidence) -> float:
+    return len(evidence.others)
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def samples(percentile: float) -> int:
+    """The fewest requests that can show a percentile at 99 %: none of them over (Wilks, 1941)."""
+    return math.ceil(math.log(0.01) / math.log(percentile))
+
+
+def _say_late(evidence: Evidence) -> Note:
+    late = evidence.lateness.quantile(0.99)
+    text = f"the load generator was late by {units.ms(late)} ms (p99)"
+    if evidence.sent < 0.99 * evidence.asked and not evidence.held and evidence.seconds:
+        asked, sent = (n / evidence.seconds for n in (evidence.asked, evidence.sent))
+        text += f" and sent {units.significant(sent)}/s of {units.significant(asked)}/s asked"
+    if late is not None and late > evidence.limit_ns / 2:
+        hint = "these latencies are its own: ask for less, or give it a core of its own"
+    else:
+        hint = "latencies count from the due time, so include it"
+    return Note("generator-late", text, hint)
+
+
+def _say_stall(evidence: Evidence) -> Note:
+    why, hint = cause(evidence.stall_cause)
+    text = f"the load generator stood still for {units.ms(evidence.stall_ns)} ms: {why}"
+    return Note("generator-stall", text, hint)
+
+
+def _say_stood(evidence: Evidence) -> Note:
+    parts = sorted(evidence.stood.items(), key=lambda item: -item[1])[:3]
+    told = "; ".join(f"{units.ms(stood)} ms: {cause(found)[0]}" for found, stood in parts)
+    share = units.percent(_stood(evidence))
+    text = f"the load generator stood still for {share} % of the time ({told})"
+    return Note("generator-stalls", text, cause(parts[0][0])[1])
+
+
+def cause(name: str) -> tuple[str, str]:
+    """A standstill's cause, as a window has it, in words, and what to do about it."""
+    name, _, detail = name.partition(": ")
+    why, hint = CAUSES.get(name, CAUSES[""])
+    return (f"{why} ({detail})" if detail else why), hint
+
+
+def _say_full(evidence: Evidence) -> Note:
+    text = f"the load generator used {units.percent(evidence.cpu)} % of a core"
+    return Note("generator-full", text, "it may be the limit, not the target: use --workers")
+
+
+def _say_unsent(evidence: Evidence) -> Note:
+    text = f"{units.count(evidence.unsent)} of {units.count(evidence.asked)} asked never sent"
+    return Note("unsent", text, "raise target.connections, or ask for less")
+
+
+def _say_own(evidence: Evidence) -> Note:
+    parts, hints = [], []
+    for failure, words, hint in zip(
+        OWN_FAILURES, ("ports", "file descriptors"), _MORE, strict=True
+    ):
+        if number := evidence.own.get(failure):
+            parts.append(f"{units.count(number)} requests for want of {words}")
+            hints.append(hint)
+    text = f"this machine failed {' and '.join(parts)}: no failures of the target"
+    return Note("own-failures", text, "; ".join(hints))
+
+
+def _say_lost(evidence: Evidence) -> Note:
+    text = f"{units.count(evidence.lost)} requests were lost with a load process"
+    return Note("lost", text, "what became of them is not known; see load.log")
+
+
+def _say_few(evidence: Evidence) -> Note:
+    name = f"{evidence.percentile * 100:.4g}"
+    need = units.count(samples(evidence.percentile))
+    text = f"only {units.count(evidence.asked)} requests: a p{name} needs {need} to say anything"
+    return Note("few-samples", text, "run longer")
+
+
+def _say_throttled(evidence: Evidence) -> Note:
+    card = evidence.device.removeprefix("cuda:")
+    text = f"GPU {card} was throttled: {', '.join(evidence.throttle)}"
+    return Note("throttled", text, "cool it, or lower its clock to one it can hold")
+
+
+def _say_others(evidence: Evidence) -> Note:
+    card = evidence.device.removeprefix("cuda:")
+    pids = ", ".join(map(str, evidence.others))
+    text = f"other processes used GPU {card}: pid {pids}"
+    return Note("other-gpu-process", text, "stop them and run again")
+
+
+def _above(number: float) -> Callable[[int], float]:
+    return lambda _: number
+
+
+def _of_limit(share: float) -> Callable[[int], float]:
+    return lambda limit: limit * share
+
+
+_MORE = (
+    "widen net.ipv4.ip_local_port_range, or let the target keep connections open",
+    "raise the hard limit of ulimit -n",
+)
+
+# What is looked at, beyond which value it makes a run doubtful, and beyond which invalid. `limit`
+# is the latency limit of the run (100 ms where it has none).
+DOUBTS = (
+    # the generator, measured by itself
+    Doubt(_lateness, matters, _of_limit(0.5), _say_late),  # P99; > 5 ms and limit / 10
+    Doubt(_stall, _of_limit(1), _above(NEVER), _say_stall),  # the longest standstill
+    Doubt(
+        _stood, _above(0.005), _above(NEVER), _say_stood
+    ),  # all > 5 ms and limit / 10: of the time
+    Doubt(
+        _stood_long, _above(0.01), _above(0.01), _say_stood
+    ),  # all > limit / 2: the P99 is its own
+    Doubt(_cpu, _above(0.9), _above(NEVER), _say_full),  # of a core
+    # asked, and not by the target's doing without an answer
+    Doubt(_unsent, _above(0), _above(NEVER), _say_unsent),
+    Doubt(_own, _above(0), _above(0.01), _say_own),  # no port, no file descriptor: of the asked
+    Doubt(_lost, _above(0), _above(NEVER), _say_lost),
+    # what was measured
+    Doubt(_missing_samples, _above(0), _above(NEVER), _say_few),  # P90 44, P99 459, P99.9 4,603
+    Doubt(_throttled, _above(0), _above(NEVER), _say_throttled),
+    Doubt(_others, _above(0), _above(NEVER), _say_others),
+)
+
+# Notes of the run that make it doubtful.
+NOTED = {
+    "other-run": "another run at the same time",
+    "lost": "a load process died or was given up",
+    "clock-drift": "a clock ran off its pace, or those of the hosts apart",
+    "suspended": "the machine slept within the run",
+}
+
+# How a standstill's cause (loadbench.load.stall) is told, and what to do about it.
+_CORE = "give the generator a core of its own (taskset, cpuset)"
+CAUSES = {
+    "": ("the machine was busy or paused it", _CORE),
+    "gc": ("Python looked for garbage", "keep fewer objects in what the load imports"),
+    "hub": ("other code of its process ran", "keep computing out of the load process"),
+    "own": ("it was computing", "send fewer or smaller requests, or use --workers"),
+    "cpu": ("the kernel gave the core to others", _CORE),
+    "quota": ("the container's CPU quota was used up", "raise the quota"),
+    "steal": ("the hypervisor gave the core to others", "use a machine that is not shared"),
+    "paused": ("it was paused", "what stopped the process or the machine, or was it a slow disk?"),
+}
+
+
+def _asides(evidence: Evidence) -> Iterable[Note]:
+    """What is to be known of the figures and is no doubt about the generator."""
+    if evidence.held:
+        text = (
+            f"{units.count(evidence.held)} requests waited for one of"
+            f" {units.count(evidence.connections)} connections, all of them busy with the target"
+            f" (oldest answer awaited for {units.duration(evidence.oldest_ns)})"
         )
-    if total.stall_ns > limit:
-        text = f"the load generator stood still for {units.ms(total.stall_ns)} ms once"
-        doubts.append(Note("generator-stall", text, "the machine was busy or paused it"))
-    load = total.load.machine.processes.get("load") if total.load and total.load.machine else None
-    if load and load.cpu is not None and load.cpu > 0.9:
-        text = f"the load generator used {units.percent(load.cpu)} % of a core"
-        doubts.append(Note("generator-full", text, "it may be the limit, not the target"))
-    if total.unsent:
-        text = f"{units.count(total.unsent)} of {units.count(total.whole.asked)} asked never sent"
-        doubts.append(Note("unsent", text, "raise target.connections, or ask for less"))
-    doubts += _samples(total) + _cards(total)
-    weak = {"generator-late", "generator-stall", "generator-full", "unsent", "throttled"}
-    weak |= {"other-gpu-process", "few-samples", "other-run", "lost"}
-    codes = {note.code for note in (*doubts, *total.notes)}
-    if trust == "trusted" and codes & weak:
-        trust = "doubtful"
-    return trust, doubts
-
-
-def _samples(total: Account) -> list[Note]:
-    """The smallest n that can show a P99 at 99 % is 459 (Wilks; none of them over)."""
-    n = total.whole.asked
-    notes = []
-    if n < 459:
-        text = f"only {units.count(n)} requests: a p99 needs 459 to say anything"
-        notes.append(Note("few-samples", text, "run longer"))
-    missed = total.missed
-    if missed:
-        share = units.percent(missed / n) if n else "n/a"
+        hint = "their wait is in their latency; raise target.connections if users would not"
+        yield Note("held", text, hint)
+    if evidence.missed:
+        share = units.percent(_share(evidence.missed, evidence.asked))
         text = f"{share} % of the asked requests were not answered well"
         hint = "latency counts them as over any limit; answered_ms leaves them out"
-        notes.append(Note("not-answered", text, hint))
-    return notes
-
-
-def _cards(total: Account) -> list[Note]:
-    machine = total.load.machine if total.load else None
-    notes = []
-    for card in machine.gpus if machine else ():
-        if total.start.device != f"cuda:{card.index}":
-            continue
-        if card.throttle:
-            text = f"GPU {card.index} was throttled: {', '.join(card.throttle)}"
-            notes.append(Note("throttled", text, "cool it, or lower its clock to one it can hold"))
-        if card.processes:
-            pids = ", ".join(str(pid) for pid, _ in card.processes)
-            text = f"other processes used GPU {card.index}: pid {pids}"
-            notes.append(Note("other-gpu-process", text, "stop them and run again"))
-    return notes
+        yield Note("not-answered", text, hint)

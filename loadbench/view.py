@@ -14,8 +14,9 @@ from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
-from loadbench import units
+from loadbench import evidence, units
 from loadbench.alerts import announce
+from loadbench.evidence import Evidence
 from loadbench.histogram import EMPTY
 from loadbench.merge import merge
 from loadbench.model import (
@@ -29,9 +30,11 @@ from loadbench.model import (
     Remark,
     Rule,
     Start,
+    Trust,
     Value,
     Window,
 )
+from loadbench.trust import grade
 
 WIDTHS = (1, 10, 60)  # seconds of a bin in each ring
 LENGTHS = (900, 1080, 2880)  # bins
@@ -99,12 +102,18 @@ class View(Value, frozen=True):
     events: tuple[Event, ...] = ()
     notes: tuple[Note, ...] = ()
     examples: dict[str, Example] = {}  # the first of each kind of failure
+    evidence: Evidence = Evidence()  # of how well it is measured
 
     @property
     def newest(self) -> int | None:
         """The second after the last recorded one."""
         ends = [ring[-1].until for ring in self.rings if ring]
         return max(ends, default=None)
+
+    @property
+    def trust(self) -> tuple[Trust, list[Note]]:
+        """How far the figures until now can be trusted, and why not further."""
+        return grade(self.evidence, self.notes, running=self.end is None)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -133,7 +142,8 @@ def fold(view: View, record: Record) -> View:
         noted = replace(view, notes=(*view.notes, record.note))
         return _event(noted, record.second, "note", record.note.text)
     if isinstance(record, Start):
-        return replace(view, start=record, notes=(*view.notes, *record.notes))
+        notes = (*view.notes, *record.notes)
+        return replace(view, start=record, notes=notes, evidence=evidence.begin(record))
     failed = record.reason == "failed"
     text = record.text or {"done": "run done", "stopped": "stopped early"}.get(record.reason, "")
     ended = replace(view, end=record)
@@ -231,7 +241,8 @@ def _window(view: View, window: Window) -> View:
     after = _add(after, 0, _bin(window, 1))
     first = window.second if view.first is None else view.first
     totals = _total(view.totals, window)
-    after = replace(after, latest=window, first=first, totals=totals)
+    seen = evidence.gather(view.evidence, (window,))
+    after = replace(after, latest=window, first=first, totals=totals, evidence=seen)
     begun = window.second + 1 - first
     return _hour(after, begun // HOUR) if begun and begun % HOUR == 0 else after
 
@@ -294,7 +305,9 @@ def _minute(view: View, minute: Minute) -> View:
         return view
     bin = _bin(window, minute.seconds)
     first = window.second if view.first is None else view.first
-    after = replace(view, totals=_total(view.totals, window), first=first, latest=window)
+    seen = evidence.gather(view.evidence, (window,), minute.seconds)
+    totals = _total(view.totals, window)
+    after = replace(view, totals=totals, first=first, latest=window, evidence=seen)
     return replace(after, rings=(*view.rings[:2], (*view.rings[2][1 - LENGTHS[2] :], bin)))
 
 

@@ -52,6 +52,20 @@ def test_warm_up_is_shown_and_not_recorded() -> None:
     assert "asked n/a" in lines[6]
 
 
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+def test_the_trust_in_the_figures_is_told_where_it_is_not_full(size: tuple[int, int]) -> None:
+    def first_line(lateness_ms: float) -> str:
+        late = Histogram.of([round(lateness_ms * 1e6)] * 500)
+        windows = [window(at, [5.0] * 500, lateness=late) for at in range(20)]
+        return screen(folded([start(planned_ns=60_000_000_000), *windows]), size)[0]
+
+    assert "doubtful" not in first_line(1) + first_line(4)
+    assert "▲ doubtful" in first_line(20)
+    assert "▲ invalid" in first_line(80)
+    if size[0] == 120:
+        assert "▲ doubtful: generator late" in first_line(20)
+
+
 def test_paused_says_where_and_how_to_go_on() -> None:
     lines = screen(told(Story(end=None)), keys="left")
     assert "‖ VIEW PAUSED  at 03:12, run is at 04:00  space = continue" in lines[0]

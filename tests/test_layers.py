@@ -10,9 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"distribution", "model", "errors", "units", "histogram", "shape", "merge"},
+    0: {"distribution", "limits", "model", "errors", "units", "histogram", "shape", "merge"},
     1: {"spec", "faults", "loadspec", "requestspec", "overrides", "trace", "plan", "runlog",
-        "control", "alerts", "view", "account", "summary", "trust", "compare", "targets"},
+        "control", "alerts", "view", "account", "evidence", "overload", "summary", "trust",
+        "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
 }  # fmt: skip

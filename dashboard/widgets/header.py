@@ -1,6 +1,8 @@
-"""Line 1 of every screen: which run, how it stands, the clock, the progress, the alerts.
+"""Line 1 of every screen: which run, how it stands, the clock, the progress, the alerts, and the
+trust in its figures where that is not full.
 
-On a narrow terminal parts drop, hints first; the state and the number of alerts never do.
+On a narrow terminal parts drop, hints first; the state, the number of alerts and the trust never
+do.
 """
 
 from typing import NamedTuple
@@ -105,11 +107,13 @@ class Header(Board):
             "detail": [Segment(now.detail, plain)] if now.detail else [],
             "bar": bar,
             "alerts": alerts,
+            "trust": self._trust(scene, why=True),
             "hint": [Segment(now.hint, quiet)] if now.hint else [],
         }
         shorter = [
             lambda: parts.update(hint=[]),
             lambda: parts.update(bar=[]),
+            lambda: parts.update(trust=self._trust(scene, why=False)),
             lambda: parts.update(brand=[]),
             lambda: parts.update(detail=[Segment(now.detail.replace(" / ", "/"), plain)]),
             lambda: parts.update(names=[Segment(" · ".join(names[:1] + names[2:]), plain)]),
@@ -129,6 +133,16 @@ class Header(Board):
             Segment("━" * done, ink(self.ink.p95)),
             Segment("─" * (_BAR - done), ink(self.ink.quiet)),
         ]
+
+    def _trust(self, scene: Scene, why: bool) -> Cells:
+        """`▲ doubtful: generator late`, by the first of the reasons."""
+        grade, doubts = scene.view.trust
+        if grade == "trusted":
+            return []
+        text = f"▲ {grade}"
+        if why and doubts:
+            text += f": {doubts[0].code.replace('-', ' ')}"
+        return [Segment(text, ink(self.ink.p99))]
 
     def _alerts(self, scene: Scene) -> Cells:
         firing = len(scene.view.firing)

@@ -31,6 +31,7 @@ from loadbench.load.pool import Pool
 from loadbench.load.ready import Load
 from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
+from loadbench.load.stall import Standstill
 from loadbench.load.timer import Timer
 from loadbench.model import Window
 from loadbench.plan import Finished, Share
@@ -68,12 +69,12 @@ class Lane:
         self._rest = Rest()  # closed loop: places without a connection
         self._take = 4096  # bytes read at a time; grows with the answers
         self._blocked = False  # all connections are busy, and something is due
-        self._held = 0
         self._again = False  # closed loop: the next request follows the answer
         self.ending = False  # nothing falls due any more
         self._wake = self._expiry = 0
         self._stood = 0  # longest standstill since the last window
         self._seen = 0  # when the loop last was known to run, or was to be woken
+        self._turned = 0  # when its last turn ended
 
     def begin(self, origin: int, since: int | None = None) -> None:
         """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment."""
@@ -84,6 +85,7 @@ class Lane:
         if self._closed:
             self._level(start)
         self._cpu = time.process_time_ns()
+        self._still = Standstill(time.monotonic_ns())
         self._seen = self._wake = self._expiry = start
         self._timer.set(start)
 
@@ -137,7 +139,7 @@ class Lane:
             reason="stopped" if self.stopped else "done",
             unfinished=self._course.in_flight,
             cpu_ns=time.process_time_ns() - self._cpu,
-            notes=self._pool.notes(self._origin, self._held),
+            notes=self._pool.notes(self._origin),
         )
 
     def turn(self) -> None:
@@ -146,7 +148,8 @@ class Lane:
         started = now = clock()
         while True:
             if now - self._seen > self._stood:
-                self._stood = now - self._seen
+                turned = self._turned if now == started else now
+                self._stood = self._still.stood(now, now - self._seen, turned)
             self._seen = now
             if now >= self._wake:
                 self._on_time(now)
@@ -163,10 +166,13 @@ class Lane:
                 self._wake = 0
                 break
         self._timer.set(self._wake)
+        self._turned = clock()
 
     def _on_time(self, now: int) -> None:
         """All that depends on the clock, and when to look at it again."""
         course = self._course
+        if now >= self._still.next:
+            self._still.look(now)
         self._cut(now)
         if self._once and self._settled():
             course.complete(now)
@@ -202,15 +208,15 @@ class Lane:
             self._tell(window)
 
     def _tell(self, window: Window) -> None:
-        self._held += window.held
         self._stood = 0
-        self._emit(window)
+        self._emit(self._still.told(window))
 
     def _finish(self) -> None:
         after = time.monotonic_ns() + 1  # the last stamps are before it
         for window in self._course.finish(after):
             self._tell(window)
         self.over = True
+        self._still.close()
         self._pool.close()
         self._timer.close()
         self._epoll.close()

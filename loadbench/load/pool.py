@@ -83,21 +83,16 @@ class Pool:
         self.open.clear()
         self.idle.clear()
 
-    def notes(self, origin: int, held: int) -> tuple[Note, ...]:
-        """What is to be said of the connections of a run in which so many requests were held."""
-        notes = []
-        if held:
-            text = f"{held:,} requests waited for one of {self.most} connections"
-            hint = "their wait is in their latency; raise target.connections if users would not"
-            notes.append(Note("held", text, hint))
-        if self._unasked:
-            moment, found = self._first
-            when = clock(moment - origin) if moment >= origin else "warm-up"
-            text = f"{self._unasked:,} times the server spoke on an idle connection without having "
-            text += f"been asked; first in {when}: {found}"
-            hint = "no request is counted for that; servers that time out idle connections do it"
-            notes.append(Note("unasked", text, hint))
-        return tuple(notes)
+    def notes(self, origin: int) -> tuple[Note, ...]:
+        """What is to be said of the connections of a run."""
+        if not self._unasked:
+            return ()
+        moment, found = self._first
+        when = clock(moment - origin) if moment >= origin else "warm-up"
+        text = f"{self._unasked:,} times the server spoke on an idle connection without having "
+        text += f"been asked; first in {when}: {found}"
+        hint = "no request is counted for that; servers that time out idle connections do it"
+        return (Note("unasked", text, hint),)
 
     def under_way(self) -> Ints:
         """The requests that have begun and not ended, as rows of the ledger."""

@@ -4,11 +4,13 @@ import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from loadbench import limits
 from loadbench.errors import SpecError, TargetError
 from loadbench.load.connection import Address
 from loadbench.load.deck import Deal, deal
 from loadbench.model import Note
 from loadbench.plan import Plan
+from loadbench.shape import peak
 from loadbench.targets import inputs
 
 _TRIAL_S = 2.0
@@ -34,7 +36,16 @@ def make_ready(plan: Plan) -> Load:
     dealt = deal(plan.requests, pools, plan.seed)
     known = _known(endpoint.host, endpoint.port)
     address = _listening(known)
-    return Load(plan, address, dealt, [*notes, *several(endpoint.host, known, address)])
+    notes = [*notes, *several(endpoint.host, known, address), *_limits(plan)]
+    return Load(plan, address, dealt, notes)
+
+
+def _limits(plan: Plan) -> list[Note]:
+    """Makes room for the connections of this process, and says where there is none."""
+    share = plan.share.of
+    most = plan.concurrency if plan.arrivals == "closed" else plan.connections
+    closing = peak(plan.phases) / share if plan.endpoint.closes else 0.0
+    return limits.doubts(-(-most // share), closing, limits.raise_files())
 
 
 def _known(host: str, port: int) -> list[Address]:

@@ -5,6 +5,7 @@ from loadbench import units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.model import Machine, Rule
 from loadbench.summary import CheckResult, Episode, Summary, Times
+from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
 
 _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
@@ -219,13 +220,17 @@ def _gpu(machine: Machine, index: int) -> str:
 
 
 def _late(summary: Summary) -> str:
-    late = summary.lateness_ms
-    if late["p99"] is None:
-        return ""
-    return (
-        f"the generator sent p50 {significant(late['p50'])}   p99 {significant(late['p99'])}"
-        f"   max {significant(late['max'])} ms after the due time"
-    )
+    late, generator = summary.lateness_ms, summary.generator
+    parts = []
+    if late["p99"] is not None:
+        parts.append(
+            f"the generator sent p50 {significant(late['p50'])}   p99 {significant(late['p99'])}"
+            f"   max {significant(late['max'])} ms after the due time"
+        )
+    if generator["stall_cause"]:  # short ones are not looked into
+        why, _ = cause(generator["stall_cause"])
+        parts.append(f"stood still for {significant(generator['stall_ms'])} ms: {why}")
+    return "   ".join(parts)
 
 
 def _alerts(summary: Summary, rules: tuple[Rule, ...]) -> list[str]:

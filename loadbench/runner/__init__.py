@@ -23,7 +23,7 @@ from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Note, Rule, Start, Window, plain
 from loadbench.plan import Command, Finished, Plan, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
-from loadbench.runner import helm
+from loadbench.runner import clocks, helm
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
 from loadbench.runner.readings import Readings
@@ -80,6 +80,7 @@ class Run:
         self._text = ""
         self._steering = Steering()
         self._capacity: float | None = None  # what 100 % is, once it is calibrated
+        self._clocks = clocks.read()
         self._made_results = not options.results.exists()
         self.folder = runlog.create(options.results, options.name or _name(scenario))
 
@@ -268,7 +269,8 @@ class Run:
         )
 
     def _close(self, recorder: Recorder, begun: dict[str, Any], start: Start) -> Outcome:
-        for note in others(self._options.results, self.folder, start.wall_time):
+        since = others(self._options.results, self.folder, start.wall_time)
+        for note in (*since, *clocks.doubts(self._clocks, clocks.read())):
             if note not in start.notes:
                 recorder.remark(note)
         recorder.end(End(recorder.second, self._reason, self._text))

@@ -48,6 +48,7 @@ class Asker:
         self._host = self._where.hostname
         self._protocol = protocol
         self._mute = False  # it has no statistics
+        self._closes = True  # as long as no answer left its connection open
         shown = f"[{self._host}]" if ":" in self._host else self._host
         self.url = f"{self._where.scheme}://{shown}:{self._port}"
         self._client = httpx.Client(base_url=self.url, timeout=_TIMEOUT, trust_env=False)
@@ -65,7 +66,9 @@ class Asker:
 
     def _ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         try:
-            return self._client.request(method, path, json=body)
+            answer = self._client.request(method, path, json=body)
+            self._closes &= _closes(answer)
+            return answer
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise TargetError(
@@ -107,7 +110,7 @@ class Asker:
             self._ask("GET", path)  # any answer will do
             return Endpoint(
                 host=self._host, port=self._port, protocol="http", tls=self._tls,
-                path=path, method=wanted.method,
+                path=path, method=wanted.method, closes=self._closes,
             )  # fmt: skip
         extensions = self._json("/v2").get("extensions") or []
         ready = self._ask("GET", "/v2/health/ready")
@@ -168,7 +171,7 @@ class Asker:
             inputs, outputs = _without_batch(inputs), _without_batch(outputs)
         return Endpoint(
             host=self._host, port=self._port, protocol="kserve", tls=self._tls, model=model,
-            inputs=inputs, outputs=outputs, batched=batched, binary=binary,
+            inputs=inputs, outputs=outputs, batched=batched, binary=binary, closes=self._closes,
         )  # fmt: skip
 
     def _tensors(self, metadata: Any, key: str) -> tuple[Tensor, ...]:
@@ -244,6 +247,12 @@ class Asker:
 
 def _without_batch(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(Tensor(found.name, found.datatype, found.shape[1:]) for found in tensors)
+
+
+def _closes(answer: httpx.Response) -> bool:
+    """HTTP/1.0 closes unless it says that it does not, 1.1 does not unless it says that it does."""
+    said = answer.headers.get("connection", "").lower()
+    return "close" in said or (answer.http_version == "HTTP/1.0" and "keep-alive" not in said)
 
 
 def _refusal(answer: httpx.Response) -> str:
