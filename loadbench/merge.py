@@ -1,4 +1,5 @@
-"""Windows in their order as one: counts add up, histograms merge, states are the last one's.
+"""Windows in their order as one: counts add up, histograms merge, states are the last one's. And
+windows of the same second, of several load processes, as one: there states add up too.
 
 Every view of more than one second (a tile's 10 s, a chart's column, a minute of the log, the
 summary) is made here, so percentiles are always those of the merged histogram, never averages.
@@ -8,7 +9,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from loadbench.histogram import Histogram
-from loadbench.model import BatchSize, Gpu, Machine, Part, Process, Requests, Server, Window
+from loadbench.model import (
+    BatchSize,
+    Example,
+    Gpu,
+    Machine,
+    Part,
+    Process,
+    Requests,
+    Sample,
+    Server,
+    Stage,
+    Window,
+)
+
+_STAGES: tuple[Stage, ...] = ("load", "drain", "warmup")
 
 
 def merge(windows: Sequence[Window]) -> Window:
@@ -42,18 +57,58 @@ def merge(windows: Sequence[Window]) -> Window:
         stall_cause=longest.stall_cause,
         cpu_ns=_sum(window.cpu_ns for window in windows),
         connections=max(window.connections for window in windows),
-        slowest=tuple(
-            sorted(
-                (sample for window in windows for sample in window.slowest),
-                key=lambda sample: sample.due - sample.done,
-            )[:5]
-        ),
-        examples={
-            name: found for window in reversed(windows) for name, found in window.examples.items()
-        },
+        slowest=_slowest(windows, 5),
+        examples=_examples(windows),
         server=servers([window.server for window in windows if window.server]),
         machine=machines([window.machine for window in windows if window.machine]),
     )
+
+
+def together(windows: Sequence[Window]) -> Window:
+    """The same second as several load processes saw it. The percentiles are those of all their
+    samples. Server and machine are not theirs to tell. Raises ValueError when there are none."""
+    if not windows:
+        raise ValueError("no windows to merge")
+    longest = max(windows, key=lambda window: window.stall_ns)
+    stages = {window.stage for window in windows}
+    names = dict.fromkeys(name for window in windows for name in window.requests)
+    rates = [window.rate for window in windows if window.rate is not None]
+    phases = [window.phase for window in windows if window.phase is not None]
+    return Window(
+        second=windows[0].second,
+        stage=next(stage for stage in _STAGES if stage in stages),
+        phase=max(phases, default=None),
+        rate=max(rates, default=None),  # each tells that of the whole load
+        asked=sum(window.asked for window in windows),
+        unsent=sum(window.unsent for window in windows),
+        sent=sum(window.sent for window in windows),
+        lost=sum(window.lost for window in windows),
+        in_flight=sum(window.in_flight for window in windows),
+        waiting=sum(window.waiting for window in windows),
+        held=sum(window.held for window in windows),
+        requests={name: _requests(name, windows) for name in names},
+        tail_done=sum(window.tail_done for window in windows),
+        tail_failed=sum(window.tail_failed for window in windows),
+        lateness=Histogram.merged(window.lateness for window in windows),
+        oldest_ns=max(window.oldest_ns for window in windows),
+        overdue=sum(window.overdue for window in windows),
+        stall_ns=longest.stall_ns,
+        stall_cause=longest.stall_cause,
+        cpu_ns=_most(window.cpu_ns for window in windows),  # a full one is as bad as all
+        connections=sum(window.connections for window in windows),
+        slowest=_slowest(windows, max(len(window.slowest) for window in windows)),
+        examples=_examples(windows),
+    )
+
+
+def _slowest(windows: Sequence[Window], most: int) -> tuple[Sample, ...]:
+    found = [sample for window in windows for sample in window.slowest]
+    return tuple(sorted(found, key=lambda sample: sample.due - sample.done)[:most])
+
+
+def _examples(windows: Sequence[Window]) -> dict[str, Example]:
+    """The first of each kind of failure."""
+    return {name: found for window in reversed(windows) for name, found in window.examples.items()}
 
 
 def _requests(name: str, windows: Sequence[Window]) -> Requests:

@@ -229,7 +229,7 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     overdue: int = 0  # unanswered and already older than the limit of the run
     stall_ns: int = 0  # longest time the generator's loop stood still
     stall_cause: str = ""  # why, as loadbench.load.stall names it; a detail after ": "
-    cpu_ns: int | None = None  # CPU time of the load process
+    cpu_ns: int | None = None  # CPU time of the load process; of several, of the fullest
     connections: int = 0
     slowest: tuple[Sample, ...] = ()
     examples: dict[str, Example] = {}  # failure → the first that failed so in this run, if here

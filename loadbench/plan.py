@@ -8,6 +8,7 @@ request. The load exits when its stdin closes.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase, Steering
 
@@ -16,13 +17,22 @@ if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
     from loadbench.spec import Spec
 
 
+class Tls(Value, frozen=True):
+    """How to speak https with a target: paths of PEM files, empty for none."""
+
+    ca: str = ""  # who must have signed the target's certificate; none: whom this system trusts
+    cert: str = ""  # ours, for targets that ask for one
+    key: str = ""  # its key, if it is not in the same file
+    verify: bool = True
+
+
 class Endpoint(Value, frozen=True):
     """Where requests go and how the target speaks there."""
 
     host: str
     port: int
     protocol: Literal["kserve", "http"]
-    tls: bool = False
+    tls: Tls | None = None  # None: plain http
     model: str = ""
     version: str = ""
     inputs: tuple[Tensor, ...] = ()
@@ -63,12 +73,44 @@ class RequestPlan(Value, frozen=True):
     check: float | None = None  # the share of answers compared with what is expected
 
 
+def place(text: str) -> tuple[str, int | None]:
+    """HOST or HOST:PORT. Raises SpecError."""
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, ""
+    if not host or (colon and not (port.isdecimal() and int(port) < 65_536)):
+        raise SpecError(f"{text!r} is no HOST:PORT", "write it like 10.0.0.7 or 10.0.0.7:5557")
+    return host, int(port) if port else None
+
+
 class Share(Value, frozen=True):
     """A part of the load: the arrivals whose number, counted from 0, leaves `index` when divided by
     `of`. Every load process knows the whole sequence and begins its own part of it."""
 
     index: int = 0
     of: int = 1
+
+    def part(self, whole: int) -> int:
+        """Its part of so many; the parts of all shares add up to the whole."""
+        return whole // self.of + (self.index < whole % self.of)
+
+    def count(self, first: int, end: int) -> int:
+        """How many of the numbers in [first, end) are its own."""
+        return (end - self.index - 1) // self.of - (first - self.index - 1) // self.of
+
+
+PORT = 5557  # where workers of other hosts connect, as Locust's do
+
+
+class Workers(Value, frozen=True):
+    """The load processes that share one load. Those of other hosts connect to `host` and `port`,
+    and the load begins when all that are expected are there."""
+
+    here: int = 0
+    elsewhere: int = 0  # at least so many, started there by hand
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: a free one
+    wait_ns: int = 60_000_000_000  # for all to be there
 
 
 class Plan(Value, frozen=True):
@@ -90,7 +132,9 @@ class Plan(Value, frozen=True):
     connect_timeout_ns: int = 5_000_000_000  # of that, to be connected
     limit_ns: int | None = None  # unanswered requests older than this are reported as overdue
     slowest: int = 5  # exemplars a second
-    share: Share = Share()  # of the arrivals, or of the concurrency, is this process's
+    # of the arrivals, or of the concurrency, is this process's; None: nothing yet
+    share: Share | None = Share()
+    workers: Workers | None = None  # None: one process, which does it all itself
 
 
 def kinds(spec: "Spec") -> tuple[RequestPlan, ...]:
@@ -141,6 +185,13 @@ class Started(Value, frozen=True, tag_field="kind", tag="started"):
 
     origin: int
     notes: tuple[Note, ...] = ()
+    pids: dict[str, int] = {}  # load processes of this host beside the one that says this
+
+
+class Noted(Value, frozen=True, tag_field="kind", tag="noted"):
+    """Something to be said at once: before Started how far the beginning is, then what came up."""
+
+    note: Note
 
 
 class Finished(Value, frozen=True, tag_field="kind", tag="finished"):
@@ -154,11 +205,12 @@ class Finished(Value, frozen=True, tag_field="kind", tag="finished"):
 
 
 class Broken(Value, frozen=True, tag_field="kind", tag="broken"):
-    """The load could not begin: an input file that does not fit, say. Exit code as in errors."""
+    """The load could not begin, because of an input file that does not fit, say, or could not go
+    on. Exit code as in errors."""
 
     message: str
     hint: str
     exit_code: int
 
 
-Message = Started | Window | Finished | Broken
+Message = Started | Noted | Window | Finished | Broken

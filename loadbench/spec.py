@@ -25,6 +25,7 @@ from loadbench.faults import explain
 from loadbench.loadspec import Duration, LoadSpec, Section, Share, written
 from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
+from loadbench.plan import Tls
 from loadbench.requestspec import RequestSpec
 
 
@@ -39,6 +40,22 @@ class TargetSpec(Section):
     connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
     path: str = "/"
     method: Literal["GET", "POST", "PUT"] = "GET"
+    ca: str = ""  # PEM files of https, as the next two
+    cert: str = ""
+    key: str = ""
+    verify: bool = True
+
+    @property
+    def tls(self) -> Tls:
+        return Tls(self.ca, self.cert, self.key, self.verify)
+
+    @model_validator(mode="after")
+    def _tls_has_a_use(self) -> "TargetSpec":
+        if self.key and not self.cert:
+            raise ValueError('a key needs its certificate: cert = "client.pem"')
+        if self.url.startswith("http://") and self.tls != Tls():
+            raise ValueError("ca, cert, key and verify are for https:// targets only")
+        return self
 
 
 class FakeSpec(Section):

@@ -150,7 +150,9 @@ def _say_full(evidence: Evidence) -> Note:
 
 def _say_unsent(evidence: Evidence) -> Note:
     text = f"{units.count(evidence.unsent)} of {units.count(evidence.asked)} asked never sent"
-    return Note("unsent", text, "raise target.connections, or ask for less")
+    if evidence.held:
+        return Note("unsent", text, "raise target.connections, or ask for less")
+    return Note("unsent", text, "whoever should have was gone, or too slow: see the other notes")
 
 
 def _say_own(evidence: Evidence) -> Note:

@@ -7,12 +7,14 @@ come a constant time after their request, in order on each connection. While it 
 schedule it neither reads nor answers; `stalls` in the last line are the true (begin, end) of each
 standstill in ns of the monotonic clock. `misbehave` says how it answers every `every`-th request.
 `made` are the moments of its connections, in ns since it began to listen.
+With `cert` (a PEM file with its key) it speaks TLS; with `client_ca` it wants a certificate, too.
 """
 
 import asyncio
 import json
 import os
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -74,7 +76,7 @@ class Server:
         self.misbehave = options.get("misbehave", "")
         self.every = options.get("every", 1)
         self.idle = options.get("idle_ms", 0) / 1000  # after which a connection is closed
-        self.got = self.good = self.bad = self.connections = 0
+        self.got = self.good = self.bad = self.connections = self.resumed = 0
         self.stalls: list[tuple[int, int]] = []
         self.made: list[int] = []
         self.begun = time.monotonic_ns()
@@ -102,6 +104,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        tls = transport.get_extra_info("ssl_object")
+        self.server.resumed += tls is not None and tls.session_reused
 
     def data_received(self, data: bytes) -> None:
         self.data += data
@@ -145,11 +149,26 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(server.idle, self.transport.close)
 
 
+def secured(options: dict[str, Any]) -> ssl.SSLContext | None:
+    if "cert" not in options:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(options["cert"])
+    if "client_ca" in options:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(options["client_ca"])
+    return context
+
+
 async def main(options: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
     server = Server(options)
     listener = await loop.create_server(
-        lambda: Connection(server), "127.0.0.1", options.get("port", 0), backlog=4096
+        lambda: Connection(server),
+        "127.0.0.1",
+        options.get("port", 0),
+        backlog=4096,
+        ssl=secured(options),
     )
     print(listener.sockets[0].getsockname()[1], flush=True)
     ended = asyncio.Event()
@@ -157,7 +176,7 @@ async def main(options: dict[str, Any]) -> None:
     still = asyncio.create_task(server.stand_still())
     await ended.wait()
     still.cancel()
-    keys = ("got", "good", "bad", "connections", "stalls", "made")
+    keys = ("got", "good", "bad", "connections", "resumed", "stalls", "made")
     print(json.dumps({key: getattr(server, key) for key in keys}), flush=True)
 
 

@@ -102,15 +102,16 @@ class Done(NamedTuple):
         """The identity at the end of every window, and windows without gaps."""
         seconds = [window.second for window in self.windows]
         assert seconds == list(range(seconds[0], seconds[0] + len(seconds)))
-        asked = sent = unsent = done = failed = 0
+        asked = sent = unsent = done = failed = lost = 0
         for window in self.recorded:
             asked += window.asked
             sent += window.sent
             unsent += window.unsent
             done += window.done
             failed += sum(window.failed.values())
+            lost += window.lost
             assert asked == sent + unsent + window.waiting, window
-            assert sent == done + failed + window.lost + window.in_flight, window
+            assert sent == done + failed + lost + window.in_flight, window
             assert window.latency.count == window.done
         if self.recorded:
             assert self.recorded[-1].waiting == 0

@@ -181,6 +181,18 @@ def test_outputs_may_lie_beside_the_inputs_and_some_be_left_out(tmp_path: Path) 
     assert verdict(first, *answer(y=("FP32", EXPECTED[1:2]), n=n)).startswith("y[0, 0]")
 
 
+def test_rows_of_different_shapes_are_each_compared_with_their_own(tmp_path: Path) -> None:
+    rows = [{"x": [0, 1], "y": [0.5, 1.5, -1]}, {"x": [0, 1], "y": [7]}]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    asked = RequestPlan("r", data=str(tmp_path / "a.jsonl"), check=0.05)
+    pools, notes = prepare(endpoint(Tensor("y", "FP32", (-1,))), [asked], seed=1)
+    assert verdict(pools[0][0], *answer(y=("FP32", np.array([[0.5, 1.5, -1]])))) == ""
+    assert verdict(pools[0][1], *answer(y=("FP32", np.array([[7]])))) == ""
+    said = verdict(pools[0][1], *answer(y=("FP32", np.array([[0.5, 1.5, -1]]))))
+    assert said == "y has shape [1, 3] instead of [1, 1]"
+    assert "5 % of the answers are compared with" in notes[0].text
+
+
 def test_an_unbatched_model_has_an_answer_for_each_entry(tmp_path: Path) -> None:
     np.savez(tmp_path / "all.npz", x=np.ones((3, 2), np.float32), y=EXPECTED)
     asked = RequestPlan("r", data=str(tmp_path / "all.npz"))

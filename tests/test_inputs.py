@@ -167,6 +167,42 @@ def test_npz_and_json_give_arrays_by_name(tmp_path: Path) -> None:
         assert [int(decoded(found)["n"][0]) for found in pools[0]] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_rows_may_differ_in_shape(tmp_path: Path, name: str) -> None:
+    where = endpoint(Tensor("ids", "INT64", (-1,)), Tensor("n", "FP32", ()))
+    ids = [[1, 2, 3], [4], [5, 6, 7]]
+    lines = [json.dumps({"ids": row, "n": len(row)}) for row in ids]
+    whole = json.dumps({"ids": ids, "n": [3, 1, 3]})
+    (tmp_path / name).write_text(whole if name == "a.json" else "\n".join(lines))
+    asked = RequestPlan("r", data=str(tmp_path / name))
+    pools, _ = prepare(where, [asked], seed=1)
+    assert [decoded(found)["ids"].tolist() for found in pools[0]] == [[row] for row in ids]
+    checks = [found.check for found in pools[0]]
+    assert checks[0] is checks[2] is not checks[1]
+    with pytest.raises(SpecError, match="different shapes cannot share a request"):
+        prepare(where, [RequestPlan("r", data=str(tmp_path / name), rows=2)], seed=1)
+
+
+def test_a_text_in_each_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("häh\n\nb\n")
+    for shape in ((), (1,)):
+        asked = RequestPlan("r", data=str(tmp_path / "a.txt"))
+        pools, _ = prepare(endpoint(Tensor("t", "BYTES", shape)), [asked], seed=1)
+        found = [decoded(prepared)["t"] for prepared in pools[0]]
+        assert found == [b"\4\0\0\0h\xc3\xa4h", b"\1\0\0\0b"]
+
+
+def test_a_folder_of_many_images_is_cut_and_that_is_said(tmp_path: Path) -> None:
+    for number in range(300):
+        Image.new("L", (1, 1), number % 256).save(tmp_path / f"{number:03}.png")
+    where = endpoint(Tensor("i", "UINT8", (1, 2, 2)))
+    pools, notes = prepare(where, [RequestPlan("r", data=str(tmp_path))], seed=1)
+    assert len(pools[0]) == 256
+    assert "44 images are left out" in notes[0].text
+    pools, notes = prepare(where, [RequestPlan("r", data=str(tmp_path), pool=290)], seed=1)
+    assert (len(pools[0]), notes) == (290, [])
+
+
 def test_a_kserve_request_as_a_file_says_its_own_types(tmp_path: Path) -> None:
     path = tmp_path / "request.json"
     asked = {"inputs": [{"name": "t", "datatype": "BYTES", "shape": [2], "data": ["a", "bc"]}]}
@@ -252,6 +288,10 @@ def test_bfloat16_is_rounded_to_the_nearest() -> None:
         ("pickle.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True), "pickle"),
         ("name.npz", lambda path: np.savez(path, z=np.ones(2)), "no input 'z'"),
         ("few.json", lambda path: path.write_text("{}"), "neither"),
+        ("a.jsonl", lambda path: path.write_text('{"x": [1, 2]}\n{"y": 1}'), "line 2: y after x"),
+        ("b.jsonl", lambda path: path.write_text('{"x": [1, 2]}\n{"x": [1]}'), "[1, 1]"),
+        ("c.jsonl", lambda path: path.write_text('{"x": [[1], [2, 3]]}'), "not readable"),
+        ("d.jsonl", lambda path: path.write_text(""), "no data"),
         ("folder", lambda path: path.mkdir(), "no images"),
     ],
 )

@@ -13,6 +13,7 @@ from loadbench.errors import LoadbenchError
 COMMANDS = {
     "tui": ("run", "The dashboard; with no scenario the tour."),
     "run": ("run", "One run without a screen, with checks and a summary."),
+    "worker": ("run", "A load process that offers its share of a run of another host."),
     "serve": ("run", "Only the engine, for other tools: KServe v2 over HTTP."),
     "tell": ("run", "Changes, marks or stops a run that is going on."),
     "list": ("look", "The runs in results/, newest first."),

@@ -17,13 +17,14 @@ from loadbench.model import Start, plain
 from loadbench.overrides import parse_settings
 from loadbench.report.text import summary_text
 from loadbench.summary import Summary
+from loadbench.units import parse_duration
 
 PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 
 
 @click.command()
 @click.argument("scenario")
-@click.option("--target", metavar="URL", help="http://host:port or local:MODEL")
+@click.option("--target", metavar="URL", help="http(s)://host:port or local:MODEL")
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
 @click.option("--duration", metavar="TIME", help='Length of the recorded load, like "30s".')
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any scenario key.")
@@ -36,6 +37,12 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
     default="fail",
     help="What an untrustworthy run exits with: 4, or 0 with a warning.",
 )
+@click.option("--workers", default=0, type=click.IntRange(0), help="Load processes of this host.")
+@click.option("--master-bind", metavar="HOST[:PORT]", help="Let workers of other hosts join here.")
+@click.option(
+    "--expect-workers", default=0, type=click.IntRange(0), help="Begin when so many have joined."
+)
+@click.option("--workers-wait", default="60s", metavar="TIME", help="How long; default: 60s.")
 @click.option("--trust", is_flag=True, help="Allow model files that hold code.")
 @click.option("--print-folder", is_flag=True, hidden=True)
 def command(
@@ -48,6 +55,10 @@ def command(
     out: str | None,
     as_json: bool,
     on_no_verdict: str,
+    workers: int,
+    master_bind: str | None,
+    expect_workers: int,
+    workers_wait: str,
     trust: bool,
     print_folder: bool,
 ) -> int:
@@ -57,6 +68,7 @@ def command(
     129/130/143 stopped by a signal after a complete snapshot.
     """
     from loadbench.runner import Options, Run
+    from loadbench.runner.workers import chosen as chosen_workers
 
     overrides: dict[str, Any] = parse_settings(settings)
     if target:
@@ -67,6 +79,13 @@ def command(
         name=name or "",
         command=("loadbench", *sys.argv[1:]),
         trust=trust,
+        workers=chosen_workers(
+            workers,
+            expect_workers,
+            master_bind,
+            parse_duration(workers_wait),
+            chosen.spec.target.url,
+        ),
     )
     run = Run(chosen, options, lambda text: _say(f"  {text}"))
     if print_folder:

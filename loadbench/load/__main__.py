@@ -31,13 +31,27 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.INFO)
     lines = _lines()
     try:
-        load = make_ready(_plan(next(lines, b"")))
+        plan = _plan(next(lines, b""))
+        if plan.workers:
+            sys.exit(_share(plan, lines))
+        load = make_ready(plan)
     except LoadbenchError as error:
         _break(error)
     lanes: list[Lane] = []  # one, once it has begun
     outlet = Outlet(_STDOUT, lambda: _kill(lanes))
     try:
         _run(load, lines, outlet, lanes)
+    finally:
+        outlet.close()
+
+
+def _share(plan: Plan, lines: Iterator[bytes]) -> int:
+    """One run with workers."""
+    from loadbench.load.master import Master
+
+    outlet = Outlet(_STDOUT, lambda: os._exit(1))
+    try:
+        return Master(plan, outlet, lines).run()
     finally:
         outlet.close()
 

@@ -3,6 +3,8 @@
 import _socket
 import errno
 import os
+import select
+from collections.abc import Callable
 
 from loadbench.load import failure
 from loadbench.load.answer import Incoming, Kind, Sight
@@ -14,6 +16,7 @@ CONNECTING, SENDING, WAITING, IDLE, CLOSED = range(5)
 _NODELAY = (_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
 _KIND = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 _UNDER_WAY = (0, errno.EINPROGRESS)
+BOTH = select.EPOLLIN | select.EPOLLOUT
 
 
 class Address:
@@ -28,15 +31,18 @@ class Connection:
     """A socket and at most one request on it. Its stamps are plain fields: the loop sets them."""
 
     __slots__ = (
-        "_incoming", "_parts", "_size", "_wanted", "begun", "code", "due", "fd", "kind", "partial",
-        "reason", "recv", "rest", "reused", "send", "sent", "sock", "state", "tries",
+        "_incoming", "_parts", "_size", "_wanted", "awaited", "begun", "code", "due", "fd", "kind",
+        "partial", "reason", "recv", "rest", "reused", "send", "sent", "sock", "state", "tries",
     )  # fmt: skip
+    recv: Callable[[int], bytes]
+    send: Callable[[bytes | memoryview], int]
 
     def __init__(self, kind: Kind, tries: int) -> None:
         self.kind = kind
         self.tries = tries  # failures in a row of this place in a closed loop
         self.fd = -1
         self.state = CONNECTING
+        self.awaited = BOTH  # events, while it connects
         self.reused = False
         # a part of the answer is here; or it is not to be taken by its bytes alone, since it shows
         # that the target is back
@@ -60,9 +66,14 @@ class Connection:
             return self.failure(error.errno)
         return "" if found in _UNDER_WAY else self.failure(found)
 
-    def connected(self) -> int:
-        """The error of the attempt to connect, 0 for none."""
-        return self.sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+    def establish(self) -> int:
+        """Goes on with connecting, until it is SENDING: for which events to wait. Raises OSError
+        when it failed."""
+        error = self.sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        self.state = SENDING
+        return BOTH
 
     def flush(self) -> bool:
         """Sends what it can of the rest of the request; whether all is out."""
@@ -110,6 +121,10 @@ class Connection:
     def _end(self) -> str:
         if self._incoming is not None and self._incoming.end():
             return self._incoming.verdict(self.kind)
+        return self.ended()
+
+    def ended(self) -> str:
+        """The failure that it is that the server has closed now."""
         if self.received:
             self.reason = f"the server closed the connection after {self.received:,} bytes"
             return failure.TRUNCATED

@@ -5,7 +5,7 @@ last phase, or when it is stopped; then what is under way is awaited until the d
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from loadbench.load.ledger import Cut, Ledger
 from loadbench.load.schedule import Schedule
 from loadbench.model import Stage, Window
 from loadbench.plan import Plan, Share
-from loadbench.shape import Steering, length_ns, phase_at, rate_at, steered
+from loadbench.shape import Phase, Steering, length_ns, phase_at, rate_at, steered
 from loadbench.units import SECOND
 
 
@@ -27,11 +27,19 @@ class Traffic(NamedTuple):
     stall_ns: int
 
 
+History = Sequence[tuple[int, Steering]]  # how a load was steered, and from when on
+
+
 class Course:
     """Schedule, ledger and the boundaries between windows and stages."""
 
     def __init__(
-        self, plan: Plan, origin: int, traffic: Callable[[], Traffic], since: int | None = None
+        self,
+        plan: Plan,
+        origin: int,
+        traffic: Callable[[], Traffic],
+        since: int | None = None,
+        history: History = (),
     ) -> None:
         names = [request.name for request in plan.requests]
         self._plan = plan
@@ -45,7 +53,8 @@ class Course:
         self._pauses: list[int] = []  # when one began, when it ended, when the next began …
         self._share: Share | None = plan.share
         self._left = (0, 0, 0)  # in flight, waiting, under way at the last boundary
-        self.schedule = Schedule(plan, origin, since)
+        changes = [(at, self._shape(steering, at)) for at, steering in history]
+        self.schedule = Schedule(plan, origin, since, changes if self._paced else ())
         self.ledger = Ledger(names, origin, plan.slowest)
         self.end = origin + length_ns(plan.phases)
         self.over = self.end + plan.drain_ns
@@ -74,7 +83,7 @@ class Course:
         if self._share is None or self._steering.paused:
             return 0
         whole = round(self._plan.concurrency * self._steering.scale)
-        return whole // self._share.of + (self._share.index < whole % self._share.of)
+        return self._share.part(whole)
 
     def deal(self, share: Share | None, at: int) -> None:
         """From a moment on this share of the load is ours; None: nothing."""
@@ -84,14 +93,22 @@ class Course:
     def steer(self, steering: Steering, at: int) -> None:
         """From a moment on, the beginning of the load at the earliest, its shape is another."""
         at = max(at, self._origin)
-        before, self._steering = self._steering, steering
+        paused = self._steering.paused
+        phases = self._shape(steering, at)
+        if self._paced:
+            self.schedule.steer(phases, at)
+        if paused != steering.paused:
+            self.deal(self._share, at)
+
+    def _shape(self, steering: Steering, at: int) -> Sequence[Phase]:
+        """The shape as it is from now on."""
+        if steering.paused != self._steering.paused:
+            self._pauses.append(at)
+        self._steering = steering
         if self._paced:
             since = at - self._origin
             self._phases = steered(self._plan.phases, self._phases, since, steering)
-            self.schedule.steer(self._phases, at)
-        if before.paused != steering.paused:
-            self._pauses.append(at)
-            self.deal(self._share, at)
+        return self._phases
 
     def _rate(self, stage: Stage, end: int) -> float | None:
         """What the schedule asks for in the middle of the window until `end`."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from loadbench.load.answer import Kind
 from loadbench.plan import RequestPlan
-from loadbench.targets.expected import SHARE
+from loadbench.targets import expected
 from loadbench.targets.wire import Check, Prepared
 
 _LENGTH = 4096
@@ -36,9 +36,7 @@ def deal(requests: Sequence[RequestPlan], pools: Sequence[Sequence[Prepared]], s
 
 
 def _share(request: RequestPlan, pool: Sequence[Prepared]) -> float:
-    if pool[0].strict is None:
-        return 0.0
-    return SHARE if request.check is None else request.check
+    return 0.0 if pool[0].strict is None else expected.share(request)
 
 
 def _length(

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from gevent import monkey
 
 from loadbench.load.connection import CONNECTING, IDLE, SENDING, WAITING, Connection
-from loadbench.load.course import Course, Traffic
+from loadbench.load.course import Course, History, Traffic
 from loadbench.load.examples import example
 from loadbench.load.exemplar import sample
 from loadbench.load.failure import WHOLE
@@ -57,13 +57,14 @@ class Lane:
         self.stopped = False
         self._plan = plan
         self._deal = load.deal
+        self._new = load.connection
         self._emit = emit
         self._epoll = _epoll()
         self._timer = Timer()
         self._epoll.register(self._timer.fileno(), _READABLE | select.EPOLLET)
         self._closed = plan.arrivals == "closed"
-        most = plan.concurrency if self._closed else plan.connections
-        self._pool = Pool(self._epoll, load.address, most)
+        most = plan.concurrency if self._closed else (plan.share or Share()).part(plan.connections)
+        self._pool = Pool(self._epoll, load.address, max(1, most))
         self._patience = Patience(self._pool.open, plan.connect_timeout_ns, plan.timeout_ns)
         self._once = plan.arrivals == "once"
         self._rest = Rest()  # closed loop: places without a connection
@@ -76,10 +77,11 @@ class Lane:
         self._seen = 0  # when the loop last was known to run, or was to be woken
         self._turned = 0  # when its last turn ended
 
-    def begin(self, origin: int, since: int | None = None) -> None:
-        """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment."""
+    def begin(self, origin: int, since: int | None = None, history: History = ()) -> None:
+        """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment, and
+        it is told how the load was steered before."""
         self._origin = origin
-        self._course = Course(self._plan, origin, self._traffic, since)
+        self._course = Course(self._plan, origin, self._traffic, since, history)
         self._ledger = self._course.ledger
         start = origin - self._plan.warmup_ns if since is None else since
         if self._closed:
@@ -95,6 +97,8 @@ class Lane:
     def deal(self, share: Share | None, at: int) -> None:
         """From a moment on this share of the load is ours; None: nothing, but it is told on."""
         self._course.deal(share, max(at, time.monotonic_ns() + 1))
+        if share:
+            self._pool.most = max(1, share.part(self._plan.connections))
         self._change()
 
     def steer(self, steering: Steering, at: int = 0) -> None:
@@ -269,7 +273,7 @@ class Lane:
     def _open(self, due: int, now: int, held: int, tries: int) -> None:
         """Begins a request on a new connection."""
         data, _, kind = self._deal()
-        connection = Connection(kind, tries)
+        connection = self._new(kind, tries)
         connection.due, connection.begun, connection.code = due, now, kind.index | held
         connection.rest = memoryview(data)
         failure = self._pool.connect(connection)
@@ -328,6 +332,7 @@ class Lane:
                 ledger.exemplar(sample(connection, now, "", connection.head(data)))
             if connection.partial:
                 connection.forget()
+                now = clock()  # reading it may have taken a while: none of the next one's
             if again:
                 self._begin(connection, now, now, 0)
             else:
@@ -343,14 +348,11 @@ class Lane:
             self._pool.leave(connection, time.monotonic_ns())
             self._wake = 0
             return
-        if connection.state == CONNECTING:
-            error = connection.connected()
-            if error:
-                self._fail(connection, connection.failure(error))
-                return
-            connection.state, event = SENDING, _WRITABLE
         try:
-            if event & ~_WRITABLE:  # an answer before the request is out: it is being refused
+            if connection.state == CONNECTING:
+                if not self._pool.establish(connection, self._seen):
+                    return
+            elif event & ~_WRITABLE:  # an answer before the request is out: it is being refused
                 self._whole(connection, connection.recv(self._take))
             if connection.state == SENDING and connection.flush():
                 connection.sent = time.monotonic_ns()

@@ -1,18 +1,20 @@
 """The connections of a lane and their place in its epoll: which are open, which idle."""
 
 import select
+import time
 from typing import Any
 
 import numpy as np
 
-from loadbench.load.connection import IDLE, Address, Connection
+from loadbench.load.connection import BOTH, CONNECTING, IDLE, Address, Connection
 from loadbench.load.examples import printable
 from loadbench.load.ledger import Ints
 from loadbench.load.schedule import NEVER
 from loadbench.model import Note
-from loadbench.units import clock
+from loadbench.units import MS, clock
 
-_READABLE, _WRITABLE = select.EPOLLIN, select.EPOLLOUT
+_READABLE = select.EPOLLIN
+_HANDSHAKES_NS = MS  # of a turn
 _UNASKED = 4096  # bytes looked at of what nobody asked for
 
 
@@ -27,6 +29,7 @@ class Pool:
         self._address = address
         self._unasked = 0  # answers to nothing
         self._first = (0, "")  # of them: when, and what it was
+        self._turn = 0
 
     @property
     def full(self) -> bool:
@@ -42,12 +45,28 @@ class Pool:
         failure = connection.connect(self._address)
         if not failure:
             self.open[connection.fd] = connection
-            self._epoll.register(connection.fd, _READABLE | _WRITABLE)
+            self._epoll.register(connection.fd, BOTH)
         return failure
+
+    def establish(self, connection: Connection, turn: int) -> bool:
+        """Goes on with connecting; whether that is done. Raises OSError when it failed.
+
+        Handshakes of TLS take so long that many at once would make all else late: what does not
+        fit into a turn of the loop (it began at `turn`) is left for the next; epoll tells of it
+        again.
+        """
+        if turn == self._turn and time.monotonic_ns() - turn > _HANDSHAKES_NS:
+            return False
+        self._turn = turn  # the first may always
+        events = connection.establish()
+        if events != connection.awaited:
+            self._epoll.modify(connection.fd, events)
+            connection.awaited = events
+        return connection.state != CONNECTING
 
     def await_room(self, connection: Connection) -> None:
         """Wakes also when more of the request can be sent."""
-        self._epoll.modify(connection.fd, _READABLE | _WRITABLE)
+        self._epoll.modify(connection.fd, BOTH)
 
     def await_answer(self, connection: Connection) -> None:
         self._epoll.modify(connection.fd, _READABLE)
@@ -62,7 +81,7 @@ class Pool:
         """An idle connection stirs: the server has closed it, or says what nobody asked for."""
         try:
             data = connection.recv(_UNASKED)
-        except BlockingIOError:
+        except BlockingIOError:  # TLS talks to itself
             return
         except OSError:  # reset instead of closed: nobody waits for anything on it
             data = b""

@@ -1,13 +1,16 @@
 """Everything that can fail before a run: inputs, encoding, the target's name."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from loadbench import limits
 from loadbench.errors import SpecError, TargetError
-from loadbench.load.connection import Address
+from loadbench.load.answer import Kind
+from loadbench.load.connection import Address, Connection
 from loadbench.load.deck import Deal, deal
+from loadbench.load.tls import Shared, TlsConnection
 from loadbench.model import Note
 from loadbench.plan import Plan
 from loadbench.shape import peak
@@ -23,13 +26,12 @@ class Load(NamedTuple):
     address: Address
     deal: Deal
     notes: Sequence[Note]
+    connection: Callable[[Kind, int], Connection]
 
 
 def make_ready(plan: Plan) -> Load:
     """Raises SpecError and TargetError."""
     endpoint = plan.endpoint
-    if endpoint.tls:
-        raise SpecError("https is not supported yet", "give the target's http:// address")
     if not plan.requests or not plan.phases:
         raise SpecError("the plan has no requests or no phases")
     pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed)
@@ -37,12 +39,13 @@ def make_ready(plan: Plan) -> Load:
     known = _known(endpoint.host, endpoint.port)
     address = _listening(known)
     notes = [*notes, *several(endpoint.host, known, address), *_limits(plan)]
-    return Load(plan, address, dealt, notes)
+    new = partial(TlsConnection, shared=Shared(endpoint)) if endpoint.tls else Connection
+    return Load(plan, address, dealt, notes, new)
 
 
 def _limits(plan: Plan) -> list[Note]:
     """Makes room for the connections of this process, and says where there is none."""
-    share = plan.share.of
+    share = plan.share.of if plan.share else 1
     most = plan.concurrency if plan.arrivals == "closed" else plan.connections
     closing = peak(plan.phases) / share if plan.endpoint.closes else 0.0
     return limits.doubts(-(-most // share), closing, limits.raise_files())

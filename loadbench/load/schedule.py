@@ -38,10 +38,16 @@ class _Piece:
 
 
 class Schedule:
-    """The arrivals of an open loop from `origin` − warm-up on, or from `since`. A closed loop has
-    none."""
+    """The arrivals of an open loop from `origin` − warm-up on, or from `since` if the shape has
+    changed as `changes` say (from when on, to what). A closed loop has none."""
 
-    def __init__(self, plan: Plan, origin: int, since: int | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        origin: int,
+        since: int | None = None,
+        changes: Sequence[tuple[int, Sequence[Phase]]] = (),
+    ) -> None:
         self._origin = origin
         self._phases: Sequence[Phase] = plan.phases
         self._deals: list[tuple[int, Share | None]] = [(-NEVER, plan.share)]
@@ -52,8 +58,10 @@ class Schedule:
         self._at = 0
         if since is not None:
             self._deals = [(-NEVER, None), (since, plan.share)]
-            while self._pull() and not self._pieces[0].short and self._until < since:
-                self._pieces.clear()
+            for at, phases in changes:
+                self._forward(min(at, since))
+                self._map(phases, at)
+            self._forward(since)
         self._refill()
 
     @property
@@ -94,13 +102,33 @@ class Schedule:
 
     def steer(self, phases: Sequence[Phase], at: int) -> None:
         """From a moment on arrivals follow another shape. `at` must be after all that was taken."""
+        self._map(phases, at)
+        self._change(at)
+
+    def _map(self, phases: Sequence[Phase], at: int) -> None:
         self._phases = phases
         for piece in self._pieces:
             if piece.counts is not None:
                 known = int(np.searchsorted(piece.due, at))
                 fresh = np.maximum(self._mapped(piece.counts[known:]), at)
                 piece.due = np.concatenate([piece.due[:known], fresh])
-        self._change(at)
+
+    def held(self, share: Share, begin: int, end: int) -> int:
+        """How many of a share fall due in [begin, end), whoever it is dealt to."""
+        self._reach(end)
+        number = 0
+        for piece in self._pieces:
+            first, last = np.searchsorted(piece.due, (begin, end))
+            number += share.count(piece.first + int(first), piece.first + int(last))
+        return number
+
+    def forget(self, before: int) -> None:
+        """Lets go of what fell due before a moment, for whoever only asks what is `held`."""
+        self._reach(before)
+        while len(self._pieces) > 1 and not self._pieces[0].short:
+            if self._pieces[0].due[-1] >= before:
+                return
+            del self._pieces[0]
 
     def stop(self, moment: int) -> None:
         """Nothing falls due from `moment` on, and what waits is given up."""
@@ -161,6 +189,11 @@ class Schedule:
         """Pulls until all that falls due before `end` is here."""
         while self._until < end and self._pull():
             pass
+
+    def _forward(self, moment: int) -> None:
+        """Passes over what falls due before a moment."""
+        while self._until < moment and self._pull():
+            del self._pieces[:-1]
 
     def _refill(self) -> None:
         """Goes on to the next piece that has anything for us; stays at the end of the last."""

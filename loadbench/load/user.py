@@ -19,7 +19,7 @@ from loadbench.load.lane import Lane
 from loadbench.load.ready import Load
 from loadbench.load.reporter import feed
 from loadbench.model import Window
-from loadbench.plan import Message, Started
+from loadbench.plan import Message, Plan, Started
 from loadbench.units import MS
 
 _LEAD_NS = 20 * MS  # from Started to the first arrival
@@ -42,6 +42,15 @@ class LaneUser(User):
 
     def begun(self, lane: Lane) -> None:
         """Called once, before the first arrival."""
+
+    def begin(self, lane: Lane, plan: Plan) -> int:
+        """Lets the lane begin; the moment of its second 0."""
+        origin = time.monotonic_ns() + _LEAD_NS + plan.warmup_ns
+        lane.begin(origin)
+        return origin
+
+    def turn(self) -> None:
+        """Called before each turn of the lane."""
 
     @task
     def drive(self) -> None:
@@ -73,8 +82,7 @@ class LaneUser(User):
             self.tell(window)
 
         lane = Lane(load, emit)
-        origin = time.monotonic_ns() + _LEAD_NS + load.plan.warmup_ns
-        lane.begin(origin)
+        origin = self.begin(lane, load.plan)
         self.tell(Started(origin, tuple(load.notes)))
         self.begun(lane)
         stopping = self.environment.events.test_stopping
@@ -82,7 +90,7 @@ class LaneUser(User):
         gc.collect()
         gc.freeze()  # what was prepared is never looked through again
         try:
-            watch(lane)
+            watch(lane, self.turn)
         except gevent.GreenletExit:  # Locust does not wait for the drain
             lane.close()
             raise
@@ -92,13 +100,15 @@ class LaneUser(User):
                 self.tell(lane.finished())
 
 
-def watch(lane: Lane) -> None:
-    """Runs a lane that has begun in gevent's hub; returns when it is over."""
+def watch(lane: Lane, before: Callable[[], None] = lambda: None) -> None:
+    """Runs a lane that has begun in gevent's hub; returns when it is over. `before` is called
+    before each of its turns."""
     over: AsyncResult[None] = AsyncResult()
     watcher = gevent.get_hub().loop.io(lane.fileno(), _WATCH_READ)
 
     def turn() -> None:
         try:
+            before()
             lane.turn()
         except BaseException as error:  # noqa: BLE001 - the hub would only print it
             over.set_exception(error)

@@ -21,9 +21,9 @@ import msgspec
 from loadbench import alerts, runlog
 from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Note, Rule, Start, Window, plain
-from loadbench.plan import Command, Finished, Plan, planned
+from loadbench.plan import Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
-from loadbench.runner import clocks, helm
+from loadbench.runner import clocks, helm, workers
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
 from loadbench.runner.readings import Readings
@@ -57,6 +57,7 @@ class Options:
     name: str = ""
     command: tuple[str, ...] = ()  # to be typed to get the same run again
     trust: bool = False
+    workers: Workers | None = None  # None: one load process
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +123,14 @@ class Run:
         target.statistics()  # what it counted until now, calibration included, is not this run's
         if target.engine and not nvml.read():
             notes = (*notes, NO_GPU)
-        loading = self._loading = Loading(plan, self.folder)
+        plan = msgspec.structs.replace(plan, workers=self._options.workers)
+        loading = self._loading = Loading(plan, self.folder, self._say)
         probe = Probe(nvml, lambda: _pids(target, loading))
         first = -math.ceil(plan.warmup_ns / SECOND)
         readings = Readings(loading.origin, first, probe.read, target.statistics)
-        start = self._start(plan, rules, target, (*notes, *loading.notes))
+        start = self._start(
+            plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
+        )
         recorder = Recorder(self.folder, start, target.gpu, self._say)
         desk = Desk(lambda command: self._command(recorder, plan, command))
         try:
@@ -250,7 +254,10 @@ class Run:
                 if message.reason == "stopped" and self._reason == "done":
                     self._fail(RunError(_STOPPED, "see load.log in the run's folder"))
                 return
-            if isinstance(message, Window):
+            if isinstance(message, Noted):
+                recorder.remark(message.note)
+                self._say(message.note.text)
+            elif isinstance(message, Window):
                 heard = now
                 machine, server = readings.of(message.second)
                 recorder.window(msgspec.structs.replace(message, machine=machine, server=server))
@@ -295,5 +302,5 @@ def _name(scenario: Scenario) -> str:
 
 
 def _pids(target: Target, loading: Loading) -> dict[str, int]:
-    found = {"load": loading.pid, "runner": os.getpid()}
+    found = {"load": loading.pid, **loading.pids, "runner": os.getpid()}
     return {**found, "engine": target.engine.pid} if target.engine else found

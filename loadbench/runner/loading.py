@@ -1,13 +1,14 @@
 """The load process from the runner's side: its plan goes in, its messages come out."""
 
 import queue
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from loadbench.errors import LoadbenchError, RunError, SpecError, TargetError
 from loadbench.model import Window, decode, encode
-from loadbench.plan import Broken, Command, Finished, Message, Plan, Started
+from loadbench.plan import Broken, Command, Finished, Message, Noted, Plan, Started
 from loadbench.runner.children import Child
 from loadbench.units import SECOND
 
@@ -17,11 +18,15 @@ _START_S = 60.0
 class Loading:
     """A load process that has begun. `origin` is the moment of its second 0."""
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
+    def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]) -> None:
         self._child = Child("load", ["loadbench.load"], folder / "load.log")
         self._child.say(encode(plan))
         try:
-            first = self.next(_START_S)
+            wait_ns = plan.workers.wait_ns if plan.workers else 0
+            first = self.next(_START_S + wait_ns / SECOND)
+            while isinstance(first, Noted):
+                say(first.note.text)
+                first = self.next(_START_S + wait_ns / SECOND)
             if not isinstance(first, Started):
                 raise RunError("the load generator did not start", f"see {self._child.log}")
         except LoadbenchError:
@@ -29,6 +34,7 @@ class Loading:
             raise
         self.origin = first.origin
         self.notes = first.notes
+        self.pids = first.pids
 
     @property
     def pid(self) -> int:
@@ -60,7 +66,7 @@ class Loading:
 
 def capacity(plan: Plan, folder: Path) -> float:
     """Requests per second that a closed loop gets done: a short unrecorded run of its own."""
-    loading = Loading(plan, folder)
+    loading = Loading(plan, folder, lambda _: None)
     done, length = 0, 0
     try:
         while True:

@@ -33,10 +33,12 @@ def snapshot(
         "title": scenario.spec.title,
         "spec": scenario.spec.model_dump(mode="json"),
         "phases": plain(plan.phases),
+        "workers": plain(plan.workers),
         "target": {
             "name": start.target,
             "url": target.url,
             "protocol": endpoint.protocol,
+            **({"tls": True} if endpoint.tls else {}),
             "model": endpoint.model,
             "version": endpoint.version,
             "inputs": plain(endpoint.inputs),

@@ -16,6 +16,7 @@ from loadbench.runner.children import Child, start_engine, wait_ready
 from loadbench.spec import Scenario, Spec
 from loadbench.targets.ask import Asker, difference
 from loadbench.targets.inputs import prepare
+from loadbench.targets.tls import doubts
 
 _READY_S = 600.0  # a large model on a cold disk; its log says what it does meanwhile
 
@@ -65,7 +66,7 @@ def open_target(
 
 
 def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
-    with Asker(url, spec.target.protocol) as asker:
+    with Asker(url, spec.target.protocol, spec.target.tls) as asker:
         endpoint = asker.describe(spec.target)
         if engine:  # elsewhere the server counts no request that the log does not have
             _try_out(asker, endpoint, spec)
@@ -81,7 +82,7 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
                 for key in ("policy", "max_batch", "precision", "instances", "model")
                 if key in facts
             },
-            notes=tuple(Note(**note) for note in facts.get("notes", ())),
+            notes=(*(Note(**note) for note in facts.get("notes", ())), *doubts(endpoint.tls)),
             statistics=_since(asker, endpoint),
         )
 

@@ -4,6 +4,7 @@ Whatever is asked goes through one client that is kept open, past any proxy of t
 is measured must be reached as the load reaches it.
 """
 
+import ssl
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
@@ -13,9 +14,10 @@ import msgspec
 
 from loadbench.errors import SpecError, TargetError
 from loadbench.model import Tensor
-from loadbench.plan import Endpoint
+from loadbench.plan import Endpoint, Tls
 from loadbench.targets.plain import check_path
 from loadbench.targets.statistics import Reading, difference, read
+from loadbench.targets.tls import context, explain
 from loadbench.targets.wire import Prepared
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
@@ -32,7 +34,7 @@ _BINARY = "binary_tensor_data"
 class Asker:
     """A client of one server. Use it as a context manager."""
 
-    def __init__(self, url: str, protocol: str = "auto") -> None:
+    def __init__(self, url: str, protocol: str = "auto", tls: Tls | None = None) -> None:
         self._where = urlsplit(url)
         if self._where.scheme not in ("http", "https") or not self._where.hostname:
             hint = "local:MODEL starts an engine, http://host:port is a server that runs"
@@ -43,7 +45,7 @@ class Asker:
         except ValueError as error:
             hint = "http://host:port, each part of the host's name 1 to 63 characters long"
             raise SpecError(f"{url!r} is no target: {error}", hint) from error
-        self._tls = self._where.scheme == "https"
+        self._tls = (tls or Tls()) if self._where.scheme == "https" else None
         self._port = port or (443 if self._tls else 80)
         self._host = self._where.hostname
         self._protocol = protocol
@@ -51,7 +53,12 @@ class Asker:
         self._closes = True  # as long as no answer left its connection open
         shown = f"[{self._host}]" if ":" in self._host else self._host
         self.url = f"{self._where.scheme}://{shown}:{self._port}"
-        self._client = httpx.Client(base_url=self.url, timeout=_TIMEOUT, trust_env=False)
+        self._client = httpx.Client(
+            base_url=self.url,
+            timeout=_TIMEOUT,
+            trust_env=False,
+            verify=context(self._tls) if self._tls else False,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -70,10 +77,8 @@ class Asker:
             self._closes &= _closes(answer)
             return answer
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise TargetError(
-                f"{method} {self.url}{path}: {reason}", "is the server up, and the address right?"
-            ) from error
+            reason, hint = _explain(error)
+            raise TargetError(f"{method} {self.url}{path}: {reason}", hint) from error
 
     def _json(self, path: str) -> dict[str, Any]:
         """The JSON object of a call that must succeed."""
@@ -243,6 +248,16 @@ class Asker:
         }
         fields = ("device", "precision", "policy", "max_batch", "instances")
         return {**health, **{field: getattr(reading.engine, field) for field in fields}}
+
+
+def _explain(error: httpx.HTTPError) -> tuple[str, str]:
+    """What went wrong and what to do about it; of TLS errors what lies beneath httpx's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return explain(cause)
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__, "is the server up, and the address right?"
 
 
 def _without_batch(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.model import Tensor
+from loadbench.model import Note, Tensor
+from loadbench.plan import RequestPlan
+from loadbench.targets import columns
 from loadbench.targets.datatypes import FLOATS, floats
 from loadbench.targets.wire import Check, Form, Headers, WrongOutput
 
 COMPARED = 16_384  # elements of one output at most: some 0.1 ms
-SHARE = 0.01  # of the answers are compared
+_SHARE = 0.01  # of the answers are compared
 _TOLERANCE = {"FP16": 1e-2, "BF16": 3e-2}
 _USUAL_TOLERANCE = 1e-3
 
@@ -34,12 +36,26 @@ class Column(NamedTuple):
     scale: float
 
 
+def share(request: RequestPlan) -> float:
+    """Of the answers, how many are compared."""
+    return _SHARE if request.check is None else request.check
+
+
+def note(request: RequestPlan, source: object) -> Note:
+    """What is compared, so that nobody takes few failures for few mistakes."""
+    part = share(request)
+    what = "every answer is" if part == 1 else f"{part * 100:g} % of the answers are"
+    hint = "" if part == 1 else "the others are checked for their form alone; set check for more"
+    return Note("compared", f"{request.name!r}: {what} compared with {source}", hint)
+
+
 def column(tensor: Tensor, rows: NDArray[Any], tolerance: float | None) -> Column:
     """`rows` in the tensor's own type."""
     if tensor.datatype not in FLOATS:
         return Column(tensor, rows, 0.0, 1.0)
-    values = _values(tensor, rows)
-    usual = values[np.isfinite(values)].astype(np.float64)
+    values = columns.apply(lambda row: _values(tensor, row), rows)
+    usual = columns.flat(values)
+    usual = usual[np.isfinite(usual)].astype(np.float64)
     scale = math.sqrt(float(np.mean(usual**2))) if len(usual) else 0.0
     if tolerance is None:
         tolerance = _TOLERANCE.get(tensor.datatype, _USUAL_TOLERANCE)
@@ -47,7 +63,7 @@ def column(tensor: Tensor, rows: NDArray[Any], tolerance: float | None) -> Colum
 
 
 def strict(
-    ordinary: Check, read: Read, columns: Sequence[Column], index: NDArray[np.int64]
+    ordinary: Check, read: Read, expected: Sequence[Column], index: NDArray[np.int64]
 ) -> Check:
     """The check of answers to the request with these rows of the data. It teaches nothing, so that
     each such answer is looked at in full."""
@@ -55,7 +71,7 @@ def strict(
     def check(headers: Headers, body: bytes) -> Form | None:
         ordinary(headers, body)
         found = read(headers, body)
-        for wanted in columns:
+        for wanted in expected:
             _compare(wanted, index, found[wanted.tensor.name])
         return None
 
@@ -65,13 +81,13 @@ def strict(
 def _compare(wanted: Column, index: NDArray[np.int64], answer: NDArray[Any]) -> None:
     """Raises WrongOutput naming the first element that is off."""
     name = wanted.tensor.name
-    shape = (len(index), *wanted.rows.shape[1:])
-    if math.prod(shape) != answer.size:
-        raise WrongOutput(f"{name} has shape {list(answer.shape)} instead of {list(shape)}")
+    right = columns.take(wanted.rows, index)
+    if right.size != answer.size:
+        raise WrongOutput(f"{name} has shape {list(answer.shape)} instead of {list(right.shape)}")
     step = -(-answer.size // COMPARED) or 1
     first = int(index[0]) % step
     got = _values(wanted.tensor, answer.reshape(-1)[first::step])
-    want = wanted.rows[index].reshape(-1)[first::step]
+    want = right.reshape(-1)[first::step]
     off = got != want
     if wanted.tolerance and off.any():
         with np.errstate(invalid="ignore", over="ignore"):

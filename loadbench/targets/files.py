@@ -1,5 +1,5 @@
-"""Reads input files into arrays: .npy, .npz, .json and folders of images. Whether they fit a model
-is for `inputs` to say; here only what cannot be read is an error."""
+"""Reads input files into arrays: .npy, .npz, .json, lines and folders of images. Whether they fit a
+model is for `columns` to say; here only what cannot be read is an error."""
 
 import zipfile
 from collections.abc import Sequence
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from loadbench.errors import SpecError
 from loadbench.model import Tensor
+from loadbench.targets.columns import column
+from loadbench.targets.dataset import rows
 from loadbench.targets.datatypes import DTYPES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-_KNOWN = "use .npy, .npz, .json or a folder of images"
+_KNOWN = "use .npy, .npz, .json, .jsonl, .txt or a folder of images"
 IMAGES = 256  # read from a folder at most, if no other number is asked for
 
 Item = tuple[str | None, NDArray[Any]]  # (datatype if the file says it, values)
@@ -42,6 +44,8 @@ def read(name: str, tensors: Sequence[Tensor], most: int = IMAGES) -> Found:
                 return {key: (None, arrays[key]) for key in arrays.files}
         if suffix == ".json":
             return _json(path, tensors)
+        if suffix in (".jsonl", ".ndjson", ".txt"):
+            return _lines(path, tensors)
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise SpecError(f"{name}: not readable as {suffix}: {error}", _KNOWN) from error
     raise SpecError(f"{name}: inputs cannot be read from {suffix or 'this'}", _KNOWN)
@@ -74,10 +78,25 @@ def _json(path: Path, tensors: Sequence[Tensor]) -> Found:
         request = msgspec.json.decode(text, type=_Request)
         return {item.name: (item.datatype, _values(path, item)) for item in request.inputs}
     if isinstance(found, list):
-        return {_only(path, tensors): (None, np.array(found))}
+        return {_only(path, tensors): (None, column(found))}
     if isinstance(found, dict) and found:
-        return {key: (None, np.array(values)) for key, values in found.items()}
+        return {key: (None, column(values)) for key, values in found.items()}
     raise SpecError(f"{path}: neither a KServe request nor {{input: values}}", _KNOWN)
+
+
+def _lines(path: Path, tensors: Sequence[Tensor]) -> Found:
+    """A row of each tensor in each line, or a text."""
+    found: dict[str, list[Any]] = {}
+    for row in rows(str(path)):
+        if not row.fields or (found and row.fields.keys() != found.keys()):
+            known = ", ".join(found) or "nothing by name"
+            hint = 'write { "input": value, … } in each line'
+            raise SpecError(f"{row.where}: {', '.join(row.fields)} after {known}", hint)
+        for key, value in row.fields.items():
+            found.setdefault(key, []).append(value)
+    if path.suffix.lower() == ".txt":
+        return {_only(path, tensors): (None, column(found["line"]))}
+    return {key: (None, column(values)) for key, values in found.items()}
 
 
 def _values(path: Path, item: _Input) -> NDArray[Any]:

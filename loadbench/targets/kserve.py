@@ -151,7 +151,8 @@ def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | 
 def read(headers: Headers, body: bytes) -> dict[str, NDArray[Any]]:
     """The outputs of an answer that has passed the check. BF16 as bit patterns if it came in
     binary, else as floats; BYTES as objects."""
-    head, tail = _split(headers, body)
+    head, data = _split(headers, body)
+    tail = memoryview(data)
     found = {}
     for output in _decode(head).outputs:
         size = output.parameters.get("binary_data_size")
@@ -160,7 +161,7 @@ def read(headers: Headers, body: bytes) -> dict[str, NDArray[Any]]:
             continue
         raw, tail = tail[:size], tail[size:]
         if output.datatype == "BYTES":
-            array = _objects(list(_items(raw)))
+            array = _objects(list(_items(bytes(raw))))
         else:
             array = np.frombuffer(raw, DTYPES[output.datatype])
         found[output.name] = array.reshape(output.shape)

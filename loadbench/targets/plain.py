@@ -11,7 +11,7 @@ import msgspec
 from loadbench.errors import SpecError
 from loadbench.model import Note
 from loadbench.plan import Endpoint, Expected, RequestPlan
-from loadbench.targets import contents, multipart, template
+from loadbench.targets import contents, expected, multipart, template
 from loadbench.targets.dataset import Row, rows
 from loadbench.targets.pool import DRAWN, POOL, POOL_MOST, gather
 from loadbench.targets.shapes import Lengths, draw_dims
@@ -64,7 +64,10 @@ def prepare(
     number = min((request.pool or usual) if used or request.data else 1, most)
     dims = draw_dims(request, seed, number + 1)
     made = _made(endpoint, request, templates, _numbered(request, dims, number))
-    return gather(request, made, number)
+    pool, notes = gather(request, made, number)
+    if request.expect:
+        notes.append(expected.note(request, "what is expected"))
+    return pool, notes
 
 
 def _only_http(request: RequestPlan) -> None:

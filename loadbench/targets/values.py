@@ -1,4 +1,4 @@
-"""Values of inputs that nobody has given: seeded, in a range that models take."""
+"""Values of made-up inputs: from a distribution, else in a range that models take."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench import distribution
+from loadbench.distribution import Distribution
 from loadbench.errors import SpecError
 from loadbench.model import Tensor
 from loadbench.targets.datatypes import DTYPES, FLOATS, bf16
@@ -14,7 +14,14 @@ from loadbench.targets.datatypes import DTYPES, FLOATS, bf16
 _TOKENS = 100  # few enough for the smallest vocabularies
 
 
-def usual(tensor: Tensor, shape: tuple[int, ...], draw: np.random.Generator) -> NDArray[Any]:
+def make(
+    tensor: Tensor, shape: tuple[int, ...], draw: np.random.Generator, of: Distribution | None
+) -> NDArray[Any]:
+    """An array of the tensor's type. Raises SpecError for values that it cannot hold."""
+    return _usual(tensor, shape, draw) if of is None else _drawn(tensor, shape, draw, of)
+
+
+def _usual(tensor: Tensor, shape: tuple[int, ...], draw: np.random.Generator) -> NDArray[Any]:
     """N(0, 1) for floats, tokens for integers (ones for a mask), words for strings."""
     if tensor.datatype == "BYTES":
         words = [b"word%d" % number for number in draw.integers(0, _TOKENS, math.prod(shape))]
@@ -33,11 +40,10 @@ def usual(tensor: Tensor, shape: tuple[int, ...], draw: np.random.Generator) -> 
     return draw.integers(0, top, shape).astype(dtype)
 
 
-def drawn(
-    tensor: Tensor, shape: tuple[int, ...], text: str, draw: np.random.Generator
+def _drawn(
+    tensor: Tensor, shape: tuple[int, ...], draw: np.random.Generator, of: Distribution
 ) -> NDArray[Any]:
-    """Values from a distribution. Raises SpecError for what the type cannot hold."""
-    of, number = distribution.parse(text), math.prod(shape)
+    number = math.prod(shape)
     if tensor.datatype == "BYTES":
         raise SpecError(f"values of {tensor.name!r}: numbers are no BYTES", "give data instead")
     if tensor.datatype == "BF16":
@@ -49,7 +55,7 @@ def drawn(
     least, most = (0, 1) if tensor.datatype == "BOOL" else _range(dtype)
     if number and not least <= found.min() <= found.max() <= most:
         raise SpecError(
-            f"values of {tensor.name!r}: {text} gives {found.min()} … {found.max()}, which are no "
+            f"values of {tensor.name!r}: {found.min()} … {found.max()} were drawn, which are no "
             f"{tensor.datatype}",
             f"add: clipped {least}..{most}",
         )

@@ -26,9 +26,9 @@ SERVER_CORE, CLIENT_CORE = "0", "1"
 class Server:
     """The C server, pinned; its CPU time is what `busy` is measured with."""
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            ["taskset", "-c", SERVER_CORE, str(binary)], stdout=subprocess.PIPE
+            ["taskset", "-c", SERVER_CORE, str(binary), *arguments], stdout=subprocess.PIPE
         )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
@@ -44,12 +44,12 @@ class Server:
 
 
 @contextmanager
-def compiled(name: str) -> Iterator[Path]:
+def compiled(name: str, *options: str) -> Iterator[Path]:
     """One of the C programs here."""
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / name
         source = HERE / f"{name}.c"
-        subprocess.run(["gcc", "-O2", "-Wall", "-o", binary, source, "-lm"], check=True)
+        subprocess.run(["gcc", "-O2", "-Wall", "-o", binary, source, "-lm", *options], check=True)
         yield binary
 
 

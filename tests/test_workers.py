@@ -1,0 +1,251 @@
+"""A load of several processes: real ones, on this host, with what can happen to them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from loadbench.load.schedule import Schedule
+from loadbench.model import Window
+from loadbench.plan import Broken, Command, Finished, Noted, Plan, RequestPlan, Workers
+from loadbench.shape import Steering, length_ns
+from loadbench.units import MS, SECOND
+from tests.crews import Crew, crew, free_port, wait_gone, wait_until, worker
+from tests.lanes import known_server, plan
+
+
+def shared(port: int, rate: float = 400, seconds: float = 2, **changed: Any) -> Plan:
+    fields = {"arrivals": "poisson", "workers": Workers(here=2), **changed}
+    return plan(port, rate, seconds, **fields)
+
+
+def asked(wanted: Plan) -> list[int]:
+    """What falls due in each second, whoever offers it."""
+    schedule = Schedule(wanted, 0)
+    seconds = length_ns(wanted.phases) // SECOND
+    return [schedule.asked(second * SECOND, (second + 1) * SECOND) for second in range(seconds)]
+
+
+def loads(found: Crew) -> list[Window]:
+    return [window for window in found.windows if window.stage == "load"]
+
+
+def test_two_workers_offer_exactly_what_one_process_would() -> None:
+    with known_server(service_ms=1) as server:
+        wanted = shared(server.port, 400, 2, warmup_ns=SECOND)
+        with crew(wanted) as found:
+            done = found.done()
+    assert [w.asked for w in loads(found)] == asked(wanted)
+    assert [w.rate for w in loads(found)] == [400.0, 400.0]
+    assert done.sum("done") == done.sum("asked")
+    assert found.windows[0].stage == "warmup"
+    assert server.counts["got"] == found.sum("asked")
+    assert len(found.pids) == 2
+    assert done.finished.cpu_ns > 0
+    assert found.notes == {}
+
+
+def test_a_closed_loop_is_dealt_out_too() -> None:
+    with known_server(service_ms=20) as server:
+        wanted = shared(server.port, 0, 2, arrivals="closed", concurrency=5)
+        with crew(wanted) as found:
+            found.until_second(0)
+            os.kill(found.pids[0], signal.SIGKILL)
+            done = found.done()
+    assert found.windows[0].in_flight == 5
+    assert done.sum("lost") in (2, 3)
+    assert loads(found)[-1].in_flight == 5, "all five places are taken again"
+    assert done.sum("done") <= server.counts["got"]
+
+
+def test_a_worker_that_is_killed() -> None:
+    """Its share is taken over; what it had told is kept; the rest of it is lost or unsent."""
+    with known_server(service_ms=20) as server:
+        wanted = shared(server.port, 1000, 3)
+        with crew(wanted) as found:
+            found.until_second(0)
+            os.kill(found.pids[0], signal.SIGKILL)
+            done = found.done()
+    note = found.notes["lost"]
+    assert f"pid {found.pids[0]}" in note.text
+    assert "killed (signal 9)" in note.text
+    assert f"{done.sum('lost')} requests" in note.text
+    assert f"{done.sum('unsent')} were not sent" in note.text
+    assert 0 < done.sum("lost") < 60
+    assert 0 < done.sum("unsent") < 1000
+    assert [w.asked for w in loads(found)] == asked(wanted)
+    assert loads(found)[-1].unsent == 0, "taken over late"
+    assert server.counts["got"] >= done.sum("sent") - done.sum("lost")
+
+
+def test_a_worker_that_is_frozen_and_wakes_up() -> None:
+    """Nothing is sent late: it notices that others have its share, and joins again."""
+    with known_server(service_ms=1) as server:
+        wanted = shared(server.port, 400, 6)
+        with crew(wanted) as found:
+            found.until_second(0)
+            frozen = found.pids[0]
+            os.kill(frozen, signal.SIGSTOP)
+            note = found.until(lambda m: isinstance(m, Noted))
+            assert isinstance(note, Noted)
+            assert note.note.code == "lost"
+            assert f"pid {frozen}" in note.note.text
+            time.sleep(0.5)
+            os.kill(frozen, signal.SIGCONT)
+            joined = found.until(lambda m: isinstance(m, Noted))
+            assert isinstance(joined, Noted)
+            assert joined.note.code == "worker-joined"
+            assert f"pid {frozen}" in joined.note.text
+            done = found.done()
+    assert [w.asked for w in loads(found)] == asked(wanted)
+    assert max((w.lateness.maximum or 0) for w in loads(found)) < SECOND
+    assert done.sum("unsent") > 100
+    told = done.sum("sent") - done.sum("lost")
+    assert told <= server.counts["got"] <= told + done.sum("unsent")
+    free = [w.second for w in loads(found) if w.unsent]
+    assert max(free) <= 4, "its share was free for longer than 3 s"
+
+
+def test_a_worker_that_joins_late_gets_its_share() -> None:
+    port = free_port()
+    with known_server(service_ms=1) as server:
+        wanted = shared(server.port, 400, 5, workers=Workers(here=1, port=port))
+        with crew(wanted) as found, worker(port) as late:
+            joined = found.until(lambda m: isinstance(m, Noted))
+            assert isinstance(joined, Noted)
+            assert joined.note.code == "worker-joined"
+            found.load.command(Command("steer", Steering(scale=2.0)))
+            os.kill(found.pids[0], signal.SIGKILL)  # now all of it is the late one's
+            found.rest()
+            assert late.wait(5) == 0
+        done = found.done()
+    assert done.finished.reason == "done"
+    assert loads(found)[-1].sent > 600
+    assert done.sum("sent") - done.sum("lost") <= server.counts["got"]
+
+
+def test_a_worker_that_is_asked_to_leave_loses_nothing() -> None:
+    with known_server(service_ms=50) as server, crew(shared(server.port, 400, 3)) as found:
+        found.until_second(0)
+        os.kill(found.pids[1], signal.SIGINT)
+        left = found.until(lambda m: isinstance(m, Noted))
+        assert isinstance(left, Noted)
+        assert left.note.code == "worker-left"
+        wait_gone([found.pids[1]])
+        done = found.done()
+    assert (done.sum("lost"), done.sum("unsent")) == (0, 0)
+    assert done.sum("done") == done.sum("asked") == server.counts["got"]
+
+
+def test_the_last_worker_is_killed() -> None:
+    one = {"workers": Workers(here=1)}
+    with known_server() as server, crew(shared(server.port, 200, 60, **one)) as found:
+        found.until_second(0)
+        os.kill(found.pids[0], signal.SIGKILL)
+        broken = found.rest()
+        assert found.load.popen.wait(5) == 3
+    assert isinstance(broken, Broken)
+    assert "no worker is left" in broken.message
+    asked = sent = unsent = done = lost = 0
+    for window in found.windows:  # whole until its end
+        asked, sent, unsent = asked + window.asked, sent + window.sent, unsent + window.unsent
+        done, lost = done + window.done, lost + window.lost
+        assert asked == sent + unsent + window.waiting
+        assert sent == done + lost + window.in_flight
+    assert unsent > 500
+
+
+def test_steering_stopping_and_ending_reach_all() -> None:
+    with known_server(service_ms=1) as server:
+        wanted = shared(server.port, 200, 60, arrivals="constant")
+        with crew(wanted) as found:
+            assert found.started is not None
+            wait_until(found.started.origin + 500 * MS)
+            found.load.command(Command("steer", Steering(rate=600)))
+            wait_until(found.started.origin + 2200 * MS)
+            found.load.command(Command("steer", Steering(rate=600, paused=True)))
+            wait_until(found.started.origin + 4300 * MS)
+            found.load.command(Command("stop"))
+            done = found.done()
+    assert [w.asked for w in loads(found)][1] == 600
+    assert [w.asked for w in loads(found)][3] == 0
+    assert done.finished.reason == "stopped"
+    assert done.sum("asked") == done.sum("done") == server.counts["got"]
+
+
+def test_ending_at_once_leaves_what_is_under_way_unfinished() -> None:
+    with known_server(misbehave="hang") as server, crew(shared(server.port, 100, 60)) as found:
+        assert found.started is not None
+        wait_until(found.started.origin + SECOND)
+        found.load.command(Command("kill"))
+        done = found.done()
+    assert done.finished.reason == "stopped"
+    assert done.finished.unfinished == done.sum("sent") == server.counts["got"] > 50
+
+
+def test_when_the_master_is_killed_nobody_goes_on() -> None:
+    port = free_port()
+    with known_server(service_ms=1) as server:
+        wanted = shared(server.port, 200, 60, workers=Workers(here=1, elsewhere=1, port=port))
+        with worker(port) as remote, crew(wanted) as found:
+            found.until_second(0)
+            found.load.popen.kill()
+            wait_gone(found.pids, 2.0)
+            assert remote.wait(15) == 3
+            assert remote.stderr is not None
+            assert b"no master answered" in remote.stderr.read()
+
+
+def test_when_stdin_closes_all_end() -> None:
+    with known_server(service_ms=1) as server, crew(shared(server.port, 200, 60)) as found:
+        found.until_second(0)
+        assert found.load.popen.stdin is not None
+        found.load.popen.stdin.close()
+        last = found.rest()
+        assert found.load.popen.wait(5) == 0
+        wait_gone(found.pids)
+    assert isinstance(last, Finished)
+
+
+def test_what_cannot_be_made_ready_is_said_once() -> None:
+    wanted = shared(1, requests=(RequestPlan("a", data="absent.npy"),))
+    with crew(wanted) as found:
+        (broken,) = found.messages
+        assert found.load.popen.wait(8) == 2
+    assert isinstance(broken, Broken)
+    assert "absent.npy" in broken.message
+
+
+def test_workers_that_do_not_come() -> None:
+    wanted = shared(1, workers=Workers(elsewhere=2, port=free_port(), wait_ns=SECOND // 2))
+    with crew(wanted) as found:
+        broken = found.messages[-1]
+        assert found.load.popen.wait(8) == 3
+    assert isinstance(broken, Broken)
+    assert "only 0 of 2 workers came" in broken.message
+    assert "loadbench worker --master" in broken.hint
+
+
+def test_a_port_that_is_in_use_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with crew(shared(1, workers=Workers(here=1, port=port))) as found:
+            (broken,) = found.messages
+            assert found.load.popen.wait(8) == 3
+    assert isinstance(broken, Broken)
+    assert f"127.0.0.1:{port}" in broken.message
+
+
+@pytest.mark.parametrize("master", ["127.0.0.1:1", "no.such.host.invalid"])
+def test_a_worker_without_a_master(master: str) -> None:
+    command = [sys.executable, "-m", "loadbench", "worker", "--master", master, "--wait", "1s"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert "loadbench: " in done.stderr
+    assert "Traceback" not in done.stderr
