@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from loadbench.load.answer import Kind
 from loadbench.load.connection import IDLE, SENDING, WAITING, Address, Connection
-from loadbench.load.examples import printable
+from loadbench.load.examples import example, printable
 from loadbench.load.patience import Patience
 from loadbench.load.ready import several
 from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
 from loadbench.plan import RequestPlan
-from loadbench.targets import plain
+from loadbench.targets import kserve, plain
 from loadbench.units import MS, SECOND
 from tests.lanes import Known, drive, known_server, plan
 
@@ -80,6 +80,16 @@ def test_what_came_is_safe_to_print(data: bytes | str) -> None:
     found = printable(data)
     assert found.isprintable()
     assert len(found) <= 10 * 200 + 1
+
+
+def test_what_a_server_puts_into_a_reason_is_safe_to_print_too() -> None:
+    connection = Connection(Kind(0, "infer", kserve.checker(plan(1).endpoint, 1)), 0)
+    body = b'{"outputs":[{"name":"\\u001b[2J","datatype":"FP32","shape":[1,3],"data":[1,2,3]}]}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert connection.take(head + body) == "bad_answer"
+    found = example(connection, SECOND, "peer", head + body)
+    assert found.reason == "outputs \\x1b[2J instead of y"
+    assert found.answer == body.decode()
 
 
 def test_words_stay_readable() -> None:

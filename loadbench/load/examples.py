@@ -41,13 +41,13 @@ class Examples:
 
 def example(connection: Connection, done: int, peer: str, data: bytes) -> Example:
     """The request on the connection, as one that failed. `data` came last of its answer."""
-    reason = connection.reason or printable(connection.head(data).partition(b"\r\n")[0])
+    reason = connection.reason or connection.head(data).partition(b"\r\n")[0]
     return Example(
         second=0,
         request=connection.kind.name,
         peer=peer,
         after_ns=done - connection.begun,
-        reason=reason,
+        reason=printable(reason),
         answer=printable(connection.answer(data)),
     )
 
