@@ -232,6 +232,7 @@ DOUBTS = (
 NOTED = {
     "other-run": "another run at the same time",
     "lost": "a load process died or was given up",
+    "told-late": "a worker heard too late which share is its own",
     "clock-drift": "a clock ran off its pace, or those of the hosts apart",
     "suspended": "the machine slept within the run",
 }
@@ -246,7 +247,10 @@ CAUSES = {
     "cpu": ("the kernel gave the core to others", _CORE),
     "quota": ("the container's CPU quota was used up", "raise the quota"),
     "steal": ("the hypervisor gave the core to others", "use a machine that is not shared"),
-    "paused": ("it was paused", "what stopped the process or the machine, or was it a slow disk?"),
+    "paused": (
+        "it was paused",
+        "it, or the (virtual) machine, was stopped, or it waited for a disk",
+    ),
 }
 
 

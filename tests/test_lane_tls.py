@@ -1,8 +1,10 @@
 """The lane over https, against real TLS servers on loopback."""
 
 import hashlib
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import msgspec
 import pytest
 
 from loadbench.model import Tensor
-from loadbench.plan import Endpoint, Plan, Tls
+from loadbench.plan import Endpoint, Plan, RequestPlan, Tls
 from loadbench.targets.inputs import prepare
 from loadbench.units import MS, SECOND
 from tests.known_server import GOOD
@@ -115,6 +117,41 @@ def test_a_server_that_asks_only_after_the_request(papers: Papers) -> None:
     assert found.sum("done") >= 2
     assert shown
     assert shown[0]
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="it renegotiates on command")
+@pytest.mark.parametrize(("version", "command"), [("-tls1_2", b"R\n"), ("-tls1_3", b"K\n")])
+def test_keys_that_change_amid_a_connection(papers: Papers, version: str, command: bytes) -> None:
+    """Before each answer: a handshake anew in TLS 1.2, new keys for both sides in TLS 1.3."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    files = ["-cert", papers.server, "-key", papers.server]
+    server = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", version, *files]
+    with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+        while b"ACCEPT" not in stdout.readline():
+            pass
+
+        def answer() -> None:
+            for line in stdout:
+                if line == b"\r\n":  # the end of a request
+                    for text in (command, GOOD):
+                        stdin.write(text)
+                        stdin.flush()
+                        time.sleep(0.05)  # it takes a command only by itself
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        try:
+            found = drive(page(port, papers.tls, arrivals="closed", concurrency=1, seconds=0.5))
+        finally:
+            process.kill()
+            answering.join()
+    found.check()
+    assert found.failed == {}
+    assert found.sum("done") > 2
 
 
 def hang_up(sock: socket.socket) -> None:
@@ -265,6 +302,27 @@ def test_large_requests_arrive_whole(papers: Papers, size: int) -> None:
     sent = {hashlib.sha256(r.data.partition(b"\r\n\r\n")[2]).hexdigest() for r in requests}
     assert seen
     assert seen <= sent
+
+
+def test_small_and_large_requests_take_turns(papers: Papers) -> None:
+    context = server_context(papers.server)
+    got: list[int] = []
+
+    def play(sock: socket.socket) -> None:
+        with context.wrap_socket(sock, server_side=True) as stream:
+            while True:
+                got.append(len(read_request(stream)))
+                stream.sendall(GOOD)
+
+    kinds = (RequestPlan("small"), RequestPlan("large", rows=20))
+    with scripted(play) as port:
+        wanted = plan(port, arrivals="closed", concurrency=1, seconds=0.3, requests=kinds)
+        inputs = (Tensor("x", "UINT8", (1000,)),)
+        found = drive(secure(wanted, papers.tls, inputs=inputs, outputs=(), binary=True))
+    found.check()
+    assert found.failed == {}
+    assert len(got) == found.sum("sent") > 20
+    assert len({length // 1000 for length in got}) == len(set(got)) == 2
 
 
 def test_sessions_are_resumed(papers: Papers) -> None:

@@ -7,6 +7,7 @@ import click
 
 from loadbench import spec
 from loadbench.model import plain
+from loadbench.units import SECOND, parse_duration
 
 
 @click.command()
@@ -22,16 +23,32 @@ from loadbench.model import plain
 @click.option("--factory", metavar="MODULE:FUNCTION", help="Makes the model that a file's weights "
               "belong to.")  # fmt: skip
 @click.option("--trust", is_flag=True, help="Run code that comes with the model's file.")
+@click.option("--load", "offer", is_flag=True, help="What load this machine can offer, and how "
+              "punctually (15 s).")  # fmt: skip
+@click.option(
+    "--duration", default="2s", metavar="TIME", help="Of each of the six parts of --load."
+)
 @click.option("--json", "as_json", is_flag=True, help="The findings as one JSON object.")
 def command(
-    what: str | None, settings: tuple[str, ...], trust: bool, as_json: bool, **given: Any
+    what: str | None,
+    settings: tuple[str, ...],
+    trust: bool,
+    offer: bool,
+    duration: str,
+    as_json: bool,
+    **given: Any,
 ) -> int:
     """Look over this machine, or a scenario on it, or a model.
 
     MODEL is a name of the zoo (mlp, resnet-tiny, encoder) or a file. It is loaded, its outputs are
-    looked through for NaN, and every batch size up to engine.max_batch is timed. Exit code 1: a
+    looked through for NaN, and every batch size up to engine.max_batch is timed. With --load: how
+    many requests a second the load generator reaches here, and with what lateness. Exit code 1: a
     finding stands in the way (✗).
     """
+    if offer:
+        if what is not None:
+            raise click.UsageError(f"--load looks at this machine alone, not at {what}")
+        return _offer(duration, as_json)
     if what is None or what.endswith(".toml") or what in spec.shipped():
         return _machine(what, as_json)
     from loadbench.cli.serve import engine_settings
@@ -44,6 +61,19 @@ def command(
     else:
         click.echo(doctor.text_of(report))
     return 0 if report.passed else 1
+
+
+def _offer(duration: str, as_json: bool) -> int:
+    from loadbench.runner import offer
+
+    seconds = max(1, round(parse_duration(duration) / SECOND))
+    found = offer.measure(lambda text: click.echo(text, err=True), seconds)
+    if as_json:
+        within = {f"{bound:g}_ms": found.within(bound) for bound in offer.BOUNDS_MS}
+        click.echo(json.dumps({**plain(found), "lateness_within": within}, ensure_ascii=False))
+    else:
+        click.echo(offer.text_of(found))
+    return 0 if found.within(offer.BOUNDS_MS[-1]) else 1
 
 
 def _machine(scenario: str | None, as_json: bool) -> int:

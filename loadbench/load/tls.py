@@ -101,7 +101,8 @@ class Channel:
                 self._speak()
                 return False
         except ssl.SSLError as error:
-            raise self._failed(error, HANDSHAKE) from error
+            self._fail(error, HANDSHAKE)
+            raise
         self._up = True
         self._shared.established(self._tls, self._offered)
         return True
@@ -124,19 +125,20 @@ class Channel:
         try:
             if not cipher:
                 self._in.write_eof()
+            elif len(cipher) == take:
+                shared.take = min(2 * take, _MOST)
             size = self._feed(cipher) if cipher else _RECORD
             data = self._decrypt(size)
             # a record is longer than its text: less than what came is all of it
             if len(data) < size and not self._in.pending:
                 return data
-            if len(cipher) == take:
-                shared.take = min(2 * take, _MOST)
             return self._drain(data)
         except ssl.SSLWantReadError:
             self._speak()
             raise BlockingIOError from None
         except ssl.SSLError as error:
-            raise self._failed(error, BROKEN if cipher else CLOSED_EARLY) from error
+            self._fail(error, BROKEN if cipher else CLOSED_EARLY)
+            raise
 
     def _drain(self, data: bytes) -> bytes:
         """What else there is, behind `data`."""
@@ -158,18 +160,19 @@ class Channel:
         again, from there on, as with OpenSSL's own writing."""
         if self._rest or len(data) > _RECORD:
             return self._push(data)
-        cipher = self._sealed(data)
+        self._seal(data)
         try:
-            sent = self._give(cipher)
+            sent = self._give(self._rest)
         except BlockingIOError:
             sent = 0
         except OSError:
             self._last_words()
             raise
-        if sent == len(cipher):
-            return len(data)
-        self._rest, self._owed = cipher[sent:], len(data)
-        raise BlockingIOError
+        self._rest = self._rest[sent:]
+        if self._rest:
+            raise BlockingIOError
+        done, self._owed = self._owed, 0
+        return done
 
     def _push(self, data: bytes | memoryview) -> int:
         """The same for much, and for what is left over."""
@@ -185,24 +188,28 @@ class Channel:
             out, self._owed = out + self._owed, 0
             if out == len(view):
                 return out
-            piece = view[out : out + _PIECE]
-            self._rest, self._owed = self._sealed(piece), len(piece)
+            try:
+                self._seal(view[out : out + _PIECE])
+            except BlockingIOError:
+                break
         if not out:
             raise BlockingIOError
         return out
 
-    def _sealed(self, data: bytes | memoryview) -> bytes:
-        """The data encrypted, behind whatever else OpenSSL has to say."""
+    def _seal(self, data: bytes | memoryview) -> None:
+        """Encrypts what it can of the data, behind whatever else OpenSSL has to say."""
+        done = 0
         try:
-            done = self._encrypt(data)
             while done < len(data):  # one record at a time
                 done += self._encrypt(data[done:])
         except ssl.SSLWantReadError:  # the server wants a new handshake first
-            self._speak()
-            raise BlockingIOError from None
+            if not done:
+                self._speak()
+                raise BlockingIOError from None
         except ssl.SSLError as error:
-            raise self._failed(error, BROKEN) from error
-        return self._drawn()
+            self._fail(error, BROKEN)
+            raise
+        self._rest, self._owed = self._drawn(), done
 
     def _speak(self) -> None:
         """Sends what OpenSSL has to say of its own: in handshakes and when keys change."""
@@ -223,7 +230,7 @@ class Channel:
         if self.failure == CLOSED_EARLY:  # it did not: then what the socket says is the reason
             self.failure = ""
 
-    def _failed(self, error: ssl.SSLError, otherwise: str) -> ssl.SSLError:
+    def _fail(self, error: ssl.SSLError, otherwise: str) -> None:
         """Names the failure; the server is told, if there is anything to tell."""
         self.reason = str(error)
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -232,7 +239,6 @@ class Channel:
             self.failure = REFUSED if refused(error) else otherwise
         with contextlib.suppress(OSError):
             self._speak()
-        return error
 
     def close(self) -> None:
         """Says farewell, and awaits none. The socket is left to its owner."""

@@ -1,16 +1,22 @@
-"""A target that freezes must not make the generator look guilty: stopped for two seconds, it is
-told as what it is, and the trust in the run stays what it was."""
+"""Whose fault it was. A target that freezes must not make the generator look guilty: stopped for
+two seconds, it is told as what it is, and the trust in the run stays what it was. What this machine
+runs out of is no failure of the target."""
 
 import os
+import resource
 import signal
 import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from loadbench import limits
 from loadbench.model import End
 from loadbench.plan import Started
+from loadbench.spec import TargetSpec
 from loadbench.summary import Summary, summarise
+from loadbench.targets.ask import Asker
 from loadbench.units import SECOND
 from tests.lanes import Done, Known, Process, known_server, plan, run_process
 from tests.records import start
@@ -61,3 +67,41 @@ def test_a_frozen_target_is_no_fault_of_the_generator(changed: dict[str, Any]) -
         assert "one of 4 connections, all of them busy with the target" in held[0].text
     else:
         assert not held
+
+
+def test_files_that_run_out_are_this_machines_fault() -> None:
+    def during(load: Process, _: Started) -> None:
+        few = len(os.listdir(f"/proc/{load.popen.pid}/fd")) + 8
+        resource.prlimit(load.popen.pid, resource.RLIMIT_NOFILE, (few, few))
+
+    with known_server(misbehave="hang") as server:
+        done = run_process(plan(server.port, 200, 1, drain_ns=SECOND // 10), during)
+    done.check()
+    assert set(done.failed) == {"no_files"}
+    found = summarise([start(), *done.windows, End(1, "done")])
+    assert found is not None
+    assert found.trust == "invalid"
+    (note,) = [note for note in found.notes if note.code == "own-failures"]
+    assert f"{done.failed['no_files']} requests for want of file descriptors" in note.text
+
+
+def test_what_will_not_fit_is_said_before_the_first_request() -> None:
+    ports = limits.ports()
+    assert ports is not None
+    with known_server() as server:
+        wanted = plan(server.port, ports / 30, 0.1, arrivals="poisson", drain_ns=SECOND // 10)
+        closing = replace(wanted, endpoint=replace(wanted.endpoint, closes=True))
+        codes = [
+            [note.code for note in run_process(each, lambda *_: None).started.notes]
+            for each in (wanted, closing, replace(wanted, connections=ports + 1))
+        ]
+    assert codes[:2] == [[], ["few-ports"]]
+    assert "few-ports" in codes[2]
+
+
+@pytest.mark.parametrize(("misbehave", "closes"), [("", False), ("last", True)])
+def test_a_target_that_closes_each_connection_is_known_before(misbehave: str, closes: bool) -> None:
+    with known_server(misbehave=misbehave) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        with Asker(url, "http") as asker:
+            assert asker.describe(TargetSpec(url=url)).closes is closes
