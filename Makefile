@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SCENARIO ?=
 
-.PHONY: tui test lint bench peers clean
+.PHONY: tui test lint bench soak fuzz peers clean
 .DEFAULT_GOAL := tui
 
 $(STAMP): pyproject.toml constraints.txt
@@ -27,11 +27,28 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## loadbench against wrk, Locust and the bare model, side by side (minutes, two cores)
-	$(BIN)/python tests/benchmarks/lane.py
+BENCH := peers/bench-venv/.installed
+$(BENCH): tests/benchmarks/clients.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench: $(STAMP)  ## loadbench against wrk and others, side by side (half an hour, two cores)
+	-@$(MAKE) --no-print-directory $(BENCH)
+	$(BIN)/python -m tests.benchmarks.lane
+	$(BIN)/python -m tests.benchmarks.lane_stall
+	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python tests/benchmarks/engine.py
 	$(BIN)/python tests/benchmarks/screen.py
 	$(BIN)/python tests/benchmarks/known_answer.py
+
+SOAK ?= 30m
+soak: $(STAMP)  ## half an hour of load with faults: does anything grow? (SOAK=5m for a shorter one)
+	$(BIN)/python -m tests.benchmarks.soak --for $(SOAK)
+
+FUZZ ?= 5m
+fuzz: $(STAMP)  ## answers taken apart byte by byte: the fast way against the parser (FUZZ=1h)
+	$(BIN)/python -m tests.benchmarks.fuzz_answer --for $(FUZZ)
 
 peers: $(STAMP)  ## tests against real third-party servers and clients (minutes, x86-64 Linux)
 	@PYTHON=$(PYTHON) sh tests/peers/setup.sh

@@ -32,6 +32,8 @@ _METRICS = (
 _LOAD = (
     "spec.load.arrivals", "spec.load.seed", "spec.load.concurrency", "spec.load.cv",
     "spec.load.trace", "spec.load.scale", "spec.load.loop", "spec.request", "phases",
+    "spec.load.users", "spec.load.spawn_rate", "spec.load.tags", "spec.load.exclude_tags",
+    "spec.load.user_classes", "spec.load.arguments", "locustfile",
 )  # fmt: skip
 _WORK = ("target.model", "target.inputs", "target.outputs")
 _SETTINGS = (

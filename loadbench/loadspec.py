@@ -4,7 +4,9 @@ What comes out is frozen and holds plain numbers. The other tables, and finding 
 file, are `spec`'s.
 """
 
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import (
@@ -128,10 +130,20 @@ class PhaseSpec(Section):
 
 _NO_RATE = Asked(0.0, relative=False)
 
+_OF_JOURNEYS = (
+    "locustfile", "users", "spawn_rate", "tags", "exclude_tags", "user_classes", "arguments",
+)  # fmt: skip
+
 TraceFile = Annotated[
     SkipValidation[Trace],
     *written(read),
     PlainSerializer(lambda trace: trace.path),
+]
+
+
+Words = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda raw: tuple(shlex.split(raw)) if isinstance(raw, str) else raw),
 ]
 
 
@@ -146,7 +158,16 @@ class LoadSpec(Section):
     loop: bool = False  # a trace that is over begins anew
     phases: Annotated[
         tuple[PhaseSpec, ...], Field(max_length=10_000, validate_default=True)
-    ] = ()  # none: as long as the trace
+    ] = ()  # none: as long as the trace, or as the shape of the Locust file
+    locustfile: str = ""  # of a journey: whose users send the requests
+    users: Annotated[int, Field(ge=1, le=100_000)] = 1
+    spawn_rate: Annotated[float, Field(gt=0, le=10_000)] | None = (
+        None  # users a second; all at once
+    )
+    tags: Words = ()  # of the tasks to be run
+    exclude_tags: Words = ()
+    user_classes: Words = ()
+    arguments: Words = ()  # of the options that the file adds to Locust's
     concurrency: Annotated[int, Field(ge=1, le=65_536)] = 1
     warmup: Duration = 2 * units.SECOND
     drain: Duration = 10 * units.SECOND
@@ -160,8 +181,11 @@ class LoadSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _some_need_no_rate(cls, raw: Any) -> Any:
-        """In a closed loop and a trace a phase is just a length: `{for = "30s"}`."""
-        if isinstance(raw, dict) and raw.get("arrivals") in ("closed", "trace"):
+        """In a closed loop, a trace and a journey a phase is just a length: `{for = "30s"}`. A
+        journey has no warm-up unless asked for: its users decide what they do first."""
+        if isinstance(raw, dict) and raw.get("arrivals") == "journey":
+            raw = {"warmup": "0s", **raw}
+        if isinstance(raw, dict) and raw.get("arrivals") in ("closed", "trace", "journey"):
             phases = raw.get("phases")
             if isinstance(phases, list | tuple):
                 filled = [
@@ -172,10 +196,11 @@ class LoadSpec(Section):
                 return {**raw, "phases": filled}
         return raw
 
-    @field_validator("cv", "trace", "scale", "loop")
+    @field_validator("cv", "trace", "scale", "loop", *_OF_JOURNEYS)
     @classmethod
     def _fits_the_arrivals(cls, value: Any, info: ValidationInfo) -> Any:
         kind = "gamma" if info.field_name == "cv" else "trace"
+        kind = "journey" if info.field_name in _OF_JOURNEYS else kind
         default = cls.model_fields[str(info.field_name)].default
         if value != default and info.data.get("arrivals", kind) != kind:
             raise ValueError(f'only arrivals = "{kind}" take it')
@@ -187,10 +212,12 @@ class LoadSpec(Section):
         cls, phases: tuple[PhaseSpec, ...], info: ValidationInfo
     ) -> tuple[PhaseSpec, ...]:
         arrivals = info.data.get("arrivals")
-        if not phases and arrivals != "trace":
+        if not phases and arrivals not in ("trace", "journey"):
             raise ValueError('give at least one, like { rate = 100, for = "30s" }')
         if arrivals == "trace" and any(phase.rate != _NO_RATE for phase in phases):
             raise ValueError("a trace brings its own rate: leave only for, and set scale")
+        if arrivals == "journey" and any(phase.rate != _NO_RATE for phase in phases):
+            raise ValueError("a journey has users, no rate: leave only for, and set users")
         return phases
 
     @model_validator(mode="after")
@@ -203,6 +230,18 @@ class LoadSpec(Section):
         if replay and not self.loop and sum(phase.length for phase in self.phases) > replay.span_ns:
             took = units.duration(replay.span_ns)
             raise ValueError(f"the trace ends after {took}: set loop = true, or a shorter for")
+        return self
+
+    @model_validator(mode="after")
+    def _is_a_journey(self) -> "LoadSpec":
+        if self.arrivals != "journey":
+            return self
+        if not self.locustfile:
+            raise ValueError('a journey needs a Locust file: locustfile = "users.py"')
+        if not Path(self.locustfile).is_file():
+            raise ValueError(f"{self.locustfile}: no such Locust file")
+        if self.calibrate is not None:
+            raise ValueError("only rates are calibrated, and a journey has users: leave it out")
         return self
 
     @model_validator(mode="after")

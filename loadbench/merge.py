@@ -57,6 +57,7 @@ def merge(windows: Sequence[Window]) -> Window:
         stall_cause=longest.stall_cause,
         cpu_ns=_sum(window.cpu_ns for window in windows),
         connections=max(window.connections for window in windows),
+        users=max((w.users for w in windows if w.users is not None), default=None),
         slowest=_slowest(windows, 5),
         examples=_examples(windows),
         server=servers([window.server for window in windows if window.server]),
@@ -64,9 +65,10 @@ def merge(windows: Sequence[Window]) -> Window:
     )
 
 
-def together(windows: Sequence[Window]) -> Window:
-    """The same second as several load processes saw it. The percentiles are those of all their
-    samples. Server and machine are not theirs to tell. Raises ValueError when there are none."""
+def together(windows: Sequence[Window], slowest: int = 5) -> Window:
+    """The same second as several load processes saw it, with so many of the slowest requests. The
+    percentiles are those of all their samples. Server and machine are not theirs to tell. Raises
+    ValueError when there are none."""
     if not windows:
         raise ValueError("no windows to merge")
     longest = max(windows, key=lambda window: window.stall_ns)
@@ -96,7 +98,7 @@ def together(windows: Sequence[Window]) -> Window:
         stall_cause=longest.stall_cause,
         cpu_ns=_most(window.cpu_ns for window in windows),  # a full one is as bad as all
         connections=sum(window.connections for window in windows),
-        slowest=_slowest(windows, max(len(window.slowest) for window in windows)),
+        slowest=_slowest(windows, slowest),
         examples=_examples(windows),
     )
 

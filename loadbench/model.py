@@ -231,6 +231,7 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     stall_cause: str = ""  # why, as loadbench.load.stall names it; a detail after ": "
     cpu_ns: int | None = None  # CPU time of the load process; of several, of the fullest
     connections: int = 0
+    users: int | None = None  # of a Locust file: the most that ran at once
     slowest: tuple[Sample, ...] = ()
     examples: dict[str, Example] = {}  # failure → the first that failed so in this run, if here
     server: Server | None = None

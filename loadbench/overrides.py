@@ -42,12 +42,14 @@ def reshape(
     `lengths` are the checked lengths of its phases in ns.
     """
     planned = sum(lengths)
+    if rate and raw["load"].get("arrivals") == "journey":
+        raise SpecError("a journey has users, no rate", "--set load.users=50")
     if rate and raw["load"].get("arrivals") == "trace":
         raise SpecError("a trace brings its own rate", "--set load.scale=2 doubles it")
     length = units.parse_duration(duration) if duration else planned
     if rate:
         phases = [{"rate": rate, "for": f"{length} ns"}]
-    elif not lengths:  # a trace says itself how long it is
+    elif not lengths:  # a trace says itself how long it is, and so may a Locust file
         phases = [{"for": f"{length} ns"}]
     else:
         phases = [_stretched(phase, length, planned) for phase in raw["load"]["phases"]]

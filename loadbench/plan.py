@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from loadbench.errors import SpecError
-from loadbench.model import Note, Tensor, Value, Window
+from loadbench.model import Mark, Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase, Steering
 
 if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
@@ -113,13 +113,26 @@ class Workers(Value, frozen=True):
     wait_ns: int = 60_000_000_000  # for all to be there
 
 
+class Journey(Value, frozen=True):
+    """People's own Locust file, and the users that run it."""
+
+    file: str
+    host: str = ""  # empty: what its classes say
+    users: int = 1
+    spawn_rate: float | None = None  # users started per second; None: all at once
+    tags: tuple[str, ...] = ()
+    exclude_tags: tuple[str, ...] = ()
+    user_classes: tuple[str, ...] = ()  # empty: all
+    arguments: tuple[str, ...] = ()  # for options that the file adds to Locust's own
+
+
 class Plan(Value, frozen=True):
     """All that a load process needs to know before it starts."""
 
     endpoint: Endpoint
     requests: tuple[RequestPlan, ...]
     arrivals: Arrivals
-    phases: tuple[Phase, ...]  # in a closed loop only their lengths count
+    phases: tuple[Phase, ...]  # in a closed loop and a journey only their lengths count
     seed: int = 0
     cv: float = 1.0  # of gamma arrivals: coefficient of variation of the gaps
     trace: bytes = b""  # of a trace: ns from the beginning on, as little-endian int64
@@ -135,6 +148,7 @@ class Plan(Value, frozen=True):
     # of the arrivals, or of the concurrency, is this process's; None: nothing yet
     share: Share | None = Share()
     workers: Workers | None = None  # None: one process, which does it all itself
+    journey: Journey | None = None  # no phases: it ends with its file's shape, or after a minute
 
 
 def kinds(spec: "Spec") -> tuple[RequestPlan, ...]:
@@ -170,6 +184,20 @@ def planned(
         timeout_ns=spec.target.timeout,
         connect_timeout_ns=spec.target.connect_timeout,
         limit_ns=limit_ns,
+        journey=_journey(spec) if spec.load.arrivals == "journey" else None,
+    )
+
+
+def _journey(spec: "Spec") -> Journey:
+    load = spec.load
+    return Journey(
+        file=load.locustfile,
+        users=load.users,
+        spawn_rate=load.spawn_rate,
+        tags=load.tags,
+        exclude_tags=load.exclude_tags,
+        user_classes=load.user_classes,
+        arguments=load.arguments,
     )
 
 
@@ -181,11 +209,15 @@ class Command(Value, frozen=True):
 
 
 class Started(Value, frozen=True, tag_field="kind", tag="started"):
-    """Arrivals begin. `origin` is the moment (monotonic ns) that second 0 of the run means."""
+    """Arrivals begin. `origin` is the moment (monotonic ns) that second 0 of the run means. Of a
+    journey: how long the load will be, None if only its file's shape knows, and what it is aimed
+    at."""
 
     origin: int
     notes: tuple[Note, ...] = ()
     pids: dict[str, int] = {}  # load processes of this host beside the one that says this
+    length_ns: int | None = None
+    target: str = ""
 
 
 class Noted(Value, frozen=True, tag_field="kind", tag="noted"):
@@ -213,4 +245,4 @@ class Broken(Value, frozen=True, tag_field="kind", tag="broken"):
     exit_code: int
 
 
-Message = Started | Noted | Window | Finished | Broken
+Message = Started | Noted | Window | Mark | Finished | Broken

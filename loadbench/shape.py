@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from loadbench.model import Value
 from loadbench.units import SECOND
 
-Arrivals = Literal["constant", "poisson", "gamma", "trace", "once", "closed"]
+Arrivals = Literal["constant", "poisson", "gamma", "trace", "once", "closed", "journey"]
 _CHUNK = 4096
 
 

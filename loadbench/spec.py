@@ -175,13 +175,32 @@ class Spec(Section):
     checks: Checks = ()
     alert: tuple[AlertSpec, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _journeys_know_their_target(cls, raw: Any) -> Any:
+        """No url is the host that the Locust file names."""
+        load = raw.get("load") if isinstance(raw, Mapping) else None
+        if isinstance(load, Mapping) and load.get("arrivals") == "journey":
+            target = raw.get("target", {})
+            if isinstance(target, Mapping):
+                return {**raw, "target": {"url": "", **target}}
+        return raw
+
+    @model_validator(mode="after")
+    def _requests_are_ours(self) -> "Spec":
+        if self.load.arrivals == "journey" and self.request:
+            raise ValueError("the Locust file says what is sent: leave [[request]] out")
+        return self
+
 
 class Scenario(NamedTuple):
-    """A checked scenario and where it came from. `raw` is the TOML after all overrides."""
+    """A checked scenario and where it came from. `raw` is the TOML after all overrides; `own` says
+    that it is a Locust file which the user named, not one that a scenario brings along."""
 
     name: str
     spec: Spec
     raw: dict[str, Any]
+    own: bool = False
 
 
 def shipped() -> dict[str, Path]:
@@ -191,9 +210,9 @@ def shipped() -> dict[str, Path]:
 
 
 def find(name: str) -> Path:
-    """A path to a .toml file, or the name of a shipped scenario."""
+    """A path to a .toml or a Locust file, or the name of a shipped scenario."""
     path = Path(name)
-    if path.suffix == ".toml" or path.exists():
+    if path.suffix in (".toml", ".py") or path.exists():
         if not path.is_file():
             raise SpecError(f"{name}: no such scenario file", "loadbench run --help")
         return path
@@ -213,14 +232,17 @@ def load(
     rate: str | None = None,
     duration: str | None = None,
 ) -> Scenario:
-    """Reads a scenario; `overrides` maps dotted keys to values and wins over the file.
+    """Reads a scenario; `overrides` maps dotted keys to values and wins over the file. A Locust
+    file (.py) is a scenario by itself: a journey of one user.
 
     `rate` makes the load one phase of that rate; `duration` stretches the shape to that length.
     """
     path = find(name)
+    own = path.suffix == ".py"
     try:
         text = path.read_text(encoding="utf-8")
-        raw = tomllib.loads(text)
+        raw = _journey(path) if own else tomllib.loads(text)
+        text = "" if own else text  # it has no keys
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: {error}") from error
     for key, value in (overrides or {}).items():
@@ -228,7 +250,11 @@ def load(
     if rate or duration:
         found = check(raw, str(path), text)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
-    return Scenario(path.stem, check(raw, str(path), text), raw)
+    return Scenario(path.stem, check(raw, str(path), text), raw, own)
+
+
+def _journey(path: Path) -> dict[str, Any]:
+    return {"load": {"arrivals": "journey", "locustfile": str(path)}}
 
 
 def check(raw: dict[str, Any], origin: str, text: str = "") -> Spec:

@@ -129,6 +129,8 @@ def _say_stall(evidence: Evidence) -> Note:
 
 
 def _say_stood(evidence: Evidence) -> Note:
+    if evidence.stood_ns <= evidence.stall_ns:  # there was one
+        return _say_stall(evidence)
     parts = sorted(evidence.stood.items(), key=lambda item: -item[1])[:3]
     told = "; ".join(f"{units.ms(stood)} ms: {cause(found)[0]}" for found, stood in parts)
     share = units.percent(_stood(evidence))

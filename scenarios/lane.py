@@ -1,10 +1,11 @@
 """Any loadbench scenario under Locust's own command line and web UI.
 
     loadbench serve mlp
-    locust -f scenarios/lane.py --headless --scenario steady --host http://127.0.0.1:8477
+    locust -f scenarios/lane.py --scenario steady --host http://127.0.0.1:8477
 
-One user offers the whole load of the scenario: the number of users and the spawn rate that Locust
-asks for do not matter. Locust's statistics are fed once a second.
+then press Start at http://localhost:8089 (as often as you like), or add --headless. One user offers
+the whole load of the scenario: the number of users and the spawn rate that Locust asks for do not
+matter. Locust's statistics are fed once a second. Under --master one of the workers has that user.
 """
 
 from typing import Any
@@ -13,7 +14,9 @@ from locust import events
 
 from loadbench.load.ready import Load
 from loadbench.load.scenario import ready
-from loadbench.load.user import LaneUser
+from loadbench.load.user import LaneUser, end_together
+
+events.init.add_listener(end_together)
 
 
 @events.init_command_line_parser.add_listener

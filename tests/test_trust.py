@@ -76,6 +76,8 @@ def test_many_standstills_are_a_doubt_by_the_time_they_take() -> None:
     each = run(seconds(stall_ns=11 * MS, stall_cause="gc"))
     assert each.trust == "doubtful"
     assert "1.1 % of the time (660 ms: Python looked" in note(each, "generator-stalls").text
+    once = run(seconds(10, first={"stall_ns": 300 * MS}))
+    assert (once.trust, codes(once)) == ("invalid", ["generator-stall"])
     long = run(seconds(stall_ns=60 * MS))
     assert long.trust == "invalid"
     assert codes(long) == ["generator-stalls"]

@@ -40,8 +40,15 @@ def done(scene: Scene) -> Reading:
     """Both of the same seconds: the rate of the schedule may have changed within them."""
     window, over = scene.recent, max(1, scene.recent_s)
     rate = window.done / over if window else None
-    note = f"asked {number(window.asked / over if window else None)}"
+    note = f"asked {asked(scene)}"
+    if window and window.users is not None:  # what they ask is what they get
+        note = f"{number(window.users)} user{'s' * (window.users != 1)}"
     return Reading("Throughput", "req/s", number(rate), note, "done", "/s")
+
+
+def asked(scene: Scene) -> str:
+    window, over = scene.recent, max(1, scene.recent_s)
+    return number(window.asked / over if window else None)
 
 
 def tail(scene: Scene) -> Reading:
@@ -148,9 +155,8 @@ class ThroughputChart(Chart):
 
     def titles(self, scene: Scene) -> None:
         reading = done(scene)
-        asked = reading.note.removeprefix("asked ")
         area = legend("■", self.ink.area, "", reading.value)
-        line = legend("─", self.ink.asked, "asked", asked)
+        line = legend("─", self.ink.asked, "asked", asked(scene))
         self.head(f"Throughput {area} {line}", f"Done {area} {line}", f"{area} {line}")
 
 

@@ -62,7 +62,7 @@ def command(
     trust: bool,
     print_folder: bool,
 ) -> int:
-    """One run of SCENARIO: a name (steady, ramp, spike …) or a path to a .toml file.
+    """One run of SCENARIO: a name (steady, ramp, spike …), a path to a .toml or a Locust file.
 
     Exit codes: 0 fine, 1 a check failed, 2 bad input, 3 the run could not be made, 4 no verdict,
     129/130/143 stopped by a signal after a complete snapshot.

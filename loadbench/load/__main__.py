@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 import gevent
 import msgspec
@@ -22,34 +22,41 @@ from loadbench.load.user import LaneUser
 from loadbench.model import decode, encode
 from loadbench.plan import Broken, Command, Plan
 
-_STDIN, _STDOUT = 0, 1
+if TYPE_CHECKING:
+    from loadbench.load.journey import Driver
+
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
 log = logging.getLogger("loadbench.load")
 
 
 def main() -> None:
     """Runs the plan that comes first on stdin."""
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.INFO)
-    lines = _lines()
+    stdin, stdout = _aside()
+    lines = _lines(stdin)
     try:
         plan = _plan(next(lines, b""))
+        if plan.journey:
+            _run_journey(plan, lines, stdout)
+            return
         if plan.workers:
-            sys.exit(_share(plan, lines))
+            sys.exit(_share(plan, lines, stdout))
         load = make_ready(plan)
     except LoadbenchError as error:
-        _break(error)
+        _break(error, stdout)
     lanes: list[Lane] = []  # one, once it has begun
-    outlet = Outlet(_STDOUT, lambda: _kill(lanes))
+    outlet = Outlet(stdout, lambda: _kill(lanes))
     try:
         _run(load, lines, outlet, lanes)
     finally:
         outlet.close()
 
 
-def _share(plan: Plan, lines: Iterator[bytes]) -> int:
+def _share(plan: Plan, lines: Iterator[bytes], stdout: int) -> int:
     """One run with workers."""
     from loadbench.load.master import Master
 
-    outlet = Outlet(_STDOUT, lambda: os._exit(1))
+    outlet = Outlet(stdout, lambda: os._exit(1))
     try:
         return Master(plan, outlet, lines).run()
     finally:
@@ -79,18 +86,34 @@ def _run(load: Load, lines: Iterator[bytes], outlet: Outlet, lanes: list[Lane]) 
         sys.exit(1)  # Locust has told why in the log
 
 
-def _end(lanes: list[Lane]) -> None:
+def _run_journey(plan: Plan, lines: Iterator[bytes], stdout: int) -> None:
+    """One run of people's own Locust file. Raises SpecError when it cannot begin, or not go on."""
+    from loadbench.load.journey import Driver  # with HTTP clients that the lane has no use for
+
+    drivers: list[Driver] = []
+    outlet = Outlet(stdout, lambda: _kill(drivers))
+    try:
+        drivers.append(Driver(plan, outlet.put))
+        gevent.spawn(_listen, lines, drivers[0])
+        for number in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(number, _end, drivers)
+        outlet.put(drivers[0].run())
+    finally:
+        outlet.close()
+
+
+def _end(lanes: "Sequence[Lane | Driver]") -> None:
     """A signal: gently, and at once when it comes again or nothing more is asked."""
     for lane in lanes:
         lane.kill() if lane.ending else lane.stop()
 
 
-def _kill(lanes: list[Lane]) -> None:
+def _kill(lanes: "Sequence[Lane | Driver]") -> None:
     for lane in lanes:
         lane.kill()
 
 
-def _listen(lines: Iterator[bytes], lane: Lane) -> None:
+def _listen(lines: Iterator[bytes], lane: "Lane | Driver") -> None:
     for line in lines:
         try:
             command = decode(Command, line)
@@ -98,19 +121,28 @@ def _listen(lines: Iterator[bytes], lane: Lane) -> None:
             log.warning("not a command: %s", error)
             continue
         log.info("%s", line.decode())
-        if command.steering is not None:
-            lane.steer(command.steering)
-        else:
+        if command.steering is None:
             lane.stop() if command.command == "stop" else lane.kill()
+        elif isinstance(lane, Lane):  # nobody steers the users of a journey
+            lane.steer(command.steering)
     lane.kill()  # whoever started us is gone
 
 
-def _lines() -> Iterator[bytes]:
+def _aside() -> tuple[int, int]:
+    """Our pipes under other numbers: a Locust file may print, and ask, as it likes."""
+    stdin, stdout = os.dup(_STDIN), os.dup(_STDOUT)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), _STDIN)
+    os.dup2(_STDERR, _STDOUT)
+    return stdin, stdout
+
+
+def _lines(stdin: int) -> Iterator[bytes]:
     """The lines of stdin. Waits in the hub, so that everything else goes on meanwhile."""
     rest = b""
     while True:
-        wait_read(_STDIN)
-        data = os.read(_STDIN, 1 << 20)
+        wait_read(stdin)
+        data = os.read(stdin, 1 << 20)
         if not data:
             return
         *lines, rest = (rest + data).split(b"\n")
@@ -124,9 +156,9 @@ def _plan(line: bytes) -> Plan:
         raise SpecError(f"the first line is no plan: {error}", "see loadbench/plan.py") from error
 
 
-def _break(error: LoadbenchError) -> NoReturn:
+def _break(error: LoadbenchError, stdout: int) -> NoReturn:
     message = Broken(error.message, error.hint, error.exit_code)
-    os.write(_STDOUT, encode(message) + b"\n")
+    os.write(stdout, encode(message) + b"\n")
     sys.exit(error.exit_code)
 
 

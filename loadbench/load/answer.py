@@ -11,6 +11,7 @@ import re
 import zlib
 
 import httptools
+import msgspec
 
 from loadbench.targets.wire import BadAnswer, Check, Form, Headers, OverLong
 
@@ -24,9 +25,11 @@ _LITERAL = (
     b"transfer-encoding",
     b"upgrade",
 )
+_VALUE = rb"[\t\x20-\x7e\x80-\xff]*"  # of any other: what the parser lets through
 _TEMPLATES = 4  # an answer can take so many forms before the oldest is forgotten
 _MOST = 256 << 20  # bytes of one answer, packed or not
 _MOST_HEAD = 1 << 20
+_numbers = msgspec.json.Decoder(list[float]).decode
 
 
 class Sight(enum.Enum):
@@ -74,10 +77,19 @@ class Kind:
 def _fits(form: Form, data: bytes, start: int) -> bool:
     if form.length is not None and len(data) - start != form.length:
         return False
-    if form.pattern is not None:
-        whole = form.pattern.fullmatch(data, start) is not None
-        return whole and data.count(b",", start) == form.commas
-    return data.startswith(form.prefix, start)
+    if form.pattern is None:
+        return data.startswith(form.prefix, start)
+    found = form.pattern.fullmatch(data, start)
+    if found is None:
+        return False
+    try:
+        return all(map(_holds, found.groups(), form.counts))
+    except msgspec.DecodeError:
+        return False
+
+
+def _holds(array: bytes, number: int) -> bool:
+    return len(_numbers(array)) == number
 
 
 def _pattern(head: bytes) -> bytes:
@@ -90,7 +102,7 @@ def _pattern(head: bytes) -> bytes:
         if name.lower() == b"content-length":
             value = rb"[ \t]*([0-9]{1,12})[ \t]*"
         else:
-            value = re.escape(value) if name.lower() in _LITERAL else rb"[^\r\n]*"
+            value = re.escape(value) if name.lower() in _LITERAL else _VALUE
         parts.append(re.escape(name + colon) + value)
     return b"\r\n".join([*parts, b"", b""])
 
@@ -185,6 +197,7 @@ class Incoming:
         """Whether the cheap way can read such answers: their length is said, once."""
         return (
             self._parser.get_http_version() == "1.1"
+            and self.status != 204  # it has no body, whatever length it says
             and b"content-length" in self.headers
             and not self.headers.keys() & {b"transfer-encoding", b"content-encoding"}
             and b"\n " not in self.head

@@ -20,6 +20,7 @@ class Axis:
         self._paced = plan.arrivals in ("constant", "poisson", "gamma")
         self._phases = plan.phases
         self._stop = NEVER
+        self.slowest = plan.slowest
         self.origin = origin
         self.begin = origin - plan.warmup_ns
         self.steering = Steering()

@@ -25,12 +25,14 @@ SILENCE = 1500 * MS
 
 
 class Hello(Value, frozen=True, tag_field="kind", tag="hello"):
-    """A worker is there. `clock` is the same for processes with the same monotonic clock."""
+    """A worker is there. `clock` is the same for processes with the same monotonic clock; `token`
+    is of the process, however often it starts anew."""
 
     version: str
     host: str
     pid: int
     clock: str
+    token: str
 
 
 class Beat(Value, frozen=True, tag_field="kind", tag="beat"):
@@ -66,9 +68,10 @@ class Remarked(Value, frozen=True, tag_field="kind", tag="remarked"):
 
 
 class Setup(Value, frozen=True, tag_field="kind", tag="setup"):
-    """What there is to do; the worker makes it ready."""
+    """What there is to do; the worker makes it ready. `number` is no other worker's."""
 
     plan: Plan
+    number: int
 
 
 class Begin(Value, frozen=True, tag_field="kind", tag="begin"):

@@ -51,10 +51,11 @@ class Master:
             with socket.socket() as trial:
                 trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 trial.bind(("" if host in _ANY else host, port))
+            address = host if host in _ANY else socket.gethostbyname(host)
         except OSError as error:
             text = f"cannot listen for workers on {host}:{port}: {error.strerror or error}"
             raise RunError(text, "choose another with --master-bind HOST:PORT") from error
-        runner = Environment(user_classes=[]).create_master_runner(host, port)
+        runner = Environment(user_classes=[]).create_master_runner(address, port)
         log.info("workers connect to %s:%d", host, runner.server.port)
         return runner
 

@@ -73,9 +73,10 @@ def _entry(stats: RequestStats, name: str, method: str, part: Requests) -> Stats
     entry.num_none_requests = failed  # Locust has no percentiles without the failed otherwise
     entry.num_failures = failed
     entry.last_request_timestamp = now
-    entry.num_reqs_per_sec[int(now)] = entry.num_requests
+    second = int(now) - 1  # the window is over; Locust's rates count from the first second on
+    entry.num_reqs_per_sec[second] = entry.num_requests
     if failed:
-        entry.num_fail_per_sec[int(now)] = failed
+        entry.num_fail_per_sec[second] = failed
     if part.done:
         edges, counts = part.latency.buckets()
         times = edges / MS

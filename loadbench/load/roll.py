@@ -28,7 +28,7 @@ _AHEAD = 250 * MS
 _LEAD = 300 * MS  # from Started to the first arrival
 _EDGE = 60 * MS  # the load does not stop nearer than this to the end of a second
 _LATE = 2 * SECOND  # how long after its end a second may be told
-_BEGINNING = 30 * SECOND  # how long a late one may take to find its place in the sequence
+_BEGINNING = 60 * SECOND  # how long one may be silent that makes itself ready
 _AGAIN = 5 * SECOND  # how long a load without workers waits for one
 _STOOD = 500 * MS  # the master itself stood still: it may have mail that it has not read
 _TOLD = 1 * MS  # clocks that are less apart are one
@@ -85,6 +85,8 @@ class Roll:
                 self._tally.join(worker, self._axis.second(member.since))
                 self._say("worker-joined", f"{member.name} joined{self._at(now)}")
                 self._deal(self._axis, max(now + _AHEAD, member.since))
+                if self.stopping:
+                    self._send(worker, link.Stop(member.clock.there(now)))
             case link.Leaving(at_once):
                 self._leave(member, at_once, now)
             case link.Remarked(note):
@@ -108,11 +110,11 @@ class Roll:
         here = same and hello.pid in self._children
         member = Member(worker, len(self._members) + 1, hello, here, same)
         for other in self._members.values():
-            if other.process == member.process and other.state not in ("gone", "finished"):
+            if other.token == member.token and other.state not in ("gone", "finished"):
                 self._lose(other, "stood still, and comes back as a new one", now, dead=True)
         member.heard = now
         self._members[worker] = member
-        self._send(worker, link.Setup(self._plan))
+        self._send(worker, link.Setup(self._plan, member.number))
 
     def _unfit(self, member: Member, broken: Broken) -> None:
         """It cannot take part: a file is missing there, say."""
@@ -154,7 +156,8 @@ class Roll:
         if self.over is not None:
             return
         for member in self._members.values():
-            if member.here and member.pid == pid and member.state != "gone":
+            there = member.state not in ("gone", "finished")
+            if member.here and member.pid == pid and there:
                 self._lose(member, how, now, dead=True)
         if not self._axis and self.over is None:
             self._break(f"worker process {pid} {how} before the load began", "see load.log")
@@ -254,7 +257,7 @@ class Roll:
         self._tally.resume(min(now, axis.end))
         for window in self._tally.rest():
             self._tell(window)
-        apart = [(m.clock.error, m.name) for m in self._members.values()]
+        apart = [(m.clock.error, m.name) for m in self._members.values() if m.deals]
         error, name = max(apart, default=(0, ""))
         if error > _TOLD:
             text = f"the seconds of {name} are off by up to {error / MS:.1f} ms"
@@ -266,12 +269,12 @@ class Roll:
 
     def _break(self, text: str, hint: str, code: int = 3) -> None:
         self._tell(Broken(text, hint, code))
-        self._close(code)
+        self._close(code, f"the run failed: {text}")
 
-    def _close(self, code: int) -> None:
+    def _close(self, code: int, text: str = "") -> None:
         for member in self._members.values():
             if member.state != "gone":
-                self._send(member.worker, link.End(0 if code == 0 else 3))
+                self._send(member.worker, link.End(code and 3, text))
         self.over = code
 
     # what the runner says

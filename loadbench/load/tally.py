@@ -122,7 +122,8 @@ class Tally:
         parts = self._parts.pop(second, [])
         left = sum(number for since, number in self._left if since <= second)
         base = parts.pop() if parts else self._axis.blank(second)
-        return together([*parts, replace(base, in_flight=base.in_flight + left)])
+        parts.append(replace(base, in_flight=base.in_flight + left))
+        return together(parts, self._axis.slowest)
 
     def _seconds(self, first: int, until: int) -> Iterator[tuple[int, int]]:
         begin = max(self._axis.begin, self._axis.at(first))

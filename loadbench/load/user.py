@@ -8,11 +8,14 @@ import gc
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 from gevent.event import AsyncResult
 from locust import User, task
+from locust.env import Environment
 from locust.exception import StopUser
+from locust.runners import MasterRunner, WorkerRunner
 
 from loadbench.errors import LoadbenchError
 from loadbench.load.lane import Lane
@@ -24,6 +27,7 @@ from loadbench.units import MS
 
 _LEAD_NS = 20 * MS  # from Started to the first arrival
 _WATCH_READ = 1
+_OVER = "loadbench-over"  # from the worker that has the user to its master
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +59,20 @@ class LaneUser(User):
     @task
     def drive(self) -> None:
         """The whole run. Under Locust's own command line the test ends with it."""
+        self.environment.process_exit_code = None  # of a start before this one
         try:
             self._run(self.prepare())
         except LoadbenchError as error:
             log.error("%s", " → ".join(filter(None, (error.message, error.hint))))
             self.environment.process_exit_code = error.exit_code
+            self.environment.events.user_error.fire(  # so that the web UI shows it
+                user_instance=self, exception=error, tb=error.__traceback__
+            )
         except Exception:  # else Locust would begin the run again
             log.exception("the load broke off")
             self.environment.process_exit_code = 1
-        options = self.environment.parsed_options
-        if options is not None:
-            runner = self.environment.runner
-            gevent.spawn(runner.quit if options.headless else runner.stop)
+        if self.environment.parsed_options is not None:
+            _leave(self.environment)
         raise StopUser
 
     def _run(self, load: Load) -> None:
@@ -87,6 +93,7 @@ class LaneUser(User):
         self.begun(lane)
         stopping = self.environment.events.test_stopping
         stop = stopping.add_listener(lambda **_: lane.stop())
+        gc.unfreeze()  # what a start before this one has left
         gc.collect()
         gc.freeze()  # what was prepared is never looked through again
         try:
@@ -98,6 +105,24 @@ class LaneUser(User):
             stopping.remove_listener(stop)
             if lane.over:
                 self.tell(lane.finished())
+
+
+def end_together(environment: Environment, **_: Any) -> None:
+    """For the `init` event: has a master end the test when the worker that has the user says so."""
+    runner = environment.runner
+    if isinstance(runner, MasterRunner):
+        runner.register_message(_OVER, lambda environment, msg: _leave(environment))
+
+
+def _leave(environment: Environment) -> None:
+    """Ends the test the way Locust's command line was asked to end it."""
+    options, runner = environment.parsed_options, environment.runner
+    assert options is not None
+    assert runner is not None
+    if isinstance(runner, WorkerRunner):
+        runner.send_message(_OVER)
+    else:
+        gevent.spawn(runner.quit if options.headless else runner.stop)
 
 
 def watch(lane: Lane, before: Callable[[], None] = lambda: None) -> None:

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+import uuid
 from typing import Any, NoReturn
 
 import gevent
@@ -41,34 +41,35 @@ _VANISHED = 5 * SECOND  # without a word of the master, when nothing is being se
 _AGAIN_S = 5.0  # how long a master is looked for that was there before
 _STEP = 1543  # of the sequence of requests, so that no two workers send the same at once
 
+_TOKEN = uuid.uuid4().hex
+
 log = logging.getLogger("loadbench.worker")
 
 
 class Worker:
     """A worker that is connected. `run` gives its exit code."""
 
-    def __init__(self, runner: Any, master: str, start_anew: Callable[[str], NoReturn]) -> None:
+    def __init__(self, runner: Any, master: str, token: str) -> None:
         self._runner = runner
         self._master = master
-        self._start_anew = start_anew
+        self._token = token
         self._inbox: SimpleQueue[Down | int] = SimpleQueue()  # an int: a signal
         self._outbox: SimpleQueue[Up] = SimpleQueue()
         self._load: Load | None = None
         self._lane: Lane | None = None
         self._begin: link.Begin | None = None
         self._heard = (0, 0)  # the master's last stamp, and when it came
+        self._known = time.monotonic_ns()  # when the master was last known to be there
         self._leased = NEVER  # until when it may send, once it has begun
         self._left = 0  # when it has nothing to do any more, by its own wish
         self._signal = 0
         runner.register_message(link.TYPE, self._receive)
         runner.environment.user_classes.append(self._user())
-        runner.environment._validate_user_class_name_uniqueness()
 
     def run(self) -> int:
         """Does what the master says until it says that it is over."""
-        said = time.monotonic_ns()
-        hello = link.Hello(__version__, socket.gethostname(), os.getpid(), identity())
-        self._send(hello)
+        host, pid = socket.gethostname(), os.getpid()
+        self._send(link.Hello(__version__, host, pid, identity(), self._token))
         gevent.spawn(self._beat)
         gevent.spawn(self._write)
         while True:
@@ -76,19 +77,35 @@ class Worker:
                 message = self._inbox.get(timeout=0.25)
             except gevent.queue.Empty:
                 message = None
-            now = time.monotonic_ns()
             if isinstance(message, int):
                 if self._quit(message):
                     return 128 + message
             elif isinstance(message, link.End):
                 return self._ended(message)
             elif isinstance(message, link.Out):
-                self._start_anew("the master took this worker for lost")
+                self._give_up("the master took this worker for lost")
             elif message is not None:
                 self._do(message)
-            sending = self._lane is not None and not self._lane.over
-            if not sending and now - max(said, self._heard[1]) > _VANISHED:
-                raise RunError(f"{self._master}: nothing is heard of the master any more")
+            self._check()
+
+    def _check(self) -> None:
+        """Whether there is still a lane, or else a master."""
+        if self._sending:
+            if not self._runner.user_greenlets:
+                raise RunError("the load broke off", "its reason stands above")
+        elif time.monotonic_ns() - self._known > _VANISHED:
+            raise RunError(f"{self._master}: nothing is heard of the master any more")
+
+    @property
+    def _sending(self) -> bool:
+        """It was told to begin, and its lane is not over."""
+        return self._begin is not None and not (self._lane and self._lane.over)
+
+    def _give_up(self, why: str) -> NoReturn:
+        """Others have its share. Everything is dropped at once; whoever was asked to leave does."""
+        if self._signal:
+            os._exit(128 + self._signal)
+        _start_anew(why)
 
     # the link
 
@@ -109,6 +126,7 @@ class Worker:
             return
         if isinstance(message, link.Ack):
             self._heard = (message.heard, now)
+            self._known = now
             if self._begin:
                 self._leased = max(self._leased, message.sent + link.LEASE)
         else:
@@ -124,11 +142,13 @@ class Worker:
 
     def _do(self, message: Down) -> None:
         match message:
-            case link.Setup(plan):
-                self._prepare(plan)
+            case link.Setup(plan, number):
+                self._prepare(plan, number)
             case link.Begin() if self._load and not self._begin:
                 self._begin = message
                 self._runner.start_worker({"Lane": 1})
+                while self._lane is None and self._runner.user_greenlets:
+                    gevent.sleep(0.005)  # what comes next is for the lane
             case link.Deal(share, at) if self._lane:
                 self._late(at)
                 self._lane.deal(share, at)
@@ -148,7 +168,7 @@ class Worker:
             hint = "some arrivals then were sent twice or by nobody: is the machine overloaded?"
             self._send(link.Remarked(Note("told-late", text, hint)))
 
-    def _prepare(self, plan: Plan) -> None:
+    def _prepare(self, plan: Plan, number: int) -> None:
         log.info("the master's plan is here; making it ready")
         try:
             load = make_ready(plan)
@@ -156,9 +176,10 @@ class Worker:
             log.error("%s", error.message)
             self._send(Broken(error.message, error.hint, error.exit_code))
             return
-        for _ in range(_STEP * os.getpid() % 4096):
+        for _ in range(_STEP * number):
             load.deal()
         self._load = load
+        self._known = time.monotonic_ns()  # nothing was read meanwhile
         self._send(link.Prepared(tuple(load.notes)))
 
     def _ended(self, end: link.End) -> int:
@@ -170,9 +191,9 @@ class Worker:
 
     def _quit(self, number: int) -> bool:
         """A signal: gently; at once when it comes again or nothing is being sent."""
-        sending = self._lane is not None and not self._lane.over
-        self._send(link.Leaving(at_once=bool(self._signal) or not sending))
-        if self._signal or not sending:
+        at_once = bool(self._signal) or not self._sending
+        self._send(link.Leaving(at_once))
+        if at_once:
             return True
         log.info("leaving: what is under way is finished; again to leave at once")
         self._signal = number
@@ -206,7 +227,7 @@ class Worker:
 
             def turn(self) -> None:
                 if time.monotonic_ns() >= worker._leased:
-                    worker._start_anew("nothing was heard of the master: others have this share")
+                    worker._give_up("nothing was heard of the master: others have this share")
 
         Lane.tell = staticmethod(self._tell)
         return Lane
@@ -232,10 +253,11 @@ def connect(host: str, port: int, wait_s: float) -> Any:
         raise RunError(f"{host}: {error.strerror or error}", "check the master's name") from error
     log.info("looking for a master at %s:%d", host, port)
     environment = Environment(user_classes=[], catch_exceptions=False)
-    with gevent.Timeout(wait_s, RunError(f"no master answered at {host}:{port} within {wait_s:g} s",
-            "start `loadbench run SCENARIO --master-bind HOST --expect-workers N` there; is a "
-            "firewall between?")):  # fmt: skip
+    with gevent.Timeout(wait_s, False):
         return environment.create_worker_runner(host, port)
+    text = f"no master answered at {host}:{port} within {wait_s:g} s"
+    hint = "start `loadbench run SCENARIO --master-bind HOST --expect-workers N` there"
+    raise RunError(text, hint)
 
 
 def _follow_stdin() -> None:
@@ -246,31 +268,49 @@ def _follow_stdin() -> None:
             os._exit(0)
 
 
-def main() -> None:
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.INFO)
-    logging.getLogger("locust").setLevel(logging.WARNING)
+def _start_anew(why: str) -> NoReturn:
+    """The same process as a new one: all its connections are closed with what it was."""
+    log.warning("%s: starting anew", why)
+    given = _arguments()
+    again = [] if given.again else ["--again", _token(given)]
+    module = [sys.executable, "-m", "loadbench.load.worker"]
+    os.execv(sys.executable, [*module, *sys.argv[1:], *again])
+
+
+def _token(given: argparse.Namespace) -> str:
+    """The same for this process from one new start to the next, and no other's."""
+    return given.again or _TOKEN
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--wait", type=float, default=60.0)
     parser.add_argument("--follow-stdin", action="store_true")
-    parser.add_argument("--again", action="store_true")
-    given = parser.parse_args()
+    parser.add_argument("--again", metavar="TOKEN", default="")
+    return parser.parse_args()
 
-    def start_anew(why: str) -> NoReturn:
-        """The same process as a new one: all its connections are closed with what it was."""
-        log.warning("%s: starting anew", why)
-        arguments = [argument for argument in sys.argv[1:] if argument != "--again"]
-        module = [sys.executable, "-m", "loadbench.load.worker"]
-        os.execv(sys.executable, [*module, *arguments, "--again"])
 
+def main() -> None:
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("locust").setLevel(logging.WARNING)
+    given = _arguments()
+    workers: list[Worker] = []  # one, once it is connected
+
+    def signalled(number: int) -> None:
+        if not workers:
+            os._exit(128 + number)
+        workers[0].signalled(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, signalled, number)
     if given.follow_stdin:
         gevent.spawn(_follow_stdin)
     try:
         runner = connect(given.host, given.port, _AGAIN_S if given.again else given.wait)
-        worker = Worker(runner, f"{given.host}:{given.port}", start_anew)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            gevent.signal_handler(number, worker.signalled, number)
+        worker = Worker(runner, f"{given.host}:{given.port}", _token(given))
+        workers.append(worker)
         code = worker.run()
         gevent.sleep(0.1)  # the last words get out
     except LoadbenchError as error:

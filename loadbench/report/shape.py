@@ -28,6 +28,8 @@ def shape_text(load: LoadSpec, capacity: float | None, width: int, height: int) 
     Without a `capacity` (requests per second) rates in % stay in %. Raises SpecError if they
     would have to share the axis with rates per second.
     """
+    if load.arrivals == "journey":
+        return _journey(load)
     relative = capacity is None and _relative(load)
     phases = load.resolve(100.0 if relative else capacity)
     unit = " %" if relative else "/s"
@@ -35,6 +37,16 @@ def shape_text(load: LoadSpec, capacity: float | None, width: int, height: int) 
     if load.arrivals not in ("closed", "once"):
         lines = [*_chart(load, phases, unit, (width, height)), "", *lines]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _journey(load: LoadSpec) -> str:
+    """What a Locust file will do is known only to itself."""
+    length = sum(phase.length for phase in load.phases)
+    users = "1 user" if load.users == 1 else f"{count(load.users)} users"
+    many = f"{users} of {load.locustfile}, each waiting for its answers"
+    if length:
+        return f"{many}, for {duration(length)} (a LoadTestShape in it may change that)"
+    return f"{many}, for 1 minute, or what a LoadTestShape in it says"
 
 
 def _relative(load: LoadSpec) -> bool:

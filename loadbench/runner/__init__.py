@@ -19,8 +19,8 @@ from typing import Any, Literal
 import msgspec
 
 from loadbench import alerts, runlog
-from loadbench.errors import LoadbenchError, RunError
-from loadbench.model import End, Note, Rule, Start, Window, plain
+from loadbench.errors import LoadbenchError, RunError, SpecError
+from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
 from loadbench.runner import clocks, helm, workers
@@ -108,6 +108,7 @@ class Run:
     def execute(self) -> Outcome:
         """Makes the run. If it fails before anything was recorded, its folder is removed."""
         try:
+            _may_run(self._scenario, self._options)
             with open_target(self._scenario, self.folder, self._options.trust, self._say) as target:
                 return self._measure(target)
         finally:
@@ -156,6 +157,9 @@ class Run:
         if spec.load.calibrate is not None:
             found, note = self._calibrate(plan, spec.load.calibrate)
             notes = (*notes, note)
+        if plan.journey:
+            aimed = msgspec.structs.replace(plan.journey, host=target.url.rstrip("/"))
+            plan = msgspec.structs.replace(plan, journey=aimed)
         return msgspec.structs.replace(plan, phases=spec.load.resolve(found)), rules, notes
 
     def _calibrate(self, plan: Plan, length: int) -> tuple[float, Note]:
@@ -188,8 +192,8 @@ class Run:
         return Start(
             run=self.folder.name,
             scenario=self._scenario.name,
-            target=target.title,
-            planned_ns=length_ns(plan.phases),
+            target=target.title or self._loading.target or self._scenario.name,
+            planned_ns=length_ns(plan.phases) or self._loading.length_ns,
             warmup_ns=plan.warmup_ns,
             limit_ns=plan.limit_ns,
             rules=rules,
@@ -254,7 +258,9 @@ class Run:
                 if message.reason == "stopped" and self._reason == "done":
                     self._fail(RunError(_STOPPED, "see load.log in the run's folder"))
                 return
-            if isinstance(message, Noted):
+            if isinstance(message, Mark):
+                recorder.mark(message.text, message.second)
+            elif isinstance(message, Noted):
                 recorder.remark(message.note)
                 self._say(message.note.text)
             elif isinstance(message, Window):
@@ -294,11 +300,24 @@ class Run:
         return Outcome(self.folder, summary)
 
 
+def _may_run(scenario: Scenario, options: Options) -> None:
+    """SpecError if the scenario brings code along that nobody has said may run, or that cannot."""
+    if scenario.spec.load.locustfile and options.workers:
+        raise SpecError(
+            "a Locust file runs in one load process", "leave --workers and --master-bind out"
+        )
+    if scenario.spec.load.locustfile and not scenario.own and not options.trust:
+        raise SpecError(
+            f"{scenario.name} runs the code in {scenario.spec.load.locustfile}",
+            "read it, then allow that with --trust",
+        )
+
+
 def _name(scenario: Scenario) -> str:
     """`steady-resnet-tiny`: the scenario and what it is run against."""
     url = scenario.spec.target.url
     target = url.removeprefix("local:").rstrip("/").rpartition("/")[2]
-    return f"{scenario.name}-{target}"
+    return f"{scenario.name}-{target}" if target else scenario.name
 
 
 def _pids(target: Target, loading: Loading) -> dict[str, int]:

@@ -33,6 +33,8 @@ class Situation(NamedTuple):
 def steer(command: dict[str, Any], run: Situation) -> tuple[Steering, str]:
     """The Steering from now on, and what was done in words. ValueError if it cannot be done."""
     name = command["command"]
+    if run.arrivals == "journey":
+        raise ValueError("the Locust file says how many users there are: it can only be stopped")
     if run.now_ns >= run.end_ns:
         raise ValueError("the load is over")
     if run.arrivals == "once":

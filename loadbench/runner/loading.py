@@ -16,7 +16,8 @@ _START_S = 60.0
 
 
 class Loading:
-    """A load process that has begun. `origin` is the moment of its second 0."""
+    """A load process that has begun. `origin` is the moment of its second 0; `length_ns` and
+    `target` are what a journey says of itself."""
 
     def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]) -> None:
         self._child = Child("load", ["loadbench.load"], folder / "load.log")
@@ -35,6 +36,8 @@ class Loading:
         self.origin = first.origin
         self.notes = first.notes
         self.pids = first.pids
+        self.length_ns = first.length_ns
+        self.target = first.target
 
     @property
     def pid(self) -> int:

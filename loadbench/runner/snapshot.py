@@ -1,5 +1,6 @@
 """run.json: what was run, on what, by which versions; and the doubts that other runs cast on it."""
 
+import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -33,6 +34,7 @@ def snapshot(
         "title": scenario.spec.title,
         "spec": scenario.spec.model_dump(mode="json"),
         "phases": plain(plan.phases),
+        "locustfile": _digest(plan.journey.file) if plan.journey else None,
         "workers": plain(plan.workers),
         "target": {
             "name": start.target,
@@ -49,6 +51,10 @@ def snapshot(
         "machine": versions(nvml),
         "commit": _commit(),
     }
+
+
+def _digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def _commit() -> str | None:

@@ -18,6 +18,7 @@ from loadbench.targets.ask import Asker, difference
 from loadbench.targets.inputs import prepare
 from loadbench.targets.tls import doubts
 
+_UNKNOWN = Endpoint(host="", port=0, protocol="http")  # only the Locust file knows what is there
 _READY_S = 600.0  # a large model on a cold disk; its log says what it does meanwhile
 
 
@@ -48,6 +49,9 @@ def open_target(
 ) -> Iterator[Target]:
     """Starts or finds the target; stops the engine in the end."""
     wanted = scenario.spec.target
+    if not wanted.url:  # the Locust file says where, and what is there is not asked
+        yield Target(_UNKNOWN, "", "", None, "", {}, (), lambda: None)
+        return
     model = wanted.url.removeprefix("local:")
     if model == wanted.url:
         yield from _asked(scenario.spec, wanted.url, None, wanted.url)
@@ -66,9 +70,10 @@ def open_target(
 
 
 def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
+    journey = spec.load.arrivals == "journey"
     with Asker(url, spec.target.protocol, spec.target.tls) as asker:
-        endpoint = asker.describe(spec.target)
-        if engine:  # elsewhere the server counts no request that the log does not have
+        endpoint, unseen = _described(asker, spec)
+        if engine and not journey:  # elsewhere the server counts no request that the log lacks
             _try_out(asker, endpoint, spec)
         facts = asker.engine_facts(endpoint) if engine else {}
         yield Target(
@@ -82,9 +87,24 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
                 for key in ("policy", "max_batch", "precision", "instances", "model")
                 if key in facts
             },
-            notes=(*(Note(**note) for note in facts.get("notes", ())), *doubts(endpoint.tls)),
+            notes=(
+                *unseen,
+                *(Note(**note) for note in facts.get("notes", ())),
+                *(() if journey else doubts(endpoint.tls)),
+            ),
             statistics=_since(asker, endpoint),
         )
+
+
+def _described(asker: Asker, spec: Spec) -> tuple[Endpoint, tuple[Note, ...]]:
+    """What the server says of itself. A journey knows what to send, so that it can do without."""
+    try:
+        return asker.describe(spec.target), ()
+    except SpecError as error:
+        if spec.load.arrivals != "journey":
+            raise
+        note = Note("no-inside-view", error.message, error.hint)
+        return _UNKNOWN, (note,)
 
 
 def _try_out(asker: Asker, endpoint: Endpoint, spec: Spec) -> None:

@@ -22,7 +22,7 @@ from loadbench.targets.datatypes import DTYPES, floats, width
 from loadbench.targets.wire import BadAnswer, Form, Headers, http_request
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-_NUMBERS = rb"\[[-+0-9.eE,\s\[\]]*\]"  # a JSON array of numbers, nested or not
+_NUMBERS = rb"\[[-+0-9.eE,\s]*\]"  # a JSON array of numbers, as far as its characters go
 
 
 class Given(NamedTuple):
@@ -255,8 +255,8 @@ def _items(raw: bytes) -> Iterator[bytes]:
 def _form(head: bytes, tail: bytes, outputs: list[_Output]) -> Form | None:
     """What is alike in all good answers like this one.
 
-    Numbers in JSON are matched by a pattern made of the text around them. Strings and booleans
-    are left to the full check.
+    Numbers in JSON are found by a pattern made of the text around them. Strings, booleans and
+    nested arrays are left to the full check.
     """
     plain = [output for output in outputs if output.data is not None]
     if not plain:
@@ -264,10 +264,13 @@ def _form(head: bytes, tail: bytes, outputs: list[_Output]) -> Form | None:
         return None if strings else Form(prefix=head, length=len(head) + len(tail))
     if tail or any(not re.fullmatch("U?INT.*|FP.*|BF16", output.datatype) for output in plain):
         return None
+    if any(isinstance(item, list) for output in plain for item in output.data or ()):
+        return None
     parts = re.split(rb'("data"\s*:\s*)' + _NUMBERS, head)
     if len(parts) != 2 * len(plain) + 1:
         return None
     pattern = b""
     for literal, key in zip(parts[0::2], [*parts[1::2], b""], strict=True):
-        pattern += re.escape(literal + key) + (_NUMBERS if key else b"")
-    return Form(pattern=re.compile(pattern), commas=head.count(b","))
+        pattern += re.escape(literal + key) + (b"(" + _NUMBERS + b")" if key else b"")
+    counts = tuple(len(output.data or ()) for output in plain)
+    return Form(pattern=re.compile(pattern), counts=counts)

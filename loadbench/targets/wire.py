@@ -14,14 +14,14 @@ from loadbench.plan import Endpoint
 class Form(NamedTuple):
     """What the bodies of good answers of one kind have in common, literally.
 
-    A body fits if it begins with `prefix`, has `length` bytes, and matches `pattern` whole with
-    `commas` commas in it; what is None is left open.
+    A body fits if it begins with `prefix`, has `length` bytes, and matches `pattern` whole, whose
+    groups are JSON arrays of as many numbers as `counts` says; what is None is left open.
     """
 
     prefix: bytes = b""
     length: int | None = None
     pattern: re.Pattern[bytes] | None = None
-    commas: int = 0
+    counts: tuple[int, ...] = ()
 
 
 Headers = Mapping[bytes, bytes]  # names in lower case

@@ -1,6 +1,6 @@
 """Requests per second of the lane over https from one core, beside wrk over https.
 
-    python tests/benchmarks/lane_tls.py [--rounds 5] [--seconds 5] [--connections 16 64]
+    python -m tests.benchmarks.lane_tls [--rounds 5] [--seconds 5] [--connections 16 64]
 
 Both send the same request to the same C server (fast_server.c with OpenSSL, compiled here; needs
 libssl-dev and trustme): a tiny JSON one, then 150 kB of binary tensor. TLS 1.3 with the cipher that
@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import msgspec
 import trustme
-from rig import Server, compiled, endpoint, infer_path, one_request, pinned, run_lane
 
 from loadbench.plan import Endpoint, Plan, RequestPlan, Tls
 from loadbench.shape import Phase
 from loadbench.units import SECOND
+from tests.benchmarks.rig import Server, compiled, endpoint, one_request, pinned, run_lane, url
 
 
 class Row(NamedTuple):
@@ -88,8 +88,7 @@ def wrk(found: Endpoint, connections: int, seconds: int) -> tuple[float, float]:
             f'wrk.method = "POST"\nwrk.body = io.open("{data}", "rb"):read("*a")\n{headers}'
         )
         arguments = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "-s", str(script)]
-        where = f"https://{found.host}:{found.port}{infer_path(found)}"
-        out, cpu = pinned([*arguments, where])
+        out, cpu = pinned([*arguments, url(found).replace("http", "https", 1)])
     assert "Non-2xx" not in out, out
     assert "Socket errors" not in out, out
     rate = re.search(r"Requests/sec:\s+([0-9.]+)", out)

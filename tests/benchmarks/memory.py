@@ -1,6 +1,6 @@
 """Does the load grow? Resident memory of a load process over ten million requests.
 
-    python tests/benchmarks/memory.py [--requests 10] [--connections 64]
+    python -m tests.benchmarks.memory [--requests 10] [--connections 64]
 
 The lane as `loadbench run` runs it, in a closed loop against the C server. Growth is counted from
 the end of the first minute, or of the first million requests where those take longer.

@@ -1,6 +1,7 @@
 """What the benchmarks of the load share: the C programs, the server on its core, a load process on
 another, and the one request that all clients send."""
 
+import json
 import os
 import resource
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 
@@ -21,6 +23,7 @@ from loadbench.targets.kserve import infer_path
 HERE = Path(__file__).parent
 PEERS = HERE.parents[1] / "peers"
 SERVER_CORE, CLIENT_CORE = "0", "1"
+Popen = subprocess.Popen[bytes]
 
 
 class Server:
@@ -35,12 +38,23 @@ class Server:
         self._stat = psutil.Process(self._process.pid)
 
     def cpu(self) -> float:
-        times = self._stat.cpu_times()
-        return float(times.user + times.system)
+        return cpu(self._stat)
+
+    def answered(self) -> int:
+        """How many infer requests, by its own count."""
+        with urlopen(f"http://127.0.0.1:{self.port}/v2/models/m/stats") as answer:
+            (found,) = json.load(answer)["model_stats"]
+        return int(found["inference_count"])
 
     def close(self) -> None:
         self._process.terminate()
         self._process.wait()
+
+
+def cpu(process: psutil.Process) -> float:
+    """Seconds of processor time so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextmanager
@@ -86,18 +100,28 @@ def url(found: Endpoint) -> str:
 
 
 @contextmanager
-def loading(plan: Plan) -> Iterator["subprocess.Popen[bytes]"]:
-    """A load process on the client's core that has been told its plan."""
-    command = ["taskset", "-c", CLIENT_CORE, sys.executable, "-m", "loadbench.load"]
+def running(
+    command: list[str], environment: dict[str, str] | None = None, core: str = CLIENT_CORE
+) -> Iterator[Popen]:
+    """A process on the client's core, ended with the block."""
+    env = {**os.environ, **(environment or {})}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipes) as load:
+    pinned = ["taskset", "-c", core, *command]
+    with subprocess.Popen(pinned, env=env, stderr=subprocess.DEVNULL, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def loading(plan: Plan) -> Iterator[Popen]:
+    """A load process that has been told its plan."""
+    with running([sys.executable, "-m", "loadbench.load"]) as load:
         assert load.stdin is not None
         load.stdin.write(encode(plan) + b"\n")
         load.stdin.flush()
-        try:
-            yield load
-        finally:
-            load.kill()
+        yield load
 
 
 def run_lane(plan: Plan) -> tuple[list[Window], Finished]:
@@ -110,13 +134,11 @@ def run_lane(plan: Plan) -> tuple[list[Window], Finished]:
     return [found for found in messages if isinstance(found, Window)], last
 
 
-def pinned(command: list[str], environment: dict[str, str] | None = None) -> tuple[str, float]:
+def pinned(command: list[str]) -> tuple[str, float]:
     """(its output, the CPU seconds it took) of a command on the client's core."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     out = subprocess.run(
-        ["taskset", "-c", CLIENT_CORE, *command],
-        env={**os.environ, **(environment or {})},
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        ["taskset", "-c", CLIENT_CORE, *command], capture_output=True, text=True, check=True
+    ).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return out, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

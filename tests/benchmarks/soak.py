@@ -1,6 +1,6 @@
 """The soak: `loadbench run` on the embedded fake engine for half an hour; does anything grow?
 
-    python tests/benchmarks/soak.py [--for 30m] [--out results]
+    python -m tests.benchmarks.soak [--for 30m] [--out results]
 
 The scenario `soak` with waves, spikes over capacity and faults: stalls, errors, wrong answers,
 hang-ups. It comes in six equal cycles; the first fills pools and caches, so growth is the last

@@ -1,0 +1,137 @@
+"""Sees what the users of people's own Locust files send, and tells the diary.
+
+How a request ended is told by Locust's event, for every kind of client. That it has begun is seen
+only of HttpUser, FastHttpUser and `events.request.measure`, whose calls are wrapped here: so a
+server that hangs shows as requests in flight, and one that is cut off is not forgotten.
+"""
+
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import gevent
+from locust.clients import HttpSession
+from locust.contrib.fasthttp import FastHttpSession
+from locust.event import EventHook
+
+from loadbench.load.diary import Begun, Diary
+from loadbench.load.outcome import failure
+from loadbench.units import MS
+
+CUT_OFF = "cut_off"  # its user was stopped while it waited, by a shape that went down, say
+UNTOLD = "untold"  # answered, but the file never said whether it was good
+
+
+class Witness:
+    """Watches the request event of `hook`; nothing is counted before `diary` is there."""
+
+    def __init__(self, hook: EventHook) -> None:
+        self.diary: Diary | None = None
+        self.ending = False  # what is cut off from now on stays unfinished
+        self.steady: Callable[[], bool] = lambda: True  # no users are being stopped
+        self.untold = 0
+        self.untimed = 0
+        self._under_way: dict[gevent.Greenlet, Begun] = {}
+        self._unjudged: dict[int, tuple[weakref.ref[Any], Begun, str]] = {}
+        self._dropped: list[tuple[weakref.ref[Any], Begun, str]] = []
+        hook.add_listener(self._ended)  # before those of the file, which may raise
+        hook.measure = self._measured(hook)
+        for client in (HttpSession, FastHttpSession):
+            client.request = self._seen(client.request)
+
+    def _seen(self, request: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(request)
+        def seen(client: Any, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
+            name = _name(method, kwargs.get("name") or client.request_name or url)
+            with self._watched(name) as begun:
+                answer = request(client, method, url, *args, **kwargs)
+                if begun is not None and self._under_way.get(gevent.getcurrent()) is begun:
+                    self._judge_later(answer, begun, name)
+                return answer
+
+        return seen
+
+    def _measured(self, hook: EventHook) -> Callable[..., Any]:
+        measure = hook.measure
+
+        @contextmanager
+        def measured(request_type: str, name: str, *args: Any, **kwargs: Any) -> Generator[Any]:
+            with (
+                self._watched(_name(request_type, name)),
+                measure(request_type, name, *args, **kwargs) as meta,
+            ):
+                yield meta
+
+        return measured
+
+    @contextmanager
+    def _watched(self, name: str) -> Generator[Begun | None]:
+        """Of a request that this greenlet makes: until its event has come."""
+        if self.diary is None:
+            yield None
+            return
+        if not self.steady():
+            gevent.sleep(0)  # Locust may have ended the user in its pause: then it sends no more
+        current = gevent.getcurrent()
+        outer = self._under_way.get(current)
+        begun = self._under_way[current] = self.diary.begin()
+        try:
+            yield begun
+        except BaseException as error:
+            stopped = isinstance(error, gevent.GreenletExit)
+            if not (stopped and self.ending):  # no event tells of it
+                self.diary.end(begun, name, None, CUT_OFF if stopped else failure(error, None))
+            raise
+        finally:
+            if outer is None:
+                self._under_way.pop(current, None)
+            else:
+                self._under_way[current] = outer
+
+    def _judge_later(self, answer: Any, begun: Begun, name: str) -> None:
+        """The file says in a with-block how it was. If it drops the answer instead, because
+        something raised in the block, its word never comes."""
+        response = answer.request_meta["response"]
+        key = id(response)
+        dropped = self._dropped.append  # may be called by the garbage collector, anywhere
+        reference = weakref.ref(response, lambda _: dropped(self._unjudged.pop(key)))
+        self._unjudged[key] = (reference, begun, name)
+
+    def settle(self) -> None:
+        """Counts the answers that were dropped without a word."""
+        while self._dropped and self.diary is not None:
+            _, begun, name = self._dropped.pop()
+            self.untold += 1
+            self.diary.end(begun, name, None, UNTOLD)
+
+    def _ended(
+        self,
+        request_type: Any,
+        name: Any,
+        response_time: Any,
+        response: Any = None,
+        exception: Any = None,
+        **_: Any,
+    ) -> None:
+        if self.diary is None:
+            return
+        unjudged = self._unjudged.pop(id(response), None)
+        begun = unjudged[1] if unjudged else self._under_way.pop(gevent.getcurrent(), None)
+        took = None
+        if isinstance(response_time, int | float) and response_time >= 0:
+            took = round(response_time * MS)
+        else:
+            self.untimed += 1
+        found = failure(exception, response) if exception else ""
+        self.diary.end(begun, _name(request_type, name), took, found)
+
+
+def _name(request_type: Any, name: Any) -> str:
+    """`GET /health`: as Locust's tables show it, where both are of a request's identity."""
+    return f"{_text(request_type)} {_text(name)}".strip()
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")

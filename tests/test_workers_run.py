@@ -1,0 +1,63 @@
+"""`loadbench run --workers N`: whole runs, what is told of them, and that nothing outlives them."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+
+from loadbench import runlog
+from tests.crews import wait_gone
+from tests.running import adds_up, scenario, summary
+from tests.test_run import running, shown, wait_for
+
+
+def workers_of(pid: int) -> list[int]:
+    """The workers of a run by its runner's pid."""
+    found = psutil.Process(pid).children(recursive=True)
+    return [child.pid for child in found if "loadbench.load.worker" in child.cmdline()]
+
+
+def test_an_undisturbed_run_with_workers(tmp_path: Path) -> None:
+    found = summary(scenario(tmp_path), "--workers", "2", cwd=tmp_path)
+    assert adds_up(found)
+    assert (found["asked"], found["done"], found["reason"]) == (400, 400, "done")
+    assert set(found["machine"]["processes"]) == {"load", "load 1", "load 2", "runner", "engine"}
+    (folder,) = runlog.runs(tmp_path / "results")
+    assert runlog.read_snapshot(folder)["workers"]["here"] == 2
+
+
+def test_a_worker_that_is_killed_is_named_in_the_summary(tmp_path: Path) -> None:
+    with running(tmp_path, scenario(tmp_path, rate="400", s=5), "--workers", "2") as (run, folder):
+        workers = workers_of(run.pid)
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        assert run.wait(30) == 0
+    found = shown(folder)
+    assert adds_up(found)
+    assert found["asked"] == 2000
+    assert 0 < found["unsent"] < 800
+    assert found["trust"] == "doubtful"
+    (note,) = [note for note in found["notes"] if note["code"] == "lost"]
+    assert f"pid {workers[0]}" in note["text"]
+
+
+def test_a_runner_that_is_killed_leaves_no_worker_behind(tmp_path: Path) -> None:
+    with running(tmp_path, scenario(tmp_path, s=60), "--workers", "2") as (run, _):
+        family = [child.pid for child in psutil.Process(run.pid).children(recursive=True)]
+        assert len(workers_of(run.pid)) == 2
+        run.kill()
+        wait_gone(family)
+
+
+def test_ctrl_c_stops_all_workers_gently(tmp_path: Path) -> None:
+    with running(tmp_path, scenario(tmp_path, s=60), "--workers", "2") as (run, folder):
+        family = [child.pid for child in psutil.Process(run.pid).children(recursive=True)]
+        run.send_signal(signal.SIGINT)
+        assert run.wait(30) == 130
+        wait_gone(family)
+    found = shown(folder)
+    assert adds_up(found)
+    assert found["reason"] == "stopped"
+    assert found["done"] == found["asked"] > 300
+    wait_for(lambda: runlog.read_snapshot(folder)["state"] == "stopped")
