@@ -19,11 +19,13 @@ from loadbench.model import (
     Check,
     Machine,
     Note,
+    Optimum,
     Part,
     Record,
     Server,
     Trust,
     Value,
+    plain,
 )
 from loadbench.overload import overloaded
 from loadbench.trust import grade
@@ -88,6 +90,7 @@ class Summary(Value, frozen=True, omit_defaults=False):
     alerts: tuple[Episode, ...]
     notes: tuple[Note, ...]
     trust: Trust
+    optimum: dict[str, Any] | None = None  # what the batcher reached of the best possible
 
 
 _BROKEN_OFF = "the log breaks off here: the run was killed, or could not write any more"
@@ -149,7 +152,28 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
         alerts=tuple(_episodes(total.alerts)),
         notes=(*total.notes, *doubts),
         trust=trust,
+        optimum=best_possible(total.end.optimum) if total.end else None,
     )
+
+
+def best_possible(found: Optimum | None) -> dict[str, Any] | None:
+    """The yardstick with its shares, of the most that anyone could have served in time."""
+    if found is None:
+        return None
+    return {
+        "share": found.share,
+        "scheduling": found.scheduling,
+        "host": found.host,
+        "slo_ms": found.slo_ns / units.MS,
+        "arrivals": found.arrivals,
+        "of": found.of,
+        "reached": found.reached,
+        "hosted": found.hosted,
+        "best": found.best,
+        "above": found.above,
+        "exact": found.exact,
+        "notes": plain(found.notes),
+    }
 
 
 def _generator(found: Evidence) -> dict[str, Any]:

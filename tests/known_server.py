@@ -5,7 +5,8 @@
 prints its port, serves until its stdin closes, then prints what it got as one JSON line. Answers
 come a constant time after their request, in order on each connection. While it stands still by
 schedule it neither reads nor answers; `stalls` in the last line are the true (begin, end) of each
-standstill in ns of the monotonic clock. `misbehave` says how it answers every `every`-th request.
+standstill in ns of the monotonic clock, and with `stamped` so is when each answer was written, in
+`stamps`. `misbehave` says how it answers every `every`-th request.
 With `cert` (a PEM file with its key) it speaks TLS; with `client_ca` it wants a certificate, too.
 """
 
@@ -68,6 +69,8 @@ class Server:
         self.idle = options.get("idle_ms", 0) / 1000  # after which a connection is closed
         self.got = self.good = self.bad = self.connections = self.resumed = 0
         self.stalls: list[tuple[int, int]] = []
+        self.stamped = options.get("stamped", False)
+        self.stamps: list[int] = []
         self.begun = time.monotonic_ns()
 
     async def stand_still(self) -> None:
@@ -118,6 +121,8 @@ class Connection(asyncio.Protocol):
         else:
             server.good += 1
             data, close = GOOD, False
+        if server.stamped:
+            server.stamps.append(time.monotonic_ns())
         if data:
             self.transport.write(data)
         if close:
@@ -149,7 +154,7 @@ async def main(options: dict[str, Any]) -> None:
     still = asyncio.create_task(server.stand_still())
     await ended.wait()
     still.cancel()
-    keys = ("got", "good", "bad", "connections", "resumed", "stalls")
+    keys = ("got", "good", "bad", "connections", "resumed", "stalls", "stamps")
     print(json.dumps({key: getattr(server, key) for key in keys}), flush=True)
 
 

@@ -1,7 +1,6 @@
 """People's Locust files of many kinds as a load process runs them, against a server that counts."""
 
 import signal
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -9,48 +8,10 @@ from typing import Any
 import pytest
 
 from loadbench.model import Mark, Window, encode
-from loadbench.plan import Broken, Command, Finished, Journey, Plan, Started
-from loadbench.shape import Phase
-from loadbench.units import MS, SECOND
-from tests.lanes import Done, Process, known_server, plan, process, run_process
-
-HEAD = """
-import time, gevent, locust
-from locust import *
-from locust.exception import StopUser
-"""
-
-
-def journey(folder: Path, port: int, code: str, seconds: float = 0.6, **changed: Any) -> Plan:
-    """A plan that runs `code`; fields of the plan and of its journey may be changed."""
-    file = folder / "people.py"
-    file.write_text(HEAD + textwrap.dedent(code))
-    fields = {"file": str(file), "host": f"http://127.0.0.1:{port}", "users": 4}
-    own = {key: changed.pop(key) for key in list(changed) if key in Journey.__struct_fields__}
-    phases = (Phase(0, 0, round(seconds * SECOND)),) if seconds else ()
-    return plan(
-        port, arrivals="journey", phases=phases, journey=Journey(**{**fields, **own}), **changed
-    )
-
-
-def nothing(load: Process, started: Started) -> None:
-    """Nothing is done to the run."""
-
-
-def notes(found: Done) -> dict[str, str]:
-    return {note.code: note.text for note in (*found.started.notes, *found.finished.notes)}
-
-
-def by_name(found: Done) -> dict[str, tuple[int, dict[str, int]]]:
-    """Done and failed of each request name."""
-    total: dict[str, tuple[int, dict[str, int]]] = {}
-    for window in found.recorded:
-        for name, part in window.requests.items():
-            done, failed = total.get(name, (0, {}))
-            for failure, number in part.failed.items():
-                failed[failure] = failed.get(failure, 0) + number
-            total[name] = (done + part.done, failed)
-    return total
+from loadbench.plan import Command, Finished, Started
+from loadbench.units import MS
+from tests.lanes import Process, known_server, process, run_process
+from tests.people import TAGGED, by_name, journey, notes, nothing
 
 
 @pytest.mark.parametrize("user", ["HttpUser", "FastHttpUser"])
@@ -79,38 +40,6 @@ def test_counts_are_the_servers_and_latencies_have_full_resolution(
     assert max(window.in_flight for window in found.recorded) <= 4
     assert found.recorded[0].users == 4
     assert "closed-loop" in notes(found)
-
-
-def test_a_server_that_hangs_shows_before_any_answer_comes(tmp_path: Path) -> None:
-    code = """
-    class Visitor(FastHttpUser):
-        network_timeout = 1.5
-        @task
-        def look(self):
-            self.client.get("/look")
-    """
-    with known_server(misbehave="hang") as server:
-        found = run_process(journey(tmp_path, server.port, code, 2.0), nothing)
-    found.check()
-    first = found.recorded[0]
-    assert (first.in_flight, first.sent, first.overdue) == (4, 4, 4)
-    assert first.oldest_ns > 500 * MS
-    assert found.failed == {"timeout": found.sum("sent")}
-
-
-def test_what_is_under_way_when_the_drain_is_over_stays_unfinished(tmp_path: Path) -> None:
-    code = """
-    class Visitor(HttpUser):
-        @task
-        def look(self):
-            self.client.get("/look")
-    """
-    with known_server(misbehave="hang") as server:
-        wanted = journey(tmp_path, server.port, code, 0.5, drain_ns=300 * MS)
-        found = run_process(wanted, nothing)
-    found.check()
-    assert found.finished.reason == "done"
-    assert found.finished.unfinished == found.sum("sent") == server.counts["got"] == 4
 
 
 def test_stop_lets_tasks_finish_and_kill_does_not(tmp_path: Path) -> None:
@@ -191,27 +120,6 @@ def test_several_users_by_weight_and_fixed_count_with_their_hosts(tmp_path: Path
     assert server.counts["got"] > 2 * other.counts["got"] > 10
     assert len(counts) == 2
     assert found.started.target == f"http://127.0.0.1:{other.port}, http://127.0.0.1:{server.port}"
-
-
-TAGGED = """
-class Visitor(FastHttpUser):
-    wait_time = between(0.01, 0.02)
-    @tag("a")
-    @task
-    def one(self):
-        self.client.get("/one")
-    @tag("b", "c")
-    @task
-    def two(self):
-        self.client.get("/two")
-    @task
-    def three(self):
-        self.client.get("/three")
-class Other(HttpUser):
-    @task
-    def four(self):
-        self.client.get("/four")
-"""
 
 
 @pytest.mark.parametrize(
@@ -336,43 +244,6 @@ def test_events_and_arguments_of_the_file_work(tmp_path: Path) -> None:
     assert 1 <= len(found.windows) <= 2, "second 0 begins when test_start is through"
 
 
-@pytest.mark.parametrize("user", ["HttpUser", "FastHttpUser"])
-def test_failures_have_the_names_of_the_lane(tmp_path: Path, user: str) -> None:
-    with known_server() as good, known_server(misbehave="busy") as busy, known_server(
-        misbehave="close"
-    ) as closing:  # fmt: skip
-        code = f"""
-        class Visitor({user}):
-            @task
-            def look(self):
-                self.client.get("http://127.0.0.1:{busy.port}/busy")
-                self.client.get("http://127.0.0.1:{closing.port}/closed")
-                self.client.get("http://127.0.0.1:9/refused")
-                self.client.get("http://no.such.host.invalid/", name="unknown")
-                with self.client.get("/fine", catch_response=True) as answer:
-                    answer.failure("too good")
-                with self.client.get("/bad", catch_response=True) as answer:
-                    pass
-                with self.client.get(
-                    "http://127.0.0.1:{busy.port}/", name="expected", catch_response=True
-                ) as answer:
-                    answer.success()
-                raise StopUser
-        """
-        wanted = journey(tmp_path, good.port, code, 20.0, users=3)
-        found = run_process(wanted, nothing)
-    found.check()
-    failed = {name.split("/")[-1]: kinds for name, (_, kinds) in by_name(found).items()}
-    assert failed["busy"] == {"http_503": 3}
-    assert failed["closed"] == {"closed": 3}
-    assert failed["refused"] == {"refused": 3}
-    assert failed["GET unknown"] == {"dns": 3}
-    assert failed["fine"] == {"failure": 3}
-    assert failed["bad"] == failed["GET expected"] == {}
-    assert found.sum("asked") == 21
-    assert "users-gone" in notes(found)
-
-
 def test_clients_of_other_kinds_count_when_they_end(tmp_path: Path) -> None:
     code = """
     class Machine(User):
@@ -399,32 +270,6 @@ def test_clients_of_other_kinds_count_when_they_end(tmp_path: Path) -> None:
     turn = [part.latency for w in found.recorded for n, part in w.requests.items() if "turn" in n]
     assert all(abs((one.quantile(0.5) or 0) - 123.4567 * MS) < 2 * MS for one in turn)
     assert "untimed" in notes(found)
-
-
-def test_exceptions_in_tasks_are_counted_and_the_run_goes_on(tmp_path: Path) -> None:
-    code = """
-    class Visitor(FastHttpUser):
-        wait_time = constant(0.1)
-        @task
-        def look(self):
-            with self.client.get("/look", catch_response=True) as answer:
-                answer.json()["absent"]
-    @events.request.add_listener
-    def listen(**_):
-        raise RuntimeError("never comes")
-    @events.test_stop.add_listener
-    def stop(**_):
-        1 / 0
-    """
-    with known_server() as server:
-        found = run_process(journey(tmp_path, server.port, code), nothing)
-    found.check()
-    got = server.counts["got"]
-    assert got > 20
-    assert by_name(found) == {"GET /look": (0, {"untold": got})}
-    assert f"{got} exceptions in tasks" in notes(found)["task-raised"]
-    assert "people.py line 11: KeyError: 'absent'" in notes(found)["task-raised"]
-    assert "ZeroDivisionError" in notes(found)["listener-raised"]
 
 
 def test_users_still_being_started_are_told(tmp_path: Path) -> None:
@@ -463,59 +308,3 @@ def test_warm_up_is_left_out(tmp_path: Path) -> None:
     tail = found.sum("tail_done")
     assert warm > 2 * found.sum("done") / 2 > 0
     assert warm + tail + found.sum("done") == server.counts["got"]
-
-
-def test_a_file_that_blocks_all_its_users_is_blamed(tmp_path: Path) -> None:
-    code = """
-    class Visitor(FastHttpUser):
-        wait_time = constant(0.3)
-        @task
-        def look(self):
-            self.client.get("/look")
-            end = time.monotonic() + 0.15
-            while time.monotonic() < end:
-                pass
-    """
-    with known_server() as server:
-        found = run_process(journey(tmp_path, server.port, code, users=1), nothing)
-    found.check()
-    assert max(window.stall_ns for window in found.windows) > 140 * MS
-
-
-WRONG = {
-    "syntax": ("def f(:\n", "people.py line 6: SyntaxError"),
-    "import": ("import no_such_module_here\n", "people.py line 6: ModuleNotFoundError"),
-    "raises": ("\n1 / 0\n", "people.py line 7: ZeroDivisionError"),
-    "no users": ("x = 1\n", "it has no users"),
-    "exits": ("import sys; sys.exit(3)\n", "exit 3"),
-    "no host": ("class V(HttpUser):\n  @task\n  def t(self): pass\n", "V has no host"),
-    "weightless": ("class V(HttpUser):\n  weight = 0\n", "no users with weight"),
-    "init": (
-        "class V(User): pass\n@events.init.add_listener\ndef f(**_):\n  raise KeyError('x')\n",
-        "people.py line 9: KeyError: 'x'",
-    ),
-    "argument": (
-        "class V(User): pass\n@events.init_command_line_parser.add_listener\n"
-        "def f(parser):\n  parser.add_argument('--token', required=True)\n",
-        "--token",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_with_a_file_is_said_in_one_message(tmp_path: Path, name: str) -> None:
-    code, words = WRONG[name]
-    with process(encode(journey(tmp_path, 1, "\n" + code, host=""))) as load:
-        *_, message = load.rest()
-        assert load.popen.wait(5) == 2
-    assert isinstance(message, Broken)
-    assert message.exit_code == 2
-    assert words in message.message
-
-
-def test_unknown_classes_are_told_with_those_there_are(tmp_path: Path) -> None:
-    with process(encode(journey(tmp_path, 1, TAGGED, user_classes=("Vistor",)))) as load:
-        (message,) = load.rest()
-    assert isinstance(message, Broken)
-    assert "Vistor" in message.message
-    assert "Visitor" in message.hint

@@ -66,7 +66,7 @@ def test_every_field_of_a_window_is_thought_of() -> None:
         second=3, stage="load", phase=1, rate=9.0, asked=7, unsent=1, sent=5, lost=1, in_flight=2,
         waiting=1, held=1, requests={"a": Requests(2, {"reset": 1})}, tail_done=1, tail_failed=1,
         lateness=Histogram.of([5]), oldest_ns=4, overdue=1, stall_ns=8, connections=3,
-        slowest=(sample,), stall_cause="gc", cpu_ns=6,
+        slowest=(sample,), stall_cause="gc", cpu_ns=6, users=4,
     )  # fmt: skip
     both = together([full, replace(full, stall_ns=9, stall_cause="cpu", cpu_ns=None)])
     for field in fields(Window):
@@ -75,7 +75,8 @@ def test_every_field_of_a_window_is_thought_of() -> None:
     assert (both.asked, both.in_flight, both.connections, both.overdue) == (14, 4, 6, 2)
     assert (both.rate, both.phase, both.stall_ns, both.stall_cause) == (9.0, 1, 9, "cpu")
     assert both.failed == {"reset": 2}
-    assert both.slowest == (sample,)
+    assert both.slowest == (sample, sample)
+    assert together([full, full], slowest=1).slowest == (sample,)
     with pytest.raises(ValueError, match="no windows"):
         together([])
 
@@ -217,7 +218,7 @@ class Stage:
         self.roll = Roll(wanted, self.now, lambda *pair: self.sent.append(pair), self.told.append)
 
     def hello(self, name: str, pid: int, clock: str = "") -> None:
-        hello = link.Hello(__version__, name, pid, clock or identity())
+        hello = link.Hello(__version__, name, pid, clock or identity(), f"{name}{pid}")
         self.roll.hear(name, hello, self.now)
         self.roll.hear(name, link.Prepared(), self.now)
 
@@ -305,10 +306,49 @@ def test_a_master_that_stood_still_blames_nobody() -> None:
 
 def test_another_version_is_sent_away() -> None:
     stage = Stage(poisson(workers=Workers(elsewhere=1)))
-    stage.roll.hear("a", link.Hello("0.0.0", "h", 1, ""), stage.now)
+    stage.roll.hear("a", link.Hello("0.0.0", "h", 1, "", "t"), stage.now)
     (end,) = stage.of(link.End)
     assert end.code == 3
     assert "0.0.0" in end.text
+
+
+def test_a_worker_that_cannot_take_part() -> None:
+    """Before the beginning it is told at once; later the load goes on without it."""
+    broken = Broken("absent.npy: no such file", "copy it there", 2)
+    stage = Stage(poisson(workers=Workers(elsewhere=1)))
+    stage.roll.hear("a", link.Hello(__version__, "far", 1, "", "t"), stage.now)
+    stage.roll.hear("a", broken, stage.now)
+    (told,) = stage.of(Broken)
+    assert told.message == "worker 1 (far, pid 1): absent.npy: no such file"
+    assert stage.roll.over == 2
+    later = begun()
+    later.roll.hear("c", link.Hello(__version__, "far", 1, "", "t"), later.now)
+    later.roll.hear("c", broken, later.now)
+    assert [note.code for note in later.notes] == ["worker-gone"]
+    assert later.roll.over is None
+
+
+def test_one_that_comes_again_is_lost_as_what_it_was() -> None:
+    stage = begun()
+    stage.run(stage.origin + 1100 * MS, "ab", "ab")
+    stage.roll.hear("again", link.Hello(__version__, "b", 2, identity(), "b2"), stage.now)
+    (note,) = stage.notes
+    assert "worker 2 (b, pid 2) stood still" in note.text
+    (deal,) = stage.of(link.Deal)
+    assert deal.share == Share()
+    assert [m.number for m in stage.of(link.Setup)] == [1, 2, 3]
+
+
+def test_one_that_joins_a_stopped_load_stops_too() -> None:
+    stage = begun()
+    stage.run(stage.origin + SECOND, "ab", "ab")
+    stage.hello("c", 3)
+    stage.run(stage.now + 100 * MS, "abc")
+    assert stage.of(link.Begin, "c")[0].share is None
+    stage.roll.command(Command("stop"), stage.now)
+    stage.roll.hear("c", link.Begun(), stage.now)
+    assert stage.of(link.Stop, "c")
+    assert not stage.of(link.Deal)
 
 
 def test_a_stop_is_not_at_the_edge_of_a_second() -> None:

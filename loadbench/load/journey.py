@@ -87,7 +87,12 @@ class Driver:
             self._runner.start_shape()
         else:
             self._runner.start(self._journey.users, locustfile.spawn_rate(self._journey))
-        self._over.wait()
+        try:
+            self._over.wait()
+        except SystemExit as error:  # gevent hands on here what a greenlet raised
+            self._notes.append(Note("own-end", f"the file ended the process (exit {error.code})"))
+            self._killed = True
+            self._close()
         watch.stop()
         watch.close()
         with gevent.Timeout(_FAREWELL_S, False):
@@ -148,7 +153,8 @@ class Driver:
         now = time.monotonic_ns()
         late, self._seen = now - self._seen - _TICK_NS, now
         starting = (self._runner.spawning_greenlet, self._runner.shape_greenlet)
-        failed = [found.exception for found in starting if found and found.exception]
+        # a greenlet that is over is false
+        failed = [found.exception for found in starting if found is not None and found.exception]
         if failed and not self.ending and not isinstance(failed[0], StopTest):
             text = locustfile.told(failed[0], self._journey.file)
             self._break(SpecError(text, "no more users could be started"))

@@ -25,12 +25,14 @@ SILENCE = 1500 * MS
 
 
 class Hello(Value, frozen=True, tag_field="kind", tag="hello"):
-    """A worker is there. `clock` is the same for processes with the same monotonic clock."""
+    """A worker is there. `clock` is the same for processes with the same monotonic clock; `token`
+    is of the process, however often it starts anew."""
 
     version: str
     host: str
     pid: int
     clock: str
+    token: str
 
 
 class Beat(Value, frozen=True, tag_field="kind", tag="beat"):

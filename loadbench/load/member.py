@@ -22,7 +22,7 @@ class Member:
         where = "" if here else f"{hello.host}, "
         self.name = f"worker {number} ({where}pid {hello.pid})"
         self.number = number
-        self.process = (hello.host, hello.clock, hello.pid)
+        self.token = hello.token
         self.pid = hello.pid
         self.here = here  # started by the master
         self.clock = Clock(same)

@@ -116,7 +116,8 @@ class Standstill:
         if steal >= absent / 2:
             return "steal"
         others = clocks.process - clocks.thread - self._clocks.process + self._clocks.thread
-        return "hub: another thread" if others >= absent / 2 else "paused"
+        # it waited for a lock that another thread held, which may have had to wait for a core
+        return "hub: another thread" if others >= absent / 4 else "paused"
 
     def _usual(self, begin: int) -> int:
         """What the thread is likely to have computed from the last look to the standstill's begin,

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from typing import Any, NoReturn
 
 import gevent
@@ -40,21 +41,25 @@ _VANISHED = 5 * SECOND  # without a word of the master, when nothing is being se
 _AGAIN_S = 5.0  # how long a master is looked for that was there before
 _STEP = 1543  # of the sequence of requests, so that no two workers send the same at once
 
+_TOKEN = uuid.uuid4().hex
+
 log = logging.getLogger("loadbench.worker")
 
 
 class Worker:
     """A worker that is connected. `run` gives its exit code."""
 
-    def __init__(self, runner: Any, master: str) -> None:
+    def __init__(self, runner: Any, master: str, token: str) -> None:
         self._runner = runner
         self._master = master
+        self._token = token
         self._inbox: SimpleQueue[Down | int] = SimpleQueue()  # an int: a signal
         self._outbox: SimpleQueue[Up] = SimpleQueue()
         self._load: Load | None = None
         self._lane: Lane | None = None
         self._begin: link.Begin | None = None
         self._heard = (0, 0)  # the master's last stamp, and when it came
+        self._known = time.monotonic_ns()  # when the master was last known to be there
         self._leased = NEVER  # until when it may send, once it has begun
         self._left = 0  # when it has nothing to do any more, by its own wish
         self._signal = 0
@@ -63,9 +68,8 @@ class Worker:
 
     def run(self) -> int:
         """Does what the master says until it says that it is over."""
-        self._heard = (0, time.monotonic_ns())
-        hello = link.Hello(__version__, socket.gethostname(), os.getpid(), identity())
-        self._send(hello)
+        host, pid = socket.gethostname(), os.getpid()
+        self._send(link.Hello(__version__, host, pid, identity(), self._token))
         gevent.spawn(self._beat)
         gevent.spawn(self._write)
         while True:
@@ -89,7 +93,7 @@ class Worker:
         if self._sending:
             if not self._runner.user_greenlets:
                 raise RunError("the load broke off", "its reason stands above")
-        elif time.monotonic_ns() - self._heard[1] > _VANISHED:
+        elif time.monotonic_ns() - self._known > _VANISHED:
             raise RunError(f"{self._master}: nothing is heard of the master any more")
 
     @property
@@ -122,6 +126,7 @@ class Worker:
             return
         if isinstance(message, link.Ack):
             self._heard = (message.heard, now)
+            self._known = now
             if self._begin:
                 self._leased = max(self._leased, message.sent + link.LEASE)
         else:
@@ -142,6 +147,8 @@ class Worker:
             case link.Begin() if self._load and not self._begin:
                 self._begin = message
                 self._runner.start_worker({"Lane": 1})
+                while self._lane is None and self._runner.user_greenlets:
+                    gevent.sleep(0.005)  # what comes next is for the lane
             case link.Deal(share, at) if self._lane:
                 self._late(at)
                 self._lane.deal(share, at)
@@ -172,13 +179,13 @@ class Worker:
         for _ in range(_STEP * number):
             load.deal()
         self._load = load
+        self._known = time.monotonic_ns()  # nothing was read meanwhile
         self._send(link.Prepared(tuple(load.notes)))
 
     def _ended(self, end: link.End) -> int:
         if self._lane:
             self._lane.kill()
-        if end.text:
-            log.warning("%s", end.text)
+        log.log(logging.WARNING if end.code else logging.INFO, "%s", end.text or "the run is over")
         return 128 + self._signal if self._signal else end.code
 
     def _quit(self, number: int) -> bool:
@@ -263,9 +270,15 @@ def _follow_stdin() -> None:
 def _start_anew(why: str) -> NoReturn:
     """The same process as a new one: all its connections are closed with what it was."""
     log.warning("%s: starting anew", why)
-    arguments = [argument for argument in sys.argv[1:] if argument != "--again"]
+    given = _arguments()
+    again = [] if given.again else ["--again", _token(given)]
     module = [sys.executable, "-m", "loadbench.load.worker"]
-    os.execv(sys.executable, [*module, *arguments, "--again"])
+    os.execv(sys.executable, [*module, *sys.argv[1:], *again])
+
+
+def _token(given: argparse.Namespace) -> str:
+    """The same for this process from one new start to the next, and no other's."""
+    return given.again or _TOKEN
 
 
 def _arguments() -> argparse.Namespace:
@@ -274,7 +287,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--wait", type=float, default=60.0)
     parser.add_argument("--follow-stdin", action="store_true")
-    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--again", metavar="TOKEN", default="")
     return parser.parse_args()
 
 
@@ -295,7 +308,7 @@ def main() -> None:
         gevent.spawn(_follow_stdin)
     try:
         runner = connect(given.host, given.port, _AGAIN_S if given.again else given.wait)
-        worker = Worker(runner, f"{given.host}:{given.port}")
+        worker = Worker(runner, f"{given.host}:{given.port}", _token(given))
         workers.append(worker)
         code = worker.run()
         gevent.sleep(0.1)  # the last words get out
