@@ -6,10 +6,11 @@ same epoll. Requests are prebuilt bytes, answers are read as cheaply as is still
 stamps go into the `ledger`, which makes the windows.
 
 Decisions: a request that fails is never sent again, not even when the server closed its kept-alive
-connection just as the request went out; that fails as `closed` or `reset`. A connection that is
-closed while it is idle costs nobody anything. Idle ones are reused last in, first out. In a closed
-loop a place whose request failed together with its connection rests before it connects again,
-longer each time.
+connection just as the request went out; that fails as `closed` or `reset` (`failure` names all).
+A connection that is closed while it is idle costs nobody anything. Idle ones are reused last in,
+first out. In an open loop each arrival is an attempt of its own, whatever became of those before
+it. In a closed loop a place whose request failed together with its connection rests before it
+connects again, longer each time, until one gets through (`rest`).
 """
 
 import select
@@ -19,18 +20,13 @@ from collections.abc import Callable
 
 from gevent import monkey
 
-from loadbench.load.connection import (
-    CONNECT_TIMEOUT,
-    CONNECTING,
-    IDLE,
-    SENDING,
-    TIMEOUT,
-    WAITING,
-    Connection,
-)
+from loadbench.load.connection import CONNECTING, IDLE, SENDING, WAITING, Connection
 from loadbench.load.course import Course, History, Traffic
+from loadbench.load.examples import example
 from loadbench.load.exemplar import sample
+from loadbench.load.failure import WHOLE
 from loadbench.load.ledger import HELD, ROWS
+from loadbench.load.patience import Patience
 from loadbench.load.pool import Pool
 from loadbench.load.ready import Load
 from loadbench.load.rest import Rest
@@ -69,6 +65,7 @@ class Lane:
         self._closed = plan.arrivals == "closed"
         most = plan.concurrency if self._closed else (plan.share or Share()).part(plan.connections)
         self._pool = Pool(self._epoll, load.address, max(1, most))
+        self._patience = Patience(self._pool.open, plan.connect_timeout_ns, plan.timeout_ns)
         self._once = plan.arrivals == "once"
         self._rest = Rest()  # closed loop: places without a connection
         self._take = 4096  # bytes read at a time; grows with the answers
@@ -83,6 +80,7 @@ class Lane:
     def begin(self, origin: int, since: int | None = None, history: History = ()) -> None:
         """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment, and
         it is told how the load was steered before."""
+        self._origin = origin
         self._course = Course(self._plan, origin, self._traffic, since, history)
         self._ledger = self._course.ledger
         start = origin - self._plan.warmup_ns if since is None else since
@@ -145,6 +143,7 @@ class Lane:
             reason="stopped" if self.stopped else "done",
             unfinished=self._course.in_flight,
             cpu_ns=time.process_time_ns() - self._cpu,
+            notes=self._pool.notes(self._origin),
         )
 
     def turn(self) -> None:
@@ -265,8 +264,10 @@ class Lane:
 
     def _wake_resting(self, now: int) -> None:
         """Closed loop: places that have rested connect and send."""
-        while self._rest.next <= now:
-            self._open(now, now, 0, self._rest.take())
+        for _ in range(_BEGINS):
+            if self._rest.next > now:
+                return
+            self._open(now, now, 0, self._rest.take(now))
             now = time.monotonic_ns()
 
     def _open(self, due: int, now: int, held: int, tries: int) -> None:
@@ -344,18 +345,19 @@ class Lane:
     def _progress(self, connection: Connection, event: int) -> None:
         """An event on a connection that does not just wait for its answer."""
         if connection.state == IDLE:  # the server closed it, or said what nobody asked for
-            self._pool.leave(connection)
+            self._pool.leave(connection, time.monotonic_ns())
             self._wake = 0
             return
         try:
-            if connection.state == CONNECTING and not self._pool.establish(connection, self._seen):
-                return
-            if connection.flush():
+            if connection.state == CONNECTING:
+                if not self._pool.establish(connection, self._seen):
+                    return
+            elif event & ~_WRITABLE:  # an answer before the request is out: it is being refused
+                self._whole(connection, connection.recv(self._take))
+            if connection.state == SENDING and connection.flush():
                 connection.sent = time.monotonic_ns()
                 connection.state = WAITING
                 self._pool.await_answer(connection)
-            elif event & ~_WRITABLE:  # an answer before the request is out: it is being refused
-                self._whole(connection, connection.recv(self._take))
         except OSError as error:
             self._broken(connection, error)
 
@@ -367,18 +369,27 @@ class Lane:
         failure = connection.take(data)
         if failure is None:
             return False
-        if not failure and connection.reusable:
+        kept = connection.reusable and (not failure or failure.startswith(WHOLE))
+        if connection.tries and (kept or not failure):
+            self._through(connection)
+        if kept and not failure:
             return True
-        if failure and not (failure.startswith(("http_", "wrong_output")) and connection.reusable):
+        if failure and not kept:
             self._fail(connection, failure, data)
             return False
         self._record(connection, failure, data)
-        if not connection.reusable:
+        if not kept:
             self._drop(connection, 0)
         else:
             connection.forget()
             self._follow(connection, time.monotonic_ns())
         return False
+
+    def _through(self, connection: Connection) -> None:
+        """A place that had failed has got an answer: the target is back."""
+        connection.tries = 0
+        self._rest.wake(time.monotonic_ns())
+        self._wake = 0
 
     def _follow(self, connection: Connection, now: int) -> None:
         """The connection is free for the next request."""
@@ -408,6 +419,9 @@ class Lane:
         _pack(ledger.cells, ledger.place(), *stamps, found)
         if now - connection.due > ledger.floor:
             ledger.exemplar(sample(connection, now, failure, connection.head(data)))
+        if failure and ledger.examples.wanted(failure, connection.due):
+            first = example(connection, now, self._pool.peer, data)
+            ledger.examples.add(failure, connection.due, now, first)
 
     def _drop(self, connection: Connection, failures: int) -> None:
         """In a closed loop its place rests; in an open one whoever waits may have it."""
@@ -417,10 +431,7 @@ class Lane:
         self._wake = 0
 
     def _expire(self, now: int) -> None:
-        """Fails what has been under way for too long. Nothing can expire before the oldest does."""
-        timeout = self._plan.timeout_ns
-        old, oldest = self._pool.begun_before(now - timeout)
-        for connection in old:
-            early = connection.state == CONNECTING
-            self._fail(connection, CONNECT_TIMEOUT if early else TIMEOUT)
-        self._expiry = max(min(oldest, now) + timeout, now + MS)
+        """Fails what has been under way for too long."""
+        for connection in self._patience.expired(now):
+            self._fail(connection, connection.expired(self._patience.limit(connection)))
+        self._expiry = self._patience.next

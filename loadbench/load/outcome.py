@@ -20,7 +20,7 @@ from locust.exception import CatchResponseError
 FAILURE = "failure"  # the file itself said so, in words of its own
 _NAMES: tuple[tuple[type[BaseException], str], ...] = (
     (http.client.RemoteDisconnected, "closed"),  # before reset, which it claims to be as well
-    (http.client.IncompleteRead, "closed"),
+    (http.client.IncompleteRead, "truncated"),
     (HTTPConnectionClosed, "closed"),
     (ConnectionRefusedError, "refused"),
     (ConnectionResetError, "reset"),
