@@ -39,8 +39,10 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (half an hour
 	$(BIN)/python -m tests.benchmarks.lane_stall
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python tests/benchmarks/engine.py
+	$(BIN)/python -m tests.benchmarks.optimum --rounds 1
 	$(BIN)/python tests/benchmarks/screen.py
 	$(BIN)/python tests/benchmarks/known_answer.py
+	$(BIN)/python -m tests.benchmarks.workers
 
 SOAK ?= 30m
 soak: $(STAMP)  ## half an hour of load with faults: does anything grow? (SOAK=5m for a shorter one)

@@ -98,6 +98,7 @@ def together(windows: Sequence[Window], slowest: int = 5) -> Window:
         stall_cause=longest.stall_cause,
         cpu_ns=_most(window.cpu_ns for window in windows),  # a full one is as bad as all
         connections=sum(window.connections for window in windows),
+        users=_sum(window.users for window in windows),
         slowest=_slowest(windows, slowest),
         examples=_examples(windows),
     )
@@ -183,6 +184,9 @@ def _sizes(found: Sequence[Server]) -> dict[int, BatchSize]:
             queue_ns=_sum(part.queue_ns for part in parts),
             batch_wait_ns=_sum(part.batch_wait_ns for part in parts),
             compute_ns=sum(part.compute_ns for part in parts),
+            infer_ns=_sum(part.infer_ns for part in parts),
+            between_ns=_sum(part.between_ns for part in parts),
+            answer_ns=_sum(part.answer_ns for part in parts),
         )
     return merged
 

@@ -99,6 +99,9 @@ class BatchSize(Value, frozen=True):
     queue_ns: int | None = None  # summed over their requests
     batch_wait_ns: int | None = None
     compute_ns: int = 0  # summed over batches
+    infer_ns: int | None = None  # of it, the model alone
+    between_ns: int | None = None  # from the end of the batch before, where this one waited for it
+    answer_ns: int | None = None  # from the outputs until every answer was handed over
 
 
 class Batch(Value, frozen=True):
@@ -114,6 +117,7 @@ class Batch(Value, frozen=True):
     predicted_ns: int | None
     compute_ns: int
     shed: int = 0
+    between_ns: int = 0  # from the end of the batch before to the start of this one, which waited
 
 
 class EngineStatistics(Value, frozen=True):
@@ -139,6 +143,7 @@ class EngineStatistics(Value, frozen=True):
     device: str = ""
     precision: str = ""
     recent: tuple[Batch, ...] = ()  # the last 256
+    warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up
 
 
 class Server(Value, frozen=True):
@@ -288,6 +293,40 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     device: str = ""  # "cuda:0", "cpu"; empty for remote targets
     settings: dict[str, Any] = {}  # max_batch, policy, precision … of a local engine
     notes: tuple[Note, ...] = ()
+    origin_ns: int | None = None  # second 0 on the machine's monotonic clock
+    warm_ns: dict[int, int] = {}  # of a local engine: rows → the model alone at its warm-up
+
+
+class Optimum(Value, frozen=True):
+    """What a batcher reached of the best that anyone could have who knew all arrivals: requests
+    served within `slo_ns` of their arrival at the batcher. `hosted` is the best with the time that
+    this engine's host adds to each batch, `best` that of the model alone. Where it is not `exact`
+    both are rather too high, so what was reached is at least the share told."""
+
+    slo_ns: int
+    arrivals: int  # that were looked at
+    of: int  # that came
+    reached: int
+    hosted: int
+    best: int
+    above: int = 0  # reached beyond what the measured times allow: so far do they scatter
+    exact: bool = True
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def share(self) -> float | None:
+        """Of the best; None if nobody could have served a single one in time."""
+        return self.reached / self.best if self.best else None
+
+    @property
+    def scheduling(self) -> float | None:
+        """What was lost by which requests rode together and when."""
+        return (self.hosted - self.reached) / self.best if self.best else None
+
+    @property
+    def host(self) -> float | None:
+        """What was lost to all that is not the model."""
+        return (self.best - self.hosted) / self.best if self.best else None
 
 
 class Minute(Value, frozen=True, tag_field="kind", tag="minute"):
@@ -329,6 +368,7 @@ class End(Value, frozen=True, tag_field="kind", tag="end"):
     second: int
     reason: Literal["done", "stopped", "failed"]
     text: str = ""
+    optimum: Optimum | None = None  # of a local engine
 
 
 Record = Start | Window | Minute | AlertChange | Mark | Remark | End

@@ -99,6 +99,7 @@ class Share(Value, frozen=True):
         return (end - self.index - 1) // self.of - (first - self.index - 1) // self.of
 
 
+ANY = ("*", "0.0.0.0")  # all addresses of this host
 PORT = 5557  # where workers of other hosts connect, as Locust's do
 
 

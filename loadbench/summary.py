@@ -20,11 +20,13 @@ from loadbench.model import (
     Example,
     Machine,
     Note,
+    Optimum,
     Part,
     Record,
     Server,
     Trust,
     Value,
+    plain,
 )
 from loadbench.overload import overloaded
 from loadbench.trust import grade
@@ -90,6 +92,7 @@ class Summary(Value, frozen=True, omit_defaults=False):
     alerts: tuple[Episode, ...]
     notes: tuple[Note, ...]
     trust: Trust
+    optimum: dict[str, Any] | None = None  # what the batcher reached of the best possible
 
 
 _BROKEN_OFF = "the log breaks off here: the run was killed, or could not write any more"
@@ -152,6 +155,7 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
         alerts=tuple(_episodes(total.alerts)),
         notes=(*total.notes, *doubts),
         trust=trust,
+        optimum=best_possible(total.end.optimum) if total.end else None,
     )
 
 
@@ -159,6 +163,26 @@ def _example(found: Example) -> dict[str, Any]:
     fields = {key: getattr(found, key) for key in ("second", "request", "peer")}
     after = {"after_ms": found.after_ns / units.MS}
     return {**fields, **after, "reason": found.reason, "answer": found.answer}
+
+
+def best_possible(found: Optimum | None) -> dict[str, Any] | None:
+    """The yardstick with its shares, of the most that anyone could have served in time."""
+    if found is None:
+        return None
+    return {
+        "share": found.share,
+        "scheduling": found.scheduling,
+        "host": found.host,
+        "slo_ms": found.slo_ns / units.MS,
+        "arrivals": found.arrivals,
+        "of": found.of,
+        "reached": found.reached,
+        "hosted": found.hosted,
+        "best": found.best,
+        "above": found.above,
+        "exact": found.exact,
+        "notes": plain(found.notes),
+    }
 
 
 def _generator(found: Evidence) -> dict[str, Any]:

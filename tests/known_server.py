@@ -5,7 +5,8 @@
 prints its port, serves until its stdin closes, then prints what it got as one JSON line. Answers
 come a constant time after their request, in order on each connection. While it stands still by
 schedule it neither reads nor answers; `stalls` in the last line are the true (begin, end) of each
-standstill in ns of the monotonic clock. `misbehave` says how it answers every `every`-th request.
+standstill in ns of the monotonic clock, and with `stamped` so is when each answer was written, in
+`stamps`. `misbehave` says how it answers every `every`-th request.
 `made` are the moments of its connections, in ns since it began to listen.
 With `cert` (a PEM file with its key) it speaks TLS; with `client_ca` it wants a certificate, too.
 """
@@ -79,6 +80,8 @@ class Server:
         self.got = self.good = self.bad = self.connections = self.resumed = 0
         self.stalls: list[tuple[int, int]] = []
         self.made: list[int] = []
+        self.stamped = options.get("stamped", False)
+        self.stamps: list[int] = []
         self.begun = time.monotonic_ns()
 
     async def stand_still(self) -> None:
@@ -131,6 +134,8 @@ class Connection(asyncio.Protocol):
         else:
             server.good += 1
             data, close, how = GOOD, False, ""
+        if server.stamped:
+            server.stamps.append(time.monotonic_ns())
         if data:
             self.transport.write(data)
         if how.startswith("reset"):
@@ -176,7 +181,7 @@ async def main(options: dict[str, Any]) -> None:
     still = asyncio.create_task(server.stand_still())
     await ended.wait()
     still.cancel()
-    keys = ("got", "good", "bad", "connections", "resumed", "stalls", "made")
+    keys = ("got", "good", "bad", "connections", "resumed", "stalls", "made", "stamps")
     print(json.dumps({key: getattr(server, key) for key in keys}), flush=True)
 
 

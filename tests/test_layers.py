@@ -10,10 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"distribution", "limits", "model", "errors", "units", "histogram", "shape", "merge"},
+    0: {"distribution", "limits", "model", "errors", "units", "histogram", "shape", "merge",
+        "curve", "optimum"},
     1: {"spec", "faults", "loadspec", "requestspec", "overrides", "trace", "plan", "runlog",
-        "control", "alerts", "view", "account", "evidence", "overload", "summary", "trust",
-        "compare", "targets"},
+        "control", "alerts", "arrivals", "yardstick", "view", "account", "evidence", "overload",
+        "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
 }  # fmt: skip

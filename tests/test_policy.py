@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadbench.curve import interpolated, isotonic
 from loadbench.engine.policy import NEVER, Decision, Rule, State, decide
-from loadbench.engine.service import ServiceTimes, interpolated, isotonic
+from loadbench.engine.service import ServiceTimes
 
 MS = 1_000_000
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadbench.engine.arrivals import MAGIC, OUTCOMES, RECORD
+from loadbench.arrivals import MAGIC, OUTCOMES, RECORD
 from loadbench.model import EngineStatistics, decode
 from tests.served import (
     Engine,

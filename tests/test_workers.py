@@ -8,7 +8,9 @@ import sys
 import time
 from typing import Any
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
+import zmq
 
 from loadbench.histogram import Histogram
 from loadbench.load.schedule import Schedule
@@ -236,6 +238,47 @@ def test_when_the_master_is_killed_nobody_goes_on() -> None:
             assert remote.wait(15) == 3
             assert remote.stderr is not None
             assert b"no master answered" in remote.stderr.read()
+
+
+def test_a_master_that_is_frozen_and_wakes_up() -> None:
+    """Nobody goes on sending meanwhile, as nobody knows of whom others have the share."""
+    with known_server(service_ms=1) as server:
+        wanted = shared(server.port, 400, 9)
+        with crew(wanted) as found:
+            found.until_second(0)
+            os.kill(found.load.popen.pid, signal.SIGSTOP)
+            time.sleep(4)
+            os.kill(found.load.popen.pid, signal.SIGCONT)
+            done = found.done()
+    assert [w.asked for w in loads(found)] == asked(wanted)
+    assert [note for note in found.notes if note == "worker-joined"]
+    assert loads(found)[-1].unsent == 0
+    told = done.sum("sent") - done.sum("lost")
+    assert told <= server.counts["got"] < told + 900, "sent without a master for longer than 1.3 s"
+
+
+def test_strangers_do_not_disturb() -> None:
+    """Whoever can connect can say anything; a run goes on nevertheless."""
+    port = free_port()
+    words = [b"", b"\xc1", b"GET / HTTP/1.1\r\n", msgpack.dumps(5), msgpack.dumps(("a", 1)),
+             msgpack.dumps((5, None, [])), msgpack.dumps(("client_ready", 5, "x")),
+             msgpack.dumps(("heartbeat", None, "x")), msgpack.dumps(("locustfile", {}, "x")),
+             msgpack.dumps(("loadbench", b"{}", "x")),
+             msgpack.dumps(("loadbench", 7, "x"))]  # fmt: skip
+    with known_server(service_ms=1) as server:
+        wanted = shared(server.port, 400, 2, workers=Workers(here=1, port=port))
+        with crew(wanted) as found, zmq.Context() as context:
+            stranger = context.socket(zmq.DEALER)
+            stranger.setsockopt(zmq.IDENTITY, b"x")
+            stranger.connect(f"tcp://127.0.0.1:{port}")
+            for word in words:
+                stranger.send(word)
+            with socket.create_connection(("127.0.0.1", port)) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            done = found.done()
+            stranger.close(0)
+    assert [w.asked for w in loads(found)] == asked(wanted)
+    assert (done.sum("lost"), done.sum("unsent"), done.finished.reason) == (0, 0, "done")
 
 
 def test_when_stdin_closes_all_end() -> None:

@@ -189,19 +189,3 @@ def test_a_worker_that_is_cut_off_for_good_ends(hosts: Hosts, tmp_path: Path) ->
     assert "no worker is left" in found["text"]
     assert adds_up(found)
     assert len(windows(folder)) >= 6
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--expect-workers", "1"), "--master-bind"),
-        (("--master-bind", "192.0.2.1"), "listens on this host alone"),
-        (("--workers", "1", "--master-bind", "127.0.0.1:x"), "no HOST:PORT"),
-    ],
-)
-def test_what_does_not_go_together(options: tuple[str, ...], words: str, tmp_path: Path) -> None:
-    command = [*LOADBENCH, "run", str(scenario(tmp_path, "local:fake", 1)), *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert not (tmp_path / "results").exists()

@@ -8,7 +8,7 @@ import psutil
 
 from loadbench import runlog
 from tests.crews import wait_gone
-from tests.running import adds_up, scenario, summary
+from tests.running import adds_up, loadbench, scenario, summary
 from tests.test_run import running, shown, wait_for
 
 
@@ -61,3 +61,22 @@ def test_ctrl_c_stops_all_workers_gently(tmp_path: Path) -> None:
     assert found["reason"] == "stopped"
     assert found["done"] == found["asked"] > 300
     wait_for(lambda: runlog.read_snapshot(folder)["state"] == "stopped")
+
+
+def test_what_does_not_go_together(tmp_path: Path) -> None:
+    """Said before anything is started, with exit code 2."""
+    journey = tmp_path / "people.py"
+    journey.write_text(
+        "from locust import HttpUser\nclass Person(HttpUser):\n    host = 'http://a'"
+    )
+    mine = scenario(tmp_path)
+    for what, options, words in (
+        (mine, ("--expect-workers", "1"), "--master-bind"),
+        (mine, ("--master-bind", "192.0.2.1"), "listens on this host alone"),
+        (mine, ("--workers", "1", "--master-bind", "127.0.0.1:x"), "no HOST:PORT"),
+        (mine, ("--workers", "-1"), "-1"),
+        (journey, ("--workers", "2"), "one load process"),
+    ):
+        done = loadbench("run", what, *options, cwd=tmp_path, code=2)
+        assert words in done.stderr
+    assert not (tmp_path / "results").exists()

@@ -20,6 +20,8 @@ from dashboard.widgets.board import Board, Cells
 from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.model import Server
+from loadbench.report.optimum import of_the_best
+from loadbench.summary import best_possible
 
 _LEFT = "▏▎▍▌▋▊▉█"
 _BY_SIZE = (
@@ -58,6 +60,22 @@ class EngineBoard(Board):
 
     def rows(self, server: Server, width: int, height: int) -> list[Cells]:
         raise NotImplementedError
+
+
+class Best(Board):
+    """One line once the run is over: what its batcher reached of the best possible."""
+
+    def show(self, scene: Scene) -> None:
+        super().show(scene)
+        end = scene.view.end
+        self.display = end is not None and end.optimum is not None
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        found = best_possible(scene.view.end.optimum) if scene.view.end else None
+        if found is None:
+            return []
+        text = of_the_best(found, width - 3)
+        return [[Segment(" ■", ink(self.ink.p95)), Segment(f" {text}", ink(self.ink.text))]]
 
 
 class Sizes(EngineBoard):

@@ -20,6 +20,7 @@ COMMANDS = {
     "show": ("look", "One run's summary."),
     "shape": ("look", "The load of a scenario, drawn before anything runs."),
     "doctor": ("look", "Is this machine fit to measure; with a model: check and time it."),
+    "optimum": ("judge", "How much of the best possible the batcher reached in a run."),
     "compare": ("judge", "Two runs side by side, and the settings that differ."),
 }
 

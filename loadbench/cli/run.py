@@ -84,7 +84,7 @@ def command(
             expect_workers,
             master_bind,
             parse_duration(workers_wait),
-            chosen.spec.target.url,
+            chosen.spec,
         ),
     )
     run = Run(chosen, options, lambda text: _say(f"  {text}"))

@@ -1,9 +1,4 @@
-"""arrivals.bin: when each request reached the batcher and what became of it, 16 bytes each.
-
-The file begins with 16 bytes: `LBARRIV1` and the monotonic clock (ns, u64) when the engine was
-ready. Then `RECORD`s in the order of their ends, little-endian; readers sort by arrival. Only the
-first `MOST` are kept, so that the file stays small on a long run.
-"""
+"""Writes arrivals.bin (its format: `loadbench.arrivals`) as requests end."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,21 +6,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from loadbench.arrivals import MAGIC, MOST, OUTCOMES, RECORD
 from loadbench.engine.job import Job
 from loadbench.errors import RunError
-
-MAGIC = b"LBARRIV1"
-MOST = 2_000_000
-RECORD = np.dtype(
-    [
-        ("arrived_ns", "<u8"),  # since the start in the head
-        ("took_us", "<u4"),  # from there to its end as the batcher saw it
-        ("batch", "<u2"),  # rows of the batch it was part of; 0: it never ran
-        ("rows", "u1"),  # its own, at most 255
-        ("outcome", "u1"),  # an index into OUTCOMES
-    ]
-)
-OUTCOMES = ("done", "failed", "shed", "refused", "cancelled")
 
 
 class ArrivalLog:

@@ -55,6 +55,7 @@ class _Batch(NamedTuple):
     taken: int
     predicted_ns: int
     shed: int
+    between_ns: int = 0
 
 
 class _Instance:
@@ -242,6 +243,7 @@ class Batcher:
                 predicted_ns=batch.predicted_ns or None,
                 compute_ns=max([piece.ended for piece in pieces]) - batch.taken,
                 shed=batch.shed,
+                between_ns=batch.between_ns,
             )
         )
 
@@ -304,6 +306,8 @@ class Batcher:
                 if not self._idle:
                     self._free_from = now
                 self._idle.append(instance)
+            else:
+                batch = batch._replace(between_ns=now - max([piece.ended for piece in pieces]))
         if until is not None:
             self._loop.call_soon_threadsafe(self._set_timer, until)
         return batch, shed

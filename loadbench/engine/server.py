@@ -158,13 +158,13 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     model, settings = models[0], options.settings
     rule = batching(model, settings)
     times = ServiceTimes(rule.max_batch)
-    warm_up(models, rule.max_batch, times)
+    warm_ns = warm_up(models, rule.max_batch, times)
     start_ns = time.monotonic_ns()
     arrivals = ArrivalLog(options.arrivals, start_ns) if options.arrivals else None
     terms = Terms(rule, queue_rows(settings, rule, times), QUEUE_BYTES, settings.slo)
     batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
     faults = Faults(settings.fake) if model.platform == "fake" else None
-    service = Service(model, Contract.of(model, rule.max_batch), batcher, faults)
+    service = Service(model, Contract.of(model, rule.max_batch), batcher, faults, warm_ns)
     return _Running(service, batcher, set(), arrivals, start_ns)
 
 

@@ -7,7 +7,8 @@ planned to be quicker than a smaller one.
 
 import math
 from collections import deque
-from itertools import pairwise
+
+from loadbench.curve import interpolated, isotonic
 
 WINDOW = 64  # batches of one size that count
 ENOUGH = 20  # below this a quantile means little: the median and a margin stand in
@@ -50,25 +51,3 @@ def _quantile(samples: deque[int]) -> float:
     if len(ordered) < ENOUGH:
         return ordered[(len(ordered) - 1) // 2] * MARGIN
     return ordered[math.ceil(QUANTILE * len(ordered)) - 1]
-
-
-def isotonic(values: list[float], weights: list[int]) -> list[float]:
-    """The nearest non-decreasing values (least squares; pool adjacent violators)."""
-    pools: list[tuple[float, int, int]] = []  # value, weight, how many it stands for
-    for value, weight in zip(values, weights, strict=True):
-        pools.append((value, weight, 1))
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            (a, m, i), (b, n, j) = pools[-2:]
-            pools[-2:] = [((a * m + b * n) / (m + n), m + n, i + j)]
-    return [value for value, _, number in pools for _ in range(number)]
-
-
-def interpolated(known: list[int], values: list[float], largest: int) -> tuple[int, ...]:
-    """Straight lines between known sizes, flat before the first, in proportion after the last."""
-    table = [values[0]] * (largest + 1)
-    for (low, start), (high, end) in pairwise(zip(known, values, strict=True)):
-        for rows in range(low, min(high, largest + 1)):
-            table[rows] = start + (end - start) * (rows - low) / (high - low)
-    for rows in range(known[-1], largest + 1):
-        table[rows] = values[-1] * rows / known[-1]
-    return tuple(round(value) for value in table)

@@ -32,13 +32,19 @@ class Service:
     """One model, its batcher and its protocol."""
 
     def __init__(
-        self, found: Model, signature: Contract, batcher: Batcher, faults: Faults | None
+        self,
+        found: Model,
+        signature: Contract,
+        batcher: Batcher,
+        faults: Faults | None,
+        warm_ns: dict[int, int],
     ) -> None:
         self.ready = False
         self._model = found
         self._signature = signature
         self._batcher = batcher
         self._faults = faults
+        self._warm_ns = warm_ns
         self._reader = Reader(signature)
         self._writer = Writer(signature)
         self._started = time.monotonic_ns()
@@ -228,6 +234,7 @@ class Service:
             policy=batcher.rule.policy,
             device=found.device,
             precision=found.precision,
+            warm_ns=self._warm_ns,
         )
         named = {"name": self._signature.model, "version": self._signature.version}
         stats = named | batcher.account.kserve() | {"memory_usage": memory, "loadbench": ours}

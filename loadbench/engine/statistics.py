@@ -49,11 +49,19 @@ class _Size:
 
     def __init__(self) -> None:
         self.batches = self.requests = self.queue_ns = self.batch_wait_ns = 0
-        self.input_ns = self.infer_ns = 0
+        self.input_ns = self.infer_ns = self.between_ns = self.answer_ns = 0
 
     def frozen(self) -> BatchSize:
-        compute_ns = self.input_ns + self.infer_ns
-        return BatchSize(self.batches, self.requests, self.queue_ns, self.batch_wait_ns, compute_ns)
+        return BatchSize(
+            self.batches,
+            self.requests,
+            self.queue_ns,
+            self.batch_wait_ns,
+            self.input_ns + self.infer_ns,
+            self.infer_ns,
+            self.between_ns,
+            self.answer_ns,
+        )
 
 
 class Account:
@@ -90,6 +98,7 @@ class Account:
         size.batch_wait_ns += sum(held)
         size.input_ns += piece.input_ns
         size.infer_ns += piece.infer_ns
+        size.answer_ns += now - piece.ended
         self.input_ns += piece.input_ns * number
         self.infer_ns += piece.infer_ns * number
         self.queue.extend(queued)
@@ -105,6 +114,8 @@ class Account:
         """A batch ended, well or not."""
         self._recent.append(record)
         self.busy_ns += record.compute_ns
+        if size := self._sizes.get(record.rows):
+            size.between_ns += record.between_ns
 
     def fail(self, jobs: Sequence[Job], rows: int, now: int) -> None:
         """Requests that ran in a batch of so many rows and got no good answer."""
@@ -122,7 +133,10 @@ class Account:
             self._arrivals.add(jobs, outcome, rows, now)
 
     def engine(self, **present: Any) -> EngineStatistics:
-        """Our member `loadbench`; `present` are its fields that are not counted here."""
+        """Our member `loadbench`; `present` are its fields that are not counted here. The log of
+        arrivals is then as new as what is told here."""
+        if self._arrivals is not None:
+            self._arrivals.flush()
         return EngineStatistics(
             queue=self.queue.histogram(),
             batch_wait=self.batch_wait.histogram(),

@@ -23,12 +23,11 @@ from loadbench.load.link import Down
 from loadbench.load.reporter import Outlet
 from loadbench.load.roll import Roll
 from loadbench.model import decode
-from loadbench.plan import Command, Plan, Workers
+from loadbench.plan import ANY, Command, Plan, Workers
 from loadbench.units import SECOND
 
 _TICK_S = 0.05
 _GRACE_S = 2.0  # for workers of this host to end
-_ANY = ("*", "0.0.0.0")
 
 log = logging.getLogger("loadbench.master")
 
@@ -50,12 +49,13 @@ class Master:
         try:  # Locust would say it in the log and exit
             with socket.socket() as trial:
                 trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                trial.bind(("" if host in _ANY else host, port))
-            address = host if host in _ANY else socket.gethostbyname(host)
+                trial.bind(("" if host in ANY else host, port))
+            address = host if host in ANY else socket.gethostbyname(host)
         except OSError as error:
             text = f"cannot listen for workers on {host}:{port}: {error.strerror or error}"
             raise RunError(text, "choose another with --master-bind HOST:PORT") from error
         runner = Environment(user_classes=[]).create_master_runner(address, port)
+        _harden(runner)
         log.info("workers connect to %s:%d", host, runner.server.port)
         return runner
 
@@ -71,7 +71,7 @@ class Master:
         return self._roll.over
 
     def _start_workers(self) -> None:
-        host = "127.0.0.1" if self._workers.host in _ANY else self._workers.host
+        host = "127.0.0.1" if self._workers.host in ANY else self._workers.host
         where = ["--host", host, "--port", str(self._runner.server.port)]
         wait = ["--wait", str(self._workers.wait_ns / SECOND), "--follow-stdin"]
         for _ in range(self._workers.here):
@@ -126,3 +126,25 @@ class Master:
     def _signalled(self) -> None:
         command = Command("kill" if self._roll.stopping else "stop")
         self._roll.command(command, time.monotonic_ns())
+
+
+def _harden(runner: Any) -> None:
+    """What is no message, or one that Locust did not expect, would end the greenlet that hears
+    everybody; a stray client is no reason to lose a run."""
+    receive, handle = runner.server.recv_from_client, runner.handle_message
+    odd = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
+    def careful_receive() -> Any:
+        while True:
+            try:
+                return receive()
+            except odd as error:
+                log.warning("somebody sent what is no message: %s", error)
+
+    def careful_handle(client: str, message: Any) -> None:
+        try:
+            handle(client, message)
+        except odd as error:
+            log.warning("%s sent an odd %s: %r", client, message.type, error)
+
+    runner.server.recv_from_client, runner.handle_message = careful_receive, careful_handle

@@ -20,18 +20,30 @@ from loadbench.load.link import Down, Up
 from loadbench.load.member import Member
 from loadbench.load.tally import Tally
 from loadbench.model import Note, Window
-from loadbench.plan import Broken, Command, Finished, Message, Noted, Plan, Share, Started, Workers
+from loadbench.plan import (
+    ANY,
+    Broken,
+    Command,
+    Finished,
+    Message,
+    Noted,
+    Plan,
+    Share,
+    Started,
+    Workers,
+)
 from loadbench.shape import Steering
 from loadbench.units import MS, SECOND, clock, count
 
 _AHEAD = 250 * MS
-_LEAD = 300 * MS  # from Started to the first arrival
+_LEAD = 500 * MS  # from Started to the first arrival
 _EDGE = 60 * MS  # the load does not stop nearer than this to the end of a second
 _LATE = 2 * SECOND  # how long after its end a second may be told
 _BEGINNING = 60 * SECOND  # how long one may be silent that makes itself ready
 _AGAIN = 5 * SECOND  # how long a load without workers waits for one
 _STOOD = 500 * MS  # the master itself stood still: it may have mail that it has not read
 _TOLD = 1 * MS  # clocks that are less apart are one
+_APART = 10 * MS  # that much of a second's requests in another second makes a run doubtful
 
 
 class Roll:
@@ -202,11 +214,16 @@ class Roll:
         text = f"waiting for workers: {len(ready)} of {lack} are there"
         if now - self._since > wanted.wait_ns:
             text = f"only {len(ready)} of {lack} workers came within {wanted.wait_ns // SECOND} s"
-            hint = f"start `loadbench worker --master HOST:{wanted.port}` on their hosts"
-            self._break(text, hint if wanted.elsewhere else "see load.log")
+            self._break(text, self._call if wanted.elsewhere else "see load.log")
         elif text != self._progress and wanted.elsewhere:
+            self._say("waiting", text if self._progress else f"{text}: {self._call}")
             self._progress = text
-            self._say("waiting", text)
+
+    @property
+    def _call(self) -> str:
+        """How workers of other hosts are started."""
+        host = "THIS-HOST" if self._wanted.host in ANY else self._wanted.host
+        return f"start `loadbench worker --master {host}:{self._wanted.port}` on their hosts"
 
     def _begin(self, ready: list[Member], now: int) -> None:
         axis = self._axis = Axis(self._plan, now + _LEAD + self._plan.warmup_ns)
@@ -261,7 +278,8 @@ class Roll:
         error, name = max(apart, default=(0, ""))
         if error > _TOLD:
             text = f"the seconds of {name} are off by up to {error / MS:.1f} ms"
-            self._notes.append(Note("clocks", text, "latencies are not: each has one clock"))
+            code = "clock-drift" if error > _APART else "clocks"
+            self._notes.append(Note(code, text, "latencies are not: each has one clock"))
         notes = tuple(dict.fromkeys(self._notes))
         reason: Literal["done", "stopped"] = "stopped" if self.stopping else "done"
         self._tell(Finished(reason, self._tally.unfinished, self._cpu, notes))
@@ -347,7 +365,7 @@ class Roll:
         left = sum(m.state == "running" for m in self._members.values())
         text = (
             f"{member.name} {why}{self._at(now)}: {count(loss.lost)} requests in flight are lost,"
-            f" {count(loss.unsent)} were not sent; {left} took over"
+            f" {count(loss.unsent)} were not sent; {left or 'nobody'} took over its share"
         )
         self._say("lost", text, "their outcome is not known; the server may have got more")
 

@@ -185,8 +185,7 @@ class Worker:
     def _ended(self, end: link.End) -> int:
         if self._lane:
             self._lane.kill()
-        if end.text:
-            log.warning("%s", end.text)
+        log.log(logging.WARNING if end.code else logging.INFO, "%s", end.text or "the run is over")
         return 128 + self._signal if self._signal else end.code
 
     def _quit(self, number: int) -> bool:

@@ -4,6 +4,7 @@ colours: it is read in CI logs, mails and files as often as in terminals."""
 from loadbench import units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.model import Machine, Rule
+from loadbench.report.optimum import of_the_best
 from loadbench.summary import CheckResult, Episode, Summary, Times
 from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
@@ -24,6 +25,7 @@ def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "
         ("ANSWERED", _answered(summary)),
         ("TIME", _time(summary)),
         ("ENGINE", _engine(summary)),
+        ("OPTIMUM", _optimum(summary)),
         ("MACHINE", _machine(summary)),
         ("LATE", _late(summary)),
     ):
@@ -187,6 +189,13 @@ def _engine(summary: Summary) -> str:
     if server["shed"]:
         parts.append(f"shed {count(server['shed'])}")
     return "   ".join(parts)
+
+
+def _optimum(summary: Summary) -> str:
+    found = summary.optimum
+    if found is None:
+        return ""
+    return f"{of_the_best(found)}   (within {significant(found['slo_ms'])} ms of reaching it)"
 
 
 def _machine(summary: Summary) -> str:

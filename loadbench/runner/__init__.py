@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loadbench import alerts, runlog
+from loadbench import alerts, runlog, yardstick
 from loadbench.errors import LoadbenchError, RunError, SpecError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import Command, Finished, Noted, Plan, Workers, planned
@@ -78,6 +78,7 @@ class Run:
         self._loading: Loading | None = None
         self._deadline: float | None = None
         self._reason: Reason = "done"
+        self._hurried = False  # told to end at once
         self._text = ""
         self._steering = Steering()
         self._capacity: float | None = None  # what 100 % is, once it is calibrated
@@ -96,6 +97,7 @@ class Run:
 
     def kill(self, text: str) -> None:
         """Ends at once; what is in flight stays unfinished."""
+        self._hurried = True
         self._end("stopped", text, Command("kill"), 0.0)
 
     def _end(self, reason: Reason, text: str, command: Command, wait_s: float) -> None:
@@ -202,6 +204,8 @@ class Run:
             device=target.device,
             settings=target.settings,
             notes=(*notes, *others(self._options.results, self.folder, None)),
+            origin_ns=self._loading.origin,
+            warm_ns=target.warm_ns,
         )
 
     def _command(self, recorder: Recorder, plan: Plan, command: dict[str, Any]) -> dict[str, Any]:
@@ -286,7 +290,9 @@ class Run:
         for note in (*since, *clocks.doubts(self._clocks, clocks.read())):
             if note not in start.notes:
                 recorder.remark(note)
-        recorder.end(End(recorder.second, self._reason, self._text))
+        told = self._reason != "failed" and not self._hurried
+        optimum = yardstick.at_end(self.folder) if told else None
+        recorder.end(End(recorder.second, self._reason, self._text, optimum))
         summary = summarise(runlog.read(self.folder))
         if summary is None:
             raise RunError(f"{self.folder}: the log has no beginning")

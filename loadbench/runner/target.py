@@ -5,7 +5,7 @@ Both are asked the same way, over their protocol; ours has no back door.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Target:
     settings: dict[str, Any]
     notes: tuple[Note, ...]
     statistics: Callable[[], Server | None]
+    warm_ns: dict[int, int] = field(default_factory=dict)  # rows → the model alone at its warm-up
 
     @property
     def gpu(self) -> int | None:
@@ -92,6 +93,7 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
                 *(Note(**note) for note in facts.get("notes", ())),
                 *(() if journey else doubts(endpoint.tls)),
             ),
+            warm_ns=facts.get("warm_ns", {}),
             statistics=_since(asker, endpoint),
         )
 

@@ -6,10 +6,17 @@ from urllib.parse import urlsplit
 from loadbench.errors import SpecError
 from loadbench.model import Note
 from loadbench.plan import PORT, Workers, place
+from loadbench.spec import Spec
 
 
-def chosen(here: int, elsewhere: int, bind: str | None, wait_ns: int, url: str) -> Workers | None:
+def chosen(here: int, elsewhere: int, bind: str | None, wait_ns: int, spec: Spec) -> Workers | None:
     """None: one process, which does it all. Raises SpecError for what does not go together."""
+    url = spec.target.url
+    if spec.load.arrivals == "journey" and (here or elsewhere or bind):
+        raise SpecError(
+            "a Locust file runs in one load process: its users cannot be dealt out",
+            "leave out --workers, --expect-workers and --master-bind",
+        )
     if bind is None:
         if elsewhere:
             raise SpecError(

@@ -146,8 +146,15 @@ def _sizes(earlier: dict[int, BatchSize], later: dict[int, BatchSize]) -> dict[i
                 queue_ns=(now.queue_ns or 0) - (before.queue_ns or 0),
                 batch_wait_ns=(now.batch_wait_ns or 0) - (before.batch_wait_ns or 0),
                 compute_ns=now.compute_ns - before.compute_ns,
+                infer_ns=_more(before.infer_ns, now.infer_ns),
+                between_ns=_more(before.between_ns, now.between_ns),
+                answer_ns=_more(before.answer_ns, now.answer_ns),
             )
     return found
+
+
+def _more(before: int | None, now: int | None) -> int | None:
+    return None if now is None else now - (before or 0)
 
 
 def _closed(

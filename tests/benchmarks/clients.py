@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from loadbench.model import Window, decode, encode
@@ -41,11 +41,12 @@ class Job:
 
 
 @contextmanager
-def lane(job: Job) -> Iterator[Popen]:
-    """As in every run: under Locust, answers checked, stamps and histograms on."""
+def lane(job: Job, pool: int | None = 1) -> Iterator[Popen]:
+    """As in every run: under Locust, answers checked, stamps and histograms on. One body over and
+    over, as the others send it."""
     plan = Plan(
         endpoint=job.endpoint,
-        requests=(RequestPlan("infer"),),
+        requests=(RequestPlan("infer", pool=pool),),
         arrivals="closed",
         phases=(Phase(0, 0, 3600 * SECOND),),
         concurrency=job.connections,
@@ -59,6 +60,11 @@ def lane(job: Job) -> Iterator[Popen]:
         messages = [decode(Message, line) for line in process.stdout]  # type: ignore[arg-type]
     assert isinstance(messages[-1], Finished), messages[-1]
     assert not any(isinstance(found, Window) and found.failed for found in messages)
+
+
+def lane_pool(job: Job) -> AbstractContextManager[Popen]:
+    """With the pool of distinct bodies that users get, which no cache of the processor holds."""
+    return lane(job, None)
 
 
 @contextmanager
@@ -111,7 +117,7 @@ def aiohttp(job: Job) -> Iterator[Popen]:
         assert process.communicate()[0].strip() == b"0"
 
 
-Client = Callable[[Job], "contextmanager[Popen]"]  # type: ignore[valid-type]
+Client = Callable[[Job], AbstractContextManager[Popen]]
 CLIENTS: dict[str, Client] = {
     "lane": lane,
     "wrk": wrk,
@@ -119,6 +125,7 @@ CLIENTS: dict[str, Client] = {
     "perf_analyzer": perf_analyzer,
     "Locust FastHttpUser": fast_http_user,
 }
+IMAGES: dict[str, Client] = {"lane": lane, "wrk": wrk, "lane, distinct bodies": lane_pool}
 
 
 def missing(name: str) -> str:

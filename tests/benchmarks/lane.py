@@ -29,7 +29,7 @@ from loadbench.plan import Plan, RequestPlan
 from loadbench.shape import Phase, arrivals
 from loadbench.targets.inputs import prepare
 from loadbench.units import SECOND
-from tests.benchmarks.clients import CLIENTS, Job, missing
+from tests.benchmarks.clients import CLIENTS, IMAGES, Job, missing
 from tests.benchmarks.rig import (
     CLIENT_CORE,
     Popen,
@@ -68,7 +68,7 @@ def measure(found: Server, name: str, connections: int, seconds: float, image: b
     with tempfile.TemporaryDirectory() as folder:
         whole = seconds + WARM_S + (5 if name == "Locust FastHttpUser" else 1)
         job = Job(endpoint(found.port, image), connections, whole, Path(folder))
-        with CLIENTS[name](job) as process:
+        with (IMAGES if image else CLIENTS)[name](job) as process:
             begun(found, process)
             client = psutil.Process(process.pid)
             before = time.monotonic(), found.answered(), cpu(client), found.cpu()
@@ -198,8 +198,9 @@ def main() -> None:
             rows = rounds(found, names, given.rounds, connections, given.seconds, image=False)
             table(rows, connections)
         for connections in given.connections if "images" in given.only else ():
-            both = [name for name in names if name in ("lane", "wrk")]
-            rows = rounds(found, both, given.rounds, connections, given.seconds, image=True)
+            rows = rounds(
+                found, present(IMAGES), given.rounds, connections, given.seconds, image=True
+            )
             table(rows, connections, 3 * 224 * 224)
         if "open" in given.only:
             open_loop(found, given.rounds, given.seconds, 20_000)
