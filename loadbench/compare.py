@@ -38,7 +38,7 @@ _LOAD = (
 _WORK = ("target.model", "target.inputs", "target.outputs")
 _SETTINGS = (
     "workers.here", "workers.elsewhere", "spec.engine", "spec.target.timeout",
-    "spec.target.connections", "target.tls", "target.device",
+    "spec.target.connect_timeout", "spec.target.connections", "target.tls", "target.device",
     "target.precision", "target.policy", "target.max_batch", "machine.processor", "machine.cores",
     "machine.usable_cores", "machine.gpus", "machine.driver", "machine.system", "machine.python",
     "machine.packages", "loadbench", "commit",

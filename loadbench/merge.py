@@ -11,6 +11,7 @@ from typing import Any
 from loadbench.histogram import Histogram
 from loadbench.model import (
     BatchSize,
+    Example,
     Gpu,
     Machine,
     Part,
@@ -58,6 +59,7 @@ def merge(windows: Sequence[Window]) -> Window:
         connections=max(window.connections for window in windows),
         users=max((w.users for w in windows if w.users is not None), default=None),
         slowest=_slowest(windows, 5),
+        examples=_examples(windows),
         server=servers([window.server for window in windows if window.server]),
         machine=machines([window.machine for window in windows if window.machine]),
     )
@@ -98,12 +100,18 @@ def together(windows: Sequence[Window], slowest: int = 5) -> Window:
         connections=sum(window.connections for window in windows),
         users=_sum(window.users for window in windows),
         slowest=_slowest(windows, slowest),
+        examples=_examples(windows),
     )
 
 
 def _slowest(windows: Sequence[Window], most: int) -> tuple[Sample, ...]:
     found = [sample for window in windows for sample in window.slowest]
     return tuple(sorted(found, key=lambda sample: sample.due - sample.done)[:most])
+
+
+def _examples(windows: Sequence[Window]) -> dict[str, Example]:
+    """The first of each kind of failure."""
+    return {name: found for window in reversed(windows) for name, found in window.examples.items()}
 
 
 def _requests(name: str, windows: Sequence[Window]) -> Requests:

@@ -55,6 +55,21 @@ class Sample(Value, frozen=True):
     batch: int | None = None
 
 
+class Example(Value, frozen=True):
+    """The first request that failed in one way. Its texts are bounded and safe to print."""
+
+    second: int  # of the run, in which it failed
+    request: str
+    peer: str  # the address it went to
+    after_ns: int  # since it was begun
+    reason: str  # in words, or the answer's first line
+    answer: str  # the beginning of what came instead of a good answer
+
+    @property
+    def text(self) -> str:
+        return f"{self.reason} · {self.answer}" if self.answer else self.reason
+
+
 class Requests(Value, frozen=True):
     """What came of the requests of one name in one window, by the second of their end."""
 
@@ -223,6 +238,7 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     connections: int = 0
     users: int | None = None  # of a Locust file: the most that ran at once
     slowest: tuple[Sample, ...] = ()
+    examples: dict[str, Example] = {}  # failure → the first that failed so in this run, if here
     server: Server | None = None
     machine: Machine | None = None
 

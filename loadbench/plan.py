@@ -143,6 +143,7 @@ class Plan(Value, frozen=True):
     warmup_ns: int = 0  # at the first phase's rate, unrecorded
     drain_ns: int = 10_000_000_000  # how long answers are awaited after the last arrival
     timeout_ns: int = 10_000_000_000  # of one request, from when it was begun
+    connect_timeout_ns: int = 5_000_000_000  # of that, to be connected
     limit_ns: int | None = None  # unanswered requests older than this are reported as overdue
     slowest: int = 5  # exemplars a second
     # of the arrivals, or of the concurrency, is this process's; None: nothing yet
@@ -182,6 +183,7 @@ def planned(
         warmup_ns=spec.load.warmup,
         drain_ns=spec.load.drain,
         timeout_ns=spec.target.timeout,
+        connect_timeout_ns=spec.target.connect_timeout,
         limit_ns=limit_ns,
         journey=_journey(spec) if spec.load.arrivals == "journey" else None,
     )

@@ -35,7 +35,8 @@ class TargetSpec(Section):
     url: str = "local:mlp"
     protocol: Literal["auto", "kserve", "http"] = "auto"
     model: str = ""
-    timeout: Duration = 10 * units.SECOND
+    timeout: Duration = 10 * units.SECOND  # of a request as a whole
+    connect_timeout: Duration = 5 * units.SECOND  # of that, to be connected
     connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
     path: str = "/"
     method: Literal["GET", "POST", "PUT"] = "GET"

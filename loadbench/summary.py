@@ -17,6 +17,7 @@ from loadbench.histogram import Histogram
 from loadbench.model import (
     AlertChange,
     Check,
+    Example,
     Machine,
     Note,
     Optimum,
@@ -73,6 +74,7 @@ class Summary(Value, frozen=True, omit_defaults=False):
     sent: int
     done: int
     failed: dict[str, int]
+    examples: dict[str, dict[str, Any]]  # failure → second, request, peer, after_ms, reason, answer
     unfinished: int
     lost: int
     on_time: float | None  # share of the asked that was answered within limit_ms
@@ -128,6 +130,7 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
         sent=whole.sent,
         done=whole.done,
         failed=whole.failed,
+        examples={name: _example(found) for name, found in whole.examples.items()},
         unfinished=total.unfinished,
         lost=whole.lost,
         on_time=on_time(total, start.limit_ns) if start.limit_ns else None,
@@ -154,6 +157,12 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
         trust=trust,
         optimum=best_possible(total.end.optimum) if total.end else None,
     )
+
+
+def _example(found: Example) -> dict[str, Any]:
+    fields = {key: getattr(found, key) for key in ("second", "request", "peer")}
+    after = {"after_ms": found.after_ns / units.MS}
+    return {**fields, **after, "reason": found.reason, "answer": found.answer}
 
 
 def best_possible(found: Optimum | None) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from loadbench.merge import merge
 from loadbench.model import (
     AlertChange,
     End,
+    Example,
     Mark,
     Minute,
     Note,
@@ -41,7 +42,9 @@ HOUR = 3600
 _MOST_EVENTS = 500
 _RECENT_S = 10
 
-Kind = Literal["alert", "ended", "mark", "note", "stage", "load", "hour", "done", "failed"]
+Kind = Literal[
+    "alert", "ended", "mark", "note", "stage", "load", "hour", "failure", "done", "failed"
+]
 
 
 class Bin(NamedTuple):
@@ -98,6 +101,7 @@ class View(Value, frozen=True):
     alerts: dict[str, AlertChange] = {}
     events: tuple[Event, ...] = ()
     notes: tuple[Note, ...] = ()
+    examples: dict[str, Example] = {}  # the first of each kind of failure
     evidence: Evidence = Evidence()  # of how well it is measured
 
     @property
@@ -233,8 +237,7 @@ def _window(view: View, window: Window) -> View:
     newest = view.newest
     if newest is not None and window.second < newest:
         return view  # a second told twice, as when the minute it is part of was read before
-    after = _stage(view, window)
-    after = _reached(after, window)
+    after = _failures(_reached(_stage(view, window), window), window)
     after = _add(after, 0, _bin(window, 1))
     first = window.second if view.first is None else view.first
     totals = _total(view.totals, window)
@@ -249,7 +252,7 @@ def _bin(window: Window, seconds: int) -> Bin:
     queued = window.server.waiting if window.server else None
     service = sum(part.service.total for part in window.requests.values() if part.service.count)
     requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
-    slim = replace(window, requests=requests, slowest=())
+    slim = replace(window, requests=requests, slowest=(), examples={})
     return Bin(slim, seconds, queued, window.in_flight + window.waiting, service)
 
 
@@ -283,6 +286,15 @@ def _reached(view: View, window: Window) -> View:
         return view
     text = f"load reached {units.significant(window.rate)}/s"
     return _event(replace(view, reached=window.rate), before.second, "load", text)
+
+
+def _failures(view: View, window: Window) -> View:
+    """A kind of failure is told when it is the first of its kind."""
+    for name, example in window.examples.items():
+        if name not in view.examples:
+            view = _event(view, example.second, "failure", f"first {name}: {example.text}")
+            view = replace(view, examples={**view.examples, name: example})
+    return view
 
 
 def _minute(view: View, minute: Minute) -> View:

@@ -7,13 +7,16 @@ come a constant time after their request, in order on each connection. While it 
 schedule it neither reads nor answers; `stalls` in the last line are the true (begin, end) of each
 standstill in ns of the monotonic clock, and with `stamped` so is when each answer was written, in
 `stamps`. `misbehave` says how it answers every `every`-th request.
+`made` are the moments of its connections, in ns since it began to listen.
 With `cert` (a PEM file with its key) it speaks TLS; with `client_ca` it wants a certificate, too.
 """
 
 import asyncio
 import json
 import os
+import socket
 import ssl
+import struct
 import sys
 import time
 from typing import Any
@@ -54,7 +57,14 @@ BAD: dict[str, tuple[bytes, bool]] = {
     "timing": (answer(BODY, extra=b"Server-Timing: queue;dur=1.5, compute;dur=2, size;desc=4\r\n"),
                False),
     "hang": (b"", False),
+    "trickle": (GOOD[:-10], False),
+    "reset": (b"", False),
+    "reset_amid": (GOOD[:-10], False),
+    "half_closed": (b"", False),
+    "half_closed_amid": (GOOD[:-10], False),
+    "stray": (GOOD, False),
 }  # fmt: skip
+STRAY_S = 0.02  # after which a stray answer follows the answer proper
 
 
 class Server:
@@ -69,6 +79,7 @@ class Server:
         self.idle = options.get("idle_ms", 0) / 1000  # after which a connection is closed
         self.got = self.good = self.bad = self.connections = self.resumed = 0
         self.stalls: list[tuple[int, int]] = []
+        self.made: list[int] = []
         self.stamped = options.get("stamped", False)
         self.stamps: list[int] = []
         self.begun = time.monotonic_ns()
@@ -92,6 +103,7 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.data = b""
         server.connections += 1
+        server.made.append(time.monotonic_ns() - server.begun)
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -118,14 +130,25 @@ class Connection(asyncio.Protocol):
         if server.misbehave and server.got % server.every == 0:
             server.bad += 1
             data, close = BAD[server.misbehave]
+            how = server.misbehave
         else:
             server.good += 1
-            data, close = GOOD, False
+            data, close, how = GOOD, False, ""
         if server.stamped:
             server.stamps.append(time.monotonic_ns())
         if data:
             self.transport.write(data)
-        if close:
+        if how.startswith("reset"):
+            fd = self.transport.get_extra_info("socket").fileno()
+            with socket.socket(fileno=os.dup(fd)) as mine:
+                mine.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
+        elif how.startswith("half_closed"):
+            self.transport.write_eof()
+        elif how == "stray":
+            loop = asyncio.get_running_loop()
+            loop.call_later(STRAY_S, self.transport.write, answer(b"", b"408 Request Timeout"))
+        elif close:
             self.transport.close()
         elif server.idle:
             asyncio.get_running_loop().call_later(server.idle, self.transport.close)
@@ -146,7 +169,11 @@ async def main(options: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
     server = Server(options)
     listener = await loop.create_server(
-        lambda: Connection(server), "127.0.0.1", 0, backlog=4096, ssl=secured(options)
+        lambda: Connection(server),
+        "127.0.0.1",
+        options.get("port", 0),
+        backlog=4096,
+        ssl=secured(options),
     )
     print(listener.sockets[0].getsockname()[1], flush=True)
     ended = asyncio.Event()
@@ -154,7 +181,7 @@ async def main(options: dict[str, Any]) -> None:
     still = asyncio.create_task(server.stand_still())
     await ended.wait()
     still.cancel()
-    keys = ("got", "good", "bad", "connections", "resumed", "stalls", "stamps")
+    keys = ("got", "good", "bad", "connections", "resumed", "stalls", "made", "stamps")
     print(json.dumps({key: getattr(server, key) for key in keys}), flush=True)
 
 

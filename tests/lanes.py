@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from loadbench.histogram import Histogram
 from loadbench.load.lane import Lane
 from loadbench.load.ready import make_ready
-from loadbench.model import Tensor, Window, decode, encode
+from loadbench.model import Example, Tensor, Window, decode, encode
 from loadbench.plan import Broken, Command, Endpoint, Finished, Message, Plan, RequestPlan, Started
 from loadbench.shape import Phase
 from loadbench.units import MS, SECOND
@@ -86,6 +86,13 @@ class Done(NamedTuple):
             for failure, number in window.failed.items():
                 total[failure] = total.get(failure, 0) + number
         return total
+
+    @property
+    def examples(self) -> dict[str, Example]:
+        """The first of each kind of failure; each is told once."""
+        found = [(k, v) for window in self.recorded for k, v in window.examples.items()]
+        assert len(found) == len(dict(found))
+        return dict(found)
 
     @property
     def latency(self) -> Histogram:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import trustme
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -19,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from loadbench.plan import Tls
+from loadbench.plan import Endpoint, Plan, Tls
+from tests.lanes import plan
 
 
 class Papers(NamedTuple):
@@ -69,6 +71,18 @@ def make_papers(folder: Path) -> Papers:
         key=write("client.key", client.private_key_pem.bytes()),
         locked=write("locked.key", locked),
     )
+
+
+def secure(wanted: Plan, tls: Tls, **changed: Any) -> Plan:
+    endpoint = msgspec.structs.replace(wanted.endpoint, tls=tls, **changed)
+    return msgspec.structs.replace(wanted, endpoint=endpoint)
+
+
+def page(port: int, tls: Tls, **changed: Any) -> Plan:
+    """GET / of a plain HTTP server, over TLS."""
+    fields: dict[str, Any] = {"rate": 20, "seconds": 0.25} | changed
+    endpoint = Endpoint(host="127.0.0.1", port=port, protocol="http", tls=tls)
+    return msgspec.structs.replace(plan(port, **fields), endpoint=endpoint)
 
 
 def server_context(cert: str, client_ca: str = "") -> ssl.SSLContext:

@@ -94,8 +94,6 @@ WRONG = {
     "no JSON": answer(b"<html>"),
     "nothing": answer(b""),
     "no HTTP": b"SSH-2.0-OpenSSH\r\n\r\n",
-    "a byte more": GOOD + b"x",
-    "two answers": GOOD + GOOD,
     "a length of its own": GOOD.replace(b"Content-Length: ", b"Content-Length: 1, "),
     "two lengths": answer(body(), b"Content-Length: 5"),
     "an unknown coding": answer(body(), b"Content-Encoding: br"),
@@ -143,6 +141,34 @@ def test_everything_http_allows_is_read(name: str, cut: int) -> None:
     assert read(found, *pieces, b"") == ""
 
 
+LONG = {
+    "a byte more": GOOD + b"x",
+    "two answers": GOOD + GOOD,
+    "an answer and more after the last": answer(body(), b"Connection: close") + b"x",
+    "chunks and more": CODED["chunked"] + b"x",
+    "too long to be taken": GOOD.replace(b"Content-Length: ", b"Content-Length: 99999999"),
+    "a bomb": answer(gzip.compress(bytes((256 << 20) + 1), 1), b"Content-Encoding: gzip"),
+}
+
+
+@pytest.mark.parametrize("taught", [False, True])
+@pytest.mark.parametrize("name", LONG)
+def test_more_than_an_answer_is_over_long(name: str, taught: bool) -> None:
+    found = kind()
+    if taught:
+        assert read(found, GOOD) == ""
+    assert read(found, LONG[name], b"") == "over_long"
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n\r\n"])
+def test_what_never_ends_is_over_long_before_it_fills_the_memory(begin: bytes) -> None:
+    connection = Connection(kind(), 0)
+    assert connection.take(begin) is None
+    line = b"X-More: " + b"x" * 65_526 + b"\r\n"
+    verdicts = (connection.take(line) for _ in range(4096))
+    assert next(found for found in verdicts if found is not None) == "over_long"
+
+
 def test_connection_close_is_obeyed_and_not_taken_for_the_usual() -> None:
     found = kind()
     assert read(found, GOOD) == ""
@@ -157,10 +183,22 @@ def test_connection_close_is_obeyed_and_not_taken_for_the_usual() -> None:
 
 def test_the_end_of_a_connection_amid_an_answer() -> None:
     found = kind()
-    assert read(found, GOOD[:50], b"") == "closed"
+    assert read(found, GOOD[:50], b"") == "truncated"
     assert read(found, GOOD) == ""
-    assert read(found, GOOD[:-1], b"") == "closed"
+    assert read(found, GOOD[:-1], b"") == "truncated"
     assert read(found, b"") == "closed"
+    assert read(found, CODED["chunked"][:-1], b"") == "truncated"
+    assert read(found, CODED["after 100"][:25], b"") == "truncated"
+
+
+def test_a_connection_closed_after_good_answers_is_not_closed_amid_one() -> None:
+    connection = Connection(kind(), 0)
+    connection.rest = None
+    for values in ([0.5] * 6, [1.5] * 6, [2.5] * 6):
+        assert connection.take(answer(body(values))) == ""
+        if connection.partial:
+            connection.forget()
+    assert connection.take(b"") == "closed"
 
 
 def test_binary_answers() -> None:

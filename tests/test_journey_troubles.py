@@ -76,6 +76,10 @@ def test_failures_have_the_names_of_the_lane(tmp_path: Path, user: str) -> None:
     assert failed["GET unknown"] == {"dns": 3}
     assert failed["fine"] == {"failure": 3}
     assert failed["bad"] == failed["GET expected"] == {}
+    first = {kind: found for window in found.recorded for kind, found in window.examples.items()}
+    assert first["failure"].text == "too good · HTTP 200"
+    assert first["failure"].request == "GET /fine"
+    assert first["http_503"].answer == "HTTP 503"
     assert found.sum("asked") == 21
     assert "users-gone" in notes(found)
 

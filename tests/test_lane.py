@@ -115,11 +115,16 @@ def test_a_closed_loop_keeps_its_number_in_flight() -> None:
     [
         ("wrong", "bad_answer", False),
         ("garbage", "bad_answer", False),
-        ("long", "bad_answer", False),
-        ("short", "closed", False),
+        ("long", "over_long", False),
+        ("short", "truncated", False),
         ("close", "closed", False),
         ("busy", "http_503", True),
-        ("hang", "timeout", False),
+        ("hang", "first_byte_timeout", False),
+        ("trickle", "timeout", False),
+        ("reset", "reset", False),
+        ("reset_amid", "reset", False),
+        ("half_closed", "closed", False),
+        ("half_closed_amid", "truncated", False),
         ("chunked", "", True),
         ("continue", "", True),
         ("timing", "", True),
@@ -139,9 +144,10 @@ def test_every_kind_of_answer(misbehave: str, failure: str, kept: bool, arrivals
     found.check()
     counts = server.counts
     assert counts["bad"] >= 5
-    number = sum(found.failed.values())
     assert found.failed == ({failure: counts["bad"]} if failure else {})
-    assert found.sum("done") == counts["got"] - number
+    assert found.sum("sent") == counts["got"]  # nothing was sent again
+    assert found.sum("done") == counts["good"] + (0 if failure else counts["bad"])
+    assert set(found.examples) == set(found.failed)
     assert found.finished.unfinished == 0
     assert (counts["connections"] < 6) is kept
 

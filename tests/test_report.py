@@ -57,7 +57,8 @@ def test_a_percentile_among_the_failed_is_no_number() -> None:
     found = text([*refused, End(2, "done")])
     assert "✗ p99 > 100 ms (20 % not answered well)" in found
     assert "✗ errors 20 % < 1 %" in found
-    assert "failed 300 http_503" in found
+    assert "failed 300" in found
+    assert "FAILED    300 http_503" in found
     assert "p99 > 100   p99.9 > 100" in found
     assert "ANSWERED  p50 10.0" in found
 

@@ -113,7 +113,7 @@ def test_failures_of_every_kind_are_counted(tmp_path: Path) -> None:
     )
     assert adds_up(found)
     assert found["asked"] == 600
-    assert set(found["failed"]) == {"http_500", "bad_answer", "closed"}
+    assert set(found["failed"]) == {"http_500", "bad_answer", "truncated"}
     for number in found["failed"].values():
         assert 25 < number < 110  # 10 % of 600, ± 5 standard deviations
     assert found["latency_ms"]["p99"] is None

@@ -40,7 +40,7 @@ def loads(found: Crew) -> list[Window]:
 
 def test_two_workers_offer_exactly_what_one_process_would() -> None:
     with known_server(service_ms=1) as server:
-        wanted = shared(server.port, 400, 2, warmup_ns=SECOND)
+        wanted = shared(server.port, 400, 2, warmup_ns=SECOND, slowest=10_000)
         with crew(wanted) as found:
             done = found.done()
     assert [w.asked for w in loads(found)] == asked(wanted)
@@ -51,16 +51,9 @@ def test_two_workers_offer_exactly_what_one_process_would() -> None:
     assert len(found.pids) == 2
     assert done.finished.cpu_ns > 0
     assert found.notes == {}
-
-
-def test_merged_percentiles_are_those_of_all_samples() -> None:
-    """As many slow requests are asked for as there are requests, so the master tells all."""
-    with known_server(service_ms=1) as server:
-        wanted = shared(server.port, 300, 1, slowest=10_000)
-        with crew(wanted) as found:
-            done = found.done()
+    # as many slow ones are asked for as there are requests, so the master tells each of them
     every = [sample for window in done.recorded for sample in window.slowest]
-    assert len(every) == done.sum("asked") > 200
+    assert len(every) == done.sum("asked")
     assert done.latency == Histogram.of([sample.done - sample.due for sample in every])
 
 
@@ -158,7 +151,10 @@ def test_a_worker_that_is_asked_to_leave_loses_nothing() -> None:
 
 
 def test_a_worker_that_is_asked_twice_leaves_at_once() -> None:
-    with known_server(misbehave="hang") as server, crew(shared(server.port, 100, 3)) as found:
+    with (
+        known_server(misbehave="hang") as server,
+        crew(shared(server.port, 100, 2, drain_ns=300 * MS)) as found,
+    ):
         found.until_second(0)
         os.kill(found.pids[1], signal.SIGINT)
         time.sleep(0.2)
@@ -243,11 +239,11 @@ def test_when_the_master_is_killed_nobody_goes_on() -> None:
 def test_a_master_that_is_frozen_and_wakes_up() -> None:
     """Nobody goes on sending meanwhile, as nobody knows of whom others have the share."""
     with known_server(service_ms=1) as server:
-        wanted = shared(server.port, 400, 9)
+        wanted = shared(server.port, 400, 7)
         with crew(wanted) as found:
             found.until_second(0)
             os.kill(found.load.popen.pid, signal.SIGSTOP)
-            time.sleep(4)
+            time.sleep(3)
             os.kill(found.load.popen.pid, signal.SIGCONT)
             done = found.done()
     assert [w.asked for w in loads(found)] == asked(wanted)

@@ -339,6 +339,17 @@ def test_one_that_comes_again_is_lost_as_what_it_was() -> None:
     assert [m.number for m in stage.of(link.Setup)] == [1, 2, 3]
 
 
+def test_one_that_is_lost_again_and_again_is_not_taken_any_more() -> None:
+    stage = begun()
+    for name in ("c", "d", "e", "f"):
+        stage.roll.hear(name, link.Hello(__version__, "b", 2, identity(), "b2"), stage.now)
+        stage.roll.hear(name, link.Prepared(), stage.now)
+        stage.run(stage.now + 100 * MS, "a" + name)
+        stage.roll.hear(name, link.Begun(), stage.now)
+    assert [len(stage.of(link.End, name)) for name in "cdef"] == [0, 0, 1, 1]
+    assert [note.code for note in stage.notes].count("lost") == 2
+
+
 def test_one_that_joins_a_stopped_load_stops_too() -> None:
     stage = begun()
     stage.run(stage.origin + SECOND, "ab", "ab")

@@ -32,6 +32,12 @@ class Hosts(NamedTuple):
     def cut(self) -> None:
         subprocess.run([*self.cable, "down"], check=True)
 
+    def choke(self) -> None:
+        """A few hundred bytes a second get through."""
+        slow = ["tbf", "rate", "4kbit", "burst", "1600", "latency", "10s"]
+        enter = self.there[:4]  # in its network, with our clock
+        subprocess.run([*enter, "tc", "qdisc", "add", "dev", "v0", "root", *slow], check=True)
+
     def mend(self) -> None:
         subprocess.run([*self.cable, "up"], check=True)
 
@@ -173,6 +179,28 @@ def test_a_cable_that_is_cut_and_mended(hosts: Hosts, tmp_path: Path) -> None:
     # what was sent into the cut cable came through when it was mended, or never
     counted = sum(w.server.requests for w in windows(folder) if w.server)
     assert found["done"] <= counted <= found["sent"] + found["unsent"]
+
+
+def test_a_cable_that_becomes_slow(hosts: Hosts, tmp_path: Path) -> None:
+    """Whoever cannot tell its windows in time is lost, though it lives and is heard now and
+    then."""
+    if not shutil.which("tc"):
+        pytest.skip("needs tc (iproute2)")
+    with served(hosts) as url, join(hosts) as worker:
+        bind = ("--workers", "1", "--master-bind", HERE, "--expect-workers", "1")
+        with running(hosts, tmp_path, scenario(tmp_path, url, 8), *bind) as run:
+            folder = folder_of(run, tmp_path)
+            hosts.choke()
+            wait_for(lambda: any("lost: worker" in text for text in remarks(folder)))
+            out, err = run.communicate(timeout=60)
+            assert run.returncode == 0, err
+        worker.kill()
+    found = json.loads(out)
+    assert adds_up(found)
+    assert found["lost"] + found["unsent"] > 50
+    free = [window.second for window in windows(folder) if window.unsent]
+    assert len(free) <= 5
+    assert found["trust"] != "trusted"
 
 
 def test_a_worker_that_is_cut_off_for_good_ends(hosts: Hosts, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ _REQUESTS = (
 )
 _SIGNS = {
     "alert": "▲", "ended": "✓", "mark": "◆", "note": "▲", "stage": "·", "load": "·",
-    "hour": "·", "done": "■", "failed": "✗",
+    "hour": "·", "failure": "✗", "done": "■", "failed": "✗",
 }  # fmt: skip
 
 _SHORT = {"batch wait": "wait", "network": "net"}
@@ -186,7 +186,7 @@ def moment(event: Event, colours: Palette) -> tuple[str, str, str]:
     """(clock, sign, colour) of an event."""
     colour = {
         "alert": colours.p99, "note": colours.p99, "ended": colours.ok, "mark": colours.limit,
-        "failed": colours.error, "done": colours.ok,
+        "failed": colours.error, "failure": colours.error, "done": colours.ok,
     }.get(event.kind, colours.quiet)  # fmt: skip
     return units.clock(event.second * units.SECOND), _SIGNS[event.kind], colour
 

@@ -13,7 +13,7 @@ import zlib
 import httptools
 import msgspec
 
-from loadbench.targets.wire import BadAnswer, Check, Form, Headers
+from loadbench.targets.wire import BadAnswer, Check, Form, Headers, OverLong
 
 # header fields that decide how the rest is read; a template keeps their values literally
 _LITERAL = (
@@ -27,7 +27,8 @@ _LITERAL = (
 )
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*"  # of any other: what the parser lets through
 _TEMPLATES = 4  # an answer can take so many forms before the oldest is forgotten
-_MOST = 256 << 20  # bytes of one answer
+_MOST = 256 << 20  # bytes of one answer, packed or not
+_MOST_HEAD = 1 << 20
 _numbers = msgspec.json.Decoder(list[float]).decode
 
 
@@ -61,7 +62,7 @@ class Kind:
             start = found.end()
             self.wanted = start + int(found[1])
             if len(data) < self.wanted:
-                return Sight.MORE
+                return Sight.MORE if self.wanted <= _MOST else Sight.UNSURE
             if len(data) == self.wanted and _fits(form, data, start):
                 self.exact = data
                 return Sight.GOOD
@@ -116,25 +117,32 @@ class Incoming:
         self.headers: dict[bytes, bytes] = {}
         self.head = b""
         self._repeated: set[bytes] = set()
+        self.size = 0  # of all that came
         self._body: list[bytes] = []
-        self._size = 0
-        self._over = False
+        self._excess = ""
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
-        """Takes the next bytes. Raises BadAnswer for what is no answer, or more than one."""
+        """Takes the next bytes. Raises BadAnswer for what is no answer, OverLong for more."""
         if not self.status:
             self.head += data
+        self.size += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.complete:
+                raise OverLong("bytes came after the end of the answer") from error
             raise BadAnswer(f"not an HTTP answer: {error}") from error
-        if self._over:
-            raise BadAnswer("more came than one answer")
+        if self.size > _MOST:
+            self._excess = f"more than {_MOST:,} bytes"
+        elif not self.status and len(self.head) > _MOST_HEAD:
+            self._excess = f"a head of more than {_MOST_HEAD:,} bytes"
+        if self._excess:
+            raise OverLong(self._excess)
 
     def on_message_begin(self) -> None:
         if self.complete:
-            self._over = True
+            self._excess = "bytes came after the end of the answer"
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -144,11 +152,11 @@ class Incoming:
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > _MOST:
+            self._excess = f"{int(length):,} bytes are said to come, more than {_MOST:,}"
 
     def on_body(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size > _MOST:
-            raise BadAnswer(f"more than {_MOST} bytes")
         self._body.append(data)
 
     def on_message_complete(self) -> None:
@@ -168,16 +176,22 @@ class Incoming:
         return self.complete
 
     def verdict(self, kind: Kind) -> str:
-        """The failure of the complete answer, "" if it is good. A good one teaches its kind."""
+        """The failure of the complete answer, "" if it is good. A good one teaches its kind.
+        Raises BadAnswer."""
         if not 200 <= self.status < 300:
             return f"http_{self.status}"
-        try:
-            form = kind.check(self.headers, _decoded(self.headers, b"".join(self._body)))
-        except BadAnswer as error:
-            return error.failure
+        form = kind.check(self.headers, _decoded(self.headers, b"".join(self._body)))
         if form is not None and self._simple():
             kind.learn(self.head[: self.head.index(b"\r\n\r\n") + 4], form)
         return ""
+
+    def beginning(self) -> bytes:
+        """What came first: of the body if there is one, unpacked where that is possible."""
+        body = b"".join(self._body)
+        try:
+            return _decoded(self.headers, body) or body
+        except BadAnswer:
+            return body
 
     def _simple(self) -> bool:
         """Whether the cheap way can read such answers: their length is said, once."""
@@ -205,6 +219,8 @@ def _decoded(headers: Headers, body: bytes) -> bytes:
         whole = unpack.decompress(body, _MOST)
     except zlib.error as error:
         raise BadAnswer(f"not {coding.decode()}: {error}") from error
+    if unpack.unconsumed_tail:
+        raise OverLong(f"more than {_MOST:,} bytes when unpacked")
     if not unpack.eof or unpack.unused_data:
         raise BadAnswer(f"incomplete {coding.decode()}")
     return whole

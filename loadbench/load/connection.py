@@ -6,33 +6,17 @@ import os
 import select
 from collections.abc import Callable
 
+from loadbench.load import failure
 from loadbench.load.answer import Incoming, Kind, Sight
 from loadbench.load.schedule import NEVER
 from loadbench.targets.wire import BadAnswer
+from loadbench.units import duration
 
 CONNECTING, SENDING, WAITING, IDLE, CLOSED = range(5)
 _NODELAY = (_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
 _KIND = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 _UNDER_WAY = (0, errno.EINPROGRESS)
 BOTH = select.EPOLLIN | select.EPOLLOUT
-
-# How a request fails. Beside these: http_NNN (a status other than 2xx) and bad_answer (2xx, but
-# not what was asked for, or not HTTP).
-TIMEOUT = "timeout"  # connected, but no whole answer in time
-CONNECT_TIMEOUT = "connect_timeout"
-CLOSED_EARLY = "closed"  # the server ended the connection before or amid the answer
-_ERRORS = {
-    errno.ECONNREFUSED: "refused",
-    errno.ECONNRESET: "reset",
-    errno.ECONNABORTED: "reset",
-    errno.EPIPE: "reset",
-    errno.ETIMEDOUT: CONNECT_TIMEOUT,
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-    errno.EADDRNOTAVAIL: "no_ports",  # of this machine, as is the next
-    errno.EMFILE: "no_files",
-    errno.ENFILE: "no_files",
-}
 
 
 class Address:
@@ -48,7 +32,7 @@ class Connection:
 
     __slots__ = (
         "_incoming", "_parts", "_size", "_wanted", "awaited", "begun", "code", "due", "fd", "kind",
-        "partial", "recv", "rest", "reused", "send", "sent", "sock", "state", "tries",
+        "partial", "reason", "recv", "rest", "reused", "send", "sent", "sock", "state", "tries",
     )  # fmt: skip
     recv: Callable[[int], bytes]
     send: Callable[[bytes | memoryview], int]
@@ -60,7 +44,10 @@ class Connection:
         self.state = CONNECTING
         self.awaited = BOTH  # events, while it connects
         self.reused = False
-        self.partial = False  # a part of the answer is here
+        # a part of the answer is here; or it is not to be taken by its bytes alone, since it shows
+        # that the target is back
+        self.partial = tries > 0
+        self.reason = ""  # in words, once it has failed
         self.due = self.begun = self.code = 0
         self.sent = NEVER
         self.rest: memoryview | None = None  # of the request, still to be sent
@@ -107,8 +94,9 @@ class Connection:
         """
         try:
             return self._end() if not data else self._piece(data)
-        except BadAnswer:
-            return "bad_answer"
+        except BadAnswer as error:
+            self.reason = str(error)
+            return error.failure
 
     def _piece(self, data: bytes) -> str | None:
         if self._incoming is None:
@@ -120,6 +108,7 @@ class Connection:
                 data = b"".join([*self._parts, data])
             sight = self.kind.look(data)
             if sight is Sight.GOOD:
+                self._size = 0
                 return ""
             self.partial = True
             if sight is Sight.MORE:
@@ -132,7 +121,21 @@ class Connection:
     def _end(self) -> str:
         if self._incoming is not None and self._incoming.end():
             return self._incoming.verdict(self.kind)
-        return CLOSED_EARLY
+        return self.ended()
+
+    def ended(self) -> str:
+        """The failure that it is that the server has closed now."""
+        if self.received:
+            self.reason = f"the server closed the connection after {self.received:,} bytes"
+            return failure.TRUNCATED
+        kept = ", kept open from an earlier one," if self.reused else ""
+        self.reason = f"the server closed the connection{kept} without a byte of an answer"
+        return failure.CLOSED_EARLY
+
+    @property
+    def received(self) -> int:
+        """How many bytes of the answer are here."""
+        return self._size if self._incoming is None else self._incoming.size
 
     @property
     def reusable(self) -> bool:
@@ -145,17 +148,42 @@ class Connection:
             return self._incoming.head
         return self._parts[0] if self._parts else data
 
+    def answer(self, data: bytes) -> bytes:
+        """What can be shown of the answer whose last bytes are `data`: its body, else its bytes."""
+        if self._incoming is not None and self._incoming.status:
+            return self._incoming.beginning()
+        return self.head(data)
+
     def forget(self) -> None:
         """The answer has been dealt with; the next may come."""
         self.partial = False
+        self.reason = ""
         self._size = 0
         self._parts = []
         self._incoming = None
 
     def failure(self, number: int | None) -> str:
-        """The name of an operating system error."""
-        found = number or 0
-        return _ERRORS.get(found) or errno.errorcode.get(found, f"error_{found}").lower()
+        """The failure that an error of the operating system is."""
+        found, connecting = number or 0, self.state == CONNECTING
+        self.reason = os.strerror(found)
+        if not connecting:
+            self.reason += f", {self.received:,} bytes of an answer had come"
+        return failure.of_error(found, connecting)
+
+    def expired(self, limit_ns: int) -> str:
+        """The failure that it is to be where it is now after so long."""
+        limit = duration(limit_ns)
+        if self.state == CONNECTING:
+            self.reason = f"not connected within {limit}"
+            return failure.CONNECT_TIMEOUT
+        if self.rest is not None:
+            self.reason = f"{len(self.rest):,} bytes of the request could not be sent in {limit}"
+        elif self.received:
+            self.reason = f"{self.received:,} bytes of an answer came in {limit}, not the whole"
+        else:
+            self.reason = f"no byte of an answer came in {limit}"
+            return failure.FIRST_BYTE_TIMEOUT
+        return failure.TIMEOUT
 
     def close(self) -> None:
         self.state = CLOSED

@@ -8,14 +8,16 @@ asked, sent and ended in the second in which they ended; their latency is exact 
 import struct
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
 
 from loadbench.histogram import EMPTY
+from loadbench.load.examples import printable
 from loadbench.load.ledger import ROWS, Cut, Ledger
 from loadbench.load.schedule import NEVER
-from loadbench.model import Sample, Stage, Window
+from loadbench.model import Example, Sample, Stage, Window
 from loadbench.plan import Plan
 from loadbench.shape import phase_at
 from loadbench.units import SECOND
@@ -34,6 +36,14 @@ class Begun:
 
     def __init__(self, at: int) -> None:
         self.at = at
+
+
+class Failed(NamedTuple):
+    """How a request failed: the name, the words, and where that can be told the answer's."""
+
+    name: str
+    reason: str = ""
+    answer: str = ""
 
 
 class Diary:
@@ -70,9 +80,9 @@ class Diary:
             self._asked += 1
         return found
 
-    def end(self, begun: Begun | None, name: str, took: int | None, failure: str) -> None:
-        """A request has ended after `took` ns (None: it was not timed), well or with a failure.
-        None as `begun`: nobody knew that it was under way."""
+    def end(self, begun: Begun | None, name: str, took: int | None, failed: Failed | None) -> None:
+        """A request has ended after `took` ns (None: it was not timed), well or not. None as
+        `begun`: nobody knew that it was under way."""
         now = self.turn()
         if self.over:
             return
@@ -91,11 +101,22 @@ class Diary:
         if ledger.rows >= ROWS // 2:
             ledger.fold(self._window, self._boundary)
         number = self._number(name[:_LONGEST])
-        code = number | (ledger.failure(self._bounded(failure)) if failure else 0)
+        failure = self._bounded(failed.name) if failed else ""
+        code = number | (ledger.failure(failure) if failure else 0)
         _pack(ledger.cells, ledger.place(), due, begin, sent, done, code)
         if done - due > ledger.floor:
             sample = Sample(self._kinds[number], due, begin, min(sent, done), done, failure)
             ledger.exemplar(sample)
+        if failed and ledger.examples.wanted(failure, due):
+            example = Example(
+                second=0,
+                request=self._kinds[number],
+                peer="",
+                after_ns=done - begin,
+                reason=printable(failed.reason),
+                answer=printable(failed.answer),
+            )
+            ledger.examples.add(failure, due, now, example)
 
     def _number(self, name: str) -> int:
         """The index of a name; of `other` when there are too many."""

@@ -10,9 +10,11 @@ the users, and shapes and `test_start` listeners a place of their own.
 """
 
 import gc
+import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gevent
@@ -78,21 +80,19 @@ class Driver:
 
     def run(self) -> Finished:
         """The whole run. Raises SpecError if it cannot begin, or not go on."""
+        inspect.stack()  # as Locust's stop() does: the first time costs 30 ms, while users run
         gc.collect()
         gc.freeze()  # what was imported is never looked through again
-        watch = gevent.get_hub().loop.timer(_TICK_NS / SECOND, _TICK_NS / SECOND)
+        hub = gevent.get_hub()
+        hub.handle_system_error = partial(self._exits, hub.handle_system_error)
+        watch = hub.loop.timer(_TICK_NS / SECOND, _TICK_NS / SECOND)
         self._seen = time.monotonic_ns()
         watch.start(self._tick)
         if self._shape:
             self._runner.start_shape()
         else:
             self._runner.start(self._journey.users, locustfile.spawn_rate(self._journey))
-        try:
-            self._over.wait()
-        except SystemExit as error:  # gevent hands on here what a greenlet raised
-            self._notes.append(Note("own-end", f"the file ended the process (exit {error.code})"))
-            self._killed = True
-            self._close()
+        self._over.wait()
         watch.stop()
         watch.close()
         with gevent.Timeout(_FAREWELL_S, False):
@@ -194,6 +194,19 @@ class Driver:
         self._broken = error
         self._killed = True
         self._close()
+
+    def _exits(self, usual: Callable[..., None], kind: Any, value: Any, *trace: Any) -> None:
+        """A greenlet of the file raised what would end the whole process."""
+        if not isinstance(value, SystemExit) and kind is not SystemExit:
+            usual(kind, value, *trace)
+            return
+        text = f"the file ended the process (exit {getattr(value, 'code', value)})"
+        if self._diary is None:
+            self._break(SpecError(f"{self._journey.file}: {text}", "it does so under Locust too"))
+        elif not self._killed:
+            self._notes.append(Note("own-end", text))
+            self._killed = True
+            self._close()
 
     def _end(self) -> None:
         """Locust is about to stop its users: because of us, its shape or its file."""

@@ -5,35 +5,22 @@ that is readable (`user.LaneUser` does, in gevent's hub). Arrivals are woken by 
 same epoll. Requests are prebuilt bytes, answers are read as cheaply as is still strict (`answer`),
 stamps go into the `ledger`, which makes the windows.
 
-Decisions: a request that fails is never sent again, not even when the server closed its kept-alive
-connection just as the request went out; that fails as `closed` or `reset`. A connection that is
-closed while it is idle costs nobody anything. Idle ones are reused last in, first out. In a closed
-loop a place whose request failed together with its connection rests before it connects again,
-longer each time.
+What becomes of a request once it is begun is the `exchange`'s. In an open loop each arrival is an
+attempt of its own, whatever became of those before it; idle connections are reused last in, first
+out.
 """
 
 import select
-import struct
 import time
 from collections.abc import Callable
 
 from gevent import monkey
 
-from loadbench.load.connection import (
-    CONNECT_TIMEOUT,
-    CONNECTING,
-    IDLE,
-    SENDING,
-    TIMEOUT,
-    WAITING,
-    Connection,
-)
 from loadbench.load.course import Course, History, Traffic
-from loadbench.load.exemplar import sample
+from loadbench.load.exchange import EVENTS, Exchange
 from loadbench.load.ledger import HELD, ROWS
 from loadbench.load.pool import Pool
 from loadbench.load.ready import Load
-from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
 from loadbench.load.stall import Standstill
 from loadbench.load.timer import Timer
@@ -43,13 +30,10 @@ from loadbench.shape import Steering
 from loadbench.units import MS
 
 BUDGET_NS = 2 * MS  # after so long the owner gets its turn, also under full load
-_EVENTS = 256  # at a time
 _BEGINS = 64  # at a time, between looks at what has arrived
 _TICK_NS = 10 * MS  # the loop wakes at least so often, so that a stall of it is noticed
-_TAKE_MOST = 1 << 18
-_READABLE, _WRITABLE = select.EPOLLIN, select.EPOLLOUT
+_READABLE = select.EPOLLIN
 _epoll = monkey.get_original("select", "epoll")  # gevent takes it out of the module
-_pack = struct.Struct("5q").pack_into
 
 
 class Lane:
@@ -60,8 +44,7 @@ class Lane:
         self.over = False
         self.stopped = False
         self._plan = plan
-        self._deal = load.deal
-        self._new = load.connection
+        self._load = load
         self._emit = emit
         self._epoll = _epoll()
         self._timer = Timer()
@@ -70,12 +53,9 @@ class Lane:
         most = plan.concurrency if self._closed else (plan.share or Share()).part(plan.connections)
         self._pool = Pool(self._epoll, load.address, max(1, most))
         self._once = plan.arrivals == "once"
-        self._rest = Rest()  # closed loop: places without a connection
-        self._take = 4096  # bytes read at a time; grows with the answers
         self._blocked = False  # all connections are busy, and something is due
-        self._again = False  # closed loop: the next request follows the answer
         self.ending = False  # nothing falls due any more
-        self._wake = self._expiry = 0
+        self._wake = 0
         self._stood = 0  # longest standstill since the last window
         self._seen = 0  # when the loop last was known to run, or was to be woken
         self._turned = 0  # when its last turn ended
@@ -83,14 +63,15 @@ class Lane:
     def begin(self, origin: int, since: int | None = None, history: History = ()) -> None:
         """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment, and
         it is told how the load was steered before."""
+        self._origin = origin
         self._course = Course(self._plan, origin, self._traffic, since, history)
-        self._ledger = self._course.ledger
+        self._exchange = Exchange(self._load, self._pool, self._course)
         start = origin - self._plan.warmup_ns if since is None else since
         if self._closed:
             self._level(start)
         self._cpu = time.process_time_ns()
         self._still = Standstill(time.monotonic_ns())
-        self._seen = self._wake = self._expiry = start
+        self._seen = self._wake = start
         self._timer.set(start)
 
     def fileno(self) -> int:
@@ -110,7 +91,7 @@ class Lane:
 
     def _change(self) -> None:
         """What is to be begun next is another than it was."""
-        self._again = False  # until there are as many places as are wanted now
+        self._exchange.again = False  # until there are as many places as are wanted now
         self._wake = 0
         self._timer.set(1)
 
@@ -145,11 +126,12 @@ class Lane:
             reason="stopped" if self.stopped else "done",
             unfinished=self._course.in_flight,
             cpu_ns=time.process_time_ns() - self._cpu,
+            notes=self._pool.notes(self._origin),
         )
 
     def turn(self) -> None:
         """Does what there is to do, for not much longer than the budget, without ever blocking."""
-        poll, clock = self._epoll.poll, time.monotonic_ns
+        poll, clock, exchange = self._epoll.poll, time.monotonic_ns, self._exchange
         started = now = clock()
         while True:
             if now - self._seen > self._stood:
@@ -160,9 +142,11 @@ class Lane:
                 self._on_time(now)
                 if self.over:
                     return
-            events = poll(0, _EVENTS)
+            events = poll(0, EVENTS)
             if events:
-                self._handle(events)
+                exchange.handle(events, now)
+                if exchange.woken or self._pressed:
+                    self._wake = 0
             elif self._wake > now:
                 self._seen = max(now, self._wake)
                 break
@@ -175,7 +159,7 @@ class Lane:
 
     def _on_time(self, now: int) -> None:
         """All that depends on the clock, and when to look at it again."""
-        course = self._course
+        course, exchange = self._course, self._exchange
         if now >= self._still.next:
             self._still.look(now)
         self._cut(now)
@@ -183,20 +167,28 @@ class Lane:
             course.complete(now)
         if now >= course.end:
             self._end_arrivals()
-        if now >= self._expiry:
-            self._expire(now)
+        if now >= exchange.expiry:
+            exchange.expire(now)
         if self._closed:
             self._level(now)
             self._wake_resting(now)
         else:
             self._take_up(now)
-        if self._ledger.rows > ROWS // 2:
+        if course.ledger.rows > ROWS // 2:
             course.fold()
         if self.ending and (now >= course.over or self._settled()):
             self._finish()
         due = NEVER if self._blocked else course.schedule.next
         end = course.over if self.ending else course.end
-        self._wake = min(due, self._rest.next, end, course.boundary, self._expiry, now + _TICK_NS)
+        wakes = (due, exchange.rest.next, end, course.boundary, exchange.expiry, now + _TICK_NS)
+        self._wake = min(wakes)
+        exchange.woken = False
+
+    @property
+    def _pressed(self) -> bool:
+        """Answers may have made way for what waits for them."""
+        waits = self._closed and not self._exchange.again
+        return self.ending or waits or (self._blocked and bool(self._pool.idle))
 
     def _settled(self) -> bool:
         """Nothing is under way and nothing waits."""
@@ -204,8 +196,8 @@ class Lane:
 
     def _end_arrivals(self) -> None:
         self.ending = True
-        self._again = False
-        self._rest.clear()
+        self._exchange.again = False
+        self._exchange.rest.clear()
         self._wake = 0
 
     def _cut(self, now: int) -> None:
@@ -240,10 +232,10 @@ class Lane:
                 return
             if idle:
                 schedule.advance()
-                self._begin(idle.pop(), due, now, held)
+                self._exchange.begin(idle.pop(), due, now, held)
             elif not self._pool.full:
                 schedule.advance()
-                self._open(due, now, held, 0)
+                self._exchange.open(due, now, held, 0)
             else:
                 self._blocked = True
                 return
@@ -251,176 +243,22 @@ class Lane:
 
     def _level(self, now: int) -> None:
         """Closed loop: sees to it that there are as many places as are wanted."""
-        if self._again or self.ending:
+        if self._exchange.again or self.ending:
             return
-        idle, rest = self._pool.idle, self._rest
+        idle, rest = self._pool.idle, self._exchange.rest
         missing = self._course.width - (len(self._pool.open) - len(idle) + len(rest))
         rest.drop(-missing)
         while missing > 0 and idle:
-            self._begin(idle.pop(), now, now, 0)
+            self._exchange.begin(idle.pop(), now, now, 0)
             missing -= 1
         for _ in range(missing):
             rest.add(now, 0)
-        self._again = len(self._pool.open) - len(idle) + len(rest) == self._course.width
+        self._exchange.again = len(self._pool.open) - len(idle) + len(rest) == self._course.width
 
     def _wake_resting(self, now: int) -> None:
         """Closed loop: places that have rested connect and send."""
-        while self._rest.next <= now:
-            self._open(now, now, 0, self._rest.take())
-            now = time.monotonic_ns()
-
-    def _open(self, due: int, now: int, held: int, tries: int) -> None:
-        """Begins a request on a new connection."""
-        data, _, kind = self._deal()
-        connection = self._new(kind, tries)
-        connection.due, connection.begun, connection.code = due, now, kind.index | held
-        connection.rest = memoryview(data)
-        failure = self._pool.connect(connection)
-        if failure:
-            self._fail(connection, failure)
-
-    def _begin(self, connection: Connection, due: int, now: int, held: int) -> None:
-        """Begins a request on an idle connection."""
-        data, size, kind = self._deal()
-        connection.due, connection.begun = due, now
-        connection.kind, connection.code = kind, kind.index | held
-        connection.state = WAITING
-        connection.reused = True
-        try:
-            sent = connection.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            connection.sent = NEVER
-            self._fail(connection, connection.failure(error.errno))
-            return
-        if sent == size:
-            connection.sent = time.monotonic_ns()
-            return
-        connection.sent = NEVER
-        connection.rest = memoryview(data)[sent:]
-        connection.state = SENDING
-        self._pool.await_room(connection)
-
-    def _handle(self, events: list[tuple[int, int]]) -> None:
-        """Reads answers. In a closed loop the next request follows at once."""
-        connections, idle, ledger = self._pool.open, self._pool.idle, self._ledger
-        cells, take, again, clock = ledger.cells, self._take, self._again, time.monotonic_ns
-        for fd, event in events:
-            connection = connections.get(fd)
-            if connection is None:  # the timer, or a connection closed a moment ago
-                continue
-            if connection.state != WAITING:
-                self._progress(connection, event)
-                continue
-            try:
-                data = connection.recv(take)
-            except OSError as error:
-                self._broken(connection, error)
-                continue
-            now = clock()
-            if (data != connection.kind.exact or connection.partial) and not self._whole(
-                connection, data
-            ):
-                continue
-            due = connection.due
-            _pack(
-                cells, ledger.place(), due, connection.begun, connection.sent, now, connection.code
-            )
-            if now - due > ledger.floor:
-                ledger.exemplar(sample(connection, now, "", connection.head(data)))
-            if connection.partial:
-                connection.forget()
-                now = clock()  # reading it may have taken a while: none of the next one's
-            if again:
-                self._begin(connection, now, now, 0)
-            else:
-                connection.state = IDLE
-                idle.append(connection)
-        waits = self._closed and not again
-        if self.ending or waits or (self._blocked and idle) or ledger.rows > ROWS // 2:
-            self._wake = 0
-
-    def _progress(self, connection: Connection, event: int) -> None:
-        """An event on a connection that does not just wait for its answer."""
-        if connection.state == IDLE:  # the server closed it, or said what nobody asked for
-            self._pool.leave(connection)
-            self._wake = 0
-            return
-        try:
-            if connection.state == CONNECTING and not self._pool.establish(connection, self._seen):
+        for _ in range(_BEGINS):
+            if self._exchange.rest.next > now:
                 return
-            if connection.flush():
-                connection.sent = time.monotonic_ns()
-                connection.state = WAITING
-                self._pool.await_answer(connection)
-            elif event & ~_WRITABLE:  # an answer before the request is out: it is being refused
-                self._whole(connection, connection.recv(self._take))
-        except OSError as error:
-            self._broken(connection, error)
-
-    def _whole(self, connection: Connection, data: bytes) -> bool:
-        """Takes what came. True if it made a good answer whole and the connection is to be used
-        on; all else is dealt with here."""
-        if len(data) == self._take and self._take < _TAKE_MOST:
-            self._take *= 2
-        failure = connection.take(data)
-        if failure is None:
-            return False
-        if not failure and connection.reusable:
-            return True
-        if failure and not (failure.startswith(("http_", "wrong_output")) and connection.reusable):
-            self._fail(connection, failure, data)
-            return False
-        self._record(connection, failure, data)
-        if not connection.reusable:
-            self._drop(connection, 0)
-        else:
-            connection.forget()
-            self._follow(connection, time.monotonic_ns())
-        return False
-
-    def _follow(self, connection: Connection, now: int) -> None:
-        """The connection is free for the next request."""
-        if self._again:
-            self._begin(connection, now, now, 0)
-        else:
-            connection.state = IDLE
-            self._pool.idle.append(connection)
-
-    def _broken(self, connection: Connection, error: OSError) -> None:
-        if not isinstance(error, BlockingIOError):
-            self._fail(connection, connection.failure(error.errno))
-
-    def _fail(self, connection: Connection, failure: str, data: bytes = b"") -> None:
-        """The request on it failed, and the connection is of no more use."""
-        self._record(connection, failure, data)
-        self._drop(connection, 1 if connection.reused else connection.tries + 1)
-
-    def _record(self, connection: Connection, failure: str, data: bytes) -> None:
-        now = time.monotonic_ns()
-        ledger = self._ledger
-        if ledger.rows >= ROWS - _EVENTS:
-            self._course.fold()
-        connection.sent = min(connection.sent, now)
-        stamps = (connection.due, connection.begun, connection.sent, now)
-        found = connection.code | ledger.failure(failure)
-        _pack(ledger.cells, ledger.place(), *stamps, found)
-        if now - connection.due > ledger.floor:
-            ledger.exemplar(sample(connection, now, failure, connection.head(data)))
-
-    def _drop(self, connection: Connection, failures: int) -> None:
-        """In a closed loop its place rests; in an open one whoever waits may have it."""
-        self._pool.drop(connection)
-        if self._again:
-            self._rest.add(time.monotonic_ns(), failures)
-        self._wake = 0
-
-    def _expire(self, now: int) -> None:
-        """Fails what has been under way for too long. Nothing can expire before the oldest does."""
-        timeout = self._plan.timeout_ns
-        old, oldest = self._pool.begun_before(now - timeout)
-        for connection in old:
-            early = connection.state == CONNECTING
-            self._fail(connection, CONNECT_TIMEOUT if early else TIMEOUT)
-        self._expiry = max(min(oldest, now) + timeout, now + MS)
+            self._exchange.open(now, now, 0, self._exchange.rest.take(now))
+            now = time.monotonic_ns()

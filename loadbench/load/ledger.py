@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench.histogram import EMPTY, Histogram
+from loadbench.load.examples import Examples
 from loadbench.model import Requests, Sample, Stage, Window
 
 ROWS = 8192  # held before they must be folded
@@ -62,6 +63,7 @@ class Ledger:
         self._unsent = 0
         self._exemplars: list[Sample] = []  # the slowest first
         self.floor = -1  # latency beyond which a request is among the slowest of its second
+        self.examples = Examples(origin)
         self._new_rows()
         self._new_window()
 
@@ -181,6 +183,7 @@ class Ledger:
             stall_ns=cut.stall_ns,
             connections=cut.connections,
             slowest=self._pick(cut),
+            examples=self.examples.take(cut.begin, cut.end),
         )
         self._unsent = 0
         self._new_window()

@@ -2,9 +2,11 @@
 
 from typing import Literal
 
+from msgspec.structs import replace
+
 from loadbench.load.clock import Clock
 from loadbench.load.link import LEASE, Hello
-from loadbench.model import Note
+from loadbench.model import Note, Window
 from loadbench.plan import Share
 
 # joining: makes its inputs ready; ready: could begin; beginning: was told to, late in the run;
@@ -56,3 +58,20 @@ class Member:
     def leased(self) -> int:
         """Until when it may send by what it was told."""
         return self.acked + LEASE
+
+    def moved(self, window: Window) -> Window:
+        """A window of its own, with the stamps of its samples in the master's time."""
+        here = self.clock.here
+        if not self.clock.offset:
+            return window
+        slowest = tuple(
+            replace(
+                sample,
+                due=here(sample.due),
+                begun=here(sample.begun),
+                sent=here(sample.sent),
+                done=here(sample.done),
+            )
+            for sample in window.slowest
+        )
+        return replace(window, slowest=slowest)

@@ -17,43 +17,41 @@ from geventhttpclient.response import HTTPConnectionClosed
 from geventhttpclient.useragent import ConnectionError
 from locust.exception import CatchResponseError
 
+from loadbench.load.diary import Failed
+from loadbench.load.failure import CLOSED_EARLY, CONNECT_TIMEOUT, TIMEOUT, TRUNCATED, of_error
+
 FAILURE = "failure"  # the file itself said so, in words of its own
 _NAMES: tuple[tuple[type[BaseException], str], ...] = (
-    (http.client.RemoteDisconnected, "closed"),  # before reset, which it claims to be as well
-    (http.client.IncompleteRead, "closed"),
-    (HTTPConnectionClosed, "closed"),
-    (ConnectionRefusedError, "refused"),
-    (ConnectionResetError, "reset"),
-    (BrokenPipeError, "reset"),
-    (ConnectionAbortedError, "reset"),
-    (requests.ConnectTimeout, "connect_timeout"),
-    (requests.Timeout, "timeout"),
-    (TimeoutError, "timeout"),
-    (gevent.Timeout, "timeout"),
+    (http.client.RemoteDisconnected, CLOSED_EARLY),  # before RESET, which it claims to be as well
+    (http.client.IncompleteRead, TRUNCATED),
+    (HTTPConnectionClosed, CLOSED_EARLY),
+    (requests.ConnectTimeout, CONNECT_TIMEOUT),
+    (requests.Timeout, TIMEOUT),
+    (TimeoutError, TIMEOUT),
+    (gevent.Timeout, TIMEOUT),
     (socket.gaierror, "dns"),
     (ssl.SSLError, "tls"),
 )
 _CLIENTS = (requests.RequestException, ConnectionError)  # what their errors of status are
-_ERRORS = {
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETUNREACH: "unreachable",
-    errno.EADDRNOTAVAIL: "no_ports",  # of this machine, as is the next
-    errno.EMFILE: "no_files",
-    errno.ENFILE: "no_files",
-}
 
 
-def failure(error: Any, response: Any) -> str:
-    """The name of a failure; `error` is what the request event brought, of any type."""
+def outcome(error: Any, response: Any) -> Failed:
+    """How it failed; `error` is what the request event brought, of any type."""
+    status = getattr(response, "status_code", 0)
+    reason = str(error) or type(error).__name__
+    return Failed(_name(error, status), reason, f"HTTP {status}" if status else "")
+
+
+def _name(error: Any, status: Any) -> str:
     if not isinstance(error, BaseException) or isinstance(error, CatchResponseError):
         return FAILURE
     for found in _chain(error):
         for kind, name in _NAMES:
             if isinstance(found, kind):
                 return name
-        if isinstance(found, OSError) and found.errno in _ERRORS:
-            return _ERRORS[found.errno]
-    status = getattr(response, "status_code", 0)
+        number = found.errno if isinstance(found, OSError) else None
+        if number is not None and number in errno.errorcode:
+            return of_error(number, connecting=False)
     if isinstance(error, _CLIENTS) and isinstance(status, int) and status >= 300:
         return f"http_{status}"
     return type(error).__name__

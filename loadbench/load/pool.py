@@ -1,4 +1,4 @@
-"""The connections of a lane and their place in its epoll: which are open, idle, too old."""
+"""The connections of a lane and their place in its epoll: which are open, which idle."""
 
 import select
 import time
@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from loadbench.load.connection import BOTH, CONNECTING, IDLE, Address, Connection
+from loadbench.load.examples import printable
 from loadbench.load.ledger import Ints
 from loadbench.load.schedule import NEVER
-from loadbench.units import MS
+from loadbench.model import Note
+from loadbench.units import MS, clock
 
 _READABLE = select.EPOLLIN
 _HANDSHAKES_NS = MS  # of a turn
+_UNASKED = 4096  # bytes looked at of what nobody asked for
 
 
 class Pool:
@@ -24,6 +27,8 @@ class Pool:
         self.most = most
         self._epoll = epoll
         self._address = address
+        self._unasked = 0  # answers to nothing
+        self._first = (0, "")  # of them: when, and what it was
         self._turn = 0
 
     @property
@@ -59,22 +64,31 @@ class Pool:
             connection.awaited = events
         return connection.state != CONNECTING
 
-    def leave(self, connection: Connection) -> None:
-        """An idle connection stirs: the server closed it, or said what nobody asked for."""
-        try:
-            connection.recv(1)
-        except BlockingIOError:  # TLS talks to itself
-            return
-        except OSError:  # reset instead of closed: nobody waits for anything on it
-            pass
-        self.drop(connection)
-
     def await_room(self, connection: Connection) -> None:
         """Wakes also when more of the request can be sent."""
         self._epoll.modify(connection.fd, BOTH)
 
     def await_answer(self, connection: Connection) -> None:
         self._epoll.modify(connection.fd, _READABLE)
+
+    @property
+    def peer(self) -> str:
+        """The address that all connect to, in words."""
+        host, port = self._address.address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+    def leave(self, connection: Connection, now: int) -> None:
+        """An idle connection stirs: the server has closed it, or says what nobody asked for."""
+        try:
+            data = connection.recv(_UNASKED)
+        except BlockingIOError:  # TLS talks to itself
+            return
+        except OSError:  # reset instead of closed: nobody waits for anything on it
+            data = b""
+        if data:
+            self._first = self._first if self._unasked else (now, printable(data))
+            self._unasked += 1
+        self.drop(connection)
 
     def drop(self, connection: Connection) -> None:
         if connection.state == IDLE:
@@ -88,6 +102,17 @@ class Pool:
         self.open.clear()
         self.idle.clear()
 
+    def notes(self, origin: int) -> tuple[Note, ...]:
+        """What is to be said of the connections of a run."""
+        if not self._unasked:
+            return ()
+        moment, found = self._first
+        when = clock(moment - origin) if moment >= origin else "warm-up"
+        text = f"{self._unasked:,} times the server spoke on an idle connection without having "
+        text += f"been asked; first in {when}: {found}"
+        hint = "no request is counted for that; servers that time out idle connections do it"
+        return (Note("unasked", text, hint),)
+
     def under_way(self) -> Ints:
         """The requests that have begun and not ended, as rows of the ledger."""
         rows = [
@@ -96,9 +121,3 @@ class Pool:
             if found.state != IDLE
         ]
         return np.array(rows, np.int64).reshape(-1, 5)
-
-    def begun_before(self, moment: int) -> tuple[list[Connection], int]:
-        """Connections whose request began by then, and when the oldest of the others did."""
-        busy = [found for found in self.open.values() if found.state != IDLE]
-        old = [found for found in busy if found.begun <= moment]
-        return old, min((found.begun for found in busy if found.begun > moment), default=NEVER)

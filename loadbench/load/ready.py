@@ -36,9 +36,11 @@ def make_ready(plan: Plan) -> Load:
         raise SpecError("the plan has no requests or no phases")
     pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed)
     dealt = deal(plan.requests, pools, plan.seed)
-    notes = [*notes, *_limits(plan)]
+    known = _known(endpoint.host, endpoint.port)
+    address = _listening(known)
+    notes = [*notes, *several(endpoint.host, known, address), *_limits(plan)]
     new = partial(TlsConnection, shared=Shared(endpoint)) if endpoint.tls else Connection
-    return Load(plan, _address(endpoint.host, endpoint.port), dealt, notes, new)
+    return Load(plan, address, dealt, notes, new)
 
 
 def _limits(plan: Plan) -> list[Note]:
@@ -49,14 +51,29 @@ def _limits(plan: Plan) -> list[Note]:
     return limits.doubts(-(-most // share), closing, limits.raise_files())
 
 
-def _address(host: str, port: int) -> Address:
-    """Where the host listens. Of several addresses (localhost is ::1 and 127.0.0.1) the first that
-    can be connected to; the first at all if none can be now."""
+def _known(host: str, port: int) -> list[Address]:
+    """The addresses of a name. It is asked for once: what it means later does not matter."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise TargetError(f"{host}: {error.strerror or error}", "check the name") from error
-    addresses = [Address(family, where) for family, _, _, _, where in found]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TargetError(f"{host}: {reason}", "check the name") from error
+    return [Address(family, where) for family, _, _, _, where in found]
+
+
+def several(host: str, known: Sequence[Address], chosen: Address) -> list[Note]:
+    """A doubt where a name stands for several servers, and only one of them gets the load."""
+    alike = sorted({str(found.address[0]) for found in known if found.family == chosen.family})
+    if len(alike) < 2:
+        return []
+    text = f"{host} has {len(alike)} addresses ({', '.join(alike[:4])}{', …' * (len(alike) > 4)})"
+    text += f": all of the load goes to {chosen.address[0]}"
+    return [Note("one-address", text, "names are resolved once; put a balancer before them")]
+
+
+def _listening(addresses: Sequence[Address]) -> Address:
+    """Of several addresses (localhost is ::1 and 127.0.0.1) the first that can be connected to; the
+    first at all if none can be now."""
     if len(addresses) > 1:
         for address in addresses:
             with socket.socket(address.family, socket.SOCK_STREAM) as trial:

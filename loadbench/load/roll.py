@@ -40,6 +40,7 @@ _LEAD = 500 * MS  # from Started to the first arrival
 _EDGE = 60 * MS  # the load does not stop nearer than this to the end of a second
 _LATE = 2 * SECOND  # how long after its end a second may be told
 _BEGINNING = 60 * SECOND  # how long one may be silent that makes itself ready
+_CHANCES = 3  # how often one may come again that was lost: each time costs a share of the load
 _AGAIN = 5 * SECOND  # how long a load without workers waits for one
 _STOOD = 500 * MS  # the master itself stood still: it may have mail that it has not read
 _TOLD = 1 * MS  # clocks that are less apart are one
@@ -104,7 +105,7 @@ class Roll:
             case link.Remarked(note):
                 self._say(note.code, f"{member.name}: {note.text}", note.hint)
             case Window() if member.live:
-                self._tally.add(worker, _here(message, member))
+                self._tally.add(worker, member.moved(message))
             case Finished() if member.live:
                 self._finished(member, message)
             case Broken():
@@ -118,11 +119,17 @@ class Roll:
         if self.over is not None or (self._axis and now >= self._axis.end):
             self._send(worker, link.End(0, "the load is over"))
             return
+        former = [other for other in self._members.values() if other.token == hello.token]
+        if sum(bool(other.deals) for other in former) >= _CHANCES:
+            self._send(
+                worker, link.End(3, f"it was lost {_CHANCES} times: the load goes on without")
+            )
+            return
         same = hello.clock == identity() != ""
         here = same and hello.pid in self._children
         member = Member(worker, len(self._members) + 1, hello, here, same)
-        for other in self._members.values():
-            if other.token == member.token and other.state not in ("gone", "finished"):
+        for other in former:
+            if other.state not in ("gone", "finished"):
                 self._lose(other, "stood still, and comes back as a new one", now, dead=True)
         member.heard = now
         self._members[worker] = member
@@ -375,21 +382,3 @@ class Roll:
 
     def _say(self, code: str, text: str, hint: str = "") -> None:
         self._tell(Noted(Note(code, text, hint)))
-
-
-def _here(window: Window, member: Member) -> Window:
-    """Its samples in the master's time."""
-    if not member.clock.offset:
-        return window
-    here = member.clock.here
-    moved = tuple(
-        replace(
-            sample,
-            due=here(sample.due),
-            begun=here(sample.begun),
-            sent=here(sample.sent),
-            done=here(sample.done),
-        )
-        for sample in window.slowest
-    )
-    return replace(window, slowest=moved)

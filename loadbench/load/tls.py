@@ -14,7 +14,8 @@ import ssl
 import time
 
 from loadbench.load.answer import Kind
-from loadbench.load.connection import BOTH, CLOSED_EARLY, CONNECTING, SENDING, Connection
+from loadbench.load.connection import BOTH, CONNECTING, SENDING, Connection
+from loadbench.load.failure import CLOSED_EARLY
 from loadbench.plan import Endpoint
 from loadbench.targets.tls import context, refused
 from loadbench.units import MS
@@ -62,11 +63,11 @@ class Shared:
 
 class Channel:
     """TLS over a connected socket. `recv` and `send` are as a non-blocking socket's, errors too;
-    `failure` names what went wrong if that was in TLS."""
+    `failure` names what went wrong if that was in TLS, `reason` has it in words."""
 
     __slots__ = (
         "_decrypt", "_drawn", "_encrypt", "_feed", "_get", "_give", "_in", "_offered", "_out",
-        "_owed", "_rest", "_shared", "_sock", "_tls", "_up", "failure",
+        "_owed", "_rest", "_shared", "_sock", "_tls", "_up", "failure", "reason",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, shared: Shared) -> None:
@@ -83,7 +84,7 @@ class Channel:
         self._rest = b""  # encrypted, and still to be sent
         self._owed = 0  # so many bytes of a request are in it, and were not told to be out
         self._up = False
-        self.failure = ""
+        self.failure = self.reason = ""
 
     @property
     def choked(self) -> bool:
@@ -232,6 +233,7 @@ class Channel:
 
     def _fail(self, error: ssl.SSLError, otherwise: str) -> None:
         """Names the failure; the server is told, if there is anything to tell."""
+        self.reason = str(error)
         if isinstance(error, ssl.SSLCertVerificationError):
             self.failure = CERTIFICATE
         else:
@@ -271,7 +273,13 @@ class TlsConnection(Connection):
         return BOTH if self._channel.choked else select.EPOLLIN
 
     def failure(self, number: int | None) -> str:
-        return (self._channel and self._channel.failure) or super().failure(number)
+        channel = self._channel
+        if channel is None or not channel.failure:
+            return super().failure(number)
+        if channel.failure == CLOSED_EARLY:
+            return self.ended()
+        self.reason = channel.reason
+        return channel.failure
 
     def close(self) -> None:
         if self._channel is not None:

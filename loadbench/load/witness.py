@@ -16,12 +16,13 @@ from locust.clients import HttpSession
 from locust.contrib.fasthttp import FastHttpSession
 from locust.event import EventHook
 
-from loadbench.load.diary import Begun, Diary
-from loadbench.load.outcome import failure
+from loadbench.load.diary import Begun, Diary, Failed
+from loadbench.load.outcome import outcome
 from loadbench.units import MS
 
-CUT_OFF = "cut_off"  # its user was stopped while it waited, by a shape that went down, say
-UNTOLD = "untold"  # answered, but the file never said whether it was good
+# by a shape that went down, say
+CUT_OFF = Failed("cut_off", "its user was stopped while it waited for the answer")
+UNTOLD = Failed("untold", "answered, but the file never said whether that was good")
 
 
 class Witness:
@@ -82,7 +83,7 @@ class Witness:
         except BaseException as error:
             stopped = isinstance(error, gevent.GreenletExit)
             if not (stopped and self.ending):  # no event tells of it
-                self.diary.end(begun, name, None, CUT_OFF if stopped else failure(error, None))
+                self.diary.end(begun, name, None, CUT_OFF if stopped else outcome(error, None))
             raise
         finally:
             if outer is None:
@@ -124,7 +125,7 @@ class Witness:
             took = round(response_time * MS)
         else:
             self.untimed += 1
-        found = failure(exception, response) if exception else ""
+        found = outcome(exception, response) if exception else None
         self.diary.end(begun, _name(request_type, name), took, found)
 
 

@@ -10,6 +10,7 @@ from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
 
 _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
+_KINDS, _SAID = 8, 100  # failures listed, characters shown of what came
 _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running"}
 
 
@@ -19,6 +20,7 @@ def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "
     for title, text in (
         ("CHECKS", "    ".join(_check(check, summary) for check in summary.checks)),
         ("LOAD", _load(summary)),
+        ("FAILED", _failed(summary)),
         ("LATENCY", _latency(summary)),
         ("ANSWERED", _answered(summary)),
         ("TIME", _time(summary)),
@@ -72,8 +74,7 @@ def _load(summary: Summary) -> str:
         f"{count(summary.asked)} requests",
     ]
     if summary.failed:
-        kinds = ", ".join(f"{count(n)} {kind}" for kind, n in summary.failed.items())
-        parts.append(f"failed {kinds}")
+        parts.append(f"failed {count(sum(summary.failed.values()))}")
     for name in ("unsent", "unfinished", "lost"):
         number = getattr(summary, name)
         if number:
@@ -84,6 +85,30 @@ def _load(summary: Summary) -> str:
         limit = significant(summary.limit_ms)
         parts.append(f"on time {percent(summary.on_time)} % (within {limit} ms)")
     return "   ".join(parts)
+
+
+def _failed(summary: Summary) -> str:
+    """A line for each kind of failure, the most frequent first, with its first example."""
+    kinds = sorted(summary.failed.items(), key=lambda item: -item[1])
+    lines = [_kind(name, number, summary) for name, number in kinds[:_KINDS]]
+    if len(kinds) > _KINDS:
+        rest = sum(number for _, number in kinds[_KINDS:])
+        lines.append(f"{count(rest)} of {len(kinds) - _KINDS} more kinds")
+    return f"\n{' ' * 12}".join(lines)
+
+
+def _kind(name: str, number: int, summary: Summary) -> str:
+    example = summary.examples.get(name)
+    if example is None:
+        return f"{count(number)} {name}"
+    answer = f" · {example['answer']}" if example["answer"] else ""
+    said = example["reason"] + answer
+    said = f"{said[: _SAID - 1]}…" if len(said) > _SAID else said
+    when = clock(example["second"] * SECOND)
+    after = significant(example["after_ms"])
+    return (
+        f"{count(number)} {name}   first at {when}, {example['request']} after {after} ms: {said}"
+    )
 
 
 def _share(part: int, whole: int) -> float | None:

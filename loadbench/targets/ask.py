@@ -41,8 +41,10 @@ class Asker:
             raise SpecError(f"{url!r} is no target", hint)
         try:
             port = self._where.port
+            self._where.hostname.encode("idna")
         except ValueError as error:
-            raise SpecError(f"{url!r} is no target: {error}") from error
+            hint = "http://host:port, each part of the host's name 1 to 63 characters long"
+            raise SpecError(f"{url!r} is no target: {error}", hint) from error
         self._tls = (tls or Tls()) if self._where.scheme == "https" else None
         self._port = port or (443 if self._tls else 80)
         self._host = self._where.hostname

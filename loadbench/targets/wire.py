@@ -30,9 +30,15 @@ Check = Callable[[Headers, bytes], Form | None]
 
 
 class BadAnswer(Exception):
-    """An answer of status 2xx that is not what was asked for."""
+    """An answer of status 2xx that is not what was asked for, or no answer at all."""
 
     failure = "bad_answer"
+
+
+class OverLong(BadAnswer):
+    """More than an answer: bytes beyond its framing, or beyond what is taken of any."""
+
+    failure = "over_long"
 
 
 class WrongOutput(BadAnswer):

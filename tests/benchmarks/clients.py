@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from loadbench.model import Window, decode, encode
@@ -62,7 +62,7 @@ def lane(job: Job, pool: int | None = 1) -> Iterator[Popen]:
     assert not any(isinstance(found, Window) and found.failed for found in messages)
 
 
-def lane_pool(job: Job) -> "contextmanager[Popen]":  # type: ignore[valid-type]
+def lane_pool(job: Job) -> AbstractContextManager[Popen]:
     """With the pool of distinct bodies that users get, which no cache of the processor holds."""
     return lane(job, None)
 
@@ -117,7 +117,7 @@ def aiohttp(job: Job) -> Iterator[Popen]:
         assert process.communicate()[0].strip() == b"0"
 
 
-Client = Callable[[Job], "contextmanager[Popen]"]  # type: ignore[valid-type]
+Client = Callable[[Job], AbstractContextManager[Popen]]
 CLIENTS: dict[str, Client] = {
     "lane": lane,
     "wrk": wrk,
