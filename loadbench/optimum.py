@@ -205,7 +205,7 @@ class _Table:
     def add(self, arrived: int, due: Times, following: int) -> bool:
         """One more request, the last of those that are `due`. True if the least number given up
         leaves the instance idle when the `following` one arrives: then the past is over."""
-        if self._at + 1 == len(self._rows) or max(self._high[self._at], 0) + 2 > len(self._rows[0]):
+        if self._at + 1 == len(self._rows) or self._high[self._at] + 1 > len(self._rows[0]):
             self._compact()
         at, low = self._at, self._low[self._at]
         most = min(len(due), self._largest, at + 1)
