@@ -384,6 +384,37 @@ def test_a_pause_is_nobodys_loss() -> None:
     assert unsent == axis.held(Share(1, 2), axis.at(2), max(at, axis.at(2)))
 
 
+def test_a_pause_in_which_nobody_is_left_leaves_nothing_unsent() -> None:
+    stage = begun(8)
+    stage.run(stage.origin + 1100 * MS, "ab", "ab")
+    stage.roll.command(Command("steer", Steering(paused=True)), stage.now)
+    at = stage.of(link.Steer)[0].at
+    stage.run(stage.now + SECOND, "ab", "ab")
+    for name in "ab":
+        stage.roll.hear(name, link.Leaving(at_once=True), stage.now)
+    stage.run(stage.now + 8 * SECOND)
+    windows = [message for message in stage.told if isinstance(message, Window)]
+    axis = Axis(poisson(100, 8), stage.origin)
+    early = axis.held(Share(), axis.at(2), max(at, axis.at(2)))
+    assert sum(w.unsent for w in windows) == early
+    assert stage.of(Broken)
+
+
+def test_a_load_that_ends_without_anybody_is_told_to_its_end() -> None:
+    stage = begun(3.5)
+    stage.run(stage.origin + 1100 * MS, "ab", "ab")
+    for name in "ab":
+        stage.roll.hear(name, link.Leaving(at_once=True), stage.now)
+    stage.run(stage.now + 4 * SECOND)
+    windows = [message for message in stage.told if isinstance(message, Window)]
+    axis = Axis(poisson(100, 3.5), stage.origin)
+    assert [w.second for w in windows] == [0, 1, 2, 3]
+    whole = axis.held(Share(), axis.at(1), axis.end)
+    assert sum(w.unsent for w in windows) == sum(w.asked for w in windows[1:]) == whole
+    assert len(stage.of(Finished)) == 1
+    assert stage.roll.over == 0
+
+
 def test_all_that_finish_make_one_end() -> None:
     stage = begun(2)
     stage.run(stage.origin + 2200 * MS, "ab", "ab")

@@ -2,6 +2,8 @@
 to its shape. No worker's part of it; who has which is the business of `roll`.
 """
 
+from bisect import bisect_right
+
 from msgspec.structs import replace
 
 from loadbench.load.schedule import NEVER, Schedule
@@ -20,6 +22,7 @@ class Axis:
         self._paced = plan.arrivals in ("constant", "poisson", "gamma")
         self._phases = plan.phases
         self._stop = NEVER
+        self._pauses: list[int] = []  # when one began, when it ended, when the next began …
         self.slowest = plan.slowest
         self.origin = origin
         self.begin = origin - plan.warmup_ns
@@ -42,6 +45,8 @@ class Axis:
         self._stop = min(self._stop, moment)
 
     def steer(self, steering: Steering, moment: int) -> None:
+        if steering.paused != self.steering.paused:
+            self._pauses.append(moment)
         self.steering = steering
         self.history.append((moment, steering))
         if self._paced:
@@ -51,7 +56,12 @@ class Axis:
 
     def held(self, share: Share, begin: int, end: int) -> int:
         """How many requests of a share fall due in [begin, end), whoever has it."""
-        return self._schedule.held(share, begin, min(end, self.end)) if begin < self.end else 0
+        edges = [-NEVER, *self._pauses, self.end]
+        spans = [
+            (max(begin, since), min(end, until, self.end))
+            for since, until in zip(edges[::2], edges[1::2], strict=False)
+        ]
+        return sum(self._schedule.held(share, *span) for span in spans if span[0] < span[1])
 
     def forget(self, second: int) -> None:
         """Nobody will ask for what is `held` before a second."""
@@ -64,10 +74,9 @@ class Axis:
             return Window(second=second, stage="warmup", rate=rate)
         if self.at(second) >= self.end:
             return Window(second=second, stage="drain", rate=0.0 if self._paced else None)
-        begin = second * SECOND
-        return Window(
-            second=second,
-            stage="load",
-            phase=phase_at(self._plan.phases, begin),
-            rate=rate_at(self._phases, begin + SECOND // 2) if self._paced else None,
-        )
+        begin, middle = second * SECOND, second * SECOND + SECOND // 2
+        rate = rate_at(self._phases, middle) if self._paced else None
+        if self._paced and bisect_right(self._pauses, self.origin + middle) % 2:
+            rate = 0.0
+        phase = phase_at(self._plan.phases, begin)
+        return Window(second=second, stage="load", phase=phase, rate=rate)
