@@ -227,7 +227,8 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     waiting: int = 0  # due and not sent at the end of the second
     held: int = 0  # begun in this second after a wait for a free connection
     requests: dict[str, Requests] = {}
-    tail_done: int = 0  # warm-up requests that ended after warm-up: in no statistic
+    tail_sent: int = 0  # warm-up requests sent, done, failed after warm-up: in no statistic
+    tail_done: int = 0
     tail_failed: int = 0
     lateness: Histogram = EMPTY  # begun − due of those begun and not held
     oldest_ns: int = 0  # age since due of the oldest unanswered request
