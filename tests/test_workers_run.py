@@ -7,6 +7,8 @@ from pathlib import Path
 import psutil
 
 from loadbench import runlog
+from loadbench.model import Remark
+from loadbench.units import SECOND, clock
 from tests.crews import wait_gone
 from tests.running import adds_up, loadbench, scenario, summary
 from tests.test_run import running, shown, wait_for
@@ -40,6 +42,9 @@ def test_a_worker_that_is_killed_is_named_in_the_summary(tmp_path: Path) -> None
     assert found["trust"] == "doubtful"
     (note,) = [note for note in found["notes"] if note["code"] == "lost"]
     assert f"pid {workers[0]}" in note["text"]
+    (logged,) = [r for r in runlog.read(folder) if isinstance(r, Remark) and r.note.code == "lost"]
+    seconds = (logged.second, logged.second - 1)  # it takes a moment to tell
+    assert any(f"at {clock(second * SECOND)}:" in logged.note.text for second in seconds)
 
 
 def test_the_last_worker_is_killed(tmp_path: Path) -> None:
