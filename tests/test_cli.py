@@ -83,7 +83,8 @@ def test_what_others_put_into_a_log_cannot_steer_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hostile = "\x1b]0;owned\x07\x9b2J\u202e"
-    folder = finished(tmp_path, "one", 10.0, **{hostile: 1})
+    settings: dict[str, Any] = {hostile: 1}
+    folder = finished(tmp_path, "one", 10.0, None, **settings)
     records = list(runlog.read(folder))
     note = Note("task-raised", f"answer {hostile}\nüber")
     raw = [*map(encode, records[:-1]), encode(Remark(2, note)), encode(End(2, "failed", hostile))]
