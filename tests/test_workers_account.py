@@ -384,6 +384,22 @@ def test_a_pause_is_nobodys_loss() -> None:
     assert unsent == axis.held(Share(1, 2), axis.at(2), max(at, axis.at(2)))
 
 
+def test_nothing_is_missing_of_a_pause_in_which_nobody_is_there() -> None:
+    axis = Axis(poisson(1000), ORIGIN)
+    truth = Axis(poisson(1000), ORIGIN)
+    axis.steer(Steering(paused=True), axis.at(1) + SECOND // 2)
+    axis.steer(Steering(), axis.at(3))
+    tally = Tally(axis)
+    tally.abandon(axis.at(0))
+    assert [axis.blank(second).rate for second in range(4)] == [1000, 0, 0, 1000]
+    tally.resume(axis.at(4))
+    windows = list(tally.rest(axis.at(4)))
+    half = truth.held(Share(), axis.at(1), axis.at(1) + SECOND // 2)
+    first, last = (truth.held(Share(), axis.at(n), axis.at(n + 1)) for n in (0, 3))
+    assert [w.unsent for w in windows[:4]] == [first, half, 0, last]
+    assert [w.asked for w in windows[:4]] == [first, half, 0, last]
+
+
 def test_all_that_finish_make_one_end() -> None:
     stage = begun(2)
     stage.run(stage.origin + 2200 * MS, "ab", "ab")
