@@ -104,48 +104,6 @@ class BatchSize(Value, frozen=True):
     answer_ns: int | None = None  # from the outputs until every answer was handed over
 
 
-class Batch(Value, frozen=True):
-    """One batch as the engine ran it."""
-
-    number: int
-    started: int
-    reason: str  # why it closed: idle, late-bind, full, deadline, hold, drain, …
-    rows: int
-    requests: int
-    padded: int
-    oldest_wait_ns: int
-    predicted_ns: int | None
-    compute_ns: int
-    shed: int = 0
-    between_ns: int = 0  # from the end of the batch before to the start of this one, which waited
-
-
-class EngineStatistics(Value, frozen=True):
-    """Our member `loadbench` of a model's statistics: everything since the engine started.
-
-    `queue` is the time a request waited while every instance was busy, `batch_wait` while one was
-    free and the batcher held it back, `compute` from dispatch to its batch's outputs.
-    """
-
-    queue: Histogram = EMPTY
-    batch_wait: Histogram = EMPTY
-    compute: Histogram = EMPTY
-    sizes: dict[int, BatchSize] = {}
-    closed: dict[str, dict[int, int]] = {}  # reason → batch size → batches
-    shed: dict[str, int] = {}  # reason → requests refused or given up before they ran
-    failed: int = 0
-    padded_rows: int = 0
-    waiting: int = 0
-    instances: int = 1
-    busy_ns: int = 0
-    max_batch: int = 1
-    policy: str = ""
-    device: str = ""
-    precision: str = ""
-    recent: tuple[Batch, ...] = ()  # the last 256
-    warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up
-
-
 class Server(Value, frozen=True):
     """The server's inside view of a window. A target without our extension has no histograms,
     no batch wait and no close reasons; what is None was not told."""
@@ -227,7 +185,8 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     waiting: int = 0  # due and not sent at the end of the second
     held: int = 0  # begun in this second after a wait for a free connection
     requests: dict[str, Requests] = {}
-    tail_done: int = 0  # warm-up requests that ended after warm-up: in no statistic
+    tail_sent: int = 0  # warm-up requests sent, done, failed after warm-up: in no statistic
+    tail_done: int = 0
     tail_failed: int = 0
     lateness: Histogram = EMPTY  # begun − due of those begun and not held
     oldest_ns: int = 0  # age since due of the oldest unanswered request

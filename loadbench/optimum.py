@@ -31,6 +31,7 @@ Times = NDArray[np.int64]
 EXACTLY = 45_000  # arrivals that are looked at in one piece, or in blocks of about 2,000: a second
 BLOCKS = 20  # evenly spread, where there are more
 NEVER = 1 << 62
+_CLEARLY = 0.01  # blocks are a sample: where both say about the same, the bound for all counts
 _ROWS = 1024
 _WIDTH = 128
 
@@ -76,7 +77,7 @@ def judge(
     starts = [at * (number - length) // (BLOCKS - 1) for at in range(BLOCKS)]
     spans = [(start, start + length) for start in starts]
     blocks = _judged(trace, slo_ns, costs, spans, clean)
-    return blocks if (blocks.share or 0) > (bound.share or 0) else bound
+    return blocks if (blocks.share or 0) > (bound.share or 0) + _CLEARLY else bound
 
 
 def _judged(
@@ -204,7 +205,7 @@ class _Table:
     def add(self, arrived: int, due: Times, following: int) -> bool:
         """One more request, the last of those that are `due`. True if the least number given up
         leaves the instance idle when the `following` one arrives: then the past is over."""
-        if self._at + 1 == len(self._rows) or max(self._high[self._at], 0) + 2 > len(self._rows[0]):
+        if self._at + 1 == len(self._rows) or self._high[self._at] + 1 > len(self._rows[0]):
             self._compact()
         at, low = self._at, self._low[self._at]
         most = min(len(due), self._largest, at + 1)

@@ -24,6 +24,7 @@ from loadbench.errors import SpecError
 from loadbench.model import BatchSize, Note, Optimum, Record, Remark, Start, Window, decode_record
 from loadbench.optimum import EXACTLY, Costs, Times, Trace, judge
 
+_STEADY = 1.03  # mean time of the batches by their typical time, above which it is told
 _ENOUGH = 8  # batches of a size before what they took is worth more than the warm-up
 _WINDOWS = 600  # seconds that are looked at, evenly spread over a longer run
 _WINDOW, _MINUTE = b'{"kind":"window"', b'{"kind":"minute"'
@@ -101,7 +102,8 @@ def yardstick(folder: Path, slo_ns: int | None = None, exactly: int = EXACTLY) -
     optimum = judge(_trace(records, limit), limit, _by_request(table, rows, largest), instances,
                     exactly)  # fmt: skip
     notes = (*_asked(told, slo_ns, limit), *_bounds(told, records, optimum, instances),
-             *_doubts(told, records, found.full, optimum))  # fmt: skip
+             *_doubts(told, records, found.full, optimum),
+             *_unsteady(told.windows, table))  # fmt: skip
     exact = optimum.exact and not any(note.code == "bound" for note in notes)
     return Yardstick(replace(optimum, exact=exact, notes=notes), table)
 
@@ -305,3 +307,20 @@ def _doubts(told: _Told, records: NDArray[Any], full: bool, optimum: Optimum) ->
             "scatter", f"{share} % more was reached than the typical times of a batch allow",
             "they scatter by so much: take differences below that for noise",
         )  # fmt: skip
+
+
+def _unsteady(windows: Iterable[Window], table: Costs) -> Iterable[Note]:
+    """Whether batches took longer than typically so often that it cost much: to the typical times
+    that is a loss of scheduling, and it is none."""
+    took = typically = 0
+    for window in windows:
+        for rows, size in (window.server.sizes if window.server else {}).items():
+            if rows < len(table.model) and size.infer_ns is not None:
+                took += size.infer_ns
+                typically += size.batches * int(table.model[rows])
+    if typically and took > _STEADY * typically:
+        text = (
+            f"batches took {units.percent(took / typically - 1)} % more on average than typically"
+        )
+        yield Note("unsteady", f"{text}: what that cost is told as lost to scheduling",
+                   "a quieter machine tells the two apart")  # fmt: skip

@@ -98,8 +98,9 @@ def expect(window: Window, begin: int, everything: list[Request]) -> None:
     assert window.waiting == sum(found.due < end <= found.sent for found in mine)
     tail = [found for found in everything if found.due < ORIGIN and begin <= found.done < end]
     good_tail = sum(not found.failure for found in tail)
-    assert (window.tail_done, window.tail_failed) == (
-        (0, 0) if warm else (good_tail, len(tail) - good_tail)
+    tail_sent = sum(found.due < ORIGIN and begin <= found.sent < end for found in everything)
+    assert (window.tail_sent, window.tail_done, window.tail_failed) == (
+        (0, 0, 0) if warm else (tail_sent, good_tail, len(tail) - good_tail)
     )
     ages = [end - found.due for found in mine if found.due < end <= found.done]
     assert window.oldest_ns == max(ages, default=0)

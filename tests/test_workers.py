@@ -213,6 +213,18 @@ def test_steering_stopping_and_ending_reach_all() -> None:
     assert done.sum("asked") == done.sum("done") == server.counts["got"]
 
 
+def test_a_stop_during_warm_up_records_nothing() -> None:
+    with known_server(service_ms=1) as server:
+        wanted = shared(server.port, 100, 5, warmup_ns=5 * SECOND)
+        with crew(wanted) as found:
+            assert found.started is not None
+            wait_until(found.started.origin - wanted.warmup_ns + 300 * MS)
+            found.load.command(Command("stop"))
+            done = found.done()
+    assert {window.stage for window in found.windows} == {"warmup"}
+    assert (done.finished.reason, done.finished.unfinished) == ("stopped", 0)
+
+
 def test_ending_at_once_leaves_what_is_under_way_unfinished() -> None:
     with known_server(misbehave="hang") as server, crew(shared(server.port, 100, 60)) as found:
         assert found.started is not None

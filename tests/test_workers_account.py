@@ -64,9 +64,9 @@ def test_every_field_of_a_window_is_thought_of() -> None:
     sample = Sample("a", 0, 1, 2, 30)
     full = Window(
         second=3, stage="load", phase=1, rate=9.0, asked=7, unsent=1, sent=5, lost=1, in_flight=2,
-        waiting=1, held=1, requests={"a": Requests(2, {"reset": 1})}, tail_done=1, tail_failed=1,
-        lateness=Histogram.of([5]), oldest_ns=4, overdue=1, stall_ns=8, connections=3,
-        slowest=(sample,), stall_cause="gc", cpu_ns=6, users=4,
+        waiting=1, held=1, requests={"a": Requests(2, {"reset": 1})}, tail_sent=1, tail_done=1,
+        tail_failed=1, lateness=Histogram.of([5]), oldest_ns=4, overdue=1, stall_ns=8,
+        connections=3, slowest=(sample,), stall_cause="gc", cpu_ns=6, users=4,
     )  # fmt: skip
     both = together([full, replace(full, stall_ns=9, stall_cause="cpu", cpu_ns=None)])
     for field in fields(Window):
@@ -384,20 +384,35 @@ def test_a_pause_is_nobodys_loss() -> None:
     assert unsent == axis.held(Share(1, 2), axis.at(2), max(at, axis.at(2)))
 
 
-def test_nothing_is_missing_of_a_pause_in_which_nobody_is_there() -> None:
-    axis = Axis(poisson(1000), ORIGIN)
-    truth = Axis(poisson(1000), ORIGIN)
-    axis.steer(Steering(paused=True), axis.at(1) + SECOND // 2)
-    axis.steer(Steering(), axis.at(3))
-    tally = Tally(axis)
-    tally.abandon(axis.at(0))
-    assert [axis.blank(second).rate for second in range(4)] == [1000, 0, 0, 1000]
-    tally.resume(axis.at(4))
-    windows = list(tally.rest(axis.at(4)))
-    half = truth.held(Share(), axis.at(1), axis.at(1) + SECOND // 2)
-    first, last = (truth.held(Share(), axis.at(n), axis.at(n + 1)) for n in (0, 3))
-    assert [w.unsent for w in windows[:4]] == [first, half, 0, last]
-    assert [w.asked for w in windows[:4]] == [first, half, 0, last]
+def test_a_pause_in_which_nobody_is_left_leaves_nothing_unsent() -> None:
+    stage = begun(8)
+    stage.run(stage.origin + 1100 * MS, "ab", "ab")
+    stage.roll.command(Command("steer", Steering(paused=True)), stage.now)
+    at = stage.of(link.Steer)[0].at
+    stage.run(stage.now + SECOND, "ab", "ab")
+    for name in "ab":
+        stage.roll.hear(name, link.Leaving(at_once=True), stage.now)
+    stage.run(stage.now + 8 * SECOND)
+    windows = [message for message in stage.told if isinstance(message, Window)]
+    axis = Axis(poisson(100, 8), stage.origin)
+    early = axis.held(Share(), axis.at(2), max(at, axis.at(2)))
+    assert sum(w.unsent for w in windows) == early
+    assert stage.of(Broken)
+
+
+def test_a_load_that_ends_without_anybody_is_told_to_its_end() -> None:
+    stage = begun(3.5)
+    stage.run(stage.origin + 1100 * MS, "ab", "ab")
+    for name in "ab":
+        stage.roll.hear(name, link.Leaving(at_once=True), stage.now)
+    stage.run(stage.now + 4 * SECOND)
+    windows = [message for message in stage.told if isinstance(message, Window)]
+    axis = Axis(poisson(100, 3.5), stage.origin)
+    assert [w.second for w in windows] == [0, 1, 2, 3]
+    whole = axis.held(Share(), axis.at(1), axis.end)
+    assert sum(w.unsent for w in windows) == sum(w.asked for w in windows[1:]) == whole
+    assert len(stage.of(Finished)) == 1
+    assert stage.roll.over == 0
 
 
 def test_all_that_finish_make_one_end() -> None:

@@ -138,6 +138,16 @@ def test_what_qualifies_the_figure_is_said(
     assert yardstick(path).optimum.exact == exact
 
 
+def test_a_machine_that_was_not_steady_is_told_apart_from_bad_scheduling(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.log = [second(s, {1: size(50, 3.0)}) for s in range(9)]
+    path = folder.write(records((0, 4, "done")))
+    assert "unsteady" not in codes(path)
+    folder.log.append(second(9, {1: size(10, 60.0)}))
+    (path / runlog.LOG).unlink()
+    assert "41 % more on average" in codes(folder.logged())["unsteady"].text
+
+
 def test_requests_of_several_rows(tmp_path: Path) -> None:
     # Four of 4 rows each: two fit into a batch, which takes 10 ms: none in time but alone, in 6
     folder = Folder(tmp_path)

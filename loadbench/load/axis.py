@@ -2,7 +2,6 @@
 to its shape. No worker's part of it; who has which is the business of `roll`.
 """
 
-import itertools
 from bisect import bisect_right
 
 from msgspec.structs import replace
@@ -22,8 +21,8 @@ class Axis:
         self._schedule = Schedule(replace(plan, share=Share()), origin)
         self._paced = plan.arrivals in ("constant", "poisson", "gamma")
         self._phases = plan.phases
-        self._pauses: list[int] = []  # when one began, when it ended, when the next began …
         self._stop = NEVER
+        self._pauses: list[int] = []  # when one began, when it ended, when the next began …
         self.slowest = plan.slowest
         self.origin = origin
         self.begin = origin - plan.warmup_ns
@@ -56,16 +55,13 @@ class Axis:
             self._schedule.steer(self._phases, moment)
 
     def held(self, share: Share, begin: int, end: int) -> int:
-        """How many requests of a share fall due in [begin, end), whoever has it; in pauses none."""
-        end = min(end, self.end)
-        if begin >= end:
-            return 0
-        edges = [begin, *(at for at in self._pauses if begin < at < end), end]
-        spans = [span for span in itertools.pairwise(edges) if not self._paused(span[0])]
-        return sum(self._schedule.held(share, *span) for span in spans)
-
-    def _paused(self, moment: int) -> bool:
-        return bisect_right(self._pauses, moment) % 2 == 1
+        """How many requests of a share fall due in [begin, end), whoever has it."""
+        edges = [-NEVER, *self._pauses, self.end]
+        spans = [
+            (max(begin, since), min(end, until, self.end))
+            for since, until in zip(edges[::2], edges[1::2], strict=False)
+        ]
+        return sum(self._schedule.held(share, *span) for span in spans if span[0] < span[1])
 
     def forget(self, second: int) -> None:
         """Nobody will ask for what is `held` before a second."""
@@ -78,9 +74,9 @@ class Axis:
             return Window(second=second, stage="warmup", rate=rate)
         if self.at(second) >= self.end:
             return Window(second=second, stage="drain", rate=0.0 if self._paced else None)
-        begin, rate = second * SECOND, None
-        if self._paced:
-            middle = begin + SECOND // 2
-            rate = 0.0 if self._paused(self.origin + middle) else rate_at(self._phases, middle)
+        begin, middle = second * SECOND, second * SECOND + SECOND // 2
+        rate = rate_at(self._phases, middle) if self._paced else None
+        if self._paced and bisect_right(self._pauses, self.origin + middle) % 2:
+            rate = 0.0
         phase = phase_at(self._plan.phases, begin)
         return Window(second=second, stage="load", phase=phase, rate=rate)

@@ -76,7 +76,7 @@ class Ledger:
         self._failed: dict[str, dict[str, int]] = {}
         self._lateness: list[Histogram] = []
         self._sent = self._held = self._begun = 0
-        self._tail = [0, 0]
+        self._tail = [0, 0, 0]
 
     @property
     def rows(self) -> int:
@@ -113,8 +113,9 @@ class Ledger:
         tail = (rows[:, DUE] < self._origin) & (self._origin <= begin)
         failure = rows[:, CODE] >> _FAILURE
         if tail.any():
-            self._tail[0] += int((tail & (failure == 0)).sum())
-            self._tail[1] += int((tail & (failure != 0)).sum())
+            self._tail[0] += _within(rows[tail, SENT], begin, end)
+            self._tail[1] += int((tail & (failure == 0)).sum())
+            self._tail[2] += int((tail & (failure != 0)).sum())
             rows, failure = rows[~tail], failure[~tail]
         kinds = rows[:, CODE] & (HELD - 1)
         for kind in np.flatnonzero(np.bincount(kinds, minlength=1)):
@@ -153,7 +154,9 @@ class Ledger:
         alive = np.concatenate([self._later, cut.open])  # unanswered at the end of the window
         waiting = cut.waiting
         if cut.begin >= self._origin:
-            alive = alive[alive[:, DUE] >= self._origin]
+            recorded = alive[:, DUE] >= self._origin
+            self._tail[0] += _within(alive[~recorded, SENT], cut.begin, cut.end)
+            alive = alive[recorded]
             waiting = waiting[waiting >= self._origin]
         if cut.begin == self._origin:
             self._totals = [0, 0, 0]
@@ -175,8 +178,9 @@ class Ledger:
             waiting=self._totals[0] - self._totals[1],
             held=self._held,
             requests=requests,
-            tail_done=self._tail[0],
-            tail_failed=self._tail[1],
+            tail_sent=self._tail[0],
+            tail_done=self._tail[1],
+            tail_failed=self._tail[2],
             lateness=EMPTY if cut.asked is None else Histogram.merged(self._lateness),
             oldest_ns=int(age.max(initial=0)),
             overdue=0 if cut.limit_ns is None else int((age > cut.limit_ns).sum()),

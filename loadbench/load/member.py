@@ -31,8 +31,7 @@ class Member:
         self.state: State = "joining"
         self.heard = 0  # when it last said anything
         self.acked = 0  # when a beat of it was last acknowledged
-        self.deals: list[tuple[int, Share | None]] = []
-        self.share: Share | None = None
+        self.deals: list[tuple[int, Share | None]] = []  # from when on which share
         self.since = 0  # from when on it tells, if it joined late
         self.notes: tuple[Note, ...] = ()
         self.prepared = False

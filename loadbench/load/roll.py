@@ -100,7 +100,7 @@ class Roll:
                 self._deal(self._axis, max(now + AHEAD, member.since))
                 if self.stopping:
                     self._send(worker, link.Stop(member.clock.there(now)))
-            case link.Leaving(at_once):
+            case link.Leaving(at_once) if member.state != "finished":
                 self._leave(member, at_once, now)
             case link.Remarked(note):
                 self._say(note.code, f"{member.name}: {note.text}", note.hint)
@@ -108,7 +108,7 @@ class Roll:
                 self._tally.add(worker, member.moved(message))
             case Finished() if member.live:
                 self._finished(member, message)
-            case Broken():
+            case Broken() if not member.live:
                 self._unfit(member, message)
 
     def _hello(self, worker: str, hello: link.Hello, now: int) -> None:
@@ -150,7 +150,7 @@ class Roll:
             self._lose(member, "left", now, dead=True)
         elif member.state == "running" and self._axis:
             at = self._deal(self._axis, now + AHEAD, without=member)
-            member.state, member.share = "leaving", None
+            member.state = "leaving"
             member.deals.append((at, None))
             self._send(member.worker, link.Deal(None, member.clock.there(at)))
             self._say("worker-left", f"{member.name} was asked to leave{self._at(now)}")
@@ -239,11 +239,11 @@ class Roll:
         for index, member in enumerate(ready):
             member.clock.fix()
             member.state = "running"
-            member.share = Share(index, len(ready))
-            member.deals = [(axis.begin, member.share)]
+            share = Share(index, len(ready))
+            member.deals = [(axis.begin, share)]
             member.acked = now
             self._tally.join(member.worker, axis.second(axis.begin))
-            start = link.Begin(member.clock.there(axis.origin), member.share)
+            start = link.Begin(member.clock.there(axis.origin), share)
             self._send(member.worker, start)
         pids = {f"load {member.number}": member.pid for member in ready if member.here}
         notes = dict.fromkeys(note for member in ready for note in member.notes)
@@ -279,7 +279,7 @@ class Roll:
 
     def _conclude(self, axis: Axis, now: int) -> None:
         self._tally.resume(min(now, axis.end))
-        for window in self._tally.rest():
+        for window in self._tally.rest(min(now, axis.end) - 1):
             self._tell(window)
         apart = [(m.clock.error, m.name) for m in self._members.values() if m.deals]
         error, name = max(apart, default=(0, ""))
@@ -341,9 +341,9 @@ class Roll:
         self._dealt = at
         holders = [m for m in self._members.values() if m.state == "running" and m is not without]
         for index, member in enumerate(holders):
-            member.share = Share(index, len(holders))
-            member.deals.append((at, member.share))
-            self._send(member.worker, link.Deal(member.share, member.clock.there(at)))
+            share = Share(index, len(holders))
+            member.deals.append((at, share))
+            self._send(member.worker, link.Deal(share, member.clock.there(at)))
         if holders:
             self._tally.resume(at)
             self._alone = 0

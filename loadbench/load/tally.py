@@ -104,10 +104,9 @@ class Tally:
             yield self._one()
         self._axis.forget(self._next)
 
-    def rest(self, until: int | None = None) -> Iterator[Window]:
-        """All that is known when nobody tells any more; with a moment all seconds until it."""
-        last = -NEVER if until is None else self._axis.second(until)
-        while self._next <= max([last, *self._parts]):
+    def rest(self, until: int) -> Iterator[Window]:
+        """When nobody tells any more: all seconds until a moment, and what is known beyond."""
+        while self._next <= max([self._axis.second(until), *self._parts]):
             yield self._one()
 
     def _one(self) -> Window:

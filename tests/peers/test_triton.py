@@ -25,9 +25,9 @@ def scenario(load: str, model: str = "matmul", request: str = "") -> str:
 OPEN = 'arrivals = "poisson"\nphases = [{ rate = 300, for = "4s" }]'
 
 
-def total(found: Run, name: str) -> int:
-    """Of all windows, warm-up included."""
-    return sum(window.get(name, 0) for window in found.windows)
+def sent_in_all(found: Run) -> int:
+    """In all windows, warm-up and its tail included."""
+    return sum(window.get("sent", 0) + window.get("tail_sent", 0) for window in found.windows)
 
 
 def seen(found: Run) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def seen(found: Run) -> list[dict[str, Any]]:
 def test_an_open_loop_is_counted_alike_on_both_sides(real_triton: Server, tmp_path: Path) -> None:
     found = run(real_triton, tmp_path, scenario(OPEN))
     theirs = statistics(real_triton, "matmul")
-    sent = total(found, "sent")
+    sent = sent_in_all(found)
     assert theirs["inference_count"] == theirs["inference_stats"]["success"]["count"] == sent
     assert theirs["inference_stats"]["fail"]["count"] == 0
 
@@ -82,8 +82,8 @@ def test_rows_are_not_requests(real_triton: Server, tmp_path: Path) -> None:
     four = '[[request]]\nname = "four"\nrows = 4'
     found = run(real_triton, tmp_path, scenario(OPEN, request=four))
     theirs = statistics(real_triton, "matmul")
-    assert theirs["inference_count"] == 4 * total(found, "sent")
-    assert theirs["inference_stats"]["success"]["count"] == total(found, "sent")
+    assert theirs["inference_count"] == 4 * sent_in_all(found)
+    assert theirs["inference_stats"]["success"]["count"] == sent_in_all(found)
     assert found.summary["server"]["rows"] == 4 * found.summary["server"]["requests"]
     assert set(found.summary["server"]["batch"]["sizes"]) == {"4", "8"}
 
@@ -93,7 +93,7 @@ def test_an_unbatched_model_of_many_datatypes(real_triton: Server, tmp_path: Pat
     found = run(real_triton, tmp_path, scenario(OPEN, "echo", request))
     theirs = statistics(real_triton, "echo")
     assert found.summary["failed"] == {}
-    assert theirs["inference_count"] == total(found, "sent") > 1000
+    assert theirs["inference_count"] == sent_in_all(found) > 1000
 
 
 def closed(concurrency: int) -> str:
@@ -122,4 +122,4 @@ def test_a_closed_loop_keeps_as_many_requests_open_as_it_says(
     open_requests = summary["rate"]["done"] * summary["latency_ms"]["mean"] / 1000
     assert open_requests == pytest.approx(8, rel=0.05)
     assert summary["server"]["batch"]["mean"] > 7
-    assert statistics(real_triton, "matmul")["inference_count"] == total(found, "sent")
+    assert statistics(real_triton, "matmul")["inference_count"] == sent_in_all(found)
