@@ -101,11 +101,24 @@ def test_a_closed_loop_is_scaled_and_paused(tmp_path: Path) -> None:
     assert adds_up(runlog.read_snapshot(folder)["summary"])
 
 
+def test_a_spike_is_whole_with_workers_too(tmp_path: Path) -> None:
+    """All act on it together, a moment after it was told: no part of it may be gone by then."""
+    with running(tmp_path, "--workers", "2", seconds=4):
+        folder = wait_for(tmp_path, 0)
+        loadbench("tell", "last", "spike", "4400", "200ms", cwd=tmp_path)
+    windows = [found for found in log(folder) if isinstance(found, Window)]
+    asked = sum(found.asked for found in windows if found.stage == "load")
+    assert asked == pytest.approx(4 * 400 + 0.2 * 4000, abs=200)  # 50 ms of it
+    assert adds_up(runlog.read_snapshot(folder)["summary"])
+
+
 def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
     with running(tmp_path, seconds=4):
         folder = wait_for(tmp_path, 0)
         refused = loadbench("tell", "last", "rate", "much", cwd=tmp_path, code=3)
         assert "much" in refused.stderr
+        long = loadbench("tell", "last", "mark", "x" * 201, cwd=tmp_path, code=3)
+        assert "a text of 1 to 200" in long.stderr
         assert (
             "takes 2 words" in loadbench("tell", "last", "spike", "5", cwd=tmp_path, code=2).stderr
         )

@@ -25,7 +25,7 @@ class Situation(NamedTuple):
 
     arrivals: Arrivals
     steering: Steering
-    now_ns: int  # since second 0
+    now_ns: int  # since second 0, when the load is to follow
     end_ns: int  # of the load
     capacity: float | None  # what 100 % is, if it was calibrated
 
