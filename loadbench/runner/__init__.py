@@ -219,12 +219,12 @@ class Run:
             case {"command": "kill"}:
                 text = "end at once asked for"
                 self.kill("ended by command")
-            case {"command": "mark", "text": str(text)} if 0 < len(text) <= 200:
+            case {"command": "mark", "text": str(text)} if _is_a_text(text):
                 pass
             case {"command": name} if name in helm.COMMANDS:
                 text = self._steer(recorder, plan, command, now)
             case {"command": "mark"}:
-                raise ValueError("a mark takes a text of 1 to 200 characters")
+                raise ValueError("a mark takes a text of 1 to 200 characters, all on one line")
             case _:
                 raise ValueError('known: stop, kill, mark with a "text" of up to 200, ' + _HELM)
         recorder.mark(text, now // SECOND)
@@ -307,6 +307,11 @@ class Run:
         }
         runlog.write_snapshot(self.folder, {**begun, **ended})
         return Outcome(self.folder, summary)
+
+
+def _is_a_text(text: str) -> bool:
+    """Whether it can stand in a line of any terminal: nothing in it steers one."""
+    return 0 < len(text) <= 200 and text.isprintable()
 
 
 def _may_run(scenario: Scenario, options: Options) -> None:
