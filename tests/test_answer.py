@@ -123,6 +123,7 @@ WRONG = {
     "an error as 200": answer(b'{"error": "no"}'),
     "no JSON": answer(b"<html>"),
     "nothing": answer(b""),
+    "another protocol": b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
     "no HTTP": b"SSH-2.0-OpenSSH\r\n\r\n",
     "a length of its own": GOOD.replace(b"Content-Length: ", b"Content-Length: 1, "),
     "two lengths": answer(body(), b"Content-Length: 5"),
