@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from loadbench.errors import SpecError
 from loadbench.model import Mark, Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase, Steering
+from loadbench.units import MS
 
 if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
     from loadbench.requestspec import RequestSpec
@@ -104,6 +105,7 @@ class Share(Value, frozen=True):
 
 ANY = ("*", "0.0.0.0", "::")  # all addresses of this host
 PORT = 5557  # where workers of other hosts connect, as Locust's do
+AHEAD = 250 * MS  # so long before all workers act on something it is announced to them
 
 
 class Workers(Value, frozen=True):

@@ -62,7 +62,7 @@ def parse_rate(text: str | int | float) -> float:
     if isinstance(text, bool):
         raise SpecError(f"{text!r} is not a rate", 'write it like 300 or "300/s"')
     if isinstance(text, int | float):
-        value, unit = float(text), "/s"
+        value, unit = (float(text) if text < 1e300 else math.inf), "/s"
     else:
         value, unit = _split(text, "a rate", '300 or "300/s"')
     factor = {

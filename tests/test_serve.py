@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from loadbench.arrivals import MAGIC, OUTCOMES, RECORD
-from loadbench.model import EngineStatistics, decode
+from loadbench.inside import EngineStatistics
+from loadbench.model import decode
 from tests.served import (
     Engine,
     read_answer,

@@ -15,7 +15,8 @@ import pytest
 
 from loadbench.errors import SpecError, TargetError
 from loadbench.histogram import Histogram
-from loadbench.model import BatchSize, EngineStatistics, Note, Tensor
+from loadbench.inside import EngineStatistics
+from loadbench.model import BatchSize, Note, Tensor
 from loadbench.plan import RequestPlan
 from loadbench.spec import TargetSpec
 from loadbench.targets import inputs

@@ -21,7 +21,7 @@ from loadbench.engine.queues import Queues
 from loadbench.engine.service import ServiceTimes
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
-from loadbench.model import Batch
+from loadbench.inside import Batch
 from loadbench.units import MS, SECOND
 
 PATIENCE_NS = SECOND  # in the order of service a request counts as due after so long, or earlier

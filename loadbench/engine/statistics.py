@@ -16,7 +16,8 @@ from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.execution import Piece
 from loadbench.engine.job import Job
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.model import Batch, BatchSize, EngineStatistics
+from loadbench.inside import Batch, EngineStatistics
+from loadbench.model import BatchSize
 
 GATHERED = 65_536
 RECENT = 256

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from loadbench.histogram import Histogram
-from loadbench.model import BatchSize, EngineStatistics, Part, Server, Value, decode
+from loadbench.inside import EngineStatistics
+from loadbench.model import BatchSize, Part, Server, Value, decode
 
 
 class _Duration(msgspec.Struct, frozen=True):

@@ -1,0 +1,49 @@
+"""What our engine tells of its inside: the member `loadbench` of a model's statistics.
+
+The engine writes it, whoever asks a server's statistics reads it; a server of others has none.
+"""
+
+from loadbench.histogram import EMPTY, Histogram
+from loadbench.model import BatchSize, Value
+
+
+class Batch(Value, frozen=True):
+    """One batch as the engine ran it."""
+
+    number: int
+    started: int
+    reason: str  # why it closed: idle, late-bind, full, deadline, hold, drain, …
+    rows: int
+    requests: int
+    padded: int
+    oldest_wait_ns: int
+    predicted_ns: int | None
+    compute_ns: int
+    shed: int = 0
+    between_ns: int = 0  # from the end of the batch before to the start of this one, which waited
+
+
+class EngineStatistics(Value, frozen=True):
+    """Our member `loadbench` of a model's statistics: everything since the engine started.
+
+    `queue` is the time a request waited while every instance was busy, `batch_wait` while one was
+    free and the batcher held it back, `compute` from dispatch to its batch's outputs.
+    """
+
+    queue: Histogram = EMPTY
+    batch_wait: Histogram = EMPTY
+    compute: Histogram = EMPTY
+    sizes: dict[int, BatchSize] = {}
+    closed: dict[str, dict[int, int]] = {}  # reason → batch size → batches
+    shed: dict[str, int] = {}  # reason → requests refused or given up before they ran
+    failed: int = 0
+    padded_rows: int = 0
+    waiting: int = 0
+    instances: int = 1
+    busy_ns: int = 0
+    max_batch: int = 1
+    policy: str = ""
+    device: str = ""
+    precision: str = ""
+    recent: tuple[Batch, ...] = ()  # the last 256
+    warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up
