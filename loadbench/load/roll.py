@@ -16,7 +16,7 @@ from loadbench import __version__
 from loadbench.load import link
 from loadbench.load.axis import Axis
 from loadbench.load.clock import identity
-from loadbench.load.link import Down, Up
+from loadbench.load.link import LEASE, Down, Up
 from loadbench.load.member import Member
 from loadbench.load.tally import Tally
 from loadbench.model import Note, Window
@@ -34,7 +34,7 @@ from loadbench.plan import (
     Workers,
 )
 from loadbench.shape import Steering
-from loadbench.units import MS, SECOND, clock, count
+from loadbench.units import MS, SECOND, clock, count, hostport
 
 _LEAD = 500 * MS  # from Started to the first arrival
 _EDGE = 60 * MS  # the load does not stop nearer than this to the end of a second
@@ -230,7 +230,8 @@ class Roll:
     def _call(self) -> str:
         """How workers of other hosts are started."""
         host = "THIS-HOST" if self._wanted.host in ANY else self._wanted.host
-        return f"start `loadbench worker --master {host}:{self._wanted.port}` on their hosts"
+        where = hostport(host, self._wanted.port)
+        return f"start `loadbench worker --master {where}` on their hosts"
 
     def _begin(self, ready: list[Member], now: int) -> None:
         axis = self._axis = Axis(self._plan, now + _LEAD + self._plan.warmup_ns)
@@ -243,7 +244,8 @@ class Roll:
             member.deals = [(axis.begin, share)]
             member.acked = now
             self._tally.join(member.worker, axis.second(axis.begin))
-            start = link.Begin(member.clock.there(axis.origin), share)
+            there = member.clock.there
+            start = link.Begin(there(axis.origin), share, there(member.leased))
             self._send(member.worker, start)
         pids = {f"load {member.number}": member.pid for member in ready if member.here}
         notes = dict.fromkeys(note for member in ready for note in member.notes)
@@ -275,7 +277,8 @@ class Roll:
         there = member.clock.there
         since = member.since = now + AHEAD
         history = tuple((there(at), steering) for at, steering in axis.history)
-        self._send(member.worker, link.Begin(there(axis.origin), None, there(since), history))
+        start = link.Begin(there(axis.origin), None, there(now + LEASE), there(since), history)
+        self._send(member.worker, start)
 
     def _conclude(self, axis: Axis, now: int) -> None:
         self._tally.resume(min(now, axis.end))
@@ -315,7 +318,7 @@ class Roll:
     def _stop(self, axis: Axis, at_once: bool, now: int) -> None:
         """Nothing falls due any more; `at_once` nothing is awaited either."""
         self.stopping = True
-        at = now if at_once else now + AHEAD
+        at = now if at_once else max(now + AHEAD, self._dealt)  # what was told of till then holds
         edge = (at - axis.origin + _EDGE) % SECOND
         if edge < 2 * _EDGE:  # all are to see it in the same second
             at += 2 * _EDGE - edge

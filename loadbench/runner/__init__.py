@@ -268,7 +268,8 @@ class Run:
             if isinstance(message, Mark):
                 recorder.mark(message.text, message.second)
             elif isinstance(message, Noted):
-                recorder.remark(message.note)
+                second = (time.monotonic_ns() - loading.origin) // SECOND
+                recorder.remark(message.note, second)
                 self._say(message.note.text)
             elif isinstance(message, Window):
                 heard = now
