@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from loadbench.model import Tensor, Window, encode
-from loadbench.plan import Broken, Command, Finished, Plan, RequestPlan, Started
+from loadbench.plan import Broken, Command, Finished, Plan, RequestPlan, Started, Workers
 from loadbench.units import MS, SECOND
 from tests.lanes import Process, endpoint, known_server, plan, process, run_process
 
@@ -95,12 +95,18 @@ def test_it_ends_when_its_stdin_does() -> None:
     assert last.reason == "stopped"
 
 
-def test_it_ends_when_nobody_reads_it() -> None:
-    with known_server(service_ms=1) as server, process(encode(plan(server.port, 50, 60))) as load:
-        assert isinstance(load.next(), Started)
-        assert load.popen.stdout is not None
-        load.popen.stdout.close()
-        assert load.popen.wait(10) is not None
+@pytest.mark.parametrize("workers", [None, Workers(here=1)])
+def test_it_ends_when_nobody_reads_it(workers: Workers | None) -> None:
+    """Neither its messages nor its log."""
+    with known_server(service_ms=1) as server:
+        wanted = plan(server.port, 50, 60, workers=workers)
+        with process(encode(wanted)) as load:
+            assert isinstance(load.next(), Started)
+            assert load.popen.stdout is not None
+            assert load.popen.stderr is not None
+            load.popen.stdout.close()
+            load.popen.stderr.close()
+            assert load.popen.wait(10) is not None
 
 
 def test_a_reader_that_is_slow_makes_nobody_late() -> None:

@@ -39,12 +39,21 @@ class Outlet:
         pool = gevent.get_hub().threadpool
         while (message := self._queue.get()) is not None:
             data = encode(message) + b"\n"
-            try:
-                while data:
-                    data = data[pool.apply(os.write, (self._fd, data)) :]
-            except BrokenPipeError:
-                self._gone()
-                return
+            while data:
+                written = pool.apply(_write, (self._fd, data))
+                if not written:
+                    self._gone()
+                    return
+                data = data[written:]
+
+
+def _write(fd: int, data: bytes) -> int:
+    """0 when nobody reads any more. gevent would print an error here to stderr, and the thread die
+    of it, unheard of, where nobody reads that either."""
+    try:
+        return os.write(fd, data)
+    except BrokenPipeError:
+        return 0
 
 
 def feed(stats: RequestStats, method: str, window: Window) -> None:
