@@ -260,6 +260,9 @@ CAUSES = {
 }
 
 
+ASIDES = ("held", "not-answered")
+
+
 def _asides(evidence: Evidence) -> Iterable[Note]:
     """What is to be known of the figures and is no doubt about the generator."""
     if evidence.held:
