@@ -20,7 +20,8 @@ tui: $(STAMP)  ## the dashboard on the embedded engine; without a terminal the s
 	@$(BIN)/loadbench tui $(SCENARIO)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not alone'
+	$(BIN)/python -m pytest -m alone
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

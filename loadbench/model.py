@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from loadbench.histogram import EMPTY, Histogram
+from loadbench.printable import harmless_json
 
 Stage = Literal["warmup", "load", "drain"]
 AlertState = Literal["ok", "pending", "firing", "no data", "few data"]
@@ -355,8 +356,8 @@ def encode(value: Any) -> bytes:
 
 
 def decode_record(line: bytes) -> Record:
-    """One line of the log. Raises msgspec.ValidationError / DecodeError if it is none."""
-    record: Record = _record.decode(line)
+    """One line of the log, safe to show. Raises MsgspecError or ValueError if it is none."""
+    record: Record = _record.decode(harmless_json(line))
     return record
 
 

@@ -5,16 +5,21 @@ answers on stdout with `Started`, one model.Window a second and `Finished`. Noth
 request. The load exits when its stdin closes.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from loadbench.errors import SpecError
 from loadbench.model import Mark, Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase, Steering
+from loadbench.units import MS
 
 if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
     from loadbench.requestspec import RequestSpec
     from loadbench.spec import Spec
+
+
+_PLACE = re.compile(r"(?:\[([^\s\[\]]*:[^\s\[\]]*)\]|([^\s:\[\]]+))(?::([0-9]{1,5}))?")
 
 
 class Tls(Value, frozen=True):
@@ -74,13 +79,12 @@ class RequestPlan(Value, frozen=True):
 
 
 def place(text: str) -> tuple[str, int | None]:
-    """HOST or HOST:PORT. Raises SpecError."""
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        host, port = text, ""
-    if not host or (colon and not (port.isdecimal() and int(port) < 65_536)):
-        raise SpecError(f"{text!r} is no HOST:PORT", "write it like 10.0.0.7 or 10.0.0.7:5557")
-    return host, int(port) if port else None
+    """HOST or HOST:PORT, where an IPv6 address stands in brackets. Raises SpecError."""
+    found = _PLACE.fullmatch(text)
+    if found is None or (found[3] and not 0 < int(found[3]) < 65_536):
+        hint = "write it like 10.0.0.7, 10.0.0.7:5557 or [fd00::7]:5557"
+        raise SpecError(f"{text!r} is no HOST:PORT", hint)
+    return found[1] or found[2], int(found[3]) if found[3] else None
 
 
 class Share(Value, frozen=True):
@@ -99,8 +103,9 @@ class Share(Value, frozen=True):
         return (end - self.index - 1) // self.of - (first - self.index - 1) // self.of
 
 
-ANY = ("*", "0.0.0.0")  # all addresses of this host
+ANY = ("*", "0.0.0.0", "::")  # all addresses of this host
 PORT = 5557  # where workers of other hosts connect, as Locust's do
+AHEAD = 250 * MS  # so long before all workers act on something it is announced to them
 
 
 class Workers(Value, frozen=True):

@@ -21,6 +21,7 @@ import msgspec
 from loadbench.errors import RunError, SpecError
 from loadbench.merge import merge
 from loadbench.model import End, Minute, Record, Window, decode_record, encode
+from loadbench.printable import harmless_value
 
 LOG = "log.ndjson"
 SNAPSHOT = "run.json"
@@ -104,7 +105,8 @@ def read_snapshot(folder: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: cannot be read: {error}") from error
     if not isinstance(snapshot, dict):
         raise SpecError(f"{path}: is no run snapshot")
-    return snapshot
+    found: dict[str, Any] = harmless_value(snapshot)
+    return found
 
 
 def state(snapshot: dict[str, Any]) -> str:

@@ -120,6 +120,8 @@ def steered(
     """The shape `now` until a moment, from then on the planned one as it is steered. A pause is
     no matter of the shape: it goes on meanwhile, and what falls due is left out."""
     end = length_ns(planned)
+    if at_ns >= end:  # told in time, and on its way when the load ended
+        return tuple(now)
     if steering.rate is not None:
         rest: tuple[Phase, ...] = (Phase(steering.rate, steering.rate, end - at_ns),)
     else:

@@ -35,6 +35,11 @@ def _split(text: str, what: str, example: str) -> tuple[float, str]:
     return float(match[1].replace(",", "").replace("_", "")), match[2]
 
 
+def hostport(host: str, port: int) -> str:
+    """`10.0.0.7:8000`; an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def parse_duration(text: str | int | float) -> int:
     """`"100 ms"`, `"1m30s"` → nanoseconds. A bare number is refused: its unit would be a guess."""
     hint = 'write it like "100 ms", "20s" or "1m30s"'
@@ -57,7 +62,7 @@ def parse_rate(text: str | int | float) -> float:
     if isinstance(text, bool):
         raise SpecError(f"{text!r} is not a rate", 'write it like 300 or "300/s"')
     if isinstance(text, int | float):
-        value, unit = float(text), "/s"
+        value, unit = (float(text) if text < 1e300 else math.inf), "/s"
     else:
         value, unit = _split(text, "a rate", '300 or "300/s"')
     factor = {

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from loadbench.load.answer import Kind, Sight
 from loadbench.load.connection import Connection
-from loadbench.model import Tensor
+from loadbench.load.exemplar import sample
+from loadbench.model import Tensor, encode
 from loadbench.plan import Endpoint
 from loadbench.targets import kserve, plain
 
@@ -59,6 +60,35 @@ def read(found: Kind, *pieces: bytes) -> str | None:
 GOOD = answer(body())
 
 
+@pytest.mark.parametrize("digit", [b"1", b"0"])
+def test_a_length_of_too_many_digits_is_a_bad_answer(digit: bytes) -> None:
+    length = b"Inference-Header-Content-Length: " + 5000 * digit
+    assert read(kind(), answer(body(), length)) == "bad_answer"
+
+
+def test_a_shape_beyond_all_numbers_is_a_bad_answer() -> None:
+    endpoint = Endpoint(host="h", port=1, protocol="kserve", model="m")  # it says no outputs
+    found = Kind(0, "infer", kserve.checker(endpoint, rows=2))
+    assert read(found, answer(body(shape=[10**17] * 400))) == "bad_answer"
+
+
+@pytest.mark.parametrize(
+    ("text", "queue_ns", "batch"),
+    [
+        ("queue;dur=1.5, size;desc=4", 1_500_000, 4),
+        (f"queue;dur={'9' * 400}, size;desc={'9' * 5000}", None, None),
+        (1000 * "x" + ", queue;dur=1, size;desc=4", None, None),  # nobody reads for ever
+    ],
+)
+def test_what_a_server_says_of_its_parts(
+    text: str, queue_ns: int | None, batch: int | None
+) -> None:
+    connection = Connection(kind(), 0)
+    found = sample(connection, 7, "", answer(body(), b"Server-Timing: " + text.encode()))
+    assert (found.queue_ns, found.batch) == (queue_ns, batch)
+    encode(found)
+
+
 def test_the_first_answer_is_checked_in_full_and_teaches_the_rest() -> None:
     found = kind()
     assert found.look(GOOD) is Sight.UNSURE
@@ -93,6 +123,7 @@ WRONG = {
     "an error as 200": answer(b'{"error": "no"}'),
     "no JSON": answer(b"<html>"),
     "nothing": answer(b""),
+    "another protocol": b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
     "no HTTP": b"SSH-2.0-OpenSSH\r\n\r\n",
     "a length of its own": GOOD.replace(b"Content-Length: ", b"Content-Length: 1, "),
     "two lengths": answer(body(), b"Content-Length: 5"),

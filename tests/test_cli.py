@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from loadbench import runlog
-from loadbench.model import End, Record, plain
+from loadbench.cli import main
+from loadbench.model import End, Note, Record, Remark, encode, plain
 from loadbench.summary import summarise
 from tests.records import start, window
 from tests.running import loadbench
@@ -76,6 +77,29 @@ def test_a_percentile_among_the_failed_is_over_the_limit(tmp_path: Path) -> None
     rows = loadbench("compare", "1", "2", cwd=tmp_path).stdout.splitlines()
     (row,) = (row for row in rows if row.strip().startswith("p99 ms"))
     assert row.split()[:5] == ["p99", "ms", "10.0", ">", "100"]
+
+
+def test_what_others_put_into_a_log_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "\x1b]0;owned\x07\x9b2J\u202e"
+    settings: dict[str, Any] = {hostile: 1}
+    folder = finished(tmp_path, "one", 10.0, None, **settings)
+    records = list(runlog.read(folder))
+    note = Note("task-raised", f"answer {hostile}\nüber")
+    raw = [*map(encode, records[:-1]), encode(Remark(2, note)), encode(End(2, "failed", hostile))]
+    (folder / runlog.LOG).write_bytes(b"\n".join([*raw, b""]))
+    for command in ("show", "compare", "list"):
+        arguments = {"show": ["1"], "compare": ["1", "1"], "list": []}[command]
+        for json_too in ([], ["--json"]):
+            with pytest.raises(SystemExit):
+                main([command, *arguments, *json_too, "--out", str(tmp_path)])
+            text = capsys.readouterr().out
+            assert text.replace("\n", "").isprintable(), command
+            assert command != "show" or "owned\\x07\\x9b2J\\u202e" in text.replace("\\\\", "\\")
+    with pytest.raises(SystemExit):
+        main(["run", hostile])
+    assert capsys.readouterr().err.replace("\n", "").isprintable()
 
 
 def test_show_is_made_from_the_log(tmp_path: Path) -> None:

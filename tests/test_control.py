@@ -38,7 +38,11 @@ def test_a_command_and_its_answer() -> None:
         control.send(desk.path, {"command": "stop"})
 
 
-@pytest.mark.parametrize("line", [b"rubbish\n", b"[1]\n", b'{"no":1}\n', b"\n", b'{"command":3}\n'])
+@pytest.mark.parametrize(
+    "line",
+    [b"rubbish\n", b"[1]\n", b'{"no":1}\n', b"\n", b'{"command":3}\n', 60_000 * b"[" + b"\n"],
+    ids=["rubbish", "list", "lacking", "empty", "number", "nested"],
+)
 def test_rubbish_is_answered_and_the_desk_lives(line: bytes) -> None:
     desk = Desk(lambda command: {"ok": True})
     try:

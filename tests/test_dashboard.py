@@ -12,7 +12,8 @@ from dashboard.screens.latency import Latency
 from loadbench import units
 from loadbench.model import Note
 from loadbench.units import MS
-from loadbench.view import View, recent
+from loadbench.view import View, fold, recent
+from tests import records
 from tests.stage import settle, shown, text, told
 from tests.storyline import Story
 
@@ -91,6 +92,16 @@ def test_the_requests_are_those_in_view() -> None:
     assert done[3] == sum(done[:3])
     assert rows[4][0] == "all"
     assert [row[-2] for row in rows[1:]] == ["16", "0", "0", "16"]
+
+
+def test_how_requests_failed_stands_below_them_as_far_as_there_is_room() -> None:
+    window = records.window(240, [5.0] * 300)
+    kinds = {"http_503": 12, "first_byte_timeout": 300, "truncated": 4, "bad_answer": 1}
+    part = replace(window.requests["infer"], failed=kinds)
+    view = fold(told(Story(end=None, spike=(-1, -1))), replace(window, requests={"infer": part}))
+    whole = "✗ first_byte_timeout 300 · http_503 12 · truncated 4 · bad_answer 1"
+    assert whole in "\n".join(screen(view, (120, 40)))
+    assert "✗ first_byte_timeout 300 · http_503 12 · 2 more" in "\n".join(screen(view, (100, 32)))
 
 
 def test_events_tell_newest_first() -> None:

@@ -169,7 +169,7 @@ def test_a_finished_run_is_replayed(tmp_path: Path) -> None:
         [*TUI, *FAKE, "--duration", "3s", "--out", str(tmp_path)],
         capture_output=True, text=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 4), done.stderr  # 4: the machine was too busy for a verdict
     assert "CHECKS" in done.stdout  # without a terminal: headless, the same end text
     assert "\x1b" not in done.stdout
     with terminal("--replay", "1", "--speed", "60", "--out", str(tmp_path)) as screen:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,12 +21,13 @@ from hypothesis import strategies as st
 
 from loadbench.load.answer import Kind
 from loadbench.load.connection import IDLE, SENDING, WAITING, Address, Connection
-from loadbench.load.examples import example, printable
+from loadbench.load.examples import example
 from loadbench.load.patience import Patience
 from loadbench.load.ready import several
 from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
 from loadbench.plan import RequestPlan
+from loadbench.printable import harmless_json, printable
 from loadbench.targets import kserve, plain
 from loadbench.units import MS, SECOND
 from tests.lanes import Known, drive, known_server, plan
@@ -90,6 +92,24 @@ def test_what_a_server_puts_into_a_reason_is_safe_to_print_too() -> None:
     found = example(connection, SECOND, "peer", head + body)
     assert found.reason == "outputs \\x1b[2J instead of y"
     assert found.answer == body.decode()
+
+
+@given(st.recursive(st.text(), lambda part: st.lists(part) | st.dictionaries(st.text(), part)))
+def test_a_line_of_a_log_is_safe_to_show(value: Any) -> None:
+    def texts(part: Any) -> Iterator[str]:
+        if isinstance(part, dict):
+            yield from part
+            part = list(part.values())
+        if isinstance(part, list):
+            for inner in part:
+                yield from texts(inner)
+        elif isinstance(part, str):
+            yield part.replace("\n", "")
+
+    found = msgspec.json.decode(harmless_json(msgspec.json.encode(value)))
+    assert all(text.isprintable() for text in texts(found))
+    if all(text.isprintable() for text in texts(value)) and "\\n" not in repr(value):
+        assert found == value
 
 
 def test_words_stay_readable() -> None:

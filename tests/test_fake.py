@@ -29,6 +29,7 @@ def taken_ms(spec: EngineSpec, batch: int, times: int) -> list[float]:
     return found
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_batch_takes_a_plus_c_times_its_rows(busy: bool) -> None:
     found = taken_ms(fake(a="2 ms", c="0.5 ms", busy=busy), 6, 9)

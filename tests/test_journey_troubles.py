@@ -1,12 +1,13 @@
 """People's Locust files when something is wrong: with the server, their code, or the file."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loadbench.model import encode
 from loadbench.plan import Broken
-from loadbench.units import MS
+from loadbench.units import MS, SECOND
 from tests.lanes import known_server, process, run_process
 from tests.people import TAGGED, by_name, journey, notes, nothing
 
@@ -108,6 +109,41 @@ def test_exceptions_in_tasks_are_counted_and_the_run_goes_on(tmp_path: Path) -> 
     assert f"{got} exceptions in tasks" in notes(found)["task-raised"]
     assert "people.py line 11: KeyError: 'absent'" in notes(found)["task-raised"]
     assert "ZeroDivisionError" in notes(found)["listener-raised"]
+
+
+def test_an_answer_never_judged_took_as_long_as_it_took(tmp_path: Path) -> None:
+    code = """
+    class Visitor(FastHttpUser):
+        @task
+        def look(self):
+            with self.client.get("/look", catch_response=True) as answer:
+                time.sleep(0.5)
+                raise KeyError("\\x1b[2J\\x07", "two\\nlines")
+    """
+    with known_server() as server:
+        found = run_process(journey(tmp_path, server.port, code, users=1, seconds=1.2), nothing)
+    found.check()
+    assert set(found.failed) == {"untold"}
+    slow = [sample for window in found.recorded for sample in window.slowest]
+    assert 0 < max(sample.done - sample.due for sample in slow) < 400 * MS
+
+
+def test_users_whose_task_never_ends_are_told(tmp_path: Path) -> None:
+    code = """
+    class Visitor(FastHttpUser):
+        @task
+        def look(self):
+            while True:
+                self.client.get("/look")
+                time.sleep(0.02)
+    """
+    with known_server() as server:
+        changed: dict[str, Any] = {"users": 1, "drain_ns": SECOND}
+        found = run_process(journey(tmp_path, server.port, code, **changed), nothing)
+    found.check()
+    late = sum(window.asked for window in found.recorded if window.stage == "drain")
+    assert f"of {server.counts['got']} requests were begun after" in notes(found)["after-load"]
+    assert late > 10
 
 
 def test_a_file_that_blocks_all_its_users_is_blamed(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_several_users_by_weight_and_fixed_count_with_their_hosts(tmp_path: Path
     counts = by_name(found)
     assert counts["GET /fixed"] == (other.counts["got"], {})
     assert counts["POST often"] == (server.counts["got"], {})
-    assert server.counts["got"] > 2 * other.counts["got"] > 10
+    assert server.counts["got"] > 2 * other.counts["got"] > 4
     assert len(counts) == 2
     assert found.started.target == f"http://127.0.0.1:{other.port}, http://127.0.0.1:{server.port}"
 
@@ -308,3 +308,18 @@ def test_warm_up_is_left_out(tmp_path: Path) -> None:
     tail = found.sum("tail_done")
     assert warm > 2 * found.sum("done") / 2 > 0
     assert warm + tail + found.sum("done") == server.counts["got"]
+
+
+def test_functions_named_test_are_users_as_under_locust(tmp_path: Path) -> None:
+    code = """
+    def test_look(fastsession):
+        fastsession.get("/look")
+        time.sleep(0.02)
+    """
+    with known_server() as server:
+        found = run_process(journey(tmp_path, server.port, code, drain_ns=0), nothing)
+    found.check()
+    (name,) = by_name(found)
+    assert name == "GET /look"
+    assert server.counts["got"] - 4 <= found.sum("done") <= server.counts["got"]
+    assert found.sum("done") > 20

@@ -207,6 +207,7 @@ def test_localhost_is_found_at_the_address_that_listens() -> None:
     assert found.failed == {}
 
 
+@pytest.mark.alone
 def test_a_server_that_stands_still_is_seen_through() -> None:
     """500/s at 1 ms of service with standstills of a tenth of the time: the truth follows from
     the schedule and from when the server itself says that it stood."""

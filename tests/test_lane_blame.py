@@ -21,6 +21,8 @@ from loadbench.units import SECOND
 from tests.lanes import Done, Known, Process, known_server, plan, run_process
 from tests.records import start
 
+pytestmark = pytest.mark.alone
+
 LIMIT_NS = 2 * SECOND  # a busy machine's own standstills do not matter to it; two seconds would
 
 

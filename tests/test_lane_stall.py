@@ -16,6 +16,8 @@ from loadbench.plan import Started
 from loadbench.units import MS, SECOND
 from tests.lanes import Done, Process, known_server, plan, run_process
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parent.parent
 CPU_GROUPS = Path("/sys/fs/cgroup/cpu")  # of the first cgroups: the second may not be divided here
 

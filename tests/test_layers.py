@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape", "merge",
-        "curve", "optimum"},
+    0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
+        "merge", "curve", "optimum", "printable"},
     1: {"spec", "faults", "loadspec", "requestspec", "overrides", "trace", "plan", "runlog",
         "control", "alerts", "arrivals", "yardstick", "view", "account", "evidence", "overload",
         "summary", "trust", "compare", "targets"},

@@ -81,6 +81,7 @@ def test_an_undisturbed_run(tmp_path: Path) -> None:
     assert counted == sum(window.sent + window.tail_sent for window in windows) == 600
 
 
+@pytest.mark.alone
 def test_known_answer(tmp_path: Path) -> None:
     """P50 is the service time plus transport, which the same run without it measures. Neighbours
     on the machine can only add to a latency, so the best of a few tries counts. The tail is held

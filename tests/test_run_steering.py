@@ -93,11 +93,22 @@ def test_a_closed_loop_is_scaled_and_paused(tmp_path: Path) -> None:
         loadbench("tell", str(folder), "resume", cwd=tmp_path)
     scaled, paused, resumed = (found.second for found in log(folder) if isinstance(found, Mark))
     windows = {found.second: found for found in log(folder) if isinstance(found, Window)}
-    assert windows[scaled - 1].in_flight == 4
-    assert windows[scaled + 1].in_flight == 12
+    busy = {second: found.in_flight + found.waiting for second, found in windows.items()}
+    assert (busy[scaled - 1], busy[scaled + 1]) == (4, 12)  # one may just have begun
     assert windows[paused + 1].in_flight == windows[paused + 1].done == 0
     assert windows[7].done > 100
     assert resumed < 7
+    assert adds_up(runlog.read_snapshot(folder)["summary"])
+
+
+def test_a_spike_is_whole_with_workers_too(tmp_path: Path) -> None:
+    """All act on it together, a moment after it was told: no part of it may be gone by then."""
+    with running(tmp_path, "--workers", "2", seconds=4):
+        folder = wait_for(tmp_path, 0)
+        loadbench("tell", "last", "spike", "4400", "200ms", cwd=tmp_path)
+    windows = [found for found in log(folder) if isinstance(found, Window)]
+    asked = sum(found.asked for found in windows if found.stage == "load")
+    assert asked == pytest.approx(4 * 400 + 0.2 * 4000, abs=200)  # 50 ms of it
     assert adds_up(runlog.read_snapshot(folder)["summary"])
 
 
@@ -106,6 +117,10 @@ def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
         folder = wait_for(tmp_path, 0)
         refused = loadbench("tell", "last", "rate", "much", cwd=tmp_path, code=3)
         assert "much" in refused.stderr
+        long = loadbench("tell", "last", "mark", "x" * 201, cwd=tmp_path, code=3)
+        assert "a text of 1 to 200" in long.stderr
+        steers = loadbench("tell", "last", "mark", "a\x1b[31mb", cwd=tmp_path, code=3)
+        assert "a text of 1 to 200" in steers.stderr
         assert (
             "takes 2 words" in loadbench("tell", "last", "spike", "5", cwd=tmp_path, code=2).stderr
         )

@@ -71,6 +71,18 @@ def test_a_steered_shape_is_the_planned_one_but_for_what_was_done() -> None:
         assert length_ns(shape) == END
 
 
+@pytest.mark.parametrize("late", [0, 5 * MS])
+def test_what_comes_when_the_load_is_over_changes_nothing(late: int) -> None:
+    spike = Steering(spike=5, spike_until_ns=END + SECOND)
+    for steering in (Steering(rate=500), Steering(scale=2.0), spike):
+        found = course(paced())
+        before = found.schedule.asked(ORIGIN, ORIGIN + END - SECOND)
+        found.steer(steering, ORIGIN + END + late)
+        rest = found.schedule.asked(ORIGIN + END - SECOND, ORIGIN + END + SECOND)
+        whole = sum(len(part) for part in arrivals(PHASES, "poisson", 5))
+        assert before + rest == whole
+
+
 class Change(NamedTuple):
     """Something done to the load, that long after the change before."""
 

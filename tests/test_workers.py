@@ -19,7 +19,7 @@ from loadbench.plan import Broken, Command, Finished, Noted, Plan, RequestPlan, 
 from loadbench.shape import Steering, length_ns
 from loadbench.units import MS, SECOND
 from tests.crews import Crew, crew, free_port, wait_gone, wait_until, worker
-from tests.lanes import known_server, plan
+from tests.lanes import Done, known_server, plan
 
 
 def shared(port: int, rate: float = 400, seconds: float = 2, **changed: Any) -> Plan:
@@ -32,6 +32,13 @@ def asked(wanted: Plan) -> list[int]:
     schedule = Schedule(wanted, 0)
     seconds = length_ns(wanted.phases) // SECOND
     return [schedule.asked(second * SECOND, (second + 1) * SECOND) for second in range(seconds)]
+
+
+def stopped_when_whole(found: Crew) -> Done:
+    """Stops a load as soon as a whole second of it is sent again."""
+    found.until(lambda m: isinstance(m, Window) and bool(m.sent) and not m.unsent)
+    found.load.command(Command("stop"))
+    return found.done()
 
 
 def loads(found: Crew) -> list[Window]:
@@ -58,16 +65,22 @@ def test_two_workers_offer_exactly_what_one_process_would() -> None:
 
 
 def test_a_closed_loop_is_dealt_out_too() -> None:
+    """Of three workers one leaves, and one is killed."""
     with known_server(service_ms=20) as server:
-        wanted = shared(server.port, 0, 2, arrivals="closed", concurrency=5)
-        with crew(wanted) as found:
+        three = {"concurrency": 5, "workers": Workers(here=3)}
+        with crew(shared(server.port, 0, 60, arrivals="closed", **three)) as found:
             found.until_second(0)
-            os.kill(found.pids[0], signal.SIGKILL)
-            done = found.done()
+            os.kill(found.pids[0], signal.SIGINT)
+            wait_gone([found.pids[0]])
+            os.kill(found.pids[1], signal.SIGKILL)
+            found.until(lambda m: isinstance(m, Noted) and m.note.code == "lost")
+            found.until(lambda m: isinstance(m, Window) and not m.lost)
+            done = stopped_when_whole(found)
     assert found.windows[0].in_flight == 5
+    assert set(found.notes) == {"worker-left", "lost"}
     assert done.sum("lost") in (2, 3)
-    assert loads(found)[-1].in_flight == 5, "all five places are taken again"
-    assert done.sum("done") <= server.counts["got"]
+    assert loads(found)[-2].in_flight == 5, "all five places are taken again"
+    assert done.sum("done") <= server.counts["got"] <= done.sum("sent") + 3 * 50
 
 
 def test_a_worker_that_is_killed() -> None:
@@ -93,7 +106,7 @@ def test_a_worker_that_is_killed() -> None:
 def test_a_worker_that_is_frozen_and_wakes_up() -> None:
     """Nothing is sent late: it notices that others have its share, and joins again."""
     with known_server(service_ms=1) as server:
-        wanted = shared(server.port, 400, 6)
+        wanted = shared(server.port, 400, 60)
         with crew(wanted) as found:
             found.until_second(0)
             frozen = found.pids[0]
@@ -108,8 +121,8 @@ def test_a_worker_that_is_frozen_and_wakes_up() -> None:
             assert isinstance(joined, Noted)
             assert joined.note.code == "worker-joined"
             assert f"pid {frozen}" in joined.note.text
-            done = found.done()
-    assert [w.asked for w in loads(found)] == asked(wanted)
+            done = stopped_when_whole(found)
+    assert [w.asked for w in loads(found)][:-1] == asked(wanted)[: len(loads(found)) - 1]
     assert max((w.lateness.maximum or 0) for w in loads(found)) < SECOND
     told = done.sum("sent") - done.sum("lost")
     assert done.sum("unsent") > 300
@@ -122,32 +135,34 @@ def test_a_worker_that_is_frozen_and_wakes_up() -> None:
 def test_a_worker_that_joins_late_gets_its_share() -> None:
     port = free_port()
     with known_server(service_ms=1) as server:
-        wanted = shared(server.port, 400, 5, workers=Workers(here=1, port=port))
+        wanted = shared(server.port, 400, 60, workers=Workers(here=1, port=port))
         with crew(wanted) as found, worker(port) as late:
             joined = found.until(lambda m: isinstance(m, Noted))
             assert isinstance(joined, Noted)
             assert joined.note.code == "worker-joined"
             found.load.command(Command("steer", Steering(scale=2.0)))
             os.kill(found.pids[0], signal.SIGKILL)  # now all of it is the late one's
-            found.rest()
+            found.until(lambda m: isinstance(m, Noted) and m.note.code == "lost")
+            whole = found.until(lambda m: isinstance(m, Window) and not m.unsent)
+            done = stopped_when_whole(found)
             assert late.wait(5) == 0
-        done = found.done()
-    assert done.finished.reason == "done"
-    assert loads(found)[-1].sent > 600
+    assert isinstance(whole, Window)
+    assert whole.sent > 600, "twice the load of the plan"
     assert done.sum("sent") - done.sum("lost") <= server.counts["got"]
 
 
 def test_a_worker_that_is_asked_to_leave_loses_nothing() -> None:
-    with known_server(service_ms=50) as server, crew(shared(server.port, 400, 3)) as found:
+    with known_server(service_ms=50) as server, crew(shared(server.port, 400, 60)) as found:
         found.until_second(0)
         os.kill(found.pids[1], signal.SIGINT)
         left = found.until(lambda m: isinstance(m, Noted))
         assert isinstance(left, Noted)
         assert left.note.code == "worker-left"
         wait_gone([found.pids[1]])
-        done = found.done()
-    assert (done.sum("lost"), done.sum("unsent")) == (0, 0)
-    assert done.sum("done") == done.sum("asked") == server.counts["got"]
+        done = stopped_when_whole(found)
+    assert {window.unsent for window in loads(found)[:-1]} == {0}
+    assert done.sum("lost") == 0
+    assert done.sum("done") == done.sum("sent") == server.counts["got"]
 
 
 def test_a_worker_that_is_asked_twice_leaves_at_once() -> None:
@@ -165,50 +180,19 @@ def test_a_worker_that_is_asked_twice_leaves_at_once() -> None:
     assert done.sum("lost") > 20
 
 
-def test_a_closed_loop_that_one_leaves() -> None:
-    with known_server(service_ms=20) as server:
-        wanted = shared(server.port, 0, 3, arrivals="closed", concurrency=5)
-        with crew(wanted) as found:
-            found.until_second(0)
-            os.kill(found.pids[0], signal.SIGINT)
-            wait_gone([found.pids[0]])
-            done = found.done()
-    assert loads(found)[-1].in_flight == 5
-    assert (done.sum("lost"), done.sum("done")) == (0, server.counts["got"])
-
-
-def test_the_last_worker_is_killed() -> None:
-    one = {"workers": Workers(here=1)}
-    with known_server() as server, crew(shared(server.port, 200, 60, **one)) as found:
-        found.until_second(0)
-        os.kill(found.pids[0], signal.SIGKILL)
-        broken = found.rest()
-        assert found.load.popen.wait(5) == 3
-    assert isinstance(broken, Broken)
-    assert "no worker is left" in broken.message
-    asked = sent = unsent = done = lost = 0
-    for window in found.windows:  # whole until its end
-        asked, sent, unsent = asked + window.asked, sent + window.sent, unsent + window.unsent
-        done, lost = done + window.done, lost + window.lost
-        assert asked == sent + unsent + window.waiting
-        assert sent == done + lost + window.in_flight
-    assert unsent > 500
-
-
 def test_steering_stopping_and_ending_reach_all() -> None:
     with known_server(service_ms=1) as server:
         wanted = shared(server.port, 200, 60, arrivals="constant")
         with crew(wanted) as found:
             assert found.started is not None
-            wait_until(found.started.origin + 500 * MS)
-            found.load.command(Command("steer", Steering(rate=600)))
-            wait_until(found.started.origin + 2200 * MS)
+            found.load.command(Command("steer", Steering(rate=600)))  # before the first arrival
+            wait_until(found.started.origin + 900 * MS)
             found.load.command(Command("steer", Steering(rate=600, paused=True)))
-            wait_until(found.started.origin + 4300 * MS)
+            wait_until(found.started.origin + 2900 * MS)
             found.load.command(Command("stop"))
             done = found.done()
-    assert [w.asked for w in loads(found)][1] == 600
-    assert [w.asked for w in loads(found)][3] == 0
+    asked_for = [window.asked for window in loads(found)]
+    assert (asked_for[0], asked_for[2]) == (600, 0)
     assert done.finished.reason == "stopped"
     assert done.sum("asked") == done.sum("done") == server.counts["got"]
 
@@ -236,11 +220,12 @@ def test_ending_at_once_leaves_what_is_under_way_unfinished() -> None:
 
 
 def test_when_the_master_is_killed_nobody_goes_on() -> None:
+    """A worker that is stopped and reads nothing is no exception; another host is one with IPv6."""
     port = free_port()
     with known_server(service_ms=1) as server:
-        wanted = shared(server.port, 200, 60, workers=Workers(here=1, elsewhere=1, port=port))
-        with worker(port) as remote, crew(wanted) as found:
-            found.until_second(0)
+        two = Workers(here=2, elsewhere=1, host="::1", port=port)
+        with worker(port, host="[::1]") as remote, crew(shared(server.port, workers=two)) as found:
+            os.kill(found.pids[1], signal.SIGSTOP)
             found.load.popen.kill()
             wait_gone(found.pids, 2.0)
             assert remote.wait(15) == 3
@@ -251,16 +236,15 @@ def test_when_the_master_is_killed_nobody_goes_on() -> None:
 def test_a_master_that_is_frozen_and_wakes_up() -> None:
     """Nobody goes on sending meanwhile, as nobody knows of whom others have the share."""
     with known_server(service_ms=1) as server:
-        wanted = shared(server.port, 400, 7)
+        wanted = shared(server.port, 400, 60)
         with crew(wanted) as found:
             found.until_second(0)
             os.kill(found.load.popen.pid, signal.SIGSTOP)
-            time.sleep(3)
+            time.sleep(2)
             os.kill(found.load.popen.pid, signal.SIGCONT)
-            done = found.done()
-    assert [w.asked for w in loads(found)] == asked(wanted)
-    assert [note for note in found.notes if note == "worker-joined"]
-    assert loads(found)[-1].unsent == 0
+            found.until(lambda m: isinstance(m, Noted) and m.note.code == "worker-joined")
+            done = stopped_when_whole(found)
+    assert [w.asked for w in loads(found)][:-1] == asked(wanted)[: len(loads(found)) - 1]
     told = done.sum("sent") - done.sum("lost")
     assert told <= server.counts["got"] < told + 900, "sent without a master for longer than 1.3 s"
 

@@ -4,6 +4,7 @@ for the other side. What users would type is typed here."""
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -97,6 +98,7 @@ def scenario(folder: Path, url: str, seconds: int) -> Path:
 @contextmanager
 def running(hosts: Hosts, cwd: Path, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     command = [*LOADBENCH, "run", *map(str, arguments), "--json", "--print-folder"]
+    command += ["--on-no-verdict", "warn"]  # this machine is not what is tested
     with subprocess.Popen(
         [*hosts.here, *command], cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -118,6 +120,16 @@ def wait_for(true: Any, limit_s: float = 40.0) -> None:
     while not true():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.05)
+
+
+def stopped_when_whole(run: "subprocess.Popen[str]", folder: Path) -> str:
+    """Stops a run as soon as a whole second of its load is sent again; its summary."""
+    first = windows(folder)[-1].second + 1
+    wait_for(lambda: any(w.second >= first and not w.unsent for w in windows(folder)))
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130, err
+    return out
 
 
 def windows(folder: Path) -> list[Window]:
@@ -161,14 +173,13 @@ def test_a_cable_that_is_cut_and_mended(hosts: Hosts, tmp_path: Path) -> None:
     """Whoever is cut off stops by itself, the other takes over; mended, it joins again."""
     with served(hosts) as url, join(hosts) as worker:
         bind = ("--workers", "1", "--master-bind", HERE, "--expect-workers", "1")
-        with running(hosts, tmp_path, scenario(tmp_path, url, 10), *bind) as run:
+        with running(hosts, tmp_path, scenario(tmp_path, url, 60), *bind) as run:
             folder = folder_of(run, tmp_path)
             hosts.cut()
             wait_for(lambda: any("lost: worker" in text for text in remarks(folder)))
             hosts.mend()
             wait_for(lambda: any("worker-joined" in text for text in remarks(folder)))
-            out, err = run.communicate(timeout=60)
-            assert run.returncode == 0, err
+            out = stopped_when_whole(run, folder)
         assert worker.wait(10) == 0
     found = json.loads(out)
     assert adds_up(found)
@@ -188,12 +199,11 @@ def test_a_cable_that_becomes_slow(hosts: Hosts, tmp_path: Path) -> None:
         pytest.skip("needs tc (iproute2)")
     with served(hosts) as url, join(hosts) as worker:
         bind = ("--workers", "1", "--master-bind", HERE, "--expect-workers", "1")
-        with running(hosts, tmp_path, scenario(tmp_path, url, 8), *bind) as run:
+        with running(hosts, tmp_path, scenario(tmp_path, url, 60), *bind) as run:
             folder = folder_of(run, tmp_path)
             hosts.choke()
             wait_for(lambda: any("lost: worker" in text for text in remarks(folder)))
-            out, err = run.communicate(timeout=60)
-            assert run.returncode == 0, err
+            out = stopped_when_whole(run, folder)
         worker.kill()
     found = json.loads(out)
     assert adds_up(found)
@@ -201,19 +211,3 @@ def test_a_cable_that_becomes_slow(hosts: Hosts, tmp_path: Path) -> None:
     free = [window.second for window in windows(folder) if window.unsent]
     assert len(free) <= 5
     assert found["trust"] != "trusted"
-
-
-def test_a_worker_that_is_cut_off_for_good_ends(hosts: Hosts, tmp_path: Path) -> None:
-    with served(hosts) as url, join(hosts) as worker:
-        bind = ("--master-bind", HERE)  # alone: the worker over there is all there is
-        with running(hosts, tmp_path, scenario(tmp_path, url, 60), *bind) as run:
-            folder = folder_of(run, tmp_path)
-            hosts.cut()
-            assert worker.wait(20) == 3
-            out, _ = run.communicate(timeout=60)
-            assert run.returncode == 3
-    found = json.loads(out)
-    assert found["reason"] == "failed"
-    assert "no worker is left" in found["text"]
-    assert adds_up(found)
-    assert len(windows(folder)) >= 6

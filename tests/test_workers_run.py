@@ -7,6 +7,8 @@ from pathlib import Path
 import psutil
 
 from loadbench import runlog
+from loadbench.model import Remark
+from loadbench.units import SECOND, clock
 from tests.crews import wait_gone
 from tests.running import adds_up, loadbench, scenario, summary
 from tests.test_run import running, shown, wait_for
@@ -28,24 +30,42 @@ def test_an_undisturbed_run_with_workers(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed_is_named_in_the_summary(tmp_path: Path) -> None:
-    with running(tmp_path, scenario(tmp_path, rate="400", s=5), "--workers", "2") as (run, folder):
+    with running(tmp_path, scenario(tmp_path, rate="400", s=3), "--workers", "2") as (run, folder):
         workers = workers_of(run.pid)
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
         assert run.wait(30) == 0
     found = shown(folder)
     assert adds_up(found)
-    assert found["asked"] == 2000
+    assert found["asked"] == 1200
     assert 0 < found["unsent"] < 800
     assert found["trust"] == "doubtful"
     (note,) = [note for note in found["notes"] if note["code"] == "lost"]
     assert f"pid {workers[0]}" in note["text"]
+    (logged,) = [r for r in runlog.read(folder) if isinstance(r, Remark) and r.note.code == "lost"]
+    seconds = (logged.second, logged.second - 1)  # it takes a moment to tell
+    assert any(f"at {clock(second * SECOND)}:" in logged.note.text for second in seconds)
+
+
+def test_the_last_worker_is_killed(tmp_path: Path) -> None:
+    """The run has failed; what it had told is kept, and its account is whole."""
+    with running(tmp_path, scenario(tmp_path, s=60), "--workers", "1") as (run, folder):
+        os.kill(workers_of(run.pid)[0], signal.SIGKILL)
+        assert run.wait(30) == 3
+    found = shown(folder)
+    assert adds_up(found)
+    assert found["reason"] == "failed"
+    assert "no worker is left" in found["text"]
+    assert found["done"] > 100
+    assert found["unsent"] > 500
 
 
 def test_a_runner_that_is_killed_leaves_no_worker_behind(tmp_path: Path) -> None:
     with running(tmp_path, scenario(tmp_path, s=60), "--workers", "2") as (run, _):
         family = [child.pid for child in psutil.Process(run.pid).children(recursive=True)]
-        assert len(workers_of(run.pid)) == 2
+        workers = workers_of(run.pid)
+        assert len(workers) == 2
+        os.kill(psutil.Process(workers[0]).ppid(), signal.SIGSTOP)  # the load cannot tell them
         run.kill()
         wait_gone(family)
 

@@ -129,7 +129,12 @@ class RequestTable(Board):
     """One row for each kind of request, and all of them."""
 
     def titles(self, scene: Scene) -> None:
-        self.head(f"Requests [dim](last {words(scene.span)}, ms)[/]")
+        kinds = _kinds(scene.visible) if scene.visible else []
+        shown = [" · ".join(kinds)]
+        for most in range(min(3, len(kinds) - 1), 0, -1):
+            shown.append(" · ".join([*kinds[:most], f"{len(kinds) - most} more"]))
+        below = [f"[{self.ink.error}]✗ {text}[/]" for text in shown] if kinds else []
+        self.head(f"Requests [dim](last {words(scene.span)}, ms)[/]", below=[*below, ""])
 
     def show(self, scene: Scene) -> None:
         before = self._names(self.scene)
@@ -180,6 +185,12 @@ class RequestTable(Board):
             units.count(failures(alone)),
             units.percent(error_share(alone)),
         ]
+
+
+def _kinds(window: Window) -> list[str]:
+    """How requests failed, the most frequent first."""
+    kinds = sorted(window.failed.items(), key=lambda item: -item[1])
+    return [f"{name} {units.count(number)}" for name, number in kinds if number]
 
 
 def moment(event: Event, colours: Palette) -> tuple[str, str, str]:

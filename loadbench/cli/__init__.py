@@ -8,6 +8,7 @@ import click
 
 from loadbench import __version__
 from loadbench.errors import LoadbenchError
+from loadbench.printable import harmless
 
 # name → (group, one line of help). Kept here so that --help imports no command.
 COMMANDS = {
@@ -61,9 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except LoadbenchError as error:
-        for line in error.message.splitlines():
+        for line in harmless(error.message).splitlines():
             click.echo(f"loadbench: {line}", err=True)
         if error.hint:
-            click.echo(f"  → {error.hint}", err=True)
+            click.echo(f"  → {harmless(error.hint)}", err=True)
         sys.exit(error.exit_code)
     sys.exit(result if isinstance(result, int) else 0)

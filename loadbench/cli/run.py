@@ -15,6 +15,7 @@ import click
 from loadbench import runlog, spec
 from loadbench.model import Start, plain
 from loadbench.overrides import parse_settings
+from loadbench.printable import harmless
 from loadbench.report.text import summary_text
 from loadbench.summary import Summary
 from loadbench.units import parse_duration
@@ -104,7 +105,7 @@ def command(
 def _say(text: str) -> None:
     """A line of progress. When nobody reads them any more, the run goes on without them."""
     try:
-        click.echo(text, err=True)
+        click.echo(harmless(text), err=True)
     except OSError:  # the pipe's reader ended, the terminal was closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 

@@ -22,6 +22,7 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
 @click.option("--duration", metavar="TIME", help='Length of the recorded load, like "30s".')
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any scenario key.")
+@click.option("--workers", metavar="N", help="Load processes of this host.")
 @click.option("--out", metavar="DIR", help="Where runs land; default: results.")
 @click.option("--trust", is_flag=True, help="Allow model files that hold code.")
 def command(
@@ -33,6 +34,7 @@ def command(
     rate: str | None,
     duration: str | None,
     settings: tuple[str, ...],
+    workers: str | None,
     out: str | None,
     trust: bool,
 ) -> int:
@@ -52,7 +54,8 @@ def command(
             raise SpecError("the dashboard needs a terminal", f"loadbench show {watched}")
         folder = runlog.find(watched, runlog.results_folder(out))
         return _watch(folder, speed if replay else None)
-    given = {"--target": target, "--rate": rate, "--duration": duration, "--out": out}
+    given = {"--target": target, "--rate": rate, "--duration": duration}
+    given |= {"--workers": workers, "--out": out}
     arguments = [scenario or DEFAULT]
     for option, value in given.items():
         arguments += [option, value] if value is not None else []

@@ -34,6 +34,7 @@ from loadbench.engine.statistics import Account
 from loadbench.engine.warmup import warm_up
 from loadbench.errors import RunError
 from loadbench.spec import EngineSpec
+from loadbench.units import hostport
 
 BACKLOG = 4096
 DRAIN_S = 5.0
@@ -145,8 +146,8 @@ async def _serve(options: Options, models: list[Model], listener: socket.socket)
         start_stalls(options.settings.fake, running.start_ns, 0 if options.follow_stdin else -1)
     for note in models[0].notes:
         print(f"note: {note.text}", file=sys.stderr)
-    shown = f"[{options.host}]" if ":" in options.host else options.host
-    print(f"ready http://{shown}:{listener.getsockname()[1]} {models[0].name}", flush=True)
+    where = hostport(options.host, listener.getsockname()[1])
+    print(f"ready http://{where} {models[0].name}", flush=True)
     while not stop.is_set():
         await _wait(stop, 1.0)
         _tidy(running)

@@ -16,6 +16,7 @@ from locust.env import Environment
 
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.load.lane import Lane
+from loadbench.load.orphan import die_with_parent
 from loadbench.load.ready import Load, make_ready
 from loadbench.load.reporter import Outlet
 from loadbench.load.user import LaneUser
@@ -39,6 +40,7 @@ def main() -> None:
         if plan.journey:
             _run_journey(plan, lines, stdout)
             return
+        die_with_parent()  # no code of others is to tidy up
         if plan.workers:
             sys.exit(_share(plan, lines, stdout))
         load = make_ready(plan)

@@ -129,7 +129,9 @@ class Incoming:
         self.size += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except httptools.HttpParserUpgrade as error:
+            raise BadAnswer("the server switches to another protocol (HTTP 101)") from error
+        except httptools.HttpParserError as error:
             if self.complete:
                 raise OverLong("bytes came after the end of the answer") from error
             raise BadAnswer(f"not an HTTP answer: {error}") from error

@@ -33,10 +33,6 @@ class Clock:
         self._since = 0
         self._recent = (1 << 62, 0)  # bound and offset of the best exchange lately
 
-    @property
-    def known(self) -> bool:
-        return self.bound < 1 << 62
-
     def fix(self) -> None:
         """From now on moments must mean the same for all workers: what the clocks drift is told,
         not followed."""

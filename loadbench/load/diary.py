@@ -14,11 +14,11 @@ import numpy as np
 from msgspec.structs import replace
 
 from loadbench.histogram import EMPTY
-from loadbench.load.examples import printable
 from loadbench.load.ledger import ROWS, Cut, Ledger
 from loadbench.load.schedule import NEVER
 from loadbench.model import Example, Sample, Stage, Window
 from loadbench.plan import Plan
+from loadbench.printable import printable
 from loadbench.shape import phase_at
 from loadbench.units import SECOND
 
@@ -56,6 +56,7 @@ class Diary:
         self.ended_at = origin + length  # of the load
         self.renamed = 0  # requests whose name was one too many
         self.in_flight = 0  # at the end of the last window
+        self.begun = self.after = 0  # requests that were seen to begin; of them, when all was over
         self._plan = plan
         self._origin = origin
         self._emit = emit
@@ -78,6 +79,8 @@ class Diary:
         if not self.over:
             self._open.add(found)
             self._asked += 1
+            self.begun += 1
+            self.after += now >= self.ended_at
         return found
 
     def end(self, begun: Begun | None, name: str, took: int | None, failed: Failed | None) -> None:
@@ -125,7 +128,7 @@ class Diary:
             name = OTHER
         if name not in self._numbers:
             self._numbers[name] = len(self._kinds)
-            self._kinds.append(name)
+            self._kinds.append(printable(name))
         return self._numbers[name]
 
     def _bounded(self, failure: str) -> str:

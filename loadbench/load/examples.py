@@ -7,9 +7,8 @@ from msgspec.structs import replace
 
 from loadbench.load.connection import Connection
 from loadbench.model import Example
+from loadbench.printable import printable
 from loadbench.units import SECOND
-
-_SHOWN = 200  # bytes of an answer, and characters of a reason
 
 
 class Examples:
@@ -50,15 +49,3 @@ def example(connection: Connection, done: int, peer: str, data: bytes) -> Exampl
         reason=printable(reason),
         answer=printable(connection.answer(data)),
     )
-
-
-def printable(data: bytes | str) -> str:
-    """The beginning of what came, safe to print in any terminal: what is no UTF-8 and what steers
-    a terminal or turns the direction of writing is escaped."""
-    text = data if isinstance(data, str) else data[:_SHOWN].decode(errors="backslashreplace")
-    shown = "".join(char if char.isprintable() else _escaped(char) for char in text[:_SHOWN])
-    return f"{shown}…" if len(data) > _SHOWN else shown
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()

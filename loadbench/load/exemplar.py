@@ -6,9 +6,10 @@ from loadbench.load.connection import Connection
 from loadbench.model import Sample
 from loadbench.units import MS
 
-_FIELD = re.compile(rb"\r\nserver-timing:([^\r\n]*)", re.IGNORECASE)
-_DURATION = re.compile(rb"\b(queue|batch|compute)\b[^,]*;\s*dur\s*=\s*([0-9]+(?:\.[0-9]+)?)")
-_SIZE = re.compile(rb"\bsize\b[^,]*;\s*desc\s*=\s*\"?([0-9]+)")
+# lengths are limited: whatever a server writes there is read quickly, and is a number one can tell
+_FIELD = re.compile(rb"\r\nserver-timing:([^\r\n]{0,1000})", re.IGNORECASE)
+_DURATION = re.compile(rb"\b(queue|batch|compute)\b[^,]*;\s*dur\s*=\s*([0-9]{1,9}(?:\.[0-9]+)?)\b")
+_SIZE = re.compile(rb"\bsize\b[^,]*;\s*desc\s*=\s*\"?([0-9]{1,9})\b")
 
 
 def sample(connection: Connection, done: int, failure: str, data: bytes) -> Sample:

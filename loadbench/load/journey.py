@@ -38,6 +38,7 @@ LENGTH_NS = 60 * SECOND  # of a file without a shape, when nobody says
 _ENDLESS_NS = 10_000 * 3600 * SECOND  # of a shape that has to say itself when it is over
 _TICK_NS = 10 * MS
 _RAMP_NS = 3 * SECOND // 2  # a start that takes longer is told
+_AFTER = 0.05  # of all requests; if more are begun when the load is over, that is told
 _FAREWELL_S = 2.0  # for what the file does when all is over
 
 
@@ -248,10 +249,10 @@ class Driver:
             reason="stopped" if self._stopped else "done",
             unfinished=diary.in_flight if diary else 0,
             cpu_ns=time.process_time_ns() - self._cpu if diary else 0,
-            notes=(*self._notes, *self._doubts(diary.renamed if diary else 0)),
+            notes=(*self._notes, *self._doubts(), *(_overall(diary) if diary else ())),
         )
 
-    def _doubts(self, renamed: int) -> Iterator[Note]:
+    def _doubts(self) -> Iterator[Note]:
         """What is to be said of the file's doings, when all is over."""
         if self._raised:
             text = f"{count(self._raised)} exceptions in tasks; the first: {self._first}"
@@ -265,11 +266,6 @@ class Driver:
         if self._witness.untimed:
             text = f"{count(self._witness.untimed)} requests were reported without a response time"
             yield Note("untimed", text, "they count from begin to end where that was seen, else 0")
-        if renamed:
-            text = (
-                f"{count(renamed)} requests are counted as {OTHER!r}: more than {MOST_NAMES} names"
-            )
-            yield Note("many-names", text, 'give those of one kind one name: name="/item/[id]"')
         code = self._environment.process_exit_code
         if code:
             text = f"the file wants exit code {code}"
@@ -279,3 +275,15 @@ class Driver:
 def _spawning(when: str) -> Note:
     text = f"users were still being started during {when}: no steady state"
     return Note("spawning", text, 'leave that out: --set load.warmup="10s", or a higher spawn_rate')
+
+
+def _overall(diary: Diary) -> Iterator[Note]:
+    """What is to be said of the requests, when all is over."""
+    if diary.renamed:
+        text = f"{count(diary.renamed)} requests are counted as {OTHER!r}: "
+        text += f"more than {MOST_NAMES} names"
+        yield Note("many-names", text, 'give those of one kind one name: name="/item/[id]"')
+    if diary.after > diary.begun * _AFTER:
+        text = f"{count(diary.after)} of {count(diary.begun)} requests were begun after the end of "
+        text += "the load, by users at the task they were at"
+        yield Note("after-load", text, "rates leave them out; --set load.drain=0s cuts them off")

@@ -9,6 +9,7 @@ LEASE from when the beat was sent. The master takes a worker for lost after SILE
 longer, so that whoever cannot be reached has stopped when others take over its share.
 """
 
+import socket
 from typing import Any
 
 import msgspec
@@ -75,10 +76,12 @@ class Setup(Value, frozen=True, tag_field="kind", tag="setup"):
 
 
 class Begin(Value, frozen=True, tag_field="kind", tag="begin"):
-    """Begin with this share; late in a run with none yet, with windows from `since` on."""
+    """Begin with this share; late in a run with none yet, with windows from `since` on. Good until
+    `leased` without another word."""
 
     origin: int
     share: Share | None
+    leased: int
     since: int | None = None
     history: tuple[tuple[int, Steering], ...] = ()
 
@@ -127,6 +130,15 @@ Down = Setup | Begin | Ack | Deal | Steer | Stop | End | Out
 
 _up: Any = Up
 _down: Any = Down
+
+
+def numeric(host: str, port: int) -> str:
+    """The address of a name: IPv4 where there is one, so that it is the same on both sides. Raises
+    OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    where = min(found, key=lambda one: one[0] != socket.AF_INET)[4]
+    flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    return socket.getnameinfo(where, flags)[0]  # with its zone, which `where` has as a number
 
 
 def pack(message: Up | Down) -> bytes:

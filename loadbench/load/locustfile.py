@@ -19,7 +19,7 @@ from locust.argument_parser import get_parser
 from locust.env import Environment
 from locust.shape import LoadTestShape
 from locust.user import User
-from locust.util.load_locustfile import load_locustfile
+from locust.util.load_locustfile import load_locustfile, load_locustfile_pytest
 
 from loadbench.errors import SpecError
 from loadbench.plan import Journey
@@ -50,6 +50,7 @@ def told(error: BaseException, file: str) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         file, line = os.path.relpath(error.filename), error.lineno
         what = f"{type(error).__name__}: {error.msg}"
+    what = " ".join(what.split())  # one line, also of what was written in several
     return f"{file} line {line}: {what}" if line else f"{file}: {what}"
 
 
@@ -96,6 +97,7 @@ def _imported(file: str) -> tuple[dict[str, type[User]], list[LoadTestShape]]:
     sys.path.insert(0, os.getcwd())
     try:
         users, shapes = load_locustfile(os.path.abspath(file))
+        users = users or load_locustfile_pytest(os.path.abspath(file))  # functions named test_…
     except SystemExit as error:
         raise SpecError(
             f"{file}: it ends itself while it is imported (exit {error.code})"

@@ -24,7 +24,7 @@ from loadbench.load.reporter import Outlet
 from loadbench.load.roll import Roll
 from loadbench.model import decode
 from loadbench.plan import ANY, Command, Plan, Workers
-from loadbench.units import SECOND
+from loadbench.units import SECOND, hostport
 
 _TICK_S = 0.05
 _GRACE_S = 2.0  # for workers of this host to end
@@ -47,16 +47,17 @@ class Master:
     def _listen(self) -> Any:
         host, port = self._workers.host, self._workers.port
         try:  # Locust would say it in the log and exit
-            with socket.socket() as trial:
+            address = "0.0.0.0" if host == "*" else link.numeric(host, port)
+            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
                 trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                trial.bind(("" if host in ANY else host, port))
-            address = host if host in ANY else socket.gethostbyname(host)
+                trial.bind((address, port))
         except OSError as error:
-            text = f"cannot listen for workers on {host}:{port}: {error.strerror or error}"
+            text = f"cannot listen for workers on {hostport(host, port)}: "
+            text += error.strerror or str(error)
             raise RunError(text, "choose another with --master-bind HOST:PORT") from error
         runner = Environment(user_classes=[]).create_master_runner(address, port)
         _harden(runner)
-        log.info("workers connect to %s:%d", host, runner.server.port)
+        log.info("workers connect to %s", hostport(address, runner.server.port))
         return runner
 
     def run(self) -> int:

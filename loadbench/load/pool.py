@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from loadbench.load.connection import BOTH, CONNECTING, IDLE, Address, Connection
-from loadbench.load.examples import printable
 from loadbench.load.ledger import Ints
 from loadbench.load.schedule import NEVER
 from loadbench.model import Note
+from loadbench.printable import printable
 from loadbench.units import MS, clock
 
 _READABLE = select.EPOLLIN

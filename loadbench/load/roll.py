@@ -1,7 +1,7 @@
 """Who takes part in a load of several processes: its beginning, who is lost, who takes over, its
 end. Values in, messages out; sockets and processes are the business of `master`.
 
-All moments that matter to several workers are announced `_AHEAD`, so that all act on them at once.
+All moments that matter to several workers are announced `AHEAD`, so that all act on them at once.
 A worker of this host that exits is lost at once, any other when it has been silent for a while or
 does not tell its windows; from a moment on the others then have all of the load. Whoever comes
 while the load runs gets a share of the rest.
@@ -16,11 +16,12 @@ from loadbench import __version__
 from loadbench.load import link
 from loadbench.load.axis import Axis
 from loadbench.load.clock import identity
-from loadbench.load.link import Down, Up
+from loadbench.load.link import LEASE, Down, Up
 from loadbench.load.member import Member
 from loadbench.load.tally import Tally
 from loadbench.model import Note, Window
 from loadbench.plan import (
+    AHEAD,
     ANY,
     Broken,
     Command,
@@ -33,9 +34,8 @@ from loadbench.plan import (
     Workers,
 )
 from loadbench.shape import Steering
-from loadbench.units import MS, SECOND, clock, count
+from loadbench.units import MS, SECOND, clock, count, hostport
 
-_AHEAD = 250 * MS
 _LEAD = 500 * MS  # from Started to the first arrival
 _EDGE = 60 * MS  # the load does not stop nearer than this to the end of a second
 _LATE = 2 * SECOND  # how long after its end a second may be told
@@ -97,7 +97,7 @@ class Roll:
                 member.state = "running"
                 self._tally.join(worker, self._axis.second(member.since))
                 self._say("worker-joined", f"{member.name} joined{self._at(now)}")
-                self._deal(self._axis, max(now + _AHEAD, member.since))
+                self._deal(self._axis, max(now + AHEAD, member.since))
                 if self.stopping:
                     self._send(worker, link.Stop(member.clock.there(now)))
             case link.Leaving(at_once) if member.state != "finished":
@@ -149,7 +149,7 @@ class Roll:
         if not member.live or at_once:
             self._lose(member, "left", now, dead=True)
         elif member.state == "running" and self._axis:
-            at = self._deal(self._axis, now + _AHEAD, without=member)
+            at = self._deal(self._axis, now + AHEAD, without=member)
             member.state = "leaving"
             member.deals.append((at, None))
             self._send(member.worker, link.Deal(None, member.clock.there(at)))
@@ -230,7 +230,8 @@ class Roll:
     def _call(self) -> str:
         """How workers of other hosts are started."""
         host = "THIS-HOST" if self._wanted.host in ANY else self._wanted.host
-        return f"start `loadbench worker --master {host}:{self._wanted.port}` on their hosts"
+        where = hostport(host, self._wanted.port)
+        return f"start `loadbench worker --master {where}` on their hosts"
 
     def _begin(self, ready: list[Member], now: int) -> None:
         axis = self._axis = Axis(self._plan, now + _LEAD + self._plan.warmup_ns)
@@ -243,7 +244,8 @@ class Roll:
             member.deals = [(axis.begin, share)]
             member.acked = now
             self._tally.join(member.worker, axis.second(axis.begin))
-            start = link.Begin(member.clock.there(axis.origin), share)
+            there = member.clock.there
+            start = link.Begin(there(axis.origin), share, there(member.leased))
             self._send(member.worker, start)
         pids = {f"load {member.number}": member.pid for member in ready if member.here}
         notes = dict.fromkeys(note for member in ready for note in member.notes)
@@ -273,9 +275,10 @@ class Roll:
         member.clock.fix()
         member.state = "beginning"
         there = member.clock.there
-        since = member.since = now + _AHEAD
+        since = member.since = now + AHEAD
         history = tuple((there(at), steering) for at, steering in axis.history)
-        self._send(member.worker, link.Begin(there(axis.origin), None, there(since), history))
+        start = link.Begin(there(axis.origin), None, there(now + LEASE), there(since), history)
+        self._send(member.worker, start)
 
     def _conclude(self, axis: Axis, now: int) -> None:
         self._tally.resume(min(now, axis.end))
@@ -315,7 +318,7 @@ class Roll:
     def _stop(self, axis: Axis, at_once: bool, now: int) -> None:
         """Nothing falls due any more; `at_once` nothing is awaited either."""
         self.stopping = True
-        at = now if at_once else now + _AHEAD
+        at = now if at_once else max(now + AHEAD, self._dealt)  # what was told of till then holds
         edge = (at - axis.origin + _EDGE) % SECOND
         if edge < 2 * _EDGE:  # all are to see it in the same second
             at += 2 * _EDGE - edge
@@ -325,7 +328,7 @@ class Roll:
                 self._send(member.worker, link.Stop(member.clock.there(at), at_once))
 
     def _steer(self, axis: Axis, steering: Steering, now: int) -> None:
-        at = max(now + _AHEAD, axis.origin, self._dealt)
+        at = max(now + AHEAD, axis.origin, self._dealt)
         axis.steer(steering, at)
         for member in self._members.values():
             if member.state in ("beginning", "running", "leaving"):
@@ -363,7 +366,7 @@ class Roll:
         if not live:
             self._say("worker-gone", f"{member.name} {why}{self._at(now)}; it had no share yet")
             return
-        at = now + _AHEAD if dead else max(now + _AHEAD, member.leased)
+        at = now + AHEAD if dead else max(now + AHEAD, member.leased)
         at = self._deal(self._axis, at)
         loss = self._tally.lose(member.worker, member.deals, min(at, self._axis.end))
         left = sum(m.state == "running" for m in self._members.values())

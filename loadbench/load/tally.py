@@ -89,13 +89,18 @@ class Tally:
         return Loss(lost, unsent)
 
     def abandon(self, begin: int) -> None:
-        """From a moment on nobody has any of the load."""
-        self._free.append((begin, NEVER))
+        """From a moment on nobody has any of the load, if it is not so already."""
+        if not self._nobodys:
+            self._free.append((begin, NEVER))
 
     def resume(self, end: int) -> None:
         """From a moment on it is somebody's again."""
-        if self._free and self._free[-1][1] == NEVER:
+        if self._nobodys:
             self._free[-1] = (self._free[-1][0], end)
+
+    @property
+    def _nobodys(self) -> bool:
+        return bool(self._free) and self._free[-1][1] == NEVER
 
     def due(self, now: int) -> Iterator[Window]:
         """The seconds that are over, and known in full."""

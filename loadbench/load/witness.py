@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 from locust.clients import HttpSession
@@ -25,6 +25,15 @@ CUT_OFF = Failed("cut_off", "its user was stopped while it waited for the answer
 UNTOLD = Failed("untold", "answered, but the file never said whether that was good")
 
 
+class _Unjudged(NamedTuple):
+    """An answer of which the file has still to say how it was."""
+
+    response: weakref.ref[Any]
+    begun: Begun
+    name: str
+    took: int  # ns until it was there
+
+
 class Witness:
     """Watches the request event of `hook`; nothing is counted before `diary` is there."""
 
@@ -35,8 +44,8 @@ class Witness:
         self.untold = 0
         self.untimed = 0
         self._under_way: dict[gevent.Greenlet, Begun] = {}
-        self._unjudged: dict[int, tuple[weakref.ref[Any], Begun, str]] = {}
-        self._dropped: list[tuple[weakref.ref[Any], Begun, str]] = []
+        self._unjudged: dict[int, _Unjudged] = {}
+        self._dropped: list[_Unjudged] = []
         hook.add_listener(self._ended)  # before those of the file, which may raise
         hook.measure = self._measured(hook)
         for client in (HttpSession, FastHttpSession):
@@ -94,18 +103,18 @@ class Witness:
     def _judge_later(self, answer: Any, begun: Begun, name: str) -> None:
         """The file says in a with-block how it was. If it drops the answer instead, because
         something raised in the block, its word never comes."""
-        response = answer.request_meta["response"]
+        response, took = answer.request_meta["response"], answer.request_meta["response_time"]
         key = id(response)
         dropped = self._dropped.append  # may be called by the garbage collector, anywhere
         reference = weakref.ref(response, lambda _: dropped(self._unjudged.pop(key)))
-        self._unjudged[key] = (reference, begun, name)
+        self._unjudged[key] = _Unjudged(reference, begun, name, round(took * MS))
 
     def settle(self) -> None:
         """Counts the answers that were dropped without a word."""
         while self._dropped and self.diary is not None:
-            _, begun, name = self._dropped.pop()
+            _, begun, name, took = self._dropped.pop()
             self.untold += 1
-            self.diary.end(begun, name, None, UNTOLD)
+            self.diary.end(begun, name, took, UNTOLD)
 
     def _ended(
         self,
@@ -119,7 +128,7 @@ class Witness:
         if self.diary is None:
             return
         unjudged = self._unjudged.pop(id(response), None)
-        begun = unjudged[1] if unjudged else self._under_way.pop(gevent.getcurrent(), None)
+        begun = unjudged.begun if unjudged else self._under_way.pop(gevent.getcurrent(), None)
         took = None
         if isinstance(response_time, int | float) and response_time >= 0:
             took = round(response_time * MS)

@@ -29,12 +29,12 @@ from loadbench.load import link
 from loadbench.load.clock import identity
 from loadbench.load.lane import Lane
 from loadbench.load.link import Down, Up
+from loadbench.load.orphan import die_with_parent
 from loadbench.load.ready import Load, make_ready
-from loadbench.load.schedule import NEVER
 from loadbench.load.user import LaneUser
 from loadbench.model import Note, Window
 from loadbench.plan import Broken, Finished, Message, Plan, Started
-from loadbench.units import MS, SECOND
+from loadbench.units import MS, SECOND, hostport
 
 _EARLY_BEAT = 50 * MS  # until it has begun, so that the clocks get known soon
 _VANISHED = 5 * SECOND  # without a word of the master, when nothing is being sent
@@ -60,7 +60,7 @@ class Worker:
         self._begin: link.Begin | None = None
         self._heard = (0, 0)  # the master's last stamp, and when it came
         self._known = time.monotonic_ns()  # when the master was last known to be there
-        self._leased = NEVER  # until when it may send, once it has begun
+        self._leased = 0  # until when it may send, once it has begun
         self._left = 0  # when it has nothing to do any more, by its own wish
         self._signal = 0
         runner.register_message(link.TYPE, self._receive)
@@ -145,7 +145,7 @@ class Worker:
             case link.Setup(plan, number):
                 self._prepare(plan, number)
             case link.Begin() if self._load and not self._begin:
-                self._begin = message
+                self._begin, self._leased = message, message.leased
                 self._runner.start_worker({"Lane": 1})
                 while self._lane is None and self._runner.user_greenlets:
                     gevent.sleep(0.005)  # what comes next is for the lane
@@ -215,13 +215,12 @@ class Worker:
 
             def begin(self, lane: Any, plan: Plan) -> int:
                 assert worker._begin
-                _, _, since, history = msgspec.structs.astuple(worker._begin)
-                lane.begin(worker._begin.origin, since, history)
-                return worker._begin.origin
+                begin = worker._begin
+                lane.begin(begin.origin, begin.since, begin.history)
+                return begin.origin
 
             def begun(self, lane: Any) -> None:
                 worker._lane = lane
-                worker._leased = time.monotonic_ns() + link.LEASE
                 worker._outbox.put(link.Begun())
 
             def turn(self) -> None:
@@ -247,14 +246,14 @@ class Worker:
 def connect(host: str, port: int, wait_s: float) -> Any:
     """Locust's worker, once a master has answered it."""
     try:
-        socket.getaddrinfo(host, port)
+        address = link.numeric(host, port)
     except OSError as error:
         raise RunError(f"{host}: {error.strerror or error}", "check the master's name") from error
-    log.info("looking for a master at %s:%d", host, port)
+    log.info("looking for a master at %s", hostport(address, port))
     environment = Environment(user_classes=[], catch_exceptions=False)
     with gevent.Timeout(wait_s, False):
-        return environment.create_worker_runner(host, port)
-    text = f"no master answered at {host}:{port} within {wait_s:g} s"
+        return environment.create_worker_runner(address, port)
+    text = f"no master answered at {hostport(host, port)} within {wait_s:g} s"
     hint = "start `loadbench run SCENARIO --master-bind HOST --expect-workers N` there"
     raise RunError(text, hint)
 
@@ -305,10 +304,11 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, signalled, number)
     if given.follow_stdin:
+        die_with_parent()
         gevent.spawn(_follow_stdin)
     try:
         runner = connect(given.host, given.port, _AGAIN_S if given.again else given.wait)
-        worker = Worker(runner, f"{given.host}:{given.port}", _token(given))
+        worker = Worker(runner, hostport(given.host, given.port), _token(given))
         workers.append(worker)
         code = worker.run()
         gevent.sleep(0.1)  # the last words get out

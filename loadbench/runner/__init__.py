@@ -21,7 +21,7 @@ import msgspec
 from loadbench import alerts, runlog, yardstick
 from loadbench.errors import LoadbenchError, RunError, SpecError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
-from loadbench.plan import Command, Finished, Noted, Plan, Workers, planned
+from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
 from loadbench.runner import clocks, helm, workers
 from loadbench.runner.desk import Desk
@@ -219,10 +219,12 @@ class Run:
             case {"command": "kill"}:
                 text = "end at once asked for"
                 self.kill("ended by command")
-            case {"command": "mark", "text": str(text)} if 0 < len(text) <= 200:
+            case {"command": "mark", "text": str(text)} if _is_a_text(text):
                 pass
             case {"command": name} if name in helm.COMMANDS:
                 text = self._steer(recorder, plan, command, now)
+            case {"command": "mark"}:
+                raise ValueError("a mark takes a text of 1 to 200 characters, all on one line")
             case _:
                 raise ValueError('known: stop, kill, mark with a "text" of up to 200, ' + _HELM)
         recorder.mark(text, now // SECOND)
@@ -233,8 +235,9 @@ class Run:
         assert self._loading is not None
         if self._reason != "done":
             raise ValueError("the run is being stopped")
+        then = now + AHEAD if plan.workers else now
         situation = helm.Situation(
-            plan.arrivals, self._steering, now, length_ns(plan.phases), self._capacity
+            plan.arrivals, self._steering, then, length_ns(plan.phases), self._capacity
         )
         steering, text = helm.steer(command, situation)
         if self._steering == Steering():
@@ -265,7 +268,8 @@ class Run:
             if isinstance(message, Mark):
                 recorder.mark(message.text, message.second)
             elif isinstance(message, Noted):
-                recorder.remark(message.note)
+                second = (time.monotonic_ns() - loading.origin) // SECOND
+                recorder.remark(message.note, second)
                 self._say(message.note.text)
             elif isinstance(message, Window):
                 heard = now
@@ -304,6 +308,11 @@ class Run:
         }
         runlog.write_snapshot(self.folder, {**begun, **ended})
         return Outcome(self.folder, summary)
+
+
+def _is_a_text(text: str) -> bool:
+    """Whether it can stand in a line of any terminal: nothing in it steers one."""
+    return 0 < len(text) <= 200 and text.isprintable()
 
 
 def _may_run(scenario: Scenario, options: Options) -> None:

@@ -57,5 +57,5 @@ def _answer(line: bytes, handle: Callable[[dict[str, Any]], dict[str, Any]]) -> 
         if not isinstance(command, dict) or not isinstance(command.get("command"), str):
             raise ValueError('a command is an object like {"command": "stop"}')
         return handle(command)
-    except ValueError as error:
+    except (ValueError, OverflowError, RecursionError) as error:  # numbers or nesting beyond sense
         return {"error": str(error)}

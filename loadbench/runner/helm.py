@@ -25,7 +25,7 @@ class Situation(NamedTuple):
 
     arrivals: Arrivals
     steering: Steering
-    now_ns: int  # since second 0
+    now_ns: int  # since second 0, when the load is to follow
     end_ns: int  # of the load
     capacity: float | None  # what 100 % is, if it was calibrated
 
@@ -88,7 +88,7 @@ def _factor(command: dict[str, Any], run: Situation) -> float:
     try:
         found = units.parse_share(value) if isinstance(value, str) and "%" in value else value
         factor = float(found)  # type: ignore[arg-type]
-    except (SpecError, TypeError, ValueError):
+    except (SpecError, TypeError, ValueError, OverflowError):
         factor = -1.0
     if not 0 <= factor <= _MOST_SCALE or isinstance(value, bool):
         raise ValueError(f'give a factor in 0 … {_MOST_SCALE:g}, or like "150 %"')

@@ -56,9 +56,10 @@ class Recorder:
             self._writer.write(Mark(second, text))
         self._say(f"{clock(second * SECOND)}  ◆ {text}")
 
-    def remark(self, note: Note) -> None:
+    def remark(self, note: Note, second: int | None = None) -> None:
+        """What came up in this second, or in the newest that is known."""
         with self._lock:
-            self._writer.write(Remark(self.second, note))
+            self._writer.write(Remark(self.second if second is None else second, note))
 
     def rest(self, server: Server | None) -> None:
         """What the server still counted after the last window."""

@@ -19,6 +19,7 @@ from loadbench.targets.plain import check_path
 from loadbench.targets.statistics import Reading, difference, read
 from loadbench.targets.tls import context, explain
 from loadbench.targets.wire import Prepared
+from loadbench.units import hostport
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
     from loadbench.spec import TargetSpec
@@ -51,8 +52,7 @@ class Asker:
         self._protocol = protocol
         self._mute = False  # it has no statistics
         self._closes = True  # as long as no answer left its connection open
-        shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = f"{self._where.scheme}://{shown}:{self._port}"
+        self.url = f"{self._where.scheme}://{hostport(self._host, self._port)}"
         self._client = httpx.Client(
             base_url=self.url,
             timeout=_TIMEOUT,

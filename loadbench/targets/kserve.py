@@ -23,6 +23,8 @@ from loadbench.targets.wire import BadAnswer, Form, Headers, http_request
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _NUMBERS = rb"\[[-+0-9.eE,\s]*\]"  # a JSON array of numbers, as far as its characters go
+_DIGITS = 12  # of a length that is said
+_MOST = 1 << 40  # elements of an output: nobody has so many
 
 
 class Given(NamedTuple):
@@ -193,9 +195,11 @@ def _split(headers: Headers, body: bytes) -> tuple[bytes, bytes]:
     text = headers.get(HEADER_LENGTH.lower().encode())
     if text is None:
         return body, b""
-    if not text.isdigit() or int(text) > len(body):
-        raise BadAnswer(f"{HEADER_LENGTH} is {text.decode('latin-1')!r}, the body {len(body)} long")
-    return body[: int(text)], body[int(text) :]
+    length = int(text) if text.isdigit() and len(text) <= _DIGITS else len(body) + 1
+    if length > len(body):
+        shown = text[:_DIGITS].decode("latin-1")
+        raise BadAnswer(f"{HEADER_LENGTH} is {shown!r}, the body {len(body)} long")
+    return body[:length], body[length:]
 
 
 def _fits(output: _Output, shape: tuple[int, ...], tensor: Tensor) -> None:
@@ -208,9 +212,9 @@ def _fits(output: _Output, shape: tuple[int, ...], tensor: Tensor) -> None:
 
 def _values(output: _Output, tail: bytes) -> bytes:
     """Checks that the output holds its values; gives what is left of the binary data."""
-    if any(dim < 0 for dim in output.shape):
-        raise BadAnswer(f"{output.name} has shape {output.shape}")
     elements = math.prod(output.shape)
+    if any(dim < 0 for dim in output.shape) or elements > _MOST:
+        raise BadAnswer(f"{output.name} has shape {str(output.shape)[:200]}")
     size = output.parameters.get("binary_data_size")
     if size is None:
         found = sum(1 for _ in _flat(output.data)) if output.data is not None else -1

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from loadbench.plan import Endpoint
+from loadbench.units import hostport
 
 
 class Form(NamedTuple):
@@ -61,11 +62,10 @@ def http_request(
     endpoint: Endpoint, method: str, path: str, headers: Mapping[str, str], body: bytes
 ) -> bytes:
     """The bytes of an HTTP/1.1 request on a connection that is kept alive."""
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     given = {name.lower() for name in headers}
     lines = [f"{method} {path} HTTP/1.1"]
     if "host" not in given:
-        lines.append(f"Host: {host}:{endpoint.port}")
+        lines.append(f"Host: {hostport(endpoint.host, endpoint.port)}")
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body or method != "GET":
         lines.append(f"Content-Length: {len(body)}")

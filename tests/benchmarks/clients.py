@@ -2,12 +2,14 @@
 connections busy with the same request. What is there to judge them by is the server's own count."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from loadbench.model import Window, decode, encode
@@ -23,6 +25,22 @@ class Fast(FastHttpUser):
     @task
     def infer(self):
         self.client.post({path!r}, data={body!r}, headers={headers!r})
+"""
+# the same, asking of an answer what the lane asks of it
+CHECKING = """
+from locust import FastHttpUser, constant, task
+class Fast(FastHttpUser):
+    wait_time = constant(0)
+    @task
+    def infer(self):
+        with self.client.post({path!r}, data={body!r}, headers={headers!r},
+                              catch_response=True) as answer:
+            if answer.status_code != 200:
+                return
+            outputs = [(found["name"], found["datatype"], found["shape"], len(found["data"]))
+                       for found in answer.json()["outputs"]]
+            if outputs != {outputs!r}:
+                answer.failure("not what was asked for")
 """
 AIOHTTP = PEERS / "bench-venv" / "bin" / "python"
 PERF_ANALYZER = PEERS / "perf_analyzer"
@@ -83,10 +101,14 @@ def wrk(job: Job) -> Iterator[Popen]:
 
 
 @contextmanager
-def fast_http_user(job: Job) -> Iterator[Popen]:
+def fast_http_user(job: Job, text: str = LOCUSTFILE) -> Iterator[Popen]:
     file = job.folder / "fast.py"
     host, path = re.fullmatch("(http://[^/]+)(.*)", job.url).groups()  # type: ignore[union-attr]
-    file.write_text(LOCUSTFILE.format(path=path, body=job.body, headers=job.head))
+    outputs = [
+        (found.name, found.datatype, [1, *found.shape], math.prod(found.shape))
+        for found in job.endpoint.outputs
+    ]
+    file.write_text(text.format(path=path, body=job.body, headers=job.head, outputs=outputs))
     arguments = ["-m", "locust", "-f", str(file), "--headless", "--only-summary", "--json"]
     number = str(job.connections)
     users = ["-u", number, "-r", number, "-t", f"{job.seconds:.0f}s", "--host", host]
@@ -124,6 +146,7 @@ CLIENTS: dict[str, Client] = {
     "aiohttp + uvloop": aiohttp,
     "perf_analyzer": perf_analyzer,
     "Locust FastHttpUser": fast_http_user,
+    "Locust FastHttpUser, checking": partial(fast_http_user, text=CHECKING),
 }
 IMAGES: dict[str, Client] = {"lane": lane, "wrk": wrk, "lane, distinct bodies": lane_pool}
 

@@ -1,0 +1,15 @@
+"""Load processes end with whoever started them: by the end of their stdin, which everybody reads
+for himself, and where one is stopped (SIGSTOP) and reads nothing, by the kernel."""
+
+import ctypes
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent() -> None:
+    """Has this process killed when the thread that started it is gone. Elsewhere than on Linux one
+    that is stopped stays until it is continued."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
