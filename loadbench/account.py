@@ -24,6 +24,7 @@ class Account(Value, frozen=True):
     notes: tuple[Note, ...]
     evidence: Evidence  # of how it was measured
     steady: tuple[Window, ...]  # the whole seconds of the stage load, one by one
+    overdue: int | None = None  # of a run that goes on: what is open and late already
 
     @property
     def unfinished(self) -> int:
@@ -36,13 +37,15 @@ class Account(Value, frozen=True):
 
     @property
     def missed(self) -> int:
-        """Asked and not answered well."""
-        failed = sum(self.whole.failed.values())
-        return failed + self.unsent + self.unfinished + self.whole.lost
+        """Asked and not answered well. While the run goes on, what is open may still be."""
+        known = sum(self.whole.failed.values()) + self.whole.unsent + self.whole.lost
+        left = self.whole.waiting + self.unfinished
+        return known + (left if self.overdue is None else self.overdue)
 
 
-def account(records: Iterable[Record]) -> Account | None:
-    """Adds up a log; None if it has no Start. Without any recorded window all counts are 0."""
+def account(records: Iterable[Record], running: bool = False) -> Account | None:
+    """Adds up a log; None if it has no Start. Without any recorded window all counts are 0.
+    `running`: the log goes on."""
     start: Start | None = None
     end: End | None = None
     load: list[Window] = []
@@ -83,4 +86,5 @@ def account(records: Iterable[Record]) -> Account | None:
         notes=(*start.notes, *notes),
         evidence=evidence.gather(evidence.begin(start), whole),
         steady=tuple(load),
+        overdue=whole[-1].overdue if whole and running and end is None else None,
     )

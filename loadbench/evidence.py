@@ -34,7 +34,8 @@ class Evidence(Value, frozen=True):
     stall_ns: int = 0  # the longest standstill
     stall_cause: str = ""
     stood: dict[str, int] = {}  # cause → ns, those that matter to the limit, one a second
-    stood_long_ns: int = 0  # those beyond half of the limit
+    delayed_ns: int = 0  # of the time: what fell due then was late by more than what matters
+    delayed_long_ns: int = 0  # the same by more than half of the limit
     cpu_ns: int | None = None  # of the load process within the load's seconds
     throttle: tuple[str, ...] = ()  # of the card that serves
     others: tuple[int, ...] = ()  # processes on it that are not ours
@@ -45,6 +46,12 @@ class Evidence(Value, frozen=True):
         if self.cpu_ns is None or not self.seconds:
             return None
         return self.cpu_ns / (self.seconds * units.SECOND)
+
+    @property
+    def finest(self) -> float:
+        """The percentile by which the generator's own delays are judged: P99 or a higher one that
+        is checked."""
+        return max(0.99, self.percentile)
 
     @property
     def stood_ns(self) -> int:
@@ -68,8 +75,9 @@ def quantile(name: str) -> float | None:
 
 
 def matters(limit_ns: int) -> int:
-    """How late is too late for a latency limit: a tenth of it, and 5 ms at least."""
-    return max(5 * units.MS, limit_ns // 10)
+    """How late is too late for a latency limit: a tenth of it, and 5 ms at least; of a short limit
+    a quarter."""
+    return min(max(5 * units.MS, limit_ns // 10), limit_ns // 4)
 
 
 def gather(before: Evidence, windows: Sequence[Window], seconds: int = 1) -> Evidence:
@@ -103,15 +111,13 @@ def _stalled(before: Evidence, windows: Sequence[Window]) -> Evidence:
     longest = max(windows, key=lambda window: window.stall_ns)
     least, limit = matters(before.limit_ns), before.limit_ns
     stood = dict(before.stood)
+    delayed, long = before.delayed_ns, before.delayed_long_ns
     for window in windows:
         if window.stall_ns > least:
             stood[window.stall_cause] = stood.get(window.stall_cause, 0) + window.stall_ns
-    found = replace(
-        before,
-        stood=stood,
-        stood_long_ns=before.stood_long_ns
-        + sum(window.stall_ns for window in windows if window.stall_ns > limit / 2),
-    )
+        delayed += max(0, window.stall_ns - least)
+        long += max(0, window.stall_ns - limit // 2)
+    found = replace(before, stood=stood, delayed_ns=delayed, delayed_long_ns=long)
     if longest.stall_ns > before.stall_ns:
         return replace(found, stall_ns=longest.stall_ns, stall_cause=longest.stall_cause)
     return found

@@ -77,6 +77,7 @@ class Summary(Value, frozen=True, omit_defaults=False):
     examples: dict[str, dict[str, Any]]  # failure → second, request, peer, after_ms, reason, answer
     unfinished: int
     lost: int
+    missed: int  # asked and not answered well; while the run goes on without what still may be
     on_time: float | None  # share of the asked that was answered within limit_ms
     limit_ms: float | None
     rate: Times
@@ -102,7 +103,7 @@ _GOES_ON = "the run goes on: these are its figures until now"
 def summarise(records: Iterable[Record], running: bool = False) -> Summary | None:
     """The Summary of a log, complete or broken off; None if it has not even begun. `running` says
     that a log without an end has not broken off: its runner is alive."""
-    total = account(records)
+    total = account(records, running)
     if total is None:
         return None
     whole, start = total.whole, total.start
@@ -133,6 +134,7 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
         examples={name: _example(found) for name, found in whole.examples.items()},
         unfinished=total.unfinished,
         lost=whole.lost,
+        missed=total.missed,
         on_time=on_time(total, start.limit_ns) if start.limit_ns else None,
         limit_ms=start.limit_ns / units.MS if start.limit_ns else None,
         rate=_rates(total),

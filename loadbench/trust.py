@@ -56,20 +56,26 @@ def _judged(doubt: Doubt, evidence: Evidence) -> Trust:
 
 
 def _lateness(evidence: Evidence) -> float | None:
-    return evidence.lateness.quantile(0.99)
+    return evidence.lateness.quantile(evidence.finest)
 
 
 def _stall(evidence: Evidence) -> float:
     return evidence.stall_ns
 
 
-def _stood(evidence: Evidence) -> float | None:
-    """The share of the time; the longest standstill of each second counts."""
-    return _share(evidence.stood_ns, evidence.seconds * units.SECOND)
+def _delayed(evidence: Evidence) -> float | None:
+    return _delay(evidence, evidence.delayed_ns)
 
 
-def _stood_long(evidence: Evidence) -> float | None:
-    return _share(evidence.stood_long_ns, evidence.seconds * units.SECOND)
+def _delayed_long(evidence: Evidence) -> float | None:
+    return _delay(evidence, evidence.delayed_long_ns)
+
+
+def _delay(evidence: Evidence, delayed_ns: int) -> float | None:
+    """The share of the time, in parts of the share of requests that the percentile leaves over;
+    the longest standstill of each second counts."""
+    share = _share(delayed_ns, evidence.seconds * units.SECOND)
+    return None if share is None else share / (1 - evidence.finest)
 
 
 def _cpu(evidence: Evidence) -> float | None:
@@ -110,8 +116,9 @@ def samples(percentile: float) -> int:
 
 
 def _say_late(evidence: Evidence) -> Note:
-    late = evidence.lateness.quantile(0.99)
-    text = f"the load generator was late by {units.ms(late)} ms (p99)"
+    late = evidence.lateness.quantile(evidence.finest)
+    name = f"p{evidence.finest * 100:.4g}"
+    text = f"the load generator was late by {units.ms(late)} ms ({name})"
     if evidence.sent < 0.99 * evidence.asked and not evidence.held and evidence.seconds:
         asked, sent = (n / evidence.seconds for n in (evidence.asked, evidence.sent))
         text += f" and sent {units.significant(sent)}/s of {units.significant(asked)}/s asked"
@@ -133,7 +140,7 @@ def _say_stood(evidence: Evidence) -> Note:
         return _say_stall(evidence)
     parts = sorted(evidence.stood.items(), key=lambda item: -item[1])[:3]
     told = "; ".join(f"{units.ms(stood)} ms: {cause(found)[0]}" for found, stood in parts)
-    share = units.percent(_stood(evidence))
+    share = units.percent(_share(evidence.stood_ns, evidence.seconds * units.SECOND))
     text = f"the load generator stood still for {share} % of the time ({told})"
     return Note("generator-stalls", text, cause(parts[0][0])[1])
 
@@ -211,14 +218,11 @@ _MORE = (
 # is the latency limit of the run (100 ms where it has none).
 DOUBTS = (
     # the generator, measured by itself
-    Doubt(_lateness, matters, _of_limit(0.5), _say_late),  # P99; > 5 ms and limit / 10
+    Doubt(_lateness, matters, _of_limit(0.5), _say_late),  # P99; see `matters`
     Doubt(_stall, _of_limit(1), _above(NEVER), _say_stall),  # the longest standstill
-    Doubt(
-        _stood, _above(0.005), _above(NEVER), _say_stood
-    ),  # all > 5 ms and limit / 10: of the time
-    Doubt(
-        _stood_long, _above(0.01), _above(0.01), _say_stood
-    ),  # all > limit / 2: the P99 is its own
+    # what falls due or is answered meanwhile is late by what matters: 0.5 % each, of a P99
+    Doubt(_delayed, _above(0.5), _above(NEVER), _say_stood),
+    Doubt(_delayed_long, _above(1), _above(1), _say_stood),  # by > limit / 2: the P99 is its own
     Doubt(_cpu, _above(0.9), _above(NEVER), _say_full),  # of a core
     # asked, and not by the target's doing without an answer
     Doubt(_unsent, _above(0), _above(NEVER), _say_unsent),
@@ -254,6 +258,9 @@ CAUSES = {
         "it, or the (virtual) machine, was stopped, or it waited for a disk",
     ),
 }
+
+
+ASIDES = ("held", "not-answered")
 
 
 def _asides(evidence: Evidence) -> Iterable[Note]:

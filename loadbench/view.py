@@ -34,7 +34,7 @@ from loadbench.model import (
     Value,
     Window,
 )
-from loadbench.trust import grade
+from loadbench.trust import ASIDES, NOTED, grade
 
 WIDTHS = (1, 10, 60)  # seconds of a bin in each ring
 LENGTHS = (900, 1080, 2880)  # bins
@@ -113,7 +113,9 @@ class View(Value, frozen=True):
     @property
     def trust(self) -> tuple[Trust, list[Note]]:
         """How far the figures until now can be trusted, and why not further."""
-        return grade(self.evidence, self.notes, running=self.end is None)
+        found, told = grade(self.evidence, self.notes, running=self.end is None)
+        noted = [note for note in self.notes if note.code in NOTED]
+        return found, sorted([*told, *noted], key=lambda note: note.code in ASIDES)
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -10,6 +10,8 @@ from dashboard.screens.alerts import Alerts
 from dashboard.screens.engine import Engine
 from dashboard.screens.latency import Latency
 from loadbench import units
+from loadbench.model import Note
+from loadbench.units import MS
 from loadbench.view import View, fold, recent
 from tests import records
 from tests.stage import settle, shown, text, told
@@ -206,6 +208,24 @@ def test_alerts_shows_rules_and_their_history() -> None:
     assert re.search(r"▲ FIRING +p99 latency > 100 ms for 5.* +184 ms +184 ms +02:30", lines[3])
     assert len([line for line in lines if "● ok" in line]) == 6
     assert any("02:35 ▲ p99 latency > 100 ms" in line for line in lines)
+
+
+def test_alerts_says_why_a_run_is_not_to_be_trusted() -> None:
+    found = told(Story(seconds=20, end=None))
+    own = Note("other-run", "another run at the same time: 0146", "run one at a time")
+    late = replace(found.evidence, stall_ns=400 * MS, stall_cause="gc", held=7)
+    for size in ((80, 24), (120, 40)):
+        view = replace(found, notes=(own,), evidence=late)
+        whole = " ".join(screen(view, size, keys="3"))
+        assert "Why this run is doubtful" in whole
+        parts = (
+            "stood still for 400 ms: Python looked for",
+            "at the same time: 0146",
+            "waited for",
+        )
+        places = [whole.find(part) for part in parts]
+        assert -1 < places[0] < places[1] < places[2]
+        assert "why this run" not in " ".join(screen(found, size, keys="3")).lower()
 
 
 def test_the_large_latency_panel_has_the_distribution() -> None:

@@ -62,6 +62,9 @@ def test_what_can_be_trusted_goes_up_to_the_first_rate_that_is_late() -> None:
     all_fine = text_of(replace(OFFER, levels=OFFER.levels[:2]))
     assert "up to ~20,000/s, the highest tried, with" in all_fine
     assert "▲" not in all_fine
+    assert "doubtful" not in all_fine
+    full = text_of(replace(OFFER, levels=(OFFER.levels[0], replace(OFFER.levels[1], cpu=0.95))))
+    assert "at ~20,000/s it uses 95 % of a core: that makes a run doubtful" in full
     none = replace(OFFER, levels=(level(1000, 12.0),))
     assert none.within(10.0) is None
     assert "✗ no rate can be trusted here: at 1,000/s 12.0 ms late" in text_of(none)

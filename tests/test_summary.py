@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from loadbench.account import account
 from loadbench.histogram import Histogram
@@ -22,6 +23,7 @@ from loadbench.model import (
     Remark,
     Server,
 )
+from loadbench.report.text import summary_text
 from loadbench.summary import Summary, summarise
 from loadbench.units import MS, SECOND
 from tests.records import start, window
@@ -235,3 +237,26 @@ def test_a_batch_is_as_large_as_it_ran_though_its_requests_failed() -> None:
     found = whole([window(0, [], {"http_500": 10}, server=server), End(0, "done")]).server
     assert found is not None
     assert found["batch"]["mean"] == pytest.approx(2.2)
+
+
+def test_what_is_open_while_a_run_goes_on_has_not_failed() -> None:
+    checks = (Check("errors", False, 0.01, "< 1 %"), Check("p99", False, 1e8, "< 100 ms"))
+    first = start(checks=checks, limit_ns=100 * MS)
+
+    def at(overdue: int, running: bool = True) -> Summary:
+        open_now = window(0, [10.0] * 60, asked=100, sent=95, in_flight=35, waiting=5)
+        found = summarise([first, replace(open_now, overdue=overdue)], running)
+        assert found is not None
+        return found
+
+    fine = at(0)
+    assert [check.state for check in fine.checks] == ["passed", "passed"]
+    assert (fine.missed, fine.unfinished, fine.unsent) == (0, 35, 5)
+    assert fine.latency_ms["max"] == pytest.approx(10, rel=1e-2)
+    assert "in flight 35" in summary_text(fine)
+    frozen = at(30)  # older than the limit: whatever comes of them, they are over it
+    assert frozen.missed == 30
+    assert [check.state for check in frozen.checks] == ["failed", "failed"]
+    over = at(0, running=False)
+    assert over.missed == 40
+    assert "unfinished 35" in summary_text(over)

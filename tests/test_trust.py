@@ -70,17 +70,45 @@ def test_one_standstill_is_a_doubt_from_the_limit_on_and_its_cause_is_told() -> 
         assert trust.CAUSES[cause][0] in note(once(141, cause), told.code).text
 
 
-def test_many_standstills_are_a_doubt_by_the_time_they_take() -> None:
+def test_many_standstills_are_a_doubt_by_what_falls_into_them() -> None:
     some = seconds(first={"stall_ns": 90 * MS}, stall_ns=9 * MS)  # 9 ms do not matter to 100 ms
     assert run(some).trust == "trusted"
-    each = run(seconds(stall_ns=11 * MS, stall_cause="gc"))
+    assert run(seconds(stall_ns=14 * MS)).trust == "trusted"  # 0.4 % is late by more than 10 ms
+    each = run(seconds(stall_ns=16 * MS, stall_cause="gc"))
     assert each.trust == "doubtful"
-    assert "1.1 % of the time (660 ms: Python looked" in note(each, "generator-stalls").text
+    assert "1.6 % of the time (960 ms: Python looked" in note(each, "generator-stalls").text
     once = run(seconds(10, first={"stall_ns": 300 * MS}))
     assert (once.trust, codes(once)) == ("invalid", ["generator-stall"])
-    long = run(seconds(stall_ns=60 * MS))
+    assert run(seconds(stall_ns=59 * MS)).trust == "doubtful"
+    long = run(seconds(stall_ns=61 * MS))  # 1.1 % is late by more than 50 ms
     assert long.trust == "invalid"
     assert codes(long) == ["generator-stalls"]
+
+
+def test_one_standstill_of_a_short_run_does_not_make_it_invalid() -> None:
+    found = run(seconds(5, first={"stall_ns": 90 * MS}))
+    assert (found.trust, codes(found)) == ("doubtful", ["generator-stall"])
+    assert run(seconds(5, first={"stall_ns": 30 * MS})).trust == "trusted"
+
+
+def test_a_finer_percentile_that_is_checked_is_judged_by_itself() -> None:
+    fine = start(checks=(Check("p99_9", False, 1e8, "< 100 ms"),))
+    late = Histogram.of([MS] * 995 + [70 * MS] * 5)
+    assert run(seconds(lateness=late)).trust == "trusted"
+    found = run(seconds(lateness=late), fine)
+    assert found.trust == "invalid"
+    assert "late by 70.1 ms (p99.9)" in note(found, "generator-late").text
+    assert run(seconds(first={"stall_ns": 99 * MS})).trust == "trusted"
+    assert run(seconds(first={"stall_ns": 99 * MS}), fine).trust == "doubtful"
+
+
+def test_short_limits_leave_room_for_less_lateness() -> None:
+    def late(limit_ms: float, late_ms: float) -> str:
+        first = start(limit_ns=int(limit_ms * MS))
+        return run(seconds(lateness=Histogram.of([int(late_ms * MS)] * 100)), first).trust
+
+    assert [late(4, ms) for ms in (0.9, 1.5, 3)] == ["trusted", "doubtful", "invalid"]
+    assert [late(40, ms) for ms in (4.9, 6)] == ["trusted", "doubtful"]
 
 
 def test_the_generators_cpu_is_its_own_word() -> None:

@@ -1,5 +1,8 @@
-"""Screen 3, Alerts: where each rule stands, and what it did in this run."""
+"""Screen 3, Alerts: where each rule stands, what it did in this run, and what casts doubt on it."""
 
+import textwrap
+
+from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.geometry import Size
 
@@ -11,7 +14,7 @@ from dashboard.widgets.panels import Events
 from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.alerts import describe, show
-from loadbench.model import Rule
+from loadbench.model import Note, Rule
 from loadbench.view import Event
 
 _COLUMNS = (
@@ -70,10 +73,21 @@ class Rules(Board):
 
 
 class History(Events):
-    """Only what alerts did, and the marks beside."""
+    """How far the run can be trusted and why not further; what alerts did, and the marks beside."""
 
     def titles(self, scene: Scene) -> None:
-        self.head("History of this run")
+        grade = scene.view.trust[0]
+        self.head("History of this run" if grade == "trusted" else f"Why this run is {grade}")
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        doubts = [line for note in scene.view.trust[1] for line in self._doubt(note, width)]
+        return [*doubts, *super().draw(scene, width, max(0, height - len(doubts)))]
+
+    def _doubt(self, note: Note, width: int) -> list[Cells]:
+        text = f"{note.text}: {note.hint}" if note.hint else note.text
+        first, *rest = textwrap.wrap(text, max(8, width - 2))
+        head = [Segment("▲ ", ink(self.ink.p99)), Segment(first, ink(self.ink.text))]
+        return [head, *([Segment(f"  {line}", ink(self.ink.text))] for line in rest)]
 
     def found(self, scene: Scene) -> list[Event]:
         return [event for event in scene.view.events if event.kind in ("alert", "ended", "mark")]

@@ -54,16 +54,12 @@ def _check(check: CheckResult, summary: Summary) -> str:
     if check.state == "no data":
         return f"○ {name} {check.text}: no data"
     if check.value is None:
-        share = percent(_missed(summary) / summary.asked)
+        share = percent(summary.missed / summary.asked)
         value = f"> {units.significant(check.limit)} ms ({share} % not answered well)"
         return f"{_SIGNS[check.state]} {name} {value}"
     value = percent(check.value) if check.unit == "%" else significant(check.value)
     unit = check.unit if check.unit.startswith("/") else f" {check.unit}"
     return f"{_SIGNS[check.state]} {name} {value}{unit} {check.text}"
-
-
-def _missed(summary: Summary) -> int:
-    return sum(summary.failed.values()) + summary.unsent + summary.unfinished + summary.lost
 
 
 def _load(summary: Summary) -> str:
@@ -78,8 +74,9 @@ def _load(summary: Summary) -> str:
     for name in ("unsent", "unfinished", "lost"):
         number = getattr(summary, name)
         if number:
-            parts.append(f"{name} {count(number)}")
-    if not _missed(summary):
+            open_now = name == "unfinished" and summary.reason == "running"
+            parts.append(f"{'in flight' if open_now else name} {count(number)}")
+    if not summary.missed:
         parts.append("none failed")
     if summary.on_time is not None:
         limit = significant(summary.limit_ms)
@@ -132,14 +129,14 @@ def _times(times: Times, limit_ms: float | None = None) -> str:
 def _latency(summary: Summary) -> str:
     if not summary.asked:
         return "no requests were recorded"
-    missing = _missed(summary)
+    missing = summary.missed
     text = f"{_times(summary.latency_ms, summary.limit_ms if missing else None)} ms"
     return f"{text}   (from the time each request was due)"
 
 
 def _answered(summary: Summary) -> str:
     """Only where it differs: the percentiles without what was not answered well."""
-    if not _missed(summary) or not summary.done:
+    if not summary.missed or not summary.done:
         return ""
     return f"{_times(summary.answered_ms)} ms   (of the {count(summary.done)} answered alone)"
 

@@ -280,6 +280,10 @@ def _verdict(offer: Offer) -> Iterator[str]:
         yield f"✗ no rate can be trusted here: at {count(round(timer.rate))}/s {late_ms} ms late"
     elif fair != exact:
         yield f"▲ up to ~{_upto(fair, top)} under 10 ms: good for latency limits of 100 ms"
+    full = next((level for level in offer.levels if level.cpu > _BUSY), None)
+    if full is not None and fair is not None and full.rate <= fair:
+        used = f"{percent(full.cpu)} % of a core"
+        yield f"  at ~{count(round(full.rate))}/s it uses {used}: that makes a run doubtful"
 
 
 def _upto(rate: float, top: float) -> str:

@@ -80,7 +80,9 @@ def _row(tensor: Tensor, array: NDArray[Any], where: str) -> NDArray[Any]:
     fits = array.ndim == len(tensor.shape) + 1 and all(
         want in (-1, dim) for want, dim in zip(tensor.shape, array.shape[1:], strict=True)
     )
-    if not fits or not len(array):
+    if not len(array):
+        raise SpecError(f"{where} has shape {list(array.shape)} in the file: it has no rows")
+    if not fits:
         raise SpecError(
             f"{where} has shape {list(array.shape)} in the file, the model's is "
             f"{list(tensor.shape)}",

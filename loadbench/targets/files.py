@@ -138,13 +138,13 @@ def _folder(path: Path, tensors: Sequence[Tensor], most: int) -> Found:
 
 
 def _pixels(image: "Image", shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Bytes of the image in the shape: H×W, C×H×W or H×W×C; open sides are taken as 64."""
+    """Bytes of the image in the shape: H×W, C×H×W or H×W×C."""
     first = len(shape) == 3 and _channels_first(shape)
     channels, sides = (1, shape) if len(shape) == 2 else (shape[0], shape[1:])
     if len(shape) == 3 and not first:
         channels, sides = shape[2], shape[:2]
-    height, width = (64 if side < 0 else side for side in sides)
-    mode = {1: "L", 3: "RGB", -1: "RGB", 4: "RGBA"}.get(channels)
+    height, width = sides
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
     if mode is None:
         raise SpecError(f"an image has 1, 3 or 4 channels, the input {channels}")
     pixels = np.asarray(image.convert(mode).resize((width, height)), np.uint8)

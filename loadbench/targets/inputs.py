@@ -9,6 +9,7 @@ their own, are what answers are compared with.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +77,8 @@ def _only_kserve(request: RequestPlan) -> None:
     if not isinstance(request.expect, str):
         text = f"request {request.name!r}: expect is a file of outputs for a KServe model"
         raise SpecError(text, 'expect = "expected.npz"')
-    for key in ("dims", "shapes", "values"):
+    folder = Path(request.data).is_dir()  # of images: brought to the shape that is asked for
+    for key in ("dims", "values") if folder else ("dims", "shapes", "values"):
         if request.data and getattr(request, key):
             raise SpecError(
                 f"request {request.name!r}: {key} is of made-up inputs, and {request.data} brings "
@@ -114,7 +116,11 @@ def _made_up(endpoint: Endpoint, request: RequestPlan, seed: list[int], most: in
 def _from_file(endpoint: Endpoint, request: RequestPlan, _seed: list[int], most: int) -> Pool:
     """The pool of a kind whose data come from a file or a folder."""
     wanted = min(request.pool or POOL_MOST, most)
-    data = _read(endpoint, request, wanted)
+    tensors = endpoint.inputs
+    said: list[Note] = []
+    if Path(request.data).is_dir():
+        tensors, said = shapes.of_images(endpoint, request)
+    data = _read(endpoint, request, tensors, wanted)
     pool, notes = gather(request, _deal(request, data), wanted)
     left_out = len(files.images(request.data)) - data.number
     if left_out > 0 and request.pool is None and not notes:
@@ -122,12 +128,14 @@ def _from_file(endpoint: Endpoint, request: RequestPlan, _seed: list[int], most:
         notes.append(Note("pool-cut", text, "set pool to the number of requests you want"))
     if data.expected:
         notes.append(expected.note(request, request.expect or request.data))
-    return pool, notes
+    return pool, said + notes
 
 
-def _read(endpoint: Endpoint, request: RequestPlan, wanted: int) -> _Data:
+def _read(
+    endpoint: Endpoint, request: RequestPlan, tensors: Sequence[Tensor], wanted: int
+) -> _Data:
     images = files.IMAGES if request.pool is None else wanted * request.rows
-    found = files.read(request.data, endpoint.inputs, images)
+    found = files.read(request.data, tensors, images)
     inputs = {tensor.name for tensor in endpoint.inputs}
     told = {
         tensor.name: found.pop(tensor.name)

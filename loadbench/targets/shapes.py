@@ -7,6 +7,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from loadbench import distribution
@@ -106,6 +107,26 @@ def _shape(
             return given[other.name], [Note("assumed-shape", f"{text}{request.name!r}")]
     shape = _closed(tensor.shape)
     return shape, [_made_up(request, tensor, shape)]
+
+
+def of_images(endpoint: Endpoint, request: RequestPlan) -> tuple[tuple[Tensor, ...], list[Note]]:
+    """The inputs with the size to which images are brought: what the scenario says, else, of sides
+    that are left open, something made up, and a note of that."""
+    known_names(endpoint, request.shapes, f"request {request.name!r}: shapes")
+    tensors, notes = [], []
+    for tensor in endpoint.inputs:
+        asked = request.shapes.get(tensor.name)
+        shape = _closed((1, *tensor.shape))[1:]  # a gray one has no channels
+        if asked is not None:
+            _fits(request, tensor, asked)
+            shape = tuple(dim for dim in asked if isinstance(dim, int))
+            if len(shape) < len(asked):
+                text = f"request {request.name!r}: the size of images is not drawn"
+                raise SpecError(text, "give numbers, like [3, 224, 224]")
+        elif shape != tensor.shape:
+            notes.append(_made_up(request, tensor, shape))
+        tensors.append(replace(tensor, shape=shape))
+    return tuple(tensors), notes
 
 
 def one(
