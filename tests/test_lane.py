@@ -1,11 +1,13 @@
 """The lane against servers whose right answers are known. The accounting is checked in each run."""
 
 import socket
+import time
 
 import msgspec
 import numpy as np
 import pytest
 
+from loadbench.load.lane import Lane
 from loadbench.model import Window
 from loadbench.plan import RequestPlan
 from loadbench.shape import Phase, arrivals
@@ -53,6 +55,18 @@ def test_a_stopped_run_asks_nothing_more_and_waits_for_what_it_sent() -> None:
     assert found.finished.unfinished == 0
     assert 45 < found.sum("asked") < 60
     assert found.sum("done") == found.sum("sent") == found.sum("asked") == server.counts["got"]
+
+
+def test_a_stop_that_is_heard_late_leaves_nothing_unsent() -> None:
+    def late(lane: Lane) -> None:
+        time.sleep(0.2)
+        lane.stop()
+
+    with known_server() as server:
+        found = drive(plan(server.port, rate=100, seconds=5), after=[(0.5, late)])
+    found.check()
+    assert found.sum("unsent") == 0
+    assert found.sum("done") == found.sum("asked") == server.counts["got"] > 65
 
 
 def test_a_killed_run_ends_at_once_and_says_what_was_open() -> None:

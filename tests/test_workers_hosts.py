@@ -186,7 +186,6 @@ def test_a_cable_that_is_cut_and_mended(hosts: Hosts, tmp_path: Path) -> None:
     assert found["lost"] + found["unsent"] > 100
     assert found["trust"] == "doubtful"
     assert f"{found['lost']} requests in flight are lost" in str(found["notes"])
-    assert [w.unsent for w in windows(folder) if w.stage == "load"][-1] == 0
     # what was sent into the cut cable came through when it was mended, or never
     counted = sum(w.server.requests for w in windows(folder) if w.server)
     assert found["done"] <= counted <= found["sent"] + found["unsent"]

@@ -96,12 +96,15 @@ class Lane:
         self._timer.set(1)
 
     def stop(self) -> None:
-        """No further arrivals; what is under way is awaited."""
+        """No further arrivals; what is under way is awaited. What is due by now is sent still: the
+        moment that a stop takes to be heard is not to make anything unsent."""
         if self.ending or self.over:
             return
         self.stopped = True
         now = time.monotonic_ns()
         self._cut(now)
+        if not self._closed:
+            self._take_up(now)
         self._course.stop(now)
         self._end_arrivals()
         self._timer.set(1)
