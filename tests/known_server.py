@@ -134,9 +134,10 @@ class Connection(asyncio.Protocol):
         else:
             server.good += 1
             data, close, how = GOOD, False, ""
-        if server.stamped:
+        if server.stamped:  # uvloop writes only at the end of its round, all at once
+            os.write(self.transport.get_extra_info("socket").fileno(), data)
             server.stamps.append(time.monotonic_ns())
-        if data:
+        elif data:
             self.transport.write(data)
         if how.startswith("reset"):
             fd = self.transport.get_extra_info("socket").fileno()

@@ -335,8 +335,8 @@ class Wire:
 class Nobody:
     """Answers nothing."""
 
-    def infers(self, path: bytes) -> bool:
-        return True
+    def endpoint(self, path: bytes) -> "Nobody":
+        return self
 
     def infer(self, exchange: Any, body: bytes) -> None: ...
     def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:

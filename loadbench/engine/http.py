@@ -38,20 +38,24 @@ class Limits(NamedTuple):
     body: int = 64 << 20
 
 
-class Handler(Interface):
-    """What a connection needs of the engine."""
-
-    def infers(self, path: bytes) -> bool:
-        """Whether the path is the infer call of the model."""
+class Inferring(Interface):
+    """Whoever answers infer requests."""
 
     def infer(self, exchange: "Exchange", body: bytes) -> None:
-        """Answers an infer request, now or later."""
-
-    def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:
-        """A whole answer to anything else."""
+        """Answers, now or later. Raises Refused."""
 
     def abandon(self, exchange: "Exchange") -> None:
         """The client of an exchange in flight is gone."""
+
+
+class Handler(Interface):
+    """What a connection needs of the engine."""
+
+    def endpoint(self, path: bytes) -> Inferring | None:
+        """Who answers if the path is an infer call."""
+
+    def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:
+        """A whole answer to anything else."""
 
 
 def response(
@@ -73,8 +77,8 @@ class Exchange:
     """One request and the place of its answer among the connection's."""
 
     __slots__ = (
-        "connection", "data", "encoding", "expects", "gap_s", "hang_up", "header_length", "job",
-        "last", "rest",
+        "connection", "data", "encoding", "endpoint", "expects", "gap_s", "hang_up",
+        "header_length", "job", "last", "rest",
     )  # fmt: skip
 
     def __init__(self, connection: "Connection") -> None:
@@ -82,7 +86,8 @@ class Exchange:
         self.header_length: bytes | None = None  # of the binary tensor extension
         self.encoding = b""
         self.expects = b""
-        self.job: Any = None  # the handler's
+        self.endpoint: Inferring | None = None  # who has it in hand
+        self.job: Any = None  # the endpoint's
         self.last = False  # the connection ends after it
         self.data: bytes | None = None  # the answer, once there is one
         self.rest = b""  # sent `gap_s` after it
@@ -126,7 +131,8 @@ class Connection(Protocol):
         self._ended = True
         self._connections.discard(self)
         for exchange in self._waiting:
-            self._handler.abandon(exchange)
+            if exchange.endpoint is not None:
+                exchange.endpoint.abandon(exchange)
         self._waiting.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -217,8 +223,10 @@ class Connection(Protocol):
         try:
             if exchange.encoding:
                 body = inflated(body, exchange.encoding, self._limits.body)
-            if method == b"POST" and self._handler.infers(path):
-                self._handler.infer(exchange, body)
+            endpoint = self._handler.endpoint(path) if method == b"POST" else None
+            if endpoint is not None:
+                exchange.endpoint = endpoint
+                endpoint.infer(exchange, body)
                 return
             answer = self._handler.answer(b"GET" if method == b"HEAD" else method, path, body)
         except Refused as fault:

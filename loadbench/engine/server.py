@@ -23,6 +23,7 @@ import uvloop
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher, Terms
+from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import Faults, start_stalls
 from loadbench.engine.http import Connection, Limits
 from loadbench.engine.models import open_instances
@@ -165,8 +166,8 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     terms = Terms(rule, queue_rows(settings, rule, times), QUEUE_BYTES, settings.slo)
     batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
     faults = Faults(settings.fake) if model.platform == "fake" else None
-    service = Service(model, Contract.of(model, rule.max_batch), batcher, faults, warm_ns)
-    return _Running(service, batcher, set(), arrivals, start_ns)
+    endpoint = Endpoint(model, Contract.of(model, rule.max_batch), batcher, faults, warm_ns)
+    return _Running(Service(endpoint), batcher, set(), arrivals, start_ns)
 
 
 def _tidy(running: _Running) -> None:
