@@ -158,7 +158,7 @@ class Batcher:
         ):
             if waiting + own > most:
                 self.account.give_up([job], "queue full", "refused", now)
-                raise Refused(503, f"queue full: {waiting} {unit} wait, {most} may")
+                raise Refused(503, f"queue full: {waiting} {unit} wait, {most} may", "full")
 
     def cancel(self, job: Job) -> None:
         """Whoever asked is gone: drops the request if it still waits."""
@@ -281,7 +281,7 @@ class Batcher:
                 if late
                 else "its deadline is out of reach"
             )
-            job.reply(Refused(503, f"given up before it ran: {text}"))
+            job.reply(Refused(503, f"given up before it ran: {text}", "deadline"))
         self.open -= len(shed)
 
     # ---- on an instance's thread
