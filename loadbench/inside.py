@@ -4,7 +4,7 @@ The engine writes it, whoever asks a server's statistics reads it; a server of o
 """
 
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.model import BatchSize, Value
+from loadbench.model import BatchSize, Ground, Value
 
 
 class Batch(Value, frozen=True):
@@ -46,4 +46,5 @@ class EngineStatistics(Value, frozen=True):
     device: str = ""
     precision: str = ""
     recent: tuple[Batch, ...] = ()  # the last 256
+    grounds: tuple[Ground, ...] = ()  # one for each device
     warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up

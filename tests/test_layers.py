@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
         "merge", "curve", "optimum", "printable"},
-    1: {"spec", "faults", "loadspec", "requestspec", "overrides", "trace", "plan", "runlog",
-        "control", "alerts", "arrivals", "yardstick", "view", "account", "evidence", "overload",
-        "summary", "trust", "compare", "targets"},
+    1: {"spec", "faults", "loadspec", "requestspec", "simspec", "overrides", "trace", "plan",
+        "runlog", "control", "alerts", "arrivals", "yardstick", "view", "account", "evidence",
+        "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
 }  # fmt: skip
@@ -35,6 +35,7 @@ OWNERS = {
         "loadbench.spec",
         "loadbench.loadspec",
         "loadbench.requestspec",
+        "loadbench.simspec",
         "loadbench.faults",
     ),
     "scipy": ("loadbench.stats",),

@@ -147,6 +147,7 @@ class Endpoint:
             policy=batcher.rule.policy,
             device=found.device,
             precision=found.precision,
+            grounds=batcher.grounds(),
             warm_ns=self._warm_ns,
         )
         named = {"name": self.signature.model, "version": self.signature.version}
