@@ -125,14 +125,14 @@ class Batcher:
 
     # ---- on the event loop's thread
 
-    def submit(self, job: Job, timeout_ns: int | None, priority: int = 0) -> None:
+    def submit(self, job: Job, timeout_ns: int | None) -> None:
         """Queues a request, to be answered by its `reply` later. Raises Refused if there is no
         room, or no time; it is counted either way."""
         now = job.arrived = time.monotonic_ns()
         if self.draining:
             self.account.give_up([job], "draining", "refused", now)
             raise Refused(503, "the engine is shutting down")
-        self._scheduler.stamp(job, timeout_ns, priority)
+        self._scheduler.stamp(job, timeout_ns)
         with self._lock:
             refusal = self._scheduler.refusal(job, self._free_at)
             if refusal is None:
@@ -140,7 +140,7 @@ class Batcher:
                 self._queues.add(job)
         if refusal is not None:
             self.account.give_up([job], refusal.reason, "refused", now)
-            raise Refused(503, refusal.text)
+            raise Refused(503, refusal.text, refusal.cause)
         self.open += 1
         if self._idle and not self._asked:
             # Not at once: what else the event loop has read in this round may ride along
@@ -276,7 +276,7 @@ class Batcher:
                 if late
                 else "its deadline is out of reach"
             )
-            job.reply(Refused(503, f"given up before it ran: {text}"))
+            job.reply(Refused(503, f"given up before it ran: {text}", "deadline"))
         self.open -= len(shed)
 
     # ---- on an instance's thread

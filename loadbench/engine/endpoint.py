@@ -14,6 +14,7 @@ from loadbench.engine.http import Exchange, refusal
 from loadbench.engine.job import Job, Served
 from loadbench.engine.metadata import model_config, model_metadata
 from loadbench.engine.protocol import Contract, Plan, Reader, Writer
+from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
 from loadbench.units import MS
 
@@ -32,7 +33,7 @@ class Endpoint:
         self.model = found
         self.signature = signature
         self.batcher = batcher
-        self._faults = faults
+        self.faults = faults
         self._warm_ns = warm_ns
         self._reader = Reader(signature)
         self._writer = Writer(signature)
@@ -48,16 +49,40 @@ class Endpoint:
         job = Job(arrays, plan.rows, plan.shapes, partial(self._reply, exchange, plan))
         job.size_bytes = len(body)
         try:
-            self.batcher.submit(job, plan.timeout_ns)
+            exchange.job = self.ask(job, plan.timeout_ns)
         except Refused as fault:
             exchange.answer(self._unavailable(fault))
-            return
-        exchange.job = job
 
     def abandon(self, exchange: Exchange) -> None:
         """The client of an exchange in flight is gone."""
         if exchange.job is not None:
-            self.batcher.cancel(exchange.job)
+            self.withdraw(exchange.job)
+
+    def ask(self, job: Job, timeout_ns: int | None) -> Job | Whole:
+        """Queues a request that some front end has read, in parts if a batch cannot hold it.
+
+        What it gives is for `withdraw`. Raises Refused if there is no room for all of it.
+        """
+        most = self.signature.max_batch
+        if not most or job.rows <= most:
+            self.batcher.submit(job, timeout_ns)
+            return job
+        whole = Whole(job, most, self.batcher.cancel)
+        for number, part in enumerate(whole.parts):
+            try:
+                self.batcher.submit(part, timeout_ns)
+            except Refused:
+                del whole.parts[number:]
+                whole.withdraw()
+                raise
+        return whole
+
+    def withdraw(self, asked: Job | Whole) -> None:
+        """Nobody wants the answer any more: what still waits is not run."""
+        if isinstance(asked, Whole):
+            asked.withdraw()
+        else:
+            self.batcher.cancel(asked)
 
     def _reply(self, exchange: Exchange, plan: Plan, result: Served | Refused) -> bool:
         """Answers an infer request; False if it is no good answer."""
@@ -66,8 +91,8 @@ class Endpoint:
             answer = self._unavailable(result) if result.status == 503 else refusal(result)
             exchange.answer(answer)
             return False
-        if self._faults is not None:
-            return self._spoiled(self._faults, exchange, plan, result)
+        if self.faults is not None:
+            return self._spoiled(self.faults, exchange, plan, result)
         try:
             exchange.answer(self._answer(plan, result))
         except UnicodeDecodeError:

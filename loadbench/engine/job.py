@@ -22,7 +22,7 @@ class Job:
 
     __slots__ = (
         "arrays", "arrived", "batch_wait_ns", "cancelled", "deadline", "free_mark", "level",
-        "order", "queue_ns", "reply", "rows", "shapes", "size_bytes", "taken",
+        "order", "priority", "queue_ns", "reply", "rows", "shapes", "size_bytes", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -38,7 +38,8 @@ class Job:
         self.reply = reply
         self.arrived = 0
         self.deadline = 0
-        self.level = 1  # of its priority: 1 is the most urgent
+        self.priority = 0  # as asked for: 1 is the most urgent, 0 says none
+        self.level = 1  # what the batcher makes of it
         self.order = 0  # served in rising order
         self.size_bytes = 0
         self.free_mark = 0  # the batcher's clock of free instances when it arrived

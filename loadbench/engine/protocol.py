@@ -36,10 +36,11 @@ class Contract(NamedTuple):
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
     batched: bool
-    max_batch: int  # rows of one request at most; 0: unbatched
+    max_batch: int  # 0: unbatched
+    max_rows: int = 0  # of one request, run in parts if over `max_batch`; 0: no more than that
 
     @classmethod
-    def of(cls, model: Model, max_batch: int) -> "Contract":
+    def of(cls, model: Model, max_batch: int, max_rows: int = 0) -> "Contract":
         """`max_batch` is the engine's, which may be less than the model's."""
         return cls(
             model.name,
@@ -48,6 +49,7 @@ class Contract(NamedTuple):
             {tensor.name: tensor for tensor in model.outputs},
             model.batched,
             max_batch if model.batched else 0,
+            max(max_rows, max_batch) if model.batched else 0,
         )
 
 
@@ -243,11 +245,13 @@ def _rows(signature: Contract, name: str, shape: tuple[int, ...], before: int) -
         return 1
     if before and shape[0] != before:
         raise Refused(400, f"input {name!r} has {shape[0]} rows, another one {before}")
-    if shape[0] > signature.max_batch:
+    most = signature.max_rows or signature.max_batch
+    if shape[0] > most:
         raise Refused(
             400,
-            f"a request of {shape[0]} rows is over the engine's max_batch of "
-            f"{signature.max_batch}: send it in parts, or raise engine.max_batch",
+            f"a request of {shape[0]} rows is over the engine's limit of {most} "
+            f"(max_batch is {signature.max_batch}): send it in parts, or raise "
+            "engine.max_request_rows",
         )
     return shape[0]
 

@@ -31,10 +31,12 @@ class Terms(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why a request may not wait: in a word for the books, in a sentence for the client."""
+    """Why a request may not wait: in a word for the books, in a sentence for the client, and which
+    `cause` that is."""
 
     reason: str
     text: str
+    cause: str
 
 
 class Scheduler:
@@ -52,10 +54,10 @@ class Scheduler:
         self._line = Line(terms.slo_ns or LATEST_NS) if terms.rule.policy == "adaptive" else None
         self._held = ""
 
-    def stamp(self, job: Job, timeout_ns: int | None, priority: int = 0) -> None:
+    def stamp(self, job: Job, timeout_ns: int | None) -> None:
         """Says by when and in which order a request that has arrived is to be served."""
         rule, arrived = self.rule, job.arrived
-        job.level = rule.level(priority)
+        job.level = rule.level(job.priority)
         if rule.foreseeing:
             limit = timeout_ns or self._terms.slo_ns
             job.deadline = arrived + limit if limit else NEVER
@@ -76,16 +78,18 @@ class Scheduler:
             ("bytes", queues.bytes, job.size_bytes, terms.waiting_bytes),
         ):
             if waiting + own > most:
-                return Refusal("queue full", f"queue full: {waiting} {unit} wait, {most} may")
+                return Refusal(
+                    "queue full", f"queue full: {waiting} {unit} wait, {most} may", "full"
+                )
         level = self.rule.levels[job.level - 1]
         if level.most and queues.by_level[job.level] >= level.most:
             text = f"{level.most} requests of priority {job.level} wait, as many as may"
-            return Refusal("queue full", f"queue full: {text}")
+            return Refusal("queue full", f"queue full: {text}", "full")
         if self.rule.policy == "failfast" and job.deadline < NEVER:
             late = late_by(self.rule, job, queues.ahead(job), self._service.table, free_at())
             if late > 0:
                 text = f"it could only be answered {late / MS:.3g} ms after its deadline"
-                return Refusal("infeasible", f"refused at once: {text}")
+                return Refusal("infeasible", f"refused at once: {text}", "deadline")
         return None
 
     def take(self, free_since: int, now: int, most: int) -> Decision[Job]:
