@@ -58,6 +58,8 @@ class Job:
 
     arrived = 0
     deadline = 0
+    priority = 0  # as asked for: 1 is the most urgent, 0 says none
+    level = 1  # what the batcher makes of it
     order = 0  # served in rising order
     size_bytes = 0
     free_mark = 0  # the batcher's clock of free instances when it arrived
