@@ -4,7 +4,7 @@ The engine writes it, whoever asks a server's statistics reads it; a server of o
 """
 
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.model import BatchSize, Ground, Value
+from loadbench.model import BatchSize, Ground, Note, Value
 
 
 class Batch(Value, frozen=True):
@@ -48,3 +48,4 @@ class EngineStatistics(Value, frozen=True):
     recent: tuple[Batch, ...] = ()  # the last 256
     grounds: tuple[Ground, ...] = ()  # one for each device
     warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up
+    remarks: tuple[Note, ...] = ()  # what came up since the start; a run's log gets what is new

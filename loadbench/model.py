@@ -138,6 +138,7 @@ class Server(Value, frozen=True):
     instances: int | None = None
     busy_ns: int | None = None  # summed over instances
     max_batch: int | None = None
+    remarks: tuple[Note, ...] = ()  # what came up in the server
     grounds: tuple[Ground, ...] = ()  # one for each device; a server of others does not tell
 
     @property

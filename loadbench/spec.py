@@ -112,6 +112,7 @@ class EngineSpec(Section):
     preferred: tuple[int, ...] = ()  # only of `fixed`
     buckets: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()  # sizes batches are padded to
     queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: what fits into the SLO
+    max_request_rows: Annotated[int, Field(ge=1, le=65_536)] | None = None  # None: 16 × max_batch
     instances: Annotated[int, Field(ge=1, le=64)] = 1
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None  # None: cores left by the load
     seed: int = 1

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench.engine.buckets import fitting, padded
-from loadbench.engine.policy import NEVER
 from loadbench.engine.room import OOM, RECOVERY, Footprint, Room, knee
+from loadbench.engine.rule import NEVER
 from loadbench.engine.service import ENOUGH, ServiceTimes
 from loadbench.units import MS
 from tests.test_policy import Request

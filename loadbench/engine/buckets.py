@@ -7,7 +7,7 @@ requests come to be batched is `policy`'s business, the padding itself that of `
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from loadbench.engine.policy import W
+from loadbench.engine.rule import W
 
 Sizes = Sequence[int]  # rising
 

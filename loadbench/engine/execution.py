@@ -16,7 +16,7 @@ import numpy as np
 from loadbench.engine.backends import Model
 from loadbench.engine.buckets import Sizes, padded
 from loadbench.engine.datatypes import NUMPY
-from loadbench.engine.job import Job
+from loadbench.engine.job import Job, stacked
 from loadbench.engine.tensors import Array, Refused
 from loadbench.errors import SpecError
 
@@ -111,18 +111,17 @@ def _attempt(model: Model, jobs: Sequence[Job], dispatched: int, sizes: Sizes) -
 
 
 def stack(model: Model, jobs: Sequence[Job], more: int = 0) -> dict[str, Array]:
-    """The rows of all jobs in order, and `more` of them: the last one again, since a row of zeros
+    """The rows of all jobs in order, and `more` of them: one of theirs again, since a row of zeros
     may be one that the model does not bear. Always fresh arrays: aligned, contiguous, writable."""
-    first = jobs[0].arrays
     if not model.batched:
-        return {name: array.copy() for name, array in first.items()}
-    if not more:
-        return {name: np.concatenate([job.arrays[name] for job in jobs]) for name in first}
-    last = jobs[-1].arrays
-    filling = {name: np.repeat(last[name][-1:], more, axis=0) for name in first}
-    return {
-        name: np.concatenate([*(job.arrays[name] for job in jobs), filling[name]]) for name in first
-    }
+        return {name: array.copy() for name, array in jobs[0].arrays.items()}
+    if more and (single := next((job for job in jobs if job.rows == 1), None)):
+        return stacked([*jobs, *[single] * more])
+    found = stacked(jobs)
+    if more:
+        for name, array in found.items():
+            found[name] = np.concatenate([array, np.repeat(array[-1:], more, axis=0)])
+    return found
 
 
 def _fault(model: Model, outputs: dict[str, Array], rows: int) -> Refused | None:

@@ -25,7 +25,7 @@ class ServiceTimes:
 
     def __init__(self, largest: int, sizes: Sizes = ()) -> None:
         self._largest = largest
-        self._sizes = sizes
+        self.sizes = sizes
         self._samples: dict[int, deque[int]] = {}
         self._unthrottled: dict[int, deque[int]] = {}
         self._slowdown = 1.0
@@ -68,9 +68,9 @@ class ServiceTimes:
             quantiles = [_quantile(self._samples[rows]) for rows in known]
             rising = isotonic(quantiles, [len(self._samples[rows]) for rows in known])
             table = interpolated(known, rising, self._largest)
-            if self._sizes:
+            if self.sizes:
                 most = self._largest
-                table = tuple(table[min(most, padded(self._sizes, n))] for n in range(most + 1))
+                table = tuple(table[min(most, padded(self.sizes, n))] for n in range(most + 1))
             self._table = table
             self._unseen = 0
         return self._table
