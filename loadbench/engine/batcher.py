@@ -44,6 +44,7 @@ class Terms(NamedTuple):
     waiting_rows: int
     waiting_bytes: int
     slo_ns: int | None
+    together: bool = False  # a batch that fails fails as a whole
 
 
 class _Batch(NamedTuple):
@@ -107,6 +108,11 @@ class Batcher:
     def instances(self) -> int:
         """How many batches can run at once."""
         return len(self._instances)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Of each instance."""
+        return tuple(instance.model for instance in self._instances)
 
     def start(self) -> None:
         """Starts the instances' threads; requests may come from now on."""
@@ -289,7 +295,8 @@ class Batcher:
     def _work(self, instance: _Instance) -> None:
         batch = instance.inbox.get()
         while batch is not None:
-            pieces = execute(instance.model, batch.jobs, batch.taken)
+            together = self._terms.together
+            pieces = execute(instance.model, batch.jobs, batch.taken, together)
             following, shed = self._next(instance, pieces)
             self._loop.call_soon_threadsafe(self._finished, batch, pieces, shed)
             batch = following or instance.inbox.get()

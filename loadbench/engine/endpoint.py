@@ -47,6 +47,7 @@ class Endpoint:
         plan, arrays = self._reader.read(body, length)
         job = Job(arrays, plan.rows, plan.shapes, partial(self._reply, exchange, plan))
         job.size_bytes = len(body)
+        job.id = plan.id
         try:
             self.batcher.submit(job, plan.timeout_ns)
         except Refused as fault:

@@ -21,7 +21,7 @@ class Job:
     be made after all."""
 
     __slots__ = (
-        "arrays", "arrived", "batch_wait_ns", "cancelled", "deadline", "free_mark", "order",
+        "arrays", "arrived", "batch_wait_ns", "cancelled", "deadline", "free_mark", "id", "order",
         "queue_ns", "reply", "rows", "shapes", "size_bytes", "taken",
     )  # fmt: skip
 
@@ -36,6 +36,7 @@ class Job:
         self.rows = rows
         self.shapes = shapes
         self.reply = reply
+        self.id = ""  # the client's, for the log
         self.arrived = 0
         self.deadline = 0
         self.order = 0  # served in rising order

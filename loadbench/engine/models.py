@@ -29,7 +29,7 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
     device has no room. `trust` allows files whose loading runs code of theirs.
     """
     try:
-        return _open(name, settings, trust)
+        return _surrounded(_open(name, settings, trust), settings)
     except MemoryError as error:
         raise RunError(
             f"{name} does not fit into the memory of the device: {error}",
@@ -44,6 +44,15 @@ def open_instances(name: str, settings: EngineSpec, *, trust: bool = False) -> t
         settings = settings.model_copy(update={"precision": first.precision})
     rest = (open_model(name, settings, trust=trust) for _ in range(settings.instances - 1))
     return (first, *rest)
+
+
+def _surrounded(model: Model, settings: EngineSpec) -> Model:
+    """With the plugins that the settings ask for."""
+    if not (settings.preprocess or settings.postprocess):
+        return model
+    from loadbench.engine.plugins import surround
+
+    return surround(model, settings)
 
 
 def _open(name: str, settings: EngineSpec, trust: bool) -> Model:

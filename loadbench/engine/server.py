@@ -163,7 +163,8 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     warm_ns = warm_up(models, rule.max_batch, times)
     start_ns = time.monotonic_ns()
     arrivals = ArrivalLog(options.arrivals, start_ns) if options.arrivals else None
-    terms = Terms(rule, queue_rows(settings, rule, times), QUEUE_BYTES, settings.slo)
+    rows = queue_rows(settings, rule, times)
+    terms = Terms(rule, rows, QUEUE_BYTES, settings.slo, settings.on_error == "fail")
     batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
     faults = Faults(settings.fake) if model.platform == "fake" else None
     endpoint = Endpoint(model, Contract.of(model, rule.max_batch), batcher, faults, warm_ns)
