@@ -9,9 +9,11 @@ from typing import Any
 
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher
+from loadbench.engine.cache import ResponseCache
 from loadbench.engine.faults import Faults, falsified, misshapen
 from loadbench.engine.http import Exchange, refusal
 from loadbench.engine.job import Job, Served
+from loadbench.engine.measure import parts_of
 from loadbench.engine.metadata import model_config, model_metadata
 from loadbench.engine.protocol import Contract, Plan, Reader, Writer
 from loadbench.engine.tensors import Refused
@@ -34,6 +36,7 @@ class Endpoint:
         self.batcher = batcher
         self._faults = faults
         self._warm_ns = warm_ns
+        self.cache: ResponseCache | None = None
         self._reader = Reader(signature)
         self._writer = Writer(signature)
 
@@ -48,6 +51,8 @@ class Endpoint:
         job = Job(arrays, plan.rows, plan.shapes, partial(self._reply, exchange, plan))
         job.size_bytes = len(body)
         job.id = plan.id
+        if self.cache is not None and self.cache.answered(job):
+            return
         try:
             self.batcher.submit(job, plan.timeout_ns)
         except Refused as fault:
@@ -81,6 +86,8 @@ class Endpoint:
         timing = b"queue;dur=%.3f, batch;dur=%.3f, compute;dur=%.3f, size;desc=%d" % (
             served.queue_ns / MS, served.batch_wait_ns / MS, served.compute_ns / MS, served.size,
         )  # fmt: skip
+        if served.cached:
+            timing = b"cache;desc=hit, " + timing
         if not binary:
             return b"".join((
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nServer-Timing: ", timing,
@@ -131,9 +138,10 @@ class Endpoint:
     def config(self) -> dict[str, Any]:
         """In Triton's words."""
         found, batcher = self.model, self.batcher
-        return model_config(
+        told = model_config(
             self.signature, found.platform, batcher.rule, found.device, batcher.instances
         )
+        return told | ({"response_cache": {"enable": True}} if self.cache is not None else {})
 
     def statistics(self) -> dict[str, Any]:
         """In Triton's words, and ours."""
@@ -148,6 +156,7 @@ class Endpoint:
             policy=batcher.rule.policy,
             device=found.device,
             precision=found.precision,
+            parts=parts_of(batcher.models),
             warm_ns=self._warm_ns,
         )
         named = {"name": self.signature.model, "version": self.signature.version}

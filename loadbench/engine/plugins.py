@@ -108,8 +108,6 @@ class Surrounded:
         self.notes += tuple(note for note in found.notes if note.code not in known)
         if found.sizes:
             self.metadata["sizes"] = found.sizes
-        for part in self.parts.values():
-            part[:] = (0, 0)
 
     def _tried(self, arrays: dict[str, NDArray[Any]]) -> dict[str, tuple[str, NDArray[Any]]]:
         """One run with the outputs' types still unknown."""

@@ -23,6 +23,7 @@ import uvloop
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher, Terms
+from loadbench.engine.cache import ResponseCache
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import Faults, start_stalls
 from loadbench.engine.http import Connection, Limits
@@ -168,6 +169,10 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
     faults = Faults(settings.fake) if model.platform == "fake" else None
     endpoint = Endpoint(model, Contract.of(model, rule.max_batch), batcher, faults, warm_ns)
+    if settings.cache:
+        title = f"{model.name} {model.version}"
+        names = list(endpoint.signature.inputs)
+        endpoint.cache = ResponseCache(settings.cache, title, names, batcher.account)
     return _Running(Service(endpoint), batcher, set(), arrivals, start_ns)
 
 
