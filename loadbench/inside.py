@@ -4,7 +4,7 @@ The engine writes it, whoever asks a server's statistics reads it; a server of o
 """
 
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.model import BatchSize, Value
+from loadbench.model import BatchSize, Note, Value
 
 
 class Batch(Value, frozen=True):
@@ -59,3 +59,4 @@ class EngineStatistics(Value, frozen=True):
     parts: dict[str, tuple[int, int]] = {}  # plugin or stage → batches, ns; warm-up too
     cache: Cache | None = None  # None: there is none
     warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up
+    remarks: tuple[Note, ...] = ()  # what came up since the start; a run's log gets what is new

@@ -121,6 +121,7 @@ def test_a_stage_may_have_plugins_of_its_own_with_trust(
     ]  # fmt: skip
     whole, inner = parts["stage features"][:], parts["features: model"][:]
     model.run((X, BIAS))
+    parts = model.model.parts  # type: ignore[attr-defined]
     took = parts["stage features"][1] - whole[1]
     assert parts["stage features"][0] == whole[0] + 1
     assert took > parts["features: model"][1] - inner[1] > 0

@@ -39,7 +39,7 @@ class ResponseCache:
 
     def answered(self, job: Job) -> bool:
         """Whether the job has got its answer from here; if not, its answer will be kept."""
-        begun = job.arrived = time.monotonic_ns()
+        begun = job.arrived = time.monotonic_ns()  # anew when it has to wait
         key = self._key(job.arrays)
         entry = self._entries.get(key)
         if entry is None:
@@ -47,6 +47,7 @@ class ResponseCache:
             job.reply = partial(self._keep, key, job.reply)
             return False
         self._entries.move_to_end(key)
+        job.taken = True  # it never waits, and cannot be taken back
         answered = job.reply(Served(entry[0], 0, 0, 0, 0, cached=True))
         self._account.hit(job, answered, time.monotonic_ns())
         return True

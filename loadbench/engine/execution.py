@@ -1,20 +1,17 @@
 """Runs one batch: stack the rows, run the model, check what came out.
 
 A batch that fails is halved until the request that the model cannot bear is alone; the others get
-their answers. One bad request among n costs about 2·log₂(n) further runs, and if all are bad the
-model runs 2·n − 1 times. A batch that does not fit into memory is halved likewise.
+their answers. One bad request among n costs 2·log₂(n) further runs, and if all are bad the model
+runs 2·n − 1 times. A batch that does not fit into memory is halved likewise.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
-
-import numpy as np
 
 from loadbench.engine.backends import Model
 from loadbench.engine.datatypes import NUMPY
-from loadbench.engine.job import Job
-from loadbench.engine.mishaps import tell
+from loadbench.engine.job import Job, stacked
 from loadbench.engine.tensors import Array, Refused
 from loadbench.errors import LoadbenchError, SpecError
 
@@ -36,20 +33,24 @@ class Piece(NamedTuple):
         return self.input_ns + self.infer_ns
 
 
-def execute(
-    model: Model, jobs: Sequence[Job], dispatched: int, together: bool = False
-) -> list[Piece]:
-    """Every job of the batch is in exactly one piece, with outputs or with a fault. `together`: a
-    batch that fails does so as a whole, unless it is for want of memory."""
+class Failing(NamedTuple):
+    """What is done about a batch that fails."""
+
+    tell: Callable[[Sequence[Job], Refused, Exception | None], object]  # who failed for what
+    together: bool = False  # as a whole and at once, unless it is for want of memory
+
+
+def execute(model: Model, jobs: Sequence[Job], dispatched: int, failing: Failing) -> list[Piece]:
+    """Every job of the batch is in exactly one piece, with outputs or with a fault."""
     piece, error = _attempt(model, jobs, dispatched)
     if piece.fault is None:
         return [piece]
-    if len(jobs) == 1 or (together and not piece.memory):
-        tell(jobs, piece.fault, error)
+    if len(jobs) == 1 or (failing.together and not piece.memory):
+        failing.tell(jobs, piece.fault, error)
         return [piece]
     middle = len(jobs) // 2
-    parts = execute(model, jobs[:middle], dispatched, together)
-    parts += execute(model, jobs[middle:], dispatched, together)
+    parts = execute(model, jobs[:middle], dispatched, failing)
+    parts += execute(model, jobs[middle:], dispatched, failing)
     if piece.memory:  # the batcher must learn at which size
         parts.append(piece._replace(jobs=()))
     return parts
@@ -82,10 +83,9 @@ def _attempt(model: Model, jobs: Sequence[Job], dispatched: int) -> tuple[Piece,
 
 def stack(model: Model, jobs: Sequence[Job]) -> dict[str, Array]:
     """The rows of all jobs in order. Always fresh arrays: aligned, contiguous, writable."""
-    first = jobs[0].arrays
     if not model.batched:
-        return {name: array.copy() for name, array in first.items()}
-    return {name: np.concatenate([job.arrays[name] for job in jobs]) for name in first}
+        return {name: array.copy() for name, array in jobs[0].arrays.items()}
+    return stacked(jobs)
 
 
 def _fault(model: Model, outputs: dict[str, Array], rows: int) -> Refused | None:

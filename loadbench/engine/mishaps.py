@@ -62,10 +62,10 @@ class Mishaps:
 
 
 def _names(jobs: Sequence[Job]) -> str:
-    known = [f"request {printable(job.id)!r}" if job.id else "a request" for job in jobs[:NAMED]]
+    known = [
+        f"request {printable(job.plan.id)!r}" if job.plan and job.plan.id else "a request"
+        for job in jobs[:NAMED]
+    ]
     rows = sum(job.rows for job in jobs)
     more = [f"{len(jobs) - NAMED} more"] if len(jobs) > NAMED else []
     return f"{', '.join(known + more)} ({rows} row{'s' if rows != 1 else ''})"
-
-
-tell = Mishaps().tell

@@ -17,10 +17,11 @@ from loadbench.engine.execution import Piece
 from loadbench.engine.job import Job
 from loadbench.histogram import EMPTY, Histogram
 from loadbench.inside import Batch, Cache, EngineStatistics
-from loadbench.model import BatchSize
+from loadbench.model import BatchSize, Note
 
 GATHERED = 65_536
 RECENT = 256
+REMARKS = 64
 
 
 class _Times:
@@ -80,8 +81,15 @@ class Account:
         self.queue, self.batch_wait, self.compute = _Times(), _Times(), _Times()
         self._sizes: dict[int, _Size] = {}
         self._recent: deque[Batch] = deque(maxlen=RECENT)
+        self._remarks: dict[Note, None] = {}
         self.hits = self.hit_ns = self.misses = self.miss_ns = 0  # of the response cache
         self.cached: Callable[[], Cache] | None = None  # tells of it, if there is one
+
+    def remark(self, note: Note) -> None:
+        """Something came up that whoever reads the figures has to know. Each is told once; beyond
+        the first 64 they are not kept."""
+        if len(self._remarks) < REMARKS:
+            self._remarks[note] = None
 
     def ran(self, piece: Piece, good: Sequence[Job], reason: str, now: int) -> None:
         """A piece without a fault ran; `good` are those of its jobs that were answered well."""
@@ -168,6 +176,7 @@ class Account:
             busy_ns=self.busy_ns,
             recent=tuple(self._recent),
             cache=self.cached() if self.cached is not None else None,
+            remarks=tuple(self._remarks),
             **present,
         )
 
