@@ -17,8 +17,9 @@ from typing import NamedTuple, Protocol
 from loadbench.engine.backends import Model
 from loadbench.engine.buckets import padded
 from loadbench.engine.device.seam import Cpu
-from loadbench.engine.execution import Piece, execute
+from loadbench.engine.execution import Failing, Piece, execute
 from loadbench.engine.job import Job, Ran
+from loadbench.engine.mishaps import Mishaps
 from loadbench.engine.place import Place
 from loadbench.engine.room import Room
 from loadbench.engine.rule import NEVER
@@ -78,6 +79,7 @@ class Batcher:
     ) -> None:
         self.rule = terms.rule
         self.account = account
+        self.failing = Failing(Mishaps().tell)
         self._service = service
         self._scheduler = Scheduler(terms, service)
         self.open = 0  # requests not yet answered
@@ -109,6 +111,11 @@ class Batcher:
     def instances(self) -> int:
         """How many batches can run at once."""
         return len(self._instances)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Of each instance."""
+        return tuple(instance.model for instance in self._instances)
 
     def start(self) -> None:
         """Starts the instances' threads; requests may come from now on."""
@@ -308,7 +315,8 @@ class Batcher:
     def _work(self, instance: _Instance) -> None:
         batch = instance.inbox.get()
         while batch is not None:
-            pieces = execute(instance.model, batch.jobs, batch.taken, instance.place.sizes)
+            sizes = instance.place.sizes
+            pieces = execute(instance.model, batch.jobs, batch.taken, self.failing, sizes)
             following, shed = self._next(instance, batch, pieces)
             self._loop.call_soon_threadsafe(self._finished, batch, pieces, shed)
             batch = following or instance.inbox.get()
