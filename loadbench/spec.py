@@ -113,6 +113,7 @@ class EngineSpec(Section):
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
     max_wait: Duration = 5 * units.MS  # only of `fixed`
     preferred: tuple[int, ...] = ()  # only of `fixed`
+    hold: bool = True  # `deadline`: wait a moment for clients who are usually back at once
     buckets: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()  # sizes batches are padded to
     queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: what fits into the SLO
     max_request_rows: Annotated[int, Field(ge=1, le=65_536)] | None = None  # None: 16 × max_batch

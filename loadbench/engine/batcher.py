@@ -151,7 +151,7 @@ class Batcher:
             refusal = self._scheduler.refusal(job, self._free_at)
             if refusal is None:
                 job.free_mark = self._free_clock(now)
-                self._queues.add(job)
+                self._scheduler.add(job)
         if refusal is not None:
             self.account.give_up([job], refusal.reason, "refused", now)
             raise Refused(503, refusal.text, refusal.cause)
@@ -343,7 +343,7 @@ class Batcher:
         return batch, shed
 
     def _learn(self, instance: _Instance, batch: _Batch, pieces: list[Piece], now: int) -> None:
-        self._scheduler.last_batch = now
+        self._scheduler.answering(batch.jobs, now, instance.place.service)
         place = instance.place
         place.ends(instance.rows)
         for piece in pieces:

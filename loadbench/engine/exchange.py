@@ -10,6 +10,7 @@ import msgspec
 
 from loadbench.engine.job import Job, Ran, Reply, Served
 from loadbench.engine.protocol import Answer
+from loadbench.engine.returns import Client
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
 from loadbench.units import MS
@@ -57,6 +58,8 @@ class Inferring(Protocol):
 class Sending(Protocol):
     """Whoever sends answers in the order of their requests."""
 
+    client: Client
+
     def flush(self) -> None:
         """Sends those that are ready."""
 
@@ -93,6 +96,10 @@ class Exchange(Job):
         self.endpoint = None
         self.data = data
         self.connection.flush()
+
+    @property
+    def client(self) -> Client:
+        return self.connection.client
 
     @property
     def reply(self) -> Reply:

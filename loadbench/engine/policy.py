@@ -91,6 +91,11 @@ def _hold(rule: Rule, batch: Sequence[W], rows: int, state: State, now: int) -> 
         until = min(begun + round(ANNOUNCED * fixed_time(state.service)), slack)
         if until > now:
             return "announced", until
+    returning = state.returning
+    if returning is not None and rows < returning.rows:
+        until = min(returning.until, batch[0].deadline - planned(state.service, returning.rows))
+        if until > now:
+            return "hold", until
     if rule.policy == "efficient":
         fixed = fixed_time(state.service)
         if rows < state.rate * fixed:

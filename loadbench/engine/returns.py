@@ -81,12 +81,14 @@ class Returns:
         self._hold: Hold | None = None
         self._held_shapes: Shapes = ()
 
-    def arrived(self, client: Client, rows: int, shapes: Shapes, now: int) -> None:
-        """A request of this client has come."""
+    def arrived(self, client: Client | None, rows: int, shapes: Shapes, now: int) -> None:
+        """A request has come; None: nobody knows from whom."""
         self._arrived += rows
-        client.rows, client.shapes = rows, shapes
-        quick = 0 < client.usual < self._horizon
+        quick = client is not None and 0 < client.usual < self._horizon
         self._share += (quick - self._share) * SHARE_MEMORY
+        if client is None:
+            return
+        client.rows, client.shapes = rows, shapes
         if not client.away:
             return
         client.away -= 1
@@ -109,13 +111,15 @@ class Returns:
         started = self._batch_started
         return started >= client.left and (not client.due or started < client.due)
 
-    def answered(self, clients: Iterable[Client], ended: int, service: Sequence[int]) -> None:
+    def answered(self, clients: Iterable[Client | None], ended: int, service: Sequence[int]) -> None:
         """A batch has ended; each request of it is named by its client."""
         if service is not self._table:
             self._table = service
             self._horizon = horizon(service)
         gone = []
         for client in clients:
+            if client is None:
+                continue
             if client.left == ended:
                 client.away += 1
                 continue

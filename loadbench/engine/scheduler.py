@@ -13,6 +13,7 @@ from loadbench.engine.learned import Line, Rate
 from loadbench.engine.place import Place
 from loadbench.engine.policy import decide, late_by
 from loadbench.engine.queues import Queues
+from loadbench.engine.returns import Returns
 from loadbench.engine.rule import NEVER, Decision, Rule, State
 from loadbench.engine.service import ServiceTimes
 from loadbench.units import MS, SECOND
@@ -55,6 +56,7 @@ class Scheduler:
         self._service = service
         self._rate = Rate()
         self._line = Line(terms.slo_ns or LATEST_NS) if terms.rule.policy == "adaptive" else None
+        self._returns = Returns() if terms.rule.hold else None
         self._held = ""
 
     def stamp(self, job: Job, timeout_ns: int | None) -> None:
@@ -95,6 +97,18 @@ class Scheduler:
                 return Refusal("infeasible", f"refused at once: {text}", "deadline")
         return None
 
+    def add(self, job: Job) -> None:
+        """Takes in a stamped request."""
+        self.queues.add(job)
+        if self._returns is not None:
+            self._returns.arrived(job.client, job.rows, job.shapes, job.arrived)
+
+    def answering(self, jobs: Sequence[Job], now: int, service: ServiceTimes) -> None:
+        """A batch of these has ended, well or not, on a device with these times."""
+        self.last_batch = now
+        if self._returns is not None:
+            self._returns.answered([job.client for job in jobs], now, service.table)
+
     def take(
         self, free_since: int, now: int, most: int, service: ServiceTimes | None = None
     ) -> Decision[Job]:
@@ -116,6 +130,10 @@ class Scheduler:
         shed: list[Job] = []
         held, until = "", NEVER
         for queue in self.queues.in_order():
+            if self._returns is not None and len(queue) < most:
+                rows = sum([job.rows for job in queue])
+                returning = self._returns.hold(rows, queue[0].shapes, most, now)
+                state = state._replace(returning=returning)
             decision = decide(rule, queue, state, now)
             if service.sizes and decision.take:
                 number = fitting(service.sizes, decision.take, state.service, now)
@@ -124,6 +142,8 @@ class Scheduler:
             self.queues.remove(queue, [*decision.take, *decision.shed])
             shed += decision.shed
             if decision.take:
+                if self._returns is not None:
+                    self._returns.started(now)
                 self._held = ""
                 return decision._replace(shed=shed)
             if decision.until is not None and decision.until < until:

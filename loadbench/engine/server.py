@@ -106,7 +106,8 @@ def batching(model: Model, settings: EngineSpec) -> Rule:
         return Rule("none", 1)
     if sizes := bucket_sizes(model, settings):
         most = max((size for size in sizes if size <= most), default=sizes[0])
-    return Rule(settings.policy, most, settings.max_wait, settings.preferred)
+    hold = settings.hold and settings.policy == "deadline"
+    return Rule(settings.policy, most, settings.max_wait, settings.preferred, hold=hold)
 
 
 def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
