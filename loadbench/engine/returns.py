@@ -16,7 +16,8 @@ PAST = 8  # returns that a client's record holds
 MOST = 0.75  # the part of them that was as quick as it is expected to be
 LATE_NS = 50_000  # that anyone may be later
 BLAMED = 4  # one in so many late returns counts where a batch that ran may be to blame
-MARGIN = 0.2  # by which those who are waited for must come denser than requests do on average
+DOUBT = 0.5  # of a client's weight, by how far its quick and its slow returns lie apart
+MARGIN = 0.05  # by which those who are waited for must come denser than requests do on average
 OTHERS = 1.5  # batches that a request lasts which comes at any time: half of one passes, one is its
 MEMORY = 1 / 32  # weight of the newest batch in the average rate of requests
 SHARE_MEMORY = 1 / 256  # weight of the newest request in the share of quick clients
@@ -37,7 +38,7 @@ class Client:
         self.due = 0  # when it is expected at the latest; 0: it is not
         self.past: list[int] = []  # ns from the end of its batch to its next request
         self.usual = 0  # of these what `MOST` did not exceed; 0: not known
-        self.weight = 0.0  # how probable it is that it comes by then
+        self.weight = 0.0  # how probable it is that it comes by then, less for the irregular
         self.blamed = 0
         self.rows = 1
         self.shapes: Shapes = ()
@@ -101,9 +102,11 @@ class Returns:
         past.append(took)
         if len(past) > PAST:
             del past[0]
+        ordered = sorted(past)
         place = -int(-MOST * len(past) // 1) - 1
-        client.usual = sorted(past)[place]
-        client.weight = (place + 1) / len(past)
+        usual = client.usual = ordered[place]
+        spread = (usual - ordered[len(past) // 4]) / usual
+        client.weight = (place + 1) / len(past) * (1 - DOUBT * spread)
 
     def _was_in_the_way(self, client: Client) -> bool:
         """Whether a batch started before the client was due: on a processor that it shares with
@@ -111,7 +114,9 @@ class Returns:
         started = self._batch_started
         return started >= client.left and (not client.due or started < client.due)
 
-    def answered(self, clients: Iterable[Client | None], ended: int, service: Sequence[int]) -> None:
+    def answered(
+        self, clients: Iterable[Client | None], ended: int, service: Sequence[int]
+    ) -> None:
         """A batch has ended; each request of it is named by its client."""
         if service is not self._table:
             self._table = service
@@ -129,8 +134,10 @@ class Returns:
             if 0 < client.usual < self._horizon:
                 client.due = ended + client.usual + LATE_NS
                 gone.append(client)
-        self._awaited = [found for found in self._awaited if found.away and found.due > ended]
-        self._awaited += gone
+        for client in self._awaited:
+            if client.away and client.due > ended and client.left != ended:
+                gone.append(client)
+        self._awaited = gone
         self._awaited.sort(key=attrgetter("due"))
         if self._batch_ended:
             pause = min(ended - self._batch_ended, LONGEST * service[-1])
