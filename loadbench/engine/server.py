@@ -23,6 +23,7 @@ import uvloop
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher, Terms
+from loadbench.engine.cache import ResponseCache
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import Faults, start_stalls
 from loadbench.engine.http import Connection, Limits
@@ -31,6 +32,7 @@ from loadbench.engine.policy import Rule
 from loadbench.engine.protocol import Contract
 from loadbench.engine.service import ServiceTimes
 from loadbench.engine.serving import Service
+from loadbench.engine.split import MOST_BATCHES
 from loadbench.engine.statistics import Account
 from loadbench.engine.warmup import warm_up
 from loadbench.errors import RunError
@@ -116,6 +118,11 @@ def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
     return min(max(within, 2 * rule.max_batch), QUEUE_MOST)
 
 
+def request_rows(settings: EngineSpec, rule: Rule, waiting: int) -> int:
+    """How many rows one request may have: never more than may wait, or it could never be taken."""
+    return min(settings.max_request_rows or MOST_BATCHES * rule.max_batch, waiting)
+
+
 class _Running(NamedTuple):
     """What belongs together while the engine serves."""
 
@@ -163,10 +170,17 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     warm_ns = warm_up(models, rule.max_batch, times)
     start_ns = time.monotonic_ns()
     arrivals = ArrivalLog(options.arrivals, start_ns) if options.arrivals else None
-    terms = Terms(rule, queue_rows(settings, rule, times), QUEUE_BYTES, settings.slo)
+    waiting = queue_rows(settings, rule, times)
+    terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo)
     batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
-    faults = Faults(settings.fake) if model.platform == "fake" else None
-    endpoint = Endpoint(model, Contract.of(model, rule.max_batch), batcher, faults, warm_ns)
+    faults = Faults.of(settings.fake) if model.platform == "fake" else None
+    contract = Contract.of(model, rule.max_batch, request_rows(settings, rule, waiting))
+    endpoint = Endpoint(model, contract, batcher, faults, warm_ns)
+    batcher.failing = batcher.failing._replace(together=settings.on_error == "fail")
+    if settings.cache:
+        title = f"{model.name} {model.version}"
+        names = list(contract.inputs)
+        endpoint.cache = ResponseCache(settings.cache, title, names, batcher.account)
     return _Running(Service(endpoint), batcher, set(), arrivals, start_ns)
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 import torch._dynamo
+import torch._dynamo.utils
 
 from loadbench import units
 from loadbench.engine import outputs, signature
+from loadbench.engine.backends import beside
 from loadbench.engine.backends.torch_run import Program, TorchModel
 from loadbench.errors import SpecError
 from loadbench.model import Note
@@ -44,6 +46,11 @@ def compiled(program: Program, batched: bool) -> Program:
 
 def compile_model(model: TorchModel, largest: int) -> None:
     """Compiles for one row and for many. SpecError if the compiler cannot, or answers otherwise."""
+    if torch._dynamo.config.disable:
+        raise SpecError(
+            "torch.compile is switched off here (TORCHDYNAMO_DISABLE), and would run eagerly",
+            'unset it, or set engine.backend = "torch"',
+        )
     rows = [1, min(largest, model.max_batch or largest)] if model.batched else [1]
     wanted = {number: model.run(signature.inputs_of(model, number)) for number in rows}
     begun = time.monotonic_ns()
@@ -56,7 +63,19 @@ def compile_model(model: TorchModel, largest: int) -> None:
             f"{model.name}: torch.compile failed: {reason}", 'engine.backend = "torch" does without'
         ) from error
     took = units.duration(time.monotonic_ns() - begun)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    if not graphs:  # of this process: instances share theirs
+        raise SpecError(
+            f"{model.name}: torch.compile compiled nothing, and would run eagerly",
+            'is it switched off (TORCH_COMPILE_DISABLE)? engine.backend = "torch" does without',
+        )
     worst = max(outputs.difference(found[number], wanted[number], model.outputs) for number in rows)
+    if not worst <= beside.ERROR:
+        raise SpecError(
+            f"{model.name}: compiled, its outputs are {units.percent(worst)} % off eager ones",
+            'engine.backend = "torch" serves it as it is',
+        )
     off = "as eager ones" if worst < 1e-6 else f"off eager ones by up to {units.percent(worst)} %"
-    note = Note("compiled", f"torch.compile took {took}; outputs are {off}")
+    what = "one row and for any number" if len(rows) > 1 else "one request"
+    note = Note("compiled", f"torch.compile took {took} for {what}; outputs are {off}")
     model.notes = (*model.notes, note)

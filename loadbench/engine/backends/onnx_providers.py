@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from loadbench.engine import device
+from loadbench.engine import device, libraries
 from loadbench.errors import SpecError
 from loadbench.spec import EngineSpec
 
@@ -161,6 +161,11 @@ def _create(path: Path, settings: EngineSpec, placed: Placed, wanted: Wanted) ->
     options.inter_op_num_threads = 1
     # Spinning threads would take the cores that the server's loop and the load need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for library in settings.libraries:
+        try:
+            options.register_custom_ops_library(str(Path(library).resolve()))
+        except LOAD_ERRORS as error:
+            raise libraries.cannot(library, error) from error
     if placed.provider != "cpu":
         # Finds CUDA where pip installs it; its remarks must not get between our own lines.
         with contextlib.redirect_stdout(sys.stderr):

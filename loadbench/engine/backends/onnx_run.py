@@ -125,7 +125,7 @@ def _load(
     path: Path, settings: EngineSpec, sizes: signature.Sizes | None, placed: Placed
 ) -> OnnxModel:
     """The file as it is, on the provider, its signature found out."""
-    proto = onnx_file.read(path)
+    proto = onnx_file.read(path, custom=bool(settings.libraries))
     wanted = _wanted(proto, path, settings, placed, sizes or {})
     opened = onnx_providers.open_session(path, settings, placed, wanted)
     session, where = opened.session, opened.placed.where
@@ -136,7 +136,7 @@ def _load(
     shapeless = onnx_file.shapeless(proto)
     model.expect(onnx_ports.inputs(session.get_inputs(), settings, path, shapeless), names)
     try:
-        found = signature.probe(model.raw, model.inputs, sizes or {}, _rounds(proto, wanted))
+        found = signature.probe(model.raw, model.inputs, sizes or {}, rounds=_rounds(proto, wanted))
     except SpecError as error:
         raise SpecError(f"{path}: {error.message}", error.hint) from error
     signature.require(found, tuple(parse_tensor(text) for text in settings.outputs))

@@ -127,6 +127,11 @@ def _core(settings: EngineSpec) -> Any:
             f'engine.backend = "openvino" runs on the CPU, not on {settings.device}',
             'set engine.device = "cpu", or engine.backend = "onnxruntime"',
         )
+    if settings.libraries:
+        raise SpecError(
+            'engine.libraries are for other backends than "openvino"',
+            'set engine.backend = "onnxruntime"',
+        )
     try:
         import openvino
     except ImportError as error:
@@ -191,7 +196,7 @@ def _load(
     every = [port.get_any_name() for port in compiled.outputs]
     model.expect(inputs, {name: every.index(name) for name in names})
     try:
-        found = signature.probe(model.raw, inputs, sizes or {}, _rounds(proto, precision))
+        found = signature.probe(model.raw, inputs, sizes or {}, rounds=_rounds(proto, precision))
     except SpecError as error:
         raise SpecError(f"{path}: {error.message}", error.hint) from error
     signature.require(found, tuple(parse_tensor(text) for text in settings.outputs))

@@ -72,7 +72,7 @@ def finish(program: Program, settings: EngineSpec, where: str) -> TorchModel:
 
     try:
         rounds = quantized.ROUNDS if quantised else ""
-        found = signature.probe(run, program.inputs, program.sizes, rounds)
+        found = signature.probe(run, program.inputs, program.sizes, rounds=rounds)
     except SpecError as error:
         raise SpecError(f"{program.name}: {error.message}", error.hint) from error
     signature.require(found, given)
