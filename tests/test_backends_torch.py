@@ -1,6 +1,9 @@
 """The torch backends: what a file gives equals what its author computed, in every precision."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -378,8 +381,6 @@ def test_what_cannot_be_compiled_is_an_error_and_not_run_eagerly(tmp_path: Path)
         "    return Prints(4, 2)\n"
     )
     torch.save(torch.nn.Linear(4, 2).state_dict(), tmp_path / "a.pt")
-    import sys
-
     sys.path.insert(0, str(tmp_path))
     how = settings(factory="broken_graph:make", inputs=("x:FP32:-1,4",), backend="torch-compile")
     try:
@@ -400,3 +401,23 @@ def test_compiled_models_answer_like_eager_ones_at_any_size(tmp_path: Path) -> N
         arrays = inputs_of(plain, rows)
         found, right = model.run(arrays)["output0"], plain.run(arrays)["output0"]
         assert deviation(found, right) < 1e-5
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_process_that_compiles_model_after_model_comes_to_no_limit(tmp_path: Path) -> None:
+    for number in range(torch._dynamo.config.recompile_limit + 1):
+        model = opened(tmp_path, "Plain", "x:FP32:-1,4", backend="torch-compile", max_batch=4)
+        assert model.notes[-1].code == "compiled", number
+
+
+@pytest.mark.parametrize("name", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"])
+def test_a_compiler_that_is_switched_off_is_an_error(name: str) -> None:
+    code = (
+        "from loadbench.engine.models import open_model; from loadbench.spec import EngineSpec;"
+        "open_model('mlp', EngineSpec(backend='torch-compile', precision='fp32'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {name: "1"}
+    )
+    assert "SpecError" in done.stderr
+    assert "would run eagerly" in done.stderr

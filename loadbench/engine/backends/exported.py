@@ -39,9 +39,7 @@ def open_exported(path: Path, settings: EngineSpec, where: str) -> TorchModel:
         with quantized.quiet():
             program = torch.export.load(path)
     except ModuleNotFoundError as error:
-        raise SpecError(
-            f"{path} needs {error.name}, which is not installed", f"pip install {error.name}"
-        ) from error
+        raise quantized.missing(error.name or "a module", str(path)) from error
     except (RuntimeError, ValueError, OSError, KeyError, EOFError, pickle.UnpicklingError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise files.broken(path, f"torch cannot load it ({lines[0]})") from error

@@ -8,6 +8,7 @@ measured against the fp32 model and said.
 import logging
 import platform
 import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -139,28 +140,33 @@ def calibration(model: Model, settings: EngineSpec) -> list[Rows]:
 def _loaded(path: Path, model: Model) -> Rows:
     """Rows of every input, from an .npz by name or an .npy for the only one."""
     try:
-        files.require_size(path.stat().st_size, str(path))
-        given = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        arrays = _arrays(path, model.inputs[0].name)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise SpecError(
             f"engine.calibration: {path} cannot be read: {error}",
             "give an .npz with an array of rows for each input, or an .npy for the only one",
         ) from error
-    if isinstance(given, np.ndarray):
-        arrays: dict[str, Any] = {model.inputs[0].name: given}
-    else:
-        arrays = {name: given[name] for name in given.files}
-    found = {}
     for tensor in model.inputs:
-        array = arrays.get(tensor.name)
-        if array is None:
+        if tensor.name not in arrays:
             held = ", ".join(arrays)
             raise SpecError(
                 f"engine.calibration: {path} has no rows for input {tensor.name!r}",
                 f"it holds {held}",
             )
-        found[tensor.name] = _fitting(array[:MOST_ROWS], tensor, path)
-    return found
+    return {tensor.name: _fitting(arrays[tensor.name], tensor, path) for tensor in model.inputs}
+
+
+def _arrays(path: Path, only: str) -> Rows:
+    files.require_size(path.stat().st_size, str(path))
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        files.require_size(unpacked, f"{path}, unpacked,")
+    given = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(given, np.ndarray):
+        return {only: given}
+    with given:
+        return {name: given[name] for name in given.files}
 
 
 def _fitting(array: NDArray[Any], tensor: Tensor, path: Path) -> NDArray[Any]:
@@ -175,7 +181,7 @@ def _fitting(array: NDArray[Any], tensor: Tensor, path: Path) -> NDArray[Any]:
             f"engine.calibration: {path} holds {said} of {array.dtype}",
             f"rows of {tensor.datatype} [{dims}] are wanted, one after the other",
         )
-    found = np.ascontiguousarray(array).astype(NUMPY[tensor.datatype])
+    found = np.ascontiguousarray(array[:MOST_ROWS]).astype(NUMPY[tensor.datatype])
     if found.dtype.kind == "f" and not np.isfinite(found).all():
         raise SpecError(f"engine.calibration: {path} holds NaN or infinity", "leave such rows out")
     return found

@@ -122,13 +122,14 @@ def open_session(path: Path, settings: EngineSpec, placed: Placed, wanted: Wante
         session = _create(path, settings, placed, wanted)
         if session.get_providers()[0] == NAMES[placed.provider]:
             return Opened(session, placed)
-    except ort_errors.EPFail as error:  # TensorRT's way to say that its libraries are missing
-        why = f" ({short(str(error))})"
-    except LOAD_ERRORS as error:
-        raise SpecError(
-            f"{path}: ONNX Runtime refuses it: {short(str(error))}",
-            "onnx.checker.check_model says more about what is wrong in a file",
-        ) from error
+    except (*LOAD_ERRORS, RuntimeError) as error:
+        missing = isinstance(error, RuntimeError | ort_errors.EPFail)  # as TensorRT's libraries are
+        if placed.provider == "cpu" or not missing:
+            raise SpecError(
+                f"{path}: ONNX Runtime refuses it: {short(str(error))}",
+                "onnx.checker.check_model says more about what is wrong in a file",
+            ) from error
+        why = f" ({short(str(error)).rpartition(') ')[2]})"
     title = TITLES[placed.provider]
     text = f"ONNX Runtime cannot load {title}: its libraries are missing or of another version{why}"
     if (settings.device, settings.provider) != ("auto", "auto"):

@@ -191,8 +191,8 @@ def _load(
         ) from error
     model = OpenVinoModel(compiled, files.name_of(path), proto)
     model.metadata["file"] = path.name
-    names, doubts = onnx_ports.outputs(_ports(compiled.outputs), path)
     inputs = onnx_ports.inputs(_ports(compiled.inputs), settings, path, onnx_file.shapeless(proto))
+    names, doubts = onnx_ports.outputs(_ports(compiled.outputs), path)
     every = [port.get_any_name() for port in compiled.outputs]
     model.expect(inputs, {name: every.index(name) for name in names})
     try:

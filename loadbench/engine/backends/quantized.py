@@ -62,11 +62,15 @@ def require(library: str, what: str) -> None:
         with quiet():
             importlib.import_module(library)
     except ImportError as error:
-        name = library.partition(".")[0]
-        hint = f"pip install 'loadbench[{name}]'" if name == "torchao" else f"pip install {name}"
-        raise SpecError(
-            f"{what} was quantised with {name}, which is not installed", hint
-        ) from error
+        raise missing(library, what) from error
+
+
+def missing(module: str, what: str) -> SpecError:
+    """The error for a file that needs a module which is not here."""
+    name = module.partition(".")[0]
+    made = f"{what} was quantised with torchao" if name == "torchao" else f"{what} needs {name}"
+    hint = "pip install 'loadbench[torchao]'" if name == "torchao" else f"pip install {name}"
+    return SpecError(f"{made}, which is not installed", hint)
 
 
 def is_foreign(tensor: Any) -> bool:
