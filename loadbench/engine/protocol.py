@@ -5,12 +5,21 @@ model's signature before anything is queued. What a JSON header asks for is kept
 clients send the same header over and over; only what follows it differs.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
 from loadbench.engine.backends import Model
 from loadbench.engine.datatypes import NUMPY
+from loadbench.engine.shared import (
+    Place,
+    Regions,
+    Shared,
+    SharedInput,
+    SharedOutputs,
+    place_of,
+)
 from loadbench.engine.tensors import (
     NO_JSON,
     Array,
@@ -93,6 +102,7 @@ class Plan(NamedTuple):
     slots: tuple[Slot, ...]
     outputs: tuple[tuple[str, str, bool], ...]  # name, datatype, binary
     tail: int  # bytes behind the header
+    shared: Shared | None = None  # what is in shared memory
 
 
 class Call(NamedTuple):
@@ -105,8 +115,9 @@ class Call(NamedTuple):
 class Reader:
     """Decodes infer requests for one model, keeping the headers it has seen."""
 
-    def __init__(self, signature: Contract) -> None:
+    def __init__(self, signature: Contract, regions: Regions | None = None) -> None:
         self._signature = signature
+        self._regions = regions
         self._decoder = msgspec.json.Decoder(_Infer)
         self._kept: dict[bytes, Plan] = {}
 
@@ -130,17 +141,48 @@ class Reader:
         tail = memoryview(body)[header_length:]
         if len(tail) != plan.tail:
             raise Refused(400, f"{len(tail)} bytes of binary data instead of {plan.tail}")
-        return Call(plan, _arrays(plan, tail))
+        arrays = _arrays(plan, tail)
+        if plan.shared is not None:
+            arrays |= self.shared_inputs(plan.shared)
+        return Call(plan, arrays)
 
-    def _decode(self, header: bytes, tail: bytes | memoryview) -> Call:
+    def plan(self, header: bytes) -> Plan:
+        """What a JSON header asks for in which no tensor is written out. Raises Refused."""
+        return self._planned(header)[0]
+
+    def shared_inputs(self, shared: Shared) -> dict[str, Array]:
+        """The inputs that are in shared memory, as they are now. Raises Refused."""
+        regions = self._some_regions()
+        return {
+            given.name: from_bytes(
+                given.name, given.datatype, memoryview(regions.read(given.place)), given.shape
+            )
+            for given in shared.inputs
+        }
+
+    def put(self, place: Place, data: bytes) -> None:
+        """Writes an output to shared memory. Raises Refused."""
+        self._some_regions().write(place, data)
+
+    def _some_regions(self) -> Regions:
+        if self._regions is None:
+            raise Refused(400, "shared memory is off: start the engine with --shared-memory")
+        return self._regions
+
+    def _planned(self, header: bytes) -> tuple[Plan, dict[str, Array]]:
         try:
             asked = self._decoder.decode(header)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise Refused(400, f"not an inference request: {error}") from error
-        plan, written = _plan(self._signature, asked)
+        return _plan(self._signature, asked)
+
+    def _decode(self, header: bytes, tail: bytes | memoryview) -> Call:
+        plan, written = self._planned(header)
         if len(tail) != plan.tail:
             raise Refused(400, f"{len(tail)} bytes of binary data instead of {plan.tail}")
         arrays = _arrays(plan, memoryview(tail)) | written
+        if plan.shared is not None:
+            arrays |= self.shared_inputs(plan.shared)
         if not written and not plan.id and len(header) <= KEPT_SIZE:
             if len(self._kept) >= KEPT_HEADERS:
                 self._kept.clear()
@@ -188,6 +230,7 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
     """The plan, and the inputs that were written in JSON."""
     slots: list[Slot] = []
     written: dict[str, Array] = {}
+    shared: list[SharedInput] = []
     shapes: dict[str, tuple[int, ...]] = {}
     rows = 0
     at = 0
@@ -198,6 +241,12 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
         rows = _rows(signature, given.name, shape, rows)
         shapes[given.name] = shape[1:] if signature.batched else shape
         size = given.parameters.get("binary_data_size")
+        place = place_of(f"input {given.name!r}", given.parameters)
+        if place is not None:
+            if size is not None or given.data is not None:
+                raise Refused(400, f"input {given.name!r} is in shared memory and in the request")
+            shared.append(SharedInput(given.name, given.datatype, shape, place))
+            continue
         if size is None:
             if given.data is None:
                 raise Refused(400, f"input {given.name!r} has neither data nor binary_data_size")
@@ -214,7 +263,16 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
     ordered = tuple(shapes[name] for name in signature.inputs)
     timeout = _timeout(asked.parameters)
     chosen = _chosen(signature, asked)
-    return Plan(asked.id, rows or 1, ordered, timeout, tuple(slots), chosen, at), written
+    places = _places(asked.outputs or ())
+    elsewhere = Shared(tuple(shared), places) if shared or places else None
+    plan = Plan(asked.id, rows or 1, ordered, timeout, tuple(slots), chosen, at, elsewhere)
+    return plan, written
+
+
+def _places(outputs: Iterable[_Output]) -> SharedOutputs:
+    """Where outputs are to be put that are not to be in the answer."""
+    places = {each.name: place_of(f"output {each.name!r}", each.parameters) for each in outputs}
+    return {name: place for name, place in places.items() if place is not None}
 
 
 def _shape(signature: Contract, given: _Input) -> tuple[int, ...]:
@@ -225,9 +283,6 @@ def _shape(signature: Contract, given: _Input) -> tuple[int, ...]:
         raise Refused(400, f"{signature.model} has no input {given.name!r}, it has {known}")
     if given.datatype != tensor.datatype:
         raise Refused(400, f"input {given.name!r} is {tensor.datatype}, not {given.datatype}")
-    for parameter in given.parameters:
-        if parameter.startswith("shared_memory"):
-            raise Refused(400, f"input {given.name!r}: shared memory is not supported")
     wanted = (-1, *tensor.shape) if signature.batched else tensor.shape
     shape = tuple(given.shape)
     fits = len(shape) == len(wanted) and all(
@@ -274,10 +329,10 @@ def _chosen(signature: Contract, asked: _Infer) -> tuple[tuple[str, str, bool], 
         if tensor is None:
             known = ", ".join(map(repr, signature.outputs))
             raise Refused(400, f"{signature.model} has no output {output.name!r}, it has {known}")
-        for parameter in output.parameters:
-            if parameter == "classification" or parameter.startswith("shared_memory"):
-                raise Refused(400, f"output {output.name!r}: {parameter} is not supported")
+        if "classification" in output.parameters:
+            raise Refused(400, f"output {output.name!r}: classification is not supported")
         as_binary = _flag("binary_data", output.parameters.get("binary_data", binary))
+        as_binary = as_binary or "shared_memory_region" in output.parameters
         if tensor.datatype in NO_JSON and not as_binary:
             raise Refused(400, f"output {output.name!r}: {tensor.datatype} has no JSON form, "
                                "ask for binary_data")  # fmt: skip
