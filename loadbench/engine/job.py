@@ -21,8 +21,8 @@ class Job:
     be made after all."""
 
     __slots__ = (
-        "arrays", "arrived", "batch_wait_ns", "cancelled", "deadline", "free_mark", "order",
-        "queue_ns", "reply", "rows", "shapes", "size_bytes", "taken",
+        "arrays", "arrived", "batch_wait_ns", "cancelled", "deadline", "free_mark", "level",
+        "order", "priority", "queue_ns", "reply", "rows", "shapes", "size_bytes", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +38,8 @@ class Job:
         self.reply = reply
         self.arrived = 0
         self.deadline = 0
+        self.priority = 0  # as asked for: 1 is the most urgent, 0 says none
+        self.level = 1  # what the batcher makes of it
         self.order = 0  # served in rising order
         self.size_bytes = 0
         self.free_mark = 0  # the batcher's clock of free instances when it arrived

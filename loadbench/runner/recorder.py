@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from loadbench import alerts, runlog
 from loadbench.merge import merge
 from loadbench.model import (
@@ -39,12 +41,21 @@ class Recorder:
         self._writer.write(start)
 
     def window(self, window: Window) -> None:
+        if window.server and window.server.remarks:
+            window = self._told(window, window.server)
         self.second, self._newest = window.second, window
         with self._lock:
             self._writer.write(window)
         if window.stage == "load":
             self._changes(self._watch.see(window))
             self._progress(window)
+
+    def _told(self, window: Window, server: Server) -> Window:
+        """Takes what the server remarked out of its figures: it stands in the log by itself."""
+        for note in server.remarks:
+            self.remark(note, window.second)
+            self._say(note.text)
+        return replace(window, server=replace(server, remarks=()))
 
     def silence(self, origin: int, silence_s: float) -> None:
         """No window for so long: the generator stands still, or the machine does."""
