@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadbench.engine.protocol import Answer, Contract, Reader, Writer
+from loadbench.engine.protocol import Contract, Reader
 from loadbench.engine.tensors import Refused
+from loadbench.engine.writer import Answer, Writer
 from loadbench.model import Tensor
 from tests.served import strings
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from loadbench.engine.backends import Model
 from loadbench.engine.execution import Piece, execute
-from loadbench.engine.job import Job, Served
+from loadbench.engine.job import Job, Ran
 from loadbench.engine.rule import NEVER
 from loadbench.engine.scheduler import Scheduler
 from loadbench.engine.scheduler import Terms as Terms
@@ -243,19 +243,16 @@ class Batcher:
         )
 
     def _answer(self, piece: Piece, reason: str) -> None:
-        good: list[Job] = []
+        jobs, rows = piece.jobs, piece.rows
+        ran = Ran(piece.outputs, rows, piece.compute_ns, len(jobs) == 1)
         bad: list[Job] = []
-        compute_ns, rows, outputs = piece.compute_ns, piece.rows, piece.outputs
-        alone = len(piece.jobs) == 1
         at = 0
-        for job in piece.jobs:
-            own = outputs
-            if not alone:
-                own = {name: array[at : at + job.rows] for name, array in outputs.items()}
-                at += job.rows
-            answered = job.reply(Served(own, job.queue_ns, job.batch_wait_ns, compute_ns, rows))
-            (good if answered else bad).append(job)
+        for job in jobs:
+            if not job.served(ran, at):
+                bad.append(job)
+            at += job.rows
         now = time.monotonic_ns()
+        good = [job for job in jobs if job not in bad] if bad else jobs
         self.account.ran(piece, good, reason, now)
         if bad:
             self.account.fail(bad, rows, now)

@@ -1,11 +1,10 @@
-"""The Open Inference Protocol's infer call (KServe v2): bytes of a request → arrays, and back.
+"""The Open Inference Protocol's infer call (KServe v2): bytes of a request → arrays.
 
 Knows JSON, Triton's binary tensor extension and their mixtures, and checks everything against the
 model's signature before anything is queued. What a JSON header asks for is kept (`Reader`), since
 clients send the same header over and over; only what follows it differs.
 """
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,12 +12,13 @@ import msgspec
 from loadbench.engine.backends import Model
 from loadbench.engine.datatypes import NUMPY
 from loadbench.engine.shared import (
-    Place,
+    REGION,
     Regions,
     Shared,
     SharedInput,
-    SharedOutputs,
+    inputs_of,
     place_of,
+    shared_of,
 )
 from loadbench.engine.tensors import (
     NO_JSON,
@@ -27,8 +27,6 @@ from loadbench.engine.tensors import (
     elements,
     from_bytes,
     from_json,
-    to_bytes,
-    to_json,
 )
 from loadbench.model import Tensor
 
@@ -47,6 +45,7 @@ class Contract(NamedTuple):
     batched: bool
     max_batch: int  # 0: unbatched
     max_rows: int = 0  # of one request, run in parts if over `max_batch`; 0: no more than that
+    regions: Regions | None = None  # where tensors may be that are not in a message
 
     @classmethod
     def of(cls, model: Model, max_batch: int, max_rows: int = 0) -> "Contract":
@@ -99,9 +98,10 @@ class Plan(NamedTuple):
     rows: int
     shapes: tuple[tuple[int, ...], ...]  # per row: requests with equal shapes can share a batch
     timeout_ns: int | None
-    slots: tuple[Slot, ...]
+    slots: tuple[Slot, ...]  # in the order of the model's inputs
     outputs: tuple[tuple[str, str, bool], ...]  # name, datatype, binary
     tail: int  # bytes behind the header
+    plain: bool = False  # every input's bytes are its array's, whatever they are
     shared: Shared | None = None  # what is in shared memory
 
 
@@ -115,9 +115,8 @@ class Call(NamedTuple):
 class Reader:
     """Decodes infer requests for one model, keeping the headers it has seen."""
 
-    def __init__(self, signature: Contract, regions: Regions | None = None) -> None:
+    def __init__(self, signature: Contract) -> None:
         self._signature = signature
-        self._regions = regions
         self._decoder = msgspec.json.Decoder(_Infer)
         self._kept: dict[bytes, Plan] = {}
 
@@ -141,53 +140,38 @@ class Reader:
         tail = memoryview(body)[header_length:]
         if len(tail) != plan.tail:
             raise Refused(400, f"{len(tail)} bytes of binary data instead of {plan.tail}")
-        arrays = _arrays(plan, tail)
-        if plan.shared is not None:
-            arrays |= self.shared_inputs(plan.shared)
-        return Call(plan, arrays)
+        return Call(plan, self._arrays(plan, tail))
 
-    def plan(self, header: bytes) -> Plan:
-        """What a JSON header asks for in which no tensor is written out. Raises Refused."""
-        return self._planned(header)[0]
+    def plain(self, data: bytes, start: int, end: int) -> Plan | None:
+        """What the header in `data[start:end]` asks for, if it has been read before and what
+        follows it needs no look but at its length: that is right then."""
+        plan = self._kept.get(data[start:end])
+        if plan is not None and plan.plain and len(data) - end == plan.tail:
+            return plan
+        return None
 
-    def shared_inputs(self, shared: Shared) -> dict[str, Array]:
-        """The inputs that are in shared memory, as they are now. Raises Refused."""
-        regions = self._some_regions()
-        return {
-            given.name: from_bytes(
-                given.name, given.datatype, memoryview(regions.read(given.place)), given.shape
-            )
-            for given in shared.inputs
-        }
-
-    def put(self, place: Place, data: bytes) -> None:
-        """Writes an output to shared memory. Raises Refused."""
-        self._some_regions().write(place, data)
-
-    def _some_regions(self) -> Regions:
-        if self._regions is None:
-            raise Refused(400, "shared memory is off: start the engine with --shared-memory")
-        return self._regions
-
-    def _planned(self, header: bytes) -> tuple[Plan, dict[str, Array]]:
+    def _decode(self, header: bytes, tail: bytes | memoryview) -> Call:
         try:
             asked = self._decoder.decode(header)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise Refused(400, f"not an inference request: {error}") from error
-        return _plan(self._signature, asked)
-
-    def _decode(self, header: bytes, tail: bytes | memoryview) -> Call:
-        plan, written = self._planned(header)
+        plan, written = _plan(self._signature, asked)
         if len(tail) != plan.tail:
             raise Refused(400, f"{len(tail)} bytes of binary data instead of {plan.tail}")
-        arrays = _arrays(plan, memoryview(tail)) | written
-        if plan.shared is not None:
-            arrays |= self.shared_inputs(plan.shared)
+        arrays = self._arrays(plan, memoryview(tail)) | written
         if not written and not plan.id and len(header) <= KEPT_SIZE:
             if len(self._kept) >= KEPT_HEADERS:
                 self._kept.clear()
-            self._kept[bytes(header)] = plan
+            plain = not any(slot.datatype in ("BOOL", "BYTES") for slot in plan.slots)
+            plain &= plan.shared is None
+            plan = self._kept[bytes(header)] = plan._replace(plain=plain)
         return Call(plan, arrays)
+
+    def _arrays(self, plan: Plan, tail: memoryview) -> dict[str, Array]:
+        arrays = arrays_of(plan, tail)
+        if plan.shared is not None:
+            arrays |= inputs_of(self._signature.regions, plan.shared)
+        return arrays
 
     def _raw(self, body: bytes) -> Call:
         """A body that is the one input's row and nothing else."""
@@ -203,7 +187,7 @@ class Reader:
         whole = (1, *shape) if signature.batched else shape
         slot = Slot(tensor.name, tensor.datatype, whole, 0, len(body))
         plan = Plan("", 1, (shape,), None, (slot,), outputs, len(body))
-        return Call(plan, _arrays(plan, memoryview(body)))
+        return Call(plan, arrays_of(plan, memoryview(body)))
 
 
 def _raw_shape(tensor: Tensor, size: int) -> tuple[int, ...]:
@@ -219,7 +203,8 @@ def _raw_shape(tensor: Tensor, size: int) -> tuple[int, ...]:
     return tuple(size // step if dimension < 0 else dimension for dimension in tensor.shape)
 
 
-def _arrays(plan: Plan, tail: memoryview) -> dict[str, Array]:
+def arrays_of(plan: Plan, tail: memoryview) -> dict[str, Array]:
+    """Views on the inputs' bytes where that is possible. Raises Refused if they do not fit."""
     return {
         slot.name: from_bytes(slot.name, slot.datatype, tail[slot.start : slot.end], slot.shape)
         for slot in plan.slots
@@ -230,7 +215,7 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
     """The plan, and the inputs that were written in JSON."""
     slots: list[Slot] = []
     written: dict[str, Array] = {}
-    shared: list[SharedInput] = []
+    elsewhere: list[SharedInput] = []
     shapes: dict[str, tuple[int, ...]] = {}
     rows = 0
     at = 0
@@ -245,7 +230,7 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
         if place is not None:
             if size is not None or given.data is not None:
                 raise Refused(400, f"input {given.name!r} is in shared memory and in the request")
-            shared.append(SharedInput(given.name, given.datatype, shape, place))
+            elsewhere.append(SharedInput(given.name, given.datatype, shape, place))
             continue
         if size is None:
             if given.data is None:
@@ -261,18 +246,13 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
     if missing:
         raise Refused(400, f"missing input {', '.join(map(repr, sorted(missing)))}")
     ordered = tuple(shapes[name] for name in signature.inputs)
+    order = list(signature.inputs)
+    slots.sort(key=lambda slot: order.index(slot.name))
     timeout = _timeout(asked.parameters)
     chosen = _chosen(signature, asked)
-    places = _places(asked.outputs or ())
-    elsewhere = Shared(tuple(shared), places) if shared or places else None
-    plan = Plan(asked.id, rows or 1, ordered, timeout, tuple(slots), chosen, at, elsewhere)
-    return plan, written
-
-
-def _places(outputs: Iterable[_Output]) -> SharedOutputs:
-    """Where outputs are to be put that are not to be in the answer."""
-    places = {each.name: place_of(f"output {each.name!r}", each.parameters) for each in outputs}
-    return {name: place for name, place in places.items() if place is not None}
+    plan = Plan(asked.id, rows or 1, ordered, timeout, tuple(slots), chosen, at)
+    wishes = {output.name: output.parameters for output in asked.outputs or ()}
+    return plan._replace(shared=shared_of(elsewhere, wishes)), written
 
 
 def _shape(signature: Contract, given: _Input) -> tuple[int, ...]:
@@ -332,7 +312,7 @@ def _chosen(signature: Contract, asked: _Infer) -> tuple[tuple[str, str, bool], 
         if "classification" in output.parameters:
             raise Refused(400, f"output {output.name!r}: classification is not supported")
         as_binary = _flag("binary_data", output.parameters.get("binary_data", binary))
-        as_binary = as_binary or "shared_memory_region" in output.parameters
+        as_binary |= REGION in output.parameters
         if tensor.datatype in NO_JSON and not as_binary:
             raise Refused(400, f"output {output.name!r}: {tensor.datatype} has no JSON form, "
                                "ask for binary_data")  # fmt: skip
@@ -346,57 +326,3 @@ def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise Refused(400, f"{name} is {value!r}, not true or false")
     return value
-
-
-class Answer(NamedTuple):
-    """An infer answer's body: a JSON header, and raw tensors if any were asked for."""
-
-    header: bytes
-    tensors: list[bytes]
-    binary: bool
-
-
-class Writer:
-    """Encodes infer answers of one model, keeping the headers of all-binary ones."""
-
-    def __init__(self, signature: Contract) -> None:
-        self._signature = signature
-        self._kept: dict[tuple[Any, ...], bytes] = {}
-
-    def write(self, plan: Plan, outputs: dict[str, Array]) -> Answer:
-        """Only the outputs that the plan asks for. Raises UnicodeDecodeError for BYTES no text."""
-        tensors: list[bytes] = []
-        for name, datatype, binary in plan.outputs:
-            if binary:
-                tensors.append(to_bytes(outputs[name], datatype))
-        if len(tensors) < len(plan.outputs):
-            return Answer(self._header(plan, outputs, tensors), tensors, bool(tensors))
-        shapes = tuple([outputs[name].shape for name, _, _ in plan.outputs])
-        key = (plan.id, plan.outputs, shapes, tuple(map(len, tensors)))
-        header = self._kept.get(key)
-        if header is None:
-            header = self._header(plan, outputs, tensors)
-            if not plan.id:
-                if len(self._kept) >= KEPT_HEADERS:
-                    self._kept.clear()
-                self._kept[key] = header
-        return Answer(header, tensors, True)
-
-    def _header(self, plan: Plan, outputs: dict[str, Array], tensors: list[bytes]) -> bytes:
-        raw = iter(tensors)
-        described: list[dict[str, Any]] = []
-        for name, datatype, binary in plan.outputs:
-            array = outputs[name]
-            entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
-            if binary:
-                entry["parameters"] = {"binary_data_size": len(next(raw))}
-            else:
-                entry["data"] = to_json(array, datatype)
-            described.append(entry)
-        answer: dict[str, Any] = {"id": plan.id} if plan.id else {}
-        answer |= {
-            "model_name": self._signature.model,
-            "model_version": self._signature.version,
-            "outputs": described,
-        }
-        return msgspec.json.encode(answer)

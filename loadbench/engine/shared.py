@@ -7,13 +7,16 @@ needs of one is read and written at that request's offsets as from a file, at th
 
 import os
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import msgspec
 
-from loadbench.engine.tensors import Refused
+from loadbench.engine.tensors import Array, Refused, from_bytes, to_bytes
+
+REGION = "shared_memory_region"  # parameters of inputs and outputs
+_OFFSET, _SIZE = "shared_memory_offset", "shared_memory_byte_size"
 
 PREFIX = "/loadbench"
 MOST_BYTES = 4 << 30  # of all regions together
@@ -29,6 +32,10 @@ class Place(NamedTuple):
     offset: int
     size: int
 
+    def parameters(self) -> dict[str, str | int]:
+        """In the protocol's words."""
+        return {REGION: self.region, _OFFSET: self.offset, _SIZE: self.size}
+
 
 class SharedInput(NamedTuple):
     """An input that is in a region."""
@@ -39,14 +46,11 @@ class SharedInput(NamedTuple):
     place: Place
 
 
-SharedOutputs = dict[str, Place]  # by output
-
-
 class Shared(NamedTuple):
     """What of a request is in regions."""
 
     inputs: tuple[SharedInput, ...]
-    outputs: SharedOutputs
+    outputs: dict[str, Place]  # by name
 
 
 class _Region(NamedTuple):
@@ -149,9 +153,7 @@ def _opened(own: str, key: str, least: int) -> int:
     try:
         file = os.open(_FOLDER / own, flags)
     except OSError as error:
-        raise Refused(
-            400, f"cannot open shared memory {key!r}: {error.strerror}"
-        ) from error
+        raise Refused(400, f"cannot open shared memory {key!r}: {error.strerror}") from error
     found = os.fstat(file)
     if not stat.S_ISREG(found.st_mode) or found.st_size < least:
         os.close(file)
@@ -159,29 +161,69 @@ def _opened(own: str, key: str, least: int) -> int:
     return file
 
 
-def place_of(what: str, parameters: dict[str, Any]) -> Place | None:
+def inputs_of(regions: Regions | None, shared: Shared) -> dict[str, Array]:
+    """The inputs that are in regions, as they are now. Raises Refused."""
+    if regions is None:
+        raise _off()
+    return {
+        each.name: from_bytes(
+            each.name, each.datatype, memoryview(regions.read(each.place)), each.shape
+        )
+        for each in shared.inputs
+    }
+
+
+def put(
+    regions: Regions | None,
+    shared: Shared,
+    chosen: Sequence[tuple[str, str, bool]],
+    outputs: dict[str, Array],
+) -> None:
+    """Writes those of the chosen outputs (name, datatype, …) that are to be in regions. Raises
+    Refused."""
+    if regions is None:
+        raise _off()
+    for name, datatype, _ in chosen:
+        if name in shared.outputs:
+            regions.write(shared.outputs[name], to_bytes(outputs[name], datatype))
+
+
+def shared_of(
+    inputs: Sequence[SharedInput], wishes: Mapping[str, Mapping[str, Any]]
+) -> Shared | None:
+    """What of a request is in regions, of whose outputs `wishes` are the parameters; None: nothing
+    is. Raises Refused."""
+    places = {name: place_of(f"output {name!r}", asked) for name, asked in wishes.items()}
+    outputs = {name: place for name, place in places.items() if place is not None}
+    return Shared(tuple(inputs), outputs) if inputs or outputs else None
+
+
+def place_of(what: str, parameters: Mapping[str, Any]) -> Place | None:
     """Where the parameters say that a tensor is; None: in the message. Raises Refused."""
-    region = parameters.get("shared_memory_region")
+    region = parameters.get(REGION)
     if region is None:
         return None
-    offset = parameters.get("shared_memory_offset", 0)
-    size = parameters.get("shared_memory_byte_size")
+    offset, size = parameters.get(_OFFSET, 0), parameters.get(_SIZE)
     if not isinstance(region, str) or type(offset) is not int or type(size) is not int:
-        raise Refused(400, f"{what}: shared_memory_region needs shared_memory_byte_size, a number")
+        raise Refused(400, f"{what}: {REGION} is a name, and {_SIZE} and {_OFFSET} are numbers")
     if offset < 0 or size < 0:
         raise Refused(400, f"{what}: {size} bytes at offset {offset} are no place")
     return Place(region, offset, size)
 
 
-def answer(regions: Regions | None, path: bytes, body: bytes) -> list[dict[str, Any]] | None:
+def _off() -> Refused:
+    return Refused(400, "shared memory is off: start the engine with --shared-memory")
+
+
+def answer(regions: Regions | None, path: str, body: bytes) -> list[dict[str, Any]] | None:
     """What the calls below /v2/systemsharedmemory and /v2/cudasharedmemory give: a status, or
     nothing. Raises Refused."""
-    kind, _, rest = path.decode(errors="replace").removeprefix("/v2/").partition("/")
-    words = [unquote(word) for word in rest.split("/")]
+    kind, _, rest = path.removeprefix("/v2/").partition("/")
+    words = rest.split("/")
     name = words[1] if len(words) == 3 and words[0] == "region" else ""
     what = words[-1]
     if len(words) != (3 if name else 1) or what not in ("status", "register", "unregister"):
-        raise Refused(404, f"there is no {path.decode(errors='replace')}")
+        raise Refused(404, f"there is no {path}")
     if kind == "cudasharedmemory":
         if what == "register":
             raise Refused(501, "CUDA shared memory is not supported: use system shared memory")
@@ -191,7 +233,7 @@ def answer(regions: Regions | None, path: bytes, body: bytes) -> list[dict[str, 
             return None
         if what == "status":
             return []
-        raise Refused(400, "shared memory is off: start the engine with --shared-memory")
+        raise _off()
     if what == "status":
         return regions.status(name)
     if what == "register":

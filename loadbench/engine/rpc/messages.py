@@ -8,7 +8,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from google.protobuf import descriptor_pool, message_factory
+from google.protobuf import (  # type: ignore[import-untyped]
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+)
 
 INFERENCE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
@@ -18,10 +22,7 @@ HEALTH = "grpc.health.v1.Health"
 def _pool() -> Any:
     pool = descriptor_pool.DescriptorPool()
     packed = (resources.files(__package__) / "protocol.binpb").read_bytes()
-    files = message_factory.GetMessageClass(
-        descriptor_pool.Default().FindMessageTypeByName("google.protobuf.FileDescriptorSet")
-    )
-    for file in files.FromString(packed).file:
+    for file in descriptor_pb2.FileDescriptorSet.FromString(packed).file:
         pool.AddSerializedFile(file.SerializeToString())
     return pool
 

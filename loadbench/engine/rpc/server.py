@@ -6,26 +6,22 @@ calls altogether. A call that is cancelled, or whose client is gone, frees its p
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import inspect
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import grpc
 import grpc.aio
-from google.protobuf import json_format
+from google.protobuf import json_format  # type: ignore[import-untyped]
 
-from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.faults import Faults, falsified, misshapen
 from loadbench.engine.http import IN_FLIGHT, Handler, Limits
-from loadbench.engine.job import Job, Served
-from loadbench.engine.protocol import Plan
-from loadbench.engine.rpc.calls import Calls, model_path
+from loadbench.engine.rpc import bridge
+from loadbench.engine.rpc.calls import Call, Calls, model_path
 from loadbench.engine.rpc.messages import HEALTH, INFERENCE, message, methods
-from loadbench.engine.rpc.wire import Codec, Parts, take_apart
+from loadbench.engine.rpc.wire import Parts, Translator, take_apart
 from loadbench.engine.tensors import Refused
 from loadbench.errors import RunError
-from loadbench.units import SECOND
 
 CALLS = 16_384  # at once; more are turned away before anything of them is looked at
 WATCH_S = 0.5  # between two looks of a health watcher
@@ -93,7 +89,7 @@ class _Front:
         self._handler = handler
         self._calls = Calls(handler)
         self._paths: dict[tuple[bytes, bytes], bytes] = {}
-        self._codecs: WeakKeyDictionary[Endpoint, Codec] = WeakKeyDictionary()
+        self._translator = Translator()
 
     def handlers(self) -> dict[str, Any]:
         """The inference service's, by the method's name."""
@@ -104,7 +100,9 @@ class _Front:
         for method in methods(INFERENCE):
             if method.name not in found:
                 found[method.name] = grpc.unary_unary_rpc_method_handler(
-                    partial(_called, self._calls.by_name[method.name], method.output_type.full_name),
+                    partial(
+                        _called, self._calls.by_name[method.name], method.output_type.full_name
+                    ),
                     request_deserializer=message(method.input_type.full_name).FromString,
                 )
         return found
@@ -121,48 +119,27 @@ class _Front:
 
     async def _infer(self, request: bytes, context: Any) -> bytes:
         try:
-            return await self._ask(take_apart(request), len(request), context)
+            return await self._ask(take_apart(request), context)
         except Refused as fault:
             await _abort(context, fault)
             raise
 
-    async def _ask(self, parts: Parts, size: int, context: Any) -> bytes:
+    async def _ask(self, parts: Parts, context: Any) -> bytes:
         """A serialized answer. Raises Refused; cancelled, it gives up the request's place."""
-        endpoint = self._endpoint(parts)
-        codec = self._codecs.get(endpoint)
-        if codec is None:
-            codec = self._codecs[endpoint] = Codec(endpoint.signature, endpoint.reader)
-        plan, arrays = codec.read(parts)
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        job = Job(arrays, plan.rows, plan.shapes, _reply(answer, endpoint, codec, plan, parts.id))
-        job.size_bytes = size
-        limit = plan.timeout_ns
-        if (left := context.time_remaining()) is not None:
-            patience = max(1, int(left * SECOND))
-            limit = min(patience, limit or endpoint.batcher.slo_ns or patience)
-        try:
-            asked = endpoint.ask(job, limit)
-        except Refused as fault:
-            fault.retry_s = endpoint.batcher.retry_after_s()
-            raise
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            endpoint.withdraw(asked)
-            raise
+        question = self._translator.question(parts)
+        heard = await bridge.infer(
+            self._handler, self._path(parts.model, parts.version), question.body(),
+            len(question.header), context.time_remaining(),
+        )  # fmt: skip
+        return self._translator.answer(parts.id, heard)
 
-    def _endpoint(self, parts: Parts) -> Endpoint:
-        key = (parts.model, parts.version)
-        path = self._paths.get(key)
+    def _path(self, model: bytes, version: bytes) -> bytes:
+        path = self._paths.get((model, version))
         if path is None:
             if len(self._paths) >= KNOWN_PATHS:
                 self._paths.clear()
-            path = self._paths[key] = model_path(*key, "/infer")
-        endpoint = self._handler.endpoint(path)
-        if not isinstance(endpoint, Endpoint):
-            self._calls.require_model(*key)
-            raise Refused(404, f"there is no model {parts.model.decode(errors='replace')!r}")
-        return endpoint
+            path = self._paths[model, version] = model_path(model, version, "/infer")
+        return path
 
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         """Answers in the order of the requests, of which several may be in flight."""
@@ -195,9 +172,7 @@ class _Front:
             answer.error_message = fault.message
         else:
             try:
-                answer.infer_response.MergeFromString(
-                    await self._ask(parts, len(request), context)
-                )
+                answer.infer_response.MergeFromString(await self._ask(parts, context))
             except Refused as fault:
                 answer.error_message = fault.message
                 answer.infer_response.id = parts.id.decode(errors="replace")
@@ -234,10 +209,12 @@ def _health(state: int) -> bytes:
     return packed
 
 
-async def _called(call: Callable[[Any], dict[str, Any]], kind: str, asked: Any, context: Any) -> bytes:
+async def _called(call: Call, kind: str, asked: Any, context: Any) -> bytes:
     """The serialized answer to a call that is no infer call."""
     try:
         found = call(asked)
+        if inspect.isawaitable(found):
+            found = await found
     except Refused as fault:
         await _abort(context, fault)
         raise
@@ -249,40 +226,7 @@ async def _called(call: Callable[[Any], dict[str, Any]], kind: str, asked: Any, 
 async def _abort(context: Any, fault: Refused) -> None:
     """Ends a call with the code that says what HTTP says by its status."""
     code = _CAUSES.get(fault.cause) or _CODES.get(fault.status, grpc.StatusCode.INVALID_ARGUMENT)
-    trailing = ()
-    if fault.retry_s:  # a client that retries by itself waits so long
-        trailing = (("grpc-retry-pushback-ms", str(1000 * fault.retry_s)),)
+    retry_s = fault.retry_s if isinstance(fault, bridge.Declined) else 0
+    # A client that retries by itself waits so long
+    trailing = (("grpc-retry-pushback-ms", str(1000 * retry_s)),) if retry_s else ()
     await context.abort(code, fault.message, trailing)
-
-
-def _reply(
-    answer: "asyncio.Future[bytes]", endpoint: Endpoint, codec: Codec, plan: Plan, own: bytes
-) -> Callable[[Served | Refused], bool]:
-    def reply(result: Served | Refused) -> bool:
-        if answer.done():  # nobody waits for it any more
-            return not isinstance(result, Refused)
-        try:
-            if isinstance(result, Refused):
-                raise result
-            outputs = result.outputs
-            if endpoint.faults is not None:
-                outputs = _spoiled(endpoint.faults, outputs)
-            answer.set_result(codec.write(plan, own, outputs))
-        except Refused as fault:
-            answer.set_exception(fault)
-            return False
-        return True
-
-    return reply
-
-
-def _spoiled(faults: Faults, outputs: Any) -> Any:
-    """What the fake engine is to do wrong, as far as gRPC has a form for it. Raises Refused."""
-    fault = faults.draw()
-    if fault == "error":
-        raise Refused(500, "an error, as the settings demand")
-    if fault in ("short", "hangup"):
-        raise Refused(503, "cut off, as the settings demand")
-    if fault == "shape":
-        return misshapen(outputs)
-    return falsified(outputs) if fault == "value" else outputs

@@ -1,20 +1,21 @@
 """ModelInferRequest and ModelInferResponse as bytes: what protobuf needs not look at, it does not.
 
-The tensors are taken out of a request, and put into an answer, where they stand, without a copy;
-what surrounds them is read once and kept, since clients send the same over and over.
+The tensors are taken out of a request, and put into an answer, as they stand; what surrounds them
+is read once and kept, since clients send the same over and over.
 """
 
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from loadbench.engine.datatypes import NUMPY
-from loadbench.engine.protocol import KEPT_HEADERS, KEPT_SIZE, Contract, Plan, Reader
+from loadbench.engine.protocol import KEPT_HEADERS, KEPT_SIZE
+from loadbench.engine.rpc.bridge import Heard
 from loadbench.engine.rpc.messages import message
-from loadbench.engine.shared import SharedOutputs
-from loadbench.engine.tensors import NO_JSON, Array, Refused, from_bytes, to_bytes
+from loadbench.engine.shared import REGION
+from loadbench.engine.tensors import NO_JSON, Refused, to_bytes
 
 _NAME, _VERSION, _ID, _RAW = 0x0A, 0x12, 0x1A, 0x3A  # fields 1, 2, 3, 7: tags on the wire
 _RAW_OUTPUT = b"\x32"  # field 6
@@ -103,73 +104,77 @@ def parse(request: bytes) -> Any:
         raise Refused(400, f"not a ModelInferRequest: {error}") from error
 
 
-class Codec:
-    """Decodes the requests to one endpoint and encodes its answers."""
+class Question(NamedTuple):
+    """An infer request in the words of HTTP: the JSON before its tensors, and those."""
 
-    def __init__(self, signature: Contract, reader: Reader) -> None:
-        self._signature = signature
-        self._reader = reader
-        self._plans: dict[bytes, Plan] = {}
-        self._heads: dict[tuple[Any, ...], bytes] = {}
+    header: bytes
+    raw: list[memoryview]
 
-    def read(self, parts: Parts) -> tuple[Plan, dict[str, Array]]:
-        """What is asked for, and the inputs. Raises Refused."""
-        plan, raw = self._plans.get(parts.header), parts.raw
-        if plan is None:
-            plan, raw = self._plan(parts)
-        if len(raw) != len(plan.slots):
-            raise Refused(400, f"{len(raw)} raw_input_contents for {len(plan.slots)} inputs")
-        arrays = {
-            slot.name: from_bytes(slot.name, slot.datatype, each, slot.shape)
-            for slot, each in zip(plan.slots, raw, strict=True)
-        }
-        if plan.shared is not None:
-            arrays |= self._reader.shared_inputs(plan.shared)
-        return plan, arrays
+    def body(self) -> bytes:
+        """What is to be posted."""
+        return b"".join((self.header, *self.raw))
 
-    def _plan(self, parts: Parts) -> tuple[Plan, list[memoryview]]:
-        asked = parse(parts.header)
-        header, raw = _in_json(asked, parts.raw)
-        plan = self._reader.plan(header)
+
+class Translator:
+    """Requests and answers of both protocols into each other, keeping the forms it has seen."""
+
+    def __init__(self) -> None:
+        self._questions: dict[tuple[Any, ...], bytes] = {}
+        self._heads: dict[bytes, tuple[bytes, list[int | None]]] = {}
+
+    def question(self, parts: Parts) -> Question:
+        """What is asked for, but for the id. Raises Refused."""
+        key = (parts.header, *map(len, parts.raw))
+        header = self._questions.get(key)
+        if header is not None:
+            return Question(header, parts.raw)
+        header, raw = _in_json(parse(parts.header), parts.raw)
         if raw is parts.raw and len(parts.header) <= KEPT_SIZE:
-            if len(self._plans) >= KEPT_HEADERS:
-                self._plans.clear()
-            self._plans[parts.header] = plan
-        return plan, raw
+            _keep(self._questions, key, header)
+        return Question(header, raw)
 
-    def write(self, plan: Plan, request_id: bytes, outputs: dict[str, Array]) -> bytes:
-        """A serialized ModelInferResponse. Raises Refused if a region cannot take an output."""
-        shared: SharedOutputs = plan.shared.outputs if plan.shared is not None else {}
-        raw: list[bytes] = []
-        for name, datatype, _ in plan.outputs:
-            data = to_bytes(outputs[name], datatype)
-            if name in shared:  # its place among the others stays, so that they can be counted off
-                self._reader.put(shared[name], data)
-                data = b""
-            raw += (_RAW_OUTPUT, _as_varint(len(data)), data)
-        shapes = tuple([outputs[name].shape for name, _, _ in plan.outputs])
-        key = (plan.outputs, shapes, tuple(shared.items()))
-        head = self._heads.get(key)
-        if head is None:
-            if len(self._heads) >= KEPT_HEADERS:
-                self._heads.clear()
-            head = self._heads[key] = self._head(plan, shared, outputs)
+    def answer(self, request_id: bytes, heard: Heard) -> bytes:
+        """A serialized ModelInferResponse."""
+        known = self._heads.get(heard.header)
+        if known is None:
+            known = _head(heard.header)
+            if len(heard.header) <= KEPT_SIZE:
+                _keep(self._heads, heard.header, known)
+        head, sizes = known
         own = (b"\x1a", _as_varint(len(request_id)), request_id) if request_id else ()
+        raw: list[bytes | memoryview] = []
+        at = 0
+        for size in sizes:
+            # An output in shared memory keeps its place, so that the others can be counted off
+            raw += (_RAW_OUTPUT, _as_varint(size or 0), heard.tensors[at : at + (size or 0)])
+            at += size or 0
         return b"".join((head, *own, *raw))
 
-    def _head(self, plan: Plan, shared: SharedOutputs, outputs: dict[str, Array]) -> bytes:
-        answer = message("inference.ModelInferResponse")(
-            model_name=self._signature.model, model_version=self._signature.version
+
+def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(kept) >= KEPT_HEADERS:
+        kept.clear()
+    kept[key] = value
+
+
+def _head(header: bytes) -> tuple[bytes, list[int | None]]:
+    """The answer without id and tensors, and the tensors' bytes; None where one is elsewhere."""
+    told = msgspec.json.decode(header)
+    answer = message("inference.ModelInferResponse")(
+        model_name=told["model_name"], model_version=told["model_version"]
+    )
+    sizes: list[int | None] = []
+    for output in told["outputs"]:
+        tensor = answer.outputs.add(
+            name=output["name"], datatype=output["datatype"], shape=output["shape"]
         )
-        for name, datatype, _ in plan.outputs:
-            tensor = answer.outputs.add(name=name, datatype=datatype, shape=outputs[name].shape)
-            if name in shared:
-                place = shared[name]
-                tensor.parameters["shared_memory_region"].string_param = place.region
-                tensor.parameters["shared_memory_byte_size"].int64_param = place.size
-                tensor.parameters["shared_memory_offset"].int64_param = place.offset
-        head: bytes = answer.SerializeToString()
-        return head
+        parameters = output["parameters"]
+        sizes.append(parameters.pop("binary_data_size", None))
+        for name, value in parameters.items():
+            kind = "string_param" if isinstance(value, str) else "int64_param"
+            setattr(tensor.parameters[name], kind, value)
+    packed: bytes = answer.SerializeToString()
+    return packed, sizes
 
 
 def _as_varint(number: int) -> bytes:
@@ -190,7 +195,7 @@ def _in_json(asked: Any, raw: list[memoryview]) -> tuple[bytes, list[memoryview]
     following = iter(raw)
     for tensor in asked.inputs:
         parameters = _parameters(tensor.parameters)
-        if "shared_memory_region" not in parameters:
+        if REGION not in parameters:
             if raw and tensor.HasField("contents"):
                 raise Refused(400, f"input {tensor.name!r} has contents beside raw_input_contents")
             data = next(following, None) if raw else memoryview(_typed(tensor))
