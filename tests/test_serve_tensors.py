@@ -208,7 +208,8 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "twice": ("given twice", [entry(), entry()]),
     "wrong datatype": ("is FP32, not FP64", [entry(datatype="FP64")]),
     "wrong shape": (r"shape \[1, 3\], the model takes \[-1, 2\]", [entry(shape=[1, 3])]),
-    "wrong rank": (r"shape \[2\], the model takes", [entry(shape=[2])]),
+    "wrong rank": (r"shape \[1, 1, 2\], the model takes", [entry(shape=[1, 1, 2])]),
+    "wrong row": (r"shape \[3\], the model takes \[-1, 2\]", [entry(shape=[3])]),
     "no rows": (r"shape \[0, 2\]", [entry(shape=[0, 2], data=[])]),
     "negative": (r"shape \[-1, 2\]", [entry(shape=[-1, 2])]),
     "huge": ("over the engine's limit of 8", [entry(shape=[1 << 30, 2])]),
@@ -227,7 +228,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
         [entry(data=None, parameters={"binary_data_size": "8"})],
     ),
     "shared memory": (
-        "shared memory is not supported",
+        "are numbers",
         [entry(parameters={"shared_memory_region": "r"})],
     ),
     "bytes missing": ("instead of 8", [entry(data=None, parameters={"binary_data_size": 8})]),

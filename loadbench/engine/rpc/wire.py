@@ -207,6 +207,8 @@ def _in_json(asked: Any, raw: list[memoryview]) -> tuple[bytes, list[memoryview]
             "name": tensor.name, "shape": list(tensor.shape), "datatype": tensor.datatype,
             "parameters": parameters,
         })  # fmt: skip
+    if len(written) < len(raw):
+        raise Refused(400, f"{len(raw)} raw_input_contents for {len(written)} inputs")
     header: dict[str, Any] = {
         "inputs": inputs,
         "parameters": _parameters(asked.parameters) | {"binary_data_output": True},
