@@ -28,6 +28,7 @@ from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
 from loadbench.plan import Tls
 from loadbench.requestspec import RequestSpec
+from loadbench.simspec import SimSpec
 
 Checked = TypeVar("Checked", bound=Section)
 
@@ -96,6 +97,9 @@ class FakeSpec(Section):
         return self
 
 
+DEVICES = r"^(auto|cpu|cuda|sim|cuda:\d+(,cuda:\d+)*|sim:\d+(,sim:\d+)*)$"
+
+
 class EngineSpec(Section):
     """Settings of the embedded engine."""
 
@@ -104,7 +108,7 @@ class EngineSpec(Section):
         "fake",
     ] = "auto"  # fmt: skip
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"  # only of `onnxruntime`
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=DEVICES)] = "auto"  # several cards: "cuda:0,cuda:1"
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int8-static"] = "auto"
     calibration: str = ""  # .npz or .npy, only of `int8-static`
     gpu_memory: Share | None = None  # of the card's, that the model may take
@@ -114,6 +118,7 @@ class EngineSpec(Section):
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
     max_wait: Duration = 5 * units.MS  # only of `fixed`
     preferred: tuple[int, ...] = ()  # only of `fixed`
+    buckets: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()  # sizes batches are padded to
     queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: what fits into the SLO
     max_request_rows: Annotated[int, Field(ge=1, le=65_536)] | None = None  # None: 16 × max_batch
     instances: Annotated[int, Field(ge=1, le=64)] = 1
@@ -128,6 +133,19 @@ class EngineSpec(Section):
     on_error: Literal["skip", "fail"] = "skip"  # skip: a bad row fails alone; fail: its whole batch
     cache: Size = 0  # bytes of answers that are kept; 0: none
     fake: FakeSpec = FakeSpec()
+    sim: SimSpec = SimSpec()
+
+    @model_validator(mode="after")
+    def _every_device_has_an_instance(self) -> "EngineSpec":
+        devices = self.device.count(",") + 1
+        if "instances" in self.model_fields_set and self.instances < devices:
+            raise ValueError(f"{devices} devices need as many instances, or more")
+        return self
+
+    @property
+    def copies(self) -> int:
+        """Instances in all: as asked, else one on each device that is named."""
+        return max(self.instances, self.device.count(",") + 1)
 
     @model_validator(mode="after")
     def _settings_have_a_use(self) -> "EngineSpec":

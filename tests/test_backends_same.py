@@ -1,6 +1,8 @@
 """Every way to run a model gives the eager fp32 model's answers, but for its precision's share."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,12 @@ import openvino
 import pytest
 import torch
 
-from loadbench.engine import zoo
+from loadbench.engine import device, zoo
 from loadbench.engine.backends.converted import save
 from loadbench.engine.models import open_model
 from loadbench.engine.signature import inputs_of
 from loadbench.spec import EngineSpec
+from tests import served
 
 LARGEST = 8
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05, "int8-static": 0.05}  # of the largest output
@@ -92,3 +95,31 @@ def test_the_zoo_takes_the_backend_that_the_settings_call_for(
     (found,) = model.run(arrays).values()
     right = eager("mlp", arrays)
     assert np.abs(found - right).max() / np.abs(right).max() < 0.05
+
+
+def test_what_was_chosen_is_said_wherever_one_looks(folder: Path) -> None:
+    path = str(folder / "mlp.onnx")
+    asked = served.settings("backend=openvino", "precision=fp32", "threads=1")
+    with served.serving(path, *asked) as engine:
+        notes = engine.call("/health").json["notes"]
+        engine.stop()
+        assert engine.process.stderr is not None
+        errors = engine.process.stderr.read()
+    text = "openvino · latency hint, one stream · cpu · fp32 · 1 thread · dynamic batch"
+    assert (notes[0]["code"], notes[0]["text"]) == ("backend", text)
+    assert f"note: {text}" in errors
+    command = [sys.executable, "-m", "loadbench", "doctor", path]
+    done = subprocess.run([*command, *asked], capture_output=True, text=True, check=True)
+    assert f"· {text}" in done.stdout
+
+
+def test_a_provider_that_is_missing_ends_the_engine_with_what_to_do(folder: Path) -> None:
+    if device.Nvml().is_available():
+        pytest.skip("there is a card, and CUDA may work")
+    command = [sys.executable, "-m", "loadbench", "serve", str(folder / "mlp.onnx"), "--port", "0"]
+    for provider in ("cuda", "tensorrt"):
+        asked = served.settings(f"provider={provider}")
+        done = subprocess.run([*command, *asked], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Traceback" not in done.stderr
+        assert "CUDA" in done.stderr
