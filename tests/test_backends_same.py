@@ -22,7 +22,6 @@ LARGEST = 8
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05, "int8-static": 0.05}  # of the largest output
 HALF = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 WAYS = [
-    ("onnxruntime", "fp32"),
     ("onnxruntime", "int8"),
     ("onnxruntime", "int8-static"),
     ("openvino", "fp32"),
