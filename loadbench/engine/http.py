@@ -17,12 +17,15 @@ import httptools
 
 from loadbench.engine.exchange import Exchange, Inferring, refusal
 from loadbench.engine.tensors import Refused
+from loadbench.units import MS
 
 HEAD_BYTES = 64 * 1024
 IN_FLIGHT = 128  # requests of one connection; more are not read until some are answered
 SLOWEST_S = 10.0  # for a request to arrive, and a second more for each…
 SLOWEST_RATE = 64 * 1024  # …of these bytes received
 STUCK_S = 30.0  # an answer that a client does not read
+# Headers that say how long a client waits, in ms; proxies of Envoy's kind send the second
+PATIENCE = (b"timeout-ms", b"x-envoy-expected-rq-timeout-ms")
 LINGER_S = 2.0  # after an answer that ends the connection, for the client to read it
 
 
@@ -49,6 +52,8 @@ class _Known(NamedTuple):
     total: int  # with its body
     path: bytes
     header_length: int | None
+    accepts: bytes
+    patience_ns: int
 
 
 class Connection(Protocol):
@@ -108,6 +113,10 @@ class Connection(Protocol):
         same, and the body's length is part of them."""
         exchange = Exchange(self)
         exchange.header_length = known.header_length
+        if known.accepts:
+            exchange.accepts = known.accepts
+        if known.patience_ns:
+            exchange.patience_ns = known.patience_ns
         exchange.endpoint = endpoint
         self._waiting.append(exchange)
         if len(self._waiting) >= IN_FLIGHT:
@@ -124,7 +133,10 @@ class Connection(Protocol):
             return
         end = piece.find(b"\r\n\r\n") + 4
         if len(piece) == end + len(body) and end <= HEAD_BYTES:
-            self._known = _Known(piece[:end], len(piece), self._path, exchange.header_length)
+            self._known = _Known(
+                piece[:end], len(piece), self._path, exchange.header_length, exchange.accepts,
+                exchange.patience_ns,
+            )  # fmt: skip
 
     def _parse(self, data: bytes) -> None:
         self._piece = None if self._begun else data
@@ -176,8 +188,19 @@ class Connection(Protocol):
                 self._too_large()
         elif name == b"content-encoding":
             self._exchange.encoding = value.lower()
+        elif name == b"accept-encoding":
+            self._exchange.accepts = value
+        elif name in PATIENCE:
+            self._wait_at_most(value)
         elif name == b"expect":
             self._exchange.expects = value.lower()
+
+    def _wait_at_most(self, value: bytes) -> None:
+        """A request is worth nothing to its client after so many ms; 0 says nothing."""
+        if not value.isdigit() or len(value) > 12:
+            self._refuse(Refused(400, f"{PATIENCE[0].decode()} is not a number of milliseconds"))
+        else:
+            self._exchange.patience_ns = int(value) * MS
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -232,7 +255,8 @@ class Connection(Protocol):
     def send(self, exchange: Exchange, data: bytes) -> None:
         """Sends an answer now if it is its turn; as `Exchange.answer`, which can do more."""
         waiting, transport = self._waiting, self._transport
-        if len(waiting) == 1 and waiting[0] is exchange and transport and not exchange.last:
+        plain = not (exchange.last or exchange.accepts)
+        if len(waiting) == 1 and waiting[0] is exchange and transport and plain:
             waiting.popleft()
             transport.write(data)
         else:
