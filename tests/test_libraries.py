@@ -92,8 +92,8 @@ __attribute__((constructor)) static void load(void) {
 def compiled(folder: Path, source: str, *options: str) -> str:
     (folder / "ops.c").write_text(source)
     library = folder / "libops.so"
-    command = ["cc", "-shared", "-fPIC", "-w", "-std=gnu11", "-o", library, folder / "ops.c"]
-    subprocess.run([*command, *options], check=True)
+    command = ["cc", "-shared", "-fPIC", "-w", "-std=gnu11", "-o", str(library)]
+    subprocess.run([*command, str(folder / "ops.c"), *options], check=True)
     return str(library)
 
 
