@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--output", "outputs", multiple=True, metavar="NAME:DTYPE:DIMS")
 @click.option("--factory", metavar="MODULE:FUNCTION", help="Makes the model that a file's weights "
               "belong to.")  # fmt: skip
-@click.option("--trust", is_flag=True, help="Run code that comes with the model's file.")
+@click.option("--trust", is_flag=True, help="Run code that the model's file brings along, and libraries.")
 @click.option("--follow-stdin", is_flag=True, hidden=True)
 @click.option("--arrivals", type=click.Path(path_type=Path, dir_okay=False), hidden=True)
 def command(

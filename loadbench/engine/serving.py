@@ -127,6 +127,7 @@ class Service:
             "version": self._endpoint.signature.version,
             "platform": found.platform,
             "device": found.device,
+            "devices": batcher.grounds(),
             "precision": found.precision,
             "memory": found.memory(),
             "last_inference": last / 1000 if last else None,  # seconds since 1970
