@@ -22,7 +22,7 @@ from loadbench.units import SECOND, parse_duration
               help="Names the outputs, in order.")  # fmt: skip
 @click.option("--factory", metavar="MODULE:FUNCTION", help="Makes the model that a file's weights "
               "belong to.")  # fmt: skip
-@click.option("--trust", is_flag=True, help="Run code that the model's file brings along, and libraries.")
+@click.option("--trust", is_flag=True, help="Run code that comes with the model's file.")
 @click.option("--load", "offer", is_flag=True, help="What load this machine can offer, and how "
               "punctually (15 s).")  # fmt: skip
 @click.option(
