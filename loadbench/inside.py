@@ -23,6 +23,16 @@ class Batch(Value, frozen=True):
     between_ns: int = 0  # from the end of the batch before to the start of this one, which waited
 
 
+class Cache(Value, frozen=True):
+    """The response cache since the engine started, and what it holds now."""
+
+    hits: int
+    misses: int
+    entries: int
+    held_bytes: int
+    limit_bytes: int
+
+
 class EngineStatistics(Value, frozen=True):
     """Our member `loadbench` of a model's statistics: everything since the engine started.
 
@@ -46,5 +56,7 @@ class EngineStatistics(Value, frozen=True):
     device: str = ""
     precision: str = ""
     recent: tuple[Batch, ...] = ()  # the last 256
+    parts: dict[str, tuple[int, int]] = {}  # plugin or stage → batches, ns; warm-up too
+    cache: Cache | None = None  # None: there is none
     warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up
     remarks: tuple[Note, ...] = ()  # what came up since the start; a run's log gets what is new

@@ -23,6 +23,7 @@ import uvloop
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher, Terms
+from loadbench.engine.cache import ResponseCache
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import Faults, start_stalls
 from loadbench.engine.http import Connection, Limits
@@ -175,6 +176,11 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     faults = Faults.of(settings.fake) if model.platform == "fake" else None
     contract = Contract.of(model, rule.max_batch, request_rows(settings, rule, waiting))
     endpoint = Endpoint(model, contract, batcher, faults, warm_ns)
+    batcher.failing = batcher.failing._replace(together=settings.on_error == "fail")
+    if settings.cache:
+        title = f"{model.name} {model.version}"
+        names = list(contract.inputs)
+        endpoint.cache = ResponseCache(settings.cache, title, names, batcher.account)
     return _Running(Service(endpoint), batcher, set(), arrivals, start_ns)
 
 
