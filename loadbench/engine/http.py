@@ -119,7 +119,7 @@ class Connection(Protocol):
     def _learn(self, exchange: Exchange, body: bytes) -> None:
         """Keeps the head of a request that came in one piece and asked for nothing special."""
         piece = self._piece
-        if piece is None or exchange.encoding or exchange.expects or exchange.last:
+        if piece is None or exchange.encoding or exchange.expects:
             return
         end = piece.find(b"\r\n\r\n") + 4
         if len(piece) == end + len(body) and end <= HEAD_BYTES:
