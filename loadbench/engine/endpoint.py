@@ -14,9 +14,10 @@ from loadbench.engine.faults import Faults, falsified, misshapen
 from loadbench.engine.job import Job, Ran, Served
 from loadbench.engine.measure import parts_of
 from loadbench.engine.metadata import model_config, model_metadata
-from loadbench.engine.protocol import Contract, Plan, Reader, Writer
+from loadbench.engine.protocol import Contract, Plan, Reader
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
+from loadbench.engine.writer import Writer
 
 
 class Endpoint:
@@ -111,6 +112,9 @@ class Endpoint:
         except UnicodeDecodeError:
             exchange.answer(refusal(Refused(500, "an output is no text: ask for binary_data")))
             return False
+        except Refused as fault:  # of shared memory
+            exchange.answer(refusal(fault))
+            return False
         return True
 
     def form(self, exchange: Exchange, ran: Ran) -> Form | None:
@@ -189,6 +193,7 @@ class Endpoint:
             policy=batcher.rule.policy,
             device=found.device,
             precision=found.precision,
+            grounds=batcher.grounds(),
             parts=parts_of(batcher.models),
             warm_ns=self._warm_ns,
         )
