@@ -210,8 +210,7 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     batcher.failing = batcher.failing._replace(together=settings.on_error == "fail")
     if settings.cache:
         title = f"{model.name} {model.version}"
-        names = list(contract.inputs)
-        endpoint.cache = ResponseCache(settings.cache, title, names, batcher.account)
+        endpoint.cache = ResponseCache(settings.cache, title, list(contract.inputs))
     return _Running(Service(endpoint, regions), batcher, set(), arrivals, start_ns)
 
 
