@@ -25,7 +25,7 @@ SLOWEST_RATE = 64 * 1024  # …of these bytes received
 STUCK_S = 30.0  # an answer that a client does not read
 LINGER_S = 2.0  # after an answer that ends the connection, for the client to read it
 REASONS = {
-    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
+    200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type",
     417: "Expectation Failed", 431: "Request Header Fields Too Large",
     500: "Internal Server Error", 503: "Service Unavailable",
@@ -248,7 +248,7 @@ class Connection(Protocol):
             if exchange.last:
                 data = data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
             transport.write(data)
-            exchange.data = None
+            exchange.data = exchange.endpoint = None  # a version must not live on in what is over
             if exchange.hang_up:
                 transport.close()
                 return

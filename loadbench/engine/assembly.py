@@ -1,0 +1,76 @@
+"""One version of a model put together: opened, warmed up, with its batcher and its rule.
+
+Where models come from is the business of `store`, what leads to them that of `repository`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from loadbench.engine.backends import Model
+from loadbench.engine.batcher import Batcher, Loop, Terms
+from loadbench.engine.endpoint import Endpoint
+from loadbench.engine.faults import Faults
+from loadbench.engine.models import open_instances
+from loadbench.engine.policy import Rule
+from loadbench.engine.protocol import Contract
+from loadbench.engine.service import ServiceTimes
+from loadbench.engine.statistics import Account
+from loadbench.engine.warmup import warm_up
+from loadbench.spec import EngineSpec
+
+QUEUE_ROWS = 2048  # where no SLO says how many can still be served in time
+QUEUE_BATCHES = 64
+QUEUE_MOST = 65_536
+QUEUE_BYTES = 1 << 30
+
+
+class Wanted(NamedTuple):
+    """What is to be opened, and as what it is to be known."""
+
+    name: str
+    version: str | None  # None: the version that the file names
+    what: str  # as `open_model` takes it
+    settings: EngineSpec
+    trust: bool
+
+
+def assemble(
+    wanted: Wanted, account: Callable[[str], Account], loop: Loop, *, disturbed: bool = False
+) -> Endpoint:
+    """Opens and warms up; the endpoint's batcher is yet to be started. `account` gives the books
+    of a version, `disturbed` says that other work runs beside the warm-up.
+
+    Raises SpecError and RunError.
+    """
+    settings = wanted.settings
+    models = open_instances(wanted.what, settings, trust=wanted.trust)
+    model = models[0]
+    rule = batching(model, settings)
+    times = ServiceTimes(rule.max_batch)
+    warm_ns = warm_up(models, rule.max_batch, times, disturbed=disturbed)
+    version = wanted.version or model.version
+    contract = Contract.of(model, rule.max_batch)._replace(model=wanted.name, version=version)
+    terms = Terms(rule, queue_rows(settings, rule, times), QUEUE_BYTES, settings.slo)
+    batcher = Batcher(models, terms, times, account(version), loop)
+    faults = Faults(settings.fake) if model.platform == "fake" else None
+    return Endpoint(model, contract, batcher, faults, warm_ns)
+
+
+def batching(model: Model, settings: EngineSpec) -> Rule:
+    """The batcher's rule: the settings, as far as the model goes along."""
+    most = min(settings.max_batch, model.max_batch or settings.max_batch)
+    if not model.batched:
+        return Rule("none", 1)
+    return Rule(settings.policy, most, settings.max_wait, settings.preferred)
+
+
+def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
+    """How many rows may wait: what can be done within the SLO; without one, 64 full batches and
+    at least 2048 rows, so that a short standstill does not turn requests away."""
+    if settings.queue is not None:
+        return settings.queue
+    if settings.slo is None:
+        return max(QUEUE_ROWS, QUEUE_BATCHES * rule.max_batch)
+    per_batch = max(service.table[rule.max_batch], 1)
+    within = settings.slo * rule.max_batch * settings.instances // per_batch
+    return min(max(within, 2 * rule.max_batch), QUEUE_MOST)
