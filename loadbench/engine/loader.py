@@ -18,12 +18,14 @@ from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.statistics import Account
 from loadbench.engine.store import FILES
 from loadbench.errors import LoadbenchError, RunError
+from loadbench.spec import EngineSpec
 from loadbench.units import gigabytes
 
 MOST = 16  # loads that wait for their turn
 ROOM = 1.5  # of a model's weights: what it takes to run beside them
 
 T = TypeVar("T")
+_FLOATS = ("fp32", "bf16", "fp16")
 Free = Callable[[str], int]
 Books = Callable[[str], Account]
 
@@ -87,8 +89,20 @@ def load(
     """A version beside one that is served. Raises SpecError and RunError, before anything is opened
     if there is no room for it."""
     require_room(wanted, beside, free or _free)
+    wanted = wanted._replace(settings=_as_precise(wanted, beside))
     with priority.raising_newborn():
         return assemble(wanted, books, loop, disturbed=True)
+
+
+def _as_precise(wanted: Wanted, beside: Model | None) -> EngineSpec:
+    """The precision of the version that is served, where one is to be chosen: that takes timing,
+    and times are not to be trusted beside other work."""
+    settings = wanted.settings
+    if settings.precision != "auto" or beside is None or wanted.what.endswith(".onnx"):
+        return settings
+    if not beside.platform.startswith("pytorch") or beside.precision not in _FLOATS:
+        return settings
+    return settings.model_copy(update={"precision": beside.precision})
 
 
 def may_be_low(wanted: Wanted) -> bool:

@@ -9,6 +9,7 @@ loading is the loader's.
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from loadbench.units import parse_share
 
 LEAVING_S = 60.0  # for the last answers of a version that was replaced
 POLL_S = 0.01
+NOTES = 32
 
 Done = Callable[[Refused | None], None]
 
@@ -63,7 +65,7 @@ class Repository:
         """Raises SpecError if there is no such model."""
         self.models: dict[str, Versions] = {}
         self.paths: dict[bytes, Inferring] = {}
-        self.notes: list[Note] = []
+        self.notes: deque[Note] = deque(maxlen=NOTES)  # what came up while it served
         self.draining = False
         self._offer = offer
         self._loop = loop
@@ -265,7 +267,6 @@ class Repository:
             model.put(loaded)
             if model.leaving or self.paths:  # serving: at the start all begin together
                 loaded.endpoint.batcher.start()
-            self.notes += [note for note in loaded.endpoint.model.notes if note not in self.notes]
         numbers = sorted(
             (number or (found[0].number if found else model.current) for number in order.versions),
             key=int,

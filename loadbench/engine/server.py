@@ -118,7 +118,7 @@ async def _serve(options: Options, running: _Running, listener: socket.socket) -
     repository.start()
     if any(endpoint.model.platform == "fake" for endpoint in repository.endpoints()):
         start_stalls(options.settings.fake, running.start_ns, 0 if options.follow_stdin else -1)
-    for note in repository.notes:
+    for note in dict.fromkeys(n for found in repository.endpoints() for n in found.model.notes):
         print(f"note: {note.text}", file=sys.stderr)
     where = hostport(options.host, listener.getsockname()[1])
     print(f"ready http://{where} {' '.join(repository.models)}", flush=True)

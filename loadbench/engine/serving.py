@@ -131,12 +131,14 @@ class Service:
         told: dict[str, Any] = {
             "status": status,
             "uptime": round((time.monotonic_ns() - self._started) / SECOND, 3),
-            "notes": repository.notes,
+            "notes": [*repository.notes],
             "models": [row._asdict() for row in repository.index()],
         }
         first = next((found for found in repository.models.values() if found.loaded), None)
         if first is not None:
-            told |= _health_of(first.loaded[first.current].endpoint)
+            endpoint = first.loaded[first.current].endpoint
+            told |= _health_of(endpoint)
+            told["notes"] += endpoint.model.notes
         return _json(told)
 
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loadbench import alerts, runlog
@@ -20,6 +20,11 @@ from loadbench.model import (
 from loadbench.units import SECOND, clock, ms, percent, significant
 
 _EVERY_S = 5  # seconds between two lines of progress
+_CHANGED = Note(
+    "versions",
+    "the target's model changed versions during the run: the marks tell when and how",
+    "compare runs of one version",
+)
 
 
 class Recorder:
@@ -35,6 +40,7 @@ class Recorder:
         self._newest = Window(second=0, stage="drain")
         self._recent: list[Window] = []
         self._lock = threading.Lock()
+        self._changed = False
         self._writer = runlog.Writer(folder)
         self._writer.write(start)
 
@@ -60,6 +66,16 @@ class Recorder:
         """What came up in this second, or in the newest that is known."""
         with self._lock:
             self._writer.write(Remark(self.second if second is None else second, note))
+
+    def changed(self, changes: Sequence[str], second: int) -> None:
+        """What became of the target's versions in this second: marks, and a doubt for the whole."""
+        for text in changes:
+            self.mark(text, second)
+            if "rolled back" in text:
+                self.remark(Note("rolled-back", f"the target's {text}", "see its index"), second)
+        if not self._changed:
+            self._changed = True
+            self.remark(_CHANGED, second)
 
     def rest(self, server: Server | None) -> None:
         """What the server still counted after the last window."""
