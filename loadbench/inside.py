@@ -4,7 +4,7 @@ The engine writes it, whoever asks a server's statistics reads it; a server of o
 """
 
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.model import BatchSize, Value
+from loadbench.model import BatchSize, Note, Value
 
 
 class Batch(Value, frozen=True):
@@ -63,6 +63,7 @@ class EngineStatistics(Value, frozen=True):
     precision: str = ""
     recent: tuple[Batch, ...] = ()  # the last 256
     warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up
+    remarks: tuple[Note, ...] = ()  # what came up since the start; a run's log gets what is new
     role: str = ""  # of this version: "current", "canary", "shadow", "loaded", "unloaded"
     share: float | None = None  # of the requests that name no version
     reason: str = ""  # why the version is not what it was: "rolled back: …"

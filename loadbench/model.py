@@ -125,6 +125,7 @@ class Server(Value, frozen=True):
     instances: int | None = None
     busy_ns: int | None = None  # summed over instances
     max_batch: int | None = None
+    remarks: tuple[Note, ...] = ()  # what came up in the server
     changes: tuple[str, ...] = ()  # what became of the model's versions
 
     @property

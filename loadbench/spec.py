@@ -107,6 +107,7 @@ class EngineSpec(Section):
     max_wait: Duration = 5 * units.MS  # only of `fixed`
     preferred: tuple[int, ...] = ()  # only of `fixed`
     queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: what fits into the SLO
+    max_request_rows: Annotated[int, Field(ge=1, le=65_536)] | None = None  # None: 16 × max_batch
     instances: Annotated[int, Field(ge=1, le=64)] = 1
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None  # None: cores left by the load
     seed: int = 1

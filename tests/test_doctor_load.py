@@ -68,6 +68,9 @@ def test_what_can_be_trusted_goes_up_to_the_first_rate_that_is_late() -> None:
     none = replace(OFFER, levels=(level(1000, 12.0),))
     assert none.within(10.0) is None
     assert "✗ no rate can be trusted here: at 1,000/s 12.0 ms late" in text_of(none)
+    held = level(90_000, 0.0, sent=60_000.0, late_p50_ms=None, late_p99_ms=None, late_max_ms=None)
+    told = text_of(replace(OFFER, levels=(*OFFER.levels, held)))
+    assert told.splitlines()[9].split()[3:9] == ["all", "held"] * 3
 
 
 def test_it_looks_at_the_machine_alone(tmp_path: Path) -> None:

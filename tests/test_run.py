@@ -15,7 +15,7 @@ import pytest
 
 from loadbench import control, runlog
 from loadbench.errors import RunError
-from loadbench.model import AlertChange, End, Mark, Server, Start, Window, plain
+from loadbench.model import AlertChange, End, Mark, Note, Remark, Server, Start, Window, plain
 from loadbench.runner.children import Child
 from loadbench.runner.recorder import Recorder
 from loadbench.summary import summarise
@@ -215,6 +215,23 @@ def test_a_stop_during_warm_up_leaves_nothing_unfinished(tmp_path: Path) -> None
     assert found is not None
     assert adds_up(plain(found))
     assert (found.asked, found.unfinished) == (0, 0)
+
+
+def test_what_the_engine_remarks_stands_in_the_log(tmp_path: Path) -> None:
+    said: list[str] = []
+    recorder = Recorder(tmp_path, start(), None, said.append)
+    note = Note("drifting", "the buffer bn.running_mean changes", "call model.eval()")
+    recorder.window(window(0, [5.0], asked=1, sent=1, server=Server("loadbench", remarks=(note,))))
+    recorder.window(window(1, [5.0], asked=1, sent=1, server=Server("loadbench")))
+    recorder.end(End(1, "done"))
+    found = list(runlog.read(tmp_path))
+    assert [record for record in found if isinstance(record, Remark)] == [Remark(0, note)]
+    assert said == [note.text]
+    windows = [record for record in found if isinstance(record, Window)]
+    assert [bool(w.server and w.server.remarks) for w in windows] == [False, False]
+    summary = summarise(found)
+    assert summary is not None
+    assert note in summary.notes
 
 
 def test_commands_stop_and_mark(tmp_path: Path) -> None:

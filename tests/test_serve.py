@@ -120,7 +120,7 @@ def test_every_answer_says_where_its_time_went(engine: Engine) -> None:
         (INFER, None, 405, "takes POST, not GET"),
         ("/v2", b"{}", 405, "takes GET, not POST"),
         (INFER, b"{]", 400, "not an inference request"),
-        (INFER, request_json(rows(9)), 400, "over the engine's max_batch of 8"),
+        (INFER, request_json(rows(129)), 400, "over the engine's limit of 128 (max_batch is 8)"),
     ],
 )
 def test_what_is_wrong_is_said(

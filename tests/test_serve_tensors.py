@@ -210,7 +210,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "wrong rank": (r"shape \[2\], the model takes", [entry(shape=[2])]),
     "no rows": (r"shape \[0, 2\]", [entry(shape=[0, 2], data=[])]),
     "negative": (r"shape \[-1, 2\]", [entry(shape=[-1, 2])]),
-    "huge": ("over the engine's max_batch", [entry(shape=[1 << 30, 2])]),
+    "huge": ("over the engine's limit of 8", [entry(shape=[1 << 30, 2])]),
     "enormous": ("the model takes", [entry(shape=[1 << 62, 2])]),
     "too few": ("has 1 values", [entry(data=[1])]),
     "too many": ("has 3 values", [entry(data=[1, 2, 3])]),

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import pytest
 
+from loadbench.engine.statistics import Account
 from loadbench.errors import SpecError, TargetError
 from loadbench.histogram import Histogram
 from loadbench.inside import EngineStatistics
@@ -182,6 +183,17 @@ def test_a_server_that_restarted_between_two_readings_counts_from_zero() -> None
     assert found.queue is not None
     assert found.queue.total_ns == 3
     assert found.sizes[4] == BatchSize(5, compute_ns=90)
+
+
+def test_what_our_engine_remarked_is_told_once() -> None:
+    old, new = Note("a", "one card, two engines"), Note("b", "a buffer drifts")
+    account = Account()
+    for note in (old, new, old):
+        account.remark(note)
+    before = Reading(engine=EngineStatistics(remarks=(old,)))
+    after = Reading(engine=account.engine())
+    assert difference(before, after).remarks == (new,)
+    assert difference(after, after).remarks == ()
 
 
 def test_our_restarted_engine_counts_from_zero() -> None:

@@ -14,6 +14,7 @@ from loadbench.engine.models import open_instances
 from loadbench.engine.policy import Rule
 from loadbench.engine.protocol import Contract
 from loadbench.engine.service import ServiceTimes
+from loadbench.engine.split import MOST_BATCHES
 from loadbench.engine.statistics import Account
 from loadbench.engine.warmup import warm_up
 from loadbench.spec import EngineSpec
@@ -49,10 +50,12 @@ def assemble(
     times = ServiceTimes(rule.max_batch)
     warm_ns = warm_up(models, rule.max_batch, times, disturbed=disturbed)
     version = wanted.version or model.version
-    contract = Contract.of(model, rule.max_batch)._replace(model=wanted.name, version=version)
-    terms = Terms(rule, queue_rows(settings, rule, times), QUEUE_BYTES, settings.slo)
+    waiting = queue_rows(settings, rule, times)
+    contract = Contract.of(model, rule.max_batch, request_rows(settings, rule, waiting))
+    contract = contract._replace(model=wanted.name, version=version)
+    terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo)
     batcher = Batcher(models, terms, times, account(version), loop)
-    faults = Faults(settings.fake) if model.platform == "fake" else None
+    faults = Faults.of(settings.fake) if model.platform == "fake" else None
     return Endpoint(model, contract, batcher, faults, warm_ns)
 
 
@@ -74,3 +77,8 @@ def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
     per_batch = max(service.table[rule.max_batch], 1)
     within = settings.slo * rule.max_batch * settings.instances // per_batch
     return min(max(within, 2 * rule.max_batch), QUEUE_MOST)
+
+
+def request_rows(settings: EngineSpec, rule: Rule, waiting: int) -> int:
+    """How many rows one request may have: never more than may wait, or it could never be taken."""
+    return min(settings.max_request_rows or MOST_BATCHES * rule.max_batch, waiting)

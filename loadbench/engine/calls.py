@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from loadbench.engine.http import Exchange, refusal, response
+from loadbench.engine.exchange import Exchange, refusal, response
+from loadbench.engine.forwarding import Forwarding
 from loadbench.engine.repository import Repository
 from loadbench.engine.tensors import Refused
 from loadbench.errors import LoadbenchError, SpecError
@@ -22,7 +23,7 @@ CLOSED = (
 )
 
 
-class Call:
+class Call(Forwarding):
     """One of these calls, as a connection hands it over."""
 
     def __init__(self, repository: Repository, name: str, what: str, *, allowed: bool) -> None:
@@ -31,7 +32,7 @@ class Call:
         self._what = what
         self._allowed = allowed
 
-    def infer(self, exchange: Exchange, body: bytes) -> None:
+    def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Does it; the answer comes when it is done. Raises Refused."""
         if not self._allowed:
             raise Refused(403, CLOSED)
@@ -40,7 +41,7 @@ class Call:
             exchange.answer(response(200) if fault is None else refusal(fault))
 
         try:
-            self._do(_object(body), done, exchange)
+            self._do(_object(data[start:]), done, exchange)
         except LoadbenchError as error:
             text = "; ".join(filter(None, (error.message, error.hint)))
             raise Refused(400 if isinstance(error, SpecError) else 503, text) from error

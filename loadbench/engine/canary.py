@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.http import Exchange
-from loadbench.engine.job import Job, Served
+from loadbench.engine.exchange import Exchange
+from loadbench.engine.forwarding import Forwarding
+from loadbench.engine.job import Served
 from loadbench.engine.tensors import Refused
 from loadbench.units import MS, percent
 
@@ -34,25 +35,28 @@ class Side:
         self.endpoint = endpoint
         self.latencies: deque[int] = deque(maxlen=WINDOW)  # ns, or FAILED
 
-    def infer(self, exchange: Exchange, body: bytes) -> None:
+    def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Passes the request on and takes its time. Raises Refused for a fault of the client's."""
-        exchange.endpoint = self.endpoint
-        self.endpoint.infer(exchange, body)
-        job: Job | None = exchange.job
-        if job is None:  # refused at once: no room
-            self.latencies.append(FAILED)
-            return
-        reply, arrived = job.reply, job.arrived
+        began, reply = time.monotonic_ns(), exchange.reply
 
         def watched(result: Served | Refused) -> bool:
             good = reply(result)
-            self.latencies.append(time.monotonic_ns() - arrived if good else FAILED)
+            self.latencies.append(time.monotonic_ns() - began if good else FAILED)
+            exchange.reply = _over  # nothing holds itself
             return good
 
-        job.reply = watched
+        exchange.endpoint = self.endpoint
+        exchange.reply = watched
+        self.endpoint.infer(exchange, data, start)
+        if exchange.endpoint is None:  # refused at once: no room
+            self.latencies.append(FAILED)
 
 
-class Canary:
+def _over(result: Served | Refused) -> bool:
+    raise AssertionError("answered twice")
+
+
+class Canary(Forwarding):
     """Answers the requests that name no version: a share of them, drawn from the seed, goes to the
     new version."""
 
@@ -61,14 +65,10 @@ class Canary:
         self.share = share
         self._random = random.Random(seed)
 
-    def infer(self, exchange: Exchange, body: bytes) -> None:
+    def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Passes a request on to one of the versions. Raises Refused."""
         side = self.new if self._random.random() < self.share else self.old
-        side.infer(exchange, body)
-
-    def abandon(self, exchange: Exchange) -> None:
-        """Never called: the exchange is told who really has it."""
-        raise AssertionError("the exchange belongs to one of the versions")
+        side.infer(exchange, data, start)
 
     def verdict(self) -> str:
         """Why the new version should be given up; empty as long as it should not."""

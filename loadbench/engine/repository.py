@@ -18,7 +18,7 @@ import msgspec
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.assembly import Wanted, assemble
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.http import Inferring
+from loadbench.engine.exchange import Inferring
 from loadbench.engine.loader import Loader, load, may_be_low
 from loadbench.engine.modelconfig import Configured, configured
 from loadbench.engine.modelconfig import Versions as Policy

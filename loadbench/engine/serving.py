@@ -15,7 +15,7 @@ import msgspec
 from loadbench import __version__, model
 from loadbench.engine.calls import PATH, Call, traffic
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.http import Inferring, refusal, response
+from loadbench.engine.exchange import Inferring, refusal, response
 from loadbench.engine.repository import Repository
 from loadbench.engine.tensors import Refused
 from loadbench.units import SECOND

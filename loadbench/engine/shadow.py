@@ -14,7 +14,8 @@ import numpy as np
 from loadbench.engine import priority
 from loadbench.engine.datatypes import NUMPY, wide
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.http import Exchange
+from loadbench.engine.exchange import Exchange
+from loadbench.engine.forwarding import Forwarding
 from loadbench.engine.job import Job, Served
 from loadbench.engine.tensors import Array, Refused
 from loadbench.histogram import Histogram
@@ -25,16 +26,24 @@ MOST = 64  # requests that the shadow may have in hand, and pairs that wait to b
 MOST_BYTES = 4 << 20  # of outputs in one pair: larger ones are not kept for comparing
 
 
-class _Pair(NamedTuple):
-    """One request's outputs of both versions, and how long (ns) each took."""
+class _Half(NamedTuple):
+    """One request's outputs from one version, and how long (ns) it took."""
 
-    old: dict[str, Array]
-    new: dict[str, Array]
-    old_ns: int
-    new_ns: int
+    outputs: dict[str, Array]
+    ns: int
+
+    @classmethod
+    def of(cls, outputs: dict[str, Array], ns: int) -> "_Half":
+        """A copy: the batch that they are part of need not live on. Large ones are left out."""
+        small = sum(array.nbytes for array in outputs.values()) <= MOST_BYTES
+        return cls({name: array.copy() for name, array in outputs.items()} if small else {}, ns)
 
 
-class Mirror:
+def _over(result: Served | Refused) -> bool:
+    raise AssertionError("answered twice")
+
+
+class Mirror(Forwarding):
     """Answers the requests that name no version by the old one, and asks the new one too."""
 
     def __init__(self, old: Endpoint, new: Endpoint) -> None:
@@ -43,57 +52,52 @@ class Mirror:
         self._batched = new.signature.batched
         self._in_hand = 0
         self._dropped = self._failed = 0  # both by the event loop's thread only
-        self._pairs: Queue[_Pair | None] = Queue(MOST)
+        self._pairs: Queue[tuple[_Half, _Half] | None] = Queue(MOST)
         self._lock = threading.Lock()
         self._sums = Shadow()
         threading.Thread(target=self._compare, name="shadow", daemon=True).start()
 
-    def infer(self, exchange: Exchange, body: bytes) -> None:
+    def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Passes a request on to the old version, and a twin of it to the new one. Raises Refused.
         """  # fmt: skip
-        exchange.endpoint = self.old
-        self.old.infer(exchange, body)
-        job: Job | None = exchange.job
-        if job is None:
-            return
-        if self._in_hand >= MOST:
-            self._dropped += 1
-            return
-        found: dict[str, tuple[dict[str, Array], int]] = {}
-        reply = job.reply
+        pair: dict[str, _Half] = {}
+        began, reply = time.monotonic_ns(), exchange.reply
 
-        def ended(side: str, of: Job, result: Served | Refused) -> None:
+        def ended(side: str, result: Served | Refused) -> None:
             if isinstance(result, Served):
-                small = sum(array.nbytes for array in result.outputs.values()) <= MOST_BYTES
-                kept = {name: array.copy() for name, array in result.outputs.items()}
-                found[side] = (kept if small else {}, time.monotonic_ns() - of.arrived)
-                if len(found) == 2:
-                    self._match(found)
+                pair[side] = _Half.of(result.outputs, time.monotonic_ns() - began)
+                self._match(pair)
 
         def first(result: Served | Refused) -> bool:
             good = reply(result)
-            ended("old", job, result)
+            exchange.reply = _over  # nothing holds itself
+            ended("old", result)
             return good
 
         def second(result: Served | Refused) -> bool:
             self._in_hand -= 1
             self._failed += isinstance(result, Refused)
-            ended("new", twin, result)
+            ended("new", result)
             return isinstance(result, Served)
 
-        twin = Job(job.arrays, job.rows, job.shapes, second)
-        twin.size_bytes = job.size_bytes
+        exchange.endpoint = self.old
+        if self._in_hand >= MOST:
+            self._dropped += 1
+            self.old.infer(exchange, data, start)
+            return
+        exchange.reply = first
+        self.old.infer(exchange, data, start)
+        if exchange.endpoint is not None:  # not refused at once
+            self._ask(Job(exchange.arrays, exchange.rows, exchange.shapes, second), exchange)
+
+    def _ask(self, twin: Job, exchange: Exchange) -> None:
+        twin.size_bytes = exchange.size_bytes
         try:
-            self.new.batcher.submit(twin, None)
+            self.new.ask(twin, None)
         except Refused:
             self._dropped += 1
-            return
-        self._in_hand += 1
-        job.reply = first
-
-    def abandon(self, exchange: Exchange) -> None:
-        """Never called: the exchange is told who really has it."""
-        raise AssertionError("the exchange belongs to the old version")
+        else:
+            self._in_hand += 1
 
     def close(self) -> None:
         """Ends the thread that compares, when it has compared what it has."""
@@ -110,12 +114,14 @@ class Mirror:
             latency=sums.latency, beside=sums.beside,
         )  # fmt: skip
 
-    def _match(self, found: dict[str, tuple[dict[str, Array], int]]) -> None:
-        (old, old_ns), (new, new_ns) = found["old"], found["new"]
+    def _match(self, pair: dict[str, "_Half"]) -> None:
+        if len(pair) < 2:
+            return
+        old, new = pair["old"], pair["new"]
         try:
-            if not old or not new:
+            if not old.outputs or not new.outputs:
                 raise Full
-            self._pairs.put_nowait(_Pair(old, new, old_ns, new_ns))
+            self._pairs.put_nowait((old, new))
         except Full:
             self._dropped += 1
 
@@ -123,8 +129,9 @@ class Mirror:
         """On a thread of its own."""
         priority.lower()
         while (pair := self._pairs.get()) is not None:
-            found = compared(pair.old, pair.new, self._outputs, batched=self._batched)
-            latency, beside = Histogram.of([pair.new_ns]), Histogram.of([pair.old_ns])
+            old, new = pair
+            found = compared(old.outputs, new.outputs, self._outputs, batched=self._batched)
+            latency, beside = Histogram.of([new.ns]), Histogram.of([old.ns])
             with self._lock:
                 sums = self._sums
                 self._sums = Shadow(

@@ -17,10 +17,11 @@ from loadbench.engine.execution import Piece
 from loadbench.engine.job import Job
 from loadbench.histogram import EMPTY, Histogram
 from loadbench.inside import Batch, EngineStatistics
-from loadbench.model import BatchSize
+from loadbench.model import BatchSize, Note
 
 GATHERED = 65_536
 RECENT = 256
+REMARKS = 64
 
 
 class _Times:
@@ -80,6 +81,13 @@ class Account:
         self.queue, self.batch_wait, self.compute = _Times(), _Times(), _Times()
         self._sizes: dict[int, _Size] = {}
         self._recent: deque[Batch] = deque(maxlen=RECENT)
+        self._remarks: dict[Note, None] = {}
+
+    def remark(self, note: Note) -> None:
+        """Something came up that whoever reads the figures has to know. Each is told once; beyond
+        the first 64 they are not kept."""
+        if len(self._remarks) < REMARKS:
+            self._remarks[note] = None
 
     def ran(self, piece: Piece, good: Sequence[Job], reason: str, now: int) -> None:
         """A piece without a fault ran; `good` are those of its jobs that were answered well."""
@@ -148,6 +156,7 @@ class Account:
             failed=self.failed,
             busy_ns=self.busy_ns,
             recent=tuple(self._recent),
+            remarks=tuple(self._remarks),
             **present,
         )
 

@@ -18,12 +18,17 @@ NO_JSON = ("FP16", "BF16")  # the protocol has no JSON form for them
 
 
 class Refused(Exception):
-    """A request that gets no answer but this: an HTTP status and a text for the client."""
+    """A request that gets no answer but this: an HTTP status and a text for the client.
 
-    def __init__(self, status: int, message: str) -> None:
+    `cause` tells apart what HTTP has one status for: of a 503 "full" (the queue), "deadline" (given
+    up before it ran), or neither.
+    """
+
+    def __init__(self, status: int, message: str, cause: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.cause = cause
 
 
 def elements(shape: tuple[int, ...]) -> int:

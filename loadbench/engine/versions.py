@@ -13,12 +13,13 @@ import msgspec
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.canary import Canary
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.http import Inferring
+from loadbench.engine.exchange import Inferring
 from loadbench.engine.shadow import Mirror
 from loadbench.engine.statistics import Account
 from loadbench.engine.store import Stamp
 from loadbench.engine.tensors import Refused
 from loadbench.inside import EngineStatistics
+from loadbench.model import Note
 from loadbench.spec import EngineSpec
 
 ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -186,7 +187,9 @@ class Versions:
         number = self.canary.new.endpoint.signature.version
         self.end_trial()
         self.reasons[number] = f"rolled back: {why}"
-        return f"{self.name} version {number} was rolled back: {why}"
+        text = f"{self.name} version {number} was rolled back: {why}"
+        self.books(number).remark(Note("rolled-back", text, "see what it logged; load another"))
+        return text
 
     def _on_trial(self) -> list[str]:
         trials = [self.canary.new.endpoint] if self.canary else []

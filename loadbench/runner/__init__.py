@@ -275,8 +275,6 @@ class Run:
                 heard = now
                 machine, server = readings.of(message.second)
                 recorder.window(msgspec.structs.replace(message, machine=machine, server=server))
-                if server and server.changes:
-                    recorder.changed(server.changes, message.second)
             elif now - heard > _SILENCE_S:
                 recorder.silence(loading.origin, now - heard)
             if target.engine and target.engine.ended() is not None and not self._deadline:

@@ -32,14 +32,15 @@ _WAIT_S = 10.0
 
 
 class Level(Value, frozen=True, omit_defaults=False):
-    """Arrivals at one rate. `cpu` in cores, lateness from the due time."""
+    """Arrivals at one rate. `cpu` in cores, lateness from the due time; None if every request had
+    to wait for a connection, for which the generator's loop is not to blame."""
 
     rate: float
     asked: float  # per second, as the other rates
     sent: float
-    late_p50_ms: float
-    late_p99_ms: float
-    late_max_ms: float
+    late_p50_ms: float | None
+    late_p99_ms: float | None
+    late_max_ms: float | None
     stall_ms: float
     stall_cause: str
     cpu: float
@@ -47,7 +48,8 @@ class Level(Value, frozen=True, omit_defaults=False):
 
     def within(self, bound_ms: float) -> bool:
         """Whether all was sent, and as punctually as that."""
-        return self.late_p99_ms <= bound_ms and self.sent >= 0.99 * self.asked
+        late = self.late_p99_ms
+        return late is not None and late <= bound_ms and self.sent >= 0.99 * self.asked
 
 
 class Offer(Value, frozen=True, omit_defaults=False):
@@ -138,15 +140,16 @@ def _level(rate: float, windows: Sequence[Window]) -> Level:
     if not windows:
         raise RunError("the load ended before its time", "try again on a quieter machine")
     all_of, length = merge(windows), len(windows)
-    p50, p99, most = (all_of.lateness.quantile(share) or 0 for share in (0.5, 0.99, 1.0))
+    late = [all_of.lateness.quantile(share) for share in (0.5, 0.99, 1.0)]
+    p50, p99, most = (None if ns is None else ns / MS for ns in late)
     cpu = all_of.cpu_ns or 0
     return Level(
         rate=rate,
         asked=all_of.asked / length,
         sent=all_of.sent / length,
-        late_p50_ms=p50 / MS,
-        late_p99_ms=p99 / MS,
-        late_max_ms=most / MS,
+        late_p50_ms=p50,
+        late_p99_ms=p99,
+        late_max_ms=most,
         stall_ms=all_of.stall_ns / MS,
         stall_cause=all_of.stall_cause,
         cpu=cpu / (length * SECOND),
@@ -252,7 +255,7 @@ def text_of(offer: Offer) -> str:
 
 def _row(level: Level) -> str:
     late = (level.late_p50_ms, level.late_p99_ms, level.late_max_ms)
-    texts = (f"{significant(value)} ms" for value in late)
+    texts = (_late(value) for value in late)
     cells = "".join(text.rjust(width) for text, width in zip(texts, (11, 10, 10), strict=True))
     exact, fair = (level.within(bound) for bound in BOUNDS_MS)
     sign = "✓" if exact else "▲" if fair else "✗"
@@ -260,6 +263,10 @@ def _row(level: Level) -> str:
     cpu = f"{percent(level.cpu)} %".rjust(6)
     still = _standstill(level.stall_ms, level.stall_cause)
     return f"{sign} {asked:>12}{sent:>12}{cells}{cpu}  {still}"
+
+
+def _late(ms: float | None) -> str:
+    return "all held" if ms is None else f"{significant(ms)} ms"
 
 
 def _standstill(stall_ms: float, name: str) -> str:
@@ -273,11 +280,11 @@ def _verdict(offer: Offer) -> Iterator[str]:
     timer, top = offer.levels[0], offer.levels[-1].rate
     if exact is not None:
         yield f"✓ up to ~{_upto(exact, top)} with lateness p99 under 1 ms"
-        late = (significant(value) for value in (timer.late_p50_ms, timer.late_p99_ms))
-        yield "  the timer wakes it {} ms late (p50), {} ms (p99)".format(*late)
+        p50, p99 = _late(timer.late_p50_ms), _late(timer.late_p99_ms)
+        yield f"  the timer wakes it {p50} late (p50), {p99} (p99)"
     if fair is None:
-        late_ms = significant(timer.late_p99_ms)
-        yield f"✗ no rate can be trusted here: at {count(round(timer.rate))}/s {late_ms} ms late"
+        late = _late(timer.late_p99_ms)
+        yield f"✗ no rate can be trusted here: at {count(round(timer.rate))}/s {late} late"
     elif fair != exact:
         yield f"▲ up to ~{_upto(fair, top)} under 10 ms: good for latency limits of 100 ms"
     full = next((level for level in offer.levels if level.cpu > _BUSY), None)

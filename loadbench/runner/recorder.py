@@ -2,8 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from loadbench import alerts, runlog
 from loadbench.merge import merge
@@ -45,12 +47,26 @@ class Recorder:
         self._writer.write(start)
 
     def window(self, window: Window) -> None:
+        if window.server and (window.server.remarks or window.server.changes):
+            window = self._told(window, window.server)
         self.second, self._newest = window.second, window
         with self._lock:
             self._writer.write(window)
         if window.stage == "load":
             self._changes(self._watch.see(window))
             self._progress(window)
+
+    def _told(self, window: Window, server: Server) -> Window:
+        """Takes what the server remarked out of its figures: it stands in the log by itself."""
+        for note in server.remarks:
+            self.remark(note, window.second)
+            self._say(note.text)
+        for text in server.changes:
+            self.mark(text, window.second)
+        if server.changes and not self._changed:
+            self._changed = True
+            self.remark(_CHANGED, window.second)
+        return replace(window, server=replace(server, remarks=(), changes=()))
 
     def silence(self, origin: int, silence_s: float) -> None:
         """No window for so long: the generator stands still, or the machine does."""
@@ -66,16 +82,6 @@ class Recorder:
         """What came up in this second, or in the newest that is known."""
         with self._lock:
             self._writer.write(Remark(self.second if second is None else second, note))
-
-    def changed(self, changes: Sequence[str], second: int) -> None:
-        """What became of the target's versions in this second: marks, and a doubt for the whole."""
-        for text in changes:
-            self.mark(text, second)
-            if "rolled back" in text:
-                self.remark(Note("rolled-back", f"the target's {text}", "see its index"), second)
-        if not self._changed:
-            self._changed = True
-            self.remark(_CHANGED, second)
 
     def rest(self, server: Server | None) -> None:
         """What the server still counted after the last window."""

@@ -147,6 +147,7 @@ def difference(earlier: Reading, later: Reading) -> Server:
         waiting=_sum([server.waiting for server in present]),
         instances=_sum([server.instances for server in present]),
         max_batch=max((server.max_batch or 0 for server in present), default=0) or None,
+        remarks=tuple(note for _, server in found for note in server.remarks),
         changes=_changes(earlier.parts, later.parts),
     )
 
@@ -224,6 +225,7 @@ def _ours(earlier: EngineStatistics, later: EngineStatistics, counts: dict[str, 
         instances=later.instances,
         busy_ns=later.busy_ns - earlier.busy_ns,
         max_batch=later.max_batch,
+        remarks=tuple(note for note in later.remarks if note not in earlier.remarks),
         **counts,
     )
 
