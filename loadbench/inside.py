@@ -39,6 +39,16 @@ class Shadow(Value, frozen=True):
     beside: Histogram = EMPTY  # of the version that answered
 
 
+class Cache(Value, frozen=True):
+    """The response cache since the engine started, and what it holds now."""
+
+    hits: int
+    misses: int
+    entries: int
+    held_bytes: int
+    limit_bytes: int
+
+
 class EngineStatistics(Value, frozen=True):
     """Our member `loadbench` of a model's statistics: everything since the engine started.
 
@@ -62,6 +72,8 @@ class EngineStatistics(Value, frozen=True):
     device: str = ""
     precision: str = ""
     recent: tuple[Batch, ...] = ()  # the last 256
+    parts: dict[str, tuple[int, int]] = {}  # plugin or stage → batches, ns; warm-up too
+    cache: Cache | None = None  # None: there is none
     warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up
     remarks: tuple[Note, ...] = ()  # what came up since the start; a run's log gets what is new
     role: str = ""  # of this version: "current", "canary", "shadow", "loaded", "unloaded"

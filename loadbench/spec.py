@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     Field,
@@ -20,13 +20,16 @@ from pydantic import (
 )
 
 from loadbench import units
+from loadbench.aroundspec import Names, Plugins, code_of
 from loadbench.errors import SpecError
 from loadbench.faults import explain
-from loadbench.loadspec import Duration, LoadSpec, Section, Share, written
+from loadbench.loadspec import Duration, LoadSpec, Section, Share, Size, written
 from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
 from loadbench.plan import Tls
 from loadbench.requestspec import RequestSpec
+
+Checked = TypeVar("Checked", bound=Section)
 
 
 class TargetSpec(Section):
@@ -116,6 +119,11 @@ class EngineSpec(Section):
     factory: str = ""  # package.module:function, for files that hold only weights
     inputs: tuple[str, ...] = ()  # NAME:DTYPE:DIMS, for files that do not say
     outputs: tuple[str, ...] = ()
+    preprocess: Plugins = ()
+    postprocess: Plugins = ()
+    libraries: Names = ()  # of custom operators; their code is run
+    on_error: Literal["skip", "fail"] = "skip"  # skip: a bad row fails alone; fail: its whole batch
+    cache: Size = 0  # bytes of answers that are kept; 0: none
     fake: FakeSpec = FakeSpec()
 
 
@@ -198,12 +206,14 @@ class Spec(Section):
 
 class Scenario(NamedTuple):
     """A checked scenario and where it came from. `raw` is the TOML after all overrides; `own` says
-    that it is a Locust file which the user named, not one that a scenario brings along."""
+    that it is a Locust file which the user named, not one that a scenario brings along; `code` is
+    the first setting by which the file itself has the engine run somebody's code."""
 
     name: str
     spec: Spec
     raw: dict[str, Any]
     own: bool = False
+    code: str = ""
 
 
 def shipped() -> dict[str, Path]:
@@ -248,12 +258,16 @@ def load(
         text = "" if own else text  # it has no keys
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: {error}") from error
-    for key, value in (overrides or {}).items():
+    overrides = overrides or {}
+    engine = raw.get("engine", {})
+    engine = engine if isinstance(engine, dict) else {}
+    code = code_of({k: v for k, v in engine.items() if f"engine.{k}" not in overrides})
+    for key, value in overrides.items():
         put(raw, key, value)
     if rate or duration:
         found = check(raw, str(path), text)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
-    return Scenario(path.stem, check(raw, str(path), text), raw, own)
+    return Scenario(path.stem, check(raw, str(path), text), raw, own, code)
 
 
 def _journey(path: Path) -> dict[str, Any]:
@@ -262,10 +276,15 @@ def _journey(path: Path) -> dict[str, Any]:
 
 def check(raw: dict[str, Any], origin: str, text: str = "") -> Spec:
     """The Spec of a raw scenario; SpecError with every fault found, each with its line."""
+    return checked(Spec, raw, origin, text)
+
+
+def checked(kind: type[Checked], raw: dict[str, Any], origin: str, text: str = "") -> Checked:
+    """The same for any section by itself."""
     try:
-        return Spec.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise SpecError("\n".join(explain(error, Spec, origin, text))) from error
+        raise SpecError("\n".join(explain(error, kind, origin, text))) from error
 
 
 def parse_tensor(text: str) -> Tensor:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher, Loop, Terms
+from loadbench.engine.cache import ResponseCache
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import Faults
 from loadbench.engine.models import open_instances
@@ -56,7 +57,14 @@ def assemble(
     terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo)
     batcher = Batcher(models, terms, times, account(version), loop)
     faults = Faults.of(settings.fake) if model.platform == "fake" else None
-    return Endpoint(model, contract, batcher, faults, warm_ns)
+    endpoint = Endpoint(model, contract, batcher, faults, warm_ns)
+    batcher.failing = batcher.failing._replace(together=settings.on_error == "fail")
+    if settings.cache:
+        title = f"{wanted.name} {version}"
+        endpoint.cache = ResponseCache(
+            settings.cache, title, list(contract.inputs), batcher.account
+        )
+    return endpoint
 
 
 def batching(model: Model, settings: EngineSpec) -> Rule:

@@ -15,8 +15,9 @@ from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 from loadbench.engine.backends import Model
-from loadbench.engine.execution import Piece, execute
+from loadbench.engine.execution import Failing, Piece, execute
 from loadbench.engine.job import Job, Ran
+from loadbench.engine.mishaps import Mishaps
 from loadbench.engine.rule import NEVER
 from loadbench.engine.scheduler import Scheduler
 from loadbench.engine.scheduler import Terms as Terms
@@ -73,6 +74,7 @@ class Batcher:
     ) -> None:
         self.rule = terms.rule
         self.account = account
+        self.failing = Failing(Mishaps().tell)
         self._service = service
         self._scheduler = Scheduler(terms, service)
         self.open = 0  # requests not yet answered
@@ -102,6 +104,11 @@ class Batcher:
     def instances(self) -> int:
         """How many batches can run at once."""
         return len(self._instances)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Of each instance."""
+        return tuple(instance.model for instance in self._instances)
 
     def start(self) -> None:
         """Starts the instances' threads; requests may come from now on."""
@@ -281,7 +288,7 @@ class Batcher:
     def _work(self, instance: _Instance) -> None:
         batch = instance.inbox.get()
         while batch is not None:
-            pieces = execute(instance.model, batch.jobs, batch.taken)
+            pieces = execute(instance.model, batch.jobs, batch.taken, self.failing)
             following, shed = self._next(instance, batch, pieces)
             self._loop.call_soon_threadsafe(self._finished, batch, pieces, shed)
             batch = following or instance.inbox.get()

@@ -38,9 +38,11 @@ class Side:
     def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Passes the request on and takes its time. Raises Refused for a fault of the client's."""
         began, reply = time.monotonic_ns(), exchange.reply
+        ended = False
 
         def watched(result: Served | Refused) -> bool:
-            good = reply(result)
+            nonlocal ended
+            ended, good = True, reply(result)
             self.latencies.append(time.monotonic_ns() - began if good else FAILED)
             exchange.reply = _over  # nothing holds itself
             return good
@@ -48,7 +50,7 @@ class Side:
         exchange.endpoint = self.endpoint
         exchange.reply = watched
         self.endpoint.infer(exchange, data, start)
-        if exchange.endpoint is None:  # refused at once: no room
+        if exchange.endpoint is None and not ended:  # refused at once: no room
             self.latencies.append(FAILED)
 
 

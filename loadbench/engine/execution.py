@@ -1,19 +1,19 @@
 """Runs one batch: stack the rows, run the model, check what came out.
 
 A batch that fails is halved until the request that the model cannot bear is alone; the others get
-their answers. A batch that does not fit into memory is halved likewise.
+their answers. One bad request among n costs 2·log₂(n) further runs, and if all are bad the model
+runs 2·n − 1 times. A batch that does not fit into memory is halved likewise.
 """
 
 import time
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from loadbench.engine.backends import Model
 from loadbench.engine.datatypes import NUMPY
 from loadbench.engine.job import Job, stacked
 from loadbench.engine.tensors import Array, Refused
-from loadbench.errors import SpecError
+from loadbench.errors import LoadbenchError, SpecError
 
 
 class Piece(NamedTuple):
@@ -33,24 +33,35 @@ class Piece(NamedTuple):
         return self.input_ns + self.infer_ns
 
 
-def execute(model: Model, jobs: Sequence[Job], dispatched: int) -> list[Piece]:
+class Failing(NamedTuple):
+    """What is done about a batch that fails."""
+
+    tell: Callable[[Sequence[Job], Refused, Exception | None], object]  # who failed for what
+    together: bool = False  # as a whole and at once, unless it is for want of memory
+
+
+def execute(model: Model, jobs: Sequence[Job], dispatched: int, failing: Failing) -> list[Piece]:
     """Every job of the batch is in exactly one piece, with outputs or with a fault."""
-    piece = _attempt(model, jobs, dispatched)
-    if piece.fault is None or len(jobs) == 1:
+    piece, error = _attempt(model, jobs, dispatched)
+    if piece.fault is None:
+        return [piece]
+    if len(jobs) == 1 or (failing.together and not piece.memory):
+        failing.tell(jobs, piece.fault, error)
         return [piece]
     middle = len(jobs) // 2
-    parts = execute(model, jobs[:middle], dispatched)
-    parts += execute(model, jobs[middle:], dispatched)
+    parts = execute(model, jobs[:middle], dispatched, failing)
+    parts += execute(model, jobs[middle:], dispatched, failing)
     if piece.memory:  # the batcher must learn at which size
         parts.append(piece._replace(jobs=()))
     return parts
 
 
-def _attempt(model: Model, jobs: Sequence[Job], dispatched: int) -> Piece:
+def _attempt(model: Model, jobs: Sequence[Job], dispatched: int) -> tuple[Piece, Exception | None]:
     rows = sum([job.rows for job in jobs])
     stacked = dispatched
     outputs: dict[str, Array] = {}
     memory = False
+    raised: Exception | None = None
     try:
         arrays = stack(model, jobs)
         stacked = time.monotonic_ns()
@@ -60,11 +71,14 @@ def _attempt(model: Model, jobs: Sequence[Job], dispatched: int) -> Piece:
         fault, memory = Refused(500, f"out of memory: {error}"), True
     except SpecError as error:
         fault = Refused(400, error.message)
+    except LoadbenchError as error:  # of code around the model
+        fault, raised = Refused(500, error.message), error
     except Exception as error:  # noqa: BLE001  whatever a model raises is the model's fault
-        traceback.print_exc()
+        raised = error
         fault = Refused(500, f"the model failed: {type(error).__name__}: {error}")
     ran = time.monotonic_ns()
-    return Piece(jobs, rows, stacked - dispatched, ran - stacked, ran, outputs, fault, memory)
+    piece = Piece(jobs, rows, stacked - dispatched, ran - stacked, ran, outputs, fault, memory)
+    return piece, raised
 
 
 def stack(model: Model, jobs: Sequence[Job]) -> dict[str, Array]:

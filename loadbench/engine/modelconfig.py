@@ -8,9 +8,8 @@ are followed; what describes the model itself is found out by running it. Our ow
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from loadbench import spec
 from loadbench.errors import SpecError
-from loadbench.spec import EngineSpec
+from loadbench.spec import EngineSpec, checked
 
 _OURS = (
     "backend", "device", "instances", "max_batch", "max_wait", "policy", "precision", "preferred",
@@ -103,12 +102,11 @@ def _changed(settings: EngineSpec, changes: Mapping[str, Any], origin: str) -> E
     for key, value in changes.items():
         table, _, name = key.rpartition(".")
         (raw.setdefault(table, {}) if table else raw)[name] = value
-    load = {"phases": [{"rate": 0, "for": "1s"}]}  # every scenario has one
-    checked = spec.check({"load": load, "engine": raw}, origin).engine
-    update: dict[str, Any] = {key: getattr(checked, key) for key in raw if key != "fake"}
+    found = checked(EngineSpec, raw, origin)
+    update: dict[str, Any] = {key: getattr(found, key) for key in raw if key != "fake"}
     if "fake" in raw:
         update["fake"] = settings.fake.model_copy(
-            update={key: getattr(checked.fake, key) for key in raw["fake"]}
+            update={key: getattr(found.fake, key) for key in raw["fake"]}
         )
     return settings.model_copy(update=update)
 

@@ -5,9 +5,10 @@ what it holds that of `files`. Nothing of a file is executed unless the caller t
 """
 
 import difflib
+from functools import partial
 from pathlib import Path
 
-from loadbench.engine import device, files
+from loadbench.engine import device, files, libraries
 from loadbench.engine.backends import Model
 from loadbench.errors import RunError, SpecError
 from loadbench.spec import EngineSpec
@@ -29,7 +30,7 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
     device has no room. `trust` allows files whose loading runs code of theirs.
     """
     try:
-        return _open(name, settings, trust)
+        return _surrounded(_open(name, settings, trust), settings)
     except MemoryError as error:
         raise RunError(
             f"{name} does not fit into the memory of the device: {error}",
@@ -46,6 +47,15 @@ def open_instances(name: str, settings: EngineSpec, *, trust: bool = False) -> t
     return (first, *rest)
 
 
+def _surrounded(model: Model, settings: EngineSpec) -> Model:
+    """With the plugins that the settings ask for."""
+    if not (settings.preprocess or settings.postprocess):
+        return model
+    from loadbench.engine.plugins import surround
+
+    return surround(model, settings)
+
+
 def _open(name: str, settings: EngineSpec, trust: bool) -> Model:
     """Backends are imported here, one at a time: torch alone costs a second."""
     if name == "fake" or settings.backend == "fake":
@@ -56,6 +66,11 @@ def _open(name: str, settings: EngineSpec, trust: bool) -> Model:
         return open_fake(settings)
     if name in ZOO:
         return _open_zoo(name, settings)
+    if name.endswith(".toml"):
+        from loadbench.engine.pipeline import open_pipeline
+
+        return open_pipeline(_path(name), settings, trust, partial(open_model, trust=trust))
+    libraries.require(settings.libraries, trust)
     return _open_file(_path(name), settings, trust)
 
 
@@ -70,9 +85,9 @@ def _path(name: str) -> Path:
 
 
 def _open_zoo(name: str, settings: EngineSpec) -> Model:
-    if settings.factory or settings.inputs or settings.outputs:
+    if settings.factory or settings.inputs or settings.outputs or settings.libraries:
         raise SpecError(
-            f"{name} is made by loadbench: it needs no --factory, --input or --output",
+            f"{name} is made by loadbench: it needs no --factory, --input, --output or libraries",
             "leave them out, or give a path to your own file",
         )
     if settings.backend == "onnxruntime":
@@ -119,6 +134,7 @@ def _open_torch(path: Path, kind: files.Kind, settings: EngineSpec, trust: bool)
     import torch
 
     where = device.choose(settings.device, torch.cuda)
+    libraries.load_into_torch(settings.libraries)
     if kind == "torchscript":
         from loadbench.engine.backends.torchscript import open_torchscript
 

@@ -155,7 +155,7 @@ def _health_of(endpoint: Endpoint) -> dict[str, Any]:
         "precision": found.precision,
         "memory": found.memory(),
         "last_inference": last / 1000 if last else None,  # seconds since 1970
-        "requests": {"done": account.success, "failed": account.failed, "shed": account.shed},
+        "requests": {"done": account.answered, "failed": account.failed, "shed": account.shed},
         "waiting": batcher.waiting,
         "open": batcher.open,  # waiting or running
         "metadata": found.metadata,
