@@ -4,7 +4,7 @@ The engine writes it, whoever asks a server's statistics reads it; a server of o
 """
 
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.model import BatchSize, Note, Value
+from loadbench.model import BatchSize, Ground, Note, Value
 
 
 class Batch(Value, frozen=True):
@@ -72,6 +72,7 @@ class EngineStatistics(Value, frozen=True):
     device: str = ""
     precision: str = ""
     recent: tuple[Batch, ...] = ()  # the last 256
+    grounds: tuple[Ground, ...] = ()  # one for each device
     parts: dict[str, tuple[int, int]] = {}  # plugin or stage → batches, ns; warm-up too
     cache: Cache | None = None  # None: there is none
     warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up

@@ -28,6 +28,7 @@ from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
 from loadbench.plan import Tls
 from loadbench.requestspec import RequestSpec
+from loadbench.simspec import SimSpec
 
 Checked = TypeVar("Checked", bound=Section)
 
@@ -96,19 +97,23 @@ class FakeSpec(Section):
         return self
 
 
+DEVICES = r"^(auto|cpu|cuda|sim|cuda:\d+(,cuda:\d+)*|sim:\d+(,sim:\d+)*)$"
+
+
 class EngineSpec(Section):
     """Settings of the embedded engine."""
 
     backend: Literal[
         "auto", "torch", "torchscript", "torch-export", "torch-compile", "onnxruntime", "fake"
     ] = "auto"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=DEVICES)] = "auto"  # several cards: "cuda:0,cuda:1"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
     policy: Literal["deadline", "fixed", "none"] = "deadline"
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
     max_wait: Duration = 5 * units.MS  # only of `fixed`
     preferred: tuple[int, ...] = ()  # only of `fixed`
+    buckets: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()  # sizes batches are padded to
     queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: what fits into the SLO
     max_request_rows: Annotated[int, Field(ge=1, le=65_536)] | None = None  # None: 16 × max_batch
     instances: Annotated[int, Field(ge=1, le=64)] = 1
@@ -125,6 +130,19 @@ class EngineSpec(Section):
     on_error: Literal["skip", "fail"] = "skip"  # skip: a bad row fails alone; fail: its whole batch
     cache: Size = 0  # bytes of answers that are kept; 0: none
     fake: FakeSpec = FakeSpec()
+    sim: SimSpec = SimSpec()
+
+    @model_validator(mode="after")
+    def _every_device_has_an_instance(self) -> "EngineSpec":
+        devices = self.device.count(",") + 1
+        if "instances" in self.model_fields_set and self.instances < devices:
+            raise ValueError(f"{devices} devices need as many instances, or more")
+        return self
+
+    @property
+    def copies(self) -> int:
+        """Instances in all: as asked, else one on each device that is named."""
+        return max(self.instances, self.device.count(",") + 1)
 
 
 _LATENCY_CHECKS = ("mean", "p50", "p90", "p95", "p99", "p99_9", "max")

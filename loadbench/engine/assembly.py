@@ -12,6 +12,7 @@ from loadbench.engine.cache import ResponseCache
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import Faults
 from loadbench.engine.models import open_instances
+from loadbench.engine.place import bucket_sizes, disputes, places
 from loadbench.engine.policy import Rule
 from loadbench.engine.protocol import Contract
 from loadbench.engine.service import ServiceTimes
@@ -48,16 +49,20 @@ def assemble(
     models = open_instances(wanted.what, settings, trust=wanted.trust)
     model = models[0]
     rule = batching(model, settings)
-    times = ServiceTimes(rule.max_batch)
-    warm_ns = warm_up(models, rule.max_batch, times, disturbed=disturbed)
+    found = places(models, settings, rule.max_batch)
+    disputed = disputes(found)
+    unasked = "max_batch" not in settings.model_fields_set
+    warm = warm_up(models, found, rule.max_batch, free=unasked, disturbed=disturbed)
+    model.notes = (*model.notes, *disputed, *warm.notes)
+    times = found[0].service
     version = wanted.version or model.version
     waiting = queue_rows(settings, rule, times)
     contract = Contract.of(model, rule.max_batch, request_rows(settings, rule, waiting))
     contract = contract._replace(model=wanted.name, version=version)
-    terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo)
+    terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo, found)
     batcher = Batcher(models, terms, times, account(version), loop)
     faults = Faults.of(settings.fake) if model.platform == "fake" else None
-    endpoint = Endpoint(model, contract, batcher, faults, warm_ns)
+    endpoint = Endpoint(model, contract, batcher, faults, warm.median_ns)
     batcher.failing = batcher.failing._replace(together=settings.on_error == "fail")
     if settings.cache:
         title = f"{wanted.name} {version}"
@@ -72,6 +77,8 @@ def batching(model: Model, settings: EngineSpec) -> Rule:
     most = min(settings.max_batch, model.max_batch or settings.max_batch)
     if not model.batched:
         return Rule("none", 1)
+    if sizes := bucket_sizes(model, settings):
+        most = max((size for size in sizes if size <= most), default=sizes[0])
     return Rule(settings.policy, most, settings.max_wait, settings.preferred)
 
 
@@ -83,7 +90,7 @@ def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
     if settings.slo is None:
         return max(QUEUE_ROWS, QUEUE_BATCHES * rule.max_batch)
     per_batch = max(service.table[rule.max_batch], 1)
-    within = settings.slo * rule.max_batch * settings.instances // per_batch
+    within = settings.slo * rule.max_batch * settings.copies // per_batch
     return min(max(within, 2 * rule.max_batch), QUEUE_MOST)
 
 

@@ -189,6 +189,7 @@ class Endpoint:
             policy=batcher.rule.policy,
             device=found.device,
             precision=found.precision,
+            grounds=batcher.grounds(),
             parts=parts_of(batcher.models),
             warm_ns=self._warm_ns,
         )

@@ -7,6 +7,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.statistics import Account
 from loadbench.engine.store import FILES
 from loadbench.errors import LoadbenchError, RunError
+from loadbench.simspec import SimSpec
 from loadbench.spec import EngineSpec
 from loadbench.units import gigabytes
 
@@ -88,7 +90,7 @@ def load(
 ) -> Endpoint:
     """A version beside one that is served. Raises SpecError and RunError, before anything is opened
     if there is no room for it."""
-    require_room(wanted, beside, free or _free)
+    require_room(wanted, beside, free or partial(_free, wanted.settings.sim))
     wanted = wanted._replace(settings=_as_precise(wanted, beside))
     with priority.raising_newborn():
         return assemble(wanted, books, loop, disturbed=True)
@@ -112,7 +114,7 @@ def may_be_low(wanted: Wanted) -> bool:
     pools = wanted.what.endswith(".onnx") or wanted.settings.backend in ("onnxruntime", "openvino")
     settings = wanted.settings
     return (
-        not pools or device.threads(settings.threads, settings.instances) == 1
+        not pools or device.threads(settings.threads, settings.copies) == 1
         or priority.may_raise()
     )  # fmt: skip
 
@@ -121,7 +123,7 @@ def require_room(wanted: Wanted, beside: Model | None, free: Free) -> None:
     """RunError if another version will not fit beside the one that is served. It is thought as
     large as its files, or as that one if it is larger."""
     served = sum(beside.memory().values()) if beside is not None else 0
-    needed = round(max(_size(wanted.what), served) * ROOM * wanted.settings.instances)
+    needed = round(max(_size(wanted.what), served) * ROOM * wanted.settings.copies)
     where = beside.device if beside is not None else "cpu"
     if needed > (left := free(where)):
         raise RunError(
@@ -140,5 +142,5 @@ def _size(what: str) -> int:
     return sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
 
 
-def _free(where: str) -> int:
-    return device.free_memory(where, device.Nvml())
+def _free(settings: SimSpec, where: str) -> int:
+    return device.open_device(where, settings).memory().free

@@ -30,7 +30,8 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
     device has no room. `trust` allows files whose loading runs code of theirs.
     """
     try:
-        return _surrounded(_open(name, settings, trust), settings)
+        placed = _placed(settings, settings.device.partition(",")[0])
+        return _surrounded(_open(name, placed, trust), settings)
     except MemoryError as error:
         raise RunError(
             f"{name} does not fit into the memory of the device: {error}",
@@ -39,12 +40,31 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
 
 
 def open_instances(name: str, settings: EngineSpec, *, trust: bool = False) -> tuple[Model, ...]:
-    """As many as `settings.instances`, all in the precision that the first one chose."""
+    """As many as `settings.copies`, all in the precision that the first one chose, spread over the
+    devices that the settings leave open or name."""
+    asked, number = settings.device, settings.copies
+    settings = _placed(settings, asked.partition(",")[0])  # with as many instances
     first = open_model(name, settings, trust=trust)
     if settings.precision == "auto" and first.precision in ("fp32", "bf16", "fp16"):
         settings = settings.model_copy(update={"precision": first.precision})
-    rest = (open_model(name, settings, trust=trust) for _ in range(settings.instances - 1))
+    cards = _free_memory(first.device, settings) if number > 1 else []
+    where = device.spread(asked, first.device, number, cards)
+    rest = (open_model(name, _placed(settings, found), trust=trust) for found in where[1:])
     return (first, *rest)
+
+
+def _placed(settings: EngineSpec, where: str) -> EngineSpec:
+    return settings.model_copy(update={"device": where, "instances": settings.copies})
+
+
+def _free_memory(where: str, settings: EngineSpec) -> list[int]:
+    """Bytes that are free on each card of the kind."""
+    kind = where.partition(":")[0]
+    if kind == "sim":
+        found = (device.open_device(f"sim:{i}", settings.sim) for i in range(settings.sim.cards))
+        return [card.memory().free for card in found]
+    cards = device.Nvml()
+    return [cards.mem_get_info(i)[0] for i in range(cards.device_count())] if kind == "cuda" else []
 
 
 def _surrounded(model: Model, settings: EngineSpec) -> Model:
@@ -58,6 +78,11 @@ def _surrounded(model: Model, settings: EngineSpec) -> Model:
 
 def _open(name: str, settings: EngineSpec, trust: bool) -> Model:
     """Backends are imported here, one at a time: torch alone costs a second."""
+    if settings.device.startswith("sim") and name != "fake":
+        raise SpecError(
+            f"engine.device = {settings.device!r} is a simulated GPU: no model can run on it",
+            "serve the model named fake there",
+        )
     if name == "fake" or settings.backend == "fake":
         if name != "fake":
             raise SpecError('engine.backend = "fake" runs no model', "serve the model named fake")

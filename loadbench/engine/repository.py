@@ -7,55 +7,28 @@ loading is the loader's.
 """
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
-
-from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.assembly import Wanted, assemble
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.exchange import Inferring
 from loadbench.engine.loader import Loader, load, may_be_low
-from loadbench.engine.modelconfig import Configured, configured
-from loadbench.engine.modelconfig import Versions as Policy
 from loadbench.engine.models import ZOO
-from loadbench.engine.store import VERSION, Source, Store, stamp
+from loadbench.engine.orders import Offer, Order, Orders, share_of
+from loadbench.engine.store import Store, stamp
 from loadbench.engine.tensors import Refused
-from loadbench.engine.uploads import Uploads
 from loadbench.engine.versions import Loaded, Row, Versions
 from loadbench.errors import LoadbenchError
 from loadbench.model import Note
-from loadbench.spec import EngineSpec
-from loadbench.units import parse_share
 
 LEAVING_S = 60.0  # for the last answers of a version that was replaced
 POLL_S = 0.01
 NOTES = 32
 
 Done = Callable[[Refused | None], None]
-
-
-class Offer(NamedTuple):
-    """What the engine was started with."""
-
-    models: tuple[str, ...]
-    settings: EngineSpec
-    trust: bool
-    arrivals: ArrivalLog | None = None
-
-
-class _Order(NamedTuple):
-    """What a load is to bring."""
-
-    source: Source
-    settings: EngineSpec
-    versions: dict[str | None, str]  # what to open; None: the version that the file names
-    share: float  # of the requests, for the newest, as a canary; 0: it takes over
-    shadow: bool
 
 
 class Repository:
@@ -66,11 +39,11 @@ class Repository:
         self.models: dict[str, Versions] = {}
         self.paths: dict[bytes, Inferring] = {}
         self.notes: deque[Note] = deque(maxlen=NOTES)  # what came up while it served
-        self.draining = False
+        self.draining = self._serving = False
         self._offer = offer
         self._loop = loop
         self._store = Store(offer.models)
-        self._uploads = Uploads()
+        self._orders = Orders(offer, self._store)
         self._loader = Loader(loop)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -80,14 +53,9 @@ class Repository:
         """Opens and warms up every model there is, one after the other. Raises SpecError and
         RunError."""
         for name in self._store.names():
-            source = self._store.source(name)
-            assert source is not None
-            order = self._order(source, {})
+            order = self._orders.of(name, {})
             model = self._model(name)
-            found = [
-                self._loaded(self._wanted(order, version), model, start=True)
-                for version in order.versions
-            ]
+            found = [self._loaded(wanted, model, start=True) for wanted in order.wanted]
             self._take(model, order, found)
 
     def _loaded(self, wanted: Wanted, model: Versions, *, start: bool) -> Loaded:
@@ -103,6 +71,7 @@ class Repository:
 
     def start(self) -> None:
         """Requests may come from now on."""
+        self._serving = True
         for endpoint in self.endpoints():
             endpoint.batcher.start()
 
@@ -171,11 +140,9 @@ class Repository:
         Refused and LoadbenchError for what cannot be asked for."""
         if self.draining:
             raise Refused(503, "the engine is shutting down")
-        source = self._source(name, parameters)
-        order = self._order(source, parameters)
+        order = self._orders.of(name, parameters)
         model = self._model(name)
-        fresh = [self._wanted(order, version) for version in order.versions]
-        changed = [wanted for wanted in fresh if not self._is_loaded(model, wanted)]
+        changed = [wanted for wanted in order.wanted if not self._is_loaded(model, wanted)]
         for wanted in changed:
             model.states[wanted.version or ""] = ("LOADING", "")
 
@@ -201,56 +168,6 @@ class Repository:
         low = all(may_be_low(wanted) for wanted in changed)
         self._loader.ask(work, ended, low=low)
 
-    def _source(self, name: str, parameters: Mapping[str, Any]) -> Source:
-        files = {key: value for key, value in parameters.items() if key.startswith("file:")}
-        if not files:
-            if source := self._store.source(name):
-                return source
-            raise Refused(404, f"there is no model {name!r} below what the engine was started with")
-        if not self._offer.trust:
-            raise Refused(403, "files in a load call need an engine that was started with --trust")
-        return self._uploads.take(name, files)
-
-    def _order(self, source: Source, parameters: Mapping[str, Any]) -> _Order:
-        known = {"config", "version", "canary", "shadow"}
-        for key in parameters:
-            if key not in known and not key.startswith("file:"):
-                raise Refused(400, f"unknown parameter {key!r}: {', '.join(sorted(known))}")
-        found = self._configured(source, parameters.get("config"))
-        settings, asked = found.settings, parameters.get("version")
-        if asked is not None and not VERSION.fullmatch(str(asked)):
-            raise Refused(400, f"{asked!r} is no version: they are whole numbers")
-        share = _share(parameters.get("canary", settings.canary))
-        shadow = parameters.get("shadow", settings.shadow)
-        if not isinstance(shadow, bool) or (shadow and share):
-            raise Refused(400, "shadow is true or false, and not beside a canary")
-        there = source.versions()
-        if not there:
-            return _Order(source, settings, {asked and str(asked): source.what}, share, shadow)
-        policy = found.versions or Policy(2 if share or shadow else 1)
-        if asked is not None:
-            policy = Policy(None, (str(asked),))
-        versions: dict[str | None, str] = {number: there[number] for number in policy.of([*there])}
-        return _Order(source, settings, versions, share, shadow)
-
-    def _configured(self, source: Source, given: Any) -> Configured:
-        """The engine's settings, changed by the model's config.json or else by the call."""
-        if given is None:
-            trust, origin = self._offer.trust, f"config.json of {source.name}"
-            return configured(source.config(), self._offer.settings, origin, trust=trust)
-        try:
-            found = msgspec.json.decode(given) if isinstance(given, str) else given
-        except msgspec.DecodeError as error:
-            raise Refused(400, f"config is not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise Refused(400, "config is no object")
-        return configured(found, self._offer.settings, "config", trust=False)
-
-    def _wanted(self, order: _Order, version: str | None) -> Wanted:
-        what = order.versions[version]
-        name, trust = order.source.name, self._offer.trust
-        return Wanted(name, version, what, order.settings, trust)
-
     def _is_loaded(self, model: Versions, wanted: Wanted) -> bool:
         """Whether that version is served as it is wanted: then it need not be loaded again."""
         loaded = model.loaded.get(wanted.version or model.current)
@@ -260,25 +177,21 @@ class Repository:
 
     # ---- swap
 
-    def _take(self, model: Versions, order: _Order, found: list[Loaded]) -> None:
+    def _take(self, model: Versions, order: Order, found: list[Loaded]) -> None:
         """Lets new versions serve. Raises Refused if the newest cannot be a canary or shadow: then
         it is loaded, and the current version stays."""
         for loaded in found:
             model.put(loaded)
-            if model.leaving or self.paths:  # serving: at the start all begin together
+            if self._serving:
                 loaded.endpoint.batcher.start()
-        numbers = sorted(
-            (number or (found[0].number if found else model.current) for number in order.versions),
-            key=int,
-        )
-        newest = numbers[-1]
+        own = found[0].number if found else model.current  # of a file that names its version
+        numbers = sorted({wanted.version or own for wanted in order.wanted}, key=int)
+        newest, on_trial = numbers[-1], order.shadow or order.share > 0
         try:
-            if not model.current and len(numbers) > 1 and (order.share or order.shadow):
+            if not model.current and on_trial and len(numbers) > 1:
                 model.use(numbers[-2])
-            if not model.current or newest == model.current:
-                model.use(newest)
-            elif order.share or order.shadow:
-                model.try_out(newest, None if order.shadow else order.share, order.settings.seed)
+            if model.current and newest != model.current and on_trial:
+                model.try_out(newest, None if order.shadow else order.share, order.seed)
             else:
                 model.use(newest)
             model.keep(set(numbers))
@@ -347,7 +260,7 @@ class Repository:
         if len(trials) > 1:
             raise Refused(400, "a canary or a shadow, not both")
         for key in trials:
-            share = _share(asked.get("share", 0.1)) if key == "canary" else None
+            share = share_of(asked.get("share", 0.1)) if key == "canary" else None
             if asked[key] is None:
                 model.end_trial()
             else:
@@ -381,13 +294,3 @@ class Repository:
         """Ends all threads that serve. False if one of them is still in a batch."""
         ended = [endpoint.batcher.stop(timeout_s) for endpoint in self.endpoints()]
         return all(ended)
-
-
-def _share(found: Any) -> float:
-    try:
-        share = parse_share(found) if isinstance(found, str) else float(found)
-    except (LoadbenchError, TypeError, ValueError):
-        share = math.nan
-    if isinstance(found, bool) or not 0 <= share <= 1:
-        raise Refused(400, f'{found!r} is no share: 0 to 1, or "10 %"')
-    return share

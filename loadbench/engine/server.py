@@ -15,15 +15,18 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import uvloop
 
 from loadbench.engine.arrivals import ArrivalLog
+from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import start_stalls
 from loadbench.engine.http import Connection, Limits
-from loadbench.engine.repository import Offer, Repository
+from loadbench.engine.orders import Offer
+from loadbench.engine.repository import Repository
 from loadbench.engine.serving import Service
 from loadbench.errors import RunError
 from loadbench.spec import EngineSpec
@@ -122,9 +125,12 @@ async def _serve(options: Options, running: _Running, listener: socket.socket) -
         print(f"note: {note.text}", file=sys.stderr)
     where = hostport(options.host, listener.getsockname()[1])
     print(f"ready http://{where} {' '.join(repository.models)}", flush=True)
+    surveying: asyncio.Future[None] | None = None
     while not stop.is_set():
         await _wait(stop, 1.0)
         _tidy(running)
+        if not surveying or surveying.done():
+            surveying = loop.run_in_executor(None, _survey, [*repository.endpoints()])
     return await _drain(running, server)
 
 
@@ -138,6 +144,12 @@ def _assemble(
     repository.open_all()
     service = Service(repository, may_load=options.allow_loading or _is_loopback(listener))
     return _Running(service, repository, set(), arrivals, time.monotonic_ns())
+
+
+def _survey(endpoints: Sequence[Endpoint]) -> None:
+    """Reads the devices, which may take a while."""
+    for endpoint in endpoints:
+        endpoint.batcher.survey()
 
 
 def _tidy(running: _Running) -> None:

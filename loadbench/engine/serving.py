@@ -152,6 +152,7 @@ def _health_of(endpoint: Endpoint) -> dict[str, Any]:
         "version": endpoint.signature.version,
         "platform": found.platform,
         "device": found.device,
+        "devices": batcher.grounds(),
         "precision": found.precision,
         "memory": found.memory(),
         "last_inference": last / 1000 if last else None,  # seconds since 1970

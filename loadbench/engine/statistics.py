@@ -72,7 +72,7 @@ class Account:
 
     def __init__(self, arrivals: ArrivalLog | None = None) -> None:
         self._arrivals = arrivals
-        self.success = self.failed = self.rows = self.batches = 0
+        self.success = self.failed = self.rows = self.batches = self.padded_rows = 0
         self.success_ns = self.fail_ns = self.busy_ns = 0
         self.input_ns = self.infer_ns = 0  # summed over requests
         self.last_inference_ms = 0  # of the wall clock, as the protocol wants it
@@ -124,6 +124,7 @@ class Account:
     def batch(self, record: Batch) -> None:
         """A batch ended, well or not."""
         self._recent.append(record)
+        self.padded_rows += record.padded
         self.busy_ns += record.compute_ns
         if size := self._sizes.get(record.rows):
             size.between_ns += record.between_ns
@@ -174,6 +175,7 @@ class Account:
             shed=dict(self.shed),
             failed=self.failed,
             busy_ns=self.busy_ns,
+            padded_rows=self.padded_rows,
             recent=tuple(self._recent),
             cache=self.cached() if self.cached is not None else None,
             remarks=tuple(self._remarks),
