@@ -16,6 +16,7 @@ from loadbench.engine.place import bucket_sizes, disputes, places
 from loadbench.engine.policy import Rule
 from loadbench.engine.protocol import Contract
 from loadbench.engine.service import ServiceTimes
+from loadbench.engine.shared import Regions
 from loadbench.engine.split import MOST_BATCHES
 from loadbench.engine.statistics import Account
 from loadbench.engine.warmup import warm_up
@@ -35,6 +36,7 @@ class Wanted(NamedTuple):
     what: str  # as `open_model` takes it
     settings: EngineSpec
     trust: bool
+    regions: Regions | None = None
 
 
 def assemble(
@@ -58,7 +60,7 @@ def assemble(
     version = wanted.version or model.version
     waiting = queue_rows(settings, rule, times)
     contract = Contract.of(model, rule.max_batch, request_rows(settings, rule, waiting))
-    contract = contract._replace(model=wanted.name, version=version)
+    contract = contract._replace(model=wanted.name, version=version, regions=wanted.regions)
     terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo, found)
     batcher = Batcher(models, terms, times, account(version), loop)
     faults = Faults.of(settings.fake) if model.platform == "fake" else None

@@ -14,9 +14,10 @@ from loadbench.engine.faults import Faults, falsified, misshapen
 from loadbench.engine.job import Job, Ran, Served
 from loadbench.engine.measure import parts_of
 from loadbench.engine.metadata import model_config, model_metadata
-from loadbench.engine.protocol import Contract, Plan, Reader, Writer
+from loadbench.engine.protocol import Contract, Plan, Reader
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
+from loadbench.engine.writer import Writer
 
 
 class Endpoint:
@@ -110,6 +111,9 @@ class Endpoint:
             exchange.answer(self._answer(plan, result))
         except UnicodeDecodeError:
             exchange.answer(refusal(Refused(500, "an output is no text: ask for binary_data")))
+            return False
+        except Refused as fault:  # of shared memory
+            exchange.answer(refusal(fault))
             return False
         return True
 

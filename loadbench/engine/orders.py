@@ -10,6 +10,7 @@ import msgspec
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.assembly import Wanted
 from loadbench.engine.modelconfig import Configured, Versions, configured
+from loadbench.engine.shared import Regions
 from loadbench.engine.store import VERSION, Source, Store
 from loadbench.engine.tensors import Refused
 from loadbench.engine.uploads import Uploads
@@ -27,6 +28,7 @@ class Offer(NamedTuple):
     settings: EngineSpec
     trust: bool
     arrivals: ArrivalLog | None = None
+    regions: Regions | None = None  # of shared memory; None: off
 
 
 class Order(NamedTuple):
@@ -68,8 +70,9 @@ class Orders:
             policy = found.versions or Versions(2 if share or shadow else 1)
             policy = policy if asked is None else Versions(None, (str(asked),))
             versions = [(number, there[number]) for number in policy.of([*there])]
+        trust, regions = self._offer.trust, self._offer.regions
         wanted = tuple(
-            Wanted(name, number, what, settings, self._offer.trust) for number, what in versions
+            Wanted(name, number, what, settings, trust, regions) for number, what in versions
         )
         return Order(wanted, share, shadow, settings.seed)
 

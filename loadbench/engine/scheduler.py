@@ -63,11 +63,15 @@ class Scheduler:
         job.level = rule.level(job.priority)
         if rule.foreseeing:
             limit = timeout_ns or self._terms.slo_ns
+            if job.patience_ns:
+                limit = min(limit or job.patience_ns, job.patience_ns)
             job.deadline = arrived + limit if limit else NEVER
             job.order = min(job.deadline, arrived + PATIENCE_NS)
         else:
             if rule.policy == "fixed":
                 timeout_ns = rule.levels[job.level - 1].limit(timeout_ns)
+            if job.patience_ns:
+                timeout_ns = min(timeout_ns or job.patience_ns, job.patience_ns)
             job.deadline = arrived + timeout_ns if timeout_ns else NEVER
             job.order = arrived
         if job.level > 1:

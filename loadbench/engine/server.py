@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvloop
 
@@ -28,12 +28,17 @@ from loadbench.engine.http import Connection, Limits
 from loadbench.engine.orders import Offer
 from loadbench.engine.repository import Repository
 from loadbench.engine.serving import Service
-from loadbench.errors import RunError
+from loadbench.engine.shared import Regions
+from loadbench.errors import RunError, SpecError
 from loadbench.spec import EngineSpec
 from loadbench.units import hostport
 
+if TYPE_CHECKING:
+    from loadbench.engine.rpc.server import Rpc
+
 BACKLOG = 4096
 DRAIN_S = 5.0
+LAST_S = 0.05  # for the last answers to leave
 SWITCH_S = 0.0005  # how long a thread may keep the interpreter while another one wants it
 
 
@@ -47,12 +52,21 @@ class Options(NamedTuple):
     trust: bool = False
     follow_stdin: bool = False
     arrivals: Path | None = None
+    shared_memory: str | None = None  # what the keys of regions begin with; None: off
+    grpc_port: int | None = None  # None: off
     allow_loading: bool = False  # also where other machines reach the engine
 
 
 def serve(options: Options) -> None:
     """Serves until a signal comes. Raises SpecError and RunError before it is ready."""
     listener = listen(options.host, options.port)
+    if options.shared_memory is not None and not is_loopback(listener):
+        raise SpecError(
+            f"shared memory is for this machine's clients, and others reach {options.host} too",
+            "listen on 127.0.0.1, or leave --shared-memory out",
+        )
+    if options.grpc_port:  # gRPC opens its own; whether it can is better known before models load
+        listen(options.host, options.grpc_port, "--grpc-port").close()
     if options.follow_stdin:
         threading.Thread(target=_follow_stdin, daemon=True).start()
     sys.setswitchinterval(SWITCH_S)
@@ -64,7 +78,7 @@ def serve(options: Options) -> None:
         os._exit(0)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     """A listening socket. Raises RunError if the address is taken or not ours."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(
@@ -77,9 +91,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise RunError(
             f"cannot listen on {host}:{port}: {error.strerror or error}",
-            "choose another one with --port (0: any that is free)",
+            f"choose another one with {option} (0: any that is free)",
         ) from error
-    if not _is_loopback(listener):
+    if not is_loopback(listener):
         print(
             f"warning: {host} can be reached from other machines, and anyone there may use it: "
             "there is no password and no encryption",
@@ -88,7 +102,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _is_loopback(listener: socket.socket) -> bool:
+def is_loopback(listener: socket.socket) -> bool:
     """Whether only this machine can reach it."""
     return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
@@ -123,6 +137,7 @@ async def _serve(options: Options, running: _Running, listener: socket.socket) -
         start_stalls(options.settings.fake, running.start_ns, 0 if options.follow_stdin else -1)
     for note in dict.fromkeys(n for found in repository.endpoints() for n in found.model.notes):
         print(f"note: {note.text}", file=sys.stderr)
+    rpc = await _start_rpc(options, running.service)
     where = hostport(options.host, listener.getsockname()[1])
     print(f"ready http://{where} {' '.join(repository.models)}", flush=True)
     surveying: asyncio.Future[None] | None = None
@@ -131,7 +146,7 @@ async def _serve(options: Options, running: _Running, listener: socket.socket) -
         _tidy(running)
         if not surveying or surveying.done():
             surveying = loop.run_in_executor(None, _survey, [*repository.endpoints()])
-    return await _drain(running, server)
+    return await _drain(running, server, rpc)
 
 
 def _assemble(
@@ -139,10 +154,12 @@ def _assemble(
 ) -> _Running:
     """Opens and warms the models up and puts the engine's parts together."""
     arrivals = ArrivalLog(options.arrivals, time.monotonic_ns()) if options.arrivals else None
-    offer = Offer(options.models, options.settings, options.trust, arrivals)
+    regions = None if options.shared_memory is None else Regions(options.shared_memory)
+    offer = Offer(options.models, options.settings, options.trust, arrivals, regions)
     repository = Repository(offer, loop)
     repository.open_all()
-    service = Service(repository, may_load=options.allow_loading or _is_loopback(listener))
+    may_load = options.allow_loading or is_loopback(listener)
+    service = Service(repository, regions, may_load=may_load)
     return _Running(service, repository, set(), arrivals, time.monotonic_ns())
 
 
@@ -162,7 +179,18 @@ def _tidy(running: _Running) -> None:
         running.arrivals.flush()
 
 
-async def _drain(running: _Running, server: asyncio.Server) -> bool:
+async def _start_rpc(options: Options, service: Service) -> "Rpc | None":
+    """gRPC's front, if it was asked for."""
+    if options.grpc_port is None:
+        return None
+    from loadbench.engine.rpc.server import start
+
+    rpc = await start(hostport(options.host, options.grpc_port), service, Limits())
+    print(f"gRPC on {hostport(options.host, rpc.port)}", file=sys.stderr, flush=True)
+    return rpc
+
+
+async def _drain(running: _Running, server: asyncio.Server, rpc: "Rpc | None") -> bool:
     """Finishes what was taken in, refuses what is too late, and ends; True if all threads did."""
     repository = running.repository
     repository.drain()
@@ -170,10 +198,12 @@ async def _drain(running: _Running, server: asyncio.Server) -> bool:
     while repository.open and time.monotonic() < until:
         await asyncio.sleep(0.01)
     repository.refuse_waiting()
+    if rpc is not None:
+        await rpc.stop(LAST_S)
     server.close()
     for connection in tuple(running.connections):
         connection.close_idle()
-    await asyncio.sleep(0.05)  # the last answers leave
+    await asyncio.sleep(LAST_S)
     if running.arrivals is not None:
         running.arrivals.close()
     return repository.stop(timeout_s=0.5)

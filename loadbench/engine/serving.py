@@ -16,7 +16,9 @@ from loadbench import __version__, model
 from loadbench.engine.calls import PATH, Call, traffic
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.exchange import Inferring, refusal, response
+from loadbench.engine.extensions import Extensions
 from loadbench.engine.repository import Repository
+from loadbench.engine.shared import Regions
 from loadbench.engine.tensors import Refused
 from loadbench.units import SECOND
 
@@ -29,8 +31,11 @@ Answer = Callable[[], bytes]
 class Service:
     """The paths of the models in a repository."""
 
-    def __init__(self, repository: Repository, *, may_load: bool = True) -> None:
+    def __init__(
+        self, repository: Repository, regions: Regions | None = None, *, may_load: bool = True
+    ) -> None:
         """`may_load`: whether calls may load and unload models."""
+        self._extensions = Extensions(regions, self._all_statistics)
         self._repository = repository
         self._may_load = may_load
         self._started = time.monotonic_ns()
@@ -48,6 +53,9 @@ class Service:
     def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:
         """A whole answer to a call that is not an infer call. Raises Refused."""
         shown = _plain(path)
+        found = self._extensions.answer(method, shown, body)
+        if found is not None:
+            return found
         wanted, call = self._find(shown, body)
         if method != wanted:
             fault = Refused(405, f"{shown} takes {wanted.decode()}, not {method.decode('latin-1')}")
@@ -60,7 +68,7 @@ class Service:
             "/v2": self._server,
             "/v2/health/live": lambda: response(200),
             "/v2/health/ready": lambda: response(200 if self._repository.ready else 503),
-            "/v2/models/stats": self._all_statistics,
+            "/v2/models/stats": lambda: _json({"model_stats": self._all_statistics()}),
             "/health": self._health,
         }
         if path in general:
@@ -93,7 +101,8 @@ class Service:
         return b"GET", lambda: _json(endpoint.metadata() | {"versions": found.names()})
 
     def _server(self) -> bytes:
-        return _json({"name": "loadbench", "version": __version__, "extensions": EXTENSIONS})
+        extensions = (*EXTENSIONS, *self._extensions.names)
+        return _json({"name": "loadbench", "version": __version__, "extensions": extensions})
 
     def _is_ready(self, name: str, version: str) -> bytes:
         if self._repository.model(name).loaded:
@@ -121,9 +130,9 @@ class Service:
             found = [entry for entry in found if entry["version"] == number]
         return _json({"model_stats": found})
 
-    def _all_statistics(self) -> bytes:
+    def _all_statistics(self) -> list[dict[str, Any]]:
         models = self._repository.models.values()
-        return _json({"model_stats": [entry for found in models for entry in found.statistics()]})
+        return [entry for found in models for entry in found.statistics()]
 
     def _health(self) -> bytes:
         repository = self._repository

@@ -88,7 +88,9 @@ class Mirror(Forwarding):
         exchange.reply = first
         self.old.infer(exchange, data, start)
         if exchange.endpoint is not None:  # not refused at once
-            self._ask(Job(exchange.arrays, exchange.rows, exchange.shapes, second), exchange)
+            # Copies: inputs may lie in shared memory, which is the client's again once it is answered
+            arrays = {name: array.copy() for name, array in exchange.arrays.items()}
+            self._ask(Job(arrays, exchange.rows, exchange.shapes, second), exchange)
 
     def _ask(self, twin: Job, exchange: Exchange) -> None:
         twin.size_bytes = exchange.size_bytes
