@@ -130,6 +130,9 @@ def test_a_hit_skips_the_batcher_and_says_so(engine: Engine) -> None:
     assert after["inference_count"] - before["inference_count"] == 2
     assert after["loadbench"]["cache"]["hits"] == done["cache_hit"]["count"]
     assert engine.call("/v2/models/fake/config").json["response_cache"] == {"enable": True}
+    metrics = engine.call("/metrics").body.decode()
+    hits = done["cache_hit"]["count"]
+    assert f'nv_cache_num_hits_per_model{{model="fake",version="1"}} {hits}\n' in metrics
 
 
 def test_what_was_refused_is_asked_again(engine: Engine) -> None:
@@ -148,3 +151,4 @@ def test_without_the_setting_nothing_is_kept() -> None:
         assert told["inference_stats"]["cache_hit"]["count"] == 0
         assert told["execution_count"] == 2
         assert "response_cache" not in engine.call("/v2/models/fake/config").json
+        assert "nv_cache" not in engine.call("/metrics").body.decode()

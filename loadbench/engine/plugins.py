@@ -102,7 +102,11 @@ class Surrounded:
         try:
             found = signature.probe(self._tried, takes, sizes, self.example)
         except SpecError as error:
-            raise SpecError(f"{self.name} with its plugins: {error.message}", error.hint) from error
+            raise SpecError(
+                f"{self.name} with its plugins: {error.message}",
+                "a plugin's attribute inputs says what clients send it, and example which rows to "
+                "try it with; otherwise it is tried with random ones that the model would take",
+            ) from error
         self.inputs, self.outputs, self.batched = found.inputs, found.outputs, found.batched
         known = {note.code for note in self.notes}
         self.notes += tuple(note for note in found.notes if note.code not in known)
