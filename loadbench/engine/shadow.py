@@ -88,7 +88,7 @@ class Mirror(Forwarding):
         exchange.reply = first
         self.old.infer(exchange, data, start)
         if exchange.endpoint is not None:  # not refused at once
-            # Copies: inputs may lie in shared memory, which is the client's again once it is answered
+            # Copies: shared memory is the client's again once it has its answer
             arrays = {name: array.copy() for name, array in exchange.arrays.items()}
             self._ask(Job(arrays, exchange.rows, exchange.shapes, second), exchange)
 
