@@ -18,7 +18,7 @@ class Asked:
 
     def __init__(self, limit: int = 1 << 20, title: str = "m 1") -> None:
         self.account = Account()
-        self.cache = ResponseCache(limit, title, ["x", "t"], self.account)
+        self.cache = ResponseCache(limit, title, ["x", "t"])
         self.ran = 0
 
     def ask(self, x: Any, text: bytes = b"", fail: bool = False) -> Served | Refused:
@@ -30,7 +30,7 @@ class Asked:
 
         arrays = {"t": np.array([[text]], object), "x": np.asarray(x)}
         job = Job(arrays, 1, ((1,),), reply)
-        if not self.cache.answered(job):
+        if not self.cache.answered(job, self.account):
             self.ran += 1
             whole = np.concatenate([arrays["x"].ravel() * 2, np.zeros(1000)])
             served = Served({"y": whole[: arrays["x"].size]}, 1, 2, 3, 4)
@@ -90,7 +90,7 @@ def test_it_holds_no_more_than_it_may_and_gives_up_what_was_used_least_recently(
     asked.ask(np.full(10, 1.0))  # a hit: 2 is the oldest now
     asked.ask(np.full(10, 4.0))
     assert asked.ran == 4
-    told = asked.cache.told()
+    told = asked.cache.told(asked.account)
     assert (told.entries, told.held_bytes, told.limit_bytes) == (3, 3 * each, 3 * each)
     for number in (1, 3, 4):
         asked.ask(np.full(10, float(number)))
@@ -98,7 +98,7 @@ def test_it_holds_no_more_than_it_may_and_gives_up_what_was_used_least_recently(
     asked.ask(np.full(10, 2.0))
     assert asked.ran == 5
     asked.ask(np.zeros(10_000))  # more than it may hold at all
-    assert asked.cache.told().entries == 3
+    assert asked.cache.told(asked.account).entries == 3
 
 
 @pytest.fixture(scope="module")

@@ -68,9 +68,7 @@ def assemble(
     batcher.failing = batcher.failing._replace(together=settings.on_error == "fail")
     if settings.cache:
         title = f"{wanted.name} {version}"
-        endpoint.cache = ResponseCache(
-            settings.cache, title, list(contract.inputs), batcher.account
-        )
+        endpoint.cache = ResponseCache(settings.cache, title, list(contract.inputs))
     return endpoint
 
 
