@@ -74,7 +74,7 @@ class Endpoint:
 
         What it gives is for `withdraw`. Raises Refused if there is no room for all of it.
         """
-        if self.cache is not None and self.cache.answered(job):
+        if self.cache is not None and self.cache.answered(job, self.batcher.account):
             return job
         most = self.signature.max_batch
         if not most or job.rows <= most:
@@ -195,6 +195,7 @@ class Endpoint:
             precision=found.precision,
             grounds=batcher.grounds(),
             parts=parts_of(batcher.models),
+            cache=self.cache.told(batcher.account) if self.cache is not None else None,
             warm_ns=self._warm_ns,
         )
         named = {"name": self.signature.model, "version": self.signature.version}

@@ -114,8 +114,19 @@ def _as_triton(found: Page, entry: Mapping[str, Any], labels: Labels) -> None:
          "microseconds", stats["compute_output"]["ns"] // US),
     ):  # fmt: skip
         found.add("counter", f"nv_inference_{name}", text, labels, value)
+    if ours.cache is not None:
+        _cache(found, stats, labels)
     text = "Instantaneous number of pending requests awaiting execution per-model."
     found.add("gauge", "nv_inference_pending_request_count", text, labels, ours.waiting)
+
+
+def _cache(found: Page, stats: Mapping[str, Any], labels: Labels) -> None:
+    for what, part in (("hit", stats["cache_hit"]), ("miss", stats["cache_miss"])):
+        plural = {"hit": "hits", "miss": "misses"}[what]
+        text = f"Number of cache {plural} per model"
+        found.add("counter", f"nv_cache_num_{plural}_per_model", text, labels, part["count"])
+        text = f"Total cache {what} duration per model, in microseconds"
+        found.add("counter", f"nv_cache_{what}_duration_per_model", text, labels, part["ns"] // US)
 
 
 def _batches(found: Page, ours: EngineStatistics, labels: Labels) -> None:
