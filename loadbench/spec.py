@@ -105,10 +105,15 @@ class EngineSpec(Section):
     """Settings of the embedded engine."""
 
     backend: Literal[
-        "auto", "torch", "torchscript", "torch-export", "torch-compile", "onnxruntime", "fake"
-    ] = "auto"
+        "auto", "torch", "torchscript", "torch-export", "torch-compile", "onnxruntime", "openvino",
+        "fake",
+    ] = "auto"  # fmt: skip
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"  # only of `onnxruntime`
     device: Annotated[str, Field(pattern=DEVICES)] = "auto"  # several cards: "cuda:0,cuda:1"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int8-static"] = "auto"
+    calibration: str = ""  # .npz or .npy, only of `int8-static`
+    gpu_memory: Share | None = None  # of the card's, that the model may take
+    cuda_graphs: bool = False  # only of `onnxruntime`
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
     policy: Literal["deadline", "fixed", "none"] = "deadline"
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
@@ -144,6 +149,16 @@ class EngineSpec(Section):
     def copies(self) -> int:
         """Instances in all: as asked, else one on each device that is named."""
         return max(self.instances, self.device.count(",") + 1)
+
+    @model_validator(mode="after")
+    def _settings_have_a_use(self) -> "EngineSpec":
+        if self.provider != "auto" and self.backend not in ("auto", "onnxruntime"):
+            raise ValueError('provider is for backend = "onnxruntime" only')
+        if self.cuda_graphs and self.backend not in ("auto", "onnxruntime"):
+            raise ValueError('cuda_graphs is for backend = "onnxruntime" only')
+        if self.calibration and self.precision != "int8-static":
+            raise ValueError('calibration is for precision = "int8-static" only')
+        return self
 
 
 _LATENCY_CHECKS = ("mean", "p50", "p90", "p95", "p99", "p99_9", "max")

@@ -27,6 +27,7 @@ OWNERS = {
     "torch": ("loadbench.engine",),
     "onnxruntime": ("loadbench.engine",),
     "onnx": ("loadbench.engine",),
+    "openvino": ("loadbench.engine",),
     "locust": ("loadbench.load", "scenarios"),
     "gevent": ("loadbench.load", "scenarios"),
     "pynvml": ("loadbench.probe", "loadbench.engine.device"),
