@@ -14,7 +14,7 @@ import msgspec
 
 from loadbench import __version__, model
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.http import refusal, response
+from loadbench.engine.exchange import refusal, response
 from loadbench.engine.tensors import Refused
 from loadbench.units import SECOND
 
@@ -127,11 +127,12 @@ class Service:
             "version": self._endpoint.signature.version,
             "platform": found.platform,
             "device": found.device,
+            "devices": batcher.grounds(),
             "precision": found.precision,
             "memory": found.memory(),
             "last_inference": last / 1000 if last else None,  # seconds since 1970
             "uptime": round((time.monotonic_ns() - self._started) / SECOND, 3),
-            "requests": {"done": account.success, "failed": account.failed, "shed": account.shed},
+            "requests": {"done": account.answered, "failed": account.failed, "shed": account.shed},
             "waiting": batcher.waiting,
             "open": batcher.open,  # waiting or running
             "metadata": found.metadata,
