@@ -75,10 +75,8 @@ def warm(service: ServiceTimes, took: Callable[[int], int], largest: int) -> Non
 class Simulation:
     """One batcher, with as many instances as is said."""
 
-    def __init__(
-        self, terms: Terms, service: ServiceTimes, took: Took, instances: int = 1
-    ) -> None:
-        self.scheduler = Scheduler(terms, service)
+    def __init__(self, terms: Terms, service: ServiceTimes, took: Took, instances: int = 1) -> None:
+        self.scheduler = Scheduler(terms, service, instances)
         self._took = took
         self._free: list[int] = [0] * instances  # since when
         self._busy: list[tuple[int, int]] = []  # until when, which batch
@@ -149,4 +147,6 @@ class Simulation:
             self.history.answered[place] = ended
         self._free.append(now)
         self.scheduler.last_batch = now
-        self.scheduler.ended(ran.rows, ended - ran.began, ran.began - self._asked[ran.members[0]].at, now)
+        self.scheduler.ended(
+            ran.rows, ended - ran.began, ran.began - self._asked[ran.members[0]].at, now
+        )

@@ -81,7 +81,7 @@ class Batcher:
         self.account = account
         self.failing = Failing(Mishaps().tell)
         self._service = service
-        self._scheduler = Scheduler(terms, service)
+        self._scheduler = Scheduler(terms, service, len(models))
         self.open = 0  # requests not yet answered
         self._number = 0
         self._loop = loop

@@ -32,6 +32,7 @@ class Plan(NamedTuple):
     first: int
     last: int
     worth: float
+    tight: bool  # it takes no more because its first request could not bear it
 
 
 def outlook(service: Sequence[int], largest: int, limit_ns: int, rate: float) -> Outlook:
@@ -63,35 +64,46 @@ def cut(service: Sequence[int], rows: int) -> int:
     return below if below > 0 and service[below] + service[rows - below] < service[rows] else 0
 
 
+def window(slack: Sequence[int], rows: Sequence[int], largest: int, service: Sequence[int]) -> int:
+    """How many of the first window drop gives up: until the head can bear a batch of all that fit.
+    `slack` is each request's time left, rising; `rows` how many rows the requests before it have,
+    and at the end all of them."""
+
+    def fits(at: int) -> bool:
+        return slack[at] >= service[min(rows[-1] - rows[at], largest)]
+
+    return bisect_left(range(len(slack)), True, key=fits)
+
+
 def best_plan(slack: Sequence[int], rows: Sequence[int], least: int, view: Outlook) -> Plan:
-    """The plan that is worth most. `slack` is each request's time left, rising; `rows` how many
-    rows the requests before it have, and at the end all of them; `least` how many from the first on
-    are given up if as many as possible of the others ride at once, fewer than all.
+    """The plan that is worth most. `least` is what window drop would give up, fewer than all.
+
+    Beside window drop's own plan there are those whose first batch is smaller, with the oldest
+    that can bear it at its head, and those that cut the batch where padding makes that quicker.
     """
-    service = view.service
-    size = min(view.largest, rows[-1] - rows[least])
-    plans = [_plan(slack, rows, least, view.largest, view)]
+    service, largest = view.service, view.largest
+    size = min(largest, rows[-1] - rows[least])
+    plans = [_plan(slack, rows, least, largest, view)]
     if least:
         smallest = max(1, bisect_right(service, slack[0]) - 1)
-        for most in range(size, smallest - 1, -max(1, -(-(size - smallest) // CUTS))):
-            first = min(least, bisect_left(slack, service[most]))
-            plans.append(_plan(slack, rows, first, view.largest, view))
+        tried = range(size, smallest - 1, -max(1, -(-(size - smallest) // CUTS)))
+        firsts = {min(least, bisect_left(slack, service[most])) for most in tried}
+        plans += [_plan(slack, rows, first, largest, view) for first in firsts]
     if below := cut(service, size):
         plans.append(_plan(slack, rows, bisect_left(slack, service[below]), below, view))
     return max(plans, key=_worth)
 
 
-def _plan(
-    slack: Sequence[int], rows: Sequence[int], first: int, most: int, view: Outlook
-) -> Plan:
+def _plan(slack: Sequence[int], rows: Sequence[int], first: int, most: int, view: Outlook) -> Plan:
     """Gives up the first so many and runs batches, each as large as its head allows, the first of
     `most` rows at most; ends where going on is worth no more."""
-    service, largest, price, free = view.service, view.largest, view.price, view.free
+    service, price, free = view.service, view.price, view.free
     number, at, ended, served = len(slack), first, 0, 0
     begin = last = 0
-    worth = -1.0
+    worth, tight = -1.0, False
     while at < number:
-        size = min(bisect_right(service, slack[at] - ended) - 1, most)
+        room = bisect_right(service, slack[at] - ended) - 1
+        size = min(room, most)
         until = bisect_right(rows, rows[at] + size) - 1 if size > 0 else at
         if until == at:
             at += 1
@@ -100,14 +112,14 @@ def _plan(
         ended += service[size]
         served += size
         if not last:
-            begin, last, most = at, until, largest
-        at = until
+            begin, last, tight = at, until, room < most
+        most, at = view.largest, until
         found = served - TIE * ended - KEEP * begin
         if ended > free:
             found -= price * (ended - free)
         if found > worth or until == last:
             worth = found
-    return Plan(begin, last, worth)
+    return Plan(begin, last, worth, tight)
 
 
 def _worth(plan: Plan) -> float:
