@@ -76,6 +76,7 @@ class FakeSpec(Section):
     mistakes: Share = 0.0  # right in form, but the last value of each row is off by one
     hangups: Share = 0.0
     slow_body: Duration = 0
+    width: Annotated[int, Field(ge=1, le=1 << 20)] = 16  # numbers in a row
     busy: bool = False
     seed: int = 1
 

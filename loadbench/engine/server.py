@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvloop
 
@@ -33,15 +33,20 @@ from loadbench.engine.policy import Rule
 from loadbench.engine.protocol import Contract
 from loadbench.engine.service import ServiceTimes
 from loadbench.engine.serving import Service
+from loadbench.engine.shared import Regions
 from loadbench.engine.split import MOST_BATCHES
 from loadbench.engine.statistics import Account
 from loadbench.engine.warmup import warm_up
-from loadbench.errors import RunError
+from loadbench.errors import RunError, SpecError
 from loadbench.spec import EngineSpec
 from loadbench.units import hostport
 
+if TYPE_CHECKING:
+    from loadbench.engine.rpc.server import Rpc
+
 BACKLOG = 4096
 DRAIN_S = 5.0
+LAST_S = 0.05  # for the last answers to leave
 QUEUE_ROWS = 2048  # where no SLO says how many can still be served in time
 QUEUE_BATCHES = 64
 QUEUE_MOST = 65_536
@@ -59,11 +64,20 @@ class Options(NamedTuple):
     trust: bool = False
     follow_stdin: bool = False
     arrivals: Path | None = None
+    shared_memory: str | None = None  # what the keys of regions begin with; None: off
+    grpc_port: int | None = None  # None: off
 
 
 def serve(options: Options) -> None:
     """Serves until a signal comes. Raises SpecError and RunError before it is ready."""
     listener = listen(options.host, options.port)
+    if options.shared_memory is not None and not is_loopback(listener):
+        raise SpecError(
+            f"shared memory is for this machine's clients, and others reach {options.host} too",
+            "listen on 127.0.0.1, or leave --shared-memory out",
+        )
+    if options.grpc_port:  # gRPC opens its own; whether it can is better known before models load
+        listen(options.host, options.grpc_port, "--grpc-port").close()
     if options.follow_stdin:
         threading.Thread(target=_follow_stdin, daemon=True).start()
     settings = options.settings
@@ -75,7 +89,7 @@ def serve(options: Options) -> None:
         os._exit(0)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     """A listening socket. Raises RunError if the address is taken or not ours."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(
@@ -88,9 +102,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise RunError(
             f"cannot listen on {host}:{port}: {error.strerror or error}",
-            "choose another one with --port (0: any that is free)",
+            f"choose another one with {option} (0: any that is free)",
         ) from error
-    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+    if not is_loopback(listener):
         print(
             f"warning: {host} can be reached from other machines, and anyone there may use it: "
             "there is no password and no encryption",
@@ -126,6 +140,11 @@ def request_rows(settings: EngineSpec, rule: Rule, waiting: int) -> int:
     return min(settings.max_request_rows or MOST_BATCHES * rule.max_batch, waiting)
 
 
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can reach it."""
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
 class _Running(NamedTuple):
     """What belongs together while the engine serves."""
 
@@ -157,6 +176,7 @@ async def _serve(options: Options, models: list[Model], listener: socket.socket)
         start_stalls(options.settings.fake, running.start_ns, 0 if options.follow_stdin else -1)
     for note in models[0].notes:
         print(f"note: {note.text}", file=sys.stderr)
+    rpc = await _start_rpc(options, running.service)
     where = hostport(options.host, listener.getsockname()[1])
     print(f"ready http://{where} {models[0].name}", flush=True)
     surveying: asyncio.Future[None] | None = None
@@ -165,7 +185,7 @@ async def _serve(options: Options, models: list[Model], listener: socket.socket)
         _tidy(running)
         if not surveying or surveying.done():
             surveying = loop.run_in_executor(None, running.batcher.survey)
-    return await _drain(running, server)
+    return await _drain(running, server, rpc)
 
 
 def _assemble(options: Options, models: list[Model]) -> _Running:
@@ -184,13 +204,14 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
     faults = Faults.of(settings.fake) if model.platform == "fake" else None
     contract = Contract.of(model, rule.max_batch, request_rows(settings, rule, waiting))
+    regions = None if options.shared_memory is None else Regions(options.shared_memory)
+    contract = contract._replace(regions=regions)
     endpoint = Endpoint(model, contract, batcher, faults, warm.median_ns)
     batcher.failing = batcher.failing._replace(together=settings.on_error == "fail")
     if settings.cache:
         title = f"{model.name} {model.version}"
-        names = list(contract.inputs)
-        endpoint.cache = ResponseCache(settings.cache, title, names, batcher.account)
-    return _Running(Service(endpoint), batcher, set(), arrivals, start_ns)
+        endpoint.cache = ResponseCache(settings.cache, title, list(contract.inputs))
+    return _Running(Service(endpoint, regions), batcher, set(), arrivals, start_ns)
 
 
 def _tidy(running: _Running) -> None:
@@ -202,7 +223,18 @@ def _tidy(running: _Running) -> None:
         running.arrivals.flush()
 
 
-async def _drain(running: _Running, server: asyncio.Server) -> bool:
+async def _start_rpc(options: Options, service: Service) -> "Rpc | None":
+    """gRPC's front, if it was asked for."""
+    if options.grpc_port is None:
+        return None
+    from loadbench.engine.rpc.server import start
+
+    rpc = await start(hostport(options.host, options.grpc_port), service, Limits())
+    print(f"gRPC on {hostport(options.host, rpc.port)}", file=sys.stderr, flush=True)
+    return rpc
+
+
+async def _drain(running: _Running, server: asyncio.Server, rpc: "Rpc | None") -> bool:
     """Finishes what was taken in, refuses what is too late, and ends; True if all threads did."""
     batcher = running.batcher
     running.service.ready = False
@@ -211,10 +243,12 @@ async def _drain(running: _Running, server: asyncio.Server) -> bool:
     while batcher.open and time.monotonic() < until:
         await asyncio.sleep(0.01)
     batcher.refuse_waiting()
+    if rpc is not None:
+        await rpc.stop(LAST_S)
     server.close()
     for connection in tuple(running.connections):
         connection.close_idle()
-    await asyncio.sleep(0.05)  # the last answers leave
+    await asyncio.sleep(LAST_S)
     if running.arrivals is not None:
         running.arrivals.close()
     return batcher.stop(timeout_s=0.5)

@@ -15,6 +15,8 @@ import msgspec
 from loadbench import __version__, model
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.exchange import refusal, response
+from loadbench.engine.extensions import Extensions
+from loadbench.engine.shared import Regions
 from loadbench.engine.tensors import Refused
 from loadbench.units import SECOND
 
@@ -25,9 +27,10 @@ _MODEL = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|config
 class Service:
     """The paths of one model."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, regions: Regions | None = None) -> None:
         self.ready = False
         self._endpoint = endpoint
+        self._extensions = Extensions(regions, lambda: [endpoint.statistics()])
         self._started = time.monotonic_ns()
         signature = endpoint.signature
         name, version = signature.model.encode(), signature.version.encode()
@@ -45,6 +48,9 @@ class Service:
     def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:
         """A whole answer to a call that is not the infer call. Raises Refused."""
         path = _plain(path)
+        found = self._extensions.answer(method, path.decode(errors="replace"), body)
+        if found is not None:
+            return found
         wanted, call = self._find(path)
         if method != wanted:
             shown = path.decode(errors="replace")
@@ -87,7 +93,13 @@ class Service:
         return b"GET", calls[what]
 
     def _server(self, _: bytes) -> bytes:
-        return _json({"name": "loadbench", "version": __version__, "extensions": EXTENSIONS})
+        return _json(
+            {
+                "name": "loadbench",
+                "version": __version__,
+                "extensions": (*EXTENSIONS, *self._extensions.names),
+            }
+        )
 
     def _is_ready(self, _: bytes) -> bytes:
         return response(200 if self.ready else 503)

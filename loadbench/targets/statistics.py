@@ -129,6 +129,8 @@ def _ours(earlier: EngineStatistics, later: EngineStatistics, counts: dict[str, 
         max_batch=later.max_batch,
         grounds=later.grounds,
         remarks=tuple(note for note in later.remarks if note not in earlier.remarks),
+        parts=_parts(earlier.parts, later.parts),
+        cached=_hits(later) - _hits(earlier),
         **counts,
     )
 
@@ -136,6 +138,20 @@ def _ours(earlier: EngineStatistics, later: EngineStatistics, counts: dict[str, 
 def _part(earlier: Histogram, later: Histogram) -> Part:
     new = later.minus(earlier)
     return Part(new.count, round(new.total), new)
+
+
+def _hits(engine: EngineStatistics) -> int:
+    return engine.cache.hits if engine.cache is not None else 0
+
+
+def _parts(
+    earlier: dict[str, tuple[int, int]], later: dict[str, tuple[int, int]]
+) -> dict[str, Part]:
+    found = {}
+    for name, (batches, ns) in later.items():
+        before, ns_before = earlier.get(name, (0, 0))
+        found[name] = Part(batches - before, ns - ns_before)
+    return found
 
 
 def _sizes(earlier: dict[int, BatchSize], later: dict[int, BatchSize]) -> dict[int, BatchSize]:
