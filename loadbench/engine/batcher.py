@@ -205,7 +205,7 @@ class Batcher:
 
     def announce(self, number: int) -> None:
         """So many requests more have begun to arrive; less: have come, or will not any more."""
-        self._scheduler.announced += number
+        self._scheduler.announce(number, time.monotonic_ns())
         if number < 0 and self._idle and self._queues.requests and not self._asked:
             self._asked = True
             self._loop.call_soon(self._look)

@@ -18,6 +18,7 @@ from loadbench.units import MS, SECOND
 
 PATIENCE_NS = SECOND  # in the order of service a request counts as due after so long, or earlier
 STALE_NS = SECOND  # without any batch for so long, planned times are doubted
+SOON_NS = 20 * MS  # a body that takes longer keeps nobody waiting
 RATE_SLOS = 3  # SLOs that the rate of arrivals is averaged over
 LATEST_NS = 60 * SECOND  # BentoML's latency, if none is asked for
 LEVEL = 1 << 62  # in the order of service
@@ -48,7 +49,8 @@ class Scheduler:
     def __init__(self, terms: Terms, service: ServiceTimes, instances: int = 1) -> None:
         self.rule = terms.rule
         self.queues = Queues(len(terms.rule.levels))
-        self.announced = 0  # requests that have begun to arrive
+        self._announced = 0  # requests that have begun to arrive,
+        self._announced_at = 0  # the last of them then
         self.draining = False
         self.last_batch = 0
         self._terms = terms
@@ -82,6 +84,12 @@ class Scheduler:
             job.order = arrived
         if job.level > 1:
             job.order += (job.level - 1) * LEVEL
+
+    def announce(self, number: int, now: int) -> None:
+        """So many requests more have begun to arrive; less: have come, or will not any more."""
+        self._announced += number
+        if number > 0:
+            self._announced_at = now
 
     def refusal(self, job: Job, free_at: Callable[[], int]) -> Refusal | None:
         """Why a stamped request cannot be taken in; `free_at` tells when an instance is free."""
@@ -128,7 +136,7 @@ class Scheduler:
             self.draining,
             now - self.last_batch > STALE_NS,
             self._held,
-            self.announced,
+            self._announced if now - self._announced_at < SOON_NS else 0,
             self._rate.of(self.queues.rows_added, now) / self._instances,
             self._line.found if self._line else None,
         )
