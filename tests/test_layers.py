@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
         "merge", "curve", "optimum", "printable"},
-    1: {"spec", "aroundspec", "faults", "loadspec", "requestspec", "simspec", "overrides", "trace",
-        "plan",
+    1: {"spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
+        "overrides", "trace", "plan",
         "runlog", "control", "alerts", "arrivals", "yardstick", "view", "account", "evidence",
         "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
@@ -38,6 +38,7 @@ OWNERS = {
         "loadbench.spec",
         "loadbench.loadspec",
         "loadbench.requestspec",
+        "loadbench.queuespec",
         "loadbench.simspec",
         "loadbench.faults",
     ),
