@@ -46,8 +46,14 @@ def outlook(service: Sequence[int], largest: int, limit_ns: int, rate: float) ->
     free = (limit_ns - fixed) / (1 + rate * row)
     if rate * free > largest:  # more than one batch
         free = limit_ns / (1 + rate * service[largest] / largest)
-    best = min(largest, max(1, bisect_right(service, limit_ns // 2) - 1))
+    best = target(service, largest, limit_ns)
     return Outlook(service, largest, max(0.0, free), best / max(1, service[best]))
+
+
+def target(service: Sequence[int], largest: int, limit_ns: int) -> int:
+    """The rows of the largest batch of which two fit into the limit: who comes just after one began
+    is in time with the next."""
+    return min(largest, max(1, bisect_right(service, limit_ns // 2) - 1))
 
 
 def line(service: Sequence[int], largest: int) -> tuple[int, float]:

@@ -14,7 +14,7 @@ from itertools import accumulate, groupby, islice
 from typing import Generic, NamedTuple
 
 from loadbench.engine import baselines
-from loadbench.engine.lookahead import best_plan, cut, line, outlook, window
+from loadbench.engine.lookahead import best_plan, cut, line, outlook, target, window
 from loadbench.engine.rule import NEVER as NEVER
 from loadbench.engine.rule import Ahead, W, Waiting, prompt
 from loadbench.engine.rule import Decision as Decision
@@ -22,8 +22,10 @@ from loadbench.engine.rule import Learned as Learned
 from loadbench.engine.rule import Level as Level
 from loadbench.engine.rule import Rule as Rule
 from loadbench.engine.rule import State as State
+from loadbench.units import MS
 
 LOOKED = 4  # batches of those that wait are looked at, at most
+LATE_NS = MS  # that a timer may be
 ANNOUNCED = 0.1  # of a batch's fixed time: how long a request that has begun to arrive is awaited
 
 
@@ -186,9 +188,9 @@ def _hold(rule: Rule, batch: Sequence[W], rows: int, state: State, now: int) -> 
         if until > now:
             return "announced", until
     if rule.policy == "efficient":
-        fixed = line(state.service, rule.max_batch)[0]
-        if rows < state.rate * fixed:
-            return "defer", slack
+        limit = batch[0].deadline - batch[0].arrived
+        if rows < target(state.service, rule.max_batch, limit):
+            return "defer", slack - LATE_NS
     return "", now
 
 
