@@ -71,11 +71,17 @@ class Queues:
 
     def remove(self, queue: deque[Job], gone: Iterable[Job]) -> None:
         """Takes requests, which are near its front, out of their queue."""
-        left = 0
+        left = rows = size = 0
+        levels = self.by_level
         for job in gone:
             job.taken = True
-            self._count_out(job)
+            rows += job.rows
+            size += job.size_bytes
+            levels[job.level] -= 1
             left += 1
+        self.requests -= left
+        self.rows -= rows
+        self.bytes -= size
         kept: list[Job] = []
         while left:
             job = queue.popleft()
