@@ -160,6 +160,8 @@ class Server(Value, frozen=True):
         mean, room = self.mean_batch, self.room
         return min(1.0, mean / room) if mean is not None and room else None
 
+    changes: tuple[str, ...] = ()  # what became of the model's versions
+
     @property
     def mean_batch(self) -> float | None:
         """Rows per batch that ran; rows of batches that failed are not among `rows`."""

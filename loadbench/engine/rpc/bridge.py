@@ -91,7 +91,7 @@ async def _post(
     try:
         return read(await answer)
     except asyncio.CancelledError:
-        endpoint.abandon(exchange)
+        (exchange.endpoint or endpoint).abandon(exchange)  # it may have been handed on
         raise
 
 
