@@ -76,11 +76,11 @@ class Surrounded:
         preprocess plugin that finds fault with the input (ValueError) a SpecError."""
         sent = {name: _sealed(array) for name, array in arrays.items()}
         rows = len(next(iter(sent.values()))) if self.batched else None
-        found: Values = sent
-        for plugin in self._before:
-            found = self._step(plugin, found, sent, rows)
+        found: Values = dict(arrays)
         if self._before:
-            found = self._taken(found)
+            found = self._prepared(sent, rows)
+            # What no plugin touched goes on as it came: read-only arrays are copied by torch
+            found = {name: arrays[name] if a is sent.get(name) else a for name, a in found.items()}
         begun = time.monotonic_ns()
         found = self._inner.run(found)
         self._count("model", begun)
@@ -126,6 +126,12 @@ class Surrounded:
             return self._typed(self.run(arrays))
         except LoadbenchError as error:
             raise SpecError(error.message, error.hint) from error
+
+    def _prepared(self, sent: Values, rows: int | None) -> Values:
+        found = sent
+        for plugin in self._before:
+            found = self._step(plugin, found, sent, rows)
+        return self._taken(found)
 
     def _step(self, plugin: Plugin, found: Values, sent: Values, rows: int | None) -> Values:
         begun = time.monotonic_ns()
@@ -180,6 +186,10 @@ def surround(model: Model, settings: EngineSpec) -> Surrounded:
         )
         for spec in sorted(specs, key=lambda spec: spec.priority)
     ]
+    for index, plugin in enumerate(found):
+        before = [other.title for other in found[:index]]
+        if plugin.title in before:  # used once more, with other options
+            found[index] = plugin._replace(title=f"{plugin.title} #{index + 1}")
     surrounded = Surrounded(model, found)
     surrounded.settle()
     return surrounded
@@ -192,6 +202,7 @@ def _plugin(kind: str, spec: PluginSpec, model: Model) -> Plugin:
     else:
         call = _own(what, spec)
     declared = spec.inputs or getattr(call, "inputs", ())
+    declared = (declared,) if isinstance(declared, str) else declared
     return Plugin(
         title=f"{kind} {spec.use}",
         call=call,
