@@ -27,6 +27,7 @@ from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
 from loadbench.plan import Tls
 from loadbench.requestspec import RequestSpec
+from loadbench.watchspec import WatchSpec
 
 
 class TargetSpec(Section):
@@ -114,6 +115,7 @@ class EngineSpec(Section):
     factory: str = ""  # package.module:function, for files that hold only weights
     inputs: tuple[str, ...] = ()  # NAME:DTYPE:DIMS, for files that do not say
     outputs: tuple[str, ...] = ()
+    watch: WatchSpec = WatchSpec()
     fake: FakeSpec = FakeSpec()
 
 

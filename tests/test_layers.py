@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
         "merge", "curve", "optimum", "printable"},
-    1: {"spec", "faults", "loadspec", "requestspec", "overrides", "trace", "plan", "runlog",
+    1: {"spec", "faults", "watchspec", "loadspec", "requestspec", "overrides", "trace", "plan", "runlog",
         "control", "alerts", "arrivals", "yardstick", "view", "account", "evidence", "overload",
         "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
@@ -29,7 +29,7 @@ OWNERS = {
     "locust": ("loadbench.load", "scenarios"),
     "gevent": ("loadbench.load", "scenarios"),
     "pynvml": ("loadbench.probe", "loadbench.engine.device"),
-    "psutil": ("loadbench.probe", "loadbench.engine.device"),
+    "psutil": ("loadbench.probe", "loadbench.engine.device", "loadbench.engine.watch"),
     "httpx": ("loadbench.targets.ask",),
     "pydantic": (
         "loadbench.spec",
@@ -37,7 +37,7 @@ OWNERS = {
         "loadbench.requestspec",
         "loadbench.faults",
     ),
-    "scipy": ("loadbench.stats",),
+    "scipy": ("loadbench.stats", "loadbench.engine.watch"),
 }
 DASHBOARD_MAY = LAYERS[0] | LAYERS[1] | {"report"}
 
