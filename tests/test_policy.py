@@ -23,6 +23,7 @@ class Request(NamedTuple):
     arrived: int
     rows: int
     deadline: int = NEVER
+    level: int = 1
 
 
 class Ran(NamedTuple):
@@ -91,15 +92,11 @@ loads = st.lists(
     max_size=40,
 )
 rules = st.one_of(
-    st.builds(Rule, st.just("none"), st.integers(1, 8)),
-    st.builds(
-        Rule,
-        st.just("fixed"),
-        st.integers(5, 16),
-        st.integers(0, 10 * MS),
-        st.lists(st.integers(1, 8), max_size=3).map(tuple),
-    ),
-    st.builds(Rule, st.just("deadline"), st.integers(5, 16)),
+    st.integers(1, 8).map(lambda most: Rule("none", most)),
+    st.tuples(
+        st.integers(5, 16), st.integers(0, 10 * MS), st.lists(st.integers(1, 8), max_size=3)
+    ).map(lambda drawn: Rule("fixed", drawn[0], drawn[1], tuple(drawn[2]))),
+    st.integers(5, 16).map(lambda most: Rule("deadline", most)),
 )
 
 
@@ -187,7 +184,7 @@ def test_fixed_sends_a_preferred_size_exactly_until_the_wait_is_over() -> None:
     queue = [Request(at, 1) for at in (0, 1, 2, 3, 4)]
     idle = State(0, (MS,) * 9)
     assert decide(rule, queue, idle, MS) == Decision(queue[:4], "bucket", [])
-    assert decide(rule, queue[:1], idle, MS) == Decision([], shed=[], until=5 * MS)
+    assert decide(rule, queue[:1], idle, MS) == Decision([], "hold", [], 5 * MS)
     assert decide(rule, queue, idle, 5 * MS) == Decision(queue, "hold", [])
     assert decide(rule, queue, State(6 * MS, (MS,) * 9), 6 * MS).reason == "late-bind"
     assert decide(rule, [Request(0, 5), Request(0, 4)], idle, 0).reason == "full"

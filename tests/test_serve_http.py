@@ -338,11 +338,15 @@ class Nobody:
     def endpoint(self, path: bytes) -> "Nobody":
         return self
 
-    def infer(self, exchange: Any, body: bytes) -> None: ...
+    def infer(self, exchange: Any, data: bytes, start: int) -> None: ...
     def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:
         return b""
 
     def abandon(self, exchange: Any) -> None: ...
+    def settle(self, exchange: Any, result: Any) -> bool:
+        return True
+
+    def form(self, exchange: Any, ran: Any) -> None: ...
 
 
 def connection() -> tuple[Connection, Any]:

@@ -1,9 +1,10 @@
-"""The batcher: queues of requests, instances that run them, and `policy.decide` in between.
+"""The batcher: requests that wait, instances that run them, and the scheduler in between.
 
 Requests come in on the event loop's thread. Each instance of the model has a thread of its own,
 which at the end of a batch takes the next one by itself, so that the device does not wait for the
-event loop. A batch's answers go back to the event loop in one call. What both sides touch (queues,
-free instances, planned times) is behind one lock that is held for microseconds.
+event loop. A batch's answers go back to the event loop in one call. What both sides touch (the
+scheduler, free instances) is behind one lock that is held for microseconds. What runs when is the
+scheduler's business.
 """
 
 import math
@@ -15,17 +16,16 @@ from typing import NamedTuple, Protocol
 
 from loadbench.engine.backends import Model
 from loadbench.engine.execution import Piece, execute
-from loadbench.engine.job import Job, Served
-from loadbench.engine.policy import NEVER, Rule, State, decide
-from loadbench.engine.queues import Queues
+from loadbench.engine.job import Job, Ran
+from loadbench.engine.rule import NEVER
+from loadbench.engine.scheduler import Scheduler
+from loadbench.engine.scheduler import Terms as Terms
 from loadbench.engine.service import ServiceTimes
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
 from loadbench.inside import Batch
 from loadbench.units import MS, SECOND
 
-PATIENCE_NS = SECOND  # in the order of service a request counts as due after so long, or earlier
-STALE_NS = SECOND  # without any batch for so long, planned times are doubted
 RECOVERY = 64  # good batches after which a batch size cut for lack of memory grows by a row
 
 
@@ -35,15 +35,6 @@ class Loop(Protocol):
     def call_soon(self, callback: Callable[..., object], *args: object) -> object: ...
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: object) -> object: ...
     def call_later(self, delay: float, callback: Callable[..., object]) -> object: ...
-
-
-class Terms(NamedTuple):
-    """When batches start, how much may wait, and for how long if the request does not say."""
-
-    rule: Rule
-    waiting_rows: int
-    waiting_bytes: int
-    slo_ns: int | None
 
 
 class _Batch(NamedTuple):
@@ -65,6 +56,7 @@ class _Instance:
         self.model = model
         self.inbox: SimpleQueue[_Batch | None] = SimpleQueue()
         self.free_since = 0
+        self.until = 0  # when what it runs is planned to end
         self.thread: threading.Thread | None = None
 
 
@@ -81,20 +73,18 @@ class Batcher:
     ) -> None:
         self.rule = terms.rule
         self.account = account
-        self._terms = terms
         self._service = service
-        self.draining = False
+        self._scheduler = Scheduler(terms, service)
         self.open = 0  # requests not yet answered
         self._most = terms.rule.max_batch  # less after a lack of memory
         self._good = self._number = 0
         self._loop = loop
         self._lock = threading.Lock()
-        self._queues = Queues()
+        self._queues = self._scheduler.queues
         self._instances = [_Instance(model) for model in models]
         self._idle: list[_Instance] = []
         self._free_ns = 0  # how long at least one instance has been free
         self._free_from = 0
-        self._last_batch = 0
         self._asked = False  # a look at the queues is on its way
         self._timer_at = NEVER
 
@@ -104,6 +94,11 @@ class Batcher:
         return self._queues.requests
 
     @property
+    def draining(self) -> bool:
+        """Whether nothing more is taken in."""
+        return self._scheduler.draining
+
+    @property
     def instances(self) -> int:
         """How many batches can run at once."""
         return len(self._instances)
@@ -111,7 +106,7 @@ class Batcher:
     def start(self) -> None:
         """Starts the instances' threads; requests may come from now on."""
         now = time.monotonic_ns()
-        self._free_from = self._last_batch = now
+        self._free_from = self._scheduler.last_batch = now
         for instance in self._instances:
             instance.free_since = now
             instance.thread = threading.Thread(target=self._work, args=(instance,), daemon=True)
@@ -132,33 +127,25 @@ class Batcher:
 
     def submit(self, job: Job, timeout_ns: int | None) -> None:
         """Queues a request, to be answered by its `reply` later. Raises Refused if there is no
-        room; it is counted either way."""
+        room, or no time; it is counted either way."""
         now = job.arrived = time.monotonic_ns()
-        foreseeing = self.rule.policy == "deadline"
-        limit = timeout_ns or (self._terms.slo_ns if foreseeing else None)
-        job.deadline = now + limit if limit else NEVER
-        job.order = min(job.deadline, now + PATIENCE_NS) if foreseeing else now
-        self._check_room(job, now)
+        if self.draining:
+            self.account.give_up([job], "draining", "refused", now)
+            raise Refused(503, "the engine is shutting down")
+        self._scheduler.stamp(job, timeout_ns)
         with self._lock:
-            job.free_mark = self._free_clock(now)
-            self._queues.add(job)
+            refusal = self._scheduler.refusal(job, self._free_at)
+            if refusal is None:
+                job.free_mark = self._free_clock(now)
+                self._queues.add(job)
+        if refusal is not None:
+            self.account.give_up([job], refusal.reason, "refused", now)
+            raise Refused(503, refusal.text, refusal.cause)
         self.open += 1
         if self._idle and not self._asked:
             # Not at once: what else the event loop has read in this round may ride along
             self._asked = True
             self._loop.call_soon(self._look)
-
-    def _check_room(self, job: Job, now: int) -> None:
-        if self.draining:
-            self.account.give_up([job], "draining", "refused", now)
-            raise Refused(503, "the engine is shutting down")
-        for unit, waiting, own, most in (
-            ("rows", self._queues.rows, job.rows, self._terms.waiting_rows),
-            ("bytes", self._queues.bytes, job.size_bytes, self._terms.waiting_bytes),
-        ):
-            if waiting + own > most:
-                self.account.give_up([job], "queue full", "refused", now)
-                raise Refused(503, f"queue full: {waiting} {unit} wait, {most} may", "full")
 
     def cancel(self, job: Job) -> None:
         """Whoever asked is gone: drops the request if it still waits."""
@@ -177,7 +164,7 @@ class Batcher:
 
     def drain(self) -> None:
         """Takes nothing more; what waits is run without being held."""
-        self.draining = True
+        self._scheduler.draining = True
         self._look()
 
     def refuse_waiting(self) -> None:
@@ -190,6 +177,13 @@ class Batcher:
         for job in jobs:
             job.reply(Refused(503, "the engine is shutting down"))
         self.open -= len(jobs)
+
+    def announce(self, number: int) -> None:
+        """So many requests more have begun to arrive; less: have come, or will not any more."""
+        self._scheduler.announced += number
+        if number < 0 and self._idle and self._queues.requests and not self._asked:
+            self._asked = True
+            self._loop.call_soon(self._look)
 
     def _look(self) -> None:
         """Starts what can start on free instances."""
@@ -206,6 +200,7 @@ class Batcher:
                 self._idle.pop()
                 if not self._idle:
                     self._free_ns += now - self._free_from
+                instance.until = now + batch.predicted_ns
                 instance.inbox.put(batch)
         self._give_up(shed)
 
@@ -248,19 +243,16 @@ class Batcher:
         )
 
     def _answer(self, piece: Piece, reason: str) -> None:
-        good: list[Job] = []
+        jobs, rows = piece.jobs, piece.rows
+        ran = Ran(piece.outputs, rows, piece.compute_ns, len(jobs) == 1)
         bad: list[Job] = []
-        compute_ns, rows, outputs = piece.compute_ns, piece.rows, piece.outputs
-        alone = len(piece.jobs) == 1
         at = 0
-        for job in piece.jobs:
-            own = outputs
-            if not alone:
-                own = {name: array[at : at + job.rows] for name, array in outputs.items()}
-                at += job.rows
-            answered = job.reply(Served(own, job.queue_ns, job.batch_wait_ns, compute_ns, rows))
-            (good if answered else bad).append(job)
+        for job in jobs:
+            if not job.served(ran, at):
+                bad.append(job)
+            at += job.rows
         now = time.monotonic_ns()
+        good = [job for job in jobs if job not in bad] if bad else jobs
         self.account.ran(piece, good, reason, now)
         if bad:
             self.account.fail(bad, rows, now)
@@ -290,16 +282,18 @@ class Batcher:
         batch = instance.inbox.get()
         while batch is not None:
             pieces = execute(instance.model, batch.jobs, batch.taken)
-            following, shed = self._next(instance, pieces)
+            following, shed = self._next(instance, batch, pieces)
             self._loop.call_soon_threadsafe(self._finished, batch, pieces, shed)
             batch = following or instance.inbox.get()
 
-    def _next(self, instance: _Instance, pieces: list[Piece]) -> tuple[_Batch | None, list[Job]]:
+    def _next(
+        self, instance: _Instance, ended: _Batch, pieces: list[Piece]
+    ) -> tuple[_Batch | None, list[Job]]:
         """Learns from a batch that ended; the next one, or none and the instance is free."""
         shed: list[Job] = []
         with self._lock:
             now = time.monotonic_ns()
-            self._learn(pieces, now)
+            self._learn(ended, pieces, now)
             batch, until = self._take(now, now, shed)
             if batch is None:
                 instance.free_since = now
@@ -307,13 +301,14 @@ class Batcher:
                     self._free_from = now
                 self._idle.append(instance)
             else:
+                instance.until = now + batch.predicted_ns
                 batch = batch._replace(between_ns=now - max([piece.ended for piece in pieces]))
         if until is not None:
             self._loop.call_soon_threadsafe(self._set_timer, until)
         return batch, shed
 
-    def _learn(self, pieces: list[Piece], now: int) -> None:
-        self._last_batch = now
+    def _learn(self, batch: _Batch, pieces: list[Piece], now: int) -> None:
+        self._scheduler.last_batch = now
         for piece in pieces:
             if piece.memory and piece.rows > 1:
                 self._most = max(1, min(self._most, piece.rows // 2))
@@ -321,7 +316,8 @@ class Batcher:
             elif piece.fault is None:
                 self._good += 1
                 if len(pieces) == 1:
-                    self._service.observe(piece.rows, piece.compute_ns)
+                    wait_ns = batch.taken - batch.jobs[0].arrived
+                    self._scheduler.ended(piece.rows, piece.compute_ns, wait_ns, now)
         if self._most < self.rule.max_batch and self._good >= RECOVERY:
             self._most += 1
             self._good = 0
@@ -330,34 +326,25 @@ class Batcher:
 
     def _take(self, free_since: int, now: int, shed: list[Job]) -> tuple[_Batch | None, int | None]:
         """The next batch for an instance that is free; else when to ask again."""
-        until: int | None = None
-        rule = (
-            self.rule
-            if self._most == self.rule.max_batch
-            else self.rule._replace(max_batch=self._most)
-        )
-        stale = now - self._last_batch > STALE_NS
+        decision = self._scheduler.take(free_since, now, self._most)
+        jobs = decision.take
+        shed += decision.shed
+        if not jobs:
+            return None, decision.until
+        free = self._free_clock(now)
+        for job in jobs:
+            job.batch_wait_ns = free - job.free_mark
+            job.queue_ns = now - job.arrived - job.batch_wait_ns
+        self._number += 1
         table = self._service.table
-        state = State(free_since, table, self.draining, stale)
-        for queue in self._queues.in_order():
-            decision = decide(rule, queue, state, now)
-            self._queues.remove(queue, [*decision.take, *decision.shed])
-            shed += decision.shed
-            if decision.take:
-                free = self._free_clock(now)
-                for job in decision.take:
-                    job.batch_wait_ns = free - job.free_mark
-                    job.queue_ns = now - job.arrived - job.batch_wait_ns
-                self._number += 1
-                rows = sum([job.rows for job in decision.take])
-                predicted = table[min(rows, len(table) - 1)]
-                batch = _Batch(
-                    decision.take, decision.reason, self._number, now, predicted, len(shed)
-                )
-                return batch, None
-            if decision.until is not None:
-                until = decision.until if until is None else min(until, decision.until)
-        return None, until
+        predicted = table[min(sum([job.rows for job in jobs]), len(table) - 1)]
+        number = self._number
+        return _Batch(jobs, decision.reason, number, now, predicted, len(shed)), None
+
+    def _free_at(self) -> int:
+        """When an instance is planned to be free."""
+        now = time.monotonic_ns()
+        return now if self._idle else max(now, min([found.until for found in self._instances]))
 
     def _free_clock(self, now: int) -> int:
         """How long at least one instance has been free, ever."""

@@ -4,19 +4,17 @@ Which path leads here is the business of `serving`; what a front end's request a
 on the wire that of `http`.
 """
 
-from functools import partial
 from typing import Any
 
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher
+from loadbench.engine.exchange import LARGE, Exchange, Form, middle_of, refusal, written
 from loadbench.engine.faults import Faults, falsified, misshapen
-from loadbench.engine.http import Exchange, refusal
-from loadbench.engine.job import Job, Served
+from loadbench.engine.job import Job, Ran, Served
 from loadbench.engine.metadata import model_config, model_metadata
 from loadbench.engine.protocol import Contract, Plan, Reader, Writer
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
-from loadbench.units import MS
 
 
 class Endpoint:
@@ -38,25 +36,34 @@ class Endpoint:
         self._reader = Reader(signature)
         self._writer = Writer(signature)
 
-    def infer(self, exchange: Exchange, body: bytes) -> None:
-        """Queues an infer request. Raises Refused for one that cannot be asked of the model."""
-        length: int | None = None
-        if exchange.header_length is not None:
-            if not exchange.header_length.isdigit() or len(exchange.header_length) > 12:
-                raise Refused(400, "Inference-Header-Content-Length is not a number of bytes")
-            length = int(exchange.header_length)
-        plan, arrays = self._reader.read(body, length)
-        job = Job(arrays, plan.rows, plan.shapes, partial(self._reply, exchange, plan))
-        job.size_bytes = len(body)
+    def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
+        """Queues an infer request, whose body begins at `data[start]`. Raises Refused for one that
+        cannot be asked of the model."""
+        length = exchange.header_length
+        if length is not None and length < 0:
+            raise Refused(400, "Inference-Header-Content-Length is not a number of bytes")
+        end = start + (length or 0)
+        plan = self._reader.plain(data, start, end) if length else None
+        if plan is None:
+            plan, exchange.arrays = self._reader.read(data[start:] if start else data, length)
+        else:
+            large = plan.tail > LARGE
+            exchange.tail = memoryview(data)[end:] if large else data[end:]
+        exchange.plan = plan
+        exchange.rows = plan.rows
+        exchange.shapes = plan.shapes
+        exchange.size_bytes = len(data) - start
         try:
-            exchange.job = self.ask(job, plan.timeout_ns)
+            asked = self.ask(exchange, plan.timeout_ns)
         except Refused as fault:
             exchange.answer(self._unavailable(fault))
+            return
+        if isinstance(asked, Whole):
+            exchange.asked = asked
 
     def abandon(self, exchange: Exchange) -> None:
         """The client of an exchange in flight is gone."""
-        if exchange.job is not None:
-            self.withdraw(exchange.job)
+        self.withdraw(exchange.asked or exchange)
 
     def ask(self, job: Job, timeout_ns: int | None) -> Job | Whole:
         """Queues a request that some front end has read, in parts if a batch cannot hold it.
@@ -84,9 +91,10 @@ class Endpoint:
         else:
             self.batcher.cancel(asked)
 
-    def _reply(self, exchange: Exchange, plan: Plan, result: Served | Refused) -> bool:
+    def settle(self, exchange: Exchange, result: Served | Refused) -> bool:
         """Answers an infer request; False if it is no good answer."""
-        exchange.job = None
+        plan = exchange.plan
+        assert plan is not None
         if isinstance(result, Refused):
             answer = self._unavailable(result) if result.status == 503 else refusal(result)
             exchange.answer(answer)
@@ -100,22 +108,25 @@ class Endpoint:
             return False
         return True
 
+    def form(self, exchange: Exchange, ran: Ran) -> Form | None:
+        """What the answers to requests of the same plan and batch share; None: write each alone."""
+        plan = exchange.plan
+        assert plan is not None
+        if self.faults is not None or not plan.plain or ran.alone:
+            return None
+        tensors: list[tuple[bytes, int, int]] = []
+        for name, datatype, binary in plan.outputs:
+            array = ran.outputs[name]
+            step = array.nbytes // ran.rows
+            if not binary or datatype == "BYTES" or step * plan.rows > LARGE:
+                return None
+            tensors.append((array.tobytes(), step, step * plan.rows))
+        answer = self._writer.write(plan, ran.outputs_of(0, plan.rows))
+        tail = sum([size for _, _, size in tensors])
+        return Form(middle_of(answer, tail, ran.compute_ns, ran.rows), tuple(tensors))
+
     def _answer(self, plan: Plan, served: Served) -> bytes:
-        header, tensors, binary = self._writer.write(plan, served.outputs)
-        timing = b"queue;dur=%.3f, batch;dur=%.3f, compute;dur=%.3f, size;desc=%d" % (
-            served.queue_ns / MS, served.batch_wait_ns / MS, served.compute_ns / MS, served.size,
-        )  # fmt: skip
-        if not binary:
-            return b"".join((
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nServer-Timing: ", timing,
-                b"\r\nContent-Length: %d\r\n\r\n" % len(header), header,
-            ))  # fmt: skip
-        length = len(header) + sum(map(len, tensors))
-        return b"".join((
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nServer-Timing: ", timing,
-            b"\r\nInference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n"
-            % (len(header), length), header, *tensors,
-        ))  # fmt: skip
+        return written(self._writer.write(plan, served.outputs), served)
 
     def _spoiled(self, faults: Faults, exchange: Exchange, plan: Plan, served: Served) -> bool:
         """An answer with what the fake engine is to do wrong."""

@@ -9,11 +9,9 @@ import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from loadbench.engine.backends import Model
 from loadbench.engine.datatypes import NUMPY
-from loadbench.engine.job import Job
+from loadbench.engine.job import Job, stacked
 from loadbench.engine.tensors import Array, Refused
 from loadbench.errors import SpecError
 
@@ -71,10 +69,9 @@ def _attempt(model: Model, jobs: Sequence[Job], dispatched: int) -> Piece:
 
 def stack(model: Model, jobs: Sequence[Job]) -> dict[str, Array]:
     """The rows of all jobs in order. Always fresh arrays: aligned, contiguous, writable."""
-    first = jobs[0].arrays
     if not model.batched:
-        return {name: array.copy() for name, array in first.items()}
-    return {name: np.concatenate([job.arrays[name] for job in jobs]) for name in first}
+        return {name: array.copy() for name, array in jobs[0].arrays.items()}
+    return stacked(jobs)
 
 
 def _fault(model: Model, outputs: dict[str, Array], rows: int) -> Refused | None:

@@ -25,12 +25,15 @@ class Faults:
         self._settings = settings
         self._random = random.Random(settings.seed)
         self.slow_body_s = settings.slow_body / 1e9
-        self._any = bool(settings.errors or settings.wrong or settings.mistakes or settings.hangups)
+
+    @classmethod
+    def of(cls, settings: FakeSpec) -> "Faults | None":
+        """None if every answer is to be good."""
+        wishes = settings.errors, settings.wrong, settings.mistakes, settings.hangups
+        return cls(settings) if any(wishes) or settings.slow_body else None
 
     def draw(self) -> Fault:
         """The fault of the next answer; mostly none."""
-        if not self._any:
-            return ""
         settings = self._settings
         at = self._random.random()
         if at < settings.errors:

@@ -10,12 +10,12 @@ import traceback
 import zlib
 from asyncio import BaseTransport, Protocol, Transport, get_running_loop
 from collections import deque
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 from typing import Protocol as Interface
 
 import httptools
-import msgspec
 
+from loadbench.engine.exchange import Exchange, Inferring, refusal
 from loadbench.engine.tensors import Refused
 
 HEAD_BYTES = 64 * 1024
@@ -24,12 +24,6 @@ SLOWEST_S = 10.0  # for a request to arrive, and a second more for each…
 SLOWEST_RATE = 64 * 1024  # …of these bytes received
 STUCK_S = 30.0  # an answer that a client does not read
 LINGER_S = 2.0  # after an answer that ends the connection, for the client to read it
-REASONS = {
-    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
-    408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type",
-    417: "Expectation Failed", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 503: "Service Unavailable",
-}  # fmt: skip
 
 
 class Limits(NamedTuple):
@@ -38,66 +32,23 @@ class Limits(NamedTuple):
     body: int = 64 << 20
 
 
-class Inferring(Interface):
-    """Whoever answers infer requests."""
-
-    def infer(self, exchange: "Exchange", body: bytes) -> None:
-        """Answers, now or later. Raises Refused."""
-
-    def abandon(self, exchange: "Exchange") -> None:
-        """The client of an exchange in flight is gone."""
-
-
 class Handler(Interface):
     """What a connection needs of the engine."""
 
     def endpoint(self, path: bytes) -> Inferring | None:
-        """Who answers if the path is an infer call."""
+        """Who answers if the path is an infer call; asked anew for each."""
 
     def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:
         """A whole answer to anything else."""
 
 
-def response(
-    status: int, body: bytes = b"", *headers: str, kind: str = "application/json"
-) -> bytes:
-    """A whole answer."""
-    lines = [f"HTTP/1.1 {status} {REASONS[status]}", *headers, f"Content-Length: {len(body)}"]
-    if body:
-        lines.append(f"Content-Type: {kind}")
-    return "\r\n".join([*lines, "", ""]).encode() + body
+class _Known(NamedTuple):
+    """A head that this client has sent before, and what httptools found in it."""
 
-
-def refusal(fault: Refused, *headers: str) -> bytes:
-    """The protocol's form of an error."""
-    return response(fault.status, msgspec.json.encode({"error": fault.message}), *headers)
-
-
-class Exchange:
-    """One request and the place of its answer among the connection's."""
-
-    __slots__ = (
-        "connection", "data", "encoding", "endpoint", "expects", "gap_s", "hang_up",
-        "header_length", "job", "last", "rest",
-    )  # fmt: skip
-
-    def __init__(self, connection: "Connection") -> None:
-        self.connection = connection
-        self.header_length: bytes | None = None  # of the binary tensor extension
-        self.encoding = b""
-        self.expects = b""
-        self.endpoint: Inferring | None = None  # who has it in hand
-        self.job: Any = None  # the endpoint's
-        self.last = False  # the connection ends after it
-        self.data: bytes | None = None  # the answer, once there is one
-        self.rest = b""  # sent `gap_s` after it
-        self.gap_s = 0.0
-        self.hang_up = False  # after `data`
-
-    def answer(self, data: bytes) -> None:
-        """Gives the answer; it is sent when those before it are."""
-        self.data = data
-        self.connection.flush()
+    head: bytes
+    total: int  # with its body
+    path: bytes
+    header_length: int | None
 
 
 class Connection(Protocol):
@@ -119,6 +70,8 @@ class Connection(Protocol):
         self._path = b""
         self._body: list[bytes] = []
         self._exchange = Exchange(self)
+        self._piece: bytes | None = None  # received last, if a request began with it
+        self._known: _Known | None = None
 
     # ---- asyncio
 
@@ -138,6 +91,43 @@ class Connection(Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
+        known = self._known
+        if (
+            known is not None
+            and len(data) == known.total
+            and not self._begun
+            and data.startswith(known.head)
+            and (endpoint := self._handler.endpoint(known.path)) is not None
+        ):
+            self._repeated(known, endpoint, data)
+        else:
+            self._parse(data)
+
+    def _repeated(self, known: _Known, endpoint: Inferring, data: bytes) -> None:
+        """A whole request with the head of an earlier one needs no parser: the same bytes mean the
+        same, and the body's length is part of them."""
+        exchange = Exchange(self)
+        exchange.header_length = known.header_length
+        exchange.endpoint = endpoint
+        self._waiting.append(exchange)
+        if len(self._waiting) >= IN_FLIGHT:
+            self._regulate()
+        try:
+            endpoint.infer(exchange, data, len(known.head))
+        except Refused as fault:
+            exchange.answer(refusal(fault))
+
+    def _learn(self, exchange: Exchange, body: bytes) -> None:
+        """Keeps the head of a request that came in one piece and asked for nothing special."""
+        piece = self._piece
+        if piece is None or exchange.encoding or exchange.expects or exchange.last:
+            return
+        end = piece.find(b"\r\n\r\n") + 4
+        if len(piece) == end + len(body) and end <= HEAD_BYTES:
+            self._known = _Known(piece[:end], len(piece), self._path, exchange.header_length)
+
+    def _parse(self, data: bytes) -> None:
+        self._piece = None if self._begun else data
         head_of = self._exchange if self._in_head else None
         self._received += len(data)
         try:
@@ -179,7 +169,8 @@ class Connection(Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
         if name == b"inference-header-content-length":
-            self._exchange.header_length = value
+            number = len(value) <= 12 and value.isdigit()
+            self._exchange.header_length = int(value) if number else -1
         elif name == b"content-length":
             if len(value) > 12 or int(value) > self._limits.body:
                 self._too_large()
@@ -226,7 +217,8 @@ class Connection(Protocol):
             endpoint = self._handler.endpoint(path) if method == b"POST" else None
             if endpoint is not None:
                 exchange.endpoint = endpoint
-                endpoint.infer(exchange, body)
+                self._learn(exchange, body)
+                endpoint.infer(exchange, body, 0)
                 return
             answer = self._handler.answer(b"GET" if method == b"HEAD" else method, path, body)
         except Refused as fault:
@@ -236,6 +228,15 @@ class Connection(Protocol):
         exchange.answer(answer)
 
     # ---- answers
+
+    def send(self, exchange: Exchange, data: bytes) -> None:
+        """Sends an answer now if it is its turn; as `Exchange.answer`, which can do more."""
+        waiting, transport = self._waiting, self._transport
+        if len(waiting) == 1 and waiting[0] is exchange and transport and not exchange.last:
+            waiting.popleft()
+            transport.write(data)
+        else:
+            exchange.answer(data)
 
     def flush(self) -> None:
         """Sends the answers that are ready, in the order of their requests."""

@@ -4,77 +4,37 @@
 timer ran out) and answers for one queue of requests that can ride together. It reads no clock and
 keeps nothing, so tests drive it with a clock of their own. While every instance is busy nothing is
 decided at all: the batch stays open until the very moment it can start (late binding).
+
+The rules of other servers are in `baselines`; the values that come and go in `rule`.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
-NEVER = 1 << 62  # a deadline that nothing can miss
+from loadbench.engine import baselines
+from loadbench.engine.rule import NEVER as NEVER
+from loadbench.engine.rule import Ahead, W, Waiting, prompt
+from loadbench.engine.rule import Decision as Decision
+from loadbench.engine.rule import Learned as Learned
+from loadbench.engine.rule import Level as Level
+from loadbench.engine.rule import Rule as Rule
+from loadbench.engine.rule import State as State
 
-
-class Waiting(Protocol):
-    """A request in the queue: what the policy may know of it. Times are monotonic ns."""
-
-    @property
-    def rows(self) -> int: ...
-    @property
-    def arrived(self) -> int: ...
-    @property
-    def deadline(self) -> int: ...
-
-
-W = TypeVar("W", bound=Waiting)
-
-
-class Rule(NamedTuple):
-    """The batcher's settings.
-
-    none      one request at a time
-    fixed     Triton's dynamic batcher: up to `max_batch` rows, held for at most `max_wait_ns` since
-              the oldest arrived, let go early at the largest preferred size that is reached
-    deadline  never wait when an instance is free; give up the requests whose deadline the whole
-              remaining batch cannot meet, from the head ("window drop": Nexus, SOSP'19)
-    """
-
-    policy: Literal["deadline", "fixed", "none"]
-    max_batch: int
-    max_wait_ns: int = 0
-    preferred: tuple[int, ...] = ()
-
-
-class State(NamedTuple):
-    """What `decide` looks at. `service` is the planned time (ns) of a batch by its rows."""
-
-    free_since: int  # when the instance that asks became free
-    service: Sequence[int]
-    draining: bool = False
-    stale: bool = False  # no batch has run for so long that the planned times may be wrong
-
-
-class Decision(NamedTuple, Generic[W]):
-    """Requests to run now and to give up, both from the front of the queue; else wait.
-
-    With nothing to take, `until` says when to ask again (None: when something arrives).
-    """
-
-    take: list[W]
-    reason: str = ""  # idle, late-bind, full, bucket, hold, probe, drain
-    shed: Sequence[W] = ()
-    until: int | None = None
+ANNOUNCED = 0.1  # of a batch's fixed time: how long a request that has begun to arrive is awaited
 
 
 def decide(rule: Rule, queue: Iterable[W], state: State, now: int) -> Decision[W]:
     """What to do with `queue` now that an instance is free.
 
-    Under `deadline` the queue must be in the order in which it is to be served, which for requests
-    with deadlines is earliest deadline first.
+    The queue must be in the order in which it is to be served: by levels; under a foreseeing rule
+    then by deadlines, else by arrivals.
     """
-    if rule.policy == "deadline":
+    if rule.foreseeing:
         return _deadline(rule, queue, state, now)
     if rule.policy == "fixed":
-        return _fixed(rule, queue, state, now)
-    expired, batch, _ = _pack(queue, 1, now)
-    return Decision(batch, _prompt(batch, state) if batch else "", expired)
+        return baselines.fixed(rule, queue, state, now)
+    if rule.policy == "adaptive":
+        return baselines.adaptive(rule, queue, state, now)
+    return baselines.alone(queue, state, now)
 
 
 def _deadline(rule: Rule, queue: Iterable[W], state: State, now: int) -> Decision[W]:
@@ -98,10 +58,16 @@ def _deadline(rule: Rule, queue: Iterable[W], state: State, now: int) -> Decisio
         if first == len(batch):
             break
         head = batch[first]
-        if head.deadline >= now + state.service[min(rows, len(state.service) - 1)]:
+        if head.deadline >= now + planned(state.service, rows):
             full = rows >= rule.max_batch or following is not None
-            reason = "full" if full else _prompt(batch, state)
-            return Decision(batch[first:], reason, batch[:first])
+            shed = batch[:first]
+            batch = batch[first:]
+            if full:
+                return Decision(batch, "full", shed)
+            reason, until = _hold(rule, batch, rows, state, now)
+            if until > now:
+                return Decision([], reason, shed, until)
+            return Decision(batch, prompt(batch, state), shed)
         first += 1
         rows -= head.rows
     if batch and state.stale and batch[-1].deadline > now:
@@ -109,56 +75,49 @@ def _deadline(rule: Rule, queue: Iterable[W], state: State, now: int) -> Decisio
     return Decision([], shed=batch)
 
 
-def _fixed(rule: Rule, queue: Iterable[W], state: State, now: int) -> Decision[W]:
-    """Triton's rule. A request whose deadline has passed is given up; none is foreseen to miss."""
-    expired, batch, full = _pack(queue, rule.max_batch, now)
-    if not batch:
-        return Decision([], shed=expired)
-    if full:
-        return Decision(batch, "full", expired)
-    due = batch[0].arrived + rule.max_wait_ns
-    if now < due and (marked := _preferred(batch, rule.preferred)):
-        return Decision(batch[:marked], "bucket", expired)
-    if state.draining or rule.max_wait_ns == 0:
-        return Decision(batch, _prompt(batch, state), expired)
-    if now >= due:
-        return Decision(batch, "hold" if due > state.free_since else "late-bind", expired)
-    return Decision([], shed=expired, until=due)
+def planned(service: Sequence[int], rows: int) -> int:
+    """What a batch of so many rows is planned to take."""
+    return service[min(rows, len(service) - 1)]
 
 
-def _preferred(batch: Sequence[Waiting], sizes: Sequence[int]) -> int:
-    """How many requests, from the first on, make up the largest preferred size; 0: none does."""
-    rows = found = 0
-    for number, request in enumerate(batch, 1):
-        rows += request.rows
-        if rows in sizes:
-            found = number
-    return found
-
-
-def _prompt(batch: Sequence[Waiting], state: State) -> str:
-    """Why a batch starts that nothing held back: it found an instance idle, or waited for one."""
+def _hold(rule: Rule, batch: Sequence[W], rows: int, state: State, now: int) -> tuple[str, int]:
+    """Why and until when a batch that is not full waits although an instance is free; with a
+    moment that is not after `now` it does not."""
     if state.draining:
-        return "drain"
-    return "idle" if batch[0].arrived >= state.free_since else "late-bind"
+        return "", now
+    begun = max(state.free_since, batch[0].arrived)
+    slack = batch[0].deadline - planned(state.service, rows + 1)
+    if state.announced:
+        until = min(begun + round(ANNOUNCED * fixed_time(state.service)), slack)
+        if until > now:
+            return "announced", until
+    if rule.policy == "efficient":
+        fixed = fixed_time(state.service)
+        if rows < state.rate * fixed:
+            return "defer", slack
+    return "", now
 
 
-def _pack(queue: Iterable[W], most: int, now: int) -> tuple[list[W], list[W], bool]:
-    """(expired, those that fit into `most` rows in order, whether the batch is full).
+def fixed_time(service: Sequence[int]) -> int:
+    """What of a batch's time does not depend on its rows."""
+    largest = len(service) - 1
+    if largest < 2:
+        return service[-1]
+    return max(0, service[1] - (service[largest] - service[1]) // (largest - 1))
 
-    A request alone fits whatever its rows.
+
+def late_by(rule: Rule, request: Waiting, ahead: Ahead, service: Sequence[int], now: int) -> int:
+    """By how much (ns) a request that has just come would miss its deadline, or make the first of
+    its batch miss theirs; 0 or less: all are in time. An instance is planned to be free at `now`;
+    who is `ahead` runs before, in full batches.
     """
-    expired: list[W] = []
-    batch: list[W] = []
-    rows = 0
-    for request in queue:
-        if request.deadline <= now:
-            expired.append(request)
-            continue
-        if batch and rows + request.rows > most:
-            return expired, batch, True
-        batch.append(request)
-        rows += request.rows
-        if rows >= most:
-            return expired, batch, True
-    return expired, batch, False
+    full = planned(service, rule.max_batch)
+    now += full * -(-ahead.apart // rule.max_batch)
+    batches, rows = divmod(ahead.rows, rule.max_batch)
+    now += full * batches
+    ended = now + planned(service, rows + request.rows)
+    late = ended - request.deadline
+    first = ahead.first
+    if first is not None and not batches and first.deadline >= now + planned(service, rows):
+        late = max(late, ended - first.deadline)
+    return late

@@ -90,9 +90,10 @@ class Plan(NamedTuple):
     rows: int
     shapes: tuple[tuple[int, ...], ...]  # per row: requests with equal shapes can share a batch
     timeout_ns: int | None
-    slots: tuple[Slot, ...]
+    slots: tuple[Slot, ...]  # in the order of the model's inputs
     outputs: tuple[tuple[str, str, bool], ...]  # name, datatype, binary
     tail: int  # bytes behind the header
+    plain: bool = False  # every input's bytes are its array's, whatever they are
 
 
 class Call(NamedTuple):
@@ -130,7 +131,15 @@ class Reader:
         tail = memoryview(body)[header_length:]
         if len(tail) != plan.tail:
             raise Refused(400, f"{len(tail)} bytes of binary data instead of {plan.tail}")
-        return Call(plan, _arrays(plan, tail))
+        return Call(plan, arrays_of(plan, tail))
+
+    def plain(self, data: bytes, start: int, end: int) -> Plan | None:
+        """What the header in `data[start:end]` asks for, if it has been read before and what
+        follows it needs no look but at its length: that is right then."""
+        plan = self._kept.get(data[start:end])
+        if plan is not None and plan.plain and len(data) - end == plan.tail:
+            return plan
+        return None
 
     def _decode(self, header: bytes, tail: bytes | memoryview) -> Call:
         try:
@@ -140,11 +149,12 @@ class Reader:
         plan, written = _plan(self._signature, asked)
         if len(tail) != plan.tail:
             raise Refused(400, f"{len(tail)} bytes of binary data instead of {plan.tail}")
-        arrays = _arrays(plan, memoryview(tail)) | written
+        arrays = arrays_of(plan, memoryview(tail)) | written
         if not written and not plan.id and len(header) <= KEPT_SIZE:
             if len(self._kept) >= KEPT_HEADERS:
                 self._kept.clear()
-            self._kept[bytes(header)] = plan
+            plain = not any(slot.datatype in ("BOOL", "BYTES") for slot in plan.slots)
+            plan = self._kept[bytes(header)] = plan._replace(plain=plain)
         return Call(plan, arrays)
 
     def _raw(self, body: bytes) -> Call:
@@ -161,7 +171,7 @@ class Reader:
         whole = (1, *shape) if signature.batched else shape
         slot = Slot(tensor.name, tensor.datatype, whole, 0, len(body))
         plan = Plan("", 1, (shape,), None, (slot,), outputs, len(body))
-        return Call(plan, _arrays(plan, memoryview(body)))
+        return Call(plan, arrays_of(plan, memoryview(body)))
 
 
 def _raw_shape(tensor: Tensor, size: int) -> tuple[int, ...]:
@@ -177,7 +187,8 @@ def _raw_shape(tensor: Tensor, size: int) -> tuple[int, ...]:
     return tuple(size // step if dimension < 0 else dimension for dimension in tensor.shape)
 
 
-def _arrays(plan: Plan, tail: memoryview) -> dict[str, Array]:
+def arrays_of(plan: Plan, tail: memoryview) -> dict[str, Array]:
+    """Views on the inputs' bytes where that is possible. Raises Refused if they do not fit."""
     return {
         slot.name: from_bytes(slot.name, slot.datatype, tail[slot.start : slot.end], slot.shape)
         for slot in plan.slots
@@ -212,6 +223,8 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
     if missing:
         raise Refused(400, f"missing input {', '.join(map(repr, sorted(missing)))}")
     ordered = tuple(shapes[name] for name in signature.inputs)
+    order = list(signature.inputs)
+    slots.sort(key=lambda slot: order.index(slot.name))
     timeout = _timeout(asked.parameters)
     chosen = _chosen(signature, asked)
     return Plan(asked.id, rows or 1, ordered, timeout, tuple(slots), chosen, at), written

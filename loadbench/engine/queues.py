@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from loadbench.engine.job import Job
+from loadbench.engine.rule import Ahead
 
 Shapes = tuple[tuple[int, ...], ...]
 KEPT = 64  # shapes may be many over time; beyond so many, those that nobody waits for are forgotten
@@ -13,8 +14,10 @@ KEPT = 64  # shapes may be many over time; beyond so many, those that nobody wai
 class Queues:
     """The requests that wait, and how many. Not safe among threads by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, levels: int = 1) -> None:
         self.requests = self.rows = self.bytes = 0
+        self.added = 0  # requests, ever
+        self.by_level = [0] * (levels + 1)
         self._by_shapes: dict[Shapes, deque[Job]] = {}
         self._cancelled = 0  # of those still in a queue
 
@@ -27,9 +30,23 @@ class Queues:
             insort(queue, job, key=_order)
         else:
             queue.append(job)
+        self.added += 1
+        self.by_level[job.level] += 1
         self.requests += 1
         self.rows += job.rows
         self.bytes += job.size_bytes
+
+    def ahead(self, job: Job) -> Ahead:
+        """Who would be served before a request that has not been added; those with whom it cannot
+        ride count as if they came before it."""
+        queue = self._by_shapes.get(job.shapes, deque[Job]())
+        rows = self.rows if len(self._by_shapes) < 2 else sum([other.rows for other in queue])
+        apart = self.rows - rows
+        for other in reversed(queue):
+            if other.order <= job.order:
+                break
+            rows -= other.rows
+        return Ahead(rows, apart, queue[0] if rows else None)
 
     def cancel(self, job: Job) -> bool:
         """Nobody wants the request any more; False if it has already left."""
@@ -68,6 +85,7 @@ class Queues:
         queue.extendleft(reversed(kept))
 
     def _count_out(self, job: Job) -> None:
+        self.by_level[job.level] -= 1
         self.requests -= 1
         self.rows -= job.rows
         self.bytes -= job.size_bytes

@@ -172,7 +172,7 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     waiting = queue_rows(settings, rule, times)
     terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo)
     batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
-    faults = Faults(settings.fake) if model.platform == "fake" else None
+    faults = Faults.of(settings.fake) if model.platform == "fake" else None
     contract = Contract.of(model, rule.max_batch, request_rows(settings, rule, waiting))
     endpoint = Endpoint(model, contract, batcher, faults, warm_ns)
     return _Running(Service(endpoint), batcher, set(), arrivals, start_ns)

@@ -14,7 +14,7 @@ import msgspec
 
 from loadbench import __version__, model
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.http import refusal, response
+from loadbench.engine.exchange import refusal, response
 from loadbench.engine.tensors import Refused
 from loadbench.units import SECOND
 

@@ -39,6 +39,7 @@ class Whole:
         arrays = {name: array[at : at + rows] for name, array in job.arrays.items()}
         part = Job(arrays, rows, job.shapes, partial(self._answered, number))
         part.size_bytes = job.size_bytes * rows // job.rows
+        part.priority = job.priority
         return part
 
     def withdraw(self) -> None:

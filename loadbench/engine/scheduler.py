@@ -1,0 +1,127 @@
+"""What waits and what is next: the queues, and the dispatch rule with all that it looks at.
+
+Holds no lock, starts no thread and reads no clock: the batcher brings these, simulations and tests
+their own.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from loadbench.engine.job import Job
+from loadbench.engine.learned import Line, Rate
+from loadbench.engine.policy import decide, late_by
+from loadbench.engine.queues import Queues
+from loadbench.engine.rule import NEVER, Decision, Rule, State
+from loadbench.engine.service import ServiceTimes
+from loadbench.units import MS, SECOND
+
+PATIENCE_NS = SECOND  # in the order of service a request counts as due after so long, or earlier
+STALE_NS = SECOND  # without any batch for so long, planned times are doubted
+LATEST_NS = 60 * SECOND  # BentoML's latency, if none is asked for
+LEVEL = 1 << 62  # in the order of service
+
+
+class Terms(NamedTuple):
+    """When batches start, how much may wait, and for how long if the request does not say."""
+
+    rule: Rule
+    waiting_rows: int
+    waiting_bytes: int
+    slo_ns: int | None  # of foreseeing rules and of `adaptive`
+
+
+class Refusal(NamedTuple):
+    """Why a request may not wait: in a word for the books, in a sentence for the client, and which
+    `cause` that is."""
+
+    reason: str
+    text: str
+    cause: str
+
+
+class Scheduler:
+    """The requests of one batcher that wait, and the rule by which they leave."""
+
+    def __init__(self, terms: Terms, service: ServiceTimes, now: int = 0) -> None:
+        self.rule = terms.rule
+        self.queues = Queues(len(terms.rule.levels))
+        self.announced = 0  # requests that have begun to arrive
+        self.draining = False
+        self.last_batch = now
+        self._terms = terms
+        self._service = service
+        self._rate = Rate()
+        self._line = Line(terms.slo_ns or LATEST_NS) if terms.rule.policy == "adaptive" else None
+        self._held = ""
+
+    def stamp(self, job: Job, timeout_ns: int | None) -> None:
+        """Says by when and in which order a request that has arrived is to be served."""
+        rule, arrived = self.rule, job.arrived
+        job.level = rule.level(job.priority)
+        if rule.foreseeing:
+            limit = timeout_ns or self._terms.slo_ns
+            job.deadline = arrived + limit if limit else NEVER
+            job.order = min(job.deadline, arrived + PATIENCE_NS)
+        else:
+            if rule.policy == "fixed":
+                timeout_ns = rule.levels[job.level - 1].limit(timeout_ns)
+            job.deadline = arrived + timeout_ns if timeout_ns else NEVER
+            job.order = arrived
+        if job.level > 1:
+            job.order += (job.level - 1) * LEVEL
+
+    def refusal(self, job: Job, free_at: Callable[[], int]) -> Refusal | None:
+        """Why a stamped request cannot be taken in; `free_at` tells when an instance is free."""
+        queues, terms = self.queues, self._terms
+        for unit, waiting, own, most in (
+            ("rows", queues.rows, job.rows, terms.waiting_rows),
+            ("bytes", queues.bytes, job.size_bytes, terms.waiting_bytes),
+        ):
+            if waiting + own > most:
+                return Refusal(
+                    "queue full", f"queue full: {waiting} {unit} wait, {most} may", "full"
+                )
+        level = self.rule.levels[job.level - 1]
+        if level.most and queues.by_level[job.level] >= level.most:
+            text = f"{level.most} requests of priority {job.level} wait, as many as may"
+            return Refusal("queue full", f"queue full: {text}", "full")
+        if self.rule.policy == "failfast" and job.deadline < NEVER:
+            late = late_by(self.rule, job, queues.ahead(job), self._service.table, free_at())
+            if late > 0:
+                text = f"it could only be answered {late / MS:.3g} ms after its deadline"
+                return Refusal("infeasible", f"refused at once: {text}", "deadline")
+        return None
+
+    def take(self, free_since: int, now: int, most: int) -> Decision[Job]:
+        """What an instance that is free is to run next, `most` rows at most, and everyone to give
+        up; all of these have left the queues. With nothing to run: when to ask again."""
+        rule = self.rule if most == self.rule.max_batch else self.rule._replace(max_batch=most)
+        state = State(
+            free_since,
+            self._service.table,
+            self.draining,
+            now - self.last_batch > STALE_NS,
+            self._held,
+            self.announced,
+            self._rate.of(self.queues.added, now) if rule.policy == "efficient" else 0.0,
+            self._line.found if self._line else None,
+        )
+        shed: list[Job] = []
+        held, until = "", NEVER
+        for queue in self.queues.in_order():
+            decision = decide(rule, queue, state, now)
+            self.queues.remove(queue, [*decision.take, *decision.shed])
+            shed += decision.shed
+            if decision.take:
+                self._held = ""
+                return decision._replace(shed=shed)
+            if decision.until is not None and decision.until < until:
+                held, until = decision.reason, decision.until
+        self._held = held
+        return Decision([], held, shed, until if until < NEVER else None)
+
+    def ended(self, rows: int, took_ns: int, wait_ns: int, now: int) -> None:
+        """A whole batch ran without a fault; its first request had waited so long."""
+        self._service.observe(rows, took_ns)
+        if self._line:
+            self._line.observe(rows, wait_ns, took_ns, now)
