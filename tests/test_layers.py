@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
         "merge", "curve", "optimum", "printable"},
-    1: {"spec", "faults", "watchspec", "loadspec", "requestspec", "overrides", "trace", "plan", "runlog",
-        "control", "alerts", "arrivals", "yardstick", "view", "account", "evidence", "overload",
-        "summary", "trust", "compare", "targets"},
+    1: {"spec", "faults", "loadspec", "requestspec", "overrides", "trace", "plan", "runlog",
+        "watchspec", "control", "alerts", "arrivals", "yardstick", "view", "account", "evidence",
+        "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
 }  # fmt: skip

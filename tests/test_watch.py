@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from loadbench.engine.backends.eager import caller
 from loadbench.engine.backends.prepare import finish, place
 from loadbench.engine.backends.torch_run import Program, TorchModel
+from loadbench.engine.execution import Piece
 from loadbench.engine.job import Job
 from loadbench.engine.models import open_model
+from loadbench.engine.protocol import Plan
 from loadbench.engine.watch import Watcher, drift, seldom, watch
 from loadbench.engine.watch.drift import Drift, Sample, compared
 from loadbench.engine.watch.memory import Growth
@@ -24,7 +27,6 @@ from loadbench.model import Note, Tensor
 from loadbench.spec import EngineSpec
 from loadbench.units import MS, SECOND
 from loadbench.watchspec import WatchSpec
-from tests.batching import piece_of
 
 OFF = WatchSpec(state=False, memory=False)
 MB = 1 << 20
@@ -91,10 +93,14 @@ def test_a_model_whose_parts_cannot_be_seen_still_says_which_output(
     settings = EngineSpec(threads=1, inputs=("x:FP32:-1,4",))
     if how == "onnx":
         path = path.with_suffix(".onnx")
-        torch.onnx.export(
-            module, (torch.ones(2, 4),), path, dynamo=False, input_names=["x"],
-            output_names=["output0"], dynamic_axes={"x": {0: "n"}, "output0": {0: "n"}},
-        )  # fmt: skip
+        sides = [
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4])
+            for name in ("x", "output0")
+        ]
+        node = onnx.helper.make_node("Log", ["x"], ["output0"])
+        graph = onnx.helper.make_graph([node], "net", sides[:1], sides[1:])
+        opset = onnx.helper.make_opsetid("", 17)
+        onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
         settings = EngineSpec(threads=1)
     else:
         path = path.with_suffix(".pt")
@@ -129,7 +135,7 @@ def test_a_batch_norm_that_goes_on_learning_is_found() -> None:
 def test_buffers_of_any_kind_can_be_looked_at() -> None:
     module = torch.nn.Module()
     for name, buffer in {
-        "half": torch.ones(3, dtype=torch.bfloat16), "flag": torch.tensor(True),
+        "halves": torch.ones(3, dtype=torch.bfloat16), "flag": torch.tensor(True),
         "empty": torch.ones(0), "sparse": torch.eye(3).to_sparse(),
     }.items():  # fmt: skip
         module.register_buffer(name, buffer)
@@ -175,8 +181,8 @@ def test_slow_requests_are_named_with_where_their_time_went() -> None:
     log = SlowLog(100 * MS, lambda: next(clock), stream)
     now = 10 * SECOND
     jobs = [job(now - (200 if number else 50) * MS, f"r{number}") for number in range(14)]
-    log.look(piece_of(jobs, infer_ns=33 * MS, ended=now - MS), jobs, now)
-    log.look(piece_of(jobs[:2], infer_ns=MS, ended=now), jobs[:2], now)
+    log.look(Piece(jobs, 14, 0, 33 * MS, now - MS, {}), jobs, now)
+    log.look(Piece(jobs[:2], 2, 0, MS, now, {}), jobs[:2], now)
     lines = stream.getvalue().splitlines()
     assert lines[0] == (
         "slow: request 'r1' of 1 row took 200 ms: queue 7.00, held 0, compute 33.0, answer 1.00,"
@@ -189,7 +195,8 @@ def test_slow_requests_are_named_with_where_their_time_went() -> None:
 
 def job(arrived: int, name: str) -> Job:
     found = Job({}, 1, (), lambda _: True)
-    found.id, found.arrived, found.queue_ns = name, arrived, 7 * MS
+    found.plan = Plan(name, 1, (), None, (), (), 0)
+    found.arrived, found.queue_ns = arrived, 7 * MS
     return found
 
 

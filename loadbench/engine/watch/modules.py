@@ -82,10 +82,10 @@ class State:
         """Checksums of the buffers, as far as they are small enough to be looked through."""
         left = MOST_BYTES
         for name, buffer in self._module.named_buffers():
+            if buffer.is_meta or buffer.is_quantized or buffer.layout != torch.strided:
+                continue
             left -= buffer.nbytes
             if left < 0:
                 return
-            if buffer.is_meta or buffer.is_quantized or buffer.layout != torch.strided:
-                continue
             raw = buffer.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             yield name, zlib.crc32(raw.numpy().tobytes())

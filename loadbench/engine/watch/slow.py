@@ -50,7 +50,7 @@ class SlowLog:
             print(self._line(piece, job, now), file=stream, flush=True)
 
     def _line(self, piece: Piece, job: Job, now: int) -> str:
-        name = f"request {printable(job.id)!r}" if job.id else "a request"
+        name = f"request {printable(job.plan.id)!r}" if job.plan and job.plan.id else "a request"
         rows = f"{job.rows} row{'s' if job.rows != 1 else ''}"
         return (
             f"slow: {name} of {rows} took {ms(now - job.arrived)} ms: queue {ms(job.queue_ns)},"
