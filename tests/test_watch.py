@@ -100,11 +100,13 @@ def test_a_model_whose_parts_cannot_be_seen_still_says_which_output(
         node = onnx.helper.make_node("Log", ["x"], ["output0"])
         graph = onnx.helper.make_graph([node], "net", sides[:1], sides[1:])
         opset = onnx.helper.make_opsetid("", 17)
-        onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
+        made = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+        path.write_bytes(made.SerializeToString())
         settings = EngineSpec(threads=1)
     else:
         path = path.with_suffix(".pt")
-        torch.jit.script(module).save(str(path))
+        scripted: Any = torch.jit.script(module)
+        scripted.save(str(path))
     inner = open_model(str(path), settings, trust=True)
     (model,) = watch([inner], OFF.model_copy(update={"finite": True}), print).models
     with pytest.raises(LoadbenchError, match="'output0': 4 values are NaN"):
@@ -274,8 +276,12 @@ def test_a_reference_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None
 def test_looks_become_seldom() -> None:
     looks: list[int] = []
     notes, tell = told()
-    looking = seldom(lambda: looks.append(len(looks)) or [Note("a", str(len(looks)))])
-    watcher = Watcher([looking], tell)
+
+    def look() -> list[Note]:
+        looks.append(1)
+        return [Note("a", str(len(looks)))]
+
+    watcher = Watcher([seldom(look)], tell)
     for _ in range(100):
         watcher.look()
     assert len(looks) == len(notes) == 5 + 3  # 1, 2, 4, 8, 16 and 32, 64, 96
