@@ -97,12 +97,6 @@ def median_size(server: Server) -> int | None:
     return None
 
 
-def fill(server: Server) -> float | None:
-    """Rows of the room that the batches had."""
-    mean = server.mean_batch
-    return mean / server.max_batch if mean is not None and server.max_batch else None
-
-
 def reasons(server: Server) -> list[tuple[str, str, int]]:
     """(reason, words, batches), the most frequent first."""
     counted = [(reason, sum(sizes.values())) for reason, sizes in server.closed.items()]

@@ -146,9 +146,8 @@ def batches_per_second(bins: Sequence[Bin]) -> Point:
 def fill(bins: Sequence[Bin]) -> Point:
     """Rows of the room there was, in per cent."""
     server = joined(bins).server
-    if server is None or server.mean_batch is None or not server.max_batch:
-        return Point((None,))
-    return Point((100 * server.mean_batch / server.max_batch,))
+    share = server.fill if server else None
+    return Point((None if share is None else 100 * share,))
 
 
 def queue_wait(bins: Sequence[Bin]) -> Point:

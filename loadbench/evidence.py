@@ -2,13 +2,13 @@
 come. Both give the same, so a run that goes on is judged as it will be in its summary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
 from loadbench import units
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.model import Start, Value, Window
+from loadbench.model import Ground, Start, Value, Window
 
 LIMIT_NS = 100 * units.MS  # of latency, where the run has none
 OWN_FAILURES = ("no_ports", "no_files")  # what this machine ran out of
@@ -152,7 +152,7 @@ def _throttled(device: str, windows: Sequence[Window]) -> list[str]:
         for card in (window.machine.gpus if window.machine else ())
         if device == f"cuda:{card.index}"
         for reason in card.throttle
-    ]
+    ] + [reason for ground in _grounds(windows) for reason in ground.throttle]
 
 
 def _others(device: str, windows: Sequence[Window]) -> list[int]:
@@ -162,4 +162,11 @@ def _others(device: str, windows: Sequence[Window]) -> list[int]:
         for card in (window.machine.gpus if window.machine else ())
         if device == f"cuda:{card.index}"
         for pid, _ in card.processes
-    ]
+    ] + [pid for ground in _grounds(windows) for pid in ground.others]
+
+
+def _grounds(windows: Sequence[Window]) -> Iterator[Ground]:
+    """The devices as our engine saw them: all that it serves on, simulated ones too."""
+    for window in windows:
+        if window.server is not None:
+            yield from window.server.grounds

@@ -4,7 +4,7 @@ The engine writes it, whoever asks a server's statistics reads it; a server of o
 """
 
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.model import BatchSize, Note, Value
+from loadbench.model import BatchSize, Ground, Note, Value
 
 
 class Batch(Value, frozen=True):
@@ -21,6 +21,16 @@ class Batch(Value, frozen=True):
     compute_ns: int
     shed: int = 0
     between_ns: int = 0  # from the end of the batch before to the start of this one, which waited
+
+
+class Cache(Value, frozen=True):
+    """The response cache since the engine started, and what it holds now."""
+
+    hits: int
+    misses: int
+    entries: int
+    held_bytes: int
+    limit_bytes: int
 
 
 class EngineStatistics(Value, frozen=True):
@@ -46,5 +56,8 @@ class EngineStatistics(Value, frozen=True):
     device: str = ""
     precision: str = ""
     recent: tuple[Batch, ...] = ()  # the last 256
+    grounds: tuple[Ground, ...] = ()  # one for each device
+    parts: dict[str, tuple[int, int]] = {}  # plugin or stage → batches, ns; warm-up too
+    cache: Cache | None = None  # None: there is none
     warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up
     remarks: tuple[Note, ...] = ()  # what came up since the start; a run's log gets what is new

@@ -49,6 +49,12 @@ Share = Annotated[
     PlainSerializer(lambda share: f"{share * 100:g} %", when_used="json"),
 ]
 
+Size = Annotated[
+    int,
+    *written(units.parse_size, "string", "integer"),
+    PlainSerializer(lambda size: f"{size} B", when_used="json"),
+]
+
 
 class Asked(NamedTuple):
     """A rate: absolute per second, or a share of the capacity that calibration finds."""

@@ -8,11 +8,14 @@ summary) is made here, so percentiles are always those of the merged histogram, 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from loadbench.histogram import Histogram
 from loadbench.model import (
     BatchSize,
     Example,
     Gpu,
+    Ground,
     Machine,
     Part,
     Process,
@@ -160,7 +163,21 @@ def servers(found: Sequence[Server]) -> Server | None:
         instances=last.instances,
         busy_ns=sum(busy) if busy else None,
         max_batch=last.max_batch,
+        grounds=_grounds(found),
     )
+
+
+def _grounds(found: Sequence[Server]) -> tuple[Ground, ...]:
+    """Each device as it was last, with all that ever slowed it down."""
+    latest: dict[str, Ground] = {}
+    for ground in (ground for server in found for ground in server.grounds):
+        before = latest.get(ground.device, ground)
+        latest[ground.device] = replace(
+            ground,
+            throttle=tuple(dict.fromkeys((*before.throttle, *ground.throttle))),
+            others=tuple(dict.fromkeys((*before.others, *ground.others))),
+        )
+    return tuple(latest.values())
 
 
 def _part(parts: Sequence[Part | None]) -> Part | None:

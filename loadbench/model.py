@@ -105,6 +105,19 @@ class BatchSize(Value, frozen=True):
     answer_ns: int | None = None  # from the outputs until every answer was handed over
 
 
+class Ground(Value, frozen=True):
+    """How a device fares on which the model runs: how many rows a batch may have there now, and
+    what binds it (max_batch, model, memory, knee, oom); what throttles the device, by how much its
+    clock is slower for it, and the processes of others on it."""
+
+    device: str
+    limit: int
+    bound: str
+    throttle: tuple[str, ...] = ()
+    slowdown: float = 1.0
+    others: tuple[int, ...] = ()
+
+
 class Server(Value, frozen=True):
     """The server's inside view of a window. A target without our extension has no histograms,
     no batch wait and no close reasons; what is None was not told."""
@@ -126,6 +139,24 @@ class Server(Value, frozen=True):
     busy_ns: int | None = None  # summed over instances
     max_batch: int | None = None
     remarks: tuple[Note, ...] = ()  # what came up in the server
+    grounds: tuple[Ground, ...] = ()  # one for each device; a server of others does not tell
+
+    @property
+    def room(self) -> int | None:
+        """Rows that a batch may have now, where it may have the most."""
+        return max((ground.limit for ground in self.grounds), default=self.max_batch)
+
+    @property
+    def bound(self) -> str:
+        """What makes that less than was asked for; "" if nothing does."""
+        whys = [ground.bound for ground in self.grounds if ground.limit == self.room]
+        return "" if not whys or self.room == self.max_batch else whys[0]
+
+    @property
+    def fill(self) -> float | None:
+        """Rows of the room that the batches had, as far as it is now."""
+        mean, room = self.mean_batch, self.room
+        return min(1.0, mean / room) if mean is not None and room else None
 
     @property
     def mean_batch(self) -> float | None:
@@ -134,6 +165,17 @@ class Server(Value, frozen=True):
         if batches:
             return sum(size * found.batches for size, found in self.sizes.items()) / batches
         return self.rows / self.batches if self.batches else None
+
+
+# NVML's bits of nvmlDeviceGetCurrentClocksEventReasons that slow the clock down against its will.
+# Idle (0x1), application clocks (0x2) and sync boost (0x10) are choices, no throttling.
+THROTTLE = {
+    0x04: "power cap",
+    0x08: "hardware slowdown",
+    0x20: "thermal (software)",
+    0x40: "thermal (hardware)",
+    0x80: "power brake",
+}
 
 
 class Gpu(Value, frozen=True):

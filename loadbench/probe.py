@@ -11,17 +11,8 @@ from typing import Any
 
 import psutil
 
-from loadbench.model import Gpu, Machine, Note, Process
+from loadbench.model import THROTTLE, Gpu, Machine, Note, Process
 
-# NVML's bits of nvmlDeviceGetCurrentClocksEventReasons that slow the clock down against its will.
-# Idle (0x1), application clocks (0x2) and sync boost (0x10) are choices, no throttling.
-_THROTTLE = {
-    0x04: "power cap",
-    0x08: "hardware slowdown",
-    0x20: "thermal (software)",
-    0x40: "thermal (hardware)",
-    0x80: "power brake",
-}
 NO_GPU = Note(
     "no-gpu",
     "no GPU (NVML library not found): ran on CPU",
@@ -85,7 +76,7 @@ class Nvml:
                 "nvmlDeviceGetTemperature", handle, library.NVML_TEMPERATURE_GPU
             ),
             sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", handle, library.NVML_CLOCK_SM),
-            throttle=tuple(name for bit, name in _THROTTLE.items() if (reasons or 0) & bit),
+            throttle=tuple(name for bit, name in THROTTLE.items() if (reasons or 0) & bit),
             processes=tuple(
                 (process.pid, process.usedGpuMemory)
                 for process in processes

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     Field,
@@ -20,14 +20,18 @@ from pydantic import (
 )
 
 from loadbench import units
+from loadbench.aroundspec import Names, Plugins, code_of
 from loadbench.errors import SpecError
 from loadbench.faults import explain
-from loadbench.loadspec import Duration, LoadSpec, Section, Share, written
+from loadbench.loadspec import Duration, LoadSpec, Section, Share, Size, written
 from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
 from loadbench.plan import Tls
 from loadbench.requestspec import RequestSpec
+from loadbench.simspec import SimSpec
 from loadbench.watchspec import WatchSpec
+
+Checked = TypeVar("Checked", bound=Section)
 
 
 class TargetSpec(Section):
@@ -94,19 +98,23 @@ class FakeSpec(Section):
         return self
 
 
+DEVICES = r"^(auto|cpu|cuda|sim|cuda:\d+(,cuda:\d+)*|sim:\d+(,sim:\d+)*)$"
+
+
 class EngineSpec(Section):
     """Settings of the embedded engine."""
 
     backend: Literal[
         "auto", "torch", "torchscript", "torch-export", "torch-compile", "onnxruntime", "fake"
     ] = "auto"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=DEVICES)] = "auto"  # several cards: "cuda:0,cuda:1"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
     policy: Literal["deadline", "fixed", "none"] = "deadline"
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
     max_wait: Duration = 5 * units.MS  # only of `fixed`
     preferred: tuple[int, ...] = ()  # only of `fixed`
+    buckets: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()  # sizes batches are padded to
     queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: what fits into the SLO
     max_request_rows: Annotated[int, Field(ge=1, le=65_536)] | None = None  # None: 16 × max_batch
     instances: Annotated[int, Field(ge=1, le=64)] = 1
@@ -116,7 +124,25 @@ class EngineSpec(Section):
     inputs: tuple[str, ...] = ()  # NAME:DTYPE:DIMS, for files that do not say
     outputs: tuple[str, ...] = ()
     watch: WatchSpec = WatchSpec()
+    preprocess: Plugins = ()
+    postprocess: Plugins = ()
+    libraries: Names = ()  # of custom operators; their code is run
+    on_error: Literal["skip", "fail"] = "skip"  # skip: a bad row fails alone; fail: its whole batch
+    cache: Size = 0  # bytes of answers that are kept; 0: none
     fake: FakeSpec = FakeSpec()
+    sim: SimSpec = SimSpec()
+
+    @model_validator(mode="after")
+    def _every_device_has_an_instance(self) -> "EngineSpec":
+        devices = self.device.count(",") + 1
+        if "instances" in self.model_fields_set and self.instances < devices:
+            raise ValueError(f"{devices} devices need as many instances, or more")
+        return self
+
+    @property
+    def copies(self) -> int:
+        """Instances in all: as asked, else one on each device that is named."""
+        return max(self.instances, self.device.count(",") + 1)
 
 
 _LATENCY_CHECKS = ("mean", "p50", "p90", "p95", "p99", "p99_9", "max")
@@ -198,12 +224,14 @@ class Spec(Section):
 
 class Scenario(NamedTuple):
     """A checked scenario and where it came from. `raw` is the TOML after all overrides; `own` says
-    that it is a Locust file which the user named, not one that a scenario brings along."""
+    that it is a Locust file which the user named, not one that a scenario brings along; `code` is
+    the first setting by which the file itself has the engine run somebody's code."""
 
     name: str
     spec: Spec
     raw: dict[str, Any]
     own: bool = False
+    code: str = ""
 
 
 def shipped() -> dict[str, Path]:
@@ -248,12 +276,16 @@ def load(
         text = "" if own else text  # it has no keys
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: {error}") from error
-    for key, value in (overrides or {}).items():
+    overrides = overrides or {}
+    engine = raw.get("engine", {})
+    engine = engine if isinstance(engine, dict) else {}
+    code = code_of({k: v for k, v in engine.items() if f"engine.{k}" not in overrides})
+    for key, value in overrides.items():
         put(raw, key, value)
     if rate or duration:
         found = check(raw, str(path), text)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
-    return Scenario(path.stem, check(raw, str(path), text), raw, own)
+    return Scenario(path.stem, check(raw, str(path), text), raw, own, code)
 
 
 def _journey(path: Path) -> dict[str, Any]:
@@ -262,10 +294,15 @@ def _journey(path: Path) -> dict[str, Any]:
 
 def check(raw: dict[str, Any], origin: str, text: str = "") -> Spec:
     """The Spec of a raw scenario; SpecError with every fault found, each with its line."""
+    return checked(Spec, raw, origin, text)
+
+
+def checked(kind: type[Checked], raw: dict[str, Any], origin: str, text: str = "") -> Checked:
+    """The same for any section by itself."""
     try:
-        return Spec.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise SpecError("\n".join(explain(error, Spec, origin, text))) from error
+        raise SpecError("\n".join(explain(error, kind, origin, text))) from error
 
 
 def parse_tensor(text: str) -> Tensor:

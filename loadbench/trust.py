@@ -237,6 +237,7 @@ DOUBTS = (
 # Notes of the run that make it doubtful.
 NOTED = {
     "other-run": "another run at the same time",
+    "other-engine": "another engine on the same card",
     "lost": "a load process died or was given up",
     "told-late": "a worker heard too late which share is its own",
     "clock-drift": "a clock ran off its pace, or those of the hosts apart",

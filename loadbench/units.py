@@ -25,6 +25,10 @@ _DURATIONS = {
     "min": 60 * SECOND,
     "h": 3600 * SECOND,
 }
+_SIZES = {
+    "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9,
+    "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
+}  # fmt: skip
 _NUMBER = re.compile(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([^\s0-9.]*)\s*")
 
 
@@ -81,6 +85,20 @@ def parse_share(text: str | int | float) -> float:
     if unit != "%":
         raise SpecError(f"{text!r} is not a share", 'write it like "1 %"')
     return value / 100
+
+
+def parse_size(text: str | int | float) -> int:
+    """`"64 MB"`, `"1 GiB"`, `0` → bytes. Other bare numbers are refused: the unit is a guess."""
+    hint = 'write it like "64 MB" or "1 GiB"'
+    if text == 0 and not isinstance(text, bool | str):
+        return 0
+    if not isinstance(text, str):
+        raise SpecError(f"{text!r} is a size without a unit", hint)
+    value, unit = _split(text, "a size", '"64 MB"')
+    factor = _SIZES.get(unit)
+    if (factor is None and value) or value * (factor or 0) > 1 << 60:
+        raise SpecError(f"{text!r} is not a size", hint)
+    return round(value * (factor or 0))
 
 
 def exact_duration(ns: int) -> str:

@@ -12,8 +12,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
         "merge", "curve", "optimum", "printable"},
-    1: {"spec", "faults", "loadspec", "requestspec", "overrides", "trace", "plan", "runlog",
-        "watchspec", "control", "alerts", "arrivals", "yardstick", "view", "account", "evidence",
+    1: {"spec", "aroundspec", "faults", "loadspec", "requestspec", "simspec", "watchspec",
+        "overrides", "trace", "plan", "runlog", "control", "alerts", "arrivals", "yardstick",
+        "view", "account", "evidence",
         "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
@@ -32,9 +33,11 @@ OWNERS = {
     "psutil": ("loadbench.probe", "loadbench.engine.device", "loadbench.engine.watch"),
     "httpx": ("loadbench.targets.ask",),
     "pydantic": (
+        "loadbench.aroundspec",
         "loadbench.spec",
         "loadbench.loadspec",
         "loadbench.requestspec",
+        "loadbench.simspec",
         "loadbench.faults",
     ),
     "scipy": ("loadbench.stats", "loadbench.engine.watch"),

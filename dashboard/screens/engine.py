@@ -3,7 +3,7 @@
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
-from dashboard import batches, measures
+from dashboard import measures
 from dashboard.measures import brief, number, part_ms
 from dashboard.scene import Scene
 from dashboard.screens.run import RunScreen
@@ -34,9 +34,11 @@ def rate(scene: Scene) -> Reading:
 
 def filled(scene: Scene) -> Reading:
     server = _server(scene)
-    share = batches.fill(server) if server else None
+    share = server.fill if server else None
     mean = units.significant(server.mean_batch) if server else "n/a"
-    note = f"{mean} of {server.max_batch}" if server and server.max_batch else ""
+    note = f"{mean} of {server.room}" if server and server.room else ""
+    if server and server.bound:
+        note += f" ({server.bound})"
     return Reading("Batch fill", "%", units.percent(share), note, "fill", "%")
 
 

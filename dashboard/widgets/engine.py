@@ -6,7 +6,6 @@ from rich.segment import Segment
 from textual.geometry import Size
 
 from dashboard.batches import (
-    fill,
     groups,
     hint,
     median_size,
@@ -116,7 +115,7 @@ class Sizes(EngineBoard):
             f"   median {median_size(server)}   mean {units.significant(server.mean_batch)}"
             f"   max {max(server.sizes)}"
         )
-        share = fill(server)
+        share = server.fill
         lines: list[Cells] = [[Segment(words, quiet)]]
         if share is not None:
             blocks = bar(min(1.0, share), room)

@@ -49,7 +49,7 @@ def command(
         if what is not None:
             raise click.UsageError(f"--load looks at this machine alone, not at {what}")
         return _offer(duration, as_json)
-    if what is None or what.endswith(".toml") or what in spec.shipped():
+    if what is None or what in spec.shipped() or (what.endswith(".toml") and not _stages(what)):
         return _machine(what, as_json)
     from loadbench.cli.serve import engine_settings
     from loadbench.engine import doctor
@@ -61,6 +61,15 @@ def command(
     else:
         click.echo(doctor.text_of(report))
     return 0 if report.passed else 1
+
+
+def _stages(path: str) -> bool:
+    """Whether a TOML file is a pipeline of models."""
+    from pathlib import Path
+
+    from loadbench.engine.pipeline import is_pipeline
+
+    return is_pipeline(Path(path))
 
 
 def _offer(duration: str, as_json: bool) -> int:

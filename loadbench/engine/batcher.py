@@ -15,8 +15,13 @@ from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 from loadbench.engine.backends import Model
-from loadbench.engine.execution import Piece, execute
+from loadbench.engine.buckets import padded
+from loadbench.engine.device.seam import Cpu
+from loadbench.engine.execution import Failing, Piece, execute
 from loadbench.engine.job import Job, Ran
+from loadbench.engine.mishaps import Mishaps
+from loadbench.engine.place import Place
+from loadbench.engine.room import Room
 from loadbench.engine.rule import NEVER
 from loadbench.engine.scheduler import Scheduler
 from loadbench.engine.scheduler import Terms as Terms
@@ -24,9 +29,8 @@ from loadbench.engine.service import ServiceTimes
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
 from loadbench.inside import Batch
+from loadbench.model import Ground
 from loadbench.units import MS, SECOND
-
-RECOVERY = 64  # good batches after which a batch size cut for lack of memory grows by a row
 
 
 class Loop(Protocol):
@@ -52,8 +56,10 @@ class _Batch(NamedTuple):
 class _Instance:
     """One of the model's instances and its thread."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, place: Place) -> None:
         self.model = model
+        self.place = place
+        self.rows = 0  # of the batch that runs, padding included
         self.inbox: SimpleQueue[_Batch | None] = SimpleQueue()
         self.free_since = 0
         self.until = 0  # when what it runs is planned to end
@@ -73,15 +79,18 @@ class Batcher:
     ) -> None:
         self.rule = terms.rule
         self.account = account
+        self.failing = Failing(Mishaps().tell)
         self._service = service
         self._scheduler = Scheduler(terms, service)
         self.open = 0  # requests not yet answered
-        self._most = terms.rule.max_batch  # less after a lack of memory
-        self._good = self._number = 0
+        self._number = 0
         self._loop = loop
         self._lock = threading.Lock()
         self._queues = self._scheduler.queues
-        self._instances = [_Instance(model) for model in models]
+        shared = Place(Cpu(), Room(terms.rule.max_batch), service, len(models))
+        places = terms.places or [shared] * len(models)
+        self._instances = [_Instance(*pair) for pair in zip(models, places, strict=True)]
+        self.places = tuple(dict.fromkeys(places))
         self._idle: list[_Instance] = []
         self._free_ns = 0  # how long at least one instance has been free
         self._free_from = 0
@@ -102,6 +111,11 @@ class Batcher:
     def instances(self) -> int:
         """How many batches can run at once."""
         return len(self._instances)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Of each instance."""
+        return tuple(instance.model for instance in self._instances)
 
     def start(self) -> None:
         """Starts the instances' threads; requests may come from now on."""
@@ -158,9 +172,22 @@ class Batcher:
     def retry_after_s(self) -> int:
         """Whole seconds until what waits now will have run."""
         with self._lock:
-            per_batch = self._service.table[self._most]
-            batches = self._queues.rows / self._most / len(self._instances)
+            most = max(place.room.most for place in self.places)
+            per_batch = self._service.table[most]
+            batches = self._queues.rows / most / len(self._instances)
         return max(1, math.ceil(batches * per_batch / SECOND))
+
+    def survey(self) -> None:
+        """Reads the devices and adapts to what is found. Takes milliseconds: not for the event
+        loop's thread."""
+        for place in self.places:
+            found = place.look()
+            with self._lock:
+                place.apply(found)
+
+    def grounds(self) -> tuple[Ground, ...]:
+        """How each device fares, for people."""
+        return tuple(place.ground() for place in self.places)
 
     def drain(self) -> None:
         """Takes nothing more; what waits is run without being held."""
@@ -192,17 +219,24 @@ class Batcher:
         with self._lock:
             while self._idle and self._queues.requests:
                 now = time.monotonic_ns()
-                instance = self._idle[-1]
-                batch, until = self._take(instance.free_since, now, shed)
+                instance = self._least_loaded()
+                batch, until = self._take(instance, instance.free_since, now, shed)
                 if batch is None:
                     self._set_timer(until)
                     break
-                self._idle.pop()
+                self._idle.remove(instance)
                 if not self._idle:
                     self._free_ns += now - self._free_from
                 instance.until = now + batch.predicted_ns
                 instance.inbox.put(batch)
         self._give_up(shed)
+
+    def _least_loaded(self) -> _Instance:
+        """The free instance whose device has the fewest batches to run; among those the one that
+        has been free for longest."""
+        if len(self._idle) == 1:
+            return self._idle[0]
+        return min(self._idle, key=lambda found: (found.place.busy, found.free_since))
 
     def _set_timer(self, until: int | None) -> None:
         if until is not None and until < self._timer_at:
@@ -233,7 +267,7 @@ class Batcher:
                 reason=batch.reason,
                 rows=sum([job.rows for job in batch.jobs]),
                 requests=len(batch.jobs),
-                padded=0,
+                padded=sum([piece.padded for piece in pieces if piece.jobs]),
                 oldest_wait_ns=batch.taken - min([job.arrived for job in batch.jobs]),
                 predicted_ns=batch.predicted_ns or None,
                 compute_ns=max([piece.ended for piece in pieces]) - batch.taken,
@@ -281,7 +315,8 @@ class Batcher:
     def _work(self, instance: _Instance) -> None:
         batch = instance.inbox.get()
         while batch is not None:
-            pieces = execute(instance.model, batch.jobs, batch.taken)
+            sizes = instance.place.sizes
+            pieces = execute(instance.model, batch.jobs, batch.taken, self.failing, sizes)
             following, shed = self._next(instance, batch, pieces)
             self._loop.call_soon_threadsafe(self._finished, batch, pieces, shed)
             batch = following or instance.inbox.get()
@@ -293,8 +328,8 @@ class Batcher:
         shed: list[Job] = []
         with self._lock:
             now = time.monotonic_ns()
-            self._learn(ended, pieces, now)
-            batch, until = self._take(now, now, shed)
+            self._learn(instance, ended, pieces, now)
+            batch, until = self._take(instance, now, now, shed)
             if batch is None:
                 instance.free_since = now
                 if not self._idle:
@@ -307,26 +342,28 @@ class Batcher:
             self._loop.call_soon_threadsafe(self._set_timer, until)
         return batch, shed
 
-    def _learn(self, batch: _Batch, pieces: list[Piece], now: int) -> None:
+    def _learn(self, instance: _Instance, batch: _Batch, pieces: list[Piece], now: int) -> None:
         self._scheduler.last_batch = now
+        place = instance.place
+        place.ends(instance.rows)
         for piece in pieces:
-            if piece.memory and piece.rows > 1:
-                self._most = max(1, min(self._most, piece.rows // 2))
-                self._good = 0
+            rows = piece.rows + piece.padded
+            if piece.memory and rows > 1:
+                place.room.ran_out(rows)
             elif piece.fault is None:
-                self._good += 1
+                place.room.ran()
                 if len(pieces) == 1:
                     wait_ns = batch.taken - batch.jobs[0].arrived
-                    self._scheduler.ended(piece.rows, piece.compute_ns, wait_ns, now)
-        if self._most < self.rule.max_batch and self._good >= RECOVERY:
-            self._most += 1
-            self._good = 0
+                    self._scheduler.ended(rows, piece.compute_ns, wait_ns, now, place.service)
 
     # ---- under the lock
 
-    def _take(self, free_since: int, now: int, shed: list[Job]) -> tuple[_Batch | None, int | None]:
+    def _take(
+        self, instance: _Instance, free_since: int, now: int, shed: list[Job]
+    ) -> tuple[_Batch | None, int | None]:
         """The next batch for an instance that is free; else when to ask again."""
-        decision = self._scheduler.take(free_since, now, self._most)
+        place = instance.place
+        decision = self._scheduler.take(free_since, now, place.room.most, place.service)
         jobs = decision.take
         shed += decision.shed
         if not jobs:
@@ -336,8 +373,11 @@ class Batcher:
             job.batch_wait_ns = free - job.free_mark
             job.queue_ns = now - job.arrived - job.batch_wait_ns
         self._number += 1
-        table = self._service.table
-        predicted = table[min(sum([job.rows for job in jobs]), len(table) - 1)]
+        table = place.service.table
+        rows = sum([job.rows for job in jobs])
+        predicted = table[min(rows, len(table) - 1)]
+        instance.rows = padded(place.sizes, rows)
+        place.begins(instance.rows)
         number = self._number
         return _Batch(jobs, decision.reason, number, now, predicted, len(shed)), None
 

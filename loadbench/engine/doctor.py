@@ -56,22 +56,22 @@ def examine(name: str, settings: EngineSpec, *, trust: bool = False) -> Report:
         timings = measure.table(model, settings.max_batch)
     except MemoryError as error:
         raise RunError(str(error), "lower engine.max_batch") from error
-    cuda = device.Nvml()
+    where = device.open_device(model.device, settings.sim)
     return Report(
         model=model.name,
         version=model.version,
         platform=model.platform,
         device=model.device,
-        device_name=device.title(model.device, cuda),
+        device_name=where.title(),
         precision=model.precision,
-        threads=device.threads(settings.threads, settings.instances),
+        threads=device.threads(settings.threads, settings.copies),
         inputs=model.inputs,
         outputs=model.outputs,
         batched=model.batched,
         max_batch=timings[-1].rows,
         load_ns=loaded,
         memory=model.memory(),
-        free_memory=device.free_memory(model.device, cuda),
+        free_memory=where.memory().free,
         nonfinite=_nonfinite(model, timings[-1].rows),
         timings=timings,
         notes=model.notes,

@@ -8,9 +8,11 @@ from typing import Any
 
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher
+from loadbench.engine.cache import ResponseCache
 from loadbench.engine.exchange import LARGE, Exchange, Form, middle_of, refusal, written
 from loadbench.engine.faults import Faults, falsified, misshapen
 from loadbench.engine.job import Job, Ran, Served
+from loadbench.engine.measure import parts_of
 from loadbench.engine.metadata import model_config, model_metadata
 from loadbench.engine.protocol import Contract, Plan, Reader, Writer
 from loadbench.engine.split import Whole
@@ -33,6 +35,7 @@ class Endpoint:
         self.batcher = batcher
         self.faults = faults
         self._warm_ns = warm_ns
+        self.cache: ResponseCache | None = None
         self._reader = Reader(signature)
         self._writer = Writer(signature)
 
@@ -70,6 +73,8 @@ class Endpoint:
 
         What it gives is for `withdraw`. Raises Refused if there is no room for all of it.
         """
+        if self.cache is not None and self.cache.answered(job):
+            return job
         most = self.signature.max_batch
         if not most or job.rows <= most:
             self.batcher.submit(job, timeout_ns)
@@ -166,9 +171,10 @@ class Endpoint:
     def config(self) -> dict[str, Any]:
         """In Triton's words."""
         found, batcher = self.model, self.batcher
-        return model_config(
+        told = model_config(
             self.signature, found.platform, batcher.rule, found.device, batcher.instances
         )
+        return told | ({"response_cache": {"enable": True}} if self.cache is not None else {})
 
     def statistics(self) -> dict[str, Any]:
         """In Triton's words, and ours."""
@@ -183,6 +189,8 @@ class Endpoint:
             policy=batcher.rule.policy,
             device=found.device,
             precision=found.precision,
+            grounds=batcher.grounds(),
+            parts=parts_of(batcher.models),
             warm_ns=self._warm_ns,
         )
         named = {"name": self.signature.model, "version": self.signature.version}

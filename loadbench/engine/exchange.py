@@ -135,8 +135,9 @@ def written(answer: Answer, served: Served) -> bytes:
     tensors = answer.tensors
     kind = b"octet-stream" if answer.binary else b"json"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/%b\r\n" % kind
-    times = b"Server-Timing: queue;dur=%.3f, batch;dur=%.3f" % (
-        served.queue_ns / MS, served.batch_wait_ns / MS,
+    times = b"Server-Timing: %bqueue;dur=%.3f, batch;dur=%.3f" % (
+        b"cache;desc=hit, " if served.cached else b"", served.queue_ns / MS,
+        served.batch_wait_ns / MS,
     )  # fmt: skip
     middle = middle_of(answer, sum(map(len, tensors)), served.compute_ns, served.size)
     return b"".join((head, times, middle, *tensors))

@@ -1,19 +1,24 @@
 """Runs one batch: stack the rows, run the model, check what came out.
 
 A batch that fails is halved until the request that the model cannot bear is alone; the others get
-their answers. A batch that does not fit into memory is halved likewise.
+their answers. One bad request among n costs 2·log₂(n) further runs, and if all are bad the model
+runs 2·n − 1 times. A batch that does not fit into memory is halved likewise, down to single rows: a
+request fails only if one of its rows does not fit by itself. Where the device likes certain sizes,
+a batch is padded to the next one; nobody gets a padding row.
 """
 
 import time
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from loadbench.engine.backends import Model
+from loadbench.engine.buckets import Sizes, padded
 from loadbench.engine.datatypes import NUMPY
 from loadbench.engine.job import Job, stacked
 from loadbench.engine.tensors import Array, Refused
-from loadbench.errors import SpecError
+from loadbench.errors import LoadbenchError, SpecError
 
 
 class Piece(NamedTuple):
@@ -27,51 +32,115 @@ class Piece(NamedTuple):
     outputs: dict[str, Array]  # of all rows
     fault: Refused | None = None
     memory: bool = False  # the fault was a lack of memory
+    padded: int = 0  # rows that were added
 
     @property
     def compute_ns(self) -> int:
         return self.input_ns + self.infer_ns
 
 
-def execute(model: Model, jobs: Sequence[Job], dispatched: int) -> list[Piece]:
-    """Every job of the batch is in exactly one piece, with outputs or with a fault."""
-    piece = _attempt(model, jobs, dispatched)
-    if piece.fault is None or len(jobs) == 1:
+class Failing(NamedTuple):
+    """What is done about a batch that fails."""
+
+    tell: Callable[[Sequence[Job], Refused, Exception | None], object]  # who failed for what
+    together: bool = False  # as a whole and at once, unless it is for want of memory
+
+
+def execute(
+    model: Model, jobs: Sequence[Job], dispatched: int, failing: Failing, sizes: Sizes = ()
+) -> list[Piece]:
+    """Every job of the batch is in exactly one piece, with outputs or with a fault. Pieces without
+    jobs tell at which sizes memory was lacking."""
+    piece, error = _attempt(model, jobs, dispatched, sizes)
+    if piece.fault is None:
         return [piece]
-    middle = len(jobs) // 2
-    parts = execute(model, jobs[:middle], dispatched)
-    parts += execute(model, jobs[middle:], dispatched)
+    if piece.memory and len(jobs) == 1 and piece.rows > 1 and model.batched:
+        parts = _halves(model, jobs[0], dispatched, failing, sizes)
+    elif len(jobs) == 1 or (failing.together and not piece.memory):
+        failing.tell(jobs, piece.fault, error)
+        return [piece]
+    else:
+        middle = len(jobs) // 2
+        parts = execute(model, jobs[:middle], dispatched, failing, sizes)
+        parts += execute(model, jobs[middle:], dispatched, failing, sizes)
     if piece.memory:  # the batcher must learn at which size
         parts.append(piece._replace(jobs=()))
     return parts
 
 
-def _attempt(model: Model, jobs: Sequence[Job], dispatched: int) -> Piece:
+def _halves(model: Model, job: Job, dispatched: int, failing: Failing, sizes: Sizes) -> list[Piece]:
+    """One request in parts, for lack of memory: a piece with all of its rows, and those without
+    jobs that its parts left."""
+    middle = job.rows // 2
+    quiet = failing._replace(tell=lambda *_: None)  # the request is told, not its parts
+    found: list[Piece] = []
+    for rows in (slice(0, middle), slice(middle, job.rows)):
+        arrays = {name: array[rows] for name, array in job.arrays.items()}
+        part = Job(arrays, len(range(job.rows)[rows]), job.shapes, lambda _: True)
+        found += execute(model, (part,), dispatched, quiet, sizes)
+        if any(piece.fault and piece.jobs for piece in found):
+            break
+    parts = [piece for piece in found if piece.jobs]
+    whole = parts[-1]
+    if whole.fault is None:
+        names = whole.outputs
+        outputs = {name: np.concatenate([p.outputs[name] for p in parts]) for name in names}
+        whole = whole._replace(outputs=outputs)
+    else:
+        failing.tell([job], whole.fault, None)
+    whole = whole._replace(
+        jobs=(job,),
+        rows=job.rows,
+        input_ns=parts[0].input_ns,
+        infer_ns=whole.ended - dispatched - parts[0].input_ns,
+        memory=False,  # it is told by the pieces that follow
+        padded=sum(piece.padded for piece in parts),
+    )
+    return [whole, *(piece for piece in found if not piece.jobs)]
+
+
+def _attempt(
+    model: Model, jobs: Sequence[Job], dispatched: int, sizes: Sizes
+) -> tuple[Piece, Exception | None]:
     rows = sum([job.rows for job in jobs])
+    more = padded(sizes, rows) - rows if sizes else 0
     stacked = dispatched
     outputs: dict[str, Array] = {}
     memory = False
+    raised: Exception | None = None
     try:
-        arrays = stack(model, jobs)
+        arrays = stack(model, jobs, more)
         stacked = time.monotonic_ns()
         outputs = model.run(arrays)
-        fault = _fault(model, outputs, rows)
+        fault = _fault(model, outputs, rows + more)
+        if more and fault is None:
+            outputs = {name: array[:rows] for name, array in outputs.items()}
     except MemoryError as error:
         fault, memory = Refused(500, f"out of memory: {error}"), True
     except SpecError as error:
         fault = Refused(400, error.message)
+    except LoadbenchError as error:  # of code around the model
+        fault, raised = Refused(500, error.message), error
     except Exception as error:  # noqa: BLE001  whatever a model raises is the model's fault
-        traceback.print_exc()
+        raised = error
         fault = Refused(500, f"the model failed: {type(error).__name__}: {error}")
     ran = time.monotonic_ns()
-    return Piece(jobs, rows, stacked - dispatched, ran - stacked, ran, outputs, fault, memory)
+    took = (stacked - dispatched, ran - stacked)
+    return Piece(jobs, rows, *took, ran, outputs, fault, memory, more), raised
 
 
-def stack(model: Model, jobs: Sequence[Job]) -> dict[str, Array]:
-    """The rows of all jobs in order. Always fresh arrays: aligned, contiguous, writable."""
+def stack(model: Model, jobs: Sequence[Job], more: int = 0) -> dict[str, Array]:
+    """The rows of all jobs in order, and `more` of them: one of theirs again, since a row of zeros
+    may be one that the model does not bear. Always fresh arrays: aligned, contiguous, writable."""
     if not model.batched:
         return {name: array.copy() for name, array in jobs[0].arrays.items()}
-    return stacked(jobs)
+    if more and (single := next((job for job in jobs if job.rows == 1), None)):
+        return stacked([*jobs, *[single] * more])
+    found = stacked(jobs)
+    if more:
+        for name, array in found.items():
+            found[name] = np.concatenate([array, np.repeat(array[-1:], more, axis=0)])
+    return found
 
 
 def _fault(model: Model, outputs: dict[str, Array], rows: int) -> Refused | None:

@@ -23,6 +23,7 @@ class Served(NamedTuple):
     batch_wait_ns: int
     compute_ns: int
     size: int  # rows of the batch it was part of
+    cached: bool = False  # it was part of none: the answer had been kept
 
 
 Reply = Callable[[Served | Refused], bool]

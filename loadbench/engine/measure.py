@@ -5,7 +5,7 @@ are not in it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from loadbench.engine import signature
 from loadbench.engine.backends import Model
@@ -33,6 +33,17 @@ def sizes(largest: int) -> tuple[int, ...]:
     """1, 2, 4 … and the largest itself."""
     powers = [1 << i for i in range(largest.bit_length()) if 1 << i < largest]
     return (*powers, largest)
+
+
+def parts_of(models: Sequence[Model]) -> dict[str, tuple[int, int]]:
+    """Batches and time (ns) of each part of the models that are made of several, by its name."""
+    found: dict[str, tuple[int, int]] = {}
+    for model in models:
+        parts: Mapping[str, Sequence[int]] = getattr(model, "parts", {})
+        for name, (batches, ns) in parts.items():
+            before = found.get(name, (0, 0))
+            found[name] = before[0] + batches, before[1] + ns
+    return found
 
 
 def timed(

@@ -5,9 +5,10 @@ what it holds that of `files`. Nothing of a file is executed unless the caller t
 """
 
 import difflib
+from functools import partial
 from pathlib import Path
 
-from loadbench.engine import device, files
+from loadbench.engine import device, files, libraries
 from loadbench.engine.backends import Model
 from loadbench.errors import RunError, SpecError
 from loadbench.spec import EngineSpec
@@ -29,7 +30,8 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
     device has no room. `trust` allows files whose loading runs code of theirs.
     """
     try:
-        return _open(name, settings, trust)
+        placed = _placed(settings, settings.device.partition(",")[0])
+        return _surrounded(_open(name, placed, trust), settings)
     except MemoryError as error:
         raise RunError(
             f"{name} does not fit into the memory of the device: {error}",
@@ -38,16 +40,49 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
 
 
 def open_instances(name: str, settings: EngineSpec, *, trust: bool = False) -> tuple[Model, ...]:
-    """As many as `settings.instances`, all in the precision that the first one chose."""
+    """As many as `settings.copies`, all in the precision that the first one chose, spread over the
+    devices that the settings leave open or name."""
+    asked, number = settings.device, settings.copies
+    settings = _placed(settings, asked.partition(",")[0])  # with as many instances
     first = open_model(name, settings, trust=trust)
     if settings.precision == "auto" and first.precision in ("fp32", "bf16", "fp16"):
         settings = settings.model_copy(update={"precision": first.precision})
-    rest = (open_model(name, settings, trust=trust) for _ in range(settings.instances - 1))
+    cards = _free_memory(first.device, settings) if number > 1 else []
+    where = device.spread(asked, first.device, number, cards)
+    rest = (open_model(name, _placed(settings, found), trust=trust) for found in where[1:])
     return (first, *rest)
+
+
+def _placed(settings: EngineSpec, where: str) -> EngineSpec:
+    return settings.model_copy(update={"device": where, "instances": settings.copies})
+
+
+def _free_memory(where: str, settings: EngineSpec) -> list[int]:
+    """Bytes that are free on each card of the kind."""
+    kind = where.partition(":")[0]
+    if kind == "sim":
+        found = (device.open_device(f"sim:{i}", settings.sim) for i in range(settings.sim.cards))
+        return [card.memory().free for card in found]
+    cards = device.Nvml()
+    return [cards.mem_get_info(i)[0] for i in range(cards.device_count())] if kind == "cuda" else []
+
+
+def _surrounded(model: Model, settings: EngineSpec) -> Model:
+    """With the plugins that the settings ask for."""
+    if not (settings.preprocess or settings.postprocess):
+        return model
+    from loadbench.engine.plugins import surround
+
+    return surround(model, settings)
 
 
 def _open(name: str, settings: EngineSpec, trust: bool) -> Model:
     """Backends are imported here, one at a time: torch alone costs a second."""
+    if settings.device.startswith("sim") and name != "fake":
+        raise SpecError(
+            f"engine.device = {settings.device!r} is a simulated GPU: no model can run on it",
+            "serve the model named fake there",
+        )
     if name == "fake" or settings.backend == "fake":
         if name != "fake":
             raise SpecError('engine.backend = "fake" runs no model', "serve the model named fake")
@@ -56,6 +91,11 @@ def _open(name: str, settings: EngineSpec, trust: bool) -> Model:
         return open_fake(settings)
     if name in ZOO:
         return _open_zoo(name, settings)
+    if name.endswith(".toml"):
+        from loadbench.engine.pipeline import open_pipeline
+
+        return open_pipeline(_path(name), settings, trust, partial(open_model, trust=trust))
+    libraries.require(settings.libraries, trust)
     return _open_file(_path(name), settings, trust)
 
 
@@ -70,9 +110,9 @@ def _path(name: str) -> Path:
 
 
 def _open_zoo(name: str, settings: EngineSpec) -> Model:
-    if settings.factory or settings.inputs or settings.outputs:
+    if settings.factory or settings.inputs or settings.outputs or settings.libraries:
         raise SpecError(
-            f"{name} is made by loadbench: it needs no --factory, --input or --output",
+            f"{name} is made by loadbench: it needs no --factory, --input, --output or libraries",
             "leave them out, or give a path to your own file",
         )
     if settings.backend == "onnxruntime":
@@ -119,6 +159,7 @@ def _open_torch(path: Path, kind: files.Kind, settings: EngineSpec, trust: bool)
     import torch
 
     where = device.choose(settings.device, torch.cuda)
+    libraries.load_into_torch(settings.libraries)
     if kind == "torchscript":
         from loadbench.engine.backends.torchscript import open_torchscript
 

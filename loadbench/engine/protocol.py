@@ -243,12 +243,14 @@ def _shape(signature: Contract, given: _Input) -> tuple[int, ...]:
             raise Refused(400, f"input {given.name!r}: shared memory is not supported")
     wanted = (-1, *tensor.shape) if signature.batched else tensor.shape
     shape = tuple(given.shape)
+    if signature.batched and len(shape) == len(tensor.shape):
+        shape = (1, *shape)  # one row, written without its batch axis
     fits = len(shape) == len(wanted) and all(
         found > 0 and allowed in (-1, found) for found, allowed in zip(shape, wanted, strict=True)
     )
     if not fits or elements(shape) >= 1 << 40:
         raise Refused(
-            400, f"input {given.name!r} has shape {list(shape)}, the model takes {list(wanted)}"
+            400, f"input {given.name!r} has shape {given.shape}, the model takes {list(wanted)}"
         )
     return shape
 

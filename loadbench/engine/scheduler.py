@@ -4,11 +4,13 @@ Holds no lock, starts no thread and reads no clock: the batcher brings these, si
 their own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from loadbench.engine.buckets import fitting
 from loadbench.engine.job import Job
 from loadbench.engine.learned import Line, Rate
+from loadbench.engine.place import Place
 from loadbench.engine.policy import decide, late_by
 from loadbench.engine.queues import Queues
 from loadbench.engine.rule import NEVER, Decision, Rule, State
@@ -28,6 +30,7 @@ class Terms(NamedTuple):
     waiting_rows: int
     waiting_bytes: int
     slo_ns: int | None  # of foreseeing rules and of `adaptive`
+    places: Sequence[Place] = ()  # of the models, one for each; none: devices without limits
 
 
 class Refusal(NamedTuple):
@@ -92,13 +95,17 @@ class Scheduler:
                 return Refusal("infeasible", f"refused at once: {text}", "deadline")
         return None
 
-    def take(self, free_since: int, now: int, most: int) -> Decision[Job]:
+    def take(
+        self, free_since: int, now: int, most: int, service: ServiceTimes | None = None
+    ) -> Decision[Job]:
         """What an instance that is free is to run next, `most` rows at most, and everyone to give
-        up; all of these have left the queues. With nothing to run: when to ask again."""
+        up; all of these have left the queues. With nothing to run: when to ask again. `service` is
+        that of the instance's device."""
+        service = service or self._service
         rule = self.rule if most == self.rule.max_batch else self.rule._replace(max_batch=most)
         state = State(
             free_since,
-            self._service.table,
+            service.table,
             self.draining,
             now - self.last_batch > STALE_NS,
             self._held,
@@ -110,6 +117,10 @@ class Scheduler:
         held, until = "", NEVER
         for queue in self.queues.in_order():
             decision = decide(rule, queue, state, now)
+            if service.sizes and decision.take:
+                number = fitting(service.sizes, decision.take, state.service, now)
+                if number < len(decision.take):
+                    decision = decision._replace(take=decision.take[:number], reason="bucket")
             self.queues.remove(queue, [*decision.take, *decision.shed])
             shed += decision.shed
             if decision.take:
@@ -120,8 +131,11 @@ class Scheduler:
         self._held = held
         return Decision([], held, shed, until if until < NEVER else None)
 
-    def ended(self, rows: int, took_ns: int, wait_ns: int, now: int) -> None:
-        """A whole batch ran without a fault; its first request had waited so long."""
-        self._service.observe(rows, took_ns)
+    def ended(
+        self, rows: int, took_ns: int, wait_ns: int, now: int, service: ServiceTimes | None = None
+    ) -> None:
+        """A whole batch ran without a fault; its first request had waited so long. `service` is
+        that of the device where it ran."""
+        (service or self._service).observe(rows, took_ns)
         if self._line:
             self._line.observe(rows, wait_ns, took_ns, now)

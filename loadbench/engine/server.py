@@ -23,10 +23,12 @@ import uvloop
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher, Terms
+from loadbench.engine.cache import ResponseCache
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import Faults, start_stalls
 from loadbench.engine.http import Connection, Limits
 from loadbench.engine.models import open_instances
+from loadbench.engine.place import bucket_sizes, disputes, places
 from loadbench.engine.policy import Rule
 from loadbench.engine.protocol import Contract
 from loadbench.engine.service import ServiceTimes
@@ -102,6 +104,8 @@ def batching(model: Model, settings: EngineSpec) -> Rule:
     most = min(settings.max_batch, model.max_batch or settings.max_batch)
     if not model.batched:
         return Rule("none", 1)
+    if sizes := bucket_sizes(model, settings):
+        most = max((size for size in sizes if size <= most), default=sizes[0])
     return Rule(settings.policy, most, settings.max_wait, settings.preferred)
 
 
@@ -113,7 +117,7 @@ def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
     if settings.slo is None:
         return max(QUEUE_ROWS, QUEUE_BATCHES * rule.max_batch)
     per_batch = max(service.table[rule.max_batch], 1)
-    within = settings.slo * rule.max_batch * settings.instances // per_batch
+    within = settings.slo * rule.max_batch * settings.copies // per_batch
     return min(max(within, 2 * rule.max_batch), QUEUE_MOST)
 
 
@@ -155,9 +159,12 @@ async def _serve(options: Options, models: list[Model], listener: socket.socket)
         print(f"note: {note.text}", file=sys.stderr)
     where = hostport(options.host, listener.getsockname()[1])
     print(f"ready http://{where} {models[0].name}", flush=True)
+    surveying: asyncio.Future[None] | None = None
     while not stop.is_set():
         await _wait(stop, 1.0)
         _tidy(running)
+        if not surveying or surveying.done():
+            surveying = loop.run_in_executor(None, running.batcher.survey)
     return await _drain(running, server)
 
 
@@ -165,16 +172,24 @@ def _assemble(options: Options, models: list[Model]) -> _Running:
     """Warms the models up and puts the engine's parts together."""
     model, settings = models[0], options.settings
     rule = batching(model, settings)
-    times = ServiceTimes(rule.max_batch)
-    warm_ns = warm_up(models, rule.max_batch, times)
+    found = places(models, settings, rule.max_batch)
+    disputed = disputes(found)
+    warm = warm_up(models, found, rule.max_batch, free="max_batch" not in settings.model_fields_set)
+    model.notes = (*model.notes, *disputed, *warm.notes)
+    times = found[0].service
     start_ns = time.monotonic_ns()
     arrivals = ArrivalLog(options.arrivals, start_ns) if options.arrivals else None
     waiting = queue_rows(settings, rule, times)
-    terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo)
+    terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo, found)
     batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
     faults = Faults.of(settings.fake) if model.platform == "fake" else None
     contract = Contract.of(model, rule.max_batch, request_rows(settings, rule, waiting))
-    endpoint = Endpoint(model, contract, batcher, faults, warm_ns)
+    endpoint = Endpoint(model, contract, batcher, faults, warm.median_ns)
+    batcher.failing = batcher.failing._replace(together=settings.on_error == "fail")
+    if settings.cache:
+        title = f"{model.name} {model.version}"
+        names = list(contract.inputs)
+        endpoint.cache = ResponseCache(settings.cache, title, names, batcher.account)
     return _Running(Service(endpoint), batcher, set(), arrivals, start_ns)
 
 

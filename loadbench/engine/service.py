@@ -9,20 +9,26 @@ import math
 from collections import deque
 
 from loadbench.curve import interpolated, isotonic
+from loadbench.engine.buckets import Sizes, padded
 
 WINDOW = 64  # batches of one size that count
 ENOUGH = 20  # below this a quantile means little: the median and a margin stand in
 MARGIN = 1.1
 QUANTILE = 0.95
 REFRESH = 8  # batches between two looks at a size that is well known
+SLOWER = 1.05  # a clock that changes by less is not throttled further
 
 
 class ServiceTimes:
-    """Planned service times (ns) by rows; `table[n]` for n in 0…`largest`."""
+    """Planned service times (ns) by rows; `table[n]` for n in 0…`largest`. With `sizes` a batch is
+    padded to the next of them."""
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int, sizes: Sizes = ()) -> None:
         self._largest = largest
+        self.sizes = sizes
         self._samples: dict[int, deque[int]] = {}
+        self._unthrottled: dict[int, deque[int]] = {}
+        self._slowdown = 1.0
         self._unseen = 0
         self._table: tuple[int, ...] = (0,) * (largest + 1)
 
@@ -34,14 +40,38 @@ class ServiceTimes:
         samples.append(ns)
         self._unseen += 1 if len(samples) > ENOUGH else REFRESH
 
+    def clocked(self, slowdown: float) -> None:
+        """The device's clock is now so many times slower than at its full speed (1: it is not).
+
+        What ran at full speed is put aside until it is back. As long as nothing has run at the
+        slower clock, it is planned in proportion, which is the worst that it can be.
+        """
+        if slowdown < SLOWER:
+            if self._slowdown > 1:
+                self._samples, self._unthrottled = self._unthrottled, {}
+                self._slowdown, self._unseen = 1.0, REFRESH
+        elif slowdown > self._slowdown * SLOWER:
+            if self._slowdown == 1:
+                self._unthrottled = self._samples
+            ratio, self._slowdown = slowdown / self._slowdown, slowdown
+            self._samples = {
+                rows: deque([round(ns * ratio) for ns in samples], WINDOW)
+                for rows, samples in self._samples.items()
+            }
+            self._unseen = REFRESH
+
     @property
     def table(self) -> tuple[int, ...]:
         """The plan for every number of rows; zeros as long as nothing ran."""
-        if self._unseen >= REFRESH:
+        if self._unseen >= REFRESH and self._samples:
             known = sorted(self._samples)
             quantiles = [_quantile(self._samples[rows]) for rows in known]
             rising = isotonic(quantiles, [len(self._samples[rows]) for rows in known])
-            self._table = interpolated(known, rising, self._largest)
+            table = interpolated(known, rising, self._largest)
+            if self.sizes:
+                most = self._largest
+                table = tuple(table[min(most, padded(self.sizes, n))] for n in range(most + 1))
+            self._table = table
             self._unseen = 0
         return self._table
 

@@ -127,11 +127,12 @@ class Service:
             "version": self._endpoint.signature.version,
             "platform": found.platform,
             "device": found.device,
+            "devices": batcher.grounds(),
             "precision": found.precision,
             "memory": found.memory(),
             "last_inference": last / 1000 if last else None,  # seconds since 1970
             "uptime": round((time.monotonic_ns() - self._started) / SECOND, 3),
-            "requests": {"done": account.success, "failed": account.failed, "shed": account.shed},
+            "requests": {"done": account.answered, "failed": account.failed, "shed": account.shed},
             "waiting": batcher.waiting,
             "open": batcher.open,  # waiting or running
             "metadata": found.metadata,

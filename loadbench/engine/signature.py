@@ -58,17 +58,33 @@ def inputs_of(model: Model, rows: int, seed: int = 1) -> dict[str, NDArray[Any]]
 
     A model without a batch axis has one form only, whatever `rows` says.
     """
+    given = getattr(model, "example", None)
+    if given is not None:
+        return repeated(given, rows if model.batched else None)
     sizes = model.metadata.get("sizes")
     return example(model.inputs, rows if model.batched else None, sizes, seed)
 
 
-def probe(run: Run, inputs: Sequence[Tensor], sizes: Sizes) -> Signature:
+def repeated(given: Mapping[str, NDArray[Any]], rows: int | None) -> dict[str, NDArray[Any]]:
+    """As many rows as are wanted of some that were given; None: as they are."""
+    if rows is None:
+        return dict(given)
+    return {name: array[np.arange(rows) % len(array)] for name, array in given.items()}
+
+
+def probe(
+    run: Run,
+    inputs: Sequence[Tensor],
+    sizes: Sizes,
+    given: Mapping[str, NDArray[Any]] | None = None,
+) -> Signature:
     """`inputs` have their whole shapes, with −1 in front where the caller thinks of a batch axis.
+    `given` are rows to try it with where drawn ones would not do.
 
     SpecError if the model refuses even the plainest input.
     """
     try:
-        return _probe(run, inputs, sizes)
+        return _probe(run, inputs, sizes) if given is None else _given(run, inputs, given)
     except SpecError as error:
         said = " ".join(f"{t.name}:{t.datatype}:{','.join(map(str, t.shape))}" for t in inputs)
         raise SpecError(
@@ -94,6 +110,20 @@ def _probe(run: Run, inputs: Sequence[Tensor], sizes: Sizes) -> Signature:
         whole = tuple(inputs)
     outputs = _tensors(run(example(whole, None, sizes)), cut=0)
     return _complete(run, Signature(whole, outputs, False, doubts), sizes)
+
+
+def _given(run: Run, inputs: Sequence[Tensor], given: Mapping[str, NDArray[Any]]) -> Signature:
+    """Found with these rows alone: what of the outputs' sizes is open is not known."""
+    batched = all(tensor.shape[:1] == (-1,) for tensor in inputs)
+    one = run(repeated(given, 1 if batched else None))
+    if batched:
+        many = run(repeated(given, _ROWS))
+        for name, (_, array) in many.items():
+            if array.shape[:1] != (_ROWS,):
+                raise SpecError(f"output {name!r} has {list(array.shape)} for {_ROWS} rows")
+    cut = 1 if batched else 0
+    rows = tuple(Tensor(t.name, t.datatype, t.shape[cut:]) for t in inputs)
+    return Signature(rows, _tensors(one, cut), batched)
 
 
 def require(found: Signature, given: Sequence[Tensor]) -> None:

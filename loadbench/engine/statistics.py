@@ -7,7 +7,7 @@ histograms are gathered in plain arrays and counted when someone asks, or when t
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from loadbench.engine.execution import Piece
 from loadbench.engine.job import Job
 from loadbench.engine.watch.slow import SlowLog
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.inside import Batch, EngineStatistics
+from loadbench.inside import Batch, Cache, EngineStatistics
 from loadbench.model import BatchSize, Note
 
 GATHERED = 65_536
@@ -69,11 +69,11 @@ class _Size:
 
 class Account:
     """The engine's books. Every request that was asked of the model is in exactly one of
-    `success`, `failed` and `shed`."""
+    `success`, `hits`, `failed` and `shed`."""
 
     def __init__(self, arrivals: ArrivalLog | None = None) -> None:
         self._arrivals = arrivals
-        self.success = self.failed = self.rows = self.batches = 0
+        self.success = self.failed = self.rows = self.batches = self.padded_rows = 0
         self.success_ns = self.fail_ns = self.busy_ns = 0
         self.input_ns = self.infer_ns = 0  # summed over requests
         self.last_inference_ms = 0  # of the wall clock, as the protocol wants it
@@ -84,6 +84,8 @@ class Account:
         self._recent: deque[Batch] = deque(maxlen=RECENT)
         self._remarks: dict[Note, None] = {}
         self.slow: SlowLog | None = None
+        self.hits = self.hit_ns = self.misses = self.miss_ns = 0  # of the response cache
+        self.cached: Callable[[], Cache] | None = None  # tells of it, if there is one
 
     def remark(self, note: Note) -> None:
         """Something came up that whoever reads the figures has to know. Each is told once; beyond
@@ -126,9 +128,27 @@ class Account:
     def batch(self, record: Batch) -> None:
         """A batch ended, well or not."""
         self._recent.append(record)
+        self.padded_rows += record.padded
         self.busy_ns += record.compute_ns
         if size := self._sizes.get(record.rows):
             size.between_ns += record.between_ns
+
+    @property
+    def answered(self) -> int:
+        """Requests answered well, by the model or from the cache."""
+        return self.success + self.hits
+
+    def hit(self, job: Job, answered: bool, now: int) -> None:
+        """A request was answered from the cache, well or not."""
+        self.hits += answered
+        self.hit_ns += (now - job.arrived) * answered
+        if not answered:
+            self.fail([job], 0, now)
+
+    def missed(self, ns: int) -> None:
+        """A request was looked for in the cache for so long, and goes to the model."""
+        self.misses += 1
+        self.miss_ns += ns
 
     def fail(self, jobs: Sequence[Job], rows: int, now: int) -> None:
         """Requests that ran in a batch of so many rows and got no good answer."""
@@ -159,7 +179,9 @@ class Account:
             shed=dict(self.shed),
             failed=self.failed,
             busy_ns=self.busy_ns,
+            padded_rows=self.padded_rows,
             recent=tuple(self._recent),
+            cache=self.cached() if self.cached is not None else None,
             remarks=tuple(self._remarks),
             **present,
         )
@@ -173,14 +195,14 @@ class Account:
             "inference_count": self.rows,
             "execution_count": self.batches,
             "inference_stats": {
-                "success": _duration(self.success, self.success_ns),
+                "success": _duration(self.answered, self.success_ns + self.hit_ns),
                 "fail": _duration(failed, self.fail_ns),
-                "queue": _duration(self.success, wait_ns),
+                "queue": _duration(self.answered, wait_ns),
                 "compute_input": _duration(self.success, self.input_ns),
                 "compute_infer": _duration(self.success, self.infer_ns),
                 "compute_output": _duration(self.success, 0),
-                "cache_hit": _duration(0, 0),
-                "cache_miss": _duration(0, 0),
+                "cache_hit": _duration(self.hits, self.hit_ns),
+                "cache_miss": _duration(self.misses, self.miss_ns),
             },
             "response_stats": {},
             "batch_stats": [

@@ -326,6 +326,11 @@ def _may_run(scenario: Scenario, options: Options) -> None:
             f"{scenario.name} runs the code in {scenario.spec.load.locustfile}",
             "read it, then allow that with --trust",
         )
+    if scenario.code and not options.trust:
+        raise SpecError(
+            f"{scenario.name} has the engine run code: {scenario.code}",
+            "read that, then allow it with --trust",
+        )
 
 
 def _name(scenario: Scenario) -> str:

@@ -127,6 +127,7 @@ def _ours(earlier: EngineStatistics, later: EngineStatistics, counts: dict[str, 
         instances=later.instances,
         busy_ns=later.busy_ns - earlier.busy_ns,
         max_batch=later.max_batch,
+        grounds=later.grounds,
         remarks=tuple(note for note in later.remarks if note not in earlier.remarks),
         **counts,
     )

@@ -4,11 +4,9 @@ Checkpoints are pickles. They are read with torch's `weights_only`, which builds
 containers and nothing else; whatever wants more is refused unless the user trusts the file.
 """
 
-import importlib
 import pickle
-import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +16,7 @@ from loadbench.engine import files
 from loadbench.engine.backends.eager import caller, heavy
 from loadbench.engine.backends.prepare import declared, finish, place
 from loadbench.engine.backends.torch_run import Program, TorchModel
+from loadbench.engine.imported import imported
 from loadbench.errors import SpecError
 from loadbench.spec import EngineSpec
 
@@ -120,7 +119,7 @@ def make(factory: str, path: Path) -> torch.nn.Module:
     place_of, colon, name = factory.partition(":")
     if not colon or not place_of or not name:
         raise SpecError(f"--factory {factory!r} is not package.module:function", hint)
-    function = _imported(factory, place_of, name)
+    function = imported("--factory", factory)
     try:
         module = function()
     except Exception as error:
@@ -131,24 +130,6 @@ def make(factory: str, path: Path) -> torch.nn.Module:
     if not isinstance(module, torch.nn.Module):
         raise SpecError(f"--factory {factory} returned a {type(module).__name__}", hint)
     return module
-
-
-def _imported(factory: str, place_of: str, name: str) -> Callable[[], Any]:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(place_of)
-    except Exception as error:
-        raise SpecError(
-            f"--factory {factory}: importing {place_of} failed: {type(error).__name__}: {error}",
-            "it is looked for from the current folder and in the installed packages",
-        ) from error
-    function = getattr(found, name, None)
-    if not callable(function):
-        raise SpecError(f"--factory {factory}: {place_of} has no function {name!r}")
-    made: Callable[[], Any] = function
-    return made
 
 
 def _fill(module: torch.nn.Module, weights: Weights, path: Path, factory: str) -> None:

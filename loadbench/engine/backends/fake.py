@@ -10,12 +10,15 @@ import math
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadbench.engine.device.simulated import Gpu, choose, gpu
 from loadbench.model import Note, Tensor
 from loadbench.spec import EngineSpec, FakeSpec
 
@@ -34,11 +37,15 @@ class FakeModel:
     outputs: tuple[Tensor, ...] = (Tensor("y", "FP32", (WIDTH,)),)
     batched = True
     max_batch: int | None = None
-    device = "cpu"
     precision = "fp32"
     notes: tuple[Note, ...] = ()
 
-    def __init__(self, settings: FakeSpec) -> None:
+    def __init__(self, settings: FakeSpec, card: Gpu | None = None) -> None:
+        self.device = card.name if card else "cpu"
+        self._card = card
+        if card is not None:
+            card.load()
+            weakref.finalize(self, card.unload)
         self.metadata: dict[str, Any] = {}
         self._settings = settings
         self._random = np.random.default_rng(settings.seed)
@@ -49,17 +56,20 @@ class FakeModel:
         """Echoes the rows after the time that a batch of so many takes."""
         x = arrays["x"]
         settings = self._settings
-        if settings.a or settings.c:
-            until = time.monotonic_ns() + self._draw(settings.a + settings.c * len(x))
-            if settings.busy:
-                _spin(until)
-            else:
-                self._sleep(until)
+        with self._card.batch(len(x)) if self._card else nullcontext():
+            if settings.a or settings.c:
+                slower = self._card.slowdown() if self._card else 1
+                took = self._draw(settings.a + settings.c * len(x)) * slower
+                until = time.monotonic_ns() + round(took)
+                if settings.busy:
+                    _spin(until)
+                else:
+                    self._sleep(until)
         return {"y": x}
 
     def memory(self) -> dict[str, int]:
-        """It has no weights."""
-        return {"CPU": 0}
+        """It has no weights but on a simulated GPU, where they are all that is held."""
+        return {"GPU": self._card.memory().held} if self._card else {"CPU": 0}
 
     def _draw(self, mean_ns: int) -> int:
         service = self._settings.service
@@ -89,5 +99,8 @@ def _spin(until: int) -> None:
 
 
 def open_fake(settings: EngineSpec) -> FakeModel:
-    """The model of `local:fake`."""
-    return FakeModel(settings.fake)
+    """The model of `local:fake`; on a simulated GPU if the settings say so."""
+    if not settings.device.startswith("sim"):
+        return FakeModel(settings.fake)
+    where = choose(settings.device, settings.sim)
+    return FakeModel(settings.fake, gpu(int(where.partition(":")[2]), settings.sim))

@@ -36,8 +36,9 @@ _WIDTHS: dict[int, int] = {
 }
 
 
-def read(path: Path) -> onnx.ModelProto:
-    """The model without its external data, once that is known to be safe to load."""
+def read(path: Path, custom: bool = False) -> onnx.ModelProto:
+    """The model without its external data, once that is known to be safe to load. `custom`: the
+    user has given libraries that bring operators of other domains."""
     try:
         model = onnx.ModelProto()
         model.ParseFromString(path.read_bytes())
@@ -45,7 +46,7 @@ def read(path: Path) -> onnx.ModelProto:
         raise files.broken(path, "it is no ONNX model") from error
     if model.ir_version <= 0 or not model.graph.node:
         raise files.broken(path, "there is no ONNX graph in it")
-    _require_known_operators(model, path)
+    _require_known_operators(model, path, custom)
     total = 0
     for tensor in tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -131,7 +132,7 @@ def _nodes(nodes: Any) -> Iterator[onnx.NodeProto]:
                 yield from _nodes(graph.node)
 
 
-def _require_known_operators(model: onnx.ModelProto, path: Path) -> None:
+def _require_known_operators(model: onnx.ModelProto, path: Path, custom: bool) -> None:
     own = {function.domain for function in model.functions}
     every = list(_nodes(model.graph.node))
     for function in model.functions:
@@ -142,10 +143,11 @@ def _require_known_operators(model: onnx.ModelProto, path: Path) -> None:
                 f"{path} holds code compiled for one device (EPContext)",
                 "serve the model that it was compiled from",
             )
-        if node.domain not in _DOMAINS | own:
+        if not custom and node.domain not in _DOMAINS | own:
             raise SpecError(
                 f"{path} needs operator {node.domain}.{node.op_type} from a custom library",
-                "loadbench loads no such libraries: export the model with standard operators",
+                "export the model with standard operators, or name the library, if you trust it: "
+                "--set engine.libraries=libops.so --trust",
             )
 
 

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from loadbench.engine import datatypes, device, files, signature
+from loadbench.engine import datatypes, device, files, libraries, signature
 from loadbench.engine.backends import Arrays, onnx_file
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
@@ -93,7 +93,7 @@ class OnnxModel:
 
 def open_onnx(path: Path, settings: EngineSpec, sizes: signature.Sizes | None = None) -> OnnxModel:
     """Loads the file and finds out its signature; `sizes` are usual ones for open dimensions."""
-    proto = onnx_file.read(path)
+    proto = onnx_file.read(path, custom=bool(settings.libraries))
     session, where, notes = _session(path, settings)
     model = OnnxModel(session, files.name_of(path), where, proto)
     model.metadata["file"] = path.name
@@ -159,6 +159,11 @@ def _create(path: Path, settings: EngineSpec, where: str) -> Any:
     options.inter_op_num_threads = 1
     # Spinning threads would take the cores that the server's loop and the load need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for library in settings.libraries:
+        try:
+            options.register_custom_ops_library(str(Path(library).resolve()))
+        except _LOAD_ERRORS as error:
+            raise libraries.cannot(library, error) from error
     try:
         return ort.InferenceSession(str(path), options, providers=providers(where))
     except _LOAD_ERRORS as error:

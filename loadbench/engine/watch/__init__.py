@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from loadbench.engine.backends import Arrays, Model
 from loadbench.engine.watch.drift import Drift, Sample, read
-from loadbench.engine.watch.finite import guard
+from loadbench.engine.watch.finite import guard, modules_of
 from loadbench.engine.watch.memory import PERIOD_NS, Growth
 from loadbench.model import Note
 from loadbench.units import SECOND
@@ -118,20 +118,12 @@ def _checked(model: Model, wanted: WatchSpec, sample: Sample | None) -> Model:
 
 def _states(models: Sequence[Model]) -> list[Look]:
     """Of the torch modules among them."""
-    modules = {id(m): m for model in models if (m := _module(model)) is not None}
-    if not modules:
+    found = {id(module): module for model in models for module in modules_of(model)}
+    if not found:
         return []
     from loadbench.engine.watch.modules import State  # torch is loaded already
 
-    return [State(module).look for module in modules.values()]
-
-
-def _module(model: Any) -> Any:
-    """The torch module of a model, also of one that has others around it."""
-    while hasattr(model, "inner"):
-        model = model.inner
-    program = getattr(model, "program", None)
-    return None if program is None else program.module
+    return [State(module).look for module in found.values()]
 
 
 def _memory(models: Sequence[Model]) -> Look:

@@ -1,6 +1,6 @@
 """Values that are no numbers: whose fault they are, and in which part of the model they begin."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from numpy.typing import NDArray
@@ -32,12 +32,21 @@ def guard(model: Model) -> Callable[[Arrays, dict[str, NDArray[Any]]], None]:
 def origin(model: Model, arrays: Arrays) -> str:
     """The first module, in the order in which they run, that makes no number of numbers; "" where
     the model has no modules to be looked at. Runs the model once more."""
-    program = getattr(model, "program", None)
-    if program is None:
+    found = list(modules_of(model))
+    if not found:
         return ""
     from loadbench.engine.watch.modules import first_nonfinite  # torch is loaded already
 
-    return first_nonfinite(model, program.module, arrays)
+    return first_nonfinite(model, found, arrays)
+
+
+def modules_of(model: Any) -> Iterator[Any]:
+    """The torch modules in a model: its own, or those of the models that it is made of."""
+    if hasattr(model, "program"):
+        yield model.program.module
+    for part in (getattr(model, "inner", None), *getattr(model, "stages", ())):
+        if part is not None:
+            yield from modules_of(getattr(part, "model", part))
 
 
 def _counted(bad: dict[str, int]) -> str:

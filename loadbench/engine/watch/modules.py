@@ -12,7 +12,7 @@ from loadbench.model import Note
 MOST_BYTES = 64 << 20  # of buffers that are read through
 
 
-def first_nonfinite(model: Model, module: torch.nn.Module, arrays: Arrays) -> str:
+def first_nonfinite(model: Model, modules: list[torch.nn.Module], arrays: Arrays) -> str:
     """`layer1.0.conv (Conv2d)`: the first part that gives NaN or infinity for finite inputs; ""
     if none can be seen, as in compiled and scripted programs, which do not tell of their parts."""
     found: list[str] = []
@@ -26,7 +26,7 @@ def first_nonfinite(model: Model, module: torch.nn.Module, arrays: Arrays) -> st
 
     handles = []
     try:
-        for name, part in module.named_modules():
+        for name, part in (named for module in modules for named in module.named_modules()):
             handles.append(part.register_forward_hook(look(name)))
         model.run(arrays)
     except RuntimeError:  # of programs that allow no hooks

@@ -1,0 +1,208 @@
+"""Pipelines: models one after the other, served as one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from loadbench.engine import open_model
+from loadbench.errors import LoadbenchError, SpecError
+from loadbench.model import Tensor
+from tests.served import Engine, serving, settings
+
+F32, I64, F64 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.DOUBLE
+
+
+def onnx(path: Path, nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+    """A model; inputs and outputs as {name: (type, dims)}."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g",
+        [info(name, *kind) for name, kind in inputs.items()],
+        [info(name, *kind) for name, kind in outputs.items()],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    path.write_bytes(proto.SerializeToString())
+
+
+def write(folder: Path, text: str, name: str = "both.toml") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models: `features` x → double, total; `head` (h, bias) → best, score; `text`; `alone`."""
+    path = tmp_path_factory.mktemp("models")
+    node = helper.make_node
+    three, one = (F32, ["b", 3]), (F32, ["b", 1])
+    onnx(
+        path / "features.onnx",
+        [node("Add", ["x", "x"], ["double"]), node("ReduceSum", ["x"], ["sum"], keepdims=1),
+         node("Identity", ["x"], ["same"])],
+        {"x": three}, {"double": three, "same": three},
+    )  # fmt: skip
+    onnx(
+        path / "head.onnx",
+        [node("Add", ["h", "bias"], ["score"]), node("ArgMax", ["score"], ["best"], axis=1)],
+        {"h": three, "bias": one}, {"best": (I64, ["b", 1]), "score": three},
+    )  # fmt: skip
+    onnx(path / "exact.onnx", [node("Neg", ["best"], ["minus"])],
+         {"best": (F64, ["b", 1])}, {"minus": (F64, ["b", 1])})  # fmt: skip
+    onnx(path / "wide.onnx", [node("Neg", ["double"], ["z"])],
+         {"double": (F32, ["b", 4])}, {"z": (F32, ["b", 4])})  # fmt: skip
+    onnx(path / "text.onnx", [node("Identity", ["double"], ["z"])],
+         {"double": (TensorProto.STRING, ["b", 3])},
+         {"z": (TensorProto.STRING, ["b", 3])})  # fmt: skip
+    onnx(path / "alone.onnx", [node("Neg", ["double"], ["z"])],
+         {"double": (F32, [1, 3])}, {"z": (F32, [1, 3])})  # fmt: skip
+    onnx(path / "picky.onnx", [node("Gather", ["table", "best"], ["y"])],
+         {"best": (I64, ["b", 1])}, {"y": (F32, ["b", 1])})  # fmt: skip
+    return path
+
+
+FEATURES = '[[stage]]\nmodel = "features.onnx"\n'
+HEAD = '[[stage]]\nmodel = "head.onnx"\ntake = {h = "double"}\n'
+BOTH = 'inputs = ["bias"]\n' + FEATURES + HEAD
+
+X = np.array([[1, 5, 2], [7, 0, 1]], np.float32)
+BIAS = np.array([[10], [20]], np.float32)
+
+
+def test_values_go_from_stage_to_stage_by_name(folder: Path) -> None:
+    model = open_model(write(folder, BOTH))
+    assert model.model.inputs == (Tensor("x", "FP32", (3,)), Tensor("bias", "FP32", (1,)))
+    assert model.model.outputs == (Tensor("best", "INT64", (1,)), Tensor("score", "FP32", (3,)))
+    assert (model.model.name, model.model.batched) == ("both", True)
+    found = model.run({"x": X, "bias": BIAS})
+    assert found["best"].tolist() == [[1], [0]]
+    assert (found["score"] == 2 * X + BIAS).all()
+
+
+def test_any_stage_s_values_can_be_the_outputs_under_other_names(folder: Path) -> None:
+    text = (
+        'name = "named"\nversion = 7\ninputs = ["bias"]\noutputs = ["class", "features"]\n'
+        '[[stage]]\nmodel = "features.onnx"\ngive = {double = "features"}\n'
+        '[[stage]]\nmodel = "head.onnx"\ntake = {h = "features"}\ngive = {best = "class"}\n'
+    )
+    model = open_model(write(folder, text))
+    assert (model.model.name, model.model.version) == ("named", "7")
+    found = model.run((X, BIAS))
+    assert list(found) == ["class", "features"]
+    assert (found["features"] == 2 * X).all()
+
+
+def test_numbers_are_brought_to_the_type_of_the_next_stage(folder: Path) -> None:
+    model = open_model(write(folder, BOTH + '[[stage]]\nmodel = "exact.onnx"\n'))
+    assert model.run((X, BIAS))["minus"].tolist() == [[-1.0], [0.0]]
+
+
+def test_a_stage_may_have_plugins_of_its_own_with_trust(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "between.py").write_text(
+        'def flip(outputs):\n    return {**outputs, "double": outputs["double"][:, ::-1]}\n'
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    text = BOTH.replace('features.onnx"\n', 'features.onnx"\npostprocess = "between:flip"\n')
+    path = write(folder, text, "flipped.toml")
+    with pytest.raises(SpecError, match=r"stage 1 has code run: engine.postprocess") as error:
+        open_model(path)
+    assert "--trust" in error.value.hint
+    model = open_model(path, trust=True)
+    assert model.run((X, BIAS))["best"].tolist() == [[1], [2]]
+    parts: dict[str, list[int]] = model.model.parts  # type: ignore[attr-defined]
+    assert list(parts) == [
+        "stage features", "features: model", "features: postprocess between:flip", "stage head",
+    ]  # fmt: skip
+    whole, inner = parts["stage features"][:], parts["features: model"][:]
+    model.run((X, BIAS))
+    parts = model.model.parts  # type: ignore[attr-defined]
+    took = parts["stage features"][1] - whole[1]
+    assert parts["stage features"][0] == whole[0] + 1
+    assert took > parts["features: model"][1] - inner[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "'stage' is missing"),
+        ('[[stage]]\ntake = {a = "b"}\n', "'stage.0.model' is missing"),
+        ("stage = 1", "stage"),
+        (FEATURES + HEAD, "nothing gives 'bias' to head"),
+        ('inputs = ["bias", "more"]\n' + FEATURES + HEAD, "no stage takes the input 'more'"),
+        ('outputs = ["nope"]\n' + BOTH, "no stage gives 'nope'"),
+        ('outputs = ["x"]\n' + FEATURES, "no stage gives 'x'"),
+        (FEATURES + 'take = {y = "x"}\n', "features has no input 'y'"),
+        (FEATURES + 'give = {y = "x"}\n', "features has no output 'y'"),
+        (FEATURES + 'give = {double = "same"}\n', "two outputs of features have one name"),
+        (FEATURES + '[[stage]]\nmodel = "wide.onnx"\n',
+         r"wide takes 'double' as FP32 \[4\], but 'double' is FP32 \[3\]"),
+        (FEATURES + '[[stage]]\nmodel = "text.onnx"\n',
+         r"text takes 'double' as BYTES \[3\], but 'double' is FP32 \[3\]"),
+        (FEATURES + '[[stage]]\nmodel = "alone.onnx"\n', "alone"),
+        (FEATURES + "max_batch = 8\n", "max_batch is not a stage's to say"),
+        (FEATURES + "color = 8\n", "unknown key 'color'"),
+        ('[[stage]]\nmodel = "both.toml"\n', "is a pipeline itself"),
+        ('[[stage]]\nmodel = "gone.onnx"\n', "no such model file"),
+        ('[[stage]]\nmodel = "mpl"\n', "there is no model 'mpl'"),
+        (FEATURES + 'libraries = "libops.so"\n', "has code run: engine.libraries"),
+        ("[[stage", "Expected ']]'"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_found_when_it_is_loaded(
+    folder: Path, text: str, words: str
+) -> None:
+    path = write(folder, text, "wrong.toml")
+    with pytest.raises(SpecError, match=words) as error:
+        open_model(path)
+    assert "wrong.toml" in error.value.message
+
+
+def test_settings_of_a_file_belong_to_a_stage(folder: Path) -> None:
+    with pytest.raises(SpecError, match=r"engine.inputs belongs to one of its stages"):
+        open_model(write(folder, BOTH), inputs=["x:FP32:-1,3"])
+
+
+def test_a_fault_names_the_stage(folder: Path) -> None:
+    node = helper.make_node
+    onnx(
+        folder / "picky.onnx",
+        [node("Constant", [], ["table"], value=helper.make_tensor("t", F32, [2], [3.0, 4.0])),
+         node("Gather", ["table", "best"], ["y"])],
+        {"best": (I64, ["b", 1])}, {"y": (F32, ["b", 1])},
+    )  # fmt: skip
+    model = open_model(write(folder, BOTH + '[[stage]]\nmodel = "picky.onnx"\n', "third.toml"))
+    assert model.run((X, BIAS))["y"].tolist() == [[4.0], [3.0]]
+    with pytest.raises(LoadbenchError, match="stage picky: the model refuses this input"):
+        model.run((X[:, [0, 2, 1]], BIAS))
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[Engine]:
+    with serving(write(folder, BOTH, "served.toml"), *settings("max_batch=8")) as found:
+        yield found
+
+
+def test_it_is_served_like_any_model(engine: Engine) -> None:
+    told = engine.call("/v2/models/served").json
+    assert told["platform"] == "ensemble"
+    assert [found["name"] for found in told["inputs"]] == ["x", "bias"]
+    body = {
+        "inputs": [
+            {"name": "x", "shape": [2, 3], "datatype": "FP32", "data": X.tolist()},
+            {"name": "bias", "shape": [2, 1], "datatype": "FP32", "data": BIAS.tolist()},
+        ],
+        "outputs": [{"name": "score"}, {"name": "best"}],
+    }
+    answer = engine.call("/v2/models/served/infer", body)
+    score, best = answer.json["outputs"]
+    assert (score["name"], score["data"]) == ("score", (2 * X + BIAS).ravel().tolist())
+    assert (best["name"], best["data"]) == ("best", [1, 0])
+    parts = engine.stats("served")["loadbench"]["parts"]
+    assert list(parts) == ["stage features", "stage head"]
+    assert all(batches >= 1 and ns > 0 for batches, ns in parts.values())
