@@ -125,6 +125,10 @@ class Account:
         if self.slow is not None:
             self.slow.look(piece, good, now)
 
+    def recent(self) -> Sequence[Batch]:
+        """The last batches, at most `RECENT`."""
+        return tuple(self._recent)
+
     def batch(self, record: Batch) -> None:
         """A batch ended, well or not."""
         self._recent.append(record)

@@ -14,12 +14,15 @@ import msgspec
 from numpy.typing import NDArray
 
 from loadbench.engine.backends import Arrays, Model
+from loadbench.engine.batcher import Batcher, Loop
+from loadbench.engine.statistics import RECENT
 from loadbench.engine.tensors import Refused
 from loadbench.inside import Batch
 from loadbench.units import US
 
-MOST_BATCHES = 1000
+MOST_BATCHES = RECENT  # so many are remembered
 MOST_S = 60.0
+LOOK_S = 0.02
 PROCESS = 1
 
 
@@ -41,53 +44,76 @@ def wanted(body: bytes) -> Wanted:
     return found
 
 
-class Profiled:
-    """A Model in place of another one, for so many batches; `done` is called once, from whatever
-    thread, after the last one or by `end`."""
+class Profiler:
+    """Takes one profile at a time of what a batcher does. For the event loop's thread."""
 
-    def __init__(self, inner: Model, batches: int, done: Callable[[], None]) -> None:
-        self.inner = inner
-        self.operators: list[dict[str, Any]] = []
-        self._left = batches
-        self._done = done
+    def __init__(self, batcher: Batcher, loop: Loop) -> None:
+        self._batcher = batcher
+        self._loop = loop
+        self._busy = False
+
+    def take(self, wish: Wanted, answer: Callable[[bytes], None]) -> None:
+        """`answer` gets the trace when it is whole. Raises Refused while another is taken."""
+        if self._busy:
+            raise Refused(503, "another profile is being taken")
+        self._busy = True
+        batcher = self._batcher
+        before = batcher.account.recent()
+        first = before[-1].number if before else -1
+        until = time.monotonic() + wish.seconds
+        recorder = Operators()
+        batcher.replace(lambda model: Recorded(model, recorder))
+
+        def look() -> None:
+            batches = [batch for batch in batcher.account.recent() if batch.number > first]
+            if len(batches) < wish.batches and time.monotonic() < until:
+                self._loop.call_later(LOOK_S, look)
+                return
+            batcher.replace(lambda model: model.inner if isinstance(model, Recorded) else model)
+            self._busy = False
+            answer(trace(batches[: wish.batches], recorder.events))
+
+        look()
+
+
+class Operators:
+    """torch's operators in batches that one thread runs."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
         self._lock = threading.Lock()
-        self._profiler: Any = None
-        self._thread = 0  # the one whose operators are recorded
+        self._thread = 0
+
+    def mine(self) -> bool:
+        """Whether it is this thread whose operators are recorded: the first that asks."""
+        with self._lock:
+            self._thread = self._thread or threading.get_ident()
+            return self._thread == threading.get_ident()
+
+
+class Recorded:
+    """A Model in place of another one while a profile is taken. torch's profiler is started anew
+    for each batch: it must end in the thread in which it began, and a next batch may never come."""
+
+    def __init__(self, inner: Model, operators: Operators) -> None:
+        self.inner = inner
+        self._operators = operators
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
-        with self._lock:
-            if self._left > 0 and not self._thread:
-                self._thread = threading.get_ident()
-                self._profiler = _started() if "torch" in self.inner.platform else None
-        try:
+        if "pytorch" not in self.inner.platform or not self._operators.mine():
             return self.inner.run(arrays)
-        finally:
-            with self._lock:
-                self._left -= 1
-                last = self._left == 0
-            if self._left <= 0 and self._thread == threading.get_ident():
-                self._stop()
-            if last:
-                self._done()
+        import torch.profiler as torch_profiler
 
-    def _stop(self) -> None:
-        profiler, self._profiler = self._profiler, None
-        if profiler is not None:
-            profiler.__exit__(None, None, None)
-            self.operators = list(_operators(profiler))
-
-
-def _started() -> Any:
-    """torch's profiler, recording this thread."""
-    import torch.profiler as torch_profiler
-
-    untyped: Any = torch_profiler
-    kinds = untyped.ProfilerActivity
-    wanted = {kinds.CPU, kinds.CUDA} & untyped.supported_activities()
-    return untyped.profile(activities=wanted).__enter__()
+        untyped: Any = torch_profiler
+        kinds = untyped.ProfilerActivity
+        wanted = {kinds.CPU, kinds.CUDA} & untyped.supported_activities()
+        with untyped.profile(activities=wanted) as profiler:
+            found = self.inner.run(arrays)
+        self._operators.events.extend(_operators(profiler))
+        return found
 
 
 def _operators(profiler: Any) -> Iterable[dict[str, Any]]:
