@@ -77,6 +77,7 @@ class FakeSpec(Section):
     mistakes: Share = 0.0  # right in form, but the last value of each row is off by one
     hangups: Share = 0.0
     slow_body: Duration = 0
+    width: Annotated[int, Field(ge=1, le=1 << 20)] = 16  # numbers in a row
     busy: bool = False
     seed: int = 1
 
@@ -120,6 +121,8 @@ class EngineSpec(Section):
     instances: Annotated[int, Field(ge=1, le=64)] = 1
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None  # None: cores left by the load
     seed: int = 1
+    canary: Share = 0.0  # of the requests, for a new version before it takes over; 0: at once
+    shadow: bool = False  # a new version runs what the old one is asked, and answers nobody
     factory: str = ""  # package.module:function, for files that hold only weights
     inputs: tuple[str, ...] = ()  # NAME:DTYPE:DIMS, for files that do not say
     outputs: tuple[str, ...] = ()

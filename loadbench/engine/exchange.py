@@ -9,17 +9,18 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from loadbench.engine.job import Job, Ran, Reply, Served
-from loadbench.engine.protocol import Answer
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
+from loadbench.engine.writer import Answer
 from loadbench.units import MS
 
 REASONS = {
-    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
+    200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type",
     417: "Expectation Failed", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 503: "Service Unavailable",
+    500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
 }  # fmt: skip
+CAUSE = "Loadbench-Cause"  # a header: tells 503s apart, "full" from "deadline"
 LARGE = 65_536  # bytes of a request's outputs; what is larger is not copied once more to save time
 
 
@@ -35,6 +36,8 @@ def response(
 
 def refusal(fault: Refused, *headers: str) -> bytes:
     """The protocol's form of an error."""
+    if fault.cause:
+        headers = (*headers, f"{CAUSE}: {fault.cause}")
     return response(fault.status, msgspec.json.encode({"error": fault.message}), *headers)
 
 

@@ -46,7 +46,8 @@ class _Known(NamedTuple):
     """A head that this client has sent before, and what httptools found in it."""
 
     head: bytes
-    total: int  # with its body
+    start: int  # of the body
+    total: int  # bytes with the body
     path: bytes
     header_length: int | None
 
@@ -93,38 +94,36 @@ class Connection(Protocol):
             return
         known = self._known
         if (
-            known is not None
-            and len(data) == known.total
-            and not self._begun
-            and data.startswith(known.head)
-            and (endpoint := self._handler.endpoint(known.path)) is not None
+            known is None
+            or len(data) != known.total
+            or self._begun
+            or not data.startswith(known.head)
+            or (endpoint := self._handler.endpoint(known.path)) is None
         ):
-            self._repeated(known, endpoint, data)
-        else:
             self._parse(data)
-
-    def _repeated(self, known: _Known, endpoint: Inferring, data: bytes) -> None:
-        """A whole request with the head of an earlier one needs no parser: the same bytes mean the
-        same, and the body's length is part of them."""
+            return
+        # A whole request with the head of an earlier one needs no parser: the same bytes mean the
+        # same, and the body's length is part of them
         exchange = Exchange(self)
-        exchange.header_length = known.header_length
         exchange.endpoint = endpoint
-        self._waiting.append(exchange)
-        if len(self._waiting) >= IN_FLIGHT:
+        exchange.header_length = known.header_length
+        waiting = self._waiting
+        waiting.append(exchange)
+        if len(waiting) >= IN_FLIGHT:
             self._regulate()
         try:
-            endpoint.infer(exchange, data, len(known.head))
+            endpoint.infer(exchange, data, known.start)
         except Refused as fault:
             exchange.answer(refusal(fault))
 
     def _learn(self, exchange: Exchange, body: bytes) -> None:
         """Keeps the head of a request that came in one piece and asked for nothing special."""
         piece = self._piece
-        if piece is None or exchange.encoding or exchange.expects or exchange.last:
+        if piece is None or exchange.encoding or exchange.expects:
             return
         end = piece.find(b"\r\n\r\n") + 4
         if len(piece) == end + len(body) and end <= HEAD_BYTES:
-            self._known = _Known(piece[:end], len(piece), self._path, exchange.header_length)
+            self._known = _Known(piece[:end], end, len(piece), self._path, exchange.header_length)
 
     def _parse(self, data: bytes) -> None:
         self._piece = None if self._begun else data

@@ -56,18 +56,27 @@ class Scheduler:
         self._rate = Rate()
         self._line = Line(terms.slo_ns or LATEST_NS) if terms.rule.policy == "adaptive" else None
         self._held = ""
+        rule = terms.rule  # what is asked for each request stands ready
+        self._foreseeing = rule.foreseeing
+        self._leveled = len(rule.levels) > 1 or rule.normal > 1
+        self._lenient = rule.policy != "failfast" and not any(level.most for level in rule.levels)
 
     def stamp(self, job: Job, timeout_ns: int | None) -> None:
         """Says by when and in which order a request that has arrived is to be served."""
         rule, arrived = self.rule, job.arrived
-        job.level = rule.level(job.priority)
-        if rule.foreseeing:
+        if self._leveled:
+            job.level = rule.level(job.priority)
+        if self._foreseeing:
             limit = timeout_ns or self._terms.slo_ns
+            if job.patience_ns:
+                limit = min(limit or job.patience_ns, job.patience_ns)
             job.deadline = arrived + limit if limit else NEVER
-            job.order = min(job.deadline, arrived + PATIENCE_NS)
+            job.order = arrived + (limit if limit and limit < PATIENCE_NS else PATIENCE_NS)
         else:
             if rule.policy == "fixed":
                 timeout_ns = rule.levels[job.level - 1].limit(timeout_ns)
+            if job.patience_ns:
+                timeout_ns = min(timeout_ns or job.patience_ns, job.patience_ns)
             job.deadline = arrived + timeout_ns if timeout_ns else NEVER
             job.order = arrived
         if job.level > 1:
@@ -76,6 +85,15 @@ class Scheduler:
     def refusal(self, job: Job, free_at: Callable[[], int]) -> Refusal | None:
         """Why a stamped request cannot be taken in; `free_at` tells when an instance is free."""
         queues, terms = self.queues, self._terms
+        if (
+            self._lenient
+            and queues.rows + job.rows <= terms.waiting_rows
+            and queues.bytes + job.size_bytes <= terms.waiting_bytes
+            and not self.draining
+        ):
+            return None
+        if self.draining:
+            return Refusal("draining", "the engine is shutting down", "")
         for unit, waiting, own, most in (
             ("rows", queues.rows, job.rows, terms.waiting_rows),
             ("bytes", queues.bytes, job.size_bytes, terms.waiting_bytes),
