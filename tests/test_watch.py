@@ -1,7 +1,9 @@
 """Watching a model: each fault is made on purpose and must be found, and nothing else."""
 
 import io
+import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from loadbench.engine.backends.eager import caller
 from loadbench.engine.backends.prepare import finish, place
@@ -27,6 +30,7 @@ from loadbench.model import Note, Tensor
 from loadbench.spec import EngineSpec
 from loadbench.units import MS, SECOND
 from loadbench.watchspec import WatchSpec
+from tests.served import serving, settings
 
 OFF = WatchSpec(state=False, memory=False)
 MB = 1 << 20
@@ -285,3 +289,41 @@ def test_looks_become_seldom() -> None:
     for _ in range(100):
         watcher.look()
     assert len(looks) == len(notes) == 5 + 3  # 1, 2, 4, 8, 16 and 32, 64, 96
+
+
+# ---- in an engine
+
+
+def test_in_an_engine() -> None:
+    options = settings("watch.finite=true", "watch.slow=1 us", "max_batch=8", "threads=1")
+    with serving("mlp", *options) as engine, ThreadPoolExecutor(2) as pool:
+        path = "/v2/models/mlp"
+        good = np.zeros((1, 256), np.float32)
+        profile = pool.submit(engine.call, f"{path}/profile", b'{"batches": 3, "seconds": 20}')
+        while not profile.done():  # it may begin later than the first of these
+            body, headers = mlp_request(good)
+            assert engine.call(f"{path}/infer", body, **headers).status == 200
+        body, headers = mlp_request(np.full((1, 256), np.inf, np.float32))
+        refused = engine.call(f"{path}/infer", body, **headers)
+        assert (refused.status, "256 values are NaN" in refused.json["error"]) == (400, True)
+        assert engine.call(f"{path}/profile", b'{"batches": 0}').status == 400
+        none = engine.call(f"{path}/profile", b'{"batches": 2, "seconds": 0.05}')
+        assert [e["ph"] for e in none.json["traceEvents"] if e["ph"] != "M"] == []
+        engine.stop()
+        assert engine.process.stderr is not None
+        log = engine.process.stderr.read()
+    events = profile.result().json["traceEvents"]
+    batches = [event for event in events if event.get("cat") == "batcher" and event["tid"] == 0]
+    operators = [event for event in events if event.get("cat") == "torch"]
+    assert [event["name"].split(",")[0] for event in batches] == ["1 row"] * 3
+    assert any(event["name"] == "aten::linear" for event in operators)
+    first, last = batches[0]["ts"], batches[-1]["ts"] + batches[-1]["dur"]
+    assert all(first <= event["ts"] <= last for event in operators), "one clock"
+    assert "slow: a request of 1 row took" in log
+
+
+def mlp_request(x: NDArray[np.float32]) -> tuple[bytes, dict[str, str]]:
+    raw = x.tobytes()
+    entry = {"name": "input", "shape": list(x.shape), "datatype": "FP32"}
+    header = json.dumps({"inputs": [entry | {"parameters": {"binary_data_size": len(raw)}}]})
+    return header.encode() + raw, {"Inference_Header_Content_Length": str(len(header))}

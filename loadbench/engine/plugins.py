@@ -69,7 +69,7 @@ class Surrounded:
     @property
     def parts(self) -> dict[str, Sequence[int]]:
         """Batches and ns of each plugin, of the model, and of what the model itself is made of."""
-        return {**self._own, **parts_of([self._inner])}
+        return {**self._own, **parts_of([self.inner])}
 
     def run(self, arrays: Arrays) -> Values:
         """See backends.Model. A fault of a plugin is a LoadbenchError that names it, of a

@@ -53,9 +53,15 @@ class Watched:
 class Watcher:
     """Looks now and then until it is stopped; `tell` gets each note, from the watcher's thread."""
 
-    def __init__(self, looks: Sequence[Look], tell: Callable[[Note], None]) -> None:
+    def __init__(
+        self,
+        looks: Sequence[Look],
+        tell: Callable[[Note], None],
+        end: Callable[[], None] = lambda: None,
+    ) -> None:
         self._looks = looks
         self._tell = tell
+        self._end = end
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
@@ -64,49 +70,48 @@ class Watcher:
             self._thread.start()
 
     def stop(self) -> None:
-        """What it found until now has been told when this returns."""
+        """To be called when the last batch has run."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._end()
 
     def _run(self) -> None:
-        while not self._stop.wait(PERIOD_NS / SECOND):
+        while not self._stop.wait(1.0):
             self.look()
 
     def look(self) -> None:
-        """Looks once."""
+        """Looks once, which is every second."""
         for look in self._looks:
             for note in look():
                 self._tell(note)
 
 
 class Watch(NamedTuple):
-    """A model under watch: its instances as they are to be run, and who looks now and then. `end`
-    is to be called when the last batch has run."""
+    """A model under watch: its instances as they are to be run, and who looks now and then."""
 
     models: tuple[Model, ...]
     watcher: Watcher
-    end: Callable[[], None]
 
 
 def watch(models: Sequence[Model], wanted: WatchSpec, tell: Callable[[Note], None]) -> Watch:
     """Puts the instances of a model under watch. SpecError for a reference that is none."""
     sample = Sample(models[0]) if wanted.drift or wanted.record else None
-    looks: list[Look] = []
-    if wanted.state:
-        looks += [seldom(look) for look in _states(models)]
+    states = _states(models) if wanted.state else []
+    looks = [seldom(look) for look in states]
     if wanted.memory:
-        looks.append(_memory(models))
+        looks.append(every(PERIOD_NS // SECOND, _memory(models)))
     if sample and wanted.drift:
         looks.append(seldom(Drift(sample, read(Path(wanted.drift), models[0])).look))
-    watcher = Watcher(looks, tell)
 
     def end() -> None:
-        watcher.stop()
+        for note in (note for look in states for note in look()):
+            tell(note)
         if sample and wanted.record:
             sample.write(Path(wanted.record))
 
-    return Watch(tuple(_checked(model, wanted, sample) for model in models), watcher, end)
+    checked = tuple(_checked(model, wanted, sample) for model in models)
+    return Watch(checked, Watcher(looks, tell, end))
 
 
 def _checked(model: Model, wanted: WatchSpec, sample: Sample | None) -> Model:
@@ -137,6 +142,18 @@ def _memory(models: Sequence[Model]) -> Look:
         return [note for note in notes if note is not None]
 
     return look
+
+
+def every(number: int, look: Look) -> Look:
+    """The look at every so-manieth time."""
+    times = 0
+
+    def found() -> Iterable[Note]:
+        nonlocal times
+        times += 1
+        return () if times % number else look()
+
+    return found
 
 
 def seldom(look: Look) -> Look:

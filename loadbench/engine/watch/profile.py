@@ -7,14 +7,18 @@ why it closed. Of torch models torch's own profiler adds the operators, of one i
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from asyncio import get_running_loop
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 from numpy.typing import NDArray
 
 from loadbench.engine.backends import Arrays, Model
-from loadbench.engine.batcher import Batcher, Loop
+from loadbench.engine.batcher import Batcher
+from loadbench.engine.exchange import Exchange, response
+from loadbench.engine.forwarding import Forwarding
 from loadbench.engine.statistics import RECENT
 from loadbench.engine.tensors import Refused
 from loadbench.inside import Batch
@@ -24,6 +28,7 @@ MOST_BATCHES = RECENT  # so many are remembered
 MOST_S = 60.0
 LOOK_S = 0.02
 PROCESS = 1
+T = TypeVar("T")
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,34 +49,47 @@ def wanted(body: bytes) -> Wanted:
     return found
 
 
-class Profiler:
-    """Takes one profile at a time of what a batcher does. For the event loop's thread."""
+class Profiling(Forwarding):
+    """The call that asks for one, as a connection hands it over."""
 
-    def __init__(self, batcher: Batcher, loop: Loop) -> None:
+    busy = False  # torch has one profiler for the whole process
+
+    def __init__(self, batcher: Batcher, *, allowed: bool) -> None:
         self._batcher = batcher
-        self._loop = loop
-        self._busy = False
+        self._allowed = allowed
 
-    def take(self, wish: Wanted, answer: Callable[[bytes], None]) -> None:
-        """`answer` gets the trace when it is whole. Raises Refused while another is taken."""
-        if self._busy:
+    def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
+        """The answer comes when the batches have run. Raises Refused."""
+        if not self._allowed:
+            raise Refused(403, "other machines reach this engine: it makes no profiles for them")
+        wish = wanted(data[start:])
+        if Profiling.busy:
             raise Refused(503, "another profile is being taken")
-        self._busy = True
-        batcher = self._batcher
-        before = batcher.account.recent()
-        first = before[-1].number if before else -1
+        Profiling.busy = True
+        loop = get_running_loop()
+        torch = any("pytorch" in model.platform for model in self._batcher.models)
+        # torch's profiler takes seconds to begin for the first time: no batch is to wait for it
+        ready = loop.run_in_executor(None, partial(_profiled, int) if torch else int)
+        ready.add_done_callback(lambda _: self._take(wish, exchange))
+
+    def abandon(self, exchange: Exchange) -> None:
+        """The profile ends by itself."""
+
+    def _take(self, wish: Wanted, exchange: Exchange) -> None:
+        batcher, loop = self._batcher, get_running_loop()
+        first = max((batch.number for batch in batcher.account.recent()), default=-1)
         until = time.monotonic() + wish.seconds
-        recorder = Operators()
-        batcher.replace(lambda model: Recorded(model, recorder))
+        operators = Operators()
+        batcher.replace(lambda model: Recorded(model, operators))
 
         def look() -> None:
             batches = [batch for batch in batcher.account.recent() if batch.number > first]
             if len(batches) < wish.batches and time.monotonic() < until:
-                self._loop.call_later(LOOK_S, look)
+                loop.call_later(LOOK_S, look)
                 return
             batcher.replace(lambda model: model.inner if isinstance(model, Recorded) else model)
-            self._busy = False
-            answer(trace(batches[: wish.batches], recorder.events))
+            Profiling.busy = False
+            exchange.answer(response(200, trace(batches[: wish.batches], operators.events)))
 
         look()
 
@@ -105,15 +123,21 @@ class Recorded:
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         if "pytorch" not in self.inner.platform or not self._operators.mine():
             return self.inner.run(arrays)
-        import torch.profiler as torch_profiler
-
-        untyped: Any = torch_profiler
-        kinds = untyped.ProfilerActivity
-        wanted = {kinds.CPU, kinds.CUDA} & untyped.supported_activities()
-        with untyped.profile(activities=wanted) as profiler:
-            found = self.inner.run(arrays)
-        self._operators.events.extend(_operators(profiler))
+        found, events = _profiled(lambda: self.inner.run(arrays))
+        self._operators.events.extend(events)
         return found
+
+
+def _profiled(work: Callable[[], T]) -> tuple[T, list[dict[str, Any]]]:
+    """What the work gives, and the operators that it ran on this thread."""
+    import torch.profiler as torch_profiler
+
+    untyped: Any = torch_profiler
+    kinds = untyped.ProfilerActivity
+    wanted = {kinds.CPU, kinds.CUDA} & untyped.supported_activities()
+    with untyped.profile(activities=wanted) as profiler:
+        found = work()
+    return found, list(_operators(profiler))
 
 
 def _operators(profiler: Any) -> Iterable[dict[str, Any]]:
@@ -129,7 +153,7 @@ def _operators(profiler: Any) -> Iterable[dict[str, Any]]:
         }  # fmt: skip
 
 
-def trace(batches: Iterable[Batch], operators: Iterable[dict[str, Any]]) -> bytes:
+def trace(batches: Sequence[Batch], operators: Iterable[dict[str, Any]]) -> bytes:
     """The trace as JSON. Times are µs."""
     events: list[dict[str, Any]] = [
         _named("process_name", 0, f"loadbench {' '.join(sys.argv[1:2])}".strip()),
@@ -138,6 +162,7 @@ def trace(batches: Iterable[Batch], operators: Iterable[dict[str, Any]]) -> byte
         _named("thread_name", 2, "operators on the GPU"),
         _named("thread_name", 3, "the oldest request waits"),
     ]
+    end = max((batch.started + batch.compute_ns for batch in batches), default=0) / US
     for batch in batches:
         about = {
             "rows": batch.rows, "requests": batch.requests, "padded": batch.padded,
@@ -148,7 +173,12 @@ def trace(batches: Iterable[Batch], operators: Iterable[dict[str, Any]]) -> byte
         events.append(_span(name, 0, batch.started, batch.compute_ns, about))
         begun = batch.started - batch.oldest_wait_ns
         events.append(_span("waits", 3, begun, batch.oldest_wait_ns, {"number": batch.number}))
-    return msgspec.json.encode({"traceEvents": [*events, *operators], "displayTimeUnit": "ms"})
+    return msgspec.json.encode(
+        {
+            "traceEvents": [*events, *(one for one in operators if one["ts"] <= end)],
+            "displayTimeUnit": "ms",
+        }
+    )
 
 
 def _span(name: str, row: int, start: int, length: int, about: dict[str, Any]) -> dict[str, Any]:
