@@ -14,7 +14,7 @@ from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import Faults
 from loadbench.engine.models import open_instances
 from loadbench.engine.place import bucket_sizes, disputes, places
-from loadbench.engine.policy import Rule
+from loadbench.engine.policy import Level, Rule
 from loadbench.engine.protocol import Contract
 from loadbench.engine.service import ServiceTimes
 from loadbench.engine.shared import Regions
@@ -98,7 +98,14 @@ def batching(model: Model, settings: EngineSpec) -> Rule:
         return Rule("none", 1)
     if sizes := bucket_sizes(model, settings):
         most = max((size for size in sizes if size <= most), default=sizes[0])
-    return Rule(settings.policy, most, settings.max_wait, settings.preferred)
+    levels = [
+        Level(found.timeout, found.override, found.action == "delay", found.requests)
+        for number in range(1, settings.priorities + 1)
+        for found in [settings.level.get(number, settings.queue_policy)]
+    ]
+    normal = settings.default_priority or (settings.priorities + 1) // 2
+    preferred = settings.preferred
+    return Rule(settings.policy, most, settings.max_wait, preferred, tuple(levels), normal)
 
 
 def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:

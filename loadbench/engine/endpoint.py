@@ -72,6 +72,8 @@ class Endpoint:
         exchange.rows = plan.rows
         exchange.shapes = plan.shapes
         exchange.size_bytes = len(data) - start
+        if plan.priority:
+            exchange.priority = plan.priority
         try:
             asked = self.ask(exchange, plan.timeout_ns)
         except Refused as fault:
@@ -104,6 +106,10 @@ class Endpoint:
                 whole.withdraw()
                 raise
         return whole
+
+    def announce(self, number: int) -> None:
+        """So many requests have begun to arrive; −1: one has come, or will not any more."""
+        self.batcher.announce(number)
 
     def withdraw(self, asked: Job | Whole) -> None:
         """Nobody wants the answer any more: what still waits is not run."""

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from loadbench.engine.job import Job, Ran, Reply, Served
+from loadbench.engine.packing import packed
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
 from loadbench.engine.writer import Answer
@@ -50,6 +51,9 @@ class Inferring(Protocol):
     def abandon(self, exchange: "Exchange") -> None:
         """The client of an exchange in flight is gone."""
 
+    def announce(self, number: int) -> None:
+        """So many requests have begun to arrive; −1: one has come, or will not any more."""
+
     def settle(self, exchange: "Exchange", result: Served | Refused) -> bool:
         """Answers by the outcome; False if it is no good answer."""
 
@@ -79,6 +83,7 @@ class Exchange(Job):
 
     header_length: int | None = None  # of the binary tensor extension; −1: not a number
     encoding = b""
+    accepts = b""  # encodings of the answer
     expects = b""
     endpoint: Inferring | None = None  # who has it in hand
     asked: Whole | None = None  # what the endpoint made of it, if it is too large for a job
@@ -94,6 +99,8 @@ class Exchange(Job):
     def answer(self, data: bytes) -> None:
         """Gives the answer; it is sent when those before it are."""
         self.endpoint = None
+        if self.accepts and self.plan is not None and not (self.rest or self.hang_up):
+            data = packed(data, self.accepts)
         self.data = data
         self.connection.flush()
 
