@@ -4,7 +4,7 @@ An infer request is itself the job that the batcher gets: one object from the so
 and back. Connections are the business of `http`, what is in a body that of `endpoint`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -40,6 +40,17 @@ def refusal(fault: Refused, *headers: str) -> bytes:
     if fault.cause:
         headers = (*headers, f"{CAUSE}: {fault.cause}")
     return response(fault.status, msgspec.json.encode({"error": fault.message}), *headers)
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is; an empty one is one without members. Raises Refused."""
+    try:
+        found = msgspec.json.decode(body) if body.strip() else {}
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Refused(400, f"not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Refused(400, "the body is not an object")
+    return found
 
 
 class Inferring(Protocol):
