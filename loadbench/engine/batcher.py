@@ -117,6 +117,11 @@ class Batcher:
         """Of each instance."""
         return tuple(instance.model for instance in self._instances)
 
+    def replace(self, made: Callable[[Model], Model]) -> None:
+        """Has the instances run other models from their next batch on."""
+        for instance in self._instances:
+            instance.model = made(instance.model)
+
     def start(self) -> None:
         """Starts the instances' threads; requests may come from now on."""
         now = time.monotonic_ns()

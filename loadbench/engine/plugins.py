@@ -48,7 +48,7 @@ class Surrounded:
     """A Model (see backends) with plugins around another. Used like any other."""
 
     def __init__(self, model: Model, plugins: Sequence[Plugin]) -> None:
-        self._inner = model
+        self.inner = model
         self._before = [plugin for plugin in plugins if plugin.before]
         self._after = [plugin for plugin in plugins if not plugin.before]
         self.name = model.name
@@ -69,7 +69,7 @@ class Surrounded:
     @property
     def parts(self) -> dict[str, Sequence[int]]:
         """Batches and ns of each plugin, of the model, and of what the model itself is made of."""
-        return {**self._own, **parts_of([self._inner])}
+        return {**self._own, **parts_of([self.inner])}
 
     def run(self, arrays: Arrays) -> Values:
         """See backends.Model. A fault of a plugin is a LoadbenchError that names it, of a
@@ -82,7 +82,7 @@ class Surrounded:
             # What no plugin touched goes on as it came: read-only arrays are copied by torch
             found = {name: arrays[name] if a is sent.get(name) else a for name, a in found.items()}
         begun = time.monotonic_ns()
-        found = self._inner.run(found)
+        found = self.inner.run(found)
         self._count("model", begun)
         for plugin in self._after:
             found = self._step(plugin, found, sent, rows)
@@ -90,12 +90,12 @@ class Surrounded:
 
     def memory(self) -> dict[str, int]:
         """Of the model; what plugins hold they do not tell."""
-        return self._inner.memory()
+        return self.inner.memory()
 
     def settle(self) -> None:
         """Finds out, by trying, what clients send and get. SpecError if it does not run."""
-        lead = (-1,) if self._inner.batched else ()
-        whole = tuple(Tensor(t.name, t.datatype, (*lead, *t.shape)) for t in self._inner.inputs)
+        lead = (-1,) if self.inner.batched else ()
+        whole = tuple(Tensor(t.name, t.datatype, (*lead, *t.shape)) for t in self.inner.inputs)
         takes = next((plugin.inputs for plugin in self._before if plugin.inputs), whole)
         for tensor in takes:
             if lead and tensor.shape[:1] != lead:
@@ -157,7 +157,7 @@ class Surrounded:
 
     def _taken(self, found: Values) -> Values:
         """What the plugins made, as the model takes it; LoadbenchError if it is something else."""
-        inner = self._inner
+        inner = self.inner
         try:
             return {
                 tensor.name: fitted(found[tensor.name], tensor, inner.batched)
@@ -171,7 +171,7 @@ class Surrounded:
 
     def _typed(self, found: Values) -> dict[str, tuple[str, NDArray[Any]]]:
         """Outputs with their datatypes, in forms that the protocol knows."""
-        known = {tensor.name: tensor.datatype for tensor in (*self._inner.outputs, *self.outputs)}
+        known = {tensor.name: tensor.datatype for tensor in (*self.inner.outputs, *self.outputs)}
         return {name: _typed(name, array, known.get(name)) for name, array in found.items()}
 
 
