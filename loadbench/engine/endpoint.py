@@ -19,6 +19,7 @@ from loadbench.engine.metadata import model_config, model_metadata
 from loadbench.engine.protocol import Contract, Plan, Reader
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Array, Refused
+from loadbench.engine.watch import Watcher
 from loadbench.engine.writer import Writer
 
 NO_LIMIT = 1 << 62
@@ -42,8 +43,22 @@ class Endpoint:
         self._warm_ns = warm_ns
         self.cache: ResponseCache | None = None
         self._most = signature.max_batch or NO_LIMIT  # rows that are asked in one
+        self.watcher: Watcher | None = None
         self._reader = Reader(signature)
         self._writer = Writer(signature)
+
+    def start(self) -> None:
+        """Requests may come from now on."""
+        self.batcher.start()
+        if self.watcher is not None:
+            self.watcher.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ends its threads. False if one is still in a batch after so long."""
+        ended = self.batcher.stop(timeout_s)
+        if self.watcher is not None:
+            self.watcher.stop()
+        return ended
 
     def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Queues an infer request, whose body begins at `data[start]`. Raises Refused for one that
@@ -62,6 +77,8 @@ class Endpoint:
         exchange.rows = plan.rows
         exchange.shapes = plan.shapes
         exchange.size_bytes = len(data) - start
+        if plan.priority:
+            exchange.priority = plan.priority
         try:
             if self.cache is None and plan.rows <= self._most:
                 self.batcher.submit(exchange, plan.timeout_ns)
@@ -95,6 +112,10 @@ class Endpoint:
                 whole.withdraw()
                 raise
         return whole
+
+    def announce(self, number: int) -> None:
+        """So many requests have begun to arrive; −1: one has come, or will not any more."""
+        self.batcher.announce(number)
 
     def withdraw(self, asked: Job | Whole) -> None:
         """Nobody wants the answer any more: what still waits is not run."""
