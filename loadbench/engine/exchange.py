@@ -83,10 +83,12 @@ class Sending(Protocol):
 
 
 class Form(NamedTuple):
-    """The common parts of a batch's answers: all outputs in binary, the same rows in each."""
+    """The common parts of a batch's answers: one output, in binary, the same rows in each."""
 
-    middle: bytes  # from behind the request's own times up to the tensors
-    tensors: tuple[tuple[bytes, int, int], ...]  # of all rows; bytes of a row and of a request
+    raw: bytes  # the output of all rows
+    step: int  # bytes of a row
+    size: int  # bytes of a request
+    middle: bytes  # the answer from behind the request's own times up to the tensor
 
 
 class Exchange(Job):
@@ -129,24 +131,20 @@ class Exchange(Job):
     def served(self, ran: Ran, at: int) -> bool:
         if self._reply is not None or self.endpoint is None:
             return super().served(ran, at)
-        forms, plan = ran.forms, id(self.plan)
-        form = (
-            forms[plan] if plan in forms else forms.setdefault(plan, self.endpoint.form(self, ran))
-        )
+        plan = id(self.plan)
+        if plan not in ran.forms:
+            ran.forms[plan] = self.endpoint.form(self, ran)
+        form = ran.forms[plan]
         if form is None:
             return super().served(ran, at)
-        middle, tensors = form
-        if len(tensors) == 1:
-            ((raw, step, size),) = tensors
-            own = raw[at * step : at * step + size]
-        else:
-            own = b"".join([raw[at * step : at * step + size] for raw, step, size in tensors])
+        raw, step, size, middle = form
+        at *= step
         self.endpoint = None
         self.connection.send(
             self,
             b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
             b"Server-Timing: queue;dur=%.3f, batch;dur=%.3f%b%b"
-            % (self.queue_ns / MS, self.batch_wait_ns / MS, middle, own),
+            % (self.queue_ns / MS, self.batch_wait_ns / MS, middle, raw[at : at + size]),
         )
         return True
 
