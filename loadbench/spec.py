@@ -27,8 +27,10 @@ from loadbench.loadspec import Duration, LoadSpec, Section, Share, Size, written
 from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
 from loadbench.plan import Tls
+from loadbench.queuespec import LEVELS, Policy, Queueing, QueueSpec, disagreement
 from loadbench.requestspec import RequestSpec
 from loadbench.simspec import SimSpec
+from loadbench.watchspec import WatchSpec
 
 Checked = TypeVar("Checked", bound=Section)
 
@@ -115,10 +117,14 @@ class EngineSpec(Section):
     gpu_memory: Share | None = None  # of the card's, that the model may take
     cuda_graphs: bool = False  # only of `onnxruntime`
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
-    policy: Literal["deadline", "fixed", "none"] = "deadline"
+    policy: Policy = "deadline"
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
     max_wait: Duration = 5 * units.MS  # only of `fixed`
     preferred: tuple[int, ...] = ()  # only of `fixed`
+    priorities: Annotated[int, Field(ge=1, le=LEVELS)] = 1  # that are told apart; 1: none are
+    default_priority: Annotated[int, Field(ge=1)] | None = None  # None: the middle one
+    queue_policy: QueueSpec = QueueSpec()  # only of `fixed`, as the next
+    level: dict[int, QueueSpec] = {}  # of one priority, instead of it
     buckets: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()  # sizes batches are padded to
     queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: what fits into the SLO
     max_request_rows: Annotated[int, Field(ge=1, le=65_536)] | None = None  # None: 16 × max_batch
@@ -130,6 +136,7 @@ class EngineSpec(Section):
     factory: str = ""  # package.module:function, for files that hold only weights
     inputs: tuple[str, ...] = ()  # NAME:DTYPE:DIMS, for files that do not say
     outputs: tuple[str, ...] = ()
+    watch: WatchSpec = WatchSpec()
     preprocess: Plugins = ()
     postprocess: Plugins = ()
     libraries: Names = ()  # of custom operators; their code is run
@@ -143,6 +150,16 @@ class EngineSpec(Section):
         devices = self.device.count(",") + 1
         if "instances" in self.model_fields_set and self.instances < devices:
             raise ValueError(f"{devices} devices need as many instances, or more")
+        return self
+
+    @model_validator(mode="after")
+    def _queueing_agrees(self) -> "EngineSpec":
+        found = Queueing(
+            self.policy, self.slo, self.max_batch, self.preferred, self.priorities,
+            self.default_priority, self.level, self.copies,
+        )  # fmt: skip
+        if wrong := disagreement(found):
+            raise ValueError(wrong)
         return self
 
     @property

@@ -1,5 +1,6 @@
 """The response cache: what hits, what does not, what it holds, and that it never lies."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from loadbench.engine.cache import ENTRY_BYTES, ResponseCache
 from loadbench.engine.job import Job, Served
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
+from loadbench.merge import servers
+from loadbench.targets.statistics import Reading, difference, read
 from tests.served import Engine, request_binary, request_json, rows, serving, settings
 
 
@@ -152,3 +155,28 @@ def test_without_the_setting_nothing_is_kept() -> None:
         assert told["execution_count"] == 2
         assert "response_cache" not in engine.call("/v2/models/fake/config").json
         assert "nv_cache" not in engine.call("/metrics").body.decode()
+
+
+def test_whoever_reads_the_statistics_learns_of_hits_and_parts() -> None:
+    chosen = settings("fake.a=1 ms", 'cache="1 MB"', "preprocess=tests.test_cache:as_it_is")
+    with serving("fake", *chosen) as engine:
+
+        def reading() -> Reading:
+            return read(engine.call("/v2/models/fake/stats").body)
+
+        readings = [reading()]
+        for first in (0, 0, 0, 100, 100):
+            engine.call("/v2/models/fake/infer", request_json(rows(1, first)))
+            readings.append(reading())
+    found = servers([difference(a, b) for a, b in itertools.pairwise(readings)])
+    assert found is not None
+    assert (found.requests, found.cached, found.batches) == (5, 3, 2)
+    assert {name: part.count for name, part in found.parts.items()} == {
+        "preprocess tests.test_cache:as_it_is": 2, "model": 2,
+    }  # fmt: skip
+    assert found.parts_ms["model"] >= 1.0
+
+
+def as_it_is(arrays: dict[str, Any]) -> dict[str, Any]:
+    """A plugin that does nothing."""
+    return arrays

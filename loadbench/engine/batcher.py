@@ -81,7 +81,7 @@ class Batcher:
         self.account = account
         self.failing = Failing(Mishaps().tell)
         self._service = service
-        self._scheduler = Scheduler(terms, service)
+        self._scheduler = Scheduler(terms, service, len(models))
         self.open = 0  # requests not yet answered
         self._number = 0
         self._loop = loop
@@ -116,6 +116,11 @@ class Batcher:
     def models(self) -> tuple[Model, ...]:
         """Of each instance."""
         return tuple(instance.model for instance in self._instances)
+
+    def replace(self, made: Callable[[Model], Model]) -> None:
+        """Has the instances run other models from their next batch on."""
+        for instance in self._instances:
+            instance.model = made(instance.model)
 
     def start(self) -> None:
         """Starts the instances' threads; requests may come from now on."""
@@ -205,7 +210,7 @@ class Batcher:
 
     def announce(self, number: int) -> None:
         """So many requests more have begun to arrive; less: have come, or will not any more."""
-        self._scheduler.announced += number
+        self._scheduler.announce(number, time.monotonic_ns())
         if number < 0 and self._idle and self._queues.requests and not self._asked:
             self._asked = True
             self._loop.call_soon(self._look)

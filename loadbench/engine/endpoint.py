@@ -17,6 +17,7 @@ from loadbench.engine.metadata import model_config, model_metadata
 from loadbench.engine.protocol import Contract, Plan, Reader
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
+from loadbench.engine.watch import Watcher
 from loadbench.engine.writer import Writer
 
 
@@ -37,8 +38,22 @@ class Endpoint:
         self.faults = faults
         self._warm_ns = warm_ns
         self.cache: ResponseCache | None = None
+        self.watcher: Watcher | None = None
         self._reader = Reader(signature)
         self._writer = Writer(signature)
+
+    def start(self) -> None:
+        """Requests may come from now on."""
+        self.batcher.start()
+        if self.watcher is not None:
+            self.watcher.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ends its threads. False if one is still in a batch after so long."""
+        ended = self.batcher.stop(timeout_s)
+        if self.watcher is not None:
+            self.watcher.stop()
+        return ended
 
     def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Queues an infer request, whose body begins at `data[start]`. Raises Refused for one that
@@ -57,6 +72,8 @@ class Endpoint:
         exchange.rows = plan.rows
         exchange.shapes = plan.shapes
         exchange.size_bytes = len(data) - start
+        if plan.priority:
+            exchange.priority = plan.priority
         try:
             asked = self.ask(exchange, plan.timeout_ns)
         except Refused as fault:
@@ -89,6 +106,10 @@ class Endpoint:
                 whole.withdraw()
                 raise
         return whole
+
+    def announce(self, number: int) -> None:
+        """So many requests have begun to arrive; −1: one has come, or will not any more."""
+        self.batcher.announce(number)
 
     def withdraw(self, asked: Job | Whole) -> None:
         """Nobody wants the answer any more: what still waits is not run."""

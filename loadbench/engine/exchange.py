@@ -51,6 +51,9 @@ class Inferring(Protocol):
     def abandon(self, exchange: "Exchange") -> None:
         """The client of an exchange in flight is gone."""
 
+    def announce(self, number: int) -> None:
+        """So many requests have begun to arrive; −1: one has come, or will not any more."""
+
     def settle(self, exchange: "Exchange", result: Served | Refused) -> bool:
         """Answers by the outcome; False if it is no good answer."""
 

@@ -77,6 +77,7 @@ class Connection(Protocol):
         self._exchange = Exchange(self)
         self._piece: bytes | None = None  # received last, if a request began with it
         self._known: _Known | None = None
+        self._announced: Inferring | None = None  # to whom the request that is arriving is
 
     # ---- asyncio
 
@@ -88,6 +89,7 @@ class Connection(Protocol):
         self._transport = None
         self._ended = True
         self._connections.discard(self)
+        self._retract()
         for exchange in self._waiting:
             if exchange.endpoint is not None:
                 exchange.endpoint.abandon(exchange)
@@ -152,6 +154,20 @@ class Connection(Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(Refused(431, f"a head of more than {HEAD_BYTES} bytes"))
+        elif self._begun and not self._in_head and self._announced is None and not self._ended:
+            self._announce()
+
+    def _announce(self) -> None:
+        """Tells whoever will answer that a request's head is here and its body is not."""
+        if self._parser.get_method() == b"POST":
+            self._announced = self._handler.endpoint(self._path)
+            if self._announced is not None:
+                self._announced.announce(1)
+
+    def _retract(self) -> None:
+        if self._announced is not None:
+            self._announced.announce(-1)
+            self._announced = None
 
     def pause_writing(self) -> None:
         self._full = True
@@ -215,6 +231,7 @@ class Connection(Protocol):
 
     def on_message_complete(self) -> None:
         self._begun = 0.0
+        self._retract()
         parts, self._body = self._body, []
         if self._ended:
             return
@@ -309,6 +326,7 @@ class Connection(Protocol):
         if self._ended:
             return
         self._ended = True
+        self._retract()
         self._begun = self._begun or time.monotonic()
         self._exchange.last = True
         self._waiting.append(self._exchange)

@@ -50,7 +50,7 @@ class Pipeline:
     def __init__(self, name: str, version: str, stages: Sequence[Stage]) -> None:
         self.name = name
         self.version = version
-        self._stages = stages
+        self.stages = stages
         models = [stage.model for stage in stages]
         self.batched = models[0].batched
         self.device = next((m.device for m in models if m.device != "cpu"), "cpu")
@@ -71,7 +71,7 @@ class Pipeline:
     def parts(self) -> dict[str, Sequence[int]]:
         """Batches and ns of each stage, and of what stages themselves are made of."""
         found: dict[str, Sequence[int]] = {}
-        for stage in self._stages:
+        for stage in self.stages:
             found[f"stage {stage.title}"] = self._own[stage.title]
             for name, part in parts_of([stage.model]).items():
                 found[f"{stage.title}: {name}"] = part
@@ -80,7 +80,7 @@ class Pipeline:
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """See backends.Model. A fault names the stage."""
         values = dict(arrays)
-        for stage in self._stages:
+        for stage in self.stages:
             begun = time.monotonic_ns()
             values |= _ran(stage, values)
             part = self._own[stage.title]
@@ -91,7 +91,7 @@ class Pipeline:
     def memory(self) -> dict[str, int]:
         """Of all stages together."""
         found: dict[str, int] = {}
-        for stage in self._stages:
+        for stage in self.stages:
             for kind, size in stage.model.memory().items():
                 found[kind] = found.get(kind, 0) + size
         return found
@@ -111,7 +111,7 @@ class Pipeline:
         whole = [Tensor(t.name, t.datatype, (*lead, *t.shape)) for t in inputs]
         sizes = {
             value: stage.model.metadata["sizes"][name]
-            for stage in self._stages
+            for stage in self.stages
             for name, value in stage.take.items()
             if name in stage.model.metadata.get("sizes", {})
         }

@@ -20,10 +20,12 @@ from loadbench.engine.extensions import Extensions
 from loadbench.engine.repository import Repository
 from loadbench.engine.shared import Regions
 from loadbench.engine.tensors import Refused
+from loadbench.engine.watch.profile import Profiling
 from loadbench.units import SECOND
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
 _MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|config|stats|infer))?")
+_PROFILE = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/profile")
 
 Answer = Callable[[], bytes]
 
@@ -48,6 +50,9 @@ class Service:
         plain = _plain(path)
         if (match := PATH.fullmatch(plain)) and match[2]:
             return Call(self._repository, match[1], match[2], allowed=self._may_load)
+        if match := _PROFILE.fullmatch(plain):
+            endpoint = self._repository.find(match[1], match[2] or "")
+            return Profiling(endpoint.batcher, allowed=self._may_load)
         return self._repository.paths.get(plain.encode())
 
     def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:
