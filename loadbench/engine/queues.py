@@ -55,7 +55,10 @@ class Queues:
             return False
         job.cancelled = True
         self._cancelled += 1
-        self._count_out(job)
+        self.by_level[job.level] -= 1
+        self.requests -= 1
+        self.rows -= job.rows
+        self.bytes -= job.size_bytes
         return True
 
     def in_order(self) -> list[deque[Job]]:
@@ -72,12 +75,12 @@ class Queues:
     def remove(self, queue: deque[Job], gone: Iterable[Job]) -> None:
         """Takes requests, which are near its front, out of their queue."""
         left = rows = size = 0
-        levels = self.by_level
+        by_level = self.by_level
         for job in gone:
             job.taken = True
+            by_level[job.level] -= 1
             rows += job.rows
             size += job.size_bytes
-            levels[job.level] -= 1
             left += 1
         self.requests -= left
         self.rows -= rows
@@ -90,12 +93,6 @@ class Queues:
             else:
                 kept.append(job)
         queue.extendleft(reversed(kept))
-
-    def _count_out(self, job: Job) -> None:
-        self.by_level[job.level] -= 1
-        self.requests -= 1
-        self.rows -= job.rows
-        self.bytes -= job.size_bytes
 
 
 def _order(job: Job) -> int:
