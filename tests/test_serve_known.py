@@ -44,6 +44,8 @@ class Echo:
     def abandon(self, exchange: Exchange) -> None:
         self.held = [kept for kept in self.held if kept[0] is not exchange]
 
+    def announce(self, number: int) -> None: ...
+
     def settle(self, exchange: Exchange, result: Any) -> bool:
         return True
 

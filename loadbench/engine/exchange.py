@@ -4,11 +4,12 @@ An infer request is itself the job that the batcher gets: one object from the so
 and back. Connections are the business of `http`, what is in a body that of `endpoint`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from loadbench.engine.job import Job, Ran, Reply, Served
+from loadbench.engine.packing import packed
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
 from loadbench.engine.writer import Answer
@@ -41,6 +42,17 @@ def refusal(fault: Refused, *headers: str) -> bytes:
     return response(fault.status, msgspec.json.encode({"error": fault.message}), *headers)
 
 
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is; an empty one is one without members. Raises Refused."""
+    try:
+        found = msgspec.json.decode(body) if body.strip() else {}
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Refused(400, f"not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Refused(400, "the body is not an object")
+    return found
+
+
 class Inferring(Protocol):
     """Whoever answers infer requests."""
 
@@ -49,6 +61,9 @@ class Inferring(Protocol):
 
     def abandon(self, exchange: "Exchange") -> None:
         """The client of an exchange in flight is gone."""
+
+    def announce(self, number: int) -> None:
+        """So many requests have begun to arrive; −1: one has come, or will not any more."""
 
     def settle(self, exchange: "Exchange", result: Served | Refused) -> bool:
         """Answers by the outcome; False if it is no good answer."""
@@ -68,10 +83,12 @@ class Sending(Protocol):
 
 
 class Form(NamedTuple):
-    """The common parts of a batch's answers: all outputs in binary, the same rows in each."""
+    """The common parts of a batch's answers: one output, in binary, the same rows in each."""
 
-    middle: bytes  # from behind the request's own times up to the tensors
-    tensors: tuple[tuple[bytes, int, int], ...]  # of all rows; bytes of a row and of a request
+    raw: bytes  # the output of all rows
+    step: int  # bytes of a row
+    size: int  # bytes of a request
+    middle: bytes  # the answer from behind the request's own times up to the tensor
 
 
 class Exchange(Job):
@@ -79,6 +96,7 @@ class Exchange(Job):
 
     header_length: int | None = None  # of the binary tensor extension; −1: not a number
     encoding = b""
+    accepts = b""  # encodings of the answer
     expects = b""
     endpoint: Inferring | None = None  # who has it in hand
     asked: Whole | None = None  # what the endpoint made of it, if it is too large for a job
@@ -94,6 +112,8 @@ class Exchange(Job):
     def answer(self, data: bytes) -> None:
         """Gives the answer; it is sent when those before it are."""
         self.endpoint = None
+        if self.accepts and self.plan is not None and not (self.rest or self.hang_up):
+            data = packed(data, self.accepts)
         self.data = data
         self.connection.flush()
 
@@ -111,24 +131,20 @@ class Exchange(Job):
     def served(self, ran: Ran, at: int) -> bool:
         if self._reply is not None or self.endpoint is None:
             return super().served(ran, at)
-        forms, plan = ran.forms, id(self.plan)
-        form = (
-            forms[plan] if plan in forms else forms.setdefault(plan, self.endpoint.form(self, ran))
-        )
+        plan = id(self.plan)
+        if plan not in ran.forms:
+            ran.forms[plan] = self.endpoint.form(self, ran)
+        form = ran.forms[plan]
         if form is None:
             return super().served(ran, at)
-        middle, tensors = form
-        if len(tensors) == 1:
-            ((raw, step, size),) = tensors
-            own = raw[at * step : at * step + size]
-        else:
-            own = b"".join([raw[at * step : at * step + size] for raw, step, size in tensors])
+        raw, step, size, middle = form
+        at *= step
         self.endpoint = None
         self.connection.send(
             self,
             b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
             b"Server-Timing: queue;dur=%.3f, batch;dur=%.3f%b%b"
-            % (self.queue_ns / MS, self.batch_wait_ns / MS, middle, own),
+            % (self.queue_ns / MS, self.batch_wait_ns / MS, middle, raw[at : at + size]),
         )
         return True
 

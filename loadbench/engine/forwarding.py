@@ -19,3 +19,6 @@ class Forwarding:
 
     def form(self, exchange: Exchange, ran: Ran) -> Form | None:
         raise AssertionError("the exchange was handed on")
+
+    def announce(self, number: int) -> None:
+        """Whom the request will reach is not known yet: nobody is told."""

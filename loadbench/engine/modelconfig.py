@@ -74,10 +74,33 @@ def _batching(found: Any) -> dict[str, Any]:
         found.get("max_queue_delay_microseconds", 0),
         found.get("preferred_batch_size", []),
     )
-    if not delay and not preferred:
-        return {}
+    changes: dict[str, Any] = {}
+    if levels := found.get("priority_levels"):
+        changes["priorities"] = levels
+        if default := found.get("default_priority_level"):
+            changes["default_priority"] = default
+    waiting = {"queue_policy": found.get("default_queue_policy")}
+    by_level = found.get("priority_queue_policy", {})
+    if isinstance(by_level, Mapping):
+        waiting |= {f"level.{number}": policy for number, policy in by_level.items()}
+    for key, policy in waiting.items():
+        if isinstance(policy, Mapping):
+            changes[key] = _queueing(policy)
+    if not delay and not preferred and not any(waiting.values()):
+        return changes
     waited = f"{delay} us" if isinstance(delay, int) else delay
-    return {"policy": "fixed", "max_wait": waited, "preferred": preferred}
+    return changes | {"policy": "fixed", "max_wait": waited, "preferred": preferred}
+
+
+def _queueing(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Triton's ModelQueuePolicy in our words."""
+    timeout = found.get("default_timeout_microseconds", 0)
+    return {
+        "timeout": f"{timeout} us" if isinstance(timeout, int) else timeout,
+        "override": found.get("allow_timeout_override", False),
+        "action": str(found.get("timeout_action", "reject")).lower(),
+        "requests": found.get("max_queue_size", 0),
+    }
 
 
 def _parameter(key: str, value: Any, origin: str, trust: bool) -> Any:

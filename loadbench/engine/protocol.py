@@ -103,6 +103,7 @@ class Plan(NamedTuple):
     tail: int  # bytes behind the header
     plain: bool = False  # every input's bytes are its array's, whatever they are
     shared: Shared | None = None  # what is in shared memory
+    priority: int = 0  # 1 is the most urgent; 0: it says none
 
 
 class Call(NamedTuple):
@@ -249,10 +250,12 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
     order = list(signature.inputs)
     slots.sort(key=lambda slot: order.index(slot.name))
     timeout = _timeout(asked.parameters)
+    priority = _priority(asked.parameters)
     chosen = _chosen(signature, asked)
     plan = Plan(asked.id, rows or 1, ordered, timeout, tuple(slots), chosen, at)
     wishes = {output.name: output.parameters for output in asked.outputs or ()}
-    return plan._replace(shared=shared_of(elsewhere, wishes)), written
+    shared = shared_of(elsewhere, wishes)
+    return plan._replace(shared=shared, priority=priority), written
 
 
 def _shape(signature: Contract, given: _Input) -> tuple[int, ...]:
@@ -299,6 +302,14 @@ def _timeout(parameters: dict[str, Any]) -> int | None:
     if type(timeout) is not int or not 0 <= timeout < 1 << 50:
         raise Refused(400, f"timeout is {timeout!r}, not a number of microseconds")
     return timeout * NS_PER_US or None
+
+
+def _priority(parameters: dict[str, Any]) -> int:
+    """`priority`: lower is more urgent, from 1 on; 0 is none."""
+    priority = parameters.get("priority", 0)
+    if type(priority) is not int or not 0 <= priority < 1 << 32:
+        raise Refused(400, f"priority is {priority!r}, not a whole number from 0 on")
+    return priority
 
 
 def _chosen(signature: Contract, asked: _Infer) -> tuple[tuple[str, str, bool], ...]:
