@@ -2,10 +2,12 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from loadbench.engine.cache import ENTRY_BYTES, ResponseCache
 from loadbench.engine.job import Job, Served
@@ -180,3 +182,32 @@ def test_whoever_reads_the_statistics_learns_of_hits_and_parts() -> None:
 def as_it_is(arrays: dict[str, Any]) -> dict[str, Any]:
     """A plugin that does nothing."""
     return arrays
+
+
+def scaled(folder: Path, version: int) -> None:
+    """A version of the model `m`, which multiplies by its number."""
+    node = helper.make_node("Mul", ["x", "by"], ["y"])
+    info, kind = helper.make_tensor_value_info, TensorProto.FLOAT
+    graph = helper.make_graph(
+        [node], "g", [info("x", kind, ["b", 2])], [info("y", kind, ["b", 2])],
+        [helper.make_tensor("by", kind, [1], [float(version)])],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    (folder / "m" / str(version)).mkdir(parents=True)
+    (folder / "m" / str(version) / "model.onnx").write_bytes(proto.SerializeToString())
+
+
+def test_another_version_is_not_answered_for(tmp_path: Path) -> None:
+    scaled(tmp_path, 1)
+    with serving(f"m={tmp_path / 'm'}", *settings('cache="1 MB"')) as served:
+
+        def ask(path: str = "") -> tuple[list[float], bool]:
+            answer = served.call(f"/v2/models/m/{path}infer", request_json(np.ones((1, 2))))
+            return answer.json["outputs"][0]["data"], "cache" in answer.headers["server-timing"]
+
+        assert (ask(), ask()) == (([1, 1], False), ([1, 1], True))
+        assert ask("versions/1/") == ([1, 1], True)
+        scaled(tmp_path, 2)
+        assert served.call("/v2/repository/models/m/load", {}).status == 200
+        assert (ask(), ask()) == (([2, 2], False), ([2, 2], True))

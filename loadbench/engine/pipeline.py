@@ -25,8 +25,8 @@ from loadbench.spec import EngineSpec, checked
 
 LARGEST = 1 << 20  # bytes of the file
 OF_A_STAGE = (
-    "backend", "device", "precision", "threads", "seed", "factory", "inputs", "outputs",
-    "preprocess", "postprocess", "libraries",
+    "backend", "provider", "device", "precision", "calibration", "cuda_graphs", "threads", "seed",
+    "factory", "inputs", "outputs", "preprocess", "postprocess", "libraries", "fake",
 )  # fmt: skip
 _NUMBERS = ("INT", "UINT", "FP", "BF")
 
@@ -168,7 +168,7 @@ def open_pipeline(path: Path, settings: EngineSpec, trust: bool, open_stage: Ope
         where = f"{path} stage {index + 1}"
         own = _settings(stage, settings, where, trust)
         try:
-            model = open_stage(_place(stage, path), own)
+            model = open_stage(_place(stage, path, trust), own)
         except SpecError as error:
             raise SpecError(f"{where}: {error.message}", error.hint) from error
         title = model.name if model.name not in titles else f"{model.name}-{index + 1}"
@@ -187,8 +187,7 @@ def open_pipeline(path: Path, settings: EngineSpec, trust: bool, open_stage: Ope
     missing = [name for name in last if name not in known.values or name in known.inputs]
     if missing:
         raise SpecError(f"{path}: no stage gives {missing[0]!r}", f"they give {_names(stages)}")
-    name = files.name_of(Path(f"{spec.name}.toml")) if spec.name else files.name_of(path)
-    pipeline = Pipeline(name, str(spec.version), stages)
+    pipeline = Pipeline(files.name_of(path), str(spec.version), stages)
     pipeline.settle(tuple(known.inputs.values()), tuple(known.values[name] for name in last))
     return pipeline
 
@@ -210,8 +209,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: {error}", "a pipeline is a TOML file of [[stage]]s") from error
 
 
-def _place(stage: StageSpec, path: Path) -> str:
+def _place(stage: StageSpec, path: Path, trust: bool) -> str:
     """A path beside the pipeline's file, else a name of the zoo."""
+    wanted = Path(stage.model)
+    if not trust and (wanted.is_absolute() or ".." in wanted.parts):
+        raise SpecError(
+            f"{stage.model} lies outside the folder of {path}",
+            "put it beside the pipeline, or allow that with --trust",
+        )
     if stage.model.endswith(".toml"):
         raise SpecError(f"{stage.model} is a pipeline itself", "list its stages here")
     beside = path.parent / stage.model

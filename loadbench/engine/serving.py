@@ -10,12 +10,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import msgspec
-
 from loadbench import __version__, model
 from loadbench.engine.calls import PATH, Call, traffic
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.exchange import Inferring, refusal, response
+from loadbench.engine.exchange import Inferring, object_of, refusal, response
 from loadbench.engine.extensions import Extensions
 from loadbench.engine.repository import Repository
 from loadbench.engine.shared import Regions
@@ -116,12 +114,7 @@ class Service:
         return response(503)
 
     def _index(self, body: bytes) -> bytes:
-        try:
-            asked = msgspec.json.decode(body) if body.strip() else {}
-        except msgspec.DecodeError as error:
-            raise Refused(400, f"not JSON: {error}") from error
-        if not isinstance(asked, dict):
-            raise Refused(400, "the body is not an object")
+        asked = object_of(body)
         rows = [row._asdict() for row in self._repository.index()]
         if self._repository.draining:
             rows = [row | {"state": "UNAVAILABLE"} for row in rows]
