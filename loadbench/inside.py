@@ -64,6 +64,7 @@ class EngineStatistics(Value, frozen=True):
     closed: dict[str, dict[int, int]] = {}  # reason → batch size → batches
     shed: dict[str, int] = {}  # reason → requests refused or given up before they ran
     failed: int = 0
+    wasted_rows: int = 0  # of clients that were gone when theirs ran
     padded_rows: int = 0
     lacks: int = 0  # of memory: batches, or parts of one, that had to be cut
     waiting: int = 0

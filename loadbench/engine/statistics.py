@@ -73,6 +73,7 @@ class Account:
 
     def __init__(self, arrivals: ArrivalLog | None = None) -> None:
         self._arrivals = arrivals
+        self.wasted_rows = 0  # ran, or run, for clients that were gone
         self.success = self.failed = self.rows = self.batches = self.padded_rows = self.lacks = 0
         self.success_ns = self.fail_ns = self.busy_ns = 0
         self.input_ns = self.infer_ns = 0  # summed over requests
@@ -182,6 +183,7 @@ class Account:
             closed={reason: dict(sizes) for reason, sizes in self.closed.items()},
             shed=dict(self.shed),
             failed=self.failed,
+            wasted_rows=self.wasted_rows,
             busy_ns=self.busy_ns,
             padded_rows=self.padded_rows,
             lacks=self.lacks,
