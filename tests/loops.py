@@ -139,8 +139,7 @@ class World:
 
     def _arrive(self, job: Asked) -> None:
         job.arrived = self.now
-        self.scheduler.stamp(job, None)
-        self.scheduler.add(job)
+        assert self.scheduler.admit(job, None, lambda: self.now) is None
         self._look()
 
     def _look(self) -> None:

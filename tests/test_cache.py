@@ -1,15 +1,20 @@
 """The response cache: what hits, what does not, what it holds, and that it never lies."""
 
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from loadbench.engine.cache import ENTRY_BYTES, ResponseCache
 from loadbench.engine.job import Job, Served
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
+from loadbench.merge import servers
+from loadbench.targets.statistics import Reading, difference, read
 from tests.served import Engine, request_binary, request_json, rows, serving, settings
 
 
@@ -18,7 +23,7 @@ class Asked:
 
     def __init__(self, limit: int = 1 << 20, title: str = "m 1") -> None:
         self.account = Account()
-        self.cache = ResponseCache(limit, title, ["x", "t"], self.account)
+        self.cache = ResponseCache(limit, title, ["x", "t"])
         self.ran = 0
 
     def ask(self, x: Any, text: bytes = b"", fail: bool = False) -> Served | Refused:
@@ -30,7 +35,7 @@ class Asked:
 
         arrays = {"t": np.array([[text]], object), "x": np.asarray(x)}
         job = Job(arrays, 1, ((1,),), reply)
-        if not self.cache.answered(job):
+        if not self.cache.answered(job, self.account):
             self.ran += 1
             whole = np.concatenate([arrays["x"].ravel() * 2, np.zeros(1000)])
             served = Served({"y": whole[: arrays["x"].size]}, 1, 2, 3, 4)
@@ -90,7 +95,7 @@ def test_it_holds_no_more_than_it_may_and_gives_up_what_was_used_least_recently(
     asked.ask(np.full(10, 1.0))  # a hit: 2 is the oldest now
     asked.ask(np.full(10, 4.0))
     assert asked.ran == 4
-    told = asked.cache.told()
+    told = asked.cache.told(asked.account)
     assert (told.entries, told.held_bytes, told.limit_bytes) == (3, 3 * each, 3 * each)
     for number in (1, 3, 4):
         asked.ask(np.full(10, float(number)))
@@ -98,7 +103,7 @@ def test_it_holds_no_more_than_it_may_and_gives_up_what_was_used_least_recently(
     asked.ask(np.full(10, 2.0))
     assert asked.ran == 5
     asked.ask(np.zeros(10_000))  # more than it may hold at all
-    assert asked.cache.told().entries == 3
+    assert asked.cache.told(asked.account).entries == 3
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +135,9 @@ def test_a_hit_skips_the_batcher_and_says_so(engine: Engine) -> None:
     assert after["inference_count"] - before["inference_count"] == 2
     assert after["loadbench"]["cache"]["hits"] == done["cache_hit"]["count"]
     assert engine.call("/v2/models/fake/config").json["response_cache"] == {"enable": True}
+    metrics = engine.call("/metrics").body.decode()
+    hits = done["cache_hit"]["count"]
+    assert f'nv_cache_num_hits_per_model{{model="fake",version="1"}} {hits}\n' in metrics
 
 
 def test_what_was_refused_is_asked_again(engine: Engine) -> None:
@@ -148,3 +156,58 @@ def test_without_the_setting_nothing_is_kept() -> None:
         assert told["inference_stats"]["cache_hit"]["count"] == 0
         assert told["execution_count"] == 2
         assert "response_cache" not in engine.call("/v2/models/fake/config").json
+        assert "nv_cache" not in engine.call("/metrics").body.decode()
+
+
+def test_whoever_reads_the_statistics_learns_of_hits_and_parts() -> None:
+    chosen = settings("fake.a=1 ms", 'cache="1 MB"', "preprocess=tests.test_cache:as_it_is")
+    with serving("fake", *chosen) as engine:
+
+        def reading() -> Reading:
+            return read(engine.call("/v2/models/fake/stats").body)
+
+        readings = [reading()]
+        for first in (0, 0, 0, 100, 100):
+            engine.call("/v2/models/fake/infer", request_json(rows(1, first)))
+            readings.append(reading())
+    found = servers([difference(a, b) for a, b in itertools.pairwise(readings)])
+    assert found is not None
+    assert (found.requests, found.cached, found.batches) == (5, 3, 2)
+    assert {name: part.count for name, part in found.parts.items()} == {
+        "preprocess tests.test_cache:as_it_is": 2, "model": 2,
+    }  # fmt: skip
+    assert found.parts_ms["model"] >= 1.0
+
+
+def as_it_is(arrays: dict[str, Any]) -> dict[str, Any]:
+    """A plugin that does nothing."""
+    return arrays
+
+
+def scaled(folder: Path, version: int) -> None:
+    """A version of the model `m`, which multiplies by its number."""
+    node = helper.make_node("Mul", ["x", "by"], ["y"])
+    info, kind = helper.make_tensor_value_info, TensorProto.FLOAT
+    graph = helper.make_graph(
+        [node], "g", [info("x", kind, ["b", 2])], [info("y", kind, ["b", 2])],
+        [helper.make_tensor("by", kind, [1], [float(version)])],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    (folder / "m" / str(version)).mkdir(parents=True)
+    (folder / "m" / str(version) / "model.onnx").write_bytes(proto.SerializeToString())
+
+
+def test_another_version_is_not_answered_for(tmp_path: Path) -> None:
+    scaled(tmp_path, 1)
+    with serving(f"m={tmp_path / 'm'}", *settings('cache="1 MB"')) as served:
+
+        def ask(path: str = "") -> tuple[list[float], bool]:
+            answer = served.call(f"/v2/models/m/{path}infer", request_json(np.ones((1, 2))))
+            return answer.json["outputs"][0]["data"], "cache" in answer.headers["server-timing"]
+
+        assert (ask(), ask()) == (([1, 1], False), ([1, 1], True))
+        assert ask("versions/1/") == ([1, 1], True)
+        scaled(tmp_path, 2)
+        assert served.call("/v2/repository/models/m/load", {}).status == 200
+        assert (ask(), ask()) == (([2, 2], False), ([2, 2], True))

@@ -2,6 +2,10 @@
 
 import io
 import math
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ from loadbench.engine.mishaps import LINES, Mishaps
 from loadbench.engine.protocol import Plan
 from loadbench.engine.tensors import Refused
 from tests.batching import POISON, Gate
+from tests.served import request_json, serving, settings
 
 
 def jobs(values: list[float]) -> list[Job]:
@@ -96,3 +101,37 @@ def test_the_log_is_bounded_and_steers_no_terminal() -> None:
     assert "and 7 more requests failed" in told
     assert "KeyError" in told
     assert "request 'n7', 4 more (12 rows)" in told
+
+
+def test_the_setting_makes_the_whole_batch_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(value: float) -> int:
+        body = request_json(np.full((1, 16), value))
+        return engine.call("/v2/models/fake/infer", body).status
+
+    monkeypatch.setenv("GATE", str(tmp_path / "open"))
+    chosen = settings("postprocess=tests.test_execution:gated", "on_error=fail", "fake.a=0 ms")
+    with serving("fake", *chosen) as engine, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(ask, WAITS)
+        until = time.monotonic() + 20
+        while not engine.call("/health").json["open"] and time.monotonic() < until:
+            time.sleep(0.01)
+        rest = [pool.submit(ask, value) for value in (2, FAILS, 4)]
+        while engine.call("/health").json["waiting"] < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+        (tmp_path / "open").touch()
+        assert first.result() == 200
+        assert [found.result() for found in rest] == [500, 500, 500]
+
+
+WAITS, FAILS = 11.0, 13.0
+
+
+def gated(outputs: dict[str, Any]) -> dict[str, Any]:
+    """A plugin that fails for some rows, and waits for the gate with others."""
+    if (outputs["y"] == FAILS).any():
+        raise RuntimeError("thirteen")
+    while (outputs["y"] == WAITS).any() and not Path(os.environ["GATE"]).exists():
+        time.sleep(0.01)
+    return outputs

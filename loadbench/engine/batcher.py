@@ -81,7 +81,7 @@ class Batcher:
         self.account = account
         self.failing = Failing(Mishaps().tell)
         self._service = service
-        self._scheduler = Scheduler(terms, service)
+        self._scheduler = Scheduler(terms, service, len(models))
         self.open = 0  # requests not yet answered
         self._number = 0
         self._loop = loop
@@ -117,6 +117,11 @@ class Batcher:
         """Of each instance."""
         return tuple(instance.model for instance in self._instances)
 
+    def replace(self, made: Callable[[Model], Model]) -> None:
+        """Has the instances run other models from their next batch on."""
+        for instance in self._instances:
+            instance.model = made(instance.model)
+
     def start(self) -> None:
         """Starts the instances' threads; requests may come from now on."""
         now = time.monotonic_ns()
@@ -143,15 +148,9 @@ class Batcher:
         """Queues a request, to be answered by its `reply` later. Raises Refused if there is no
         room, or no time; it is counted either way."""
         now = job.arrived = time.monotonic_ns()
-        if self.draining:
-            self.account.give_up([job], "draining", "refused", now)
-            raise Refused(503, "the engine is shutting down")
-        self._scheduler.stamp(job, timeout_ns)
         with self._lock:
-            refusal = self._scheduler.refusal(job, self._free_at)
-            if refusal is None:
-                job.free_mark = self._free_clock(now)
-                self._scheduler.add(job)
+            refusal = self._scheduler.admit(job, timeout_ns, self._free_at)
+            job.free_mark = self._free_ns + (now - self._free_from if self._idle else 0)
         if refusal is not None:
             self.account.give_up([job], refusal.reason, "refused", now)
             raise Refused(503, refusal.text, refusal.cause)
@@ -162,10 +161,13 @@ class Batcher:
             self._loop.call_soon(self._look)
 
     def cancel(self, job: Job) -> None:
-        """Whoever asked is gone: drops the request if it still waits."""
+        """Whoever asked, and has no answer yet, is gone: drops the request if it still waits."""
         with self._lock:
-            if not self._queues.cancel(job):
-                return
+            waited = self._queues.cancel(job)
+        if not waited:
+            if job.taken:  # too late: it runs, for nobody
+                self.account.wasted_rows += job.rows
+            return
         self.open -= 1
         self.account.give_up([job], "cancelled", "cancelled", time.monotonic_ns())
 
@@ -207,7 +209,7 @@ class Batcher:
 
     def announce(self, number: int) -> None:
         """So many requests more have begun to arrive; less: have come, or will not any more."""
-        self._scheduler.announced += number
+        self._scheduler.announce(number, time.monotonic_ns())
         if number < 0 and self._idle and self._queues.requests and not self._asked:
             self._asked = True
             self._loop.call_soon(self._look)
@@ -272,6 +274,7 @@ class Batcher:
                 predicted_ns=batch.predicted_ns or None,
                 compute_ns=max([piece.ended for piece in pieces]) - batch.taken,
                 shed=batch.shed,
+                lacks=sum([piece.memory for piece in pieces]),
                 between_ns=batch.between_ns,
             )
         )

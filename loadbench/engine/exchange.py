@@ -4,23 +4,25 @@ An infer request is itself the job that the batcher gets: one object from the so
 and back. Connections are the business of `http`, what is in a body that of `endpoint`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from loadbench.engine.job import Job, Ran, Reply, Served
-from loadbench.engine.protocol import Answer
+from loadbench.engine.packing import packed
 from loadbench.engine.returns import Client
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
+from loadbench.engine.writer import Answer
 from loadbench.units import MS
 
 REASONS = {
-    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
+    200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type",
     417: "Expectation Failed", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 503: "Service Unavailable",
+    500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
 }  # fmt: skip
+CAUSE = "Loadbench-Cause"  # a header: tells 503s apart, "full" from "deadline"
 LARGE = 65_536  # bytes of a request's outputs; what is larger is not copied once more to save time
 
 
@@ -36,7 +38,20 @@ def response(
 
 def refusal(fault: Refused, *headers: str) -> bytes:
     """The protocol's form of an error."""
+    if fault.cause:
+        headers = (*headers, f"{CAUSE}: {fault.cause}")
     return response(fault.status, msgspec.json.encode({"error": fault.message}), *headers)
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is; an empty one is one without members. Raises Refused."""
+    try:
+        found = msgspec.json.decode(body) if body.strip() else {}
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Refused(400, f"not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Refused(400, "the body is not an object")
+    return found
 
 
 class Inferring(Protocol):
@@ -48,6 +63,9 @@ class Inferring(Protocol):
     def abandon(self, exchange: "Exchange") -> None:
         """The client of an exchange in flight is gone."""
 
+    def announce(self, number: int) -> None:
+        """So many requests have begun to arrive; −1: one has come, or will not any more."""
+
     def settle(self, exchange: "Exchange", result: Served | Refused) -> bool:
         """Answers by the outcome; False if it is no good answer."""
 
@@ -58,7 +76,9 @@ class Inferring(Protocol):
 class Sending(Protocol):
     """Whoever sends answers in the order of their requests."""
 
-    client: Client
+    @property
+    def client(self) -> Client | None:
+        """Who is known by the connection; None: nobody."""
 
     def flush(self) -> None:
         """Sends those that are ready."""
@@ -68,10 +88,12 @@ class Sending(Protocol):
 
 
 class Form(NamedTuple):
-    """The common parts of a batch's answers: all outputs in binary, the same rows in each."""
+    """The common parts of a batch's answers: one output, in binary, the same rows in each."""
 
-    middle: bytes  # from behind the request's own times up to the tensors
-    tensors: tuple[tuple[bytes, int, int], ...]  # of all rows; bytes of a row and of a request
+    raw: bytes  # the output of all rows
+    step: int  # bytes of a row
+    size: int  # bytes of a request
+    middle: bytes  # the answer from behind the request's own times up to the tensor
 
 
 class Exchange(Job):
@@ -79,6 +101,7 @@ class Exchange(Job):
 
     header_length: int | None = None  # of the binary tensor extension; −1: not a number
     encoding = b""
+    accepts = b""  # encodings of the answer
     expects = b""
     endpoint: Inferring | None = None  # who has it in hand
     asked: Whole | None = None  # what the endpoint made of it, if it is too large for a job
@@ -94,11 +117,13 @@ class Exchange(Job):
     def answer(self, data: bytes) -> None:
         """Gives the answer; it is sent when those before it are."""
         self.endpoint = None
+        if self.accepts and self.plan is not None and not (self.rest or self.hang_up):
+            data = packed(data, self.accepts)
         self.data = data
         self.connection.flush()
 
     @property
-    def client(self) -> Client:
+    def client(self) -> Client | None:
         return self.connection.client
 
     @property
@@ -115,24 +140,20 @@ class Exchange(Job):
     def served(self, ran: Ran, at: int) -> bool:
         if self._reply is not None or self.endpoint is None:
             return super().served(ran, at)
-        forms, plan = ran.forms, id(self.plan)
-        form = (
-            forms[plan] if plan in forms else forms.setdefault(plan, self.endpoint.form(self, ran))
-        )
+        plan = id(self.plan)
+        if plan not in ran.forms:
+            ran.forms[plan] = self.endpoint.form(self, ran)
+        form = ran.forms[plan]
         if form is None:
             return super().served(ran, at)
-        middle, tensors = form
-        if len(tensors) == 1:
-            ((raw, step, size),) = tensors
-            own = raw[at * step : at * step + size]
-        else:
-            own = b"".join([raw[at * step : at * step + size] for raw, step, size in tensors])
+        raw, step, size, middle = form
+        at *= step
         self.endpoint = None
         self.connection.send(
             self,
             b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
             b"Server-Timing: queue;dur=%.3f, batch;dur=%.3f%b%b"
-            % (self.queue_ns / MS, self.batch_wait_ns / MS, middle, own),
+            % (self.queue_ns / MS, self.batch_wait_ns / MS, middle, raw[at : at + size]),
         )
         return True
 

@@ -25,6 +25,7 @@ from loadbench.engine.backends import Arrays, Model
 from loadbench.engine.images import image
 from loadbench.engine.imported import imported
 from loadbench.engine.inputs import as_bytes, fitted
+from loadbench.engine.measure import parts_of
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.model import Tensor
 from loadbench.spec import EngineSpec, parse_tensor
@@ -47,7 +48,7 @@ class Surrounded:
     """A Model (see backends) with plugins around another. Used like any other."""
 
     def __init__(self, model: Model, plugins: Sequence[Plugin]) -> None:
-        self._inner = model
+        self.inner = model
         self._before = [plugin for plugin in plugins if plugin.before]
         self._after = [plugin for plugin in plugins if not plugin.before]
         self.name = model.name
@@ -63,20 +64,25 @@ class Surrounded:
         self.outputs: tuple[Tensor, ...] = model.outputs
         self.example: Arrays | None = next((p.example for p in self._before if p.example), None)
         titles = [p.title for p in self._before] + ["model"] + [p.title for p in self._after]
-        self.parts: dict[str, list[int]] = {title: [0, 0] for title in titles}  # batches, ns
+        self._own: dict[str, list[int]] = {title: [0, 0] for title in titles}  # batches, ns
+
+    @property
+    def parts(self) -> dict[str, Sequence[int]]:
+        """Batches and ns of each plugin, of the model, and of what the model itself is made of."""
+        return {**self._own, **parts_of([self.inner])}
 
     def run(self, arrays: Arrays) -> Values:
         """See backends.Model. A fault of a plugin is a LoadbenchError that names it, of a
         preprocess plugin that finds fault with the input (ValueError) a SpecError."""
         sent = {name: _sealed(array) for name, array in arrays.items()}
         rows = len(next(iter(sent.values()))) if self.batched else None
-        found: Values = sent
-        for plugin in self._before:
-            found = self._step(plugin, found, sent, rows)
+        found: Values = dict(arrays)
         if self._before:
-            found = self._taken(found)
+            found = self._prepared(sent, rows)
+            # What no plugin touched goes on as it came: read-only arrays are copied by torch
+            found = {name: arrays[name] if a is sent.get(name) else a for name, a in found.items()}
         begun = time.monotonic_ns()
-        found = self._inner.run(found)
+        found = self.inner.run(found)
         self._count("model", begun)
         for plugin in self._after:
             found = self._step(plugin, found, sent, rows)
@@ -84,12 +90,12 @@ class Surrounded:
 
     def memory(self) -> dict[str, int]:
         """Of the model; what plugins hold they do not tell."""
-        return self._inner.memory()
+        return self.inner.memory()
 
     def settle(self) -> None:
         """Finds out, by trying, what clients send and get. SpecError if it does not run."""
-        lead = (-1,) if self._inner.batched else ()
-        whole = tuple(Tensor(t.name, t.datatype, (*lead, *t.shape)) for t in self._inner.inputs)
+        lead = (-1,) if self.inner.batched else ()
+        whole = tuple(Tensor(t.name, t.datatype, (*lead, *t.shape)) for t in self.inner.inputs)
         takes = next((plugin.inputs for plugin in self._before if plugin.inputs), whole)
         for tensor in takes:
             if lead and tensor.shape[:1] != lead:
@@ -102,7 +108,11 @@ class Surrounded:
         try:
             found = signature.probe(self._tried, takes, sizes, self.example)
         except SpecError as error:
-            raise SpecError(f"{self.name} with its plugins: {error.message}", error.hint) from error
+            raise SpecError(
+                f"{self.name} with its plugins: {error.message}",
+                "a plugin's attribute inputs says what clients send it, and example which rows to "
+                "try it with; otherwise it is tried with random ones that the model would take",
+            ) from error
         self.inputs, self.outputs, self.batched = found.inputs, found.outputs, found.batched
         known = {note.code for note in self.notes}
         self.notes += tuple(note for note in found.notes if note.code not in known)
@@ -116,6 +126,12 @@ class Surrounded:
             return self._typed(self.run(arrays))
         except LoadbenchError as error:
             raise SpecError(error.message, error.hint) from error
+
+    def _prepared(self, sent: Values, rows: int | None) -> Values:
+        found = sent
+        for plugin in self._before:
+            found = self._step(plugin, found, sent, rows)
+        return self._taken(found)
 
     def _step(self, plugin: Plugin, found: Values, sent: Values, rows: int | None) -> Values:
         begun = time.monotonic_ns()
@@ -135,13 +151,13 @@ class Surrounded:
         return _arrays(plugin, given, rows)
 
     def _count(self, title: str, begun: int) -> None:
-        part = self.parts[title]
+        part = self._own[title]
         part[0] += 1
         part[1] += time.monotonic_ns() - begun
 
     def _taken(self, found: Values) -> Values:
         """What the plugins made, as the model takes it; LoadbenchError if it is something else."""
-        inner = self._inner
+        inner = self.inner
         try:
             return {
                 tensor.name: fitted(found[tensor.name], tensor, inner.batched)
@@ -155,7 +171,7 @@ class Surrounded:
 
     def _typed(self, found: Values) -> dict[str, tuple[str, NDArray[Any]]]:
         """Outputs with their datatypes, in forms that the protocol knows."""
-        known = {tensor.name: tensor.datatype for tensor in (*self._inner.outputs, *self.outputs)}
+        known = {tensor.name: tensor.datatype for tensor in (*self.inner.outputs, *self.outputs)}
         return {name: _typed(name, array, known.get(name)) for name, array in found.items()}
 
 
@@ -170,6 +186,10 @@ def surround(model: Model, settings: EngineSpec) -> Surrounded:
         )
         for spec in sorted(specs, key=lambda spec: spec.priority)
     ]
+    for index, plugin in enumerate(found):
+        before = [other.title for other in found[:index]]
+        if plugin.title in before:  # used once more, with other options
+            found[index] = plugin._replace(title=f"{plugin.title} #{index + 1}")
     surrounded = Surrounded(model, found)
     surrounded.settle()
     return surrounded
@@ -182,6 +202,7 @@ def _plugin(kind: str, spec: PluginSpec, model: Model) -> Plugin:
     else:
         call = _own(what, spec)
     declared = spec.inputs or getattr(call, "inputs", ())
+    declared = (declared,) if isinstance(declared, str) else declared
     return Plugin(
         title=f"{kind} {spec.use}",
         call=call,

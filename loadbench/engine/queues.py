@@ -16,7 +16,7 @@ class Queues:
 
     def __init__(self, levels: int = 1) -> None:
         self.requests = self.rows = self.bytes = 0
-        self.added = 0  # requests, ever
+        self.rows_added = 0  # ever
         self.by_level = [0] * (levels + 1)
         self._by_shapes: dict[Shapes, deque[Job]] = {}
         self._cancelled = 0  # of those still in a queue
@@ -30,7 +30,7 @@ class Queues:
             insort(queue, job, key=_order)
         else:
             queue.append(job)
-        self.added += 1
+        self.rows_added += job.rows
         self.by_level[job.level] += 1
         self.requests += 1
         self.rows += job.rows
@@ -40,7 +40,8 @@ class Queues:
         """Who would be served before a request that has not been added; those with whom it cannot
         ride count as if they came before it."""
         queue = self._by_shapes.get(job.shapes, deque[Job]())
-        rows = self.rows if len(self._by_shapes) < 2 else sum([other.rows for other in queue])
+        shared = len(self._by_shapes) > 1 or not queue
+        rows = sum([other.rows for other in queue]) if shared else self.rows
         apart = self.rows - rows
         for other in reversed(queue):
             if other.order <= job.order:
@@ -54,7 +55,10 @@ class Queues:
             return False
         job.cancelled = True
         self._cancelled += 1
-        self._count_out(job)
+        self.by_level[job.level] -= 1
+        self.requests -= 1
+        self.rows -= job.rows
+        self.bytes -= job.size_bytes
         return True
 
     def in_order(self) -> list[deque[Job]]:
@@ -70,11 +74,17 @@ class Queues:
 
     def remove(self, queue: deque[Job], gone: Iterable[Job]) -> None:
         """Takes requests, which are near its front, out of their queue."""
-        left = 0
+        left = rows = size = 0
+        by_level = self.by_level
         for job in gone:
             job.taken = True
-            self._count_out(job)
+            by_level[job.level] -= 1
+            rows += job.rows
+            size += job.size_bytes
             left += 1
+        self.requests -= left
+        self.rows -= rows
+        self.bytes -= size
         kept: list[Job] = []
         while left:
             job = queue.popleft()
@@ -83,12 +93,6 @@ class Queues:
             else:
                 kept.append(job)
         queue.extendleft(reversed(kept))
-
-    def _count_out(self, job: Job) -> None:
-        self.by_level[job.level] -= 1
-        self.requests -= 1
-        self.rows -= job.rows
-        self.bytes -= job.size_bytes
 
 
 def _order(job: Job) -> int:

@@ -7,7 +7,7 @@ histograms are gathered in plain arrays and counted when someone asks, or when t
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ import numpy as np
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.execution import Piece
 from loadbench.engine.job import Job
+from loadbench.engine.watch.slow import SlowLog
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.inside import Batch, Cache, EngineStatistics
+from loadbench.inside import Batch, EngineStatistics
 from loadbench.model import BatchSize, Note
 
 GATHERED = 65_536
@@ -72,7 +73,8 @@ class Account:
 
     def __init__(self, arrivals: ArrivalLog | None = None) -> None:
         self._arrivals = arrivals
-        self.success = self.failed = self.rows = self.batches = self.padded_rows = 0
+        self.wasted_rows = 0  # ran, or run, for clients that were gone
+        self.success = self.failed = self.rows = self.batches = self.padded_rows = self.lacks = 0
         self.success_ns = self.fail_ns = self.busy_ns = 0
         self.input_ns = self.infer_ns = 0  # summed over requests
         self.last_inference_ms = 0  # of the wall clock, as the protocol wants it
@@ -82,8 +84,8 @@ class Account:
         self._sizes: dict[int, _Size] = {}
         self._recent: deque[Batch] = deque(maxlen=RECENT)
         self._remarks: dict[Note, None] = {}
+        self.slow: SlowLog | None = None
         self.hits = self.hit_ns = self.misses = self.miss_ns = 0  # of the response cache
-        self.cached: Callable[[], Cache] | None = None  # tells of it, if there is one
 
     def remark(self, note: Note) -> None:
         """Something came up that whoever reads the figures has to know. Each is told once; beyond
@@ -120,11 +122,18 @@ class Account:
         self.success_ns += now * number - sum([job.arrived for job in good])
         if self._arrivals is not None:
             self._arrivals.add(good, "done", piece.rows, now)
+        if self.slow is not None:
+            self.slow.look(piece, good, now)
+
+    def recent(self) -> Sequence[Batch]:
+        """The last batches, at most `RECENT`."""
+        return tuple(self._recent)
 
     def batch(self, record: Batch) -> None:
         """A batch ended, well or not."""
         self._recent.append(record)
         self.padded_rows += record.padded
+        self.lacks += record.lacks
         self.busy_ns += record.compute_ns
         if size := self._sizes.get(record.rows):
             size.between_ns += record.between_ns
@@ -174,10 +183,11 @@ class Account:
             closed={reason: dict(sizes) for reason, sizes in self.closed.items()},
             shed=dict(self.shed),
             failed=self.failed,
+            wasted_rows=self.wasted_rows,
             busy_ns=self.busy_ns,
             padded_rows=self.padded_rows,
+            lacks=self.lacks,
             recent=tuple(self._recent),
-            cache=self.cached() if self.cached is not None else None,
             remarks=tuple(self._remarks),
             **present,
         )
