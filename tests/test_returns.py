@@ -78,6 +78,7 @@ def test_who_was_back_soon_is_expected_and_a_lone_client_waits_for_nobody() -> N
     assert hold.rows == 3  # each of the others comes in time by 0.75
     assert hold.until <= now + MS // 5 + MS // 10
     assert returns.hold(1, ((2,),), 32, came) is None  # others' shapes
+    assert returns.hold(40, SHAPES, 32, came) is None  # requests of several rows fill a batch
     for client in clients[1:]:
         returns.arrived(client, 1, SHAPES, came)
     assert returns.hold(4, SHAPES, 32, came) is None  # all are here

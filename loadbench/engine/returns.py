@@ -152,7 +152,7 @@ class Returns:
 
     def hold(self, rows: int, shapes: Shapes, most: int, now: int) -> Hold | None:
         """What to wait for with `rows` of these shapes before a batch; None: for nothing."""
-        if not self._awaited or not self._ns:
+        if not self._awaited or not self._ns or rows >= most:
             return None
         held = self._hold
         if held and rows < held.rows and now < held.until and shapes == self._held_shapes:
