@@ -53,8 +53,9 @@ soak: $(STAMP)  ## half an hour of load with faults: does anything grow? (SOAK=5
 	$(BIN)/python -m tests.benchmarks.soak --for $(SOAK)
 
 FUZZ ?= 5m
-fuzz: $(STAMP)  ## answers taken apart byte by byte: the fast way against the parser (FUZZ=1h)
+fuzz: $(STAMP)  ## answers and requests taken apart byte by byte, each for so long (FUZZ=1h)
 	$(BIN)/python -m tests.benchmarks.fuzz_answer --for $(FUZZ)
+	$(BIN)/python -m tests.benchmarks.fuzz_front --for $(FUZZ)
 
 peers: $(STAMP)  ## tests against real third-party servers and clients (minutes, x86-64 Linux)
 	@PYTHON=$(PYTHON) sh tests/peers/setup.sh

@@ -20,6 +20,7 @@ class Batch(Value, frozen=True):
     predicted_ns: int | None
     compute_ns: int
     shed: int = 0
+    lacks: int = 0  # how often there was no memory for it, or for a part of it
     between_ns: int = 0  # from the end of the batch before to the start of this one, which waited
 
 
@@ -65,6 +66,7 @@ class EngineStatistics(Value, frozen=True):
     failed: int = 0
     wasted_rows: int = 0  # of clients that were gone when theirs ran
     padded_rows: int = 0
+    lacks: int = 0  # of memory: batches, or parts of one, that had to be cut
     waiting: int = 0
     instances: int = 1
     busy_ns: int = 0

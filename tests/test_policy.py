@@ -64,7 +64,8 @@ def simulate(
         while busy and busy[0] <= now:
             free.append(heapq.heappop(busy))
         while free and queue:
-            decision: Decision[Request] = decide(rule, queue, State(free[-1], table), now)
+            state = State(free[-1], table, rate=(len(requests) - len(coming)) / max(now, 1))
+            decision: Decision[Request] = decide(rule, queue, state, now)
             front = len(decision.take) + len(decision.shed)
             gone = {id(request) for request in (*decision.take, *decision.shed)}
             assert len(gone) == front, "a request is taken twice"

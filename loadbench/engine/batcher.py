@@ -274,6 +274,7 @@ class Batcher:
                 predicted_ns=batch.predicted_ns or None,
                 compute_ns=max([piece.ended for piece in pieces]) - batch.taken,
                 shed=batch.shed,
+                lacks=sum([piece.memory for piece in pieces]),
                 between_ns=batch.between_ns,
             )
         )
