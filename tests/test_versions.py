@@ -352,13 +352,14 @@ def test_a_web_page_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_stop_during_a_load_ends_at_once(tmp_path: Path) -> None:
-    with serving("encoder", *settings("max_batch=32", "precision=fp32")) as engine:
-        body = json.dumps({"parameters": {"version": "2"}}).encode()
+    slow = json.dumps({"parameters": {"fake.a": {"string_value": "500 ms"}}})  # in its warm-up
+    with serving("fake", *settings("fake.a=0 ms", "max_batch=2")) as engine:
+        body = json.dumps({"parameters": {"version": "2", "config": slow}}).encode()
         with engine.connect() as connection:
-            path = "/v2/repository/models/encoder/load"
+            path = "/v2/repository/models/fake/load"
             head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
-            eventually(lambda: ("LOADING", "") in index(engine, "encoder").values())
+            eventually(lambda: ("LOADING", "") in index(engine, "fake").values())
             assert engine.stop() == 0
         assert engine.process.stderr is not None
         assert "Traceback" not in engine.process.stderr.read()
