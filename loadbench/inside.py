@@ -12,7 +12,8 @@ class Batch(Value, frozen=True):
 
     number: int
     started: int
-    reason: str  # why it closed: idle, late-bind, full, deadline, hold, drain, …
+    # why it closed: idle, late-bind, full, bucket, deadline, announced, hold, defer, probe, drain
+    reason: str
     rows: int
     requests: int
     padded: int
