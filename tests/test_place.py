@@ -5,9 +5,12 @@ import pytest
 from loadbench.engine.backends.fake import FakeModel
 from loadbench.engine.device.seam import Cpu, Device, Memory, State
 from loadbench.engine.device.simulated import Gpu
+from loadbench.engine.job import Job
 from loadbench.engine.models import open_instances
 from loadbench.engine.place import Place, bucket_sizes, places
 from loadbench.engine.room import Room
+from loadbench.engine.rule import Rule
+from loadbench.engine.scheduler import Scheduler, Terms
 from loadbench.engine.service import ServiceTimes
 from loadbench.engine.warmup import warm_up
 from loadbench.errors import RunError, SpecError
@@ -174,6 +177,22 @@ def test_a_plan_made_under_throttling_takes_that_clock_for_the_full_one() -> Non
     place = Place(edge, Room(4), ServiceTimes(4))
     place.fit({}, {}, False)
     assert place.ground().slowdown == 1.0
+
+
+def test_a_batch_is_cut_down_to_a_size_that_does_more_rows_in_its_time() -> None:
+    times = ServiceTimes(8, (1, 2, 4, 8))
+    for rows in (1, 2, 4, 8):
+        times.observe(rows, rows * MS)
+    scheduler = Scheduler(Terms(Rule("deadline", 8), 100, 1 << 20, None), times)
+    for _ in range(7):
+        job = Job({}, 1, ((16,),), lambda _: True)
+        scheduler.stamp(job, None)
+        scheduler.queues.add(job)
+    taken = [scheduler.take(0, 1, 8) for _ in range(3)]
+    assert [(len(found.take), found.reason) for found in taken] == [
+        (4, "bucket"), (2, "bucket"), (1, "idle"),
+    ]  # fmt: skip
+    assert scheduler.queues.requests == 0
 
 
 def test_instances_go_to_cards_in_turn_and_share_a_place_on_each() -> None:

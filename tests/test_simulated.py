@@ -153,6 +153,7 @@ def test_whatever_a_card_does_everyone_gets_his_own_rows(
     assert all("out of memory" in text for text in crowd.failed)
     if timeout is None:
         assert crowd.late == 0
+    assert [place.busy for place in places] == [0] * cards
     statistics = account.engine()
     assert statistics.padded_rows == sum(batch.padded for batch in statistics.recent)
     for card in devices:
