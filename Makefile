@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SCENARIO ?=
 
-.PHONY: tui test lint bench soak fuzz peers clean
+.PHONY: tui test lint bench soak fuzz peers proto clean
 .DEFAULT_GOAL := tui
 
 $(STAMP): pyproject.toml constraints.txt
@@ -59,6 +59,13 @@ fuzz: $(STAMP)  ## answers taken apart byte by byte: the fast way against the pa
 peers: $(STAMP)  ## tests against real third-party servers and clients (minutes, x86-64 Linux)
 	@PYTHON=$(PYTHON) sh tests/peers/setup.sh
 	peers/venv/bin/python -m pytest tests/peers
+
+PROTOC := peers/proto-venv
+RPC    := loadbench/engine/rpc
+proto:  ## after a change of the engine's .proto files
+	$(PYTHON) -m venv $(PROTOC)
+	$(PROTOC)/bin/python -m pip install --quiet --disable-pip-version-check grpcio-tools
+	cd $(RPC) && $(CURDIR)/$(PROTOC)/bin/python -m grpc_tools.protoc -I. --descriptor_set_out=protocol.binpb *.proto
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -23,6 +23,22 @@ class Batch(Value, frozen=True):
     between_ns: int = 0  # from the end of the batch before to the start of this one, which waited
 
 
+class Shadow(Value, frozen=True):
+    """A version that runs what another one is asked, compared with it: largest differences over
+    all requests, and latencies of the same requests at both. A difference is None where shapes
+    differ, or a value is no number at one of them only."""
+
+    compared: int = 0  # requests
+    rows: int = 0
+    changed: int = 0  # rows whose largest value is another one
+    dropped: int = 0  # requests that the shadow was too far behind for
+    failed: int = 0
+    absolute: float | None = 0.0
+    relative: float | None = 0.0  # of the largest value of the output
+    latency: Histogram = EMPTY
+    beside: Histogram = EMPTY  # of the version that answered
+
+
 class Cache(Value, frozen=True):
     """The response cache since the engine started, and what it holds now."""
 
@@ -61,3 +77,7 @@ class EngineStatistics(Value, frozen=True):
     cache: Cache | None = None  # None: there is none
     warm_ns: dict[int, int] = {}  # rows → the model alone at warm-up
     remarks: tuple[Note, ...] = ()  # what came up since the start; a run's log gets what is new
+    role: str = ""  # of this version: "current", "canary", "shadow", "loaded", "unloaded"
+    share: float | None = None  # of the requests that name no version
+    reason: str = ""  # why the version is not what it was: "rolled back: …"
+    shadow: Shadow | None = None

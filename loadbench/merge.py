@@ -163,6 +163,8 @@ def servers(found: Sequence[Server]) -> Server | None:
         instances=last.instances,
         busy_ns=sum(busy) if busy else None,
         max_batch=last.max_batch,
+        parts=_parts(found),
+        cached=sum(server.cached for server in found),
         grounds=_grounds(found),
     )
 
@@ -190,6 +192,14 @@ def _part(parts: Sequence[Part | None]) -> Part | None:
         total_ns=sum(part.total_ns for part in found),
         histogram=Histogram.merged(histograms) if len(histograms) == len(found) else None,
     )
+
+
+def _parts(found: Sequence[Server]) -> dict[str, Part]:
+    merged: dict[str, Part] = {}
+    for name, part in (item for server in found for item in server.parts.items()):
+        before = merged.get(name, Part(0, 0))
+        merged[name] = Part(before.count + part.count, before.total_ns + part.total_ns)
+    return merged
 
 
 def _sizes(found: Sequence[Server]) -> dict[int, BatchSize]:

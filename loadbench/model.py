@@ -139,6 +139,8 @@ class Server(Value, frozen=True):
     busy_ns: int | None = None  # summed over instances
     max_batch: int | None = None
     remarks: tuple[Note, ...] = ()  # what came up in the server
+    parts: dict[str, Part] = {}  # what its batches are made of; counts batches
+    cached: int = 0  # of the requests: answered from the response cache
     grounds: tuple[Ground, ...] = ()  # one for each device; a server of others does not tell
 
     @property
@@ -158,6 +160,8 @@ class Server(Value, frozen=True):
         mean, room = self.mean_batch, self.room
         return min(1.0, mean / room) if mean is not None and room else None
 
+    changes: tuple[str, ...] = ()  # what became of the model's versions
+
     @property
     def mean_batch(self) -> float | None:
         """Rows per batch that ran; rows of batches that failed are not among `rows`."""
@@ -165,6 +169,15 @@ class Server(Value, frozen=True):
         if batches:
             return sum(size * found.batches for size, found in self.sizes.items()) / batches
         return self.rows / self.batches if self.batches else None
+
+    @property
+    def parts_ms(self) -> dict[str, float]:
+        """What the mean batch is made of; only parts that ran."""
+        return {
+            name: part.total_ns / part.count / 1e6
+            for name, part in self.parts.items()
+            if part.count
+        }
 
 
 # NVML's bits of nvmlDeviceGetCurrentClocksEventReasons that slow the clock down against its will.

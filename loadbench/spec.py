@@ -27,6 +27,7 @@ from loadbench.loadspec import Duration, LoadSpec, Section, Share, Size, written
 from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
 from loadbench.plan import Tls
+from loadbench.queuespec import LEVELS, Policy, Queueing, QueueSpec, disagreement
 from loadbench.requestspec import RequestSpec
 from loadbench.simspec import SimSpec
 
@@ -76,6 +77,7 @@ class FakeSpec(Section):
     mistakes: Share = 0.0  # right in form, but the last value of each row is off by one
     hangups: Share = 0.0
     slow_body: Duration = 0
+    width: Annotated[int, Field(ge=1, le=1 << 20)] = 16  # numbers in a row
     busy: bool = False
     seed: int = 1
 
@@ -104,21 +106,32 @@ class EngineSpec(Section):
     """Settings of the embedded engine."""
 
     backend: Literal[
-        "auto", "torch", "torchscript", "torch-export", "torch-compile", "onnxruntime", "fake"
-    ] = "auto"
+        "auto", "torch", "torchscript", "torch-export", "torch-compile", "onnxruntime", "openvino",
+        "fake",
+    ] = "auto"  # fmt: skip
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"  # only of `onnxruntime`
     device: Annotated[str, Field(pattern=DEVICES)] = "auto"  # several cards: "cuda:0,cuda:1"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int8-static"] = "auto"
+    calibration: str = ""  # .npz or .npy, only of `int8-static`
+    gpu_memory: Share | None = None  # of the card's, that the model may take
+    cuda_graphs: bool = False  # only of `onnxruntime`
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
-    policy: Literal["deadline", "fixed", "none"] = "deadline"
+    policy: Policy = "deadline"
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
     max_wait: Duration = 5 * units.MS  # only of `fixed`
     preferred: tuple[int, ...] = ()  # only of `fixed`
+    priorities: Annotated[int, Field(ge=1, le=LEVELS)] = 1  # that are told apart; 1: none are
+    default_priority: Annotated[int, Field(ge=1)] | None = None  # None: the middle one
+    queue_policy: QueueSpec = QueueSpec()  # only of `fixed`, as the next
+    level: dict[int, QueueSpec] = {}  # of one priority, instead of it
     buckets: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()  # sizes batches are padded to
     queue: Annotated[int, Field(ge=1)] | None = None  # rows; None: what fits into the SLO
     max_request_rows: Annotated[int, Field(ge=1, le=65_536)] | None = None  # None: 16 × max_batch
     instances: Annotated[int, Field(ge=1, le=64)] = 1
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None  # None: cores left by the load
     seed: int = 1
+    canary: Share = 0.0  # of the requests, for a new version before it takes over; 0: at once
+    shadow: bool = False  # a new version runs what the old one is asked, and answers nobody
     factory: str = ""  # package.module:function, for files that hold only weights
     inputs: tuple[str, ...] = ()  # NAME:DTYPE:DIMS, for files that do not say
     outputs: tuple[str, ...] = ()
@@ -137,10 +150,30 @@ class EngineSpec(Section):
             raise ValueError(f"{devices} devices need as many instances, or more")
         return self
 
+    @model_validator(mode="after")
+    def _queueing_agrees(self) -> "EngineSpec":
+        found = Queueing(
+            self.policy, self.slo, self.max_batch, self.preferred, self.priorities,
+            self.default_priority, self.level, self.copies,
+        )  # fmt: skip
+        if wrong := disagreement(found):
+            raise ValueError(wrong)
+        return self
+
     @property
     def copies(self) -> int:
         """Instances in all: as asked, else one on each device that is named."""
         return max(self.instances, self.device.count(",") + 1)
+
+    @model_validator(mode="after")
+    def _settings_have_a_use(self) -> "EngineSpec":
+        if self.provider != "auto" and self.backend not in ("auto", "onnxruntime"):
+            raise ValueError('provider is for backend = "onnxruntime" only')
+        if self.cuda_graphs and self.backend not in ("auto", "onnxruntime"):
+            raise ValueError('cuda_graphs is for backend = "onnxruntime" only')
+        if self.calibration and self.precision != "int8-static":
+            raise ValueError('calibration is for precision = "int8-static" only')
+        return self
 
 
 _LATENCY_CHECKS = ("mean", "p50", "p90", "p95", "p99", "p99_9", "max")

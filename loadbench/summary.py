@@ -245,6 +245,8 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "batches": server.batches,
         "failed": server.failed,
         "shed": server.shed,
+        "parts_ms": server.parts_ms,
+        "cached": server.cached,
     }
 
 

@@ -73,7 +73,8 @@ def test_outputs_equal_the_eager_model_s(folder: Path, name: str) -> None:
     module = zoo.build(name, 1).module.eval()
     assert model.batched
     assert (model.platform, model.device, model.precision) == ("onnxruntime_onnx", "cpu", "fp32")
-    assert model.notes == ()
+    (note,) = model.notes
+    assert note.text == "onnxruntime · CPU provider · cpu · fp32 · 1 thread · dynamic batch"
     for rows in (1, 3, 32):
         arrays = inputs_of(model, rows, seed=rows)
         with torch.no_grad():
@@ -167,7 +168,8 @@ def test_a_batch_of_one_is_served_unbatched_and_said(tmp_path: Path, first: Any,
     model = opened(path)
     assert not model.batched
     assert (model.inputs[0].shape, model.outputs[0].shape) == ((1, 4), (1, 2, 2))
-    assert word in model.notes[0].text
+    assert word in model.notes[1].text
+    assert "fixed batch, one request at a time" in model.notes[0].text
     assert model.run(inputs_of(model, 9))["y"].shape == (1, 2, 2)
 
 
@@ -209,8 +211,8 @@ def test_outputs_that_are_no_tensors_are_left_out_and_said(tmp_path: Path) -> No
     onnx.save(proto, path)
     model = opened(path)
     assert [t.name for t in model.outputs] == ["y"]
-    assert [note.code for note in model.notes] == ["output"]
-    assert "zipmap" in model.notes[0].hint
+    assert [note.code for note in model.notes] == ["backend", "output"]
+    assert "zipmap" in model.notes[1].hint
 
 
 def test_precision_is_that_of_the_file(tmp_path: Path) -> None:

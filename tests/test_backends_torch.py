@@ -1,6 +1,9 @@
 """The torch backends: what a file gives equals what its author computed, in every precision."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +74,7 @@ def test_outputs_equal_the_eager_model_s(folder: Path, name: str, half: str, suf
         off = deviation(only, eager(name, arrays))
         assert off < TOLERANCE[half]
         assert half == "fp32" or off > 1e-7  # it really was in half precision
-    assert [note.code for note in model.notes] == ([] if half == "fp32" else ["precision"])
+    assert [note.code for note in model.notes[1:]] == ([] if half == "fp32" else ["precision"])
 
 
 @pytest.mark.parametrize("backend", ["torchscript", "torch-export"])
@@ -123,7 +126,7 @@ def test_a_model_left_in_training_is_served_for_inference(tmp_path: Path) -> Non
     torch.jit.save(torch.jit.script(module), tmp_path / "a.pt")
     model = open_model(str(tmp_path / "a.pt"), settings(inputs=("x:FP32:-1,3",)), trust=True)
     assert model.batched
-    assert model.notes == ()
+    assert [note.code for note in model.notes] == ["backend"]
     x = np.full((2, 3), 5.0, np.float32)
     np.testing.assert_allclose(model.run({"x": x})["output0"], x, rtol=1e-4)
 
@@ -239,7 +242,7 @@ def test_scalars_are_served_one_request_at_a_time(tmp_path: Path) -> None:
     found = model.run({"x": np.ones((5, 2), np.float32), "by": np.array(3, np.float32)})
     np.testing.assert_array_equal(found["output0"], np.full((5, 2), 3))
     assert found["output1"] == 10
-    assert [note.code for note in model.notes] == ["unbatched"]
+    assert [note.code for note in model.notes] == ["backend", "unbatched"]
 
 
 @pytest.mark.parametrize(
@@ -258,7 +261,7 @@ def test_rows_that_cannot_be_batched_are_not(
     model = opened(tmp_path, name, f"x:FP32:{dims}")
     assert not model.batched
     assert model.inputs[0].shape == model.outputs[0].shape == shape
-    (note,) = model.notes
+    _, note = model.notes
     assert note.code == "unbatched"
     assert word in note.text
     assert model.run(inputs_of(model, 7))["output0"].shape == shape
@@ -267,7 +270,7 @@ def test_rows_that_cannot_be_batched_are_not(
 def test_random_answers_are_doubted_but_batched(tmp_path: Path) -> None:
     model = opened(tmp_path, "Noisy", "x:FP32:-1,4")
     assert model.batched
-    assert [note.code for note in model.notes] == ["random"]
+    assert [note.code for note in model.notes] == ["backend", "random"]
 
 
 def test_outputs_can_be_named(tmp_path: Path) -> None:
@@ -312,7 +315,7 @@ def test_half_precision_that_overflows_is_told(tmp_path: Path) -> None:
 def test_auto_measures_and_says_what_it_chose(tmp_path: Path) -> None:
     model = opened(tmp_path, "Plain", "x:FP32:-1,4", precision="auto", max_batch=4)
     assert model.precision in ("fp32", "bf16")
-    (note,) = model.notes
+    _, note = model.notes
     assert note.text.startswith(f"{model.precision}: ")
     assert "× as fast as fp32 at batch 4" in note.text
 
@@ -378,8 +381,6 @@ def test_what_cannot_be_compiled_is_an_error_and_not_run_eagerly(tmp_path: Path)
         "    return Prints(4, 2)\n"
     )
     torch.save(torch.nn.Linear(4, 2).state_dict(), tmp_path / "a.pt")
-    import sys
-
     sys.path.insert(0, str(tmp_path))
     how = settings(factory="broken_graph:make", inputs=("x:FP32:-1,4",), backend="torch-compile")
     try:
@@ -394,8 +395,29 @@ def test_what_cannot_be_compiled_is_an_error_and_not_run_eagerly(tmp_path: Path)
 def test_compiled_models_answer_like_eager_ones_at_any_size(tmp_path: Path) -> None:
     model = opened(tmp_path, "Wide", "x:FP32:-1,4", backend="torch-compile", max_batch=16)
     plain = opened(tmp_path, "Wide", "x:FP32:-1,4")
-    assert [note.code for note in model.notes] == ["compiled"]
+    assert [note.code for note in model.notes] == ["backend", "compiled"]
+    assert model.notes[0].text == "torch-compile · cpu · fp32 · 1 thread · dynamic batch"
     for rows in range(1, 17):  # more sizes than the compiler allows variants
         arrays = inputs_of(plain, rows)
         found, right = model.run(arrays)["output0"], plain.run(arrays)["output0"]
         assert deviation(found, right) < 1e-5
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_process_that_compiles_model_after_model_comes_to_no_limit(tmp_path: Path) -> None:
+    for number in range(torch._dynamo.config.recompile_limit + 1):
+        model = opened(tmp_path, "Plain", "x:FP32:-1,4", backend="torch-compile", max_batch=4)
+        assert model.notes[-1].code == "compiled", number
+
+
+@pytest.mark.parametrize("name", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"])
+def test_a_compiler_that_is_switched_off_is_an_error(name: str) -> None:
+    code = (
+        "from loadbench.engine.models import open_model; from loadbench.spec import EngineSpec;"
+        "open_model('mlp', EngineSpec(backend='torch-compile', precision='fp32'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {name: "1"}
+    )
+    assert "SpecError" in done.stderr
+    assert "would run eagerly" in done.stderr

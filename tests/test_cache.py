@@ -18,7 +18,7 @@ class Asked:
 
     def __init__(self, limit: int = 1 << 20, title: str = "m 1") -> None:
         self.account = Account()
-        self.cache = ResponseCache(limit, title, ["x", "t"], self.account)
+        self.cache = ResponseCache(limit, title, ["x", "t"])
         self.ran = 0
 
     def ask(self, x: Any, text: bytes = b"", fail: bool = False) -> Served | Refused:
@@ -30,7 +30,7 @@ class Asked:
 
         arrays = {"t": np.array([[text]], object), "x": np.asarray(x)}
         job = Job(arrays, 1, ((1,),), reply)
-        if not self.cache.answered(job):
+        if not self.cache.answered(job, self.account):
             self.ran += 1
             whole = np.concatenate([arrays["x"].ravel() * 2, np.zeros(1000)])
             served = Served({"y": whole[: arrays["x"].size]}, 1, 2, 3, 4)
@@ -90,7 +90,7 @@ def test_it_holds_no_more_than_it_may_and_gives_up_what_was_used_least_recently(
     asked.ask(np.full(10, 1.0))  # a hit: 2 is the oldest now
     asked.ask(np.full(10, 4.0))
     assert asked.ran == 4
-    told = asked.cache.told()
+    told = asked.cache.told(asked.account)
     assert (told.entries, told.held_bytes, told.limit_bytes) == (3, 3 * each, 3 * each)
     for number in (1, 3, 4):
         asked.ask(np.full(10, float(number)))
@@ -98,7 +98,7 @@ def test_it_holds_no_more_than_it_may_and_gives_up_what_was_used_least_recently(
     asked.ask(np.full(10, 2.0))
     assert asked.ran == 5
     asked.ask(np.zeros(10_000))  # more than it may hold at all
-    assert asked.cache.told().entries == 3
+    assert asked.cache.told(asked.account).entries == 3
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +130,9 @@ def test_a_hit_skips_the_batcher_and_says_so(engine: Engine) -> None:
     assert after["inference_count"] - before["inference_count"] == 2
     assert after["loadbench"]["cache"]["hits"] == done["cache_hit"]["count"]
     assert engine.call("/v2/models/fake/config").json["response_cache"] == {"enable": True}
+    metrics = engine.call("/metrics").body.decode()
+    hits = done["cache_hit"]["count"]
+    assert f'nv_cache_num_hits_per_model{{model="fake",version="1"}} {hits}\n' in metrics
 
 
 def test_what_was_refused_is_asked_again(engine: Engine) -> None:
@@ -148,3 +151,4 @@ def test_without_the_setting_nothing_is_kept() -> None:
         assert told["inference_stats"]["cache_hit"]["count"] == 0
         assert told["execution_count"] == 2
         assert "response_cache" not in engine.call("/v2/models/fake/config").json
+        assert "nv_cache" not in engine.call("/metrics").body.decode()

@@ -10,7 +10,6 @@ import pynvml
 import pytest
 
 from loadbench.engine import device
-from loadbench.engine.backends import onnx_run
 from loadbench.engine.device.cards import Nvml
 from loadbench.engine.device.cuda import Card
 from loadbench.engine.device.lock import claim, runtime_folder
@@ -138,19 +137,6 @@ def test_a_file_larger_than_the_memory_is_refused() -> None:
     device.require_room(1000, "it")
     with pytest.raises(SpecError, match="it needs 1000000 GB"):
         device.require_room(10**15, "it")
-
-
-def test_onnxruntime_without_cuda_refuses_a_card() -> None:
-    cpu = ["CPUExecutionProvider"]
-    both = ["CUDAExecutionProvider", *cpu]
-    assert onnx_run.place("auto", cpu, Cards(9)) == "cpu"
-    assert onnx_run.place("auto", both, Cards(9)) == "cuda:0"
-    assert onnx_run.place("auto", both, Cards()) == "cpu"
-    with pytest.raises(SpecError, match="no CUDA"):
-        onnx_run.place("cuda:0", cpu, Cards(9))
-    assert onnx_run.providers("cpu") == cpu
-    first, second = onnx_run.providers("cuda:1")
-    assert (first[0], first[1]["device_id"], second) == ("CUDAExecutionProvider", 1, cpu[0])
 
 
 @pytest.mark.parametrize(

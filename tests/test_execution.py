@@ -2,6 +2,8 @@
 
 import io
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from loadbench.engine.mishaps import LINES, Mishaps
 from loadbench.engine.protocol import Plan
 from loadbench.engine.tensors import Refused
 from tests.batching import POISON, Gate
+from tests.served import request_json, serving, settings
 
 
 def jobs(values: list[float]) -> list[Job]:
@@ -96,3 +99,27 @@ def test_the_log_is_bounded_and_steers_no_terminal() -> None:
     assert "and 7 more requests failed" in told
     assert "KeyError" in told
     assert "request 'n7', 4 more (12 rows)" in told
+
+
+def test_the_setting_makes_the_whole_batch_fail() -> None:
+    def ask(value: float) -> int:
+        body = request_json(np.full((1, 16), value))
+        return engine.call("/v2/models/fake/infer", body).status
+
+    chosen = settings("postprocess=tests.test_execution:unlucky", "on_error=fail", "fake.a=700 ms")
+    with serving("fake", *chosen) as engine, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(ask, 1)
+        while not engine.call("/health").json["open"]:
+            time.sleep(0.01)
+        rest = [pool.submit(ask, value) for value in (2, 13, 4)]
+        while engine.call("/health").json["waiting"] < 3 and not first.done():
+            time.sleep(0.01)
+        assert first.result() == 200
+        assert [found.result() for found in rest] == [500, 500, 500]
+
+
+def unlucky(outputs: dict[str, Any]) -> dict[str, Any]:
+    """A plugin that fails for some rows."""
+    if (outputs["y"] == 13).any():
+        raise RuntimeError("thirteen")
+    return outputs

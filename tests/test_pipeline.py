@@ -127,6 +127,17 @@ def test_a_stage_may_have_plugins_of_its_own_with_trust(
     assert took > parts["features: model"][1] - inner[1] > 0
 
 
+def test_plugins_may_surround_a_pipeline_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "around_all.py").write_text("def best(outputs):\n    return {'b': outputs['best']}\n")
+    monkeypatch.syspath_prepend(str(folder))
+    model = open_model(write(folder, BOTH), postprocess="around_all:best")
+    assert model.run((X, BIAS))["b"].tolist() == [[1], [0]]
+    parts: dict[str, list[int]] = model.model.parts  # type: ignore[attr-defined]
+    assert list(parts) == [
+        "model", "postprocess around_all:best", "stage features", "stage head",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -1,7 +1,6 @@
 """The dispatch rule on a clock of its own: what holds for every load, and known answers."""
 
 import heapq
-import math
 from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
@@ -200,12 +199,26 @@ def test_reasons_say_why_a_batch_started() -> None:
     assert decide(rule, alone, State(0, table, draining=True), 10).reason == "drain"
 
 
-def test_the_head_is_given_up_and_not_the_batch_made_smaller() -> None:
+def test_a_lasting_load_costs_the_head_and_a_passing_one_a_batch_more() -> None:
     queue = [Request(0, 1, 3 * MS), Request(0, 1, 9 * MS), Request(0, 1, 9 * MS)]
     table = tuple(affine(2 * MS, MS)(rows) for rows in range(9))
-    decision = decide(Rule("deadline", 8), queue, State(0, table), 0)
-    assert decision.shed == queue[:1]
-    assert decision.take == queue[1:]
+    rule = Rule("deadline", 8)
+    lasting = decide(rule, queue, State(0, table, rate=2 / MS), 0)
+    assert (lasting.take, lasting.shed) == (queue[1:], queue[:1])
+    passing = decide(rule, queue, State(0, table, rate=0.01 / MS), 0)
+    assert (passing.take, passing.reason, passing.shed) == (queue[:1], "deadline", [])
+    after = decide(rule, queue[1:], State(3 * MS, table, rate=0.01 / MS), 3 * MS)
+    assert after.take == queue[1:]
+
+
+def test_a_batch_just_over_a_padded_size_is_cut_there_if_that_is_quicker() -> None:
+    table = (0, 4, 5, 7, 7, 12, 12, 12, 12)  # padded to 1, 2, 4, 8
+    rule = Rule("deadline", 8)
+    for number, taken in ((4, 4), (5, 4), (6, 6), (8, 8)):
+        queue = [Request(0, 1, 100) for _ in range(number)]
+        assert len(decide(rule, queue, State(0, table), 0).take) == taken
+    tight = [Request(0, 1, 12)] * 4 + [Request(0, 1, 10)]  # the last could not wait for the next
+    assert len(decide(rule, tight, State(0, table, rate=1.0), 0).take) == 4
 
 
 def test_a_plan_that_gives_everybody_up_is_doubted_when_it_is_old() -> None:
@@ -215,43 +228,6 @@ def test_a_plan_that_gives_everybody_up_is_doubted_when_it_is_old() -> None:
     assert (given_up.take, given_up.shed) == ([], queue)
     probe = decide(Rule("deadline", 8), queue, State(0, table, stale=True), MS)
     assert (probe.take, probe.reason, probe.shed) == (queue[1:], "probe", queue[:1])
-
-
-def optimum(arrivals: list[float], slo: float, most: int, service: Callable[[int], float]) -> int:
-    """The most requests that anyone who knew all arrivals could have served in time: h[j][d] is
-    the least time at which the first j are dealt with, d of them given up (batches of consecutive
-    requests are enough: deadlines come in the order of arrivals)."""
-    n = len(arrivals)
-    least = np.full((n + 1, n + 1), math.inf)
-    least[0, 0] = 0.0
-    for j in range(1, n + 1):
-        least[j, 1:] = least[j - 1, :-1]
-        for m in range(1, min(most, j) + 1):
-            ended = np.maximum(least[j - m], arrivals[j - 1]) + service(m)
-            ended[ended > arrivals[j - m] + slo] = math.inf
-            least[j] = np.minimum(least[j], ended)
-    return n - int(np.flatnonzero(np.isfinite(least[n]))[0])
-
-
-def test_the_optimum_is_right_where_it_can_be_counted_by_hand() -> None:
-    # Batches take 2 + m and must end 4 after the arrival: two at once are served, a third is not,
-    # unless it comes when the first batch is over
-    assert optimum([0, 0, 0], 4, 8, lambda m: 2.0 + m) == 2
-    assert optimum([0, 0, 4], 4, 8, lambda m: 2.0 + m) == 3
-    assert optimum([0, 0, 2], 4, 8, lambda m: 2.0 + m) == 2
-
-
-@pytest.mark.parametrize("load", [0.7, 1.0, 1.5, 3.0])
-def test_window_drop_reaches_nearly_all_of_the_clairvoyant_optimum(load: float) -> None:
-    a, c, slo, most = 2 * MS, MS // 4, 15 * MS, 64
-    rate = load * 22 / (a + 22 * c)  # 22: the largest batch of which two fit into the SLO
-    gaps = np.random.default_rng(5).exponential(1 / rate, 600)
-    arrivals = np.cumsum(gaps).astype(int).tolist()
-    requests = [Request(at, 1, at + slo) for at in arrivals]
-    history = simulate(Rule("deadline", most), requests, affine(a, c))
-    on_time = sum(len(ran.batch) for ran in history.ran)
-    best = optimum([float(at) for at in arrivals], slo, most, affine(a, c))
-    assert 0.95 * best <= on_time <= best
 
 
 def test_service_times_are_quantiles_that_rise_with_the_batch() -> None:

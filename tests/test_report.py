@@ -27,6 +27,9 @@ def test_a_run_that_went_well() -> None:
         batches=100,
         closed={"full": {8: 75}, "idle": {1: 25}},
         max_batch=8,
+        requests=1000,
+        cached=500,
+        parts={"preprocess a:b": Part(100, 100 * MS), "model": Part(100, 300 * MS)},
     )
     machine = Machine(cpu=0.61, processes={"load": Process(0.43, 10**8)})
     late = Histogram.of([300_000] * 500)
@@ -43,8 +46,11 @@ def test_a_run_that_went_well() -> None:
     assert "CHECKS    ✓ p99 10.0 ms < 100 ms    ✓ errors 0 % < 1 %" in found
     assert "LOAD      asked 500/s   done 500/s (100 %)   1,500 requests   none failed" in found
     assert "on time 100 % (within 100 ms)" in found
-    assert "TIME      queue 2.00 ms 20 %   batch wait 0 ms 0 %   compute 6.00 ms 60 %" in found
-    assert "network 2.00 ms 20 %" in found
+    # half of the requests were answered from the cache, without queue and compute
+    assert "TIME      queue 1.00 ms 10 %   batch wait 0 ms 0 %   compute 3.00 ms 30 %" in found
+    assert "network 6.00 ms 60 %" in found
+    parts = "50 % from the cache · preprocess a:b 1.00 ms, model 3.00 ms a batch"
+    assert f"PARTS     {parts}" in found
     assert "ENGINE    5.00 per batch, 62 % full   100 batches/s   closed: full 75 %" in found
     assert "MACHINE   CPU 61 %   load 43 % of a core" in found
     assert "LATE      the generator sent p50 0.300" in found

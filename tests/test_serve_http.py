@@ -343,6 +343,7 @@ class Nobody:
         return b""
 
     def abandon(self, exchange: Any) -> None: ...
+    def announce(self, number: int) -> None: ...
     def settle(self, exchange: Any, result: Any) -> bool:
         return True
 

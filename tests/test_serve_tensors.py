@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadbench.engine.protocol import Answer, Contract, Reader, Writer
+from loadbench.engine.protocol import Contract, Reader
 from loadbench.engine.tensors import Refused
+from loadbench.engine.writer import Answer, Writer
 from loadbench.model import Tensor
 from tests.served import strings
 
@@ -227,7 +228,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
         [entry(data=None, parameters={"binary_data_size": "8"})],
     ),
     "shared memory": (
-        "shared memory is not supported",
+        "are numbers",
         [entry(parameters={"shared_memory_region": "r"})],
     ),
     "bytes missing": ("instead of 8", [entry(data=None, parameters={"binary_data_size": 8})]),

@@ -9,7 +9,7 @@ from dashboard.scene import Scene
 from dashboard.screens.run import RunScreen
 from dashboard.theme import legend
 from dashboard.widgets.chart import Chart, Plot
-from dashboard.widgets.engine import NOTHING, Best, BySize, Reasons, Sizes
+from dashboard.widgets.engine import NOTHING, Best, BySize, Parts, Reasons, Sizes
 from dashboard.widgets.panels import Ticker
 from dashboard.widgets.tile import Reading, Tile
 from loadbench import units
@@ -111,5 +111,6 @@ class Engine(RunScreen):
                 yield Reasons(id="reasons", classes="panel")
             yield InsideChart(INSIDE, id="inside")
         yield Best(id="best")
+        yield Parts(id="parts")
         yield BySize(id="by-size", classes="panel")
         yield Ticker(id="ticker")

@@ -20,6 +20,7 @@ from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.model import Server
 from loadbench.report.optimum import of_the_best
+from loadbench.report.parts import made_of
 from loadbench.summary import best_possible
 
 _LEFT = "▏▎▍▌▋▊▉█"
@@ -75,6 +76,23 @@ class Best(Board):
             return []
         text = of_the_best(found, width - 3)
         return [[Segment(" ■", ink(self.ink.p95)), Segment(f" {text}", ink(self.ink.text))]]
+
+
+class Parts(Board):
+    """One line if the model has plugins, stages or a cache: what a batch is made of."""
+
+    def show(self, scene: Scene) -> None:
+        super().show(scene)
+        self.display = bool(self._text(scene))
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        text = self._text(scene)
+        shown = text if len(text) < width else f"{text[: max(0, width - 2)]}…"
+        return [[Segment(f" {shown}", ink(self.ink.text))]]
+
+    def _text(self, scene: Scene) -> str:
+        server = scene.visible.server if scene.visible else None
+        return made_of(server.parts_ms, server.cached, server.requests) if server else ""
 
 
 class Sizes(EngineBoard):

@@ -44,7 +44,7 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
     "--expect-workers", default=0, type=click.IntRange(0), help="Begin when so many have joined."
 )
 @click.option("--workers-wait", default="60s", metavar="TIME", help="How long; default: 60s.")
-@click.option("--trust", is_flag=True, help="Allow model files that hold code.")
+@click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
 @click.option("--print-folder", is_flag=True, hidden=True)
 def command(
     scenario: str,

@@ -24,7 +24,7 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any scenario key.")
 @click.option("--workers", metavar="N", help="Load processes of this host.")
 @click.option("--out", metavar="DIR", help="Where runs land; default: results.")
-@click.option("--trust", is_flag=True, help="Allow model files that hold code.")
+@click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
 def command(
     scenario: str | None,
     attach: str | None,

@@ -81,7 +81,7 @@ class Batcher:
         self.account = account
         self.failing = Failing(Mishaps().tell)
         self._service = service
-        self._scheduler = Scheduler(terms, service)
+        self._scheduler = Scheduler(terms, service, len(models))
         self.open = 0  # requests not yet answered
         self._number = 0
         self._loop = loop
@@ -143,15 +143,13 @@ class Batcher:
         """Queues a request, to be answered by its `reply` later. Raises Refused if there is no
         room, or no time; it is counted either way."""
         now = job.arrived = time.monotonic_ns()
-        if self.draining:
-            self.account.give_up([job], "draining", "refused", now)
-            raise Refused(503, "the engine is shutting down")
-        self._scheduler.stamp(job, timeout_ns)
+        scheduler = self._scheduler
+        scheduler.stamp(job, timeout_ns)
         with self._lock:
-            refusal = self._scheduler.refusal(job, self._free_at)
+            refusal = scheduler.refusal(job, self._free_at)
             if refusal is None:
-                job.free_mark = self._free_clock(now)
-                self._queues.add(job)
+                job.free_mark = self._free_ns + (now - self._free_from if self._idle else 0)
+                scheduler.queues.add(job)
         if refusal is not None:
             self.account.give_up([job], refusal.reason, "refused", now)
             raise Refused(503, refusal.text, refusal.cause)
@@ -207,7 +205,7 @@ class Batcher:
 
     def announce(self, number: int) -> None:
         """So many requests more have begun to arrive; less: have come, or will not any more."""
-        self._scheduler.announced += number
+        self._scheduler.announce(number, time.monotonic_ns())
         if number < 0 and self._idle and self._queues.requests and not self._asked:
             self._asked = True
             self._loop.call_soon(self._look)

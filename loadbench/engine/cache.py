@@ -27,34 +27,32 @@ ENTRY_BYTES = 512  # what an entry costs beside its arrays: key, dict, headers o
 class ResponseCache:
     """The answers of one version of a model, `limit` bytes of them at most."""
 
-    def __init__(self, limit: int, title: str, inputs: Sequence[str], account: Account) -> None:
+    def __init__(self, limit: int, title: str, inputs: Sequence[str]) -> None:
         """`title` is the model's name and version."""
         self._limit = limit
         self._inputs = tuple(inputs)
-        self._account = account
         self._begun = hashlib.blake2b(title.encode(), digest_size=32)
         self._entries: OrderedDict[bytes, tuple[dict[str, Array], int]] = OrderedDict()
         self._bytes = 0
-        account.cached = self.told
 
-    def answered(self, job: Job) -> bool:
-        """Whether the job has got its answer from here; if not, its answer will be kept."""
+    def answered(self, job: Job, account: Account) -> bool:
+        """Whether the job has got its answer from here; if not, its answer will be kept. Either is
+        counted in the books of the version."""
         begun = job.arrived = time.monotonic_ns()  # anew when it has to wait
         key = self._key(job.arrays)
         entry = self._entries.get(key)
         if entry is None:
-            self._account.missed(time.monotonic_ns() - begun)
-            job.reply = partial(self._keep, key, job.reply)
+            account.missed(time.monotonic_ns() - begun)
+            job.reply = partial(self._keep, key, job.reply, account)
             return False
         self._entries.move_to_end(key)
         job.taken = True  # it never waits, and cannot be taken back
         answered = job.reply(Served(entry[0], 0, 0, 0, 0, cached=True))
-        self._account.hit(job, answered, time.monotonic_ns())
+        account.hit(job, answered, time.monotonic_ns())
         return True
 
-    def told(self) -> Cache:
-        """What it holds and has done."""
-        account = self._account
+    def told(self, account: Account) -> Cache:
+        """What it holds, and what it has done by these books."""
         return Cache(account.hits, account.misses, len(self._entries), self._bytes, self._limit)
 
     def _key(self, arrays: Mapping[str, Array]) -> bytes:
@@ -69,13 +67,13 @@ class ResponseCache:
                 found.update(np.ascontiguousarray(array).data)
         return found.digest()
 
-    def _keep(self, key: bytes, reply: Reply, result: Served | Refused) -> bool:
+    def _keep(self, key: bytes, reply: Reply, account: Account, result: Served | Refused) -> bool:
         """Answers whoever asked, and keeps the answer if it is one."""
         answered = reply(result)
         if isinstance(result, Served) and key not in self._entries:
             begun = time.monotonic_ns()
             self._add(key, result.outputs)
-            self._account.miss_ns += time.monotonic_ns() - begun
+            account.miss_ns += time.monotonic_ns() - begun
         return answered
 
     def _add(self, key: bytes, outputs: Mapping[str, Array]) -> None:

@@ -119,7 +119,8 @@ def text_of(report: Report) -> str:
     if report.passed:
         lines.append(f"✓ outputs are numbers, with one row and with {report.max_batch}")
     for note in report.notes:
-        lines.append(f"▲ {note.text}" + (f" ({note.hint})" if note.hint else ""))
+        mark = "·" if note.code == "backend" else "▲"  # what was chosen is no doubt
+        lines.append(f"{mark} {note.text}" + (f" ({note.hint})" if note.hint else ""))
     return "\n".join(lines)
 
 

@@ -14,9 +14,10 @@ from loadbench.engine.faults import Faults, falsified, misshapen
 from loadbench.engine.job import Job, Ran, Served
 from loadbench.engine.measure import parts_of
 from loadbench.engine.metadata import model_config, model_metadata
-from loadbench.engine.protocol import Contract, Plan, Reader, Writer
+from loadbench.engine.protocol import Contract, Plan, Reader
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
+from loadbench.engine.writer import Writer
 
 
 class Endpoint:
@@ -56,6 +57,8 @@ class Endpoint:
         exchange.rows = plan.rows
         exchange.shapes = plan.shapes
         exchange.size_bytes = len(data) - start
+        if plan.priority:
+            exchange.priority = plan.priority
         try:
             asked = self.ask(exchange, plan.timeout_ns)
         except Refused as fault:
@@ -73,7 +76,7 @@ class Endpoint:
 
         What it gives is for `withdraw`. Raises Refused if there is no room for all of it.
         """
-        if self.cache is not None and self.cache.answered(job):
+        if self.cache is not None and self.cache.answered(job, self.batcher.account):
             return job
         most = self.signature.max_batch
         if not most or job.rows <= most:
@@ -88,6 +91,10 @@ class Endpoint:
                 whole.withdraw()
                 raise
         return whole
+
+    def announce(self, number: int) -> None:
+        """So many requests have begun to arrive; −1: one has come, or will not any more."""
+        self.batcher.announce(number)
 
     def withdraw(self, asked: Job | Whole) -> None:
         """Nobody wants the answer any more: what still waits is not run."""
@@ -110,6 +117,9 @@ class Endpoint:
             exchange.answer(self._answer(plan, result))
         except UnicodeDecodeError:
             exchange.answer(refusal(Refused(500, "an output is no text: ask for binary_data")))
+            return False
+        except Refused as fault:  # of shared memory
+            exchange.answer(refusal(fault))
             return False
         return True
 
@@ -191,6 +201,7 @@ class Endpoint:
             precision=found.precision,
             grounds=batcher.grounds(),
             parts=parts_of(batcher.models),
+            cache=self.cache.told(batcher.account) if self.cache is not None else None,
             warm_ns=self._warm_ns,
         )
         named = {"name": self.signature.model, "version": self.signature.version}

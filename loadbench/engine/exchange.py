@@ -9,17 +9,19 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from loadbench.engine.job import Job, Ran, Reply, Served
-from loadbench.engine.protocol import Answer
+from loadbench.engine.packing import packed
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
+from loadbench.engine.writer import Answer
 from loadbench.units import MS
 
 REASONS = {
-    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
+    200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type",
     417: "Expectation Failed", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 503: "Service Unavailable",
+    500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
 }  # fmt: skip
+CAUSE = "Loadbench-Cause"  # a header: tells 503s apart, "full" from "deadline"
 LARGE = 65_536  # bytes of a request's outputs; what is larger is not copied once more to save time
 
 
@@ -35,6 +37,8 @@ def response(
 
 def refusal(fault: Refused, *headers: str) -> bytes:
     """The protocol's form of an error."""
+    if fault.cause:
+        headers = (*headers, f"{CAUSE}: {fault.cause}")
     return response(fault.status, msgspec.json.encode({"error": fault.message}), *headers)
 
 
@@ -46,6 +50,9 @@ class Inferring(Protocol):
 
     def abandon(self, exchange: "Exchange") -> None:
         """The client of an exchange in flight is gone."""
+
+    def announce(self, number: int) -> None:
+        """So many requests have begun to arrive; −1: one has come, or will not any more."""
 
     def settle(self, exchange: "Exchange", result: Served | Refused) -> bool:
         """Answers by the outcome; False if it is no good answer."""
@@ -76,6 +83,7 @@ class Exchange(Job):
 
     header_length: int | None = None  # of the binary tensor extension; −1: not a number
     encoding = b""
+    accepts = b""  # encodings of the answer
     expects = b""
     endpoint: Inferring | None = None  # who has it in hand
     asked: Whole | None = None  # what the endpoint made of it, if it is too large for a job
@@ -91,6 +99,8 @@ class Exchange(Job):
     def answer(self, data: bytes) -> None:
         """Gives the answer; it is sent when those before it are."""
         self.endpoint = None
+        if self.accepts and self.plan is not None and not (self.rest or self.hang_up):
+            data = packed(data, self.accepts)
         self.data = data
         self.connection.flush()
 

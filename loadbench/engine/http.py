@@ -17,12 +17,15 @@ import httptools
 
 from loadbench.engine.exchange import Exchange, Inferring, refusal
 from loadbench.engine.tensors import Refused
+from loadbench.units import MS
 
 HEAD_BYTES = 64 * 1024
 IN_FLIGHT = 128  # requests of one connection; more are not read until some are answered
 SLOWEST_S = 10.0  # for a request to arrive, and a second more for each…
 SLOWEST_RATE = 64 * 1024  # …of these bytes received
 STUCK_S = 30.0  # an answer that a client does not read
+# Headers that say how long a client waits, in ms; proxies of Envoy's kind send the second
+PATIENCE = (b"timeout-ms", b"x-envoy-expected-rq-timeout-ms")
 LINGER_S = 2.0  # after an answer that ends the connection, for the client to read it
 
 
@@ -46,9 +49,11 @@ class _Known(NamedTuple):
     """A head that this client has sent before, and what httptools found in it."""
 
     head: bytes
-    total: int  # with its body
+    start: int  # of the body
+    total: int  # bytes with the body
     path: bytes
     header_length: int | None
+    wishes: tuple[bytes, int] | None  # encodings of the answer; how long the client waits
 
 
 class Connection(Protocol):
@@ -72,6 +77,7 @@ class Connection(Protocol):
         self._exchange = Exchange(self)
         self._piece: bytes | None = None  # received last, if a request began with it
         self._known: _Known | None = None
+        self._announced: Inferring | None = None  # to whom the request that is arriving is
 
     # ---- asyncio
 
@@ -83,6 +89,7 @@ class Connection(Protocol):
         self._transport = None
         self._ended = True
         self._connections.discard(self)
+        self._retract()
         for exchange in self._waiting:
             if exchange.endpoint is not None:
                 exchange.endpoint.abandon(exchange)
@@ -93,38 +100,42 @@ class Connection(Protocol):
             return
         known = self._known
         if (
-            known is not None
-            and len(data) == known.total
-            and not self._begun
-            and data.startswith(known.head)
-            and (endpoint := self._handler.endpoint(known.path)) is not None
+            known is None
+            or len(data) != known.total
+            or self._begun
+            or not data.startswith(known.head)
+            or (endpoint := self._handler.endpoint(known.path)) is None
         ):
-            self._repeated(known, endpoint, data)
-        else:
             self._parse(data)
-
-    def _repeated(self, known: _Known, endpoint: Inferring, data: bytes) -> None:
-        """A whole request with the head of an earlier one needs no parser: the same bytes mean the
-        same, and the body's length is part of them."""
+            return
+        # A whole request with the head of an earlier one needs no parser: the same bytes mean the
+        # same, and the body's length is part of them
         exchange = Exchange(self)
-        exchange.header_length = known.header_length
         exchange.endpoint = endpoint
-        self._waiting.append(exchange)
-        if len(self._waiting) >= IN_FLIGHT:
+        exchange.header_length = known.header_length
+        if known.wishes is not None:
+            exchange.accepts, exchange.patience_ns = known.wishes
+        waiting = self._waiting
+        waiting.append(exchange)
+        if len(waiting) >= IN_FLIGHT:
             self._regulate()
         try:
-            endpoint.infer(exchange, data, len(known.head))
+            endpoint.infer(exchange, data, known.start)
         except Refused as fault:
             exchange.answer(refusal(fault))
 
     def _learn(self, exchange: Exchange, body: bytes) -> None:
         """Keeps the head of a request that came in one piece and asked for nothing special."""
         piece = self._piece
-        if piece is None or exchange.encoding or exchange.expects or exchange.last:
+        if piece is None or exchange.encoding or exchange.expects:
             return
         end = piece.find(b"\r\n\r\n") + 4
         if len(piece) == end + len(body) and end <= HEAD_BYTES:
-            self._known = _Known(piece[:end], len(piece), self._path, exchange.header_length)
+            wishes = (exchange.accepts, exchange.patience_ns)
+            self._known = _Known(
+                piece[:end], end, len(piece), self._path, exchange.header_length,
+                wishes if any(wishes) else None,
+            )  # fmt: skip
 
     def _parse(self, data: bytes) -> None:
         self._piece = None if self._begun else data
@@ -143,6 +154,20 @@ class Connection(Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(Refused(431, f"a head of more than {HEAD_BYTES} bytes"))
+        elif self._begun and not self._in_head and self._announced is None and not self._ended:
+            self._announce()
+
+    def _announce(self) -> None:
+        """Tells whoever will answer that a request's head is here and its body is not."""
+        if self._parser.get_method() == b"POST":
+            self._announced = self._handler.endpoint(self._path)
+            if self._announced is not None:
+                self._announced.announce(1)
+
+    def _retract(self) -> None:
+        if self._announced is not None:
+            self._announced.announce(-1)
+            self._announced = None
 
     def pause_writing(self) -> None:
         self._full = True
@@ -176,8 +201,19 @@ class Connection(Protocol):
                 self._too_large()
         elif name == b"content-encoding":
             self._exchange.encoding = value.lower()
+        elif name == b"accept-encoding":
+            self._exchange.accepts = value
+        elif name in PATIENCE:
+            self._wait_at_most(value)
         elif name == b"expect":
             self._exchange.expects = value.lower()
+
+    def _wait_at_most(self, value: bytes) -> None:
+        """A request is worth nothing to its client after so many ms; 0 says nothing."""
+        if not value.isdigit() or len(value) > 12:
+            self._refuse(Refused(400, f"{PATIENCE[0].decode()} is not a number of milliseconds"))
+        else:
+            self._exchange.patience_ns = int(value) * MS
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -195,6 +231,7 @@ class Connection(Protocol):
 
     def on_message_complete(self) -> None:
         self._begun = 0.0
+        self._retract()
         parts, self._body = self._body, []
         if self._ended:
             return
@@ -232,7 +269,8 @@ class Connection(Protocol):
     def send(self, exchange: Exchange, data: bytes) -> None:
         """Sends an answer now if it is its turn; as `Exchange.answer`, which can do more."""
         waiting, transport = self._waiting, self._transport
-        if len(waiting) == 1 and waiting[0] is exchange and transport and not exchange.last:
+        plain = not (exchange.last or exchange.accepts)
+        if len(waiting) == 1 and waiting[0] is exchange and transport and plain:
             waiting.popleft()
             transport.write(data)
         else:
@@ -288,6 +326,7 @@ class Connection(Protocol):
         if self._ended:
             return
         self._ended = True
+        self._retract()
         self._begun = self._begun or time.monotonic()
         self._exchange.last = True
         self._waiting.append(self._exchange)

@@ -59,6 +59,7 @@ class Job:
 
     arrived = 0
     deadline = 0
+    patience_ns = 0  # how long its client waits at most, which only ever shortens the time it has
     priority = 0  # as asked for: 1 is the most urgent, 0 says none
     level = 1  # what the batcher makes of it
     order = 0  # served in rising order

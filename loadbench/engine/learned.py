@@ -6,7 +6,6 @@ from collections import deque
 from loadbench.engine.rule import Learned
 from loadbench.units import MS, SECOND
 
-MEMORY_NS = SECOND  # how long an arrival counts for the rate, on average
 KEPT = 50  # batches that count for the line
 REFIT_NS = 5 * SECOND
 SKIPPED = 2  # batches at the beginning
@@ -14,9 +13,10 @@ WAIT_NS = 10 * MS  # that the line begins with
 
 
 class Rate:
-    """Arrivals per ns, lately."""
+    """Rows that come per ns, averaged over about so long."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_ns: int) -> None:
+        self._memory_ns = memory_ns
         self._value = 0.0
         self._at = self._number = 0
 
@@ -24,7 +24,7 @@ class Rate:
         """The rate, given how many have come ever; the past fades exponentially."""
         passed = now - self._at
         if passed > 0:
-            weight = 1 - math.exp(-passed / MEMORY_NS)
+            weight = 1 - math.exp(-passed / self._memory_ns)
             self._value += weight * ((number - self._number) / passed - self._value)
             self._at, self._number = now, number
         return self._value

@@ -5,6 +5,7 @@ what it holds that of `files`. Nothing of a file is executed unless the caller t
 """
 
 import difflib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from loadbench.engine.backends import Model
 from loadbench.errors import RunError, SpecError
 from loadbench.spec import EngineSpec
 
+INT8 = ("int8", "int8-static")
 ZOO = ("mlp", "resnet-tiny", "encoder")
 _BACKENDS: dict[files.Kind, tuple[str, ...]] = {  # the first is what "auto" means
-    "onnx": ("onnxruntime",),
+    "onnx": ("onnxruntime", "openvino"),
     "torchscript": ("torchscript",),
     "export": ("torch-export", "torch-compile"),
     "checkpoint": ("torch", "torch-compile"),
@@ -99,6 +101,19 @@ def _open(name: str, settings: EngineSpec, trust: bool) -> Model:
     return _open_file(_path(name), settings, trust)
 
 
+def _open_onnx(
+    path: Path, settings: EngineSpec, sizes: Mapping[str, tuple[int, ...]] | None = None
+) -> Model:
+    """An .onnx file through the backend of the settings; `sizes` are usual ones for open axes."""
+    if settings.backend == "openvino":
+        from loadbench.engine.backends.openvino_run import open_openvino
+
+        return open_openvino(path, settings, sizes)
+    from loadbench.engine.backends.onnx_run import open_onnx
+
+    return open_onnx(path, settings, sizes)
+
+
 def _path(name: str) -> Path:
     path = Path(name).expanduser()
     if not path.exists() and not path.suffix and len(path.parts) == 1:
@@ -115,10 +130,13 @@ def _open_zoo(name: str, settings: EngineSpec) -> Model:
             f"{name} is made by loadbench: it needs no --factory, --input, --output or libraries",
             "leave them out, or give a path to your own file",
         )
-    if settings.backend == "onnxruntime":
+    backend = settings.backend
+    if backend == "auto" and (settings.provider != "auto" or settings.precision in INT8):
+        backend = "onnxruntime"
+    if backend in ("onnxruntime", "openvino"):
         from loadbench.engine.backends.converted import open_as_onnx
 
-        return open_as_onnx(name, settings)
+        return open_as_onnx(name, settings.model_copy(update={"backend": backend}), _open_onnx)
     import torch
 
     where = device.choose(settings.device, torch.cuda)
@@ -144,9 +162,7 @@ def _open_file(path: Path, settings: EngineSpec, trust: bool) -> Model:
             f"{path} is {files.TITLES[kind]} and holds its model itself", "leave out --factory"
         )
     if kind == "onnx":
-        from loadbench.engine.backends.onnx_run import open_onnx
-
-        return open_onnx(path, settings)
+        return _open_onnx(path, settings)
     if kind in ("torchscript", "export") and not trust:
         raise SpecError(
             f"{path} is {files.TITLES[kind]}: loading it runs code of the file",

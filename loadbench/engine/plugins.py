@@ -25,6 +25,7 @@ from loadbench.engine.backends import Arrays, Model
 from loadbench.engine.images import image
 from loadbench.engine.imported import imported
 from loadbench.engine.inputs import as_bytes, fitted
+from loadbench.engine.measure import parts_of
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.model import Tensor
 from loadbench.spec import EngineSpec, parse_tensor
@@ -63,7 +64,12 @@ class Surrounded:
         self.outputs: tuple[Tensor, ...] = model.outputs
         self.example: Arrays | None = next((p.example for p in self._before if p.example), None)
         titles = [p.title for p in self._before] + ["model"] + [p.title for p in self._after]
-        self.parts: dict[str, list[int]] = {title: [0, 0] for title in titles}  # batches, ns
+        self._own: dict[str, list[int]] = {title: [0, 0] for title in titles}  # batches, ns
+
+    @property
+    def parts(self) -> dict[str, Sequence[int]]:
+        """Batches and ns of each plugin, of the model, and of what the model itself is made of."""
+        return {**self._own, **parts_of([self._inner])}
 
     def run(self, arrays: Arrays) -> Values:
         """See backends.Model. A fault of a plugin is a LoadbenchError that names it, of a
@@ -102,7 +108,11 @@ class Surrounded:
         try:
             found = signature.probe(self._tried, takes, sizes, self.example)
         except SpecError as error:
-            raise SpecError(f"{self.name} with its plugins: {error.message}", error.hint) from error
+            raise SpecError(
+                f"{self.name} with its plugins: {error.message}",
+                "a plugin's attribute inputs says what clients send it, and example which rows to "
+                "try it with; otherwise it is tried with random ones that the model would take",
+            ) from error
         self.inputs, self.outputs, self.batched = found.inputs, found.outputs, found.batched
         known = {note.code for note in self.notes}
         self.notes += tuple(note for note in found.notes if note.code not in known)
@@ -135,7 +145,7 @@ class Surrounded:
         return _arrays(plugin, given, rows)
 
     def _count(self, title: str, begun: int) -> None:
-        part = self.parts[title]
+        part = self._own[title]
         part[0] += 1
         part[1] += time.monotonic_ns() - begun
 

@@ -8,9 +8,13 @@ decided at all: the batch stays open until the very moment it can start (late bi
 The rules of other servers are in `baselines`; the values that come and go in `rule`.
 """
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from itertools import accumulate, groupby, islice
+from typing import Generic, NamedTuple
 
 from loadbench.engine import baselines
+from loadbench.engine.lookahead import best_plan, cut, line, outlook, window
 from loadbench.engine.rule import NEVER as NEVER
 from loadbench.engine.rule import Ahead, W, Waiting, prompt
 from loadbench.engine.rule import Decision as Decision
@@ -19,10 +23,11 @@ from loadbench.engine.rule import Level as Level
 from loadbench.engine.rule import Rule as Rule
 from loadbench.engine.rule import State as State
 
+LOOKED = 4  # batches of those that wait are looked at, at most
 ANNOUNCED = 0.1  # of a batch's fixed time: how long a request that has begun to arrive is awaited
 
 
-def decide(rule: Rule, queue: Iterable[W], state: State, now: int) -> Decision[W]:
+def decide(rule: Rule, queue: Collection[W], state: State, now: int) -> Decision[W]:
     """What to do with `queue` now that an instance is free.
 
     The queue must be in the order in which it is to be served: by levels; under a foreseeing rule
@@ -37,42 +42,131 @@ def decide(rule: Rule, queue: Iterable[W], state: State, now: int) -> Decision[W
     return baselines.alone(queue, state, now)
 
 
-def _deadline(rule: Rule, queue: Iterable[W], state: State, now: int) -> Decision[W]:
-    """Window drop: the head goes as long as the batch that it is part of would end too late.
+class _Choice(NamedTuple, Generic[W]):
+    """Who is to run next and who is given up. `reason`: why no more can join; "": they can."""
 
-    Giving up the head, rather than shrinking the batch to save it, keeps batches large when the
-    load is high. If all would be given up on the word of old measurements, the last of them runs
-    as a probe: otherwise one slow spell could shut the engine for ever.
-    """
-    coming = iter(queue)
-    following = next(coming, None)
+    take: list[W]
+    shed: list[W]
+    reason: str
+
+
+def _deadline(rule: Rule, queue: Collection[W], state: State, now: int) -> Decision[W]:
+    """The batch to run next, unless it is worth waiting for more."""
+    if len(rule.levels) == 1:
+        batch, shed, reason = _choose(rule, queue, state, now)
+    else:
+        batch, shed, reason = _by_urgency(rule, queue, state, now)
+    if reason or not batch:
+        return Decision(batch, reason, shed)
+    rows = sum([request.rows for request in batch])
+    reason, until = _hold(rule, batch, rows, state, now)
+    if until > now:
+        return Decision([], reason, shed, until)
+    return Decision(batch, prompt(batch, state), shed)
+
+
+def _choose(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choice[W]:
+    """The first that fit, if all of them will be in time; else see `_in_need`."""
     batch: list[W] = []
-    first = rows = 0  # batch[:first] is given up
-    while True:
-        while following is not None and (
-            first == len(batch) or rows + following.rows <= rule.max_batch
-        ):
-            batch.append(following)
-            rows += following.rows
-            following = next(coming, None)
-        if first == len(batch):
+    rows = 0
+    tight = NEVER
+    for request in queue:
+        if rows + request.rows > rule.max_batch and batch:
             break
-        head = batch[first]
-        if head.deadline >= now + planned(state.service, rows):
-            full = rows >= rule.max_batch or following is not None
-            shed = batch[:first]
-            batch = batch[first:]
-            if full:
-                return Decision(batch, "full", shed)
-            reason, until = _hold(rule, batch, rows, state, now)
-            if until > now:
-                return Decision([], reason, shed, until)
-            return Decision(batch, prompt(batch, state), shed)
-        first += 1
-        rows -= head.rows
-    if batch and state.stale and batch[-1].deadline > now:
-        return Decision(batch[-1:], "probe", batch[:-1])
-    return Decision([], shed=batch)
+        batch.append(request)
+        rows += request.rows
+        tight = min(tight, request.deadline)
+    if not batch:
+        return _Choice([], [], "")
+    service = state.service
+    if tight < now + planned(service, rows) or (rows < len(service) and cut(service, rows)):
+        return _in_need(rule, queue, state, now)
+    full = rows >= rule.max_batch or len(batch) < len(queue)
+    return _Choice(batch, [], "full" if full else "")
+
+
+def _in_need(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choice[W]:
+    """Some would be too late in a batch of all that fit, or it is better cut: the best plan's first
+    batch.
+
+    If all would be given up on the word of old measurements, the last of them runs as a probe:
+    otherwise one slow spell could shut the engine for ever.
+    """
+    service = state.service
+    hopeless: list[W] = []
+    ordered: list[W] = []
+    looked = LOOKED * rule.max_batch
+    spare = len(queue) - looked  # so many can go without making a batch smaller
+    for request in queue:
+        rows = rule.max_batch if len(hopeless) < spare else request.rows
+        if request.deadline < now + planned(service, rows):
+            hopeless.append(request)
+            continue
+        ordered.append(request)
+        if len(ordered) == looked:
+            break
+    if not ordered:
+        if state.stale and hopeless[-1].deadline > now:
+            return _Choice(hopeless[-1:], hopeless[:-1], "probe")
+        return _Choice([], hopeless, "")
+    ordered.sort(key=_deadline_of)
+    slack = [request.deadline - now for request in ordered]
+    before = list(accumulate([request.rows for request in ordered], initial=0))
+    least = window(slack, before, rule.max_batch, service)
+    head = ordered[least]
+    view = outlook(service, rule.max_batch, head.deadline - head.arrived, state.rate)
+    unseen = len(queue) - len(hopeless) - len(ordered)
+    beyond = planned(service, rule.max_batch) * unseen
+    view = view._replace(free=view.free - beyond * before[-1] / len(ordered) / rule.max_batch)
+    plan = best_plan(slack, before, least, view)
+    batch, shed = ordered[plan.first : plan.last], hopeless + ordered[: plan.first]
+    if plan.last == len(ordered) and not unseen:
+        return _Choice(batch, shed, "")
+    following = ordered[min(plan.last, len(ordered) - 1)].rows
+    if before[plan.last] - before[plan.first] + following > rule.max_batch:
+        return _Choice(batch, shed, "full")
+    return _Choice(batch, shed, "deadline" if plan.tight else "bucket")
+
+
+def _by_urgency(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choice[W]:
+    """The most urgent level has its batch as if it were alone. Others ride along as far as that
+    makes none of the more urgent late; those of them that can no longer be in time are given up.
+    """
+    batch: list[W] = []
+    shed: list[W] = []
+    for _, group in groupby(islice(queue, LOOKED * rule.max_batch), _level_of):
+        level = list(group)
+        if batch:
+            dead, along = _along(rule, batch, level, state, now)
+            batch += along
+            shed += dead
+            continue
+        batch, given_up, reason = _choose(rule, level, state, now)
+        shed += given_up
+        if reason:
+            return _Choice(batch, shed, reason)
+    full = sum([request.rows for request in batch]) >= rule.max_batch
+    return _Choice(batch, shed, "full" if full else "")
+
+
+def _along(
+    rule: Rule, batch: list[W], level: list[W], state: State, now: int
+) -> tuple[list[W], list[W]]:
+    """Of a less urgent level those that no batch can serve in time, and those that join."""
+    service = state.service
+    rows = sum([request.rows for request in batch])
+    tight = min([request.deadline for request in batch]) - now
+    most = min(rule.max_batch, bisect_right(service, tight) - 1)
+    ended = now + planned(service, min(most, rows + sum([request.rows for request in level])))
+    dead: list[W] = []
+    along: list[W] = []
+    for request in level:
+        if request.deadline < now + planned(service, request.rows):
+            dead.append(request)
+        elif rows + request.rows <= most and request.deadline >= ended:
+            along.append(request)
+            rows += request.rows
+    return dead, along
 
 
 def planned(service: Sequence[int], rows: int) -> int:
@@ -88,22 +182,22 @@ def _hold(rule: Rule, batch: Sequence[W], rows: int, state: State, now: int) -> 
     begun = max(state.free_since, batch[0].arrived)
     slack = batch[0].deadline - planned(state.service, rows + 1)
     if state.announced:
-        until = min(begun + round(ANNOUNCED * fixed_time(state.service)), slack)
+        until = min(begun + round(ANNOUNCED * line(state.service, rule.max_batch)[0]), slack)
         if until > now:
             return "announced", until
     if rule.policy == "efficient":
-        fixed = fixed_time(state.service)
+        fixed = line(state.service, rule.max_batch)[0]
         if rows < state.rate * fixed:
             return "defer", slack
     return "", now
 
 
-def fixed_time(service: Sequence[int]) -> int:
-    """What of a batch's time does not depend on its rows."""
-    largest = len(service) - 1
-    if largest < 2:
-        return service[-1]
-    return max(0, service[1] - (service[largest] - service[1]) // (largest - 1))
+def _deadline_of(request: Waiting) -> int:
+    return request.deadline
+
+
+def _level_of(request: Waiting) -> int:
+    return request.level
 
 
 def late_by(rule: Rule, request: Waiting, ahead: Ahead, service: Sequence[int], now: int) -> int:

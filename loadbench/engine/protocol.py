@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's infer call (KServe v2): bytes of a request → arrays, and back.
+"""The Open Inference Protocol's infer call (KServe v2): bytes of a request → arrays.
 
 Knows JSON, Triton's binary tensor extension and their mixtures, and checks everything against the
 model's signature before anything is queued. What a JSON header asks for is kept (`Reader`), since
@@ -11,6 +11,15 @@ import msgspec
 
 from loadbench.engine.backends import Model
 from loadbench.engine.datatypes import NUMPY
+from loadbench.engine.shared import (
+    REGION,
+    Regions,
+    Shared,
+    SharedInput,
+    inputs_of,
+    place_of,
+    shared_of,
+)
 from loadbench.engine.tensors import (
     NO_JSON,
     Array,
@@ -18,8 +27,6 @@ from loadbench.engine.tensors import (
     elements,
     from_bytes,
     from_json,
-    to_bytes,
-    to_json,
 )
 from loadbench.model import Tensor
 
@@ -38,6 +45,7 @@ class Contract(NamedTuple):
     batched: bool
     max_batch: int  # 0: unbatched
     max_rows: int = 0  # of one request, run in parts if over `max_batch`; 0: no more than that
+    regions: Regions | None = None  # where tensors may be that are not in a message
 
     @classmethod
     def of(cls, model: Model, max_batch: int, max_rows: int = 0) -> "Contract":
@@ -94,6 +102,8 @@ class Plan(NamedTuple):
     outputs: tuple[tuple[str, str, bool], ...]  # name, datatype, binary
     tail: int  # bytes behind the header
     plain: bool = False  # every input's bytes are its array's, whatever they are
+    shared: Shared | None = None  # what is in shared memory
+    priority: int = 0  # 1 is the most urgent; 0: it says none
 
 
 class Call(NamedTuple):
@@ -131,7 +141,7 @@ class Reader:
         tail = memoryview(body)[header_length:]
         if len(tail) != plan.tail:
             raise Refused(400, f"{len(tail)} bytes of binary data instead of {plan.tail}")
-        return Call(plan, arrays_of(plan, tail))
+        return Call(plan, self._arrays(plan, tail))
 
     def plain(self, data: bytes, start: int, end: int) -> Plan | None:
         """What the header in `data[start:end]` asks for, if it has been read before and what
@@ -149,13 +159,20 @@ class Reader:
         plan, written = _plan(self._signature, asked)
         if len(tail) != plan.tail:
             raise Refused(400, f"{len(tail)} bytes of binary data instead of {plan.tail}")
-        arrays = arrays_of(plan, memoryview(tail)) | written
+        arrays = self._arrays(plan, memoryview(tail)) | written
         if not written and not plan.id and len(header) <= KEPT_SIZE:
             if len(self._kept) >= KEPT_HEADERS:
                 self._kept.clear()
             plain = not any(slot.datatype in ("BOOL", "BYTES") for slot in plan.slots)
+            plain &= plan.shared is None
             plan = self._kept[bytes(header)] = plan._replace(plain=plain)
         return Call(plan, arrays)
+
+    def _arrays(self, plan: Plan, tail: memoryview) -> dict[str, Array]:
+        arrays = arrays_of(plan, tail)
+        if plan.shared is not None:
+            arrays |= inputs_of(self._signature.regions, plan.shared)
+        return arrays
 
     def _raw(self, body: bytes) -> Call:
         """A body that is the one input's row and nothing else."""
@@ -199,6 +216,7 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
     """The plan, and the inputs that were written in JSON."""
     slots: list[Slot] = []
     written: dict[str, Array] = {}
+    elsewhere: list[SharedInput] = []
     shapes: dict[str, tuple[int, ...]] = {}
     rows = 0
     at = 0
@@ -209,6 +227,12 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
         rows = _rows(signature, given.name, shape, rows)
         shapes[given.name] = shape[1:] if signature.batched else shape
         size = given.parameters.get("binary_data_size")
+        place = place_of(f"input {given.name!r}", given.parameters)
+        if place is not None:
+            if size is not None or given.data is not None:
+                raise Refused(400, f"input {given.name!r} is in shared memory and in the request")
+            elsewhere.append(SharedInput(given.name, given.datatype, shape, place))
+            continue
         if size is None:
             if given.data is None:
                 raise Refused(400, f"input {given.name!r} has neither data nor binary_data_size")
@@ -226,8 +250,12 @@ def _plan(signature: Contract, asked: _Infer) -> tuple[Plan, dict[str, Array]]:
     order = list(signature.inputs)
     slots.sort(key=lambda slot: order.index(slot.name))
     timeout = _timeout(asked.parameters)
+    priority = _priority(asked.parameters)
     chosen = _chosen(signature, asked)
-    return Plan(asked.id, rows or 1, ordered, timeout, tuple(slots), chosen, at), written
+    plan = Plan(asked.id, rows or 1, ordered, timeout, tuple(slots), chosen, at)
+    wishes = {output.name: output.parameters for output in asked.outputs or ()}
+    shared = shared_of(elsewhere, wishes)
+    return plan._replace(shared=shared, priority=priority), written
 
 
 def _shape(signature: Contract, given: _Input) -> tuple[int, ...]:
@@ -238,9 +266,6 @@ def _shape(signature: Contract, given: _Input) -> tuple[int, ...]:
         raise Refused(400, f"{signature.model} has no input {given.name!r}, it has {known}")
     if given.datatype != tensor.datatype:
         raise Refused(400, f"input {given.name!r} is {tensor.datatype}, not {given.datatype}")
-    for parameter in given.parameters:
-        if parameter.startswith("shared_memory"):
-            raise Refused(400, f"input {given.name!r}: shared memory is not supported")
     wanted = (-1, *tensor.shape) if signature.batched else tensor.shape
     shape = tuple(given.shape)
     if signature.batched and len(shape) == len(tensor.shape):
@@ -279,6 +304,14 @@ def _timeout(parameters: dict[str, Any]) -> int | None:
     return timeout * NS_PER_US or None
 
 
+def _priority(parameters: dict[str, Any]) -> int:
+    """`priority`: lower is more urgent, from 1 on; 0 is none."""
+    priority = parameters.get("priority", 0)
+    if type(priority) is not int or not 0 <= priority < 1 << 32:
+        raise Refused(400, f"priority is {priority!r}, not a whole number from 0 on")
+    return priority
+
+
 def _chosen(signature: Contract, asked: _Infer) -> tuple[tuple[str, str, bool], ...]:
     """The outputs that are wanted, in order, each with its datatype and whether in binary."""
     binary = _flag("binary_data_output", asked.parameters.get("binary_data_output", False))
@@ -289,10 +322,10 @@ def _chosen(signature: Contract, asked: _Infer) -> tuple[tuple[str, str, bool], 
         if tensor is None:
             known = ", ".join(map(repr, signature.outputs))
             raise Refused(400, f"{signature.model} has no output {output.name!r}, it has {known}")
-        for parameter in output.parameters:
-            if parameter == "classification" or parameter.startswith("shared_memory"):
-                raise Refused(400, f"output {output.name!r}: {parameter} is not supported")
+        if "classification" in output.parameters:
+            raise Refused(400, f"output {output.name!r}: classification is not supported")
         as_binary = _flag("binary_data", output.parameters.get("binary_data", binary))
+        as_binary |= REGION in output.parameters
         if tensor.datatype in NO_JSON and not as_binary:
             raise Refused(400, f"output {output.name!r}: {tensor.datatype} has no JSON form, "
                                "ask for binary_data")  # fmt: skip
@@ -306,57 +339,3 @@ def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise Refused(400, f"{name} is {value!r}, not true or false")
     return value
-
-
-class Answer(NamedTuple):
-    """An infer answer's body: a JSON header, and raw tensors if any were asked for."""
-
-    header: bytes
-    tensors: list[bytes]
-    binary: bool
-
-
-class Writer:
-    """Encodes infer answers of one model, keeping the headers of all-binary ones."""
-
-    def __init__(self, signature: Contract) -> None:
-        self._signature = signature
-        self._kept: dict[tuple[Any, ...], bytes] = {}
-
-    def write(self, plan: Plan, outputs: dict[str, Array]) -> Answer:
-        """Only the outputs that the plan asks for. Raises UnicodeDecodeError for BYTES no text."""
-        tensors: list[bytes] = []
-        for name, datatype, binary in plan.outputs:
-            if binary:
-                tensors.append(to_bytes(outputs[name], datatype))
-        if len(tensors) < len(plan.outputs):
-            return Answer(self._header(plan, outputs, tensors), tensors, bool(tensors))
-        shapes = tuple([outputs[name].shape for name, _, _ in plan.outputs])
-        key = (plan.id, plan.outputs, shapes, tuple(map(len, tensors)))
-        header = self._kept.get(key)
-        if header is None:
-            header = self._header(plan, outputs, tensors)
-            if not plan.id:
-                if len(self._kept) >= KEPT_HEADERS:
-                    self._kept.clear()
-                self._kept[key] = header
-        return Answer(header, tensors, True)
-
-    def _header(self, plan: Plan, outputs: dict[str, Array], tensors: list[bytes]) -> bytes:
-        raw = iter(tensors)
-        described: list[dict[str, Any]] = []
-        for name, datatype, binary in plan.outputs:
-            array = outputs[name]
-            entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
-            if binary:
-                entry["parameters"] = {"binary_data_size": len(next(raw))}
-            else:
-                entry["data"] = to_json(array, datatype)
-            described.append(entry)
-        answer: dict[str, Any] = {"id": plan.id} if plan.id else {}
-        answer |= {
-            "model_name": self._signature.model,
-            "model_version": self._signature.version,
-            "outputs": described,
-        }
-        return msgspec.json.encode(answer)

@@ -16,7 +16,7 @@ class Queues:
 
     def __init__(self, levels: int = 1) -> None:
         self.requests = self.rows = self.bytes = 0
-        self.added = 0  # requests, ever
+        self.rows_added = 0  # ever
         self.by_level = [0] * (levels + 1)
         self._by_shapes: dict[Shapes, deque[Job]] = {}
         self._cancelled = 0  # of those still in a queue
@@ -30,7 +30,7 @@ class Queues:
             insort(queue, job, key=_order)
         else:
             queue.append(job)
-        self.added += 1
+        self.rows_added += job.rows
         self.by_level[job.level] += 1
         self.requests += 1
         self.rows += job.rows

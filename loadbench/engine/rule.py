@@ -94,7 +94,7 @@ class State(NamedTuple):
     stale: bool = False  # no batch has run for so long that the planned times may be wrong
     held: str = ""  # why the decision before this one was to wait
     announced: int = 0  # requests that have begun to arrive
-    rate: float = 0.0  # requests that came per ns, lately
+    rate: float = 0.0  # rows that came per ns for each instance, lately
     learned: Learned | None = None
 
 

@@ -7,7 +7,6 @@ their own.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from loadbench.engine.buckets import fitting
 from loadbench.engine.job import Job
 from loadbench.engine.learned import Line, Rate
 from loadbench.engine.place import Place
@@ -19,6 +18,8 @@ from loadbench.units import MS, SECOND
 
 PATIENCE_NS = SECOND  # in the order of service a request counts as due after so long, or earlier
 STALE_NS = SECOND  # without any batch for so long, planned times are doubted
+SOON_NS = 20 * MS  # a body that takes longer keeps nobody waiting
+RATE_SLOS = 3  # SLOs that the rate of arrivals is averaged over
 LATEST_NS = 60 * SECOND  # BentoML's latency, if none is asked for
 LEVEL = 1 << 62  # in the order of service
 
@@ -45,37 +46,63 @@ class Refusal(NamedTuple):
 class Scheduler:
     """The requests of one batcher that wait, and the rule by which they leave."""
 
-    def __init__(self, terms: Terms, service: ServiceTimes, now: int = 0) -> None:
+    def __init__(self, terms: Terms, service: ServiceTimes, instances: int = 1) -> None:
         self.rule = terms.rule
         self.queues = Queues(len(terms.rule.levels))
-        self.announced = 0  # requests that have begun to arrive
+        self._announced = 0  # requests that have begun to arrive,
+        self._announced_at = 0  # the last of them then
         self.draining = False
-        self.last_batch = now
+        self.last_batch = 0
         self._terms = terms
         self._service = service
-        self._rate = Rate()
+        self._instances = instances
+        self._rate = Rate(RATE_SLOS * terms.slo_ns if terms.slo_ns else SECOND)
         self._line = Line(terms.slo_ns or LATEST_NS) if terms.rule.policy == "adaptive" else None
         self._held = ""
+        rule = terms.rule  # what is asked for each request stands ready
+        self._foreseeing = rule.foreseeing
+        self._leveled = len(rule.levels) > 1 or rule.normal > 1
+        self._lenient = rule.policy != "failfast" and not any(level.most for level in rule.levels)
 
     def stamp(self, job: Job, timeout_ns: int | None) -> None:
         """Says by when and in which order a request that has arrived is to be served."""
         rule, arrived = self.rule, job.arrived
-        job.level = rule.level(job.priority)
-        if rule.foreseeing:
+        if self._leveled:
+            job.level = rule.level(job.priority)
+        if self._foreseeing:
             limit = timeout_ns or self._terms.slo_ns
+            if job.patience_ns:
+                limit = min(limit or job.patience_ns, job.patience_ns)
             job.deadline = arrived + limit if limit else NEVER
-            job.order = min(job.deadline, arrived + PATIENCE_NS)
+            job.order = arrived + (limit if limit and limit < PATIENCE_NS else PATIENCE_NS)
         else:
             if rule.policy == "fixed":
                 timeout_ns = rule.levels[job.level - 1].limit(timeout_ns)
+            if job.patience_ns:
+                timeout_ns = min(timeout_ns or job.patience_ns, job.patience_ns)
             job.deadline = arrived + timeout_ns if timeout_ns else NEVER
             job.order = arrived
         if job.level > 1:
             job.order += (job.level - 1) * LEVEL
 
+    def announce(self, number: int, now: int) -> None:
+        """So many requests more have begun to arrive; less: have come, or will not any more."""
+        self._announced += number
+        if number > 0:
+            self._announced_at = now
+
     def refusal(self, job: Job, free_at: Callable[[], int]) -> Refusal | None:
         """Why a stamped request cannot be taken in; `free_at` tells when an instance is free."""
         queues, terms = self.queues, self._terms
+        if (
+            self._lenient
+            and queues.rows + job.rows <= terms.waiting_rows
+            and queues.bytes + job.size_bytes <= terms.waiting_bytes
+            and not self.draining
+        ):
+            return None
+        if self.draining:
+            return Refusal("draining", "the engine is shutting down", "")
         for unit, waiting, own, most in (
             ("rows", queues.rows, job.rows, terms.waiting_rows),
             ("bytes", queues.bytes, job.size_bytes, terms.waiting_bytes),
@@ -109,18 +136,14 @@ class Scheduler:
             self.draining,
             now - self.last_batch > STALE_NS,
             self._held,
-            self.announced,
-            self._rate.of(self.queues.added, now) if rule.policy == "efficient" else 0.0,
+            self._announced if now - self._announced_at < SOON_NS else 0,
+            self._rate.of(self.queues.rows_added, now) / self._instances,
             self._line.found if self._line else None,
         )
         shed: list[Job] = []
         held, until = "", NEVER
         for queue in self.queues.in_order():
             decision = decide(rule, queue, state, now)
-            if service.sizes and decision.take:
-                number = fitting(service.sizes, decision.take, state.service, now)
-                if number < len(decision.take):
-                    decision = decision._replace(take=decision.take[:number], reason="bucket")
             self.queues.remove(queue, [*decision.take, *decision.shed])
             shed += decision.shed
             if decision.take:

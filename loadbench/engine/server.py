@@ -1,4 +1,4 @@
-"""The engine's process: load the model, warm it up, listen, serve, and end without leftovers.
+"""The engine's process: load the models, warm them up, listen, serve, and end without leftovers.
 
 SIGTERM and SIGINT: readiness says no, what is queued is finished for up to `DRAIN_S`, exit 0. With
 `follow_stdin` the process ends at once when stdin closes, whatever it is doing, because whoever
@@ -15,67 +15,70 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvloop
 
 from loadbench.engine.arrivals import ArrivalLog
-from loadbench.engine.backends import Model
-from loadbench.engine.batcher import Batcher, Terms
-from loadbench.engine.cache import ResponseCache
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.faults import Faults, start_stalls
+from loadbench.engine.faults import start_stalls
 from loadbench.engine.http import Connection, Limits
-from loadbench.engine.models import open_instances
-from loadbench.engine.place import bucket_sizes, disputes, places
-from loadbench.engine.policy import Rule
-from loadbench.engine.protocol import Contract
-from loadbench.engine.service import ServiceTimes
+from loadbench.engine.orders import Offer
+from loadbench.engine.repository import Repository
 from loadbench.engine.serving import Service
-from loadbench.engine.split import MOST_BATCHES
-from loadbench.engine.statistics import Account
-from loadbench.engine.warmup import warm_up
-from loadbench.errors import RunError
+from loadbench.engine.shared import Regions
+from loadbench.errors import RunError, SpecError
 from loadbench.spec import EngineSpec
 from loadbench.units import hostport
 
+if TYPE_CHECKING:
+    from loadbench.engine.rpc.server import Rpc
+
 BACKLOG = 4096
 DRAIN_S = 5.0
-QUEUE_ROWS = 2048  # where no SLO says how many can still be served in time
-QUEUE_BATCHES = 64
-QUEUE_MOST = 65_536
-QUEUE_BYTES = 1 << 30
+LAST_S = 0.05  # for the last answers to leave
 SWITCH_S = 0.0005  # how long a thread may keep the interpreter while another one wants it
 
 
 class Options(NamedTuple):
     """What `loadbench serve` was asked for."""
 
-    model: str
+    models: tuple[str, ...]  # names of the zoo, files, folders; NAME=WHAT gives one a name
     host: str
     port: int
     settings: EngineSpec
     trust: bool = False
     follow_stdin: bool = False
     arrivals: Path | None = None
+    shared_memory: str | None = None  # what the keys of regions begin with; None: off
+    grpc_port: int | None = None  # None: off
+    allow_loading: bool = False  # also where other machines reach the engine
 
 
 def serve(options: Options) -> None:
     """Serves until a signal comes. Raises SpecError and RunError before it is ready."""
     listener = listen(options.host, options.port)
+    if options.shared_memory is not None and not is_loopback(listener):
+        raise SpecError(
+            f"shared memory is for this machine's clients, and others reach {options.host} too",
+            "listen on 127.0.0.1, or leave --shared-memory out",
+        )
+    if options.grpc_port:  # gRPC opens its own; whether it can is better known before models load
+        listen(options.host, options.grpc_port, "--grpc-port").close()
     if options.follow_stdin:
         threading.Thread(target=_follow_stdin, daemon=True).start()
-    settings = options.settings
-    models = list(open_instances(options.model, settings, trust=options.trust))
     sys.setswitchinterval(SWITCH_S)
-    clean = uvloop.run(_serve(options, models, listener))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        running = _assemble(options, listener, runner.get_loop())
+        clean = runner.run(_serve(options, running, listener))
     if not clean:  # a batch that never ends must not keep the process
         sys.stdout.flush()
         os._exit(0)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     """A listening socket. Raises RunError if the address is taken or not ours."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(
@@ -88,9 +91,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise RunError(
             f"cannot listen on {host}:{port}: {error.strerror or error}",
-            "choose another one with --port (0: any that is free)",
+            f"choose another one with {option} (0: any that is free)",
         ) from error
-    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+    if not is_loopback(listener):
         print(
             f"warning: {host} can be reached from other machines, and anyone there may use it: "
             "there is no password and no encryption",
@@ -99,47 +102,24 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def batching(model: Model, settings: EngineSpec) -> Rule:
-    """The batcher's rule: the settings, as far as the model goes along."""
-    most = min(settings.max_batch, model.max_batch or settings.max_batch)
-    if not model.batched:
-        return Rule("none", 1)
-    if sizes := bucket_sizes(model, settings):
-        most = max((size for size in sizes if size <= most), default=sizes[0])
-    return Rule(settings.policy, most, settings.max_wait, settings.preferred)
-
-
-def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
-    """How many rows may wait: what can be done within the SLO; without one, 64 full batches and
-    at least 2048 rows, so that a short standstill does not turn requests away."""
-    if settings.queue is not None:
-        return settings.queue
-    if settings.slo is None:
-        return max(QUEUE_ROWS, QUEUE_BATCHES * rule.max_batch)
-    per_batch = max(service.table[rule.max_batch], 1)
-    within = settings.slo * rule.max_batch * settings.copies // per_batch
-    return min(max(within, 2 * rule.max_batch), QUEUE_MOST)
-
-
-def request_rows(settings: EngineSpec, rule: Rule, waiting: int) -> int:
-    """How many rows one request may have: never more than may wait, or it could never be taken."""
-    return min(settings.max_request_rows or MOST_BATCHES * rule.max_batch, waiting)
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can reach it."""
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
 class _Running(NamedTuple):
     """What belongs together while the engine serves."""
 
     service: Service
-    batcher: Batcher
+    repository: Repository
     connections: set[Connection]
     arrivals: ArrivalLog | None
     start_ns: int
 
 
-async def _serve(options: Options, models: list[Model], listener: socket.socket) -> bool:
+async def _serve(options: Options, running: _Running, listener: socket.socket) -> bool:
     """Serves until a signal comes; True if every thread came to its end."""
     loop = asyncio.get_running_loop()
-    running = _assemble(options, models)
     _allow_files()
     server = await loop.create_server(
         lambda: Connection(running.service, Limits(), running.connections),
@@ -151,46 +131,42 @@ async def _serve(options: Options, models: list[Model], listener: socket.socket)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    running.batcher.start()
-    running.service.ready = True
-    if models[0].platform == "fake":
+    repository = running.repository
+    repository.start()
+    if any(endpoint.model.platform == "fake" for endpoint in repository.endpoints()):
         start_stalls(options.settings.fake, running.start_ns, 0 if options.follow_stdin else -1)
-    for note in models[0].notes:
+    for note in dict.fromkeys(n for found in repository.endpoints() for n in found.model.notes):
         print(f"note: {note.text}", file=sys.stderr)
+    rpc = await _start_rpc(options, running.service)
     where = hostport(options.host, listener.getsockname()[1])
-    print(f"ready http://{where} {models[0].name}", flush=True)
+    print(f"ready http://{where} {' '.join(repository.models)}", flush=True)
     surveying: asyncio.Future[None] | None = None
     while not stop.is_set():
         await _wait(stop, 1.0)
         _tidy(running)
         if not surveying or surveying.done():
-            surveying = loop.run_in_executor(None, running.batcher.survey)
-    return await _drain(running, server)
+            surveying = loop.run_in_executor(None, _survey, [*repository.endpoints()])
+    return await _drain(running, server, rpc)
 
 
-def _assemble(options: Options, models: list[Model]) -> _Running:
-    """Warms the models up and puts the engine's parts together."""
-    model, settings = models[0], options.settings
-    rule = batching(model, settings)
-    found = places(models, settings, rule.max_batch)
-    disputed = disputes(found)
-    warm = warm_up(models, found, rule.max_batch, free="max_batch" not in settings.model_fields_set)
-    model.notes = (*model.notes, *disputed, *warm.notes)
-    times = found[0].service
-    start_ns = time.monotonic_ns()
-    arrivals = ArrivalLog(options.arrivals, start_ns) if options.arrivals else None
-    waiting = queue_rows(settings, rule, times)
-    terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo, found)
-    batcher = Batcher(models, terms, times, Account(arrivals), asyncio.get_running_loop())
-    faults = Faults.of(settings.fake) if model.platform == "fake" else None
-    contract = Contract.of(model, rule.max_batch, request_rows(settings, rule, waiting))
-    endpoint = Endpoint(model, contract, batcher, faults, warm.median_ns)
-    batcher.failing = batcher.failing._replace(together=settings.on_error == "fail")
-    if settings.cache:
-        title = f"{model.name} {model.version}"
-        names = list(contract.inputs)
-        endpoint.cache = ResponseCache(settings.cache, title, names, batcher.account)
-    return _Running(Service(endpoint), batcher, set(), arrivals, start_ns)
+def _assemble(
+    options: Options, listener: socket.socket, loop: asyncio.AbstractEventLoop
+) -> _Running:
+    """Opens and warms the models up and puts the engine's parts together."""
+    arrivals = ArrivalLog(options.arrivals, time.monotonic_ns()) if options.arrivals else None
+    regions = None if options.shared_memory is None else Regions(options.shared_memory)
+    offer = Offer(options.models, options.settings, options.trust, arrivals, regions)
+    repository = Repository(offer, loop)
+    repository.open_all()
+    may_load = options.allow_loading or is_loopback(listener)
+    service = Service(repository, regions, may_load=may_load)
+    return _Running(service, repository, set(), arrivals, time.monotonic_ns())
+
+
+def _survey(endpoints: Sequence[Endpoint]) -> None:
+    """Reads the devices, which may take a while."""
+    for endpoint in endpoints:
+        endpoint.batcher.survey()
 
 
 def _tidy(running: _Running) -> None:
@@ -198,26 +174,39 @@ def _tidy(running: _Running) -> None:
     now = time.monotonic()
     for connection in tuple(running.connections):
         connection.sweep(now)
+    running.repository.tick()
     if running.arrivals is not None:
         running.arrivals.flush()
 
 
-async def _drain(running: _Running, server: asyncio.Server) -> bool:
+async def _start_rpc(options: Options, service: Service) -> "Rpc | None":
+    """gRPC's front, if it was asked for."""
+    if options.grpc_port is None:
+        return None
+    from loadbench.engine.rpc.server import start
+
+    rpc = await start(hostport(options.host, options.grpc_port), service, Limits())
+    print(f"gRPC on {hostport(options.host, rpc.port)}", file=sys.stderr, flush=True)
+    return rpc
+
+
+async def _drain(running: _Running, server: asyncio.Server, rpc: "Rpc | None") -> bool:
     """Finishes what was taken in, refuses what is too late, and ends; True if all threads did."""
-    batcher = running.batcher
-    running.service.ready = False
-    batcher.drain()
+    repository = running.repository
+    repository.drain()
     until = time.monotonic() + DRAIN_S
-    while batcher.open and time.monotonic() < until:
+    while repository.open and time.monotonic() < until:
         await asyncio.sleep(0.01)
-    batcher.refuse_waiting()
+    repository.refuse_waiting()
+    if rpc is not None:
+        await rpc.stop(LAST_S)
     server.close()
     for connection in tuple(running.connections):
         connection.close_idle()
-    await asyncio.sleep(0.05)  # the last answers leave
+    await asyncio.sleep(LAST_S)
     if running.arrivals is not None:
         running.arrivals.close()
-    return batcher.stop(timeout_s=0.5)
+    return repository.stop(timeout_s=0.5)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -25,6 +25,7 @@ Run = Callable[[dict[str, NDArray[Any]]], Answer]
 
 _ROWS = 3
 _SAME = 1e-3  # of the largest value: fp32 kernels differ between batch sizes by far less
+_ROUNDED = 0.05  # likewise, in models known to round
 _ADVICE = "if it should batch: see that no layer mixes rows or bakes in the size of the batch"
 
 
@@ -77,14 +78,19 @@ def probe(
     inputs: Sequence[Tensor],
     sizes: Sizes,
     given: Mapping[str, NDArray[Any]] | None = None,
+    rounds: str = "",
 ) -> Signature:
     """`inputs` have their whole shapes, with −1 in front where the caller thinks of a batch axis.
-    `given` are rows to try it with where drawn ones would not do.
+    `given` are rows to try it with where drawn ones would not do. `rounds` is why this model may
+    round a row by what lies beside it, as dynamic quantisation does, which measures a batch as a
+    whole: that alone is then no reason not to batch.
 
     SpecError if the model refuses even the plainest input.
     """
     try:
-        return _probe(run, inputs, sizes) if given is None else _given(run, inputs, given)
+        if given is not None:
+            return _given(run, inputs, given)
+        return _probe(run, inputs, sizes, rounds)
     except SpecError as error:
         said = " ".join(f"{t.name}:{t.datatype}:{','.join(map(str, t.shape))}" for t in inputs)
         raise SpecError(
@@ -93,11 +99,11 @@ def probe(
         ) from error
 
 
-def _probe(run: Run, inputs: Sequence[Tensor], sizes: Sizes) -> Signature:
+def _probe(run: Run, inputs: Sequence[Tensor], sizes: Sizes, rounds: str) -> Signature:
     leads = {tensor.shape[0] if tensor.shape else 0 for tensor in inputs}
     if leads == {-1}:
         rows = tuple(Tensor(t.name, t.datatype, t.shape[1:]) for t in inputs)
-        outputs, doubts = _try_batch(run, rows, sizes)
+        outputs, doubts = _try_batch(run, rows, sizes, rounds)
         if outputs is not None:
             return _complete(run, Signature(rows, outputs, True, doubts), sizes)
         whole = _without_batch(inputs)
@@ -150,7 +156,7 @@ def _without_batch(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _try_batch(
-    run: Run, rows: tuple[Tensor, ...], sizes: Sizes
+    run: Run, rows: tuple[Tensor, ...], sizes: Sizes, rounds: str
 ) -> tuple[tuple[Tensor, ...] | None, tuple[Note, ...]]:
     """Outputs without batch axis; None where rows cannot be run together. And the doubts."""
     given = example(rows, _ROWS, sizes)
@@ -163,7 +169,11 @@ def _try_batch(
         if array.shape[:1] != (_ROWS,) or one[name][1].shape[:1] != (1,):
             return None, (_unbatched(f"output {name!r} does not follow the batch"),)
     # The last row too: where the axis is time, what comes later leaves the first row alone.
-    if not (_alike(many, one, 0) and _alike(many, run(_row(given, _ROWS - 1)), _ROWS - 1)):
+    last = run(_row(given, _ROWS - 1))
+    if not (_alike(many, one, 0) and _alike(many, last, _ROWS - 1)):
+        if rounds and _alike(many, one, 0, _ROUNDED) and _alike(many, last, _ROWS - 1, _ROUNDED):
+            text = f"a row's answer is rounded by the rows beside it: {rounds}"
+            return _tensors(many, cut=1), (Note("rounded", text),)
         if _alike(one, run(_row(given, 0)), 0):
             return None, (_unbatched("a row's answer depends on the rows beside it"),)
         text = "the same input gives another output each time"
@@ -214,8 +224,8 @@ def _row(arrays: dict[str, NDArray[Any]], number: int) -> dict[str, NDArray[Any]
     return {name: array[number : number + 1] for name, array in arrays.items()}
 
 
-def _alike(some: Answer, one: Answer, number: int) -> bool:
-    """Whether a row of `some` is the same as the row that ran alone."""
+def _alike(some: Answer, one: Answer, number: int, same: float = _SAME) -> bool:
+    """Whether a row of `some` is the same as the row that ran alone, but for `same`."""
     for name, (datatype, array) in some.items():
         row = array[number : number + 1]
         if datatype == "BYTES":
@@ -227,7 +237,7 @@ def _alike(some: Answer, one: Answer, number: int) -> bool:
         if first.shape != second.shape:
             return False
         scale = float(np.abs(second[np.isfinite(second)]).max(initial=0.0))
-        if not np.allclose(first, second, rtol=0, atol=_SAME * scale + 1e-12, equal_nan=True):
+        if not np.allclose(first, second, rtol=0, atol=same * scale + 1e-12, equal_nan=True):
             return False
     return True
 

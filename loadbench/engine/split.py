@@ -40,6 +40,7 @@ class Whole:
         part = Job(arrays, rows, job.shapes, partial(self._answered, number))
         part.size_bytes = job.size_bytes * rows // job.rows
         part.priority = job.priority
+        part.patience_ns = job.patience_ns
         return part
 
     def withdraw(self) -> None:

@@ -7,7 +7,7 @@ histograms are gathered in plain arrays and counted when someone asks, or when t
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.execution import Piece
 from loadbench.engine.job import Job
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.inside import Batch, Cache, EngineStatistics
+from loadbench.inside import Batch, EngineStatistics
 from loadbench.model import BatchSize, Note
 
 GATHERED = 65_536
@@ -83,7 +83,6 @@ class Account:
         self._recent: deque[Batch] = deque(maxlen=RECENT)
         self._remarks: dict[Note, None] = {}
         self.hits = self.hit_ns = self.misses = self.miss_ns = 0  # of the response cache
-        self.cached: Callable[[], Cache] | None = None  # tells of it, if there is one
 
     def remark(self, note: Note) -> None:
         """Something came up that whoever reads the figures has to know. Each is told once; beyond
@@ -177,7 +176,6 @@ class Account:
             busy_ns=self.busy_ns,
             padded_rows=self.padded_rows,
             recent=tuple(self._recent),
-            cache=self.cached() if self.cached is not None else None,
             remarks=tuple(self._remarks),
             **present,
         )

@@ -32,20 +32,23 @@ class Warmth(NamedTuple):
 class _Sizes:
     """What the sizes took on one place."""
 
-    def __init__(self) -> None:
+    def __init__(self, disturbed: bool) -> None:
+        self.disturbed = disturbed
         self.ns: dict[int, list[int]] = {}
         self.peaks: dict[int, int] = {}
         self.lacking: list[int] = []
 
 
 def warm_up(
-    models: Sequence[Model], places: Sequence[Place], largest: int, *, free: bool = False
-) -> Warmth:
+    models: Sequence[Model], places: Sequence[Place], largest: int, *, free: bool = False,
+    disturbed: bool = False,
+) -> Warmth:  # fmt: skip
     """Runs every instance at every size of its place, or of `measure.sizes`; RunError if it cannot
     run one of them for another reason than memory, or not even the smallest. `free` says that
-    nobody asked for `largest`."""
+    nobody asked for `largest`, `disturbed` that other work takes the processor away meanwhile: then
+    only the shortest time of each size counts."""
     until = time.monotonic_ns() + BUDGET_NS
-    found = {place: _Sizes() for place in places}
+    found = {place: _Sizes(disturbed) for place in places}
     for model, place in zip(models, places, strict=True):
         rising = place.sizes or sizes(largest if model.batched else 1)
         for rows in reversed(rising):
@@ -83,6 +86,7 @@ def _try(model: Model, place: Place, found: _Sizes, rows: int, until: int) -> No
     peak = place.device.peak()
     if peak is not None:
         found.peaks.setdefault(rows, peak)
+    times = [min(times)] if found.disturbed else times
     for ns in times:
         place.service.observe(rows, ns)
     found.ns.setdefault(rows, []).extend(times)

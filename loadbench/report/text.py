@@ -5,6 +5,7 @@ from loadbench import units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.model import Machine, Rule
 from loadbench.report.optimum import of_the_best
+from loadbench.report.parts import made_of
 from loadbench.summary import CheckResult, Episode, Summary, Times
 from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
@@ -25,6 +26,7 @@ def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "
         ("ANSWERED", _answered(summary)),
         ("TIME", _time(summary)),
         ("ENGINE", _engine(summary)),
+        ("PARTS", _parts(summary)),
         ("OPTIMUM", _optimum(summary)),
         ("MACHINE", _machine(summary)),
         ("LATE", _late(summary)),
@@ -147,6 +149,7 @@ def _time(summary: Summary) -> str:
     if server is None or mean is None:
         return ""
     parts: dict[str, float] = {}
+    asked = 1 - server["cached"] / max(1, server["requests"])  # of the model: the cache's took none
     for name, key in (
         ("queue", "queue_ms"),
         ("batch wait", "batch_wait_ms"),
@@ -154,7 +157,7 @@ def _time(summary: Summary) -> str:
     ):
         found = server[key]
         if found and found["mean"] is not None:
-            parts[name] = found["mean"]
+            parts[name] = found["mean"] * asked
     if not parts:
         return ""
     network = mean - sum(parts.values())
@@ -186,6 +189,13 @@ def _engine(summary: Summary) -> str:
     if server["shed"]:
         parts.append(f"shed {count(server['shed'])}")
     return "   ".join(parts)
+
+
+def _parts(summary: Summary) -> str:
+    server = summary.server
+    if server is None:
+        return ""
+    return made_of(server["parts_ms"], server["cached"], server["requests"])
 
 
 def _optimum(summary: Summary) -> str:

@@ -22,6 +22,11 @@ from loadbench.model import (
 from loadbench.units import SECOND, clock, ms, percent, significant
 
 _EVERY_S = 5  # seconds between two lines of progress
+_CHANGED = Note(
+    "versions",
+    "the target's model changed versions during the run: the marks tell when and how",
+    "compare runs of one version",
+)
 
 
 class Recorder:
@@ -37,11 +42,12 @@ class Recorder:
         self._newest = Window(second=0, stage="drain")
         self._recent: list[Window] = []
         self._lock = threading.Lock()
+        self._changed = False
         self._writer = runlog.Writer(folder)
         self._writer.write(start)
 
     def window(self, window: Window) -> None:
-        if window.server and window.server.remarks:
+        if window.server and (window.server.remarks or window.server.changes):
             window = self._told(window, window.server)
         self.second, self._newest = window.second, window
         with self._lock:
@@ -55,7 +61,12 @@ class Recorder:
         for note in server.remarks:
             self.remark(note, window.second)
             self._say(note.text)
-        return replace(window, server=replace(server, remarks=()))
+        for text in server.changes:
+            self.mark(text, window.second)
+        if server.changes and not self._changed:
+            self._changed = True
+            self.remark(_CHANGED, window.second)
+        return replace(window, server=replace(server, remarks=(), changes=()))
 
     def silence(self, origin: int, silence_s: float) -> None:
         """No window for so long: the generator stands still, or the machine does."""

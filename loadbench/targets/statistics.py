@@ -3,16 +3,27 @@
 KServe's statistics extension counts since the server started: requests, rows, batches, and the time
 spent in each part as totals, so a difference gives means. loadbench's own engine adds histograms
 and close reasons (`model.EngineStatistics`). A restarted server counts from zero again; then all of
-the later reading is new.
+the later reading is new. Each version of a model has counters of its own, so that what came between
+is found version by version: a run may see one take over from another.
 """
 
 from typing import Any
 
 import msgspec
 
+from loadbench import merge
 from loadbench.histogram import Histogram
 from loadbench.inside import EngineStatistics
 from loadbench.model import BatchSize, Part, Server, Value, decode
+from loadbench.units import percent
+
+_WORDS = {
+    "current": "answers from now on",
+    "canary": "is a canary for {} % of the requests",
+    "shadow": "is a shadow: it runs what is asked, and answers nobody",
+    "loaded": "is loaded, for requests that name it",
+    "unloaded": "was unloaded",
+}
 
 
 class _Duration(msgspec.Struct, frozen=True):
@@ -37,6 +48,7 @@ class _Size(msgspec.Struct, frozen=True):
 
 
 class _Model(msgspec.Struct, frozen=True):
+    version: str = ""
     inference_count: int = 0
     execution_count: int = 0
     inference_stats: _Parts = _Parts()
@@ -49,7 +61,7 @@ class _Statistics(msgspec.Struct, frozen=True):
 
 
 class Reading(Value, frozen=True):
-    """What a model's server has counted so far, over all versions of the model."""
+    """What a model's server has counted so far: one version, or all of them and each in `parts`."""
 
     success: int = 0
     fail: int = 0
@@ -59,27 +71,60 @@ class Reading(Value, frozen=True):
     compute_ns: int = 0
     sizes: dict[int, tuple[int, int]] = {}  # rows → (batches, ns)
     engine: EngineStatistics | None = None
+    parts: dict[str, "Reading"] = {}  # by version
+
+    @property
+    def role(self) -> str:
+        """What our engine has this version for."""
+        return self.engine.role if self.engine else ""
 
 
 def read(body: bytes) -> Reading:
     """The answer to GET /v2/models/M/stats. Raises msgspec.MsgspecError if it is none."""
-    models = msgspec.json.decode(body, type=_Statistics).model_stats
-    parts = [model.inference_stats for model in models]
+    parts: dict[str, Reading] = {}
+    for model in msgspec.json.decode(body, type=_Statistics).model_stats:
+        parts[model.version] = _one(model)
+    counted = [part for part in parts.values() if part.role != "shadow"]
     sizes: dict[int, tuple[int, int]] = {}
-    for size in (size for model in models for size in model.batch_stats):
-        batches, ns = sizes.get(size.batch_size, (0, 0))
-        sizes[size.batch_size] = (batches + size.compute_infer.count, ns + _compute(size))
-    ours = [decode(EngineStatistics, raw) for model in models if (raw := bytes(model.loadbench))]
+    for rows, (batches, ns) in (item for part in counted for item in part.sizes.items()):
+        before = sizes.get(rows, (0, 0))
+        sizes[rows] = (before[0] + batches, before[1] + ns)
     return Reading(
-        success=sum(part.success.count for part in parts),
-        fail=sum(part.fail.count for part in parts),
-        rows=sum(model.inference_count for model in models),
-        batches=sum(model.execution_count for model in models),
-        queue_ns=sum(part.queue.ns for part in parts),
-        compute_ns=sum(map(_compute, parts)),
+        success=sum(part.success for part in counted),
+        fail=sum(part.fail for part in counted),
+        rows=sum(part.rows for part in counted),
+        batches=sum(part.batches for part in counted),
+        queue_ns=sum(part.queue_ns for part in counted),
+        compute_ns=sum(part.compute_ns for part in counted),
         sizes=sizes,
-        engine=ours[0] if ours else None,
+        engine=_foremost(parts),
+        parts=parts,
     )
+
+
+def _one(model: _Model) -> Reading:
+    raw = bytes(model.loadbench)
+    parts = model.inference_stats
+    return Reading(
+        success=parts.success.count,
+        fail=parts.fail.count,
+        rows=model.inference_count,
+        batches=model.execution_count,
+        queue_ns=parts.queue.ns,
+        compute_ns=_compute(parts),
+        sizes={
+            size.batch_size: (size.compute_infer.count, _compute(size))
+            for size in model.batch_stats
+        },
+        engine=decode(EngineStatistics, raw) if raw else None,
+    )
+
+
+def _foremost(parts: dict[str, Reading]) -> EngineStatistics | None:
+    """Of the version that answers requests without a version."""
+    found = [part for part in parts.values() if part.engine]
+    chosen = next((part for part in found if part.role in ("current", "")), None)
+    return (chosen or found[-1]).engine if found else None
 
 
 def _compute(parts: _Parts | _Size) -> int:
@@ -87,7 +132,60 @@ def _compute(parts: _Parts | _Size) -> int:
 
 
 def difference(earlier: Reading, later: Reading) -> Server:
-    """What the server did between two readings."""
+    """What the server did between two readings. What a shadow runs nobody has asked for."""
+    found = [
+        (part, _between(_before(earlier, version, part), part))
+        for version, part in later.parts.items()
+        if part.role != "shadow"
+    ]
+    whole = merge.servers([server for _, server in found])
+    if whole is None:  # nothing is told of versions
+        return _between(earlier, later)
+    present = [server for part, server in found if part.role != "unloaded"]
+    return msgspec.structs.replace(
+        whole,
+        waiting=_sum([server.waiting for server in present]),
+        instances=_sum([server.instances for server in present]),
+        max_batch=max((server.max_batch or 0 for server in present), default=0) or None,
+        remarks=tuple(note for _, server in found for note in server.remarks),
+        changes=_changes(earlier.parts, later.parts),
+    )
+
+
+def _before(earlier: Reading, version: str, later: Reading) -> Reading:
+    """What a version had counted; nothing if it is new, or was a shadow: its books are new then."""
+    known = earlier.parts.get(version)
+    if known is None or known.role == "shadow":
+        return Reading(engine=EngineStatistics() if later.engine else None)
+    return known
+
+
+def _sum(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _changes(earlier: dict[str, Reading], later: dict[str, Reading]) -> tuple[str, ...]:
+    """What became of the versions between two readings, in words."""
+    found = []
+    for version, part in later.items():
+        before = earlier.get(version, Reading()).engine or EngineStatistics()
+        if part.engine is None or (part.role == "unloaded" and version not in earlier):
+            continue
+        if part.engine.reason and part.engine.reason != before.reason:
+            found.append(f"version {version} was {part.engine.reason}")
+        elif part.role != before.role or (
+            part.role == "canary" and part.engine.share != before.share
+        ):
+            text = _WORDS.get(part.role, part.role).format(percent(part.engine.share))
+            found.append(f"version {version} {text}")
+        elif part.engine.warm_ns != before.warm_ns:
+            found.append(f"version {version} was loaded anew")
+    return tuple(found)
+
+
+def _between(earlier: Reading, later: Reading) -> Server:
+    """What one version did between two readings."""
     if later.success < earlier.success or later.batches < earlier.batches:
         earlier = Reading(engine=EngineStatistics())
     counts: dict[str, Any] = {
@@ -129,6 +227,8 @@ def _ours(earlier: EngineStatistics, later: EngineStatistics, counts: dict[str, 
         max_batch=later.max_batch,
         grounds=later.grounds,
         remarks=tuple(note for note in later.remarks if note not in earlier.remarks),
+        parts=_parts(earlier.parts, later.parts),
+        cached=_hits(later) - _hits(earlier),
         **counts,
     )
 
@@ -136,6 +236,20 @@ def _ours(earlier: EngineStatistics, later: EngineStatistics, counts: dict[str, 
 def _part(earlier: Histogram, later: Histogram) -> Part:
     new = later.minus(earlier)
     return Part(new.count, round(new.total), new)
+
+
+def _hits(engine: EngineStatistics) -> int:
+    return engine.cache.hits if engine.cache is not None else 0
+
+
+def _parts(
+    earlier: dict[str, tuple[int, int]], later: dict[str, tuple[int, int]]
+) -> dict[str, Part]:
+    found = {}
+    for name, (batches, ns) in later.items():
+        before, ns_before = earlier.get(name, (0, 0))
+        found[name] = Part(batches - before, ns - ns_before)
+    return found
 
 
 def _sizes(earlier: dict[int, BatchSize], later: dict[int, BatchSize]) -> dict[int, BatchSize]:

@@ -26,14 +26,15 @@ class Model(Protocol):
 
     name: str
     version: str  # parses as an integer: clients demand it
-    platform: str  # "pytorch", "pytorch_torchscript", "pytorch_export", "onnxruntime_onnx", "fake"
+    platform: str  # "pytorch", "pytorch_torchscript", "pytorch_export", "onnxruntime_onnx",
+    #                "openvino_onnx", "fake"
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     batched: bool
     max_batch: int | None
     device: str  # "cpu", "cuda:0"
-    precision: str  # "fp32", "bf16", "fp16"
-    notes: tuple[Note, ...]  # what was chosen and why; doubts
+    precision: str  # "fp32", "bf16", "fp16", "int8"
+    notes: tuple[Note, ...]  # first what was chosen (see stated), then why, and doubts
     metadata: dict[str, Any]  # of the model file: version, preprocess_params
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:

@@ -5,7 +5,9 @@ containers and nothing else; whatever wants more is refused unless the user trus
 """
 
 import pickle
+import sys
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from loadbench.engine import files
+from loadbench.engine.backends import quantized
 from loadbench.engine.backends.eager import caller, heavy
 from loadbench.engine.backends.prepare import declared, finish, place
 from loadbench.engine.backends.torch_run import Program, TorchModel
@@ -21,6 +24,7 @@ from loadbench.errors import SpecError
 from loadbench.spec import EngineSpec
 
 NESTS = ("model_state_dict", "state_dict", "model", "module", "net", "weights", "params")
+_PACKED = "_packed_params"  # of torch.ao's quantised layers: tensors in a tuple, and their dtype
 _WRAPPERS = ("module.", "_orig_mod.")  # DataParallel's and torch.compile's
 
 
@@ -42,6 +46,7 @@ def open_checkpoint(
     else:
         module = make(settings.factory, path)
         _fill(module, weights, path, settings.factory)
+    quantised = quantized.precision_of(module)
     module = place(module, where)
     inputs = declared(settings, str(path))
     program = Program(
@@ -51,7 +56,7 @@ def open_checkpoint(
         caller(module, tuple(tensor.name for tensor in inputs)),
         inputs,
         metadata={"file": path.name, "format": kind, **weights.metadata},
-        heavy=heavy(module),
+        heavy=() if quantised else heavy(module),
     )
     return finish(program, settings, where)
 
@@ -104,11 +109,26 @@ def _load(path: Path, trust: bool) -> Any:
         with warnings.catch_warnings():
             # That it may not understand newer pickles; what it does not understand it refuses.
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Quantised tensors in files are deprecated, and people have such files.
+            warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)
+            warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
+            return _safely(path)
     except pickle.UnpicklingError:
         if not trust:
             raise
     return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def _safely(path: Path) -> Any:
+    """Tensors and plain containers only. torchao's kinds of tensors are among them once it is
+    imported: it registers what can be read without running code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "torchao." not in str(error) or "torchao" in sys.modules:
+            raise
+    quantized.require("torchao", str(path))
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def make(factory: str, path: Path) -> torch.nn.Module:
@@ -133,8 +153,16 @@ def make(factory: str, path: Path) -> torch.nn.Module:
 
 
 def _fill(module: torch.nn.Module, weights: Weights, path: Path, factory: str) -> None:
+    packed = any(_PACKED in name for name in weights.state)
+    if packed and not quantized.precision_of(module):
+        raise SpecError(
+            f"{path} holds weights that torch.ao quantised, --factory {factory} makes others",
+            "let it return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}), or"
+            " however they were made",
+        )
+    foreign = any(map(quantized.is_foreign, weights.state.values()))
     try:
-        missing, unknown = module.load_state_dict(weights.state, strict=False)
+        missing, unknown = module.load_state_dict(weights.state, strict=False, assign=foreign)
     except RuntimeError as error:  # sizes
         lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
         raise SpecError(
@@ -149,7 +177,10 @@ def _fill(module: torch.nn.Module, weights: Weights, path: Path, factory: str) -
 
 
 def _state(loaded: Mapping[Any, Any]) -> Mapping[str, torch.Tensor] | None:
-    if loaded and all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    if any(isinstance(value, torch.Tensor) for value in loaded.values()) and all(
+        isinstance(value, torch.Tensor) or (isinstance(name, str) and _PACKED in name)
+        for name, value in loaded.items()
+    ):
         return loaded
     for nest in NESTS:
         inner = loaded.get(nest)
@@ -163,11 +194,15 @@ def _state(loaded: Mapping[Any, Any]) -> Mapping[str, torch.Tensor] | None:
 
 
 def _unwrapped(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names without what wrappers put in front of every one of them."""
-    found = dict(state)
+    """Names without what wrappers put in front of every one of them. The versions of their parts
+    stay with them: by these torch.ao's parts know in which form their weights are."""
+    found = OrderedDict(state)
+    versions = dict(getattr(state, "_metadata", {}))
     for prefix in _WRAPPERS * 2:  # either may be around the other
         if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+            found = OrderedDict((n.removeprefix(prefix), tensor) for n, tensor in found.items())
+            versions = {name.removeprefix(prefix): said for name, said in versions.items()}
+    found._metadata = versions  # type: ignore[attr-defined]
     return found
 
 

@@ -6,13 +6,17 @@ size if the batch axis were not marked as open (and then is raised too).
 """
 
 import time
+from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
 import torch._dynamo
+import torch._dynamo.utils
 
 from loadbench import units
 from loadbench.engine import outputs, signature
+from loadbench.engine.backends import beside
 from loadbench.engine.backends.torch_run import Program, TorchModel
 from loadbench.errors import SpecError
 from loadbench.model import Note
@@ -22,7 +26,7 @@ def compiled(program: Program, batched: bool) -> Program:
     """The program, to be compiled when it is first called."""
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     torch._dynamo.config.suppress_errors = False
-    inner: Any = torch.compile(program.call, fullgraph=True)
+    inner: Any = torch.compile(_own(program.call), fullgraph=True)
     open_axes = {
         tensor.name: [axis for axis, size in enumerate(tensor.shape) if size == -1]
         for tensor in program.inputs
@@ -42,8 +46,26 @@ def compiled(program: Program, batched: bool) -> Program:
     return program._replace(call=call)
 
 
+def _own(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with a code object of its own: by that the compiler counts its variants, and a
+    process that loads one model after the other would come to the limit."""
+    assert isinstance(call, FunctionType)
+    return FunctionType(
+        call.__code__.replace(),
+        call.__globals__,
+        call.__name__,
+        call.__defaults__,
+        call.__closure__,
+    )
+
+
 def compile_model(model: TorchModel, largest: int) -> None:
     """Compiles for one row and for many. SpecError if the compiler cannot, or answers otherwise."""
+    if torch._dynamo.config.disable:
+        raise SpecError(
+            "torch.compile is switched off here (TORCHDYNAMO_DISABLE), and would run eagerly",
+            'unset it, or set engine.backend = "torch"',
+        )
     rows = [1, min(largest, model.max_batch or largest)] if model.batched else [1]
     wanted = {number: model.run(signature.inputs_of(model, number)) for number in rows}
     begun = time.monotonic_ns()
@@ -56,7 +78,19 @@ def compile_model(model: TorchModel, largest: int) -> None:
             f"{model.name}: torch.compile failed: {reason}", 'engine.backend = "torch" does without'
         ) from error
     took = units.duration(time.monotonic_ns() - begun)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    if not graphs:  # of this process: instances share theirs
+        raise SpecError(
+            f"{model.name}: torch.compile compiled nothing, and would run eagerly",
+            'is it switched off (TORCH_COMPILE_DISABLE)? engine.backend = "torch" does without',
+        )
     worst = max(outputs.difference(found[number], wanted[number], model.outputs) for number in rows)
+    if not worst <= beside.ERROR:
+        raise SpecError(
+            f"{model.name}: compiled, its outputs are {units.percent(worst)} % off eager ones",
+            'engine.backend = "torch" serves it as it is',
+        )
     off = "as eager ones" if worst < 1e-6 else f"off eager ones by up to {units.percent(worst)} %"
-    note = Note("compiled", f"torch.compile took {took}; outputs are {off}")
+    what = "one row and for any number" if len(rows) > 1 else "one request"
+    note = Note("compiled", f"torch.compile took {took} for {what}; outputs are {off}")
     model.notes = (*model.notes, note)

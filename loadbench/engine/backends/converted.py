@@ -7,21 +7,19 @@ same way as theirs.
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from loadbench.engine import datatypes, signature, zoo
+from loadbench.engine.backends import Model
 from loadbench.engine.backends.torch_run import TorchModel
 from loadbench.errors import SpecError
 from loadbench.model import Tensor
 from loadbench.spec import EngineSpec
-
-if TYPE_CHECKING:
-    from loadbench.engine.backends.onnx_run import OnnxModel
 
 
 def open_converted(name: str, settings: EngineSpec, where: str) -> TorchModel:
@@ -38,14 +36,14 @@ def open_converted(name: str, settings: EngineSpec, where: str) -> TorchModel:
     return torchscript.from_script(module, name, told, where, metadata)
 
 
-def open_as_onnx(name: str, settings: EngineSpec) -> "OnnxModel":
-    """A zoo model through ONNX Runtime."""
-    from loadbench.engine.backends.onnx_run import open_onnx
-
+def open_as_onnx(
+    name: str, settings: EngineSpec, load: Callable[[Path, EngineSpec, signature.Sizes], Model]
+) -> Model:
+    """A zoo model through whoever runs ONNX: `load` opens the file that is made of it."""
     with tempfile.TemporaryDirectory(prefix="loadbench-") as folder:
         path = Path(folder) / f"{name}.onnx"
         entry = save(name, settings.seed, path)
-        return open_onnx(path, settings, entry.sizes)
+        return load(path, settings, entry.sizes)
 
 
 def save(name: str, seed: int, path: Path) -> zoo.Entry:

@@ -4,6 +4,7 @@ Loading one may run code of the archive, so the caller has asked the user for tr
 """
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from loadbench.engine import datatypes, files
+from loadbench.engine.backends import quantized
 from loadbench.engine.backends.prepare import finish
 from loadbench.engine.backends.torch_run import Program, TorchModel
 from loadbench.errors import SpecError
@@ -26,17 +28,35 @@ _TRAINING = {  # where an operation takes whether it is in training
     "aten.alpha_dropout.default": 2,
     "aten.batch_norm.default": 5,
 }
+_LONGEST = 1 << 28  # bytes of a program's text
 _MOST = 1 << 20  # bounds of symbols at or beyond this are no bounds
 
 
 def open_exported(path: Path, settings: EngineSpec, where: str) -> TorchModel:
     """Loads the archive onto the device."""
+    _require_operators(path)
     try:
-        program = torch.export.load(path)
+        with quantized.quiet():
+            program = torch.export.load(path)
+    except ModuleNotFoundError as error:
+        raise quantized.missing(error.name or "a module", str(path)) from error
     except (RuntimeError, ValueError, OSError, KeyError, EOFError, pickle.UnpicklingError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise files.broken(path, f"torch cannot load it ({lines[0]})") from error
     return from_program(program, files.name_of(path), settings, where, {"file": path.name})
+
+
+def _require_operators(path: Path) -> None:
+    """Operators that torch registers only when they are imported, looked for by their names."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if not entry.filename.endswith(".json") or entry.file_size > _LONGEST:
+                continue
+            text = archive.read(entry)
+            if b"quantized_decomposed." in text:
+                quantized.require("torch.ao.quantization.fx._decomposed", str(path))
+            if b"torchao" in text:
+                quantized.require("torchao", str(path))
 
 
 def from_program(

@@ -22,19 +22,16 @@ from loadbench.engine.device.simulated import Gpu, choose, gpu
 from loadbench.model import Note, Tensor
 from loadbench.spec import EngineSpec, FakeSpec
 
-WIDTH = 16
 _PR_SET_TIMERSLACK = 29
 _BLOCK = bytes(16_384)  # hashing it takes some 20 µs, without the interpreter's lock
 
 
 class FakeModel:
-    """Serves `x` [-1, 16] as `y`. Safe to share among instances: random draws are locked."""
+    """Serves `x` [-1, width] as `y`. Safe to share among instances: random draws are locked."""
 
     name = "fake"
     version = "1"
     platform = "fake"
-    inputs: tuple[Tensor, ...] = (Tensor("x", "FP32", (WIDTH,)),)
-    outputs: tuple[Tensor, ...] = (Tensor("y", "FP32", (WIDTH,)),)
     batched = True
     max_batch: int | None = None
     precision = "fp32"
@@ -47,6 +44,8 @@ class FakeModel:
             card.load()
             weakref.finalize(self, card.unload)
         self.metadata: dict[str, Any] = {}
+        self.inputs: tuple[Tensor, ...] = (Tensor("x", "FP32", (settings.width,)),)
+        self.outputs: tuple[Tensor, ...] = (Tensor("y", "FP32", (settings.width,)),)
         self._settings = settings
         self._random = np.random.default_rng(settings.seed)
         self._lock = threading.Lock()

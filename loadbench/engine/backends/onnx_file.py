@@ -4,7 +4,7 @@ External data may only lie beside the model, in plain files; operators may only 
 Runtime itself. Nothing is executed here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from loadbench.engine import files
 from loadbench.errors import SpecError
+from loadbench.spec import parse_tensor
+
+Sizes = Mapping[str, tuple[int, ...]]
+Shapes = dict[str, tuple[int, ...]]
 
 _DOMAINS = {  # whose operators ONNX Runtime brings itself
     "", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training",
@@ -25,6 +29,8 @@ _PRECISIONS: dict[int, str] = {
     onnx.TensorProto.INT8: "int8",
     onnx.TensorProto.UINT8: "int8",
 }
+_DYNAMIC = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+DYNAMIC = "dynamic quantisation measures a batch as a whole"
 _WIDTHS: dict[int, int] = {
     onnx.TensorProto.FLOAT16: 2,
     onnx.TensorProto.BFLOAT16: 2,
@@ -77,6 +83,52 @@ def shapeless(model: onnx.ModelProto) -> frozenset[str]:
     return frozenset(
         value.name for value in model.graph.input if not value.type.tensor_type.HasField("shape")
     )
+
+
+def data_files(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """The files of its external data, which `read` has looked at."""
+    places = {
+        entry.value
+        for tensor in tensors(model)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return [path.resolve().parent / place for place in sorted(places)]
+
+
+def profile(
+    model: onnx.ModelProto, rows: int, sizes: Sizes, given: Sequence[str]
+) -> tuple[Shapes, Shapes, Shapes] | None:
+    """The least, usual and largest shapes of inputs with open axes; None where all are closed.
+
+    The first open axis in front is the batch, of up to `rows`; another one is as in `sizes`, else
+    16, and may be a quarter to twice that. `given` are inputs as the user declared them.
+    """
+    declared = {tensor.name: tensor.shape for tensor in map(parse_tensor, given)}
+    constants = {tensor.name for tensor in model.graph.initializer}
+    least, usual, most = {}, {}, {}
+    for value in model.graph.input:
+        if value.name in constants:
+            continue
+        dims = tuple(dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim)
+        shape = declared.get(value.name, dims)
+        known = (rows, *sizes.get(value.name, ())) if len(shape) else ()
+        if len(known) != len(shape):
+            known = (rows, *(16 for _ in shape[1:])) if len(shape) else ()
+        pairs = list(zip(shape, known, range(len(shape)), strict=True))
+        least[value.name] = tuple(
+            d if d != -1 else max(1, k // 4) if axis else 1 for d, k, axis in pairs
+        )
+        usual[value.name] = tuple(d if d != -1 else k for d, k, _ in pairs)
+        most[value.name] = tuple(d if d != -1 else 2 * k if axis else k for d, k, axis in pairs)
+    return (least, usual, most) if least != most else None
+
+
+def rounds(model: onnx.ModelProto) -> str:
+    """Why a row's answer may depend a little on the rows beside it; empty if nothing says so."""
+    kinds = {node.op_type for node in _nodes(model.graph.node)}
+    return DYNAMIC if kinds & _DYNAMIC else ""
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:

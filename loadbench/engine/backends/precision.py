@@ -11,18 +11,11 @@ import torch
 
 from loadbench import units
 from loadbench.engine import outputs, signature
+from loadbench.engine.backends import beside
 from loadbench.engine.backends.torch_run import DTYPES, TorchModel
-from loadbench.engine.measure import Timing, timed
 from loadbench.errors import SpecError
 from loadbench.model import Note
 from loadbench.spec import EngineSpec
-from loadbench.units import MS
-
-GAIN = 1.1  # a half must be this much faster at the largest batch …
-LOSS = 0.9  # … and may lose no more than this with one row
-ERROR = 0.05  # of the largest output value: beyond, `auto` stays with fp32
-_BUDGET = 150 * MS  # for each timing
-_LONGEST = 200 * MS  # a batch that takes longer is too large to choose by
 
 
 def settle(
@@ -101,7 +94,7 @@ def _as_asked(
         raise SpecError(
             f"{model.name} cannot run in {half}: {error.message}", 'set engine.precision = "fp32"'
         ) from error
-    if outputs.nonfinite(found, model.outputs) and not outputs.nonfinite(full, model.outputs):
+    if beside.broken(found, full, model.outputs):
         text = f"{half}, as asked, gives NaN or infinity where fp32 gives numbers"
         return (Note("precision", text, 'set engine.precision = "bf16" or "fp32"'),)
     gap = units.percent(outputs.difference(found, full, model.outputs))
@@ -116,42 +109,25 @@ def _measured(
 
     The model is in fp32 before and after.
     """
-    rows, full_many = _usual_rows(model, largest)
-    full_one = _time(model, 1)
+    rows, full_many = beside.usual_rows(model, largest)
+    full_one = beside.time(model, 1)
     arrays = signature.inputs_of(model, min(rows, 2))
     exact = model.run(arrays)
     before = lower(model, heavy, half)
     try:
         found = model.run(arrays)
-        error = outputs.difference(found, exact, model.outputs)
-        if outputs.nonfinite(found, model.outputs) and not outputs.nonfinite(exact, model.outputs):
-            return f"fp32: {half} gives NaN or infinity", False
-        if error > ERROR:
-            return f"fp32: in {half} outputs are {units.percent(error)} % off", False
-        many, one = _time(model, rows), _time(model, 1)
+        many, one = beside.time(model, rows), beside.time(model, 1)
     except SpecError as refusal:
         return f"fp32: {half} does not work here ({refusal.message})", False
     finally:
         restore(model, heavy, before)
-    # The fastest runs: what else the machine does at that moment slows only some.
-    gain, gain_one = full_many.fastest_ns / many.fastest_ns, full_one.fastest_ns / one.fastest_ns
-    seen = f"{gain:.2g} × as fast as fp32 at batch {rows}, {gain_one:.2g} × with one row"
-    if gain < GAIN or gain_one < LOSS:
-        return f"fp32: {half} is only {seen}", False
-    off = units.percent(error)
-    return f"{half}: {seen}; outputs differ by up to {off} %", True
-
-
-def _usual_rows(model: TorchModel, largest: int) -> tuple[int, Timing]:
-    """The largest batch that is quick enough to be tried a few times, and its time."""
-    rows = min(largest, model.max_batch or largest) if model.batched else 1
-    timing = _time(model, rows)
-    while timing.median_ns > _LONGEST and rows > 1:
-        rows //= 2
-        timing = _time(model, rows)
-    return rows, timing
-
-
-def _time(model: TorchModel, rows: int) -> Timing:
-    arrays = signature.inputs_of(model, rows)
-    return timed(lambda: model.run(arrays), rows, _BUDGET, least=2)
+    return beside.verdict(
+        half,
+        beside.Beside(
+            outputs.difference(found, exact, model.outputs),
+            beside.broken(found, exact, model.outputs),
+            rows,
+            full_many.fastest_ns / many.fastest_ns,
+            full_one.fastest_ns / one.fastest_ns,
+        ),
+    )

@@ -48,6 +48,7 @@ class TorchModel:
         self.device = where
         self.precision = "fp32"
         self.stored = "fp32"  # the weights' own; autocast is on while `precision` is another
+        self.packed = 0  # bytes of weights that torch packed when it quantised them
         self.batched = False
         self.inputs = program.inputs
         self.outputs: tuple[Tensor, ...] = ()
@@ -81,8 +82,10 @@ class TorchModel:
     def memory(self) -> dict[str, int]:
         if self._where.type == "cuda":
             return {"GPU": int(torch.cuda.memory_reserved(self._where))}
-        storages = [weight.untyped_storage() for weight in self.weights()]
-        return {"CPU": sum({s.data_ptr(): s.nbytes() for s in storages}.values())}
+        own = (w for w in self.weights() if type(w) in (torch.Tensor, torch.nn.Parameter))
+        storages = [weight.untyped_storage() for weight in own]
+        held = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+        return {"CPU": held + self.packed}
 
     def weights(self) -> list[torch.Tensor]:
         """All that the program holds: parameters and buffers."""

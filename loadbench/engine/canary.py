@@ -1,0 +1,114 @@
+"""A canary: a new version gets a share of the requests that name no version, and is watched.
+
+It is rolled back when more of its requests fail than of the old version's, or more are slow, beyond
+what chance explains. What a rollback does is the business of `versions`.
+"""
+
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from loadbench.engine.endpoint import Endpoint
+from loadbench.engine.exchange import Exchange
+from loadbench.engine.forwarding import Forwarding
+from loadbench.engine.job import Served
+from loadbench.engine.tensors import Refused
+from loadbench.units import MS, percent
+
+LEAST = 50  # answers of either version before anything is said
+WINDOW = 5000  # of each version's last requests that count
+FAILED = -1  # in place of a latency
+SLOWER = 2.0  # times the old version's P99: what the new one's may not be above
+WORSE = 0.01  # share of failed requests that the new version may have more than the old one
+SURE = 4.0  # standard deviations
+FEWEST = 5
+
+
+class Side:
+    """The last requests to one of the two versions."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.latencies: deque[int] = deque(maxlen=WINDOW)  # ns, or FAILED
+
+    def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
+        """Passes the request on and takes its time. Raises Refused for a fault of the client's."""
+        began, reply = time.monotonic_ns(), exchange.reply
+        ended = False
+
+        def watched(result: Served | Refused) -> bool:
+            nonlocal ended
+            ended, good = True, reply(result)
+            self.latencies.append(time.monotonic_ns() - began if good else FAILED)
+            exchange.reply = _over  # nothing holds itself
+            return good
+
+        exchange.endpoint = self.endpoint
+        exchange.reply = watched
+        self.endpoint.infer(exchange, data, start)
+        if exchange.endpoint is None and not ended:  # refused at once: no room
+            self.latencies.append(FAILED)
+
+
+def _over(result: Served | Refused) -> bool:
+    raise AssertionError("answered twice")
+
+
+class Canary(Forwarding):
+    """Answers the requests that name no version: a share of them, drawn from the seed, goes to the
+    new version."""
+
+    def __init__(self, old: Endpoint, new: Endpoint, share: float, seed: int) -> None:
+        self.old, self.new = Side(old), Side(new)
+        self.share = share
+        self._random = random.Random(seed)
+
+    def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
+        """Passes a request on to one of the versions. Raises Refused."""
+        side = self.new if self._random.random() < self.share else self.old
+        side.infer(exchange, data, start)
+
+    def verdict(self) -> str:
+        """Why the new version should be given up; empty as long as it should not."""
+        return verdict(self.old.latencies, self.new.latencies)
+
+
+def verdict(old: Sequence[int], new: Sequence[int]) -> str:
+    """Compares latencies (ns, FAILED for requests that failed) of two versions.
+
+    The new one is given up when its failed share is more than `WORSE` above the old one's, or when
+    more than one in a hundred of its answers take more than `SLOWER` times the old one's P99, which
+    is to say that its own P99 is above that; either by `SURE` standard deviations and at least
+    `FEWEST` requests. Nothing is said before either has `LEAST` requests.
+    """
+    if min(len(old), len(new)) < LEAST:
+        return ""
+    olds, news = np.array(old), np.array(new)
+    failed, before = int((news == FAILED).sum()), float((olds == FAILED).mean())
+    if _beyond(failed, len(news), min(1.0, before + WORSE)):
+        return (
+            f"{failed} of {len(news)} requests failed, "
+            f"of the old version's {percent(before)} %"
+        )  # fmt: skip
+    good, known = news[news != FAILED], olds[olds != FAILED]
+    if not len(good) or not len(known):
+        return ""
+    limit = SLOWER * float(np.quantile(known, 0.99))
+    slow = int((good > limit).sum())
+    if _beyond(slow, len(good), 0.01):
+        p99 = float(np.quantile(good, 0.99))
+        return (
+            f"its P99 is {p99 / MS:.3g} ms, more than {SLOWER:g} × "
+            f"the old version's {limit / SLOWER / MS:.3g} ms"
+        )
+    return ""
+
+
+def _beyond(found: int, number: int, share: float) -> bool:
+    """Whether so many of `number` are more than a share that is at most this would give."""
+    expected = share * number
+    return found >= FEWEST and found > expected + SURE * math.sqrt(expected)

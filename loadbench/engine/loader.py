@@ -1,0 +1,146 @@
+"""Opens and warms up models beside those that serve: one at a time, at the lowest priority.
+
+What is opened, and what becomes of it, is the business of `repository`.
+"""
+
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from loadbench.engine import device, priority
+from loadbench.engine.assembly import Wanted, assemble
+from loadbench.engine.backends import Model
+from loadbench.engine.batcher import Loop
+from loadbench.engine.endpoint import Endpoint
+from loadbench.engine.statistics import Account
+from loadbench.engine.store import FILES
+from loadbench.errors import LoadbenchError, RunError
+from loadbench.simspec import SimSpec
+from loadbench.spec import EngineSpec
+from loadbench.units import gigabytes
+
+MOST = 16  # loads that wait for their turn
+ROOM = 1.5  # of a model's weights: what it takes to run beside them
+
+T = TypeVar("T")
+_FLOATS = ("fp32", "bf16", "fp16")
+Free = Callable[[str], int]
+Books = Callable[[str], Account]
+
+
+class Full(RunError):
+    """Too many loads wait already."""
+
+
+class Loader:
+    """Runs loads one after the other, each on a thread of its own: a priority once lowered stays
+    so. To be used from the event loop's thread."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._waiting: deque[tuple[Callable[[], None], bool]] = deque()
+        self._busy = False
+
+    def ask(
+        self, work: Callable[[], T], done: Callable[[T | LoadbenchError], None], *, low: bool
+    ) -> None:
+        """Does the work, at the lowest priority or not, and then calls `done` on the event loop's
+        thread. Raises Full."""
+        if len(self._waiting) >= MOST:
+            raise Full(f"{MOST} loads wait already", "ask again later")
+
+        def run() -> None:
+            result: T | LoadbenchError
+            try:
+                result = work()
+            except LoadbenchError as error:
+                result = error
+            except Exception as error:  # noqa: BLE001  whatever a model's file makes a library raise
+                traceback.print_exc()
+                result = RunError(f"{type(error).__name__}: {error}")
+            self._loop.call_soon_threadsafe(self._finished, done, result)
+
+        self._waiting.append((run, low))
+        self._next()
+
+    def _next(self) -> None:
+        if self._waiting and not self._busy:
+            self._busy = True
+            run, low = self._waiting.popleft()
+
+            def begin() -> None:
+                if low:
+                    priority.lower()
+                run()
+
+            threading.Thread(target=begin, name="loader", daemon=True).start()
+
+    def _finished(self, done: Callable[[T], None], result: T) -> None:
+        self._busy = False
+        done(result)
+        self._next()
+
+
+def load(
+    wanted: Wanted, books: Books, loop: Loop, beside: Model | None, free: Free | None = None
+) -> Endpoint:
+    """A version beside one that is served. Raises SpecError and RunError, before anything is opened
+    if there is no room for it."""
+    require_room(wanted, beside, free or partial(_free, wanted.settings.sim))
+    wanted = wanted._replace(settings=_as_precise(wanted, beside))
+    with priority.raising_newborn():
+        return assemble(wanted, books, loop, disturbed=True)
+
+
+def _as_precise(wanted: Wanted, beside: Model | None) -> EngineSpec:
+    """The precision of the version that is served, where one is to be chosen: that takes timing,
+    and times are not to be trusted beside other work."""
+    settings = wanted.settings
+    if settings.precision != "auto" or beside is None or wanted.what.endswith(".onnx"):
+        return settings
+    if not beside.platform.startswith("pytorch") or beside.precision not in _FLOATS:
+        return settings
+    return settings.model_copy(update={"precision": beside.precision})
+
+
+def may_be_low(wanted: Wanted) -> bool:
+    """Whether the load may have the lowest priority: not where threads that are to serve would
+    inherit it for good. ONNX Runtime makes its pool when it loads; each thread that calls torch has
+    its own."""
+    pools = wanted.what.endswith(".onnx") or wanted.settings.backend in ("onnxruntime", "openvino")
+    settings = wanted.settings
+    return (
+        not pools or device.threads(settings.threads, settings.copies) == 1
+        or priority.may_raise()
+    )  # fmt: skip
+
+
+def require_room(wanted: Wanted, beside: Model | None, free: Free) -> None:
+    """RunError if another version will not fit beside the one that is served. It is thought as
+    large as its files, or as that one if it is larger."""
+    served = sum(beside.memory().values()) if beside is not None else 0
+    needed = round(max(_size(wanted.what), served) * ROOM * wanted.settings.copies)
+    where = beside.device if beside is not None else "cpu"
+    if needed > (left := free(where)):
+        raise RunError(
+            f"{wanted.name} needs about {gigabytes(needed)} GB, and {gigabytes(left)} GB are free "
+            f"on {where}",
+            "unload a version first",
+        )
+
+
+def _size(what: str) -> int:
+    path = Path(what)
+    if not path.is_file():
+        return 0
+    if path.name not in FILES:
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
+
+
+def _free(settings: SimSpec, where: str) -> int:
+    return device.open_device(where, settings).memory().free
