@@ -68,7 +68,6 @@ class StageSpec(Section):
 class PipelineSpec(Section):
     """A file of models that run one after the other and are served as one."""
 
-    name: str = ""
     version: Annotated[int, Field(ge=1, lt=1 << 62)] = 1
     inputs: tuple[str, ...] = ()  # what clients send; left out: what the first stage takes
     outputs: tuple[str, ...] = ()  # what they get; left out: what the last stage gives

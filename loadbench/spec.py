@@ -30,6 +30,7 @@ from loadbench.plan import Tls
 from loadbench.queuespec import LEVELS, Policy, Queueing, QueueSpec, disagreement
 from loadbench.requestspec import RequestSpec
 from loadbench.simspec import SimSpec
+from loadbench.watchspec import WatchSpec
 
 Checked = TypeVar("Checked", bound=Section)
 
@@ -135,6 +136,7 @@ class EngineSpec(Section):
     factory: str = ""  # package.module:function, for files that hold only weights
     inputs: tuple[str, ...] = ()  # NAME:DTYPE:DIMS, for files that do not say
     outputs: tuple[str, ...] = ()
+    watch: WatchSpec = WatchSpec()
     preprocess: Plugins = ()
     postprocess: Plugins = ()
     libraries: Names = ()  # of custom operators; their code is run

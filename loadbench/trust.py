@@ -242,6 +242,8 @@ NOTED = {
     "told-late": "a worker heard too late which share is its own",
     "clock-drift": "a clock ran off its pace, or those of the hosts apart",
     "suspended": "the machine slept within the run",
+    "state-drifts": "the model changed itself: answers depend on what came before",
+    "training-mode": "a part of the model was in training mode",
 }
 
 # How a standstill's cause (loadbench.load.stall) is told, and what to do about it.

@@ -1,15 +1,20 @@
 """The response cache: what hits, what does not, what it holds, and that it never lies."""
 
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from loadbench.engine.cache import ENTRY_BYTES, ResponseCache
 from loadbench.engine.job import Job, Served
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
+from loadbench.merge import servers
+from loadbench.targets.statistics import Reading, difference, read
 from tests.served import Engine, request_binary, request_json, rows, serving, settings
 
 
@@ -152,3 +157,57 @@ def test_without_the_setting_nothing_is_kept() -> None:
         assert told["execution_count"] == 2
         assert "response_cache" not in engine.call("/v2/models/fake/config").json
         assert "nv_cache" not in engine.call("/metrics").body.decode()
+
+
+def test_whoever_reads_the_statistics_learns_of_hits_and_parts() -> None:
+    chosen = settings("fake.a=1 ms", 'cache="1 MB"', "preprocess=tests.test_cache:as_it_is")
+    with serving("fake", *chosen) as engine:
+
+        def reading() -> Reading:
+            return read(engine.call("/v2/models/fake/stats").body)
+
+        readings = [reading()]
+        for first in (0, 0, 0, 100, 100):
+            engine.call("/v2/models/fake/infer", request_json(rows(1, first)))
+            readings.append(reading())
+    found = servers([difference(a, b) for a, b in itertools.pairwise(readings)])
+    assert found is not None
+    assert (found.requests, found.cached, found.batches) == (5, 3, 2)
+    assert {name: part.count for name, part in found.parts.items()} == {
+        "preprocess tests.test_cache:as_it_is": 2, "model": 2,
+    }  # fmt: skip
+    assert found.parts_ms["model"] >= 1.0
+
+
+def as_it_is(arrays: dict[str, Any]) -> dict[str, Any]:
+    """A plugin that does nothing."""
+    return arrays
+
+
+def scaled(folder: Path, version: int) -> None:
+    """A version of the model `m`, which multiplies by its number."""
+    node = helper.make_node("Mul", ["x", "by"], ["y"])
+    info, kind = helper.make_tensor_value_info, TensorProto.FLOAT
+    graph = helper.make_graph(
+        [node], "g", [info("x", kind, ["b", 2])], [info("y", kind, ["b", 2])],
+        [helper.make_tensor("by", kind, [1], [float(version)])],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    (folder / "m" / str(version)).mkdir(parents=True)
+    (folder / "m" / str(version) / "model.onnx").write_bytes(proto.SerializeToString())
+
+
+def test_another_version_is_not_answered_for(tmp_path: Path) -> None:
+    scaled(tmp_path, 1)
+    with serving(f"m={tmp_path / 'm'}", *settings('cache="1 MB"')) as served:
+
+        def ask(path: str = "") -> tuple[list[float], bool]:
+            answer = served.call(f"/v2/models/m/{path}infer", request_json(np.ones((1, 2))))
+            return answer.json["outputs"][0]["data"], "cache" in answer.headers["server-timing"]
+
+        assert (ask(), ask()) == (([1, 1], False), ([1, 1], True))
+        assert ask("versions/1/") == ([1, 1], True)
+        scaled(tmp_path, 2)
+        assert served.call("/v2/repository/models/m/load", {}).status == 200
+        assert (ask(), ask()) == (([2, 2], False), ([2, 2], True))

@@ -76,6 +76,25 @@ def test_statistics_are_the_same_over_both_fronts(served: Served) -> None:
     assert client.ask("ModelStatistics").model_stats[0].name == "fake"
 
 
+def test_models_are_unloaded_and_loaded() -> None:
+    with serving_rpc(*settings("fake.a=0 ms", "max_batch=8")) as (engine, client):
+        client.ask("RepositoryModelUnload", model_name="fake")
+        assert not client.ask("ModelReady", name="fake").ready
+        with pytest.raises(grpc.RpcError) as caught:
+            client.call("ModelInfer")(request(rows(1)), timeout=WAIT_S)
+        assert caught.value.code() in (Code.NOT_FOUND, Code.UNAVAILABLE)
+        load = message("inference.RepositoryModelLoadRequest")(model_name="fake")
+        load.parameters["config"].string_param = '{"max_batch_size": 4}'
+        client.call("RepositoryModelLoad")(load, timeout=WAIT_S)
+        assert client.ask("ModelConfig", name="fake").config.max_batch_size == 4
+        found = client.call("ModelInfer")(request(rows(2)), timeout=WAIT_S)
+        assert outputs(found).tobytes() == rows(2).tobytes()
+        refused = client.refused("RepositoryModelLoad", model_name="nothing")
+        assert refused.code() in (Code.NOT_FOUND, Code.INVALID_ARGUMENT)
+        assert "nothing" in refused.details()
+        assert engine.call("/v2/models/fake/ready").status == 200
+
+
 def test_settings_are_told_and_cannot_be_changed(client: Client) -> None:
     trace = client.ask("TraceSetting").settings
     assert list(trace["trace_level"].value) == ["OFF"]

@@ -13,8 +13,8 @@ LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
         "merge", "curve", "optimum", "printable"},
     1: {"spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
-        "overrides", "trace", "plan",
-        "runlog", "control", "alerts", "arrivals", "yardstick", "view", "account", "evidence",
+        "watchspec", "overrides", "trace", "plan", "runlog", "control", "alerts", "arrivals",
+        "yardstick", "view", "account", "evidence",
         "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
@@ -31,7 +31,7 @@ OWNERS = {
     "locust": ("loadbench.load", "scenarios"),
     "gevent": ("loadbench.load", "scenarios"),
     "pynvml": ("loadbench.probe", "loadbench.engine.device"),
-    "psutil": ("loadbench.probe", "loadbench.engine.device"),
+    "psutil": ("loadbench.probe", "loadbench.engine.device", "loadbench.engine.watch"),
     "httpx": ("loadbench.targets.ask",),
     "pydantic": (
         "loadbench.aroundspec",
@@ -42,7 +42,7 @@ OWNERS = {
         "loadbench.simspec",
         "loadbench.faults",
     ),
-    "scipy": ("loadbench.stats",),
+    "scipy": ("loadbench.stats", "loadbench.engine.watch"),
 }
 READS = {("ready", "probe"), ("engine", "probe")}  # the machine
 DASHBOARD_MAY = LAYERS[0] | LAYERS[1] | {"report"}

@@ -85,11 +85,11 @@ def test_values_go_from_stage_to_stage_by_name(folder: Path) -> None:
 
 def test_any_stage_s_values_can_be_the_outputs_under_other_names(folder: Path) -> None:
     text = (
-        'name = "named"\nversion = 7\ninputs = ["bias"]\noutputs = ["class", "features"]\n'
+        'version = 7\ninputs = ["bias"]\noutputs = ["class", "features"]\n'
         '[[stage]]\nmodel = "features.onnx"\ngive = {double = "features"}\n'
         '[[stage]]\nmodel = "head.onnx"\ntake = {h = "features"}\ngive = {best = "class"}\n'
     )
-    model = open_model(write(folder, text))
+    model = open_model(write(folder, text, "named.toml"))
     assert (model.model.name, model.model.version) == ("named", "7")
     found = model.run((X, BIAS))
     assert list(found) == ["class", "features"]
@@ -159,6 +159,8 @@ def test_plugins_may_surround_a_pipeline_too(folder: Path, monkeypatch: pytest.M
         (FEATURES + "max_batch = 8\n", "max_batch is not a stage's to say"),
         (FEATURES + "color = 8\n", "unknown key 'color'"),
         ('[[stage]]\nmodel = "both.toml"\n', "is a pipeline itself"),
+        ('[[stage]]\nmodel = "../a.onnx"\n', r"\.\./a\.onnx lies outside the folder"),
+        ('[[stage]]\nmodel = "/a.onnx"\n', "outside the folder"),
         ('[[stage]]\nmodel = "gone.onnx"\n', "no such model file"),
         ('[[stage]]\nmodel = "mpl"\n', "there is no model 'mpl'"),
         (FEATURES + 'libraries = "libops.so"\n', "has code run: engine.libraries"),

@@ -1,18 +1,22 @@
 """Plugins before and after a model: whose code runs when, what clients see, who fails for it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from loadbench import spec
 from loadbench.engine import open_model
 from loadbench.engine.backends import Model
+from loadbench.engine.plugins import surround
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.model import Tensor
+from loadbench.spec import EngineSpec
+from tests.batching import Gate
 from tests.served import Engine, request_json, rows, serving, settings
 
 ARITHMETIC = """
@@ -23,6 +27,9 @@ def double(arrays):
 
 def add(arrays, number=1):
     return {"x": arrays["x"] + number}
+
+def same(arrays):
+    return arrays
 
 def negate(outputs):
     return {"y": -outputs["y"]}
@@ -67,7 +74,7 @@ def parsed(arrays):
     return {"x": np.array(text, np.float64)}      # the engine makes FP32 of it
 
 import json
-parsed.inputs = ("json:BYTES:-1,1",)
+parsed.inputs = "json:BYTES:-1,1"
 parsed.example = {"json": np.array([[json.dumps([0.5] * 16).encode()]], object)}
 
 class Counter:
@@ -108,6 +115,8 @@ def test_they_run_by_priority_and_then_as_listed() -> None:
     double, add = {"use": "arithmetic:double"}, {"use": "arithmetic:add"}
     first = fake(preprocess=[double, add, {**add, "options": {"number": 3}}])
     assert (run(first, x) == x * 2 + 4).all()
+    parts: dict[str, list[int]] = first.parts  # type: ignore[attr-defined]
+    assert list(parts)[1:3] == ["preprocess arithmetic:add", "preprocess arithmetic:add #3"]
     second = fake(preprocess=[{**double, "priority": 10}, add, {**add, "priority": -1}])
     assert (run(second, x) == (x + 2) * 2).all()
     after = fake(postprocess=["arithmetic:negate", "arithmetic:label"])
@@ -141,6 +150,17 @@ def test_each_part_s_time_is_told() -> None:
     more = [(n - m, ns - ms) for (n, ns), (m, ms) in zip(parts.values(), before, strict=True)]
     assert [batches for batches, _ in more] == [3, 3, 3]
     assert all(ns > 0 for _, ns in more)
+
+
+def test_what_no_plugin_touches_reaches_the_model_as_it_came() -> None:
+    class Writes(Gate):
+        def run(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            assert arrays["x"].flags.writeable
+            return super().run(arrays)
+
+    spec = EngineSpec(preprocess=("arithmetic:same",), postprocess=("arithmetic:same",))
+    model = surround(Writes(), spec)
+    assert (model.run({"x": rows(2)})["y"] == 2 * rows(2)).all()
 
 
 def test_rows_that_a_plugin_mixes_are_not_batched() -> None:

@@ -230,6 +230,18 @@ def test_garbage_gets_a_400_and_an_end(engine: Engine, raw: bytes) -> None:
     assert is_alive(engine)
 
 
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 50_000, b'"\xff"', b"[]", b"{"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v2/repository/index", "/v2/repository/models/fake/load", "/v2/models/fake/infer",
+     "/v2/repository/models/fake/traffic", "/v2/logging", "/v2/trace/setting"],
+)  # fmt: skip
+def test_json_that_is_none_or_too_deep_is_a_400(engine: Engine, path: str, body: bytes) -> None:
+    answer = engine.call(path, body)
+    assert answer.status == 400
+    assert answer.json["error"]
+
+
 def test_random_bytes_hurt_nobody(engine: Engine) -> None:
     source = random.Random(1)
     good = message(1)

@@ -94,8 +94,7 @@ def test_inputs_and_outputs_over_http(served: Served) -> None:
             assert bytes(got[128 : 128 + size]) == x.tobytes()
             (output,) = found.json["outputs"]
             assert output["shape"] == [number, 16]
-            assert output["parameters"] == place("out", size + 8, 128)
-            assert "data" not in output
+            assert output.keys() == {"name", "datatype", "shape"}  # as perf_analyzer needs it
         plain = engine.call(INFER, asked(20, place("in", 20 * 64, 64), None)).json
         assert plain["outputs"][0]["data"] == x.ravel().tolist()
         gone = engine.call("/v2/systemsharedmemory/region/in/unregister", {})
@@ -124,7 +123,6 @@ def test_inputs_and_outputs_over_grpc(served: Served) -> None:
         found = client.call("ModelInfer")(request, timeout=WAIT_S)
         assert bytes(got[:128]) == x.tobytes()
         assert list(found.raw_output_contents) == [b""]
-        assert found.outputs[0].parameters["shared_memory_region"].string_param == "out"
         client.ask("SystemSharedMemoryUnregister", name="out")
         with pytest.raises(grpc.RpcError, match="no shared memory region 'out'"):
             client.call("ModelInfer")(request, timeout=WAIT_S)

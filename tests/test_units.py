@@ -99,3 +99,17 @@ def test_moments_and_lengths() -> None:
     assert units.duration(5 * units.MS) == "5 ms"
     assert units.duration(90 * units.SECOND) == "1m 30s"
     assert units.duration(8 * 3600 * units.SECOND) == "8h"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("64 MB", 64_000_000), ("1 GiB", 1 << 30), ("1.5kB", 1500), ("7 B", 7), (0, 0), ("0", 0)],
+)
+def test_sizes(text: str | int, size: int) -> None:
+    assert units.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["64", 64, "64 Mb", "-1 MB", "", True, "1e30 GB"])
+def test_what_is_no_size_is_refused(text: str | int) -> None:
+    with pytest.raises(SpecError):
+        units.parse_size(text)

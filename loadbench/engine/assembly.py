@@ -3,6 +3,7 @@
 Where models come from is the business of `store`, what leads to them that of `repository`.
 """
 
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ from loadbench.engine.shared import Regions
 from loadbench.engine.split import MOST_BATCHES
 from loadbench.engine.statistics import Account
 from loadbench.engine.warmup import warm_up
+from loadbench.engine.watch import watch
+from loadbench.engine.watch.slow import SlowLog
+from loadbench.model import Note
 from loadbench.spec import EngineSpec
 
 QUEUE_ROWS = 2048  # where no SLO says how many can still be served in time
@@ -62,14 +66,29 @@ def assemble(
     contract = Contract.of(model, rule.max_batch, request_rows(settings, rule, waiting))
     contract = contract._replace(model=wanted.name, version=version, regions=wanted.regions)
     terms = Terms(rule, waiting, QUEUE_BYTES, settings.slo, found)
-    batcher = Batcher(models, terms, times, account(version), loop)
+    books = account(version)
+    watched = watch(models, settings.watch, _told(books, loop))
+    if settings.watch.slow is not None:
+        books.slow = SlowLog(settings.watch.slow)
+    batcher = Batcher(watched.models, terms, times, books, loop)
     faults = Faults.of(settings.fake) if model.platform == "fake" else None
     endpoint = Endpoint(model, contract, batcher, faults, warm.median_ns)
+    endpoint.watcher = watched.watcher
     batcher.failing = batcher.failing._replace(together=settings.on_error == "fail")
     if settings.cache:
         title = f"{wanted.name} {version}"
         endpoint.cache = ResponseCache(settings.cache, title, list(contract.inputs))
     return endpoint
+
+
+def _told(books: Account, loop: Loop) -> Callable[[Note], None]:
+    """Writes what comes up on stderr and into the books, which are the event loop's."""
+
+    def tell(note: Note) -> None:
+        print(f"note: {note.text}", file=sys.stderr, flush=True)
+        loop.call_soon_threadsafe(books.remark, note)
+
+    return tell
 
 
 def batching(model: Model, settings: EngineSpec) -> Rule:

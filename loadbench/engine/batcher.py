@@ -117,6 +117,11 @@ class Batcher:
         """Of each instance."""
         return tuple(instance.model for instance in self._instances)
 
+    def replace(self, made: Callable[[Model], Model]) -> None:
+        """Has the instances run other models from their next batch on."""
+        for instance in self._instances:
+            instance.model = made(instance.model)
+
     def start(self) -> None:
         """Starts the instances' threads; requests may come from now on."""
         now = time.monotonic_ns()
@@ -143,13 +148,9 @@ class Batcher:
         """Queues a request, to be answered by its `reply` later. Raises Refused if there is no
         room, or no time; it is counted either way."""
         now = job.arrived = time.monotonic_ns()
-        scheduler = self._scheduler
-        scheduler.stamp(job, timeout_ns)
         with self._lock:
-            refusal = scheduler.refusal(job, self._free_at)
-            if refusal is None:
-                job.free_mark = self._free_ns + (now - self._free_from if self._idle else 0)
-                scheduler.queues.add(job)
+            refusal = self._scheduler.admit(job, timeout_ns, self._free_at)
+            job.free_mark = self._free_ns + (now - self._free_from if self._idle else 0)
         if refusal is not None:
             self.account.give_up([job], refusal.reason, "refused", now)
             raise Refused(503, refusal.text, refusal.cause)

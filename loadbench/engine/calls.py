@@ -7,9 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from loadbench.engine.exchange import Exchange, refusal, response
+from loadbench.engine.exchange import Exchange, object_of, refusal, response
 from loadbench.engine.forwarding import Forwarding
 from loadbench.engine.repository import Repository
 from loadbench.engine.tensors import Refused
@@ -41,7 +39,7 @@ class Call(Forwarding):
             exchange.answer(response(200) if fault is None else refusal(fault))
 
         try:
-            self._do(_object(data[start:]), done, exchange)
+            self._do(object_of(data[start:]), done, exchange)
         except LoadbenchError as error:
             text = "; ".join(filter(None, (error.message, error.hint)))
             raise Refused(400 if isinstance(error, SpecError) else 503, text) from error
@@ -79,13 +77,3 @@ def traffic(repository: Repository, name: str) -> dict[str, Any]:
             for number in model.names()
         ],
     }
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(body) if body.strip() else {}
-    except msgspec.DecodeError as error:
-        raise Refused(400, f"not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise Refused(400, "the body is not an object")
-    return found

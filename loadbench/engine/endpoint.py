@@ -6,6 +6,8 @@ on the wire that of `http`.
 
 from typing import Any
 
+import numpy as np
+
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher
 from loadbench.engine.cache import ResponseCache
@@ -16,8 +18,11 @@ from loadbench.engine.measure import parts_of
 from loadbench.engine.metadata import model_config, model_metadata
 from loadbench.engine.protocol import Contract, Plan, Reader
 from loadbench.engine.split import Whole
-from loadbench.engine.tensors import Refused
+from loadbench.engine.tensors import Array, Refused
+from loadbench.engine.watch import Watcher
 from loadbench.engine.writer import Writer
+
+NO_LIMIT = 1 << 62
 
 
 class Endpoint:
@@ -37,8 +42,23 @@ class Endpoint:
         self.faults = faults
         self._warm_ns = warm_ns
         self.cache: ResponseCache | None = None
+        self._most = signature.max_batch or NO_LIMIT  # rows that are asked in one
+        self.watcher: Watcher | None = None
         self._reader = Reader(signature)
         self._writer = Writer(signature)
+
+    def start(self) -> None:
+        """Requests may come from now on."""
+        self.batcher.start()
+        if self.watcher is not None:
+            self.watcher.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ends its threads. False if one is still in a batch after so long."""
+        ended = self.batcher.stop(timeout_s)
+        if self.watcher is not None:
+            self.watcher.stop()
+        return ended
 
     def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Queues an infer request, whose body begins at `data[start]`. Raises Refused for one that
@@ -60,12 +80,13 @@ class Endpoint:
         if plan.priority:
             exchange.priority = plan.priority
         try:
-            asked = self.ask(exchange, plan.timeout_ns)
+            if self.cache is None and plan.rows <= self._most:
+                self.batcher.submit(exchange, plan.timeout_ns)
+            else:
+                asked = self.ask(exchange, plan.timeout_ns)
+                exchange.asked = asked if isinstance(asked, Whole) else None
         except Refused as fault:
             exchange.answer(self._unavailable(fault))
-            return
-        if isinstance(asked, Whole):
-            exchange.asked = asked
 
     def abandon(self, exchange: Exchange) -> None:
         """The client of an exchange in flight is gone."""
@@ -129,16 +150,22 @@ class Endpoint:
         assert plan is not None
         if self.faults is not None or not plan.plain or ran.alone:
             return None
-        tensors: list[tuple[bytes, int, int]] = []
+        if len(plan.outputs) > 1 and plan.rows > 1:
+            return None
+        tensors: list[Array] = []
         for name, datatype, binary in plan.outputs:
-            array = ran.outputs[name]
-            step = array.nbytes // ran.rows
-            if not binary or datatype == "BYTES" or step * plan.rows > LARGE:
+            array = np.ascontiguousarray(ran.outputs[name])
+            if not binary or datatype == "BYTES" or not array.size:
                 return None
-            tensors.append((array.tobytes(), step, step * plan.rows))
+            tensors.append(array.reshape(ran.rows, -1).view(np.uint8))
+        whole = tensors[0] if len(tensors) == 1 else np.concatenate(tensors, axis=1)
+        step = whole.shape[1]
+        if step * plan.rows > LARGE:
+            return None
         answer = self._writer.write(plan, ran.outputs_of(0, plan.rows))
-        tail = sum([size for _, _, size in tensors])
-        return Form(middle_of(answer, tail, ran.compute_ns, ran.rows), tuple(tensors))
+        size = step * plan.rows
+        middle = middle_of(answer, size, ran.compute_ns, ran.rows)
+        return Form(whole.tobytes(), step, size, middle)
 
     def _answer(self, plan: Plan, served: Served) -> bytes:
         return written(self._writer.write(plan, served.outputs), served)

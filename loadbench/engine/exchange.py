@@ -4,7 +4,7 @@ An infer request is itself the job that the batcher gets: one object from the so
 and back. Connections are the business of `http`, what is in a body that of `endpoint`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -42,6 +42,17 @@ def refusal(fault: Refused, *headers: str) -> bytes:
     return response(fault.status, msgspec.json.encode({"error": fault.message}), *headers)
 
 
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is; an empty one is one without members. Raises Refused."""
+    try:
+        found = msgspec.json.decode(body) if body.strip() else {}
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Refused(400, f"not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Refused(400, "the body is not an object")
+    return found
+
+
 class Inferring(Protocol):
     """Whoever answers infer requests."""
 
@@ -72,10 +83,12 @@ class Sending(Protocol):
 
 
 class Form(NamedTuple):
-    """The common parts of a batch's answers: all outputs in binary, the same rows in each."""
+    """The common parts of a batch's answers: one output, in binary, the same rows in each."""
 
-    middle: bytes  # from behind the request's own times up to the tensors
-    tensors: tuple[tuple[bytes, int, int], ...]  # of all rows; bytes of a row and of a request
+    raw: bytes  # the output of all rows
+    step: int  # bytes of a row
+    size: int  # bytes of a request
+    middle: bytes  # the answer from behind the request's own times up to the tensor
 
 
 class Exchange(Job):
@@ -118,24 +131,20 @@ class Exchange(Job):
     def served(self, ran: Ran, at: int) -> bool:
         if self._reply is not None or self.endpoint is None:
             return super().served(ran, at)
-        forms, plan = ran.forms, id(self.plan)
-        form = (
-            forms[plan] if plan in forms else forms.setdefault(plan, self.endpoint.form(self, ran))
-        )
+        plan = id(self.plan)
+        if plan not in ran.forms:
+            ran.forms[plan] = self.endpoint.form(self, ran)
+        form = ran.forms[plan]
         if form is None:
             return super().served(ran, at)
-        middle, tensors = form
-        if len(tensors) == 1:
-            ((raw, step, size),) = tensors
-            own = raw[at * step : at * step + size]
-        else:
-            own = b"".join([raw[at * step : at * step + size] for raw, step, size in tensors])
+        raw, step, size, middle = form
+        at *= step
         self.endpoint = None
         self.connection.send(
             self,
             b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
             b"Server-Timing: queue;dur=%.3f, batch;dur=%.3f%b%b"
-            % (self.queue_ns / MS, self.batch_wait_ns / MS, middle, own),
+            % (self.queue_ns / MS, self.batch_wait_ns / MS, middle, raw[at : at + size]),
         )
         return True
 

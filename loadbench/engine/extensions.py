@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from loadbench.engine import metrics, shared
-from loadbench.engine.exchange import refusal, response
+from loadbench.engine.exchange import object_of, refusal, response
 from loadbench.engine.shared import Regions
 from loadbench.engine.tensors import Refused
 
@@ -77,7 +77,7 @@ def _only(wanted: bytes, method: bytes, path: str) -> bytes | None:
 def _settings(what: str, found: dict[str, Any], method: bytes, body: bytes) -> bytes:
     """Settings can be read, and set to what they are. Raises Refused."""
     if method == b"POST":
-        for name, value in _object(body).items():
+        for name, value in object_of(body).items():
             if name not in found:
                 raise Refused(400, f"there is no {what} setting {name!r}")
             if value is not None and value != found[name]:
@@ -85,13 +85,3 @@ def _settings(what: str, found: dict[str, Any], method: bytes, body: bytes) -> b
     elif method != b"GET":
         raise Refused(405, f"{what} settings take GET and POST, not {method.decode('latin-1')}")
     return response(200, msgspec.json.encode(found))
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(body) if body.strip() else {}
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Refused(400, f"not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise Refused(400, "the body is not an object")
-    return found

@@ -84,8 +84,8 @@ def told(found: Mapping[Any, Any]) -> dict[str, Any]:
     preprocess = found.get("preprocess_params")
     if isinstance(preprocess, str):  # safetensors and ONNX carry texts only
         try:
-            preprocess = json.loads(preprocess)
-        except json.JSONDecodeError:
+            preprocess = _plain(json.loads(preprocess))
+        except (json.JSONDecodeError, RecursionError):
             kept["preprocess_params"] = preprocess
             return kept
     if preprocess is not None:

@@ -93,7 +93,7 @@ class Orders:
             return configured(source.config(), settings, f"{source.name}/config.json", trust=trust)
         try:
             found = msgspec.json.decode(given) if isinstance(given, str) else given
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Refused(400, f"config is not JSON: {error}") from error
         if not isinstance(found, dict):
             raise Refused(400, "config is no object")

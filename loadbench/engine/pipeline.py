@@ -25,8 +25,8 @@ from loadbench.spec import EngineSpec, checked
 
 LARGEST = 1 << 20  # bytes of the file
 OF_A_STAGE = (
-    "backend", "device", "precision", "threads", "seed", "factory", "inputs", "outputs",
-    "preprocess", "postprocess", "libraries",
+    "backend", "provider", "device", "precision", "calibration", "cuda_graphs", "threads", "seed",
+    "factory", "inputs", "outputs", "preprocess", "postprocess", "libraries", "fake",
 )  # fmt: skip
 _NUMBERS = ("INT", "UINT", "FP", "BF")
 
@@ -50,7 +50,7 @@ class Pipeline:
     def __init__(self, name: str, version: str, stages: Sequence[Stage]) -> None:
         self.name = name
         self.version = version
-        self._stages = stages
+        self.stages = stages
         models = [stage.model for stage in stages]
         self.batched = models[0].batched
         self.device = next((m.device for m in models if m.device != "cpu"), "cpu")
@@ -71,7 +71,7 @@ class Pipeline:
     def parts(self) -> dict[str, Sequence[int]]:
         """Batches and ns of each stage, and of what stages themselves are made of."""
         found: dict[str, Sequence[int]] = {}
-        for stage in self._stages:
+        for stage in self.stages:
             found[f"stage {stage.title}"] = self._own[stage.title]
             for name, part in parts_of([stage.model]).items():
                 found[f"{stage.title}: {name}"] = part
@@ -80,7 +80,7 @@ class Pipeline:
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         """See backends.Model. A fault names the stage."""
         values = dict(arrays)
-        for stage in self._stages:
+        for stage in self.stages:
             begun = time.monotonic_ns()
             values |= _ran(stage, values)
             part = self._own[stage.title]
@@ -91,7 +91,7 @@ class Pipeline:
     def memory(self) -> dict[str, int]:
         """Of all stages together."""
         found: dict[str, int] = {}
-        for stage in self._stages:
+        for stage in self.stages:
             for kind, size in stage.model.memory().items():
                 found[kind] = found.get(kind, 0) + size
         return found
@@ -111,7 +111,7 @@ class Pipeline:
         whole = [Tensor(t.name, t.datatype, (*lead, *t.shape)) for t in inputs]
         sizes = {
             value: stage.model.metadata["sizes"][name]
-            for stage in self._stages
+            for stage in self.stages
             for name, value in stage.take.items()
             if name in stage.model.metadata.get("sizes", {})
         }
@@ -168,7 +168,7 @@ def open_pipeline(path: Path, settings: EngineSpec, trust: bool, open_stage: Ope
         where = f"{path} stage {index + 1}"
         own = _settings(stage, settings, where, trust)
         try:
-            model = open_stage(_place(stage, path), own)
+            model = open_stage(_place(stage, path, trust), own)
         except SpecError as error:
             raise SpecError(f"{where}: {error.message}", error.hint) from error
         title = model.name if model.name not in titles else f"{model.name}-{index + 1}"
@@ -187,8 +187,7 @@ def open_pipeline(path: Path, settings: EngineSpec, trust: bool, open_stage: Ope
     missing = [name for name in last if name not in known.values or name in known.inputs]
     if missing:
         raise SpecError(f"{path}: no stage gives {missing[0]!r}", f"they give {_names(stages)}")
-    name = files.name_of(Path(f"{spec.name}.toml")) if spec.name else files.name_of(path)
-    pipeline = Pipeline(name, str(spec.version), stages)
+    pipeline = Pipeline(files.name_of(path), str(spec.version), stages)
     pipeline.settle(tuple(known.inputs.values()), tuple(known.values[name] for name in last))
     return pipeline
 
@@ -210,8 +209,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: {error}", "a pipeline is a TOML file of [[stage]]s") from error
 
 
-def _place(stage: StageSpec, path: Path) -> str:
+def _place(stage: StageSpec, path: Path, trust: bool) -> str:
     """A path beside the pipeline's file, else a name of the zoo."""
+    wanted = Path(stage.model)
+    if not trust and (wanted.is_absolute() or ".." in wanted.parts):
+        raise SpecError(
+            f"{stage.model} lies outside the folder of {path}",
+            "put it beside the pipeline, or allow that with --trust",
+        )
     if stage.model.endswith(".toml"):
         raise SpecError(f"{stage.model} is a pipeline itself", "list its stages here")
     beside = path.parent / stage.model

@@ -48,7 +48,7 @@ class Surrounded:
     """A Model (see backends) with plugins around another. Used like any other."""
 
     def __init__(self, model: Model, plugins: Sequence[Plugin]) -> None:
-        self._inner = model
+        self.inner = model
         self._before = [plugin for plugin in plugins if plugin.before]
         self._after = [plugin for plugin in plugins if not plugin.before]
         self.name = model.name
@@ -69,20 +69,20 @@ class Surrounded:
     @property
     def parts(self) -> dict[str, Sequence[int]]:
         """Batches and ns of each plugin, of the model, and of what the model itself is made of."""
-        return {**self._own, **parts_of([self._inner])}
+        return {**self._own, **parts_of([self.inner])}
 
     def run(self, arrays: Arrays) -> Values:
         """See backends.Model. A fault of a plugin is a LoadbenchError that names it, of a
         preprocess plugin that finds fault with the input (ValueError) a SpecError."""
         sent = {name: _sealed(array) for name, array in arrays.items()}
         rows = len(next(iter(sent.values()))) if self.batched else None
-        found: Values = sent
-        for plugin in self._before:
-            found = self._step(plugin, found, sent, rows)
+        found: Values = dict(arrays)
         if self._before:
-            found = self._taken(found)
+            found = self._prepared(sent, rows)
+            # What no plugin touched goes on as it came: read-only arrays are copied by torch
+            found = {name: arrays[name] if a is sent.get(name) else a for name, a in found.items()}
         begun = time.monotonic_ns()
-        found = self._inner.run(found)
+        found = self.inner.run(found)
         self._count("model", begun)
         for plugin in self._after:
             found = self._step(plugin, found, sent, rows)
@@ -90,12 +90,12 @@ class Surrounded:
 
     def memory(self) -> dict[str, int]:
         """Of the model; what plugins hold they do not tell."""
-        return self._inner.memory()
+        return self.inner.memory()
 
     def settle(self) -> None:
         """Finds out, by trying, what clients send and get. SpecError if it does not run."""
-        lead = (-1,) if self._inner.batched else ()
-        whole = tuple(Tensor(t.name, t.datatype, (*lead, *t.shape)) for t in self._inner.inputs)
+        lead = (-1,) if self.inner.batched else ()
+        whole = tuple(Tensor(t.name, t.datatype, (*lead, *t.shape)) for t in self.inner.inputs)
         takes = next((plugin.inputs for plugin in self._before if plugin.inputs), whole)
         for tensor in takes:
             if lead and tensor.shape[:1] != lead:
@@ -127,6 +127,12 @@ class Surrounded:
         except LoadbenchError as error:
             raise SpecError(error.message, error.hint) from error
 
+    def _prepared(self, sent: Values, rows: int | None) -> Values:
+        found = sent
+        for plugin in self._before:
+            found = self._step(plugin, found, sent, rows)
+        return self._taken(found)
+
     def _step(self, plugin: Plugin, found: Values, sent: Values, rows: int | None) -> Values:
         begun = time.monotonic_ns()
         try:
@@ -151,7 +157,7 @@ class Surrounded:
 
     def _taken(self, found: Values) -> Values:
         """What the plugins made, as the model takes it; LoadbenchError if it is something else."""
-        inner = self._inner
+        inner = self.inner
         try:
             return {
                 tensor.name: fitted(found[tensor.name], tensor, inner.batched)
@@ -165,7 +171,7 @@ class Surrounded:
 
     def _typed(self, found: Values) -> dict[str, tuple[str, NDArray[Any]]]:
         """Outputs with their datatypes, in forms that the protocol knows."""
-        known = {tensor.name: tensor.datatype for tensor in (*self._inner.outputs, *self.outputs)}
+        known = {tensor.name: tensor.datatype for tensor in (*self.inner.outputs, *self.outputs)}
         return {name: _typed(name, array, known.get(name)) for name, array in found.items()}
 
 
@@ -180,6 +186,10 @@ def surround(model: Model, settings: EngineSpec) -> Surrounded:
         )
         for spec in sorted(specs, key=lambda spec: spec.priority)
     ]
+    for index, plugin in enumerate(found):
+        before = [other.title for other in found[:index]]
+        if plugin.title in before:  # used once more, with other options
+            found[index] = plugin._replace(title=f"{plugin.title} #{index + 1}")
     surrounded = Surrounded(model, found)
     surrounded.settle()
     return surrounded
@@ -192,6 +202,7 @@ def _plugin(kind: str, spec: PluginSpec, model: Model) -> Plugin:
     else:
         call = _own(what, spec)
     declared = spec.inputs or getattr(call, "inputs", ())
+    declared = (declared,) if isinstance(declared, str) else declared
     return Plugin(
         title=f"{kind} {spec.use}",
         call=call,

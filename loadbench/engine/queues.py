@@ -54,7 +54,10 @@ class Queues:
             return False
         job.cancelled = True
         self._cancelled += 1
-        self._count_out(job)
+        self.by_level[job.level] -= 1
+        self.requests -= 1
+        self.rows -= job.rows
+        self.bytes -= job.size_bytes
         return True
 
     def in_order(self) -> list[deque[Job]]:
@@ -70,11 +73,17 @@ class Queues:
 
     def remove(self, queue: deque[Job], gone: Iterable[Job]) -> None:
         """Takes requests, which are near its front, out of their queue."""
-        left = 0
+        left = rows = size = 0
+        by_level = self.by_level
         for job in gone:
             job.taken = True
-            self._count_out(job)
+            by_level[job.level] -= 1
+            rows += job.rows
+            size += job.size_bytes
             left += 1
+        self.requests -= left
+        self.rows -= rows
+        self.bytes -= size
         kept: list[Job] = []
         while left:
             job = queue.popleft()
@@ -83,12 +92,6 @@ class Queues:
             else:
                 kept.append(job)
         queue.extendleft(reversed(kept))
-
-    def _count_out(self, job: Job) -> None:
-        self.by_level[job.level] -= 1
-        self.requests -= 1
-        self.rows -= job.rows
-        self.bytes -= job.size_bytes
 
 
 def _order(job: Job) -> int:

@@ -73,7 +73,7 @@ class Repository:
         """Requests may come from now on."""
         self._serving = True
         for endpoint in self.endpoints():
-            endpoint.batcher.start()
+            endpoint.start()
 
     # ---- who answers
 
@@ -183,7 +183,7 @@ class Repository:
         for loaded in found:
             model.put(loaded)
             if self._serving:
-                loaded.endpoint.batcher.start()
+                loaded.endpoint.start()
         own = found[0].number if found else model.current  # of a file that names its version
         numbers = sorted({wanted.version or own for wanted in order.wanted}, key=int)
         newest, on_trial = numbers[-1], order.shadow or order.share > 0
@@ -214,7 +214,7 @@ class Repository:
         while batcher.open and time.monotonic() < until:
             await asyncio.sleep(POLL_S)
         batcher.refuse_waiting()
-        await asyncio.to_thread(batcher.stop, 1.0)
+        await asyncio.to_thread(gone.endpoint.stop, 1.0)
         if model.leaving.get(number) is gone:
             model.left(number)
 
@@ -292,5 +292,5 @@ class Repository:
 
     def stop(self, timeout_s: float) -> bool:
         """Ends all threads that serve. False if one of them is still in a batch."""
-        ended = [endpoint.batcher.stop(timeout_s) for endpoint in self.endpoints()]
+        ended = [endpoint.stop(timeout_s) for endpoint in self.endpoints()]
         return all(ended)

@@ -64,6 +64,23 @@ class Scheduler:
         self._leveled = len(rule.levels) > 1 or rule.normal > 1
         self._lenient = rule.policy != "failfast" and not any(level.most for level in rule.levels)
 
+    def admit(self, job: Job, timeout_ns: int | None, free_at: Callable[[], int]) -> Refusal | None:
+        """Takes in a request that has arrived; else why not."""
+        if self.draining:
+            return Refusal("draining", "the engine is shutting down", "")
+        self.stamp(job, timeout_ns)
+        queues, terms = self.queues, self._terms
+        if not (
+            self._lenient
+            and queues.rows + job.rows <= terms.waiting_rows
+            and queues.bytes + job.size_bytes <= terms.waiting_bytes
+        ):
+            refusal = self.refusal(job, free_at)
+            if refusal is not None:
+                return refusal
+        queues.add(job)
+        return None
+
     def stamp(self, job: Job, timeout_ns: int | None) -> None:
         """Says by when and in which order a request that has arrived is to be served."""
         rule, arrived = self.rule, job.arrived
@@ -94,15 +111,6 @@ class Scheduler:
     def refusal(self, job: Job, free_at: Callable[[], int]) -> Refusal | None:
         """Why a stamped request cannot be taken in; `free_at` tells when an instance is free."""
         queues, terms = self.queues, self._terms
-        if (
-            self._lenient
-            and queues.rows + job.rows <= terms.waiting_rows
-            and queues.bytes + job.size_bytes <= terms.waiting_bytes
-            and not self.draining
-        ):
-            return None
-        if self.draining:
-            return Refusal("draining", "the engine is shutting down", "")
         for unit, waiting, own, most in (
             ("rows", queues.rows, job.rows, terms.waiting_rows),
             ("bytes", queues.bytes, job.size_bytes, terms.waiting_bytes),

@@ -24,6 +24,7 @@ import uvloop
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import start_stalls
+from loadbench.engine.heap import keep_freed
 from loadbench.engine.http import Connection, Limits
 from loadbench.engine.orders import Offer
 from loadbench.engine.repository import Repository
@@ -70,6 +71,7 @@ def serve(options: Options) -> None:
     if options.follow_stdin:
         threading.Thread(target=_follow_stdin, daemon=True).start()
     sys.setswitchinterval(SWITCH_S)
+    keep_freed()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         running = _assemble(options, listener, runner.get_loop())
         clean = runner.run(_serve(options, running, listener))

@@ -10,20 +10,20 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import msgspec
-
 from loadbench import __version__, model
 from loadbench.engine.calls import PATH, Call, traffic
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.exchange import Inferring, refusal, response
+from loadbench.engine.exchange import Inferring, object_of, refusal, response
 from loadbench.engine.extensions import Extensions
 from loadbench.engine.repository import Repository
 from loadbench.engine.shared import Regions
 from loadbench.engine.tensors import Refused
+from loadbench.engine.watch.profile import Profiling
 from loadbench.units import SECOND
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
 _MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|config|stats|infer))?")
+_PROFILE = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/profile")
 
 Answer = Callable[[], bytes]
 
@@ -48,6 +48,9 @@ class Service:
         plain = _plain(path)
         if (match := PATH.fullmatch(plain)) and match[2]:
             return Call(self._repository, match[1], match[2], allowed=self._may_load)
+        if match := _PROFILE.fullmatch(plain):
+            endpoint = self._repository.find(match[1], match[2] or "")
+            return Profiling(endpoint.batcher, allowed=self._may_load)
         return self._repository.paths.get(plain.encode())
 
     def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:
@@ -111,12 +114,7 @@ class Service:
         return response(503)
 
     def _index(self, body: bytes) -> bytes:
-        try:
-            asked = msgspec.json.decode(body) if body.strip() else {}
-        except msgspec.DecodeError as error:
-            raise Refused(400, f"not JSON: {error}") from error
-        if not isinstance(asked, dict):
-            raise Refused(400, "the body is not an object")
+        asked = object_of(body)
         rows = [row._asdict() for row in self._repository.index()]
         if self._repository.draining:
             rows = [row | {"state": "UNAVAILABLE"} for row in rows]

@@ -32,10 +32,6 @@ class Place(NamedTuple):
     offset: int
     size: int
 
-    def parameters(self) -> dict[str, str | int]:
-        """In the protocol's words."""
-        return {REGION: self.region, _OFFSET: self.offset, _SIZE: self.size}
-
 
 class SharedInput(NamedTuple):
     """An input that is in a region."""

@@ -15,6 +15,7 @@ import numpy as np
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.execution import Piece
 from loadbench.engine.job import Job
+from loadbench.engine.watch.slow import SlowLog
 from loadbench.histogram import EMPTY, Histogram
 from loadbench.inside import Batch, EngineStatistics
 from loadbench.model import BatchSize, Note
@@ -82,6 +83,7 @@ class Account:
         self._sizes: dict[int, _Size] = {}
         self._recent: deque[Batch] = deque(maxlen=RECENT)
         self._remarks: dict[Note, None] = {}
+        self.slow: SlowLog | None = None
         self.hits = self.hit_ns = self.misses = self.miss_ns = 0  # of the response cache
 
     def remark(self, note: Note) -> None:
@@ -119,6 +121,12 @@ class Account:
         self.success_ns += now * number - sum([job.arrived for job in good])
         if self._arrivals is not None:
             self._arrivals.add(good, "done", piece.rows, now)
+        if self.slow is not None:
+            self.slow.look(piece, good, now)
+
+    def recent(self) -> Sequence[Batch]:
+        """The last batches, at most `RECENT`."""
+        return tuple(self._recent)
 
     def batch(self, record: Batch) -> None:
         """A batch ended, well or not."""

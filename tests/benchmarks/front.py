@@ -14,7 +14,6 @@ each batch to be decided (32 requests wait).
 """
 
 import argparse
-import asyncio
 import gc
 import os
 import shutil
@@ -31,11 +30,10 @@ from typing import Any
 import psutil
 from engine import lua, one_request, serving, wrk
 
-from loadbench.engine import batcher as batching
-from loadbench.engine import server
-from loadbench.engine.execution import execute
 from loadbench.engine.http import Connection, Limits
-from loadbench.engine.models import open_instances
+from loadbench.engine.orders import Offer
+from loadbench.engine.repository import Repository
+from loadbench.engine.serving import Service
 from loadbench.spec import EngineSpec, TargetSpec
 from loadbench.targets.ask import Asker
 
@@ -159,20 +157,22 @@ class Rounds:
             call(*arguments)
 
 
-async def in_python(rounds: int) -> None:
+def in_python(rounds: int) -> None:
     """Batches of 32 through everything but the sockets and the threads."""
     settings = EngineSpec.model_validate({"fake": {"a": "0 ms", "width": WIDTH}, "max_batch": 32})
-    models = list(open_instances("fake", settings))
-    running = server._assemble(server.Options("fake", "127.0.0.1", 0, settings), models)
-    batcher, loop = running.batcher, Rounds()
-    batcher._loop = loop
-    threading, batching.threading.Thread = batching.threading.Thread, Idle  # type: ignore[misc]
-    batcher.start()
-    batching.threading.Thread = threading  # type: ignore[misc]
+    loop: Any = Rounds()
+    repository = Repository(Offer(("fake",), settings, trust=False), loop)
+    repository.open_all()
+    service = Service(repository)
+    (endpoint,) = repository.endpoints()
+    batcher = endpoint.batcher
+    instance = batcher._instances[0]
+    instance.free_since = batcher._free_from = time.monotonic_ns()
+    batcher._idle.append(instance)  # and no thread is started
     request = example()
     connections = []
     for _ in range(32):
-        connections.append(Connection(running.service, Limits(), set()))
+        connections.append(Connection(service, Limits(), set()))
         connections[-1].connection_made(Wire())  # type: ignore[arg-type]
     instance = batcher._instances[0]
     request_ns, decision_ns = [], []
@@ -182,27 +182,16 @@ async def in_python(rounds: int) -> None:
         for connection in connections:
             connection.data_received(request)
         received = time.perf_counter_ns()
-        loop.run()
-        batch = instance.inbox.get()
+        loop.run()  # the look at what waits
         decided = time.perf_counter_ns()
-        assert batch is not None
-        pieces = execute(instance.model, batch.jobs, batch.taken, batcher.failing)
-        ran = time.perf_counter_ns()
-        batcher._next(instance, batch, pieces)
-        batcher._finished(batch, pieces, [])
-        ended = time.perf_counter_ns()
-        request_ns.append((ended - begun - (ran - decided)) / 32)
+        instance.inbox.put(None)
+        batcher._work(instance)  # this batch, here and now
+        loop.run()  # the answers
+        request_ns.append((time.perf_counter_ns() - begun) / 32)
         decision_ns.append(decided - received)
     print("in Python, medians:")
     print(f"  {statistics.median(request_ns) / 1e3:.1f} µs a request")
     print(f"  {statistics.median(decision_ns) / 1e3:.1f} µs to decide a batch of 32")
-
-
-class Idle:
-    """A thread that does not run."""
-
-    def __init__(self, **_: object) -> None: ...
-    def start(self) -> None: ...
 
 
 def example() -> bytes:
@@ -225,7 +214,7 @@ def main() -> None:
     if given.only != "python":
         over_http(given.rounds, given.seconds)
     if given.only != "http":
-        asyncio.run(in_python(given.rounds))
+        in_python(given.rounds)
 
 
 if __name__ == "__main__":

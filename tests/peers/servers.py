@@ -31,6 +31,7 @@ class Server(NamedTuple):
 
     port: int
     log: Path
+    grpc_port: int = 0  # 0: none
 
     @property
     def url(self) -> str:
@@ -81,7 +82,7 @@ def serve(folder: Path, model: str, *arguments: str) -> Iterator[Server]:
         line = _ready_line(log)
         assert line is not None
         _, url, _ = line.split(maxsplit=2)
-        yield Server(int(url.rpartition(":")[2]), log)
+        yield Server(int(url.rpartition(":")[2]), log, _grpc_port(log))
 
 
 @contextmanager
@@ -130,6 +131,12 @@ def _is_ready(server: Server) -> bool:
 def _ready_line(log: Path) -> str | None:
     lines = log.read_text().splitlines(keepends=True)
     return next((line for line in lines if line.startswith("ready ") and line[-1] == "\n"), None)
+
+
+def _grpc_port(log: Path) -> int:
+    """Where gRPC is, which is said before the engine is ready; 0: nowhere."""
+    lines = [line for line in log.read_text().splitlines() if line.startswith("gRPC on ")]
+    return int(lines[0].rpartition(":")[2]) if lines else 0
 
 
 def _free_port() -> int:

@@ -50,6 +50,53 @@ def test_an_open_loop_and_json_tensors_and_whole_batches(
     assert [each.inferences for each in found] == [200, 200, 800]
 
 
+# perf_analyzer's keys begin with the names of the tensors, whichever those are
+SHARED = ("--shared-memory", "--shared-memory-prefix", "/")
+WAYS: dict[str, list[str]] = {
+    "sync": ["--concurrency-range", "8"],
+    "async": ["--concurrency-range", "8", "-a"],
+    "stream": ["--concurrency-range", "8", "-a", "--streaming"],
+    "batches": ["-b", "4"],
+    "open loop": ["--request-rate-range", "100", "--request-distribution", "poisson", "-a"],
+    "system": ["--concurrency-range", "4", "--shared-memory=system"],
+    "system, batches": ["-b", "4", "-a", "--shared-memory=system"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("grpc", [False, True], ids=["http", "grpc"])
+def test_grpc_and_shared_memory_agree_on_every_count(
+    both: tuple[str, Server], grpc: bool, way: str, tmp_path: Path
+) -> None:
+    model, server = both
+    if way == "stream" and not grpc:
+        pytest.skip("streams are gRPC's")
+    found = perf_analyzer(server, tmp_path, model, *WAYS[way], requests=200, grpc=grpc)
+    rows = 4 if "batches" in way else 1
+    assert found.requests == found.succeeded == 200
+    assert found.inferences == 200 * rows
+    assert "Server:" in found.text, "it did not take the server's statistics"
+    assert "compute infer" in found.text
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Server]]:
+    """A model over both fronts, with shared memory."""
+    model: str = request.param
+    fronts = ("--grpc-port", "0", *SHARED)
+    with serve(tmp_path_factory.mktemp(model), model, *fronts, *SETTINGS[model]) as server:
+        yield model, server
+
+
+def test_metrics_are_collected(both: tuple[str, Server], tmp_path: Path) -> None:
+    model, server = both
+    asked = ["--collect-metrics", "--metrics-url", f"{server.url.removeprefix('http://')}/metrics"]
+    found = perf_analyzer(server, tmp_path, model, *asked, requests=200)
+    assert found.succeeded == 200
+
+
 @pytest.mark.parametrize(
     ("name", "shapes"),
     [

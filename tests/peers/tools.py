@@ -31,7 +31,7 @@ class Measured(NamedTuple):
 
 
 def perf_analyzer(
-    server: Server, folder: Path, model: str, *arguments: str, requests: int
+    server: Server, folder: Path, model: str, *arguments: str, requests: int, grpc: bool = False
 ) -> Measured:
     """One run, which must end without an error.
 
@@ -39,7 +39,9 @@ def perf_analyzer(
     that too it has been seen to stand still, with Triton as with others, so it may try twice.
     """
     table = folder / "perf_analyzer.csv"
-    command = [str(PEERS / "perf_analyzer"), "-m", model, "-u", f"127.0.0.1:{server.port}"]
+    port = server.grpc_port if grpc else server.port
+    command = [str(PEERS / "perf_analyzer"), "-m", model, "-u", f"127.0.0.1:{port}"]
+    command += ["-i", "grpc"] if grpc else []
     command += ["--request-count", str(requests), "-f", str(table), "--verbose-csv", *arguments]
     for attempt in range(1, ATTEMPTS + 1):
         table.unlink(missing_ok=True)

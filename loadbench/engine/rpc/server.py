@@ -28,6 +28,7 @@ WATCH_S = 0.5  # between two looks of a health watcher
 KNOWN_PATHS = 256
 _ENVELOPE = 1 << 20  # of a message beside its tensors
 _CODES = {
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     405: grpc.StatusCode.UNIMPLEMENTED,
     408: grpc.StatusCode.DEADLINE_EXCEEDED,

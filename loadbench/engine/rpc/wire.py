@@ -120,7 +120,7 @@ class Translator:
 
     def __init__(self) -> None:
         self._questions: dict[tuple[Any, ...], bytes] = {}
-        self._heads: dict[bytes, tuple[bytes, list[int | None]]] = {}
+        self._heads: dict[bytes, tuple[bytes, list[int]]] = {}
 
     def question(self, parts: Parts) -> Question:
         """What is asked for, but for the id. Raises Refused."""
@@ -146,8 +146,8 @@ class Translator:
         at = 0
         for size in sizes:
             # An output in shared memory keeps its place, so that the others can be counted off
-            raw += (_RAW_OUTPUT, _as_varint(size or 0), heard.tensors[at : at + (size or 0)])
-            at += size or 0
+            raw += (_RAW_OUTPUT, _as_varint(size), heard.tensors[at : at + size])
+            at += size
         return b"".join((head, *own, *raw))
 
 
@@ -157,22 +157,16 @@ def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
     kept[key] = value
 
 
-def _head(header: bytes) -> tuple[bytes, list[int | None]]:
-    """The answer without id and tensors, and the tensors' bytes; None where one is elsewhere."""
+def _head(header: bytes) -> tuple[bytes, list[int]]:
+    """The answer without id and tensors, and the tensors' bytes; 0 where one is elsewhere."""
     told = msgspec.json.decode(header)
     answer = message("inference.ModelInferResponse")(
         model_name=told["model_name"], model_version=told["model_version"]
     )
-    sizes: list[int | None] = []
+    sizes: list[int] = []
     for output in told["outputs"]:
-        tensor = answer.outputs.add(
-            name=output["name"], datatype=output["datatype"], shape=output["shape"]
-        )
-        parameters = output["parameters"]
-        sizes.append(parameters.pop("binary_data_size", None))
-        for name, value in parameters.items():
-            kind = "string_param" if isinstance(value, str) else "int64_param"
-            setattr(tensor.parameters[name], kind, value)
+        answer.outputs.add(name=output["name"], datatype=output["datatype"], shape=output["shape"])
+        sizes.append(output.get("parameters", {}).get("binary_data_size", 0))
     packed: bytes = answer.SerializeToString()
     return packed, sizes
 
