@@ -44,6 +44,7 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (half an hour
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python tests/benchmarks/engine.py
 	$(BIN)/python -m tests.benchmarks.optimum --rounds 1
+	$(BIN)/python -m tests.benchmarks.policy
 	$(BIN)/python tests/benchmarks/screen.py
 	$(BIN)/python tests/benchmarks/known_answer.py
 	$(BIN)/python -m tests.benchmarks.workers
@@ -53,8 +54,9 @@ soak: $(STAMP)  ## half an hour of load with faults: does anything grow? (SOAK=5
 	$(BIN)/python -m tests.benchmarks.soak --for $(SOAK)
 
 FUZZ ?= 5m
-fuzz: $(STAMP)  ## answers taken apart byte by byte: the fast way against the parser (FUZZ=1h)
+fuzz: $(STAMP)  ## answers and requests taken apart byte by byte, each for so long (FUZZ=1h)
 	$(BIN)/python -m tests.benchmarks.fuzz_answer --for $(FUZZ)
+	$(BIN)/python -m tests.benchmarks.fuzz_front --for $(FUZZ)
 
 peers: $(STAMP)  ## tests against real third-party servers and clients (minutes, x86-64 Linux)
 	@PYTHON=$(PYTHON) sh tests/peers/setup.sh

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import pytest
 import torch
 
 from loadbench.engine import device, zoo
+from loadbench.engine.backends import openvino_run
 from loadbench.engine.backends.converted import save
 from loadbench.engine.models import open_model
 from loadbench.engine.signature import inputs_of
@@ -20,7 +20,7 @@ from tests import served
 
 LARGEST = 8
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05, "int8-static": 0.05}  # of the largest output
-HALF = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HALF = "BF16" in openvino_run.runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 WAYS = [
     ("onnxruntime", "int8"),
     ("onnxruntime", "int8-static"),

@@ -404,10 +404,16 @@ def test_compiled_models_answer_like_eager_ones_at_any_size(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_process_that_compiles_model_after_model_comes_to_no_limit(tmp_path: Path) -> None:
-    for number in range(torch._dynamo.config.recompile_limit + 1):
-        model = opened(tmp_path, "Plain", "x:FP32:-1,4", backend="torch-compile", max_batch=4)
-        assert model.notes[-1].code == "compiled", number
+def test_a_process_that_compiles_model_after_model_comes_to_no_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)  # for one row and for many
+    for width in (4, 5, 6):
+        inputs = f"x:FP32:-1,{width}"
+        model = opened(tmp_path, "Plain", inputs, backend="torch-compile", max_batch=4)
+        assert model.notes[-1].code == "compiled"
+        x = np.ones((3, width), np.float32)
+        np.testing.assert_array_equal(model.run({"x": x})["output0"], x + 1)
 
 
 @pytest.mark.parametrize("name", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"])

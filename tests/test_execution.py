@@ -2,8 +2,10 @@
 
 import io
 import math
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,25 +103,35 @@ def test_the_log_is_bounded_and_steers_no_terminal() -> None:
     assert "request 'n7', 4 more (12 rows)" in told
 
 
-def test_the_setting_makes_the_whole_batch_fail() -> None:
+def test_the_setting_makes_the_whole_batch_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def ask(value: float) -> int:
         body = request_json(np.full((1, 16), value))
         return engine.call("/v2/models/fake/infer", body).status
 
-    chosen = settings("postprocess=tests.test_execution:unlucky", "on_error=fail", "fake.a=700 ms")
+    monkeypatch.setenv("GATE", str(tmp_path / "open"))
+    chosen = settings("postprocess=tests.test_execution:gated", "on_error=fail", "fake.a=0 ms")
     with serving("fake", *chosen) as engine, ThreadPoolExecutor(4) as pool:
-        first = pool.submit(ask, 1)
-        while not engine.call("/health").json["open"]:
+        first = pool.submit(ask, WAITS)
+        until = time.monotonic() + 20
+        while not engine.call("/health").json["open"] and time.monotonic() < until:
             time.sleep(0.01)
-        rest = [pool.submit(ask, value) for value in (2, 13, 4)]
-        while engine.call("/health").json["waiting"] < 3 and not first.done():
+        rest = [pool.submit(ask, value) for value in (2, FAILS, 4)]
+        while engine.call("/health").json["waiting"] < 3 and time.monotonic() < until:
             time.sleep(0.01)
+        (tmp_path / "open").touch()
         assert first.result() == 200
         assert [found.result() for found in rest] == [500, 500, 500]
 
 
-def unlucky(outputs: dict[str, Any]) -> dict[str, Any]:
-    """A plugin that fails for some rows."""
-    if (outputs["y"] == 13).any():
+WAITS, FAILS = 11.0, 13.0
+
+
+def gated(outputs: dict[str, Any]) -> dict[str, Any]:
+    """A plugin that fails for some rows, and waits for the gate with others."""
+    if (outputs["y"] == FAILS).any():
         raise RuntimeError("thirteen")
+    while (outputs["y"] == WAITS).any() and not Path(os.environ["GATE"]).exists():
+        time.sleep(0.01)
     return outputs

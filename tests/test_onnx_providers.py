@@ -164,6 +164,14 @@ def test_a_provider_that_cannot_be_loaded_is_no_quiet_fallback(
     assert capfd.readouterr().out == ""
 
 
+def test_what_a_card_leaves_to_the_cpu_is_told(path: Path) -> None:
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    assert onnx_providers.strays(session) == "2 of 2 operations run on the CPU (Mul)"
+    assert onnx_providers.strays(object()) == ""
+
+
 def test_graphs_need_a_card(path: Path) -> None:
     with pytest.raises(SpecError, match="cuda_graphs"):
         open_model(str(path), EngineSpec(threads=1, cuda_graphs=True, device="cpu"))

@@ -116,7 +116,7 @@ def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
     if settings.slo is None:
         return max(QUEUE_ROWS, QUEUE_BATCHES * rule.max_batch)
     per_batch = max(service.table[rule.max_batch], 1)
-    within = settings.slo * rule.max_batch * settings.copies // per_batch
+    within = -(-settings.slo * rule.max_batch * settings.copies // per_batch)
     return min(max(within, 2 * rule.max_batch), QUEUE_MOST)
 
 

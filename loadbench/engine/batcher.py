@@ -161,10 +161,13 @@ class Batcher:
             self._loop.call_soon(self._look)
 
     def cancel(self, job: Job) -> None:
-        """Whoever asked is gone: drops the request if it still waits."""
+        """Whoever asked, and has no answer yet, is gone: drops the request if it still waits."""
         with self._lock:
-            if not self._queues.cancel(job):
-                return
+            waited = self._queues.cancel(job)
+        if not waited:
+            if job.taken:  # too late: it runs, for nobody
+                self.account.wasted_rows += job.rows
+            return
         self.open -= 1
         self.account.give_up([job], "cancelled", "cancelled", time.monotonic_ns())
 
@@ -271,6 +274,7 @@ class Batcher:
                 predicted_ns=batch.predicted_ns or None,
                 compute_ns=max([piece.ended for piece in pieces]) - batch.taken,
                 shed=batch.shed,
+                lacks=sum([piece.memory for piece in pieces]),
                 between_ns=batch.between_ns,
             )
         )

@@ -194,7 +194,8 @@ class Repository:
                 model.try_out(newest, None if order.shadow else order.share, order.seed)
             else:
                 model.use(newest)
-            model.keep(set(numbers))
+            model.wanted = set(numbers) if order.lasting else {newest}
+            model.keep()
         finally:
             self._changed(model)
 
@@ -255,7 +256,7 @@ class Repository:
             if number not in model.loaded:
                 raise Refused(404, f"{name} has no version {number!r}")
             model.use(number)
-            model.keep({number})
+            model.keep()
         trials = [key for key in ("canary", "shadow") if key in asked]
         if len(trials) > 1:
             raise Refused(400, "a canary or a shadow, not both")

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +64,8 @@ class Wanted(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A session that really runs where it says. `lost`: what was fallen back from, and why."""
+    """A session that really runs where it says. `lost`: what was fallen back from, and why, or what
+    of the model the provider left to the CPU."""
 
     session: Any
     placed: Placed
@@ -121,7 +123,7 @@ def open_session(path: Path, settings: EngineSpec, placed: Placed, wanted: Wante
     try:
         session = _create(path, settings, placed, wanted)
         if session.get_providers()[0] == NAMES[placed.provider]:
-            return Opened(session, placed)
+            return Opened(session, placed, strays(session) if placed.provider != "cpu" else "")
     except (*LOAD_ERRORS, RuntimeError) as error:
         missing = isinstance(error, RuntimeError | ort_errors.EPFail)  # as TensorRT's libraries are
         if placed.provider == "cpu" or not missing:
@@ -137,6 +139,21 @@ def open_session(path: Path, settings: EngineSpec, placed: Placed, wanted: Wante
     here = Placed("cpu", "cpu")
     spare = open_session(path, settings, here, wanted)
     return spare._replace(lost=f"{placed.where} is not used: {text}")
+
+
+def strays(session: Any) -> str:
+    """Which operations of a card's session ONNX Runtime gave to the CPU; empty for none. Sizes and
+    shapes are rightly reckoned there; products are not."""
+    try:
+        parts = session.get_provider_graph_assignment_info()
+    except AttributeError:  # an older ONNX Runtime
+        return ""
+    kinds = [(part.ep_name, node.op_type) for part in parts for node in part.get_nodes()]
+    here = Counter(kind for name, kind in kinds if name == NAMES["cpu"])
+    if not here:
+        return ""
+    most = ", ".join(kind for kind, _ in here.most_common(4))
+    return f"{here.total()} of {len(kinds)} operations run on the CPU ({most})"
 
 
 def cache_of(path: Path, data: list[Path]) -> str:
@@ -168,6 +185,7 @@ def _create(path: Path, settings: EngineSpec, placed: Placed, wanted: Wanted) ->
         except LOAD_ERRORS as error:
             raise libraries.cannot(library, error) from error
     if placed.provider != "cpu":
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         # Finds CUDA where pip installs it; its remarks must not get between our own lines.
         with contextlib.redirect_stdout(sys.stderr):
             ort.preload_dlls()

@@ -5,6 +5,7 @@ the instance. OpenVINO's throughput mode would run several requests side by side
 instances do. Whether a file may be loaded is told by `onnx_file`.
 """
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,6 +133,13 @@ def _core(settings: EngineSpec) -> Any:
             'engine.libraries are for other backends than "openvino"',
             'set engine.backend = "onnxruntime"',
         )
+    return runtime().Core()
+
+
+def runtime() -> Any:
+    """The library; SpecError if it is not installed. Importing it reports the import to its makers
+    over the network, unless the package that does so cannot be found: so it is hidden."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
@@ -139,7 +147,7 @@ def _core(settings: EngineSpec) -> Any:
             'engine.backend = "openvino", but OpenVINO is not installed',
             "pip install 'loadbench[openvino]'",
         ) from error
-    return openvino.Core()
+    return openvino
 
 
 def _settled(
