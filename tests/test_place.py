@@ -193,6 +193,23 @@ def test_a_batch_is_cut_down_to_a_size_that_does_more_rows_in_its_time() -> None
     assert scheduler.queues.requests == 0
 
 
+@pytest.mark.parametrize("timeout", [None, 60 * MS])
+def test_a_request_of_more_rows_than_there_is_room_for_runs_alone(timeout: int | None) -> None:
+    """A lack of memory may leave less room than a request needs that was taken in before; where
+    batches are padded it may even seem better to cut it, which cannot be."""
+    times = ServiceTimes(8, (1, 2, 4, 8))
+    for rows in (1, 2, 4, 8):
+        times.observe(rows, rows * MS)
+    scheduler = Scheduler(Terms(Rule("deadline", 8), 100, 1 << 20, None), times)
+    for rows in (5, 3, 1, 1):
+        job = Job({}, rows, ((16,),), lambda _: True)
+        scheduler.stamp(job, timeout)
+        scheduler.queues.add(job)
+    taken = [scheduler.take(0, 1, 1) for _ in range(4)]
+    assert [[job.rows for job in found.take] for found in taken] == [[5], [3], [1], [1]]
+    assert not any(found.shed for found in taken)
+
+
 def test_instances_go_to_cards_in_turn_and_share_a_place_on_each() -> None:
     settings = EngineSpec.model_validate(
         {"device": "sim", "instances": 3, "sim": {"cards": 2, "seed": 4711}}
