@@ -43,6 +43,8 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (half an hour
 	$(BIN)/python -m tests.benchmarks.lane_stall
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python tests/benchmarks/engine.py
+	$(BIN)/python tests/benchmarks/engine.py --model short
+	$(BIN)/python tests/benchmarks/front.py
 	$(BIN)/python -m tests.benchmarks.optimum --rounds 1
 	$(BIN)/python -m tests.benchmarks.policy
 	$(BIN)/python tests/benchmarks/screen.py
