@@ -10,6 +10,7 @@ import msgspec
 
 from loadbench.engine.job import Job, Ran, Reply, Served
 from loadbench.engine.packing import packed
+from loadbench.engine.returns import Client
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
 from loadbench.engine.writer import Answer
@@ -75,6 +76,10 @@ class Inferring(Protocol):
 class Sending(Protocol):
     """Whoever sends answers in the order of their requests."""
 
+    @property
+    def client(self) -> Client | None:
+        """Who is known by the connection; None: nobody."""
+
     def flush(self) -> None:
         """Sends those that are ready."""
 
@@ -117,6 +122,10 @@ class Exchange(Job):
             data = packed(data, self.accepts)
         self.data = data
         self.connection.flush()
+
+    @property
+    def client(self) -> Client | None:
+        return self.connection.client
 
     @property
     def reply(self) -> Reply:

@@ -16,6 +16,7 @@ from typing import Protocol as Interface
 import httptools
 
 from loadbench.engine.exchange import Exchange, Inferring, refusal
+from loadbench.engine.returns import Client
 from loadbench.engine.tensors import Refused
 from loadbench.units import MS
 
@@ -60,6 +61,7 @@ class Connection(Protocol):
     """One client. Everything runs on the event loop's thread."""
 
     def __init__(self, handler: Handler, limits: Limits, connections: set["Connection"]) -> None:
+        self.client = Client()
         self._handler = handler
         self._limits = limits
         self._connections = connections
