@@ -5,10 +5,11 @@ import base64
 import http.client
 import json
 import os
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -21,7 +22,7 @@ from loadbench.engine.repository import Repository
 from loadbench.engine.serving import Service
 from loadbench.engine.tensors import Refused
 from loadbench.spec import EngineSpec
-from tests.served import Engine, serving, settings
+from tests.served import Engine, read_answer, serving, settings
 from tests.shelf import adding, repository
 
 LOAD = "/v2/repository/models/adder/load"
@@ -128,6 +129,26 @@ def test_versions_take_over_under_load_without_one_failed_request(tmp_path: Path
         assert index(engine)["4"] == ("READY", "")
     assert {status for status, _ in asked.answered} == {200}
     assert asked.versions() >= {"1", "4"}
+
+
+def test_what_waits_for_the_old_version_is_answered_by_it() -> None:
+    tensor = {"name": "x", "shape": [1, 16], "datatype": "FP32", "data": [1.0] * 16}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    head = f"POST /v2/models/fake/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with serving("fake", *settings("fake.a=100 ms", "max_batch=1")) as engine, ExitStack() as held:
+        clients = [held.enter_context(engine.connect()) for _ in range(12)]  # over a second's work
+        for client in clients:
+            client.sendall(head.encode() + body)
+        eventually(lambda: engine.call("/health").json["open"] == 12)
+        config = json.dumps({"parameters": {"fake.a": {"string_value": "0 ms"}}})
+        asked = {"parameters": {"version": "2", "config": config}}
+        assert engine.call("/v2/repository/models/fake/load", asked).status == 200
+        assert engine.stats("fake/versions/2")["loadbench"]["role"] == "current"
+        streams = [held.enter_context(client.makefile("rb")) for client in clients]
+        answers = [read_answer(stream) for stream in streams]
+        assert [(found.status, found.json["model_version"]) for found in answers] == [
+            (200, "1")
+        ] * 12
 
 
 def test_a_load_that_fails_leaves_the_old_version_and_says_why(tmp_path: Path) -> None:
@@ -318,6 +339,30 @@ def test_where_others_reach_the_engine_calls_change_nothing() -> None:
                 call.infer(Exchange(Nobody()), b"{}", 0)
             assert refused.value.status == 403
         assert models.find("fake").signature.version == "1"
+
+
+def test_a_web_page_changes_nothing(tmp_path: Path) -> None:
+    with serving(str(repository(tmp_path, 1))) as engine:
+        with socket.create_connection(("127.0.0.1", engine.port), timeout=20) as connection:
+            head = f"POST {UNLOAD} HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\n"
+            for _ in range(2):  # on the same connection: a head that is known is no other one
+                connection.sendall(f"{head}Content-Length: 0\r\n\r\n".encode())
+                assert connection.recv(4096).startswith(b"HTTP/1.1 403 ")
+        assert version(engine) == 1
+
+
+def test_a_stop_during_a_load_ends_at_once(tmp_path: Path) -> None:
+    slow = json.dumps({"parameters": {"fake.a": {"string_value": "500 ms"}}})  # in its warm-up
+    with serving("fake", *settings("fake.a=0 ms", "max_batch=2")) as engine:
+        body = json.dumps({"parameters": {"version": "2", "config": slow}}).encode()
+        with engine.connect() as connection:
+            path = "/v2/repository/models/fake/load"
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            eventually(lambda: ("LOADING", "") in index(engine, "fake").values())
+            assert engine.stop() == 0
+        assert engine.process.stderr is not None
+        assert "Traceback" not in engine.process.stderr.read()
 
 
 class Nobody:

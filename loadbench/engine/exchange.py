@@ -98,6 +98,7 @@ class Exchange(Job):
     encoding = b""
     accepts = b""  # encodings of the answer
     expects = b""
+    of_page = False  # a browser sends it for some web page
     endpoint: Inferring | None = None  # who has it in hand
     asked: Whole | None = None  # what the endpoint made of it, if it is too large for a job
     last = False  # the connection ends after it

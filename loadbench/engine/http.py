@@ -132,7 +132,7 @@ class Connection(Protocol):
     def _learn(self, exchange: Exchange, body: bytes) -> None:
         """Keeps the head of a request that came in one piece and asked for nothing special."""
         piece = self._piece
-        if piece is None or exchange.encoding or exchange.expects:
+        if piece is None or exchange.encoding or exchange.expects or exchange.of_page:
             return
         end = piece.find(b"\r\n\r\n") + 4
         if len(piece) == end + len(body) and end <= KNOWN_BYTES:
@@ -214,6 +214,8 @@ class Connection(Protocol):
             self._wait_at_most(value)
         elif name == b"expect":
             self._exchange.expects = value.lower()
+        elif name == b"origin":
+            self._exchange.of_page = True
 
     def _wait_at_most(self, value: bytes) -> None:
         """A request is worth nothing to its client after so many ms; 0 says nothing."""

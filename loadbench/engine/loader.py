@@ -45,6 +45,11 @@ class Loader:
         self._waiting: deque[tuple[Callable[[], None], bool]] = deque()
         self._busy = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is at work, which nothing can end."""
+        return self._busy
+
     def ask(
         self, work: Callable[[], T], done: Callable[[T | LoadbenchError], None], *, low: bool
     ) -> None:
@@ -81,8 +86,10 @@ class Loader:
 
     def _finished(self, done: Callable[[T], None], result: T) -> None:
         self._busy = False
-        done(result)
-        self._next()
+        try:
+            done(result)
+        finally:
+            self._next()
 
 
 def load(
