@@ -88,12 +88,12 @@ class Sending(Protocol):
 
 
 class Form(NamedTuple):
-    """The common parts of a batch's answers: one output, in binary, the same rows in each."""
+    """The common parts of a batch's answers: all outputs in binary, the same rows in each."""
 
-    raw: bytes  # the output of all rows
+    raw: bytes  # of all rows, each with all of its outputs
     step: int  # bytes of a row
     size: int  # bytes of a request
-    middle: bytes  # the answer from behind the request's own times up to the tensor
+    middle: bytes  # the answer from behind the request's own times up to the tensors
 
 
 class Exchange(Job):

@@ -119,6 +119,8 @@ def _in_need(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choic
     unseen = len(queue) - lost - len(ordered)
     beyond = full * unseen * rows[-1] / len(ordered) / rule.max_batch
     plan = best_plan(due, rows, least, view._replace(now=now, free=now + view.free - beyond))
+    if plan.first == plan.last:
+        return _Choice([], waiting[: lost + len(ordered)], "")
     batch, shed = ordered[plan.first : plan.last], waiting[: lost + plan.first]
     if plan.last == len(ordered) and not unseen:
         return _Choice(batch, shed, "")

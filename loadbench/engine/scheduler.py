@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from loadbench.engine.job import Job
-from loadbench.engine.learned import Line, Rate
+from loadbench.engine.learned import Answering, Line, Rate
 from loadbench.engine.place import Place
 from loadbench.engine.policy import decide, late_by
 from loadbench.engine.queues import Queues
@@ -61,6 +61,7 @@ class Scheduler:
         self._line = Line(terms.slo_ns or LATEST_NS) if terms.rule.policy == "adaptive" else None
         self._returns = Returns() if terms.rule.hold else None
         self._held = ""
+        self.answering = Answering()
         rule = terms.rule  # what is asked for each request stands ready
         self._foreseeing = rule.foreseeing
         self._leveled = len(rule.levels) > 1 or rule.normal > 1
@@ -86,7 +87,8 @@ class Scheduler:
         return None
 
     def stamp(self, job: Job, timeout_ns: int | None) -> None:
-        """Says by when and in which order a request that has arrived is to be served."""
+        """Says by when the batch of a request that has arrived must have ended, and in which order
+        it is to be served."""
         rule, arrived = self.rule, job.arrived
         if self._leveled:
             job.level = rule.level(job.priority)
@@ -94,7 +96,9 @@ class Scheduler:
             limit = timeout_ns or self._terms.slo_ns
             if job.patience_ns:
                 limit = min(limit or job.patience_ns, job.patience_ns)
-            job.deadline = arrived + limit if limit else NEVER
+            job.deadline = NEVER
+            if limit:  # an answer that takes long to write must not eat up all of it
+                job.deadline = arrived + limit - min(self.answering.ns, limit // 8)
             job.order = arrived + (limit if limit and limit < PATIENCE_NS else PATIENCE_NS)
         else:
             if rule.policy == "fixed":
