@@ -179,6 +179,13 @@ def test_who_is_less_urgent_rides_along_where_it_makes_nobody_late() -> None:
     assert not history.shed
 
 
+def test_those_behind_many_who_are_too_late_are_served_at_once() -> None:
+    asked = [Asked(0, rows=4), *[Asked(1, MS)] * 200, Asked(2, SECOND)]
+    history = schedule(Rule("deadline", 4), asked)
+    assert len(history.shed) == 200
+    assert history.ran[1].began == history.ran[0].ended == TABLE[4]
+
+
 def test_efficient_waits_until_one_more_would_not_fit() -> None:
     history = schedule(Rule("efficient", 64), [Asked(0), Asked(MS)], 15 * MS)
     (ran,) = history.ran

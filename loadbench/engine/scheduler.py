@@ -169,9 +169,13 @@ class Scheduler:
                 rows = sum([job.rows for job in queue])
                 returning = self._returns.hold(rows, queue[0].shapes, most, now)
                 state = state._replace(returning=returning)
-            decision = decide(rule, queue, state, now)
-            self.queues.remove(queue, [*decision.take, *decision.shed])
-            shed += decision.shed
+            while True:
+                decision = decide(rule, queue, state, now)
+                self.queues.remove(queue, [*decision.take, *decision.shed])
+                shed += decision.shed
+                # All that it looked at may be given up, and there may be more behind them
+                if decision.take or not decision.shed or not queue or decision.until is not None:
+                    break
             if decision.take:
                 if self._returns is not None:
                     self._returns.started(now)
