@@ -243,12 +243,12 @@ def test_a_body_that_is_on_its_way_is_awaited_for_a_tenth_of_a_batch() -> None:
 def test_what_answers_take_is_left_to_them() -> None:
     scheduler = Scheduler(Terms(Rule("deadline", 64), 100, 1 << 40, 16 * MS), ServiceTimes(64))
     for ns in (MS, MS, MS, 9 * MS, MS, MS, MS, MS):  # one standstill does not count
-        scheduler.answering.observe(ns)
+        scheduler.answer_times.observe(ns)
     job = Job({}, 1, NARROW, bool)
     job.arrived = SECOND
     scheduler.stamp(job, None)
     assert job.deadline == SECOND + 15 * MS
     for _ in range(64):
-        scheduler.answering.observe(50 * MS)
+        scheduler.answer_times.observe(50 * MS)
     scheduler.stamp(job, None)
     assert job.deadline == SECOND + 14 * MS  # an eighth at most
