@@ -120,6 +120,8 @@ def _plan(due: Sequence[int], rows: Sequence[int], first: int, most: int, view: 
     while at < number:
         room = bisect_right(service, due[at] - ended) - 1
         size = room if room < most else most
+        if size < rows[at + 1] - rows[at] <= room:  # of more rows than a batch may have for now:
+            size = rows[at + 1] - rows[at]  # it runs alone
         until = bisect_right(rows, rows[at] + size) - 1 if size > 0 else at
         if until == at:
             at += 1

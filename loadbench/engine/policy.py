@@ -119,6 +119,8 @@ def _in_need(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choic
     unseen = len(queue) - lost - len(ordered)
     beyond = full * unseen * rows[-1] / len(ordered) / rule.max_batch
     plan = best_plan(due, rows, least, view._replace(now=now, free=now + view.free - beyond))
+    if plan.first == plan.last:
+        return _Choice([], waiting[: lost + len(ordered)], "")
     batch, shed = ordered[plan.first : plan.last], waiting[: lost + plan.first]
     if plan.last == len(ordered) and not unseen:
         return _Choice(batch, shed, "")
@@ -185,6 +187,11 @@ def _hold(rule: Rule, batch: Sequence[W], rows: int, state: State, now: int) -> 
         until = min(begun + round(ANNOUNCED * line(state.service, rule.max_batch)[0]), slack)
         if until > now:
             return "announced", until
+    returning = state.returning
+    if returning is not None and rows < returning.rows:
+        until = min(returning.until, batch[0].deadline - planned(state.service, returning.rows))
+        if until > now:
+            return "hold", until
     if rule.policy == "efficient":
         limit = batch[0].deadline - batch[0].arrived
         if rows < target(state.service, rule.max_batch, limit):
