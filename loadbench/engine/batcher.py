@@ -347,7 +347,7 @@ class Batcher:
         return batch, shed
 
     def _learn(self, instance: _Instance, batch: _Batch, pieces: list[Piece], now: int) -> None:
-        self._scheduler.answering(batch.jobs, now, instance.place.service)
+        self._scheduler.answered(batch.jobs, now, instance.place.service)
         place = instance.place
         place.ends(instance.rows)
         for piece in pieces:

@@ -138,7 +138,7 @@ class Scheduler:
                 return Refusal("infeasible", f"refused at once: {text}", "deadline")
         return None
 
-    def answering(self, jobs: Sequence[Job], now: int, service: ServiceTimes) -> None:
+    def answered(self, jobs: Sequence[Job], now: int, service: ServiceTimes) -> None:
         """A batch of these has ended, well or not, on a device with these times."""
         self.last_batch = now
         if self._returns is not None:
