@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadbench.engine.job import Job
 from loadbench.engine.rule import Level, Policy, Rule
-from loadbench.engine.scheduler import Terms
+from loadbench.engine.scheduler import Scheduler, Terms
 from loadbench.engine.service import ServiceTimes
 from loadbench.optimum import Times, most_in_time
 from loadbench.units import MS, SECOND
@@ -230,3 +231,17 @@ def test_a_body_that_is_on_its_way_is_awaited_for_a_tenth_of_a_batch() -> None:
     assert ran.began - SECOND == pytest.approx(0.2 * MS, rel=0.15)
     late = simulation.run([Asked(2 * SECOND)]).ran  # it is still not here: nobody waits for it
     assert (late[0].reason, late[0].began) == ("idle", 2 * SECOND)
+
+
+def test_what_answers_take_is_left_to_them() -> None:
+    scheduler = Scheduler(Terms(Rule("deadline", 64), 100, 1 << 40, 16 * MS), ServiceTimes(64))
+    for ns in (MS, MS, MS, 9 * MS, MS, MS, MS, MS):  # one standstill does not count
+        scheduler.answering.observe(ns)
+    job = Job({}, 1, NARROW, bool)
+    job.arrived = SECOND
+    scheduler.stamp(job, None)
+    assert job.deadline == SECOND + 15 * MS
+    for _ in range(64):
+        scheduler.answering.observe(50 * MS)
+    scheduler.stamp(job, None)
+    assert job.deadline == SECOND + 14 * MS  # an eighth at most

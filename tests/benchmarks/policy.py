@@ -203,9 +203,7 @@ def _cost(case: Any, moments: list[int]) -> str:
             job.arrived = moment
         begun = clock()
         for job in jobs:
-            desk.stamp(job, None)
-            if desk.refusal(job, int) is None:
-                desk.queues.add(job)
+            desk.admit(job, None, int)
         taking += clock() - begun
         now = max(free, moments[until - 1])
         begun = clock()
