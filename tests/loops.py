@@ -159,7 +159,7 @@ class World:
 
     def _end(self, jobs: list[Asked], took: int) -> None:
         self._free_since = self.now
-        self.scheduler.answering(jobs, self.now, self._times)
+        self.scheduler.answered(jobs, self.now, self._times)
         self.scheduler.ended(len(jobs), took, 0, self.now)
         self._front_free = max(self.now, self._front_free) + 60 * US
         for job in jobs:

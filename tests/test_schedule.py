@@ -179,6 +179,13 @@ def test_who_is_less_urgent_rides_along_where_it_makes_nobody_late() -> None:
     assert not history.shed
 
 
+def test_those_behind_many_who_are_too_late_are_served_at_once() -> None:
+    asked = [Asked(0, rows=4), *[Asked(1, MS)] * 200, Asked(2, SECOND)]
+    history = schedule(Rule("deadline", 4), asked)
+    assert len(history.shed) == 200
+    assert history.ran[1].began == history.ran[0].ended == TABLE[4]
+
+
 def test_efficient_waits_until_one_more_would_not_fit() -> None:
     history = schedule(Rule("efficient", 64), [Asked(0), Asked(MS)], 15 * MS)
     (ran,) = history.ran
@@ -236,12 +243,12 @@ def test_a_body_that_is_on_its_way_is_awaited_for_a_tenth_of_a_batch() -> None:
 def test_what_answers_take_is_left_to_them() -> None:
     scheduler = Scheduler(Terms(Rule("deadline", 64), 100, 1 << 40, 16 * MS), ServiceTimes(64))
     for ns in (MS, MS, MS, 9 * MS, MS, MS, MS, MS):  # one standstill does not count
-        scheduler.answering.observe(ns)
+        scheduler.answer_times.observe(ns)
     job = Job({}, 1, NARROW, bool)
     job.arrived = SECOND
     scheduler.stamp(job, None)
     assert job.deadline == SECOND + 15 * MS
     for _ in range(64):
-        scheduler.answering.observe(50 * MS)
+        scheduler.answer_times.observe(50 * MS)
     scheduler.stamp(job, None)
     assert job.deadline == SECOND + 14 * MS  # an eighth at most

@@ -61,7 +61,7 @@ class Scheduler:
         self._line = Line(terms.slo_ns or LATEST_NS) if terms.rule.policy == "adaptive" else None
         self._returns = Returns() if terms.rule.hold else None
         self._held = ""
-        self.answering = Answering()
+        self.answer_times = Answering()
         rule = terms.rule  # what is asked for each request stands ready
         self._foreseeing = rule.foreseeing
         self._leveled = len(rule.levels) > 1 or rule.normal > 1
@@ -98,7 +98,7 @@ class Scheduler:
                 limit = min(limit or job.patience_ns, job.patience_ns)
             job.deadline = NEVER
             if limit:  # an answer that takes long to write must not eat up all of it
-                job.deadline = arrived + limit - min(self.answering.ns, limit // 8)
+                job.deadline = arrived + limit - min(self.answer_times.ns, limit // 8)
             job.order = arrived + (limit if limit and limit < PATIENCE_NS else PATIENCE_NS)
         else:
             if rule.policy == "fixed":
@@ -138,7 +138,7 @@ class Scheduler:
                 return Refusal("infeasible", f"refused at once: {text}", "deadline")
         return None
 
-    def answering(self, jobs: Sequence[Job], now: int, service: ServiceTimes) -> None:
+    def answered(self, jobs: Sequence[Job], now: int, service: ServiceTimes) -> None:
         """A batch of these has ended, well or not, on a device with these times."""
         self.last_batch = now
         if self._returns is not None:
@@ -169,9 +169,13 @@ class Scheduler:
                 rows = sum([job.rows for job in queue])
                 returning = self._returns.hold(rows, queue[0].shapes, most, now)
                 state = state._replace(returning=returning)
-            decision = decide(rule, queue, state, now)
-            self.queues.remove(queue, [*decision.take, *decision.shed])
-            shed += decision.shed
+            while True:
+                decision = decide(rule, queue, state, now)
+                self.queues.remove(queue, [*decision.take, *decision.shed])
+                shed += decision.shed
+                # All that it looked at may be given up, and there may be more behind them
+                if decision.take or not decision.shed or not queue or decision.until is not None:
+                    break
             if decision.take:
                 if self._returns is not None:
                     self._returns.started(now)
