@@ -1,12 +1,17 @@
 """Calls that change models and cross each other or cannot be done: nothing is done by halves."""
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from loadbench.engine.orders import Offer
+from loadbench.engine.repository import Repository
+from loadbench.engine.tensors import Refused
 from loadbench.engine.versions import RETIRED
+from loadbench.spec import EngineSpec
 from tests.served import read_answer, serving, settings
 from tests.shelf import adding, repository
 from tests.test_versions import LOAD, TRAFFIC, UNLOAD, eventually, index, load, traffic, version
@@ -60,3 +65,22 @@ def test_versions_long_gone_are_forgotten() -> None:
             body = {"parameters": {"version": str(number)}}
             assert engine.call("/v2/repository/models/fake/load", body).status == 200
         eventually(lambda: len(index(engine, "fake")) == RETIRED + 1)
+
+
+def test_what_is_loaded_when_the_engine_already_drains_takes_nothing() -> None:
+    async def drained() -> tuple[Refused | None, int]:
+        loop = asyncio.get_running_loop()
+        models = Repository(Offer(("fake",), EngineSpec(max_batch=1), False), loop)
+        models.open_all()
+        models.start()
+        answered: asyncio.Future[Refused | None] = loop.create_future()
+        models.load("fake", {"version": "2"}, answered.set_result)
+        models.drain()
+        fault = await answered
+        assert models.stop(5)
+        return fault, len([*models.endpoints()])
+
+    fault, endpoints = asyncio.run(drained())
+    assert fault is not None
+    assert fault.status == 503
+    assert endpoints == 1
