@@ -203,6 +203,11 @@ class Endpoint:
 
     # ---- what it tells of itself
 
+    @property
+    def broken(self) -> str:
+        """Why a device is unfit to run anything; empty: none is."""
+        return next(filter(None, (place.verdict.broken for place in self.batcher.places)), "")
+
     def metadata(self) -> dict[str, Any]:
         """In the protocol's words."""
         return model_metadata(self.signature, self.model.platform)
