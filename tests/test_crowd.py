@@ -57,7 +57,7 @@ def test_who_paused_only_between_two_requests_is_not_closed_for_others() -> None
 def test_a_flood_is_cut_off_without_a_word() -> None:
     crowd = Crowd(most=1)
     wires = [arrive(crowd)[1] for _ in range(1 + REFUSED + 5)]
-    assert sum(wire.aborted for wire in wires) == 5
+    assert sum(wire.closed for wire in wires) == 5
     assert sum(b" 503 " in wire.written for wire in wires) == REFUSED
 
 

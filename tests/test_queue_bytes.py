@@ -19,6 +19,8 @@ from tests.test_shared_memory import OWN, asked, key, memory, place
 class Quiet(Nobody):
     """A connection that sends nothing."""
 
+    client = None
+
     def flush(self) -> None: ...
     def send(self, exchange: Any, data: bytes) -> None: ...
 

@@ -23,7 +23,7 @@ SHARE = 4  # of the machine's memory bodies that arrive may hold one part in so 
 class Member(Protocol):
     """A connection, as far as it concerns the others."""
 
-    idle_since: float | None  # None: something is in flight, or was within the last second
+    stirred: bool  # something came since the last sweep, which takes it back
 
     def sweep(self, now: float) -> None:
         """Ends what takes too long."""
@@ -37,9 +37,6 @@ class Member(Protocol):
     def refuse(self, fault: Refused) -> None:
         """Answers a request that was not read to its end, and ends the connection."""
 
-    def abort(self) -> None:
-        """Ends it without a word."""
-
 
 class Crowd:
     """The connections that there are. Everything runs on the event loop's thread."""
@@ -51,7 +48,7 @@ class Crowd:
         self.most_bytes = most_bytes or max(LEAST_BYTES, _memory() // SHARE)
         self.arriving = 0  # bytes
         self._members: dict[Member, None] = {}
-        self._idle: list[Member] = []  # the longest last; as the last sweep found them
+        self._idle: dict[Member, float] = {}  # since when, as sweeps saw it; the longest first
         self._held: dict[Member, int] = {}  # bytes of half a body each; what moved last comes last
 
     def __iter__(self) -> Iterator[Member]:
@@ -66,7 +63,7 @@ class Crowd:
         fits = number < self.most or self._make_room()
         self._members[member] = None  # also one that is refused, until it has read so
         if number >= self.most + REFUSED:
-            member.abort()
+            member.close_idle()
         elif not fits:
             text = f"{self.most} connections are open, which is the most, and none is idle"
             member.refuse(Refused(503, text, "full"))
@@ -74,6 +71,7 @@ class Crowd:
     def leave(self, member: Member) -> None:
         """A connection is gone."""
         self._members.pop(member, None)
+        self._idle.pop(member, None)
         self.hold(member, 0)
 
     def hold(self, member: Member, size: int) -> None:
@@ -93,20 +91,19 @@ class Crowd:
         """Ends what takes too long, also doing nothing. Called every second."""
         for member in self:
             member.sweep(now)
-            if member.idle_since is not None and now - member.idle_since > IDLE_S:
+            if member.stirred or not member.is_idle():
+                member.stirred = False
+                self._idle.pop(member, None)
+            elif now - self._idle.setdefault(member, now) > IDLE_S:
                 member.close_idle()
-        self._idle.clear()
-        if len(self._members) > self.most * 3 // 4:
-            idle = [(found.idle_since, found) for found in self if found.idle_since is not None]
-            idle.sort(key=lambda each: each[0], reverse=True)
-            self._idle = [found for _, found in idle]
 
     def _make_room(self) -> bool:
         """Closes the connection that has been idle for longest. Those that were busy within the
         last second or two are spared: a closed loop's clients pause between two requests."""
         while self._idle:
-            found = self._idle.pop()
-            if found in self._members and found.is_idle():
+            found = next(iter(self._idle))
+            del self._idle[found]
+            if found.is_idle() and not found.stirred:
                 found.close_idle()
                 return True
         return False

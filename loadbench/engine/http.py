@@ -18,10 +18,12 @@ import httptools
 from loadbench.engine.crowd import Crowd
 from loadbench.engine.exchange import Exchange, Inferring, refusal
 from loadbench.engine.packing import inflated
+from loadbench.engine.returns import Client
 from loadbench.engine.tensors import Refused
 from loadbench.units import MS
 
 HEAD_BYTES = 64 * 1024
+KNOWN_BYTES = 4096  # of a head that is kept for its connection
 IN_FLIGHT = 128  # requests of one connection; more are not read until some are answered
 SLOWEST_S = 10.0  # for a request to arrive, and a second more for each…
 SLOWEST_RATE = 64 * 1024  # …of these bytes received
@@ -63,11 +65,11 @@ class Connection(Protocol):
     """One client. Everything runs on the event loop's thread."""
 
     def __init__(self, handler: Handler, limits: Limits, crowd: Crowd) -> None:
+        self.client = Client()
         self._handler = handler
         self._limits = limits
         self._crowd = crowd
-        self.idle_since: float | None = None  # as of the last sweep
-        self._stirred = True  # something came since then
+        self.stirred = True  # something came since the last sweep
         self._transport: Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Exchange] = deque()
@@ -104,7 +106,7 @@ class Connection(Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
-        self._stirred = True
+        self.stirred = True
         known = self._known
         if (
             known is None
@@ -130,6 +132,10 @@ class Connection(Protocol):
             endpoint.infer(exchange, data, known.start)
         except Refused as fault:
             exchange.answer(refusal(fault))
+        except Exception:  # noqa: BLE001  a fault of ours, not of the client's
+            traceback.print_exc()
+            self._exchange = exchange
+            self.refuse(Refused(500, "internal error"))
 
     def _learn(self, exchange: Exchange, body: bytes) -> None:
         """Keeps the head of a request that came in one piece and asked for nothing special."""
@@ -137,7 +143,7 @@ class Connection(Protocol):
         if piece is None or exchange.encoding or exchange.expects or exchange.of_page:
             return
         end = piece.find(b"\r\n\r\n") + 4
-        if len(piece) == end + len(body) and end <= HEAD_BYTES:
+        if len(piece) == end + len(body) and end <= KNOWN_BYTES:
             wishes = (exchange.accepts, exchange.patience_ns)
             self._known = _Known(
                 piece[:end], end, len(piece), self._path, exchange.header_length,
@@ -157,6 +163,8 @@ class Connection(Protocol):
             self.refuse(Refused(500, "internal error"))
         except httptools.HttpParserError as error:
             self.refuse(Refused(400, f"not HTTP: {error}"))
+        finally:
+            self._piece = None
         if self._in_head and self._exchange is head_of:  # the same head fills all of the data
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
@@ -369,10 +377,6 @@ class Connection(Protocol):
         """Ends what takes too long. Called every second."""
         if self._transport is None:
             return
-        if self._stirred or not self.is_idle():
-            self._stirred, self.idle_since = False, None
-        elif self.idle_since is None:
-            self.idle_since = now
         if self._abort_at and now > self._abort_at:
             self._transport.abort()
             return
@@ -384,11 +388,6 @@ class Connection(Protocol):
     def is_idle(self) -> bool:
         """Whether nothing is in flight now."""
         return not (self._waiting or self._begun or self._full or self._ended)
-
-    def abort(self) -> None:
-        """Ends it without a word."""
-        if self._transport is not None:
-            self._transport.abort()
 
     def close_idle(self) -> None:
         """Closes the connection if no request is in flight, else after the answers."""
