@@ -34,17 +34,6 @@ class Client:
     __slots__ = (
         "away", "blamed", "due", "left", "past", "rows", "shapes", "unread", "usual", "weight",
     )  # fmt: skip
-        "away",
-        "blamed",
-        "due",
-        "left",
-        "past",
-        "rows",
-        "shapes",
-        "unread",
-        "usual",
-        "weight",
-    )
 
     def __init__(self) -> None:
         self.left = 0  # when the batch ended with which it was answered last
