@@ -1,5 +1,6 @@
 """The gRPC front: grpcio as its client, over real sockets; wire forms that clients may choose."""
 
+import asyncio
 import re
 import socket
 import subprocess
@@ -18,10 +19,12 @@ import pytest
 from loadbench.engine.http import IN_FLIGHT, Limits
 from loadbench.engine.rpc import messages
 from loadbench.engine.rpc.messages import HEALTH, INFERENCE, message
+from loadbench.engine.rpc.server import start
 from loadbench.engine.rpc.wire import Question, Translator, take_apart
 from loadbench.engine.tensors import Refused
 from tests.rpc_client import WAIT_S, Client, outputs, request, serving_rpc
 from tests.served import Engine, rows, settings
+from tests.test_serve_http import Nobody
 
 Code = grpc.StatusCode
 Served = tuple[Engine, Client]
@@ -415,3 +418,18 @@ def test_the_descriptors_are_those_of_the_proto_files() -> None:
     assert said == known
     calls = {method.name for service in (INFERENCE, HEALTH) for method in messages.methods(service)}
     assert set(re.findall(r"rpc (\w+)\(", text)) == calls
+
+
+def test_connections_are_bounded() -> None:
+    async def opened() -> list[bytes]:
+        rpc = await start("127.0.0.1:0", Nobody(), Limits(), most=2)
+        found = [await asyncio.open_connection("127.0.0.1", rpc.port) for _ in range(3)]
+        try:
+            return [await asyncio.wait_for(reader.read(1), WAIT_S) for reader, _ in found]
+        finally:
+            for _, writer in found:
+                writer.close()
+            await rpc.stop(0)
+
+    *taken, refused = asyncio.run(opened())
+    assert (taken, refused) == ([b"\0", b"\0"], b"")  # a frame of settings, or the end
