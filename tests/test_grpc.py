@@ -20,7 +20,7 @@ from loadbench.engine.http import IN_FLIGHT, Limits
 from loadbench.engine.rpc import messages
 from loadbench.engine.rpc.messages import HEALTH, INFERENCE, message
 from loadbench.engine.rpc.server import start
-from loadbench.engine.rpc.wire import Question, Translator, take_apart
+from loadbench.engine.rpc.wire import MOST_FIELDS, Question, Translator, take_apart
 from loadbench.engine.tensors import Refused
 from tests.rpc_client import WAIT_S, Client, outputs, request, serving_rpc
 from tests.served import Engine, rows, settings
@@ -333,6 +333,13 @@ def test_a_grpc_port_in_use_is_said_before_the_model_is_loaded(served: Served) -
 
 
 # ---- the wire
+
+
+@pytest.mark.parametrize("field", [b"\x3a\x00", b"\x2a\x00", b"\x3a\x80\x00", b"\xba\x80\x00\x00"])
+def test_a_message_of_nothing_but_empty_fields_is_refused(field: bytes) -> None:
+    """Two bytes of a message become an object of a hundred: 64 MiB of them would fill a machine."""
+    with pytest.raises(Refused, match="fields"):
+        take_apart(b"\x0a\x04fake" + field * (MOST_FIELDS + 1))
 
 
 def test_requests_are_taken_apart_as_protobuf_does() -> None:
