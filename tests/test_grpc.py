@@ -176,6 +176,15 @@ def test_what_is_wrong_is_said_with_the_right_code(client: Client, name: str) ->
     assert said in caught.value.details()
 
 
+def test_an_error_is_short_whatever_was_asked(client: Client) -> None:
+    long = request(rows(1))
+    long.inputs[0].shape[:] = [1] * 10_000
+    with pytest.raises(grpc.RpcError) as caught:
+        client.call("ModelInfer")(long, timeout=WAIT_S)
+    assert caught.value.code() is Code.INVALID_ARGUMENT
+    assert "has shape [1, 1" in caught.value.details()
+
+
 def test_more_or_fewer_tensors_than_inputs_are_refused(client: Client) -> None:
     asked = request(rows(1))
     asked.raw_input_contents.append(b"1234")
