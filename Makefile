@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SCENARIO ?=
 
-.PHONY: tui test lint bench soak fuzz peers proto clean
+.PHONY: tui test lint bench bench-servers soak fuzz peers proto clean
 .DEFAULT_GOAL := tui
 
 $(STAMP): pyproject.toml constraints.txt
@@ -50,6 +50,18 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (half an hour
 	$(BIN)/python tests/benchmarks/screen.py
 	$(BIN)/python tests/benchmarks/known_answer.py
 	$(BIN)/python -m tests.benchmarks.workers
+	$(BIN)/python -m tests.benchmarks.swap
+
+SERVERS := peers/servers-venv/.installed
+$(SERVERS): tests/benchmarks/servers.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench-servers: $(STAMP)  ## the engine beside mosec and Triton (ten minutes, two cores; goes on if interrupted)
+	-@$(MAKE) --no-print-directory $(SERVERS)
+	-@PYTHON=$(PYTHON) sh tests/peers/setup.sh
+	$(BIN)/python -m tests.benchmarks.servers
 
 SOAK ?= 30m
 soak: $(STAMP)  ## half an hour of load with faults: does anything grow? (SOAK=5m for a shorter one)

@@ -192,13 +192,12 @@ class Simulation:
         job = Job({}, asked.rows, asked.shapes, bool)
         job.arrived = asked.at
         job.priority = asked.priority
-        self.scheduler.stamp(job, asked.timeout_ns)
+        refusal = self.scheduler.admit(job, asked.timeout_ns, lambda: self._free_at(asked.at))
         self.history.deadlines[place] = job.deadline
-        if self.scheduler.refusal(job, lambda: self._free_at(asked.at)) is not None:
+        if refusal is None:
+            self._places[job] = place
+        else:
             self.history.refused.append(place)
-            return
-        self._places[job] = place
-        self.scheduler.queues.add(job)
 
     def _free_at(self, now: int) -> int:
         return now if self._free else max(now, self._busy[0][0])

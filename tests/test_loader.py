@@ -1,4 +1,4 @@
-"""Loads beside serving: one after the other, at the lowest priority, whatever they raise."""
+"""Loads beside serving: one after the other, at a low priority, whatever they raise."""
 
 import os
 import threading
@@ -42,7 +42,7 @@ def nice() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def test_a_load_has_the_lowest_priority_and_the_next_one_its_own() -> None:
+def test_a_load_has_a_low_priority_and_the_next_one_its_own() -> None:
     loop = Loop()
     found: list[Any] = []
     loader = Loader(loop)
@@ -51,7 +51,7 @@ def test_a_load_has_the_lowest_priority_and_the_next_one_its_own() -> None:
     loader.ask(nice, found.append, low=False)
     loop.take()
     loop.take()
-    assert found == [priority.LOWEST, before]
+    assert found == [priority.LOW, before]
     assert nice() == before
     assert not loader.busy
 
@@ -113,4 +113,4 @@ def test_threads_that_will_serve_do_not_keep_the_loaders_priority() -> None:
     loader = threading.Thread(target=load)
     loader.start()
     loader.join()
-    assert told == [priority.LOWEST, priority.LOWEST, 0]
+    assert told == [priority.LOW, priority.LOW, 0]

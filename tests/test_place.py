@@ -17,7 +17,7 @@ from loadbench.errors import RunError, SpecError
 from loadbench.simspec import SimSpec
 from loadbench.spec import EngineSpec, FakeSpec
 from loadbench.units import MS, SECOND
-from tests.test_device import Clock
+from tests.test_device import Clock, sim
 
 MB = 10**6
 KEPT: list[FakeModel] = []  # a model that is gone gives its memory back
@@ -128,13 +128,16 @@ def test_a_model_of_which_not_one_row_fits_is_an_error() -> None:
 
 @pytest.mark.parametrize(("free", "limit"), [(True, 4), (False, 32)])
 def test_the_knee_limits_batches_only_if_nobody_asked_for_a_size(free: bool, limit: int) -> None:
-    place = Place(Cpu(), Room(32), ServiceTimes(32))
+    place = Place(sim()[0], Room(32), ServiceTimes(32))
     fastest = {1: 10 * MS, 2: 11 * MS, 4: 14 * MS, 8: 28 * MS, 16: 56 * MS, 32: 112 * MS}
     (note,) = place.fit({}, fastest, free)
     assert note.code == "knee"
     assert "more than 4 rows" in note.text
     assert place.room.most == limit
     assert place.fit({}, {1: 10 * MS, 2: 12 * MS}, free) == []
+    host = Place(Cpu(), Room(32), ServiceTimes(32))
+    assert host.fit({}, fastest, free) == []
+    assert host.room.most == 32
 
 
 class Clocked(Cpu):

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadbench.engine.job import Job
 from loadbench.engine.rule import Level, Policy, Rule
-from loadbench.engine.scheduler import Terms
+from loadbench.engine.scheduler import Scheduler, Terms
 from loadbench.engine.service import ServiceTimes
 from loadbench.optimum import Times, most_in_time
 from loadbench.units import MS, SECOND
@@ -178,6 +179,13 @@ def test_who_is_less_urgent_rides_along_where_it_makes_nobody_late() -> None:
     assert not history.shed
 
 
+def test_those_behind_many_who_are_too_late_are_served_at_once() -> None:
+    asked = [Asked(0, rows=4), *[Asked(1, MS)] * 200, Asked(2, SECOND)]
+    history = schedule(Rule("deadline", 4), asked)
+    assert len(history.shed) == 200
+    assert history.ran[1].began == history.ran[0].ended == TABLE[4]
+
+
 def test_efficient_waits_until_one_more_would_not_fit() -> None:
     history = schedule(Rule("efficient", 64), [Asked(0), Asked(MS)], 15 * MS)
     (ran,) = history.ran
@@ -230,3 +238,17 @@ def test_a_body_that_is_on_its_way_is_awaited_for_a_tenth_of_a_batch() -> None:
     assert ran.began - SECOND == pytest.approx(0.2 * MS, rel=0.15)
     late = simulation.run([Asked(2 * SECOND)]).ran  # it is still not here: nobody waits for it
     assert (late[0].reason, late[0].began) == ("idle", 2 * SECOND)
+
+
+def test_what_answers_take_is_left_to_them() -> None:
+    scheduler = Scheduler(Terms(Rule("deadline", 64), 100, 1 << 40, 16 * MS), ServiceTimes(64))
+    for ns in (MS, MS, MS, 9 * MS, MS, MS, MS, MS):  # one standstill does not count
+        scheduler.answer_times.observe(ns)
+    job = Job({}, 1, NARROW, bool)
+    job.arrived = SECOND
+    scheduler.stamp(job, None)
+    assert job.deadline == SECOND + 15 * MS
+    for _ in range(64):
+        scheduler.answer_times.observe(50 * MS)
+    scheduler.stamp(job, None)
+    assert job.deadline == SECOND + 14 * MS  # an eighth at most

@@ -37,6 +37,8 @@ class Echo:
         draw = self._random.random()
         if draw < 0.1:
             raise Refused(400, "no")
+        if draw > 0.99:
+            raise ValueError("a fault of ours")
         said = b"%r %b;" % (exchange.header_length, body)
         if draw < 0.5:
             exchange.answer(said)

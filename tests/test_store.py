@@ -11,7 +11,7 @@ from loadbench.engine.loader import require_room
 from loadbench.engine.modelconfig import Versions, configured
 from loadbench.engine.store import Store, stamp
 from loadbench.errors import RunError, SpecError
-from loadbench.spec import EngineSpec
+from loadbench.spec import EngineSpec, checked
 from loadbench.units import MS
 from tests.batching import Gate
 from tests.shelf import adding, repository
@@ -104,6 +104,30 @@ def test_tritons_configuration_becomes_our_settings() -> None:
     assert versions.of(["1", "2", "3"]) == ["1", "3"]
 
 
+def test_tritons_queue_policies_and_priorities() -> None:
+    policy = {"timeout_action": "DELAY", "default_timeout_microseconds": 500, "max_queue_size": 9}
+    batching = {"priority_levels": 3, "default_priority_level": 2,
+                "priority_queue_policy": {"1": policy}}  # fmt: skip
+    settings, _ = configured({"dynamic_batching": batching}, EngineSpec(), "config")
+    assert (settings.policy, settings.max_wait) == ("fixed", 0)
+    assert (settings.priorities, settings.default_priority) == (3, 2)
+    level = settings.level[1]
+    assert (level.timeout, level.action, level.requests) == (MS // 2, "delay", 9)
+    assert configured({"dynamic_batching": {}}, EngineSpec(), "config").settings == EngineSpec()
+
+
+def test_what_the_engine_was_started_with_stays() -> None:
+    raw = {
+        "slo": "30 ms", "canary": "5 %", "cache": "1 MB", "fake": {"a": "3 ms", "errors": "1 %"},
+        "preprocess": [{"use": "prep:scale", "options": {"mean": 0.5}}], "buckets": [1, 8],
+    }  # fmt: skip
+    before = checked(EngineSpec, raw, "test")
+    after = configured({"parameters": {"fake.c": "1 ms"}}, before, "config").settings
+    assert after.fake == before.fake.model_copy(update={"c": MS})
+    assert after.model_copy(update={"fake": before.fake}) == before
+    assert "max_batch" not in after.model_fields_set  # nobody asked for a size
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -113,6 +137,8 @@ def test_tritons_configuration_becomes_our_settings() -> None:
         ({"parameters": {"nonsense": "1"}}, "unknown parameter 'nonsense'"),
         ({"parameters": {"factory": "os:system"}}, "is code"),
         ({"parameters": {"preprocess": "os:system"}}, "unknown parameter"),
+        ({"parameters": {"calibration": "/etc/passwd"}}, "unknown parameter"),
+        ({"dynamic_batching": {"priority_queue_policy": {"7": {}}}}, "7"),
         ({"version_policy": {"latest": {}}}, "version_policy"),
         ({"version_policy": {"specific": {"versions": []}}}, "version_policy"),
     ],

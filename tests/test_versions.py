@@ -368,6 +368,8 @@ def test_a_stop_during_a_load_ends_at_once(tmp_path: Path) -> None:
 class Nobody:
     """No client: it is refused before anything is sent."""
 
+    client = None
+
     def flush(self) -> None: ...
     def send(self, exchange: Exchange, data: bytes) -> None: ...
 

@@ -105,7 +105,8 @@ def batching(model: Model, settings: EngineSpec) -> Rule:
     ]
     normal = settings.default_priority or (settings.priorities + 1) // 2
     preferred = settings.preferred
-    return Rule(settings.policy, most, settings.max_wait, preferred, tuple(levels), normal)
+    hold = settings.hold and settings.policy in ("deadline", "failfast")
+    return Rule(settings.policy, most, settings.max_wait, preferred, tuple(levels), normal, hold)
 
 
 def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:

@@ -289,6 +289,7 @@ class Batcher:
                 bad.append(job)
             at += job.rows
         now = time.monotonic_ns()
+        self._scheduler.answer_times.observe(now - piece.ended)
         good = [job for job in jobs if job not in bad] if bad else jobs
         self.account.ran(piece, good, reason, now)
         if bad:
@@ -346,7 +347,7 @@ class Batcher:
         return batch, shed
 
     def _learn(self, instance: _Instance, batch: _Batch, pieces: list[Piece], now: int) -> None:
-        self._scheduler.last_batch = now
+        self._scheduler.answered(batch.jobs, now, instance.place.service)
         place = instance.place
         place.ends(instance.rows)
         for piece in pieces:

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-CUTS = 4  # sizes of a first batch that are tried beside window drop's own
+CUTS = 1  # steps from window drop's first batch to the largest that the oldest can bear
 CLEARLY = 0.95  # times are measured; a batch more costs what is not in them, too
 TIE = 1e-12  # rows a ns: of plans that are else worth the same the shorter one,
 KEEP = 1e-4  # rows a request: and the one that gives up less now

@@ -187,6 +187,11 @@ def _hold(rule: Rule, batch: Sequence[W], rows: int, state: State, now: int) -> 
         until = min(begun + round(ANNOUNCED * line(state.service, rule.max_batch)[0]), slack)
         if until > now:
             return "announced", until
+    returning = state.returning
+    if returning is not None and rows < returning.rows:
+        until = min(returning.until, batch[0].deadline - planned(state.service, returning.rows))
+        if until > now:
+            return "hold", until
     if rule.policy == "efficient":
         limit = batch[0].deadline - batch[0].arrived
         if rows < target(state.service, rule.max_batch, limit):

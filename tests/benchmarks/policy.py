@@ -157,7 +157,7 @@ def ablations(given: argparse.Namespace) -> None:
         "window drop alone": _window_drop_alone,
         "time has no price": _time_is_free,
         "no cut at padded sizes": _never_cut,
-        "1 size tried, not 4": lambda: _set(lookahead, CUTS=1),
+        "4 sizes tried": lambda: _set(lookahead, CUTS=4),
         "16 sizes tried": lambda: _set(lookahead, CUTS=16),
         "rate over 1 SLO, not 3": lambda: _set(scheduler, RATE_SLOS=1),
         "rate over 10 SLOs": lambda: _set(scheduler, RATE_SLOS=10),
@@ -203,9 +203,7 @@ def _cost(case: Any, moments: list[int]) -> str:
             job.arrived = moment
         begun = clock()
         for job in jobs:
-            desk.stamp(job, None)
-            if desk.refusal(job, int) is None:
-                desk.queues.add(job)
+            desk.admit(job, None, int)
         taking += clock() - begun
         now = max(free, moments[until - 1])
         begun = clock()

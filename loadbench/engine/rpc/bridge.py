@@ -38,6 +38,8 @@ class Declined(Refused):
 class _Waiting:
     """Stands where a connection stands for HTTP: takes one exchange's answer."""
 
+    client = None  # a channel has the requests of many
+
     def __init__(self, answer: "asyncio.Future[bytes]") -> None:
         self._answer = answer
         self.exchange = Exchange(self)
