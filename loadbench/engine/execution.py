@@ -16,6 +16,7 @@ import numpy as np
 from loadbench.engine.backends import Model
 from loadbench.engine.buckets import Sizes, padded
 from loadbench.engine.datatypes import NUMPY
+from loadbench.engine.device.broken import fault_of
 from loadbench.engine.job import Job, stacked
 from loadbench.engine.tensors import Array, Refused
 from loadbench.errors import LoadbenchError, SpecError
@@ -33,6 +34,7 @@ class Piece(NamedTuple):
     fault: Refused | None = None
     memory: bool = False  # the fault was a lack of memory
     padded: int = 0  # rows that were added
+    broken: str = ""  # the fault was the device's, which said this
 
     @property
     def compute_ns(self) -> int:
@@ -126,7 +128,7 @@ def _attempt(
         fault = Refused(500, f"the model failed: {type(error).__name__}: {error}")
     ran = time.monotonic_ns()
     took = (stacked - dispatched, ran - stacked)
-    return Piece(jobs, rows, *took, ran, outputs, fault, memory, more), raised
+    return Piece(jobs, rows, *took, ran, outputs, fault, memory, more, fault_of(raised)), raised
 
 
 def stack(model: Model, jobs: Sequence[Job], more: int = 0) -> dict[str, Array]:

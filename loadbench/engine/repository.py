@@ -114,7 +114,13 @@ class Repository:
     @property
     def ready(self) -> bool:
         """Whether anything can be answered."""
-        return not self.draining and any(model.loaded for model in self.models.values())
+        loaded = any(model.loaded for model in self.models.values())
+        return loaded and not self.draining and not self.broken
+
+    @property
+    def broken(self) -> str:
+        """Why a device is unfit to run anything; empty: none is."""
+        return next((why for found in self.endpoints() if (why := found.broken)), "")
 
     def index(self) -> list[Row]:
         """Every model there is, loaded or not."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import uvloop
 
 from loadbench.engine.arrivals import ArrivalLog
+from loadbench.engine.crowd import Crowd
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import start_stalls
 from loadbench.engine.heap import keep_freed
@@ -73,6 +74,7 @@ def serve(options: Options) -> None:
         threading.Thread(target=_follow_stdin, daemon=True).start()
     sys.setswitchinterval(SWITCH_S)
     keep_freed()
+    _allow_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         running = _assemble(options, listener, runner.get_loop())
         clean = runner.run(_serve(options, running, listener))
@@ -118,7 +120,7 @@ class _Running(NamedTuple):
 
     service: Service
     repository: Repository
-    connections: set[Connection]
+    crowd: Crowd
     arrivals: ArrivalLog | None
     start_ns: int
 
@@ -126,9 +128,8 @@ class _Running(NamedTuple):
 async def _serve(options: Options, running: _Running, listener: socket.socket) -> bool:
     """Serves until a signal comes; True if every thread came to its end."""
     loop = asyncio.get_running_loop()
-    _allow_files()
     server = await loop.create_server(
-        lambda: Connection(running.service, Limits(), running.connections),
+        lambda: Connection(running.service, Limits(), running.crowd),
         sock=listener,
         backlog=BACKLOG,
     )
@@ -166,7 +167,7 @@ def _assemble(
     repository.open_all()
     may_load = options.allow_loading or is_loopback(listener)
     service = Service(repository, regions, may_load=may_load)
-    return _Running(service, repository, set(), arrivals, time.monotonic_ns())
+    return _Running(service, repository, Crowd(), arrivals, time.monotonic_ns())
 
 
 def _survey(endpoints: Sequence[Endpoint]) -> None:
@@ -177,9 +178,7 @@ def _survey(endpoints: Sequence[Endpoint]) -> None:
 
 def _tidy(running: _Running) -> None:
     """What is to be done every second."""
-    now = time.monotonic()
-    for connection in tuple(running.connections):
-        connection.sweep(now)
+    running.crowd.sweep(time.monotonic())
     running.repository.tick()
     if running.arrivals is not None:
         running.arrivals.flush()
@@ -207,7 +206,7 @@ async def _drain(running: _Running, server: asyncio.Server, rpc: "Rpc | None") -
     if rpc is not None:
         await rpc.stop(LAST_S)
     server.close()
-    for connection in tuple(running.connections):
+    for connection in running.crowd:
         connection.close_idle()
     await asyncio.sleep(LAST_S)
     if running.arrivals is not None:
