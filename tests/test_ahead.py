@@ -426,5 +426,5 @@ def test_the_engine_launches_ahead_on_a_simulated_card() -> None:
         assert set(found) <= {200, 500}
         assert found.count(200) >= 250  # chance gives a lone row no memory now and then
         assert stats["inference_stats"]["success"]["count"] == found.count(200)
-        assert stats["loadbench"]["failed"] == found.count(500)
+        assert stats["loadbench"].get("failed", 0) == found.count(500)
         assert engine.stop() == 0
