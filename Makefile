@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SCENARIO ?=
 
-.PHONY: tui test lint bench soak fuzz peers proto clean
+.PHONY: tui test lint bench bench-servers soak fuzz peers proto clean
 .DEFAULT_GOAL := tui
 
 $(STAMP): pyproject.toml constraints.txt
@@ -43,18 +43,34 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (half an hour
 	$(BIN)/python -m tests.benchmarks.lane_stall
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python tests/benchmarks/engine.py
+	$(BIN)/python tests/benchmarks/engine.py --model short
+	$(BIN)/python tests/benchmarks/front.py
 	$(BIN)/python -m tests.benchmarks.optimum --rounds 1
+	$(BIN)/python -m tests.benchmarks.policy
 	$(BIN)/python tests/benchmarks/screen.py
 	$(BIN)/python tests/benchmarks/known_answer.py
 	$(BIN)/python -m tests.benchmarks.workers
+	$(BIN)/python -m tests.benchmarks.swap
+
+SERVERS := peers/servers-venv/.installed
+$(SERVERS): tests/benchmarks/servers.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench-servers: $(STAMP)  ## the engine beside mosec and Triton (ten minutes, two cores; goes on if interrupted)
+	-@$(MAKE) --no-print-directory $(SERVERS)
+	-@PYTHON=$(PYTHON) sh tests/peers/setup.sh
+	$(BIN)/python -m tests.benchmarks.servers
 
 SOAK ?= 30m
 soak: $(STAMP)  ## half an hour of load with faults: does anything grow? (SOAK=5m for a shorter one)
 	$(BIN)/python -m tests.benchmarks.soak --for $(SOAK)
 
 FUZZ ?= 5m
-fuzz: $(STAMP)  ## answers taken apart byte by byte: the fast way against the parser (FUZZ=1h)
+fuzz: $(STAMP)  ## answers and requests taken apart byte by byte, each for so long (FUZZ=1h)
 	$(BIN)/python -m tests.benchmarks.fuzz_answer --for $(FUZZ)
+	$(BIN)/python -m tests.benchmarks.fuzz_front --for $(FUZZ)
 
 peers: $(STAMP)  ## tests against real third-party servers and clients (minutes, x86-64 Linux)
 	@PYTHON=$(PYTHON) sh tests/peers/setup.sh

@@ -12,7 +12,8 @@ class Batch(Value, frozen=True):
 
     number: int
     started: int
-    reason: str  # why it closed: idle, late-bind, full, deadline, hold, drain, …
+    # why it closed: idle, late-bind, full, bucket, deadline, announced, hold, defer, probe, drain
+    reason: str
     rows: int
     requests: int
     padded: int
@@ -20,6 +21,7 @@ class Batch(Value, frozen=True):
     predicted_ns: int | None
     compute_ns: int
     shed: int = 0
+    lacks: int = 0  # how often there was no memory for it, or for a part of it
     between_ns: int = 0  # from the end of the batch before to the start of this one, which waited
 
 
@@ -63,7 +65,9 @@ class EngineStatistics(Value, frozen=True):
     closed: dict[str, dict[int, int]] = {}  # reason → batch size → batches
     shed: dict[str, int] = {}  # reason → requests refused or given up before they ran
     failed: int = 0
+    wasted_rows: int = 0  # of clients that were gone when theirs ran
     padded_rows: int = 0
+    lacks: int = 0  # of memory: batches, or parts of one, that had to be cut
     waiting: int = 0
     instances: int = 1
     busy_ns: int = 0

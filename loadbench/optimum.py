@@ -154,12 +154,17 @@ def most_in_time(
     A batch of m keeps it for `occupied[m]`; its answers are out `answer[m]` later. `clean[i]` is
     the end of a stretch from i on that was seen to be served wholly by an instance idle at its
     beginning and idle at its end.
+
+    With `occupied[i, m]` each request has such times of its own, and a batch takes those of its
+    last one: then it is the most for batches of consecutive requests, one after the other.
     """
     number = len(arrived)
-    table = _Table(occupied, answer)
+    own = occupied if occupied.ndim == 2 else None
+    table = _Table(occupied if own is None else own[0], answer)
     due = arrived + slo_ns
     # the first request that could be in one batch with each, were the batch no longer than for one
-    first = np.searchsorted(arrived, arrived - slo_ns + int(occupied[1] + answer[1])).tolist()
+    quickest = int(occupied[..., 1].min() + answer[1]) if number else 0
+    first = np.searchsorted(arrived, arrived - slo_ns + quickest).tolist()
     moments = [*arrived.tolist(), NEVER]
     skips = [0] * number if clean is None else clean.tolist()
     given_up = at = 0
@@ -172,7 +177,10 @@ def most_in_time(
         while at < number:
             at += 1
             most = min(at - begin, at - first[at - 1])
-            if table.add(moments[at - 1], due[max(begin, at - most) : at], moments[at]):
+            if own is not None:
+                table.take(own[at - 1])
+            over = table.add(moments[at - 1], due[max(begin, at - most) : at], moments[at])
+            if over and own is None:  # else a quick last one might still take others along
                 break
         given_up += table.given_up
     return number - given_up
@@ -183,12 +191,16 @@ class _Table:
 
     def __init__(self, occupied: Times, answer: Times) -> None:
         self._largest = len(occupied) - 1
-        self._occupied = occupied[:0:-1, None].copy()  # from the largest batch to one
+        self.take(occupied)
         self._answer = answer[:0:-1].copy()
         self._rows = np.full((self._largest + _ROWS, _WIDTH), NEVER)
         self._low = [0] * len(self._rows)
         self._high = [0] * len(self._rows)
         self._at = self._base = 0
+
+    def take(self, occupied: Times) -> None:
+        """What a batch keeps the instance for from now on."""
+        self._occupied = occupied[:0:-1, None].copy()  # from the largest batch to one
 
     @property
     def given_up(self) -> int:

@@ -121,6 +121,7 @@ class EngineSpec(Section):
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
     max_wait: Duration = 5 * units.MS  # only of `fixed`
     preferred: tuple[int, ...] = ()  # only of `fixed`
+    hold: bool = True  # `deadline`: wait a moment for clients who are usually back at once
     priorities: Annotated[int, Field(ge=1, le=LEVELS)] = 1  # that are told apart; 1: none are
     default_priority: Annotated[int, Field(ge=1)] | None = None  # None: the middle one
     queue_policy: QueueSpec = QueueSpec()  # only of `fixed`, as the next

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,12 @@ class Engine:
 
 
 @contextmanager
-def serving(model: str = "fake", *arguments: str, stdin: int | None = None) -> Iterator[Engine]:
+def serving(
+    model: str = "fake",
+    *arguments: str,
+    stdin: int | None = None,
+    stderr: int | IO[str] = subprocess.PIPE,
+) -> Iterator[Engine]:
     """Starts an engine on a free port, warm; afterwards it is gone."""
     command = [sys.executable, "-m", "loadbench", "serve", model, "--port", "0", *arguments]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -72,7 +77,7 @@ def serving(model: str = "fake", *arguments: str, stdin: int | None = None) -> I
         command,
         stdin=stdin,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         env=environment,
     ) as process:
@@ -81,8 +86,8 @@ def serving(model: str = "fake", *arguments: str, stdin: int | None = None) -> I
             line = process.stdout.readline()
             if not line.startswith("ready http://127.0.0.1:"):
                 process.kill()
-                assert process.stderr is not None
-                raise AssertionError(f"no ready line but {line!r}: {process.stderr.read()}")
+                said = process.stderr.read() if process.stderr else "see its log"
+                raise AssertionError(f"no ready line but {line!r}: {said}")
             yield Engine(process, int(line.split()[1].rpartition(":")[2]))
         finally:
             process.kill()

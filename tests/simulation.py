@@ -9,11 +9,16 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from loadbench.engine.job import Job
 from loadbench.engine.measure import sizes
-from loadbench.engine.rule import NEVER
+from loadbench.engine.rule import NEVER, Rule
 from loadbench.engine.scheduler import Scheduler, Terms
 from loadbench.engine.service import ServiceTimes
+from loadbench.optimum import Times
+from loadbench.units import MS
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -49,17 +54,94 @@ class History(NamedTuple):
     refused: list[int]
 
     @property
-    def on_time(self) -> int:
-        return sum(
-            1 for at, due in zip(self.answered, self.deadlines, strict=True) if at and at <= due
-        )
+    def served(self) -> int:
+        return sum(at is not None for at in self.answered)
 
     @property
-    def late(self) -> int:
-        """Of those that were served."""
+    def on_time(self) -> int:
         return sum(
-            1 for at, due in zip(self.answered, self.deadlines, strict=True) if at and at > due
+            at is not None and at <= due
+            for at, due in zip(self.answered, self.deadlines, strict=True)
         )
+
+
+class Case(NamedTuple):
+    """What batches of each size take (ns by rows), and the SLO."""
+
+    table: Times
+    slo_ns: int
+    sizes: tuple[int, ...] = ()  # that batches are padded to
+
+    @property
+    def largest(self) -> int:
+        return len(self.table) - 1
+
+    @property
+    def capacity(self) -> float:
+        """Requests per ns in batches of which two fit into the SLO; a + c · b through the ends."""
+        row = (self.table[-1] - self.table[1]) / (self.largest - 1)
+        fitting = (self.slo_ns / 2 - (self.table[1] - row)) / row
+        best = max(1, min(self.largest, int(fitting)))
+        return float(best / self.table[best])
+
+
+def _table(largest: int, ms: Callable[[int], float]) -> Times:
+    return np.array([0, *(round(ms(rows) * MS) for rows in range(1, largest + 1))], np.int64)
+
+
+_POWERS = tuple(1 << number for number in range(7))
+CASES = {
+    "affine": Case(_table(64, lambda rows: 2 + rows / 4), 15 * MS),
+    "padded": Case(
+        _table(64, lambda rows: 2 + (1 << (rows - 1).bit_length()) / 4), 20 * MS, _POWERS
+    ),
+    # `loadbench doctor mlp`, bf16 on one core of an AMD EPYC: medians of 1, 2, 4 … 32
+    "measured": Case(
+        _table(
+            32,
+            lambda rows: float(
+                np.interp(rows, _POWERS[:6], (0.651, 0.661, 0.664, 0.818, 1.20, 1.88))
+            ),
+        ),
+        10 * MS,
+    ),
+}
+
+
+def arrivals(kind: str, rate: float, number: int, seed: int) -> Times:
+    """Moments (ns). `gamma`: the gaps have a coefficient of variation of 3; `spikes`: in a tenth of
+    the time, every 300 arrivals, the rate is 5.5 times as high as on average, else half of it."""
+    draw = np.random.default_rng(seed)
+    if kind == "poisson":
+        moments = np.cumsum(draw.exponential(1 / rate, number))
+    elif kind == "gamma":
+        moments = np.cumsum(draw.gamma(1 / 9, 9 / rate, number))
+    else:
+        period = 300 / rate
+        calm = 0.9 * period * 0.5 * rate  # arrivals
+        begun, within = np.divmod(np.cumsum(draw.exponential(1, number)), 300)
+        calmly = within / (0.5 * rate)
+        moments = begun * period + np.where(
+            within < calm, calmly, 0.9 * period + (within - calm) / (5.5 * rate)
+        )
+    return moments.astype(np.int64)
+
+
+def play(
+    case: Case, rule: Rule, moments: Times, slower: NDArray[np.float64] | None = None
+) -> History:
+    """Requests of one row and the case's SLO on one instance. `slower` are factors: a batch takes
+    that of its last request."""
+    table = case.table.tolist()
+    service = ServiceTimes(case.largest, case.sizes)
+    warm(service, table.__getitem__, case.largest)
+
+    def took(members: Sequence[int], rows: int) -> int:
+        return int(table[rows] if slower is None else table[rows] * slower[members[-1]])
+
+    terms = Terms(rule, 1 << 40, 1 << 40, case.slo_ns)
+    history = Simulation(terms, service, took).run([Asked(at) for at in moments.tolist()])
+    return history._replace(deadlines=(moments + case.slo_ns).tolist())
 
 
 Took = Callable[[Sequence[int], int], int]  # members, rows → ns
@@ -110,13 +192,12 @@ class Simulation:
         job = Job({}, asked.rows, asked.shapes, bool)
         job.arrived = asked.at
         job.priority = asked.priority
-        self.scheduler.stamp(job, asked.timeout_ns)
+        refusal = self.scheduler.admit(job, asked.timeout_ns, lambda: self._free_at(asked.at))
         self.history.deadlines[place] = job.deadline
-        if self.scheduler.refusal(job, lambda: self._free_at(asked.at)) is not None:
+        if refusal is None:
+            self._places[job] = place
+        else:
             self.history.refused.append(place)
-            return
-        self._places[job] = place
-        self.scheduler.queues.add(job)
 
     def _free_at(self, now: int) -> int:
         return now if self._free else max(now, self._busy[0][0])

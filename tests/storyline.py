@@ -16,6 +16,7 @@ from loadbench.model import (
     BatchSize,
     End,
     Gpu,
+    Ground,
     Machine,
     Mark,
     Part,
@@ -45,6 +46,7 @@ class Story:
     spike: tuple[int, int] = (150, 172)
     end: str | None = "done"
     seed: int = 7
+    grounds: tuple[Ground, ...] = ()
 
 
 def records(story: Story | None = None) -> Iterator[Record]:
@@ -165,6 +167,7 @@ def _server(
         instances=1 if full else None,
         busy_ns=int(0.6 * SECOND) if full else None,
         max_batch=32 if full else None,
+        grounds=story.grounds,
     )
 
 

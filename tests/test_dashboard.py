@@ -10,7 +10,7 @@ from dashboard.screens.alerts import Alerts
 from dashboard.screens.engine import Engine
 from dashboard.screens.latency import Latency
 from loadbench import units
-from loadbench.model import Note
+from loadbench.model import Ground, Note
 from loadbench.units import MS
 from loadbench.view import View, fold, recent
 from tests import records
@@ -201,6 +201,12 @@ def test_engine_shows_how_batches_form() -> None:
     assert re.search(r"full \(32\) +18% █", left)
     assert re.search(r"32 full +480 +18% +2.00 +1.00 +8.40 +0.26 +27%", "\n".join(lines))
     assert "■ compute  ■ batch wait  ■ queue  (p95, ms)" in lines[7]
+
+
+def test_engine_says_what_makes_batches_smaller_than_asked_for() -> None:
+    story = Story(end=None, grounds=(Ground("sim:0", 24, "memory"), Ground("sim:1", 20, "oom")))
+    lines = screen(told(story), keys="2")
+    assert " of 24 (memory) " in lines[6]
 
 
 def test_alerts_shows_rules_and_their_history() -> None:

@@ -1,6 +1,7 @@
 """`loadbench doctor`: what it finds out about a model, and how it ends."""
 
 import json
+import re
 import subprocess
 import sys
 from itertools import count
@@ -36,6 +37,21 @@ def test_times_of_the_known_answer_model_are_its_own() -> None:
         assert row["fastest_ns"] <= row["median_ns"] <= row["slowest_ns"]
     assert report["passed"] is True
     assert report["max_batch"] == 6
+
+
+def test_memory_that_batches_take_is_told_with_what_fits_and_where_more_gains_nothing() -> None:
+    done = doctor(
+        "fake", "--set", "engine.device=sim", "--set", "engine.sim.row=400 MB",
+        "--set", "engine.fake.a=1 ms", "--set", "engine.fake.c=20 ms",
+        "--set", "engine.max_batch=32",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "fake · version 1 · fake · fp32 on simulated GPU (sim:0)" in done.stdout
+    # 0.9 · 7,500 MB = 100 MB + 16.6 · 400 MB; 32 rows are not even timed
+    assert "a batch takes 100 MB and 400 MB a row: 16 rows fit into what is free" in done.stdout
+    assert re.search(r"^ +16 ", done.stdout, re.MULTILINE)
+    assert not re.search(r"^ +32 ", done.stdout, re.MULTILINE)
+    assert "batches of more than 2 gain less than 3 % a row" in done.stdout
 
 
 def test_a_model_is_described_for_people() -> None:

@@ -56,6 +56,32 @@ def test_no_schedule_serves_more_and_one_serves_as_many(
     assert found == brute(arrived, slo, occupied, answer)
 
 
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=6).map(sorted),
+    st.integers(1, 16),
+    rising,
+    st.lists(st.integers(1, 3), min_size=6, max_size=6),
+)
+def test_with_times_of_their_own_none_in_order_serves_more_and_one_as_many(
+    arrived: list[int], slo: int, occupied: list[int], slower: list[int]
+) -> None:
+    own = [[factor * ns for ns in occupied] for factor in slower[: len(arrived)]]
+
+    def best(at: int, free: int) -> int:
+        """Of the requests from `at` on: some are left out, then a batch of the next few."""
+        most = 0
+        for first in range(at, len(arrived)):
+            for until in range(first + 1, min(len(arrived), first + len(occupied) - 1) + 1):
+                ended = max(free, arrived[until - 1]) + own[until - 1][until - first]
+                if ended <= arrived[first] + slo:
+                    most = max(most, until - first + best(until, ended))
+        return most
+
+    none = times(*[0] * len(occupied))
+    assert most_in_time(times(*arrived), slo, np.array(own), none) == best(0, 0)
+
+
 def test_it_is_right_where_it_can_be_counted_by_hand() -> None:
     # A batch of m takes 2 + m: two at once are served within 4, a third is not, unless it comes
     # when the first batch is over; one that comes in between makes all three worth two

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadbench.curve import interpolated, isotonic
-from loadbench.engine.policy import NEVER, Decision, Rule, State, decide
+from loadbench.engine.policy import NEVER, Decision, Level, Rule, State, decide
 from loadbench.engine.service import ServiceTimes
 
 MS = 1_000_000
@@ -64,7 +64,8 @@ def simulate(
         while busy and busy[0] <= now:
             free.append(heapq.heappop(busy))
         while free and queue:
-            decision: Decision[Request] = decide(rule, queue, State(free[-1], table), now)
+            state = State(free[-1], table, rate=(len(requests) - len(coming)) / max(now, 1))
+            decision: Decision[Request] = decide(rule, queue, state, now)
             front = len(decision.take) + len(decision.shed)
             gone = {id(request) for request in (*decision.take, *decision.shed)}
             assert len(gone) == front, "a request is taken twice"
@@ -187,6 +188,36 @@ def test_fixed_sends_a_preferred_size_exactly_until_the_wait_is_over() -> None:
     assert decide(rule, queue, idle, 5 * MS) == Decision(queue, "hold", [])
     assert decide(rule, queue, State(6 * MS, (MS,) * 9), 6 * MS).reason == "late-bind"
     assert decide(rule, [Request(0, 5), Request(0, 4)], idle, 0).reason == "full"
+
+
+def test_fixed_closes_at_a_preferred_size_even_if_more_wait_and_nothing_is_held() -> None:
+    table = (MS,) * 9
+    queue = [Request(0, 1)] * 7
+    assert len(decide(Rule("fixed", 8, 0, (4,)), queue, State(0, table), MS).take) == 4
+    assert len(decide(Rule("fixed", 8, 5 * MS, (4,)), queue, State(0, table), 9 * MS).take) == 7
+    over = [Request(0, 3), Request(0, 3)]  # the next would exceed every preferred size: no waiting
+    assert len(decide(Rule("fixed", 8, 5 * MS, (4,)), over, State(0, table), MS).take) == 1
+
+
+def test_fixed_refuses_or_delays_who_has_waited_too_long() -> None:
+    table = (MS,) * 9
+    queue = [Request(0, 1, 2), Request(0, 1, 9), Request(0, 1, 2), Request(0, 1, level=2)]
+    levels = (Level(), Level())
+    refusing = decide(Rule("fixed", 8, levels=levels), queue, State(0, table), 5)
+    assert (refusing.take, refusing.shed) == ([queue[1], queue[3]], [queue[0], queue[2]])
+    delaying = Rule("fixed", 3, levels=(Level(delay=True), Level()))
+    found = decide(delaying, queue, State(0, table), 5)
+    assert (found.take, found.shed) == ([queue[1], queue[0], queue[2]], [])
+    held = decide(Rule("fixed", 8, 5 * MS, levels=levels), queue[1:2], State(0, table), 5)
+    assert (held.take, held.until) == ([], 9)  # its timeout comes before its wait is over
+
+
+def test_a_timeout_of_ones_own_can_only_shorten_that_of_a_level() -> None:
+    for level, own, limit in (
+        (Level(5, override=True), 3, 3), (Level(5, override=True), 9, 5),
+        (Level(5, override=True), None, 5), (Level(5), 3, 5), (Level(0, override=True), 3, 0),
+    ):  # fmt: skip
+        assert level.limit(own) == limit
 
 
 def test_reasons_say_why_a_batch_started() -> None:

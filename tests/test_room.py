@@ -4,12 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadbench.engine.buckets import fitting, padded
+from loadbench.engine.buckets import padded
 from loadbench.engine.room import OOM, RECOVERY, Footprint, Room, knee
-from loadbench.engine.rule import NEVER
 from loadbench.engine.service import ENOUGH, ServiceTimes
 from loadbench.units import MS
-from tests.test_policy import Request
 
 SIZES = (1, 2, 4, 8, 16)
 
@@ -101,57 +99,6 @@ def test_the_knee_is_where_larger_batches_stop_to_gain(
 def test_a_batch_is_padded_to_the_next_size() -> None:
     assert [padded(SIZES, rows) for rows in (1, 2, 3, 5, 16, 17)] == [1, 2, 4, 8, 16, 17]
     assert padded((), 3) == 3
-
-
-def waiting(*rows: int, deadline: int = NEVER) -> list[Request]:
-    return [Request(0, number, deadline) for number in rows]
-
-
-def planned(a: float, c: float) -> list[int]:
-    return [round((a + c * padded(SIZES, n)) * MS) for n in range(17)]
-
-
-def test_padding_or_cutting_is_chosen_by_the_rows_done_in_the_time() -> None:
-    five = waiting(1, 1, 1, 1, 1)
-    # 5 / (10 + 8) > 4 / (10 + 4): no; 0.278 < 0.286, so four now
-    assert fitting(SIZES, five, planned(10, 1), 0) == 4
-    # 5 / (20 + 8) = 0.179 > 4 / (20 + 4) = 0.167: all, padded
-    assert fitting(SIZES, five, planned(20, 1), 0) == 5
-    assert fitting(SIZES, waiting(1, 1, 1, 1), planned(0, 1), 0) == 4
-    assert fitting(SIZES, [], planned(0, 1), 0) == 0
-    assert fitting((4, 8), waiting(1, 1), planned(0, 1), 0) == 2  # nothing lies below
-
-
-def test_nobody_is_left_behind_who_could_not_be_served_in_time_then() -> None:
-    table = planned(10, 1)  # four now are done at 14 ms, the fifth then at 25 ms
-    assert fitting(SIZES, waiting(1, 1, 1, 1, 1, deadline=25 * MS), table, 0) == 4
-    assert fitting(SIZES, waiting(1, 1, 1, 1, 1, deadline=24 * MS), table, 0) == 5
-    assert fitting(SIZES, waiting(1, 1, 1, 1, 1, deadline=25 * MS), table, MS) == 5
-
-
-def test_requests_stay_whole_when_a_batch_is_cut() -> None:
-    # 3 + 3 rows: the first alone is padded to 4, which does fewer rows than both in 8
-    assert fitting(SIZES, waiting(3, 3), planned(0, 1), 0) == 2
-    assert fitting(SIZES, waiting(4, 1), planned(0, 1), 0) == 1
-    assert fitting(SIZES, waiting(5, 1), planned(0, 1), 0) == 2
-
-
-@given(
-    st.lists(st.integers(1, 4), min_size=1, max_size=4),
-    st.floats(0, 30),
-    st.floats(0.1, 3),
-    st.integers(0, 100),
-)
-def test_cutting_never_does_fewer_rows_a_second_nor_makes_anyone_late(
-    rows: list[int], a: float, c: float, deadline: int
-) -> None:
-    table, batch = planned(a, c), waiting(*rows, deadline=deadline * MS)
-    number = fitting(SIZES, batch, table, 0)
-    assert 1 <= number <= len(batch)
-    if number < len(batch):
-        now, later = sum(rows[:number]), sum(rows[number:])
-        assert now / table[now] > sum(rows) / table[sum(rows)]
-        assert table[now] + table[later] <= deadline * MS
 
 
 def test_planned_times_are_those_of_the_padded_size_and_never_fall() -> None:

@@ -3,6 +3,8 @@
 import gzip
 import random
 import re
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,8 @@ import pytest
 from loadbench.engine.exchange import Exchange
 from loadbench.engine.http import Connection, Limits
 from loadbench.engine.tensors import Refused
-from tests.served import read_answer, request_binary, rows, serving, settings, whole
-from tests.test_serve_http import Wire
+from tests.served import Engine, read_answer, request_binary, rows, serving, settings, whole
+from tests.test_serve_http import Wire, open_files
 
 
 class Echo:
@@ -35,6 +37,8 @@ class Echo:
         draw = self._random.random()
         if draw < 0.1:
             raise Refused(400, "no")
+        if draw > 0.99:
+            raise ValueError("a fault of ours")
         said = b"%r %b;" % (exchange.header_length, body)
         if draw < 0.5:
             exchange.answer(said)
@@ -204,3 +208,44 @@ def message(number: int) -> bytes:
         more["parameters"] = {"binary_data_output": False}
     body, headers = request_binary(inputs(number), **more)
     return whole(body, int(headers["Inference_Header_Content_Length"]))
+
+
+def test_a_client_that_goes_at_any_stage_frees_its_place() -> None:
+    raw = message(1)
+    with serving("fake", *settings("fake.a=600 ms", "max_batch=2", "fake.width=3")) as engine:
+        files = open_files(engine)
+        with engine.connect() as first, engine.connect() as second:
+            for connection in (first, second):  # their heads are known from now on
+                connection.sendall(raw)
+            for connection in (first, second):
+                assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+            first.sendall(raw)
+            wait_for(lambda: health(engine)["open"] == 1 and health(engine)["waiting"] == 0)
+            second.sendall(raw)
+            wait_for(lambda: health(engine)["waiting"] == 1)
+            second.close()  # while it waits
+            wait_for(lambda: health(engine)["waiting"] == 0)
+            assert engine.stats()["loadbench"]["shed"] == {"cancelled": 1}
+            first.close()  # while it runs
+        for cut in (20, len(raw) - 5):  # within the head, within the body
+            with engine.connect() as connection:
+                connection.sendall(raw[:cut])
+        wait_for(lambda: health(engine)["open"] == 0 and open_files(engine) <= files)
+        with engine.connect() as connection:
+            connection.sendall(raw)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+        assert health(engine)["open"] == 0
+        assert engine.stats()["loadbench"]["shed"] == {"cancelled": 1}
+
+
+def health(engine: Engine) -> dict[str, Any]:
+    found: dict[str, Any] = engine.call("/health").json
+    return found
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if is_so():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come to that")

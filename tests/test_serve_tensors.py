@@ -170,6 +170,7 @@ def test_inputs_of_both_kinds_in_one_request_and_outputs_as_asked() -> None:
     assert call.arrays["a"].tolist() == [[1.5, 2.5]]
     assert call.arrays["b"].tolist() == [[4, 5, 6]]
     assert call.plan.timeout_ns == 2_500_000
+    assert call.plan.priority == 1
     assert call.plan.shapes == ((2,), (3,))
     outputs = {name: np.full((1, 2), at, np.float32) for at, name in enumerate("pqr")}
     answer = Writer(two()).write(call.plan, outputs)
@@ -275,6 +276,8 @@ def test_values_that_the_type_cannot_hold_are_refused(
         ({"outputs": [{"name": "y", "parameters": {"binary_data": 1}}]}, "not true or false"),
         ({"parameters": {"timeout": -5}}, "timeout is -5"),
         ({"parameters": {"timeout": "soon"}}, "timeout is 'soon'"),
+        ({"parameters": {"priority": -1}}, "priority is -1"),
+        ({"parameters": {"priority": True}}, "priority is True"),
         ({"parameters": {"binary_data_output": "yes"}}, "binary_data_output is 'yes'"),
         ({"parameters": []}, "not an inference request"),
         ({"id": 7}, "not an inference request"),

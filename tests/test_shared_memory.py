@@ -160,6 +160,9 @@ def test_a_region_that_shrinks_or_goes_hurts_only_its_own_request(served: Served
         refused = engine.call(INFER, body)
         assert (refused.status, "smaller" in refused.json["error"]) == (400, True)
         assert engine.call(INFER, asked(1, place("in", 64), None)).status == 200
+        refused = engine.call(INFER, asked(1, place("in", 64), place("in", 64, 5000)))
+        assert (refused.status, "smaller" in refused.json["error"]) == (400, True)
+        assert file_of("in").stat().st_size == 4096  # it was not made larger
     # unlinked, but the engine still has it open: its memory is there until it is unregistered
     assert engine.call(INFER, asked(1, place("in", 64), None)).status == 200
 
@@ -213,6 +216,8 @@ def test_only_keys_with_the_prefix_are_opened(regions: Regions, tmp_path: Path) 
         with pytest.raises(Refused) as caught:
             regions.register("a", wrong, 0, 8)
         assert caught.value.status == 400
+    with memory("there", 64), pytest.raises(Refused, match="does not begin with"):
+        Regions(key("other")).register("a", key("there"), 0, 8)
     with pytest.raises(Refused, match="No such file"):
         regions.register("a", key("missing"), 0, 8)
     everything = Regions("")

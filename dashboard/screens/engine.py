@@ -38,7 +38,7 @@ def filled(scene: Scene) -> Reading:
     mean = units.significant(server.mean_batch) if server else "n/a"
     note = f"{mean} of {server.room}" if server and server.room else ""
     if server and server.bound:
-        note += f" ({server.bound})"
+        note = f"of {server.room} ({server.bound})"  # rows each stand beside it
     return Reading("Batch fill", "%", units.percent(share), note, "fill", "%")
 
 

@@ -105,7 +105,8 @@ def batching(model: Model, settings: EngineSpec) -> Rule:
     ]
     normal = settings.default_priority or (settings.priorities + 1) // 2
     preferred = settings.preferred
-    return Rule(settings.policy, most, settings.max_wait, preferred, tuple(levels), normal)
+    hold = settings.hold and settings.policy in ("deadline", "failfast")
+    return Rule(settings.policy, most, settings.max_wait, preferred, tuple(levels), normal, hold)
 
 
 def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
@@ -116,7 +117,7 @@ def queue_rows(settings: EngineSpec, rule: Rule, service: ServiceTimes) -> int:
     if settings.slo is None:
         return max(QUEUE_ROWS, QUEUE_BATCHES * rule.max_batch)
     per_batch = max(service.table[rule.max_batch], 1)
-    within = settings.slo * rule.max_batch * settings.copies // per_batch
+    within = -(-settings.slo * rule.max_batch * settings.copies // per_batch)
     return min(max(within, 2 * rule.max_batch), QUEUE_MOST)
 
 

@@ -136,10 +136,13 @@ class Batcher:
             self._loop.call_soon(self._look)
 
     def cancel(self, job: Job) -> None:
-        """Whoever asked is gone: drops the request if it still waits."""
+        """Whoever asked, and has no answer yet, is gone: drops the request if it still waits."""
         with self._lock:
-            if not self._queues.cancel(job):
-                return
+            waited = self._queues.cancel(job)
+        if not waited:
+            if job.taken:  # too late: it runs, for nobody
+                self.account.wasted_rows += job.rows
+            return
         self.open -= 1
         self.account.give_up([job], "cancelled", "cancelled", time.monotonic_ns())
 
@@ -245,6 +248,7 @@ class Batcher:
                 predicted_ns=batch.predicted_ns or None,
                 compute_ns=max([piece.ended for piece in pieces]) - batch.begun,
                 shed=batch.shed,
+                lacks=sum([piece.memory for piece in pieces]),
                 between_ns=batch.between_ns,
             )
         )
@@ -259,6 +263,7 @@ class Batcher:
                 bad.append(job)
             at += job.rows
         now = time.monotonic_ns()
+        self._scheduler.answer_times.observe(now - piece.ended)
         good = [job for job in jobs if job not in bad] if bad else jobs
         self.account.ran(piece, good, reason, now)
         if bad:
@@ -325,7 +330,7 @@ class Batcher:
         return following
 
     def _learn(self, instance: Instance, batch: Taken, pieces: list[Piece], now: int) -> None:
-        self._scheduler.last_batch = now
+        self._scheduler.answered(batch.jobs, now, instance.place.service)
         place = instance.place
         place.ends(batch.size)
         for piece in pieces:

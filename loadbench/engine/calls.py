@@ -34,6 +34,8 @@ class Call(Forwarding):
         """Does it; the answer comes when it is done. Raises Refused."""
         if not self._allowed:
             raise Refused(403, CLOSED)
+        if exchange.of_page:
+            raise Refused(403, "models are not changed for web pages, which may be anyone's")
 
         def done(fault: Refused | None) -> None:
             exchange.answer(response(200) if fault is None else refusal(fault))

@@ -10,6 +10,8 @@ from loadbench.engine import device, measure, outputs, signature
 from loadbench.engine.backends import Model
 from loadbench.engine.measure import Timing
 from loadbench.engine.models import open_model
+from loadbench.engine.place import bucket_sizes
+from loadbench.engine.room import MARGIN, Footprint, knee
 from loadbench.errors import RunError
 from loadbench.model import Note, Tensor, Value
 from loadbench.spec import EngineSpec
@@ -34,6 +36,9 @@ class Report(Value, frozen=True):
     load_ns: int
     memory: dict[str, int]
     free_memory: int  # on the device, once the model is loaded
+    footprint: tuple[float, float] | None  # bytes of a batch, and of each row; None: not told
+    fitting: int | None  # the largest batch for which memory is free now
+    knee: int | None  # rows beyond which a row gets less than 3 % cheaper
     nonfinite: dict[str, int]  # values that are NaN or infinite, by output
     timings: tuple[Timing, ...]
     notes: tuple[Note, ...]
@@ -52,11 +57,14 @@ def examine(name: str, settings: EngineSpec, *, trust: bool = False) -> Report:
     begun = time.monotonic_ns()
     model = open_model(name, settings, trust=trust)
     loaded = time.monotonic_ns() - begun
-    try:
-        timings = measure.table(model, settings.max_batch)
-    except MemoryError as error:
-        raise RunError(str(error), "lower engine.max_batch") from error
     where = device.open_device(model.device, settings.sim)
+    rising = bucket_sizes(model, settings)
+    try:
+        timings = measure.table(model, settings.max_batch, where=where, rising=rising)
+    except MemoryError as error:
+        raise RunError(str(error), "free some, or serve it on a larger device") from error
+    memory = where.memory()
+    footprint = Footprint.fit({t.rows: t.peak for t in timings if t.peak is not None})
     return Report(
         model=model.name,
         version=model.version,
@@ -71,7 +79,10 @@ def examine(name: str, settings: EngineSpec, *, trust: bool = False) -> Report:
         max_batch=timings[-1].rows,
         load_ns=loaded,
         memory=model.memory(),
-        free_memory=where.memory().free,
+        free_memory=memory.free,
+        footprint=footprint,
+        fitting=footprint.rows((1 - MARGIN) * memory.spare) if footprint else None,
+        knee=knee({timing.rows: timing.fastest_ns for timing in timings}),
         nonfinite=_nonfinite(model, timings[-1].rows),
         timings=timings,
         notes=model.notes,
@@ -100,6 +111,7 @@ def text_of(report: Report) -> str:
         *(_line(timing) for timing in report.timings),
         "",
     ]
+    lines += _limits(report)
     lines += [
         f"✗ output {name!r}: {units.count(number)} values are NaN or infinite"
         for name, number in report.nonfinite.items()
@@ -110,6 +122,18 @@ def text_of(report: Report) -> str:
         mark = "·" if note.code == "backend" else "▲"  # what was chosen is no doubt
         lines.append(f"{mark} {note.text}" + (f" ({note.hint})" if note.hint else ""))
     return "\n".join(lines)
+
+
+def _limits(report: Report) -> list[str]:
+    """What bounds a batch, as far as it shows."""
+    found = []
+    if report.footprint:
+        fixed, row = (units.significant(size / 1e6) for size in report.footprint)
+        text = f"a batch takes {fixed} MB and {row} MB a row: {report.fitting} rows fit"
+        found.append(f"{text} into what is free")
+    if report.knee:
+        found.append(f"batches of more than {report.knee} gain less than 3 % a row")
+    return [*found, ""] if found else []
 
 
 def _nonfinite(model: Model, largest: int) -> dict[str, int]:

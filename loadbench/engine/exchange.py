@@ -10,6 +10,7 @@ import msgspec
 
 from loadbench.engine.job import Job, Ran, Reply, Served
 from loadbench.engine.packing import packed
+from loadbench.engine.returns import Client
 from loadbench.engine.split import Whole
 from loadbench.engine.tensors import Refused
 from loadbench.engine.writer import Answer
@@ -75,6 +76,10 @@ class Inferring(Protocol):
 class Sending(Protocol):
     """Whoever sends answers in the order of their requests."""
 
+    @property
+    def client(self) -> Client | None:
+        """Who is known by the connection; None: nobody."""
+
     def flush(self) -> None:
         """Sends those that are ready."""
 
@@ -83,12 +88,12 @@ class Sending(Protocol):
 
 
 class Form(NamedTuple):
-    """The common parts of a batch's answers: one output, in binary, the same rows in each."""
+    """The common parts of a batch's answers: all outputs in binary, the same rows in each."""
 
-    raw: bytes  # the output of all rows
+    raw: bytes  # of all rows, each with all of its outputs
     step: int  # bytes of a row
     size: int  # bytes of a request
-    middle: bytes  # the answer from behind the request's own times up to the tensor
+    middle: bytes  # the answer from behind the request's own times up to the tensors
 
 
 class Exchange(Job):
@@ -98,6 +103,7 @@ class Exchange(Job):
     encoding = b""
     accepts = b""  # encodings of the answer
     expects = b""
+    of_page = False  # a browser sends it for some web page
     endpoint: Inferring | None = None  # who has it in hand
     asked: Whole | None = None  # what the endpoint made of it, if it is too large for a job
     last = False  # the connection ends after it
@@ -116,6 +122,10 @@ class Exchange(Job):
             data = packed(data, self.accepts)
         self.data = data
         self.connection.flush()
+
+    @property
+    def client(self) -> Client | None:
+        return self.connection.client
 
     @property
     def reply(self) -> Reply:

@@ -16,10 +16,12 @@ from typing import Protocol as Interface
 import httptools
 
 from loadbench.engine.exchange import Exchange, Inferring, refusal
+from loadbench.engine.returns import Client
 from loadbench.engine.tensors import Refused
 from loadbench.units import MS
 
 HEAD_BYTES = 64 * 1024
+KNOWN_BYTES = 4096  # of a head that is kept for its connection
 IN_FLIGHT = 128  # requests of one connection; more are not read until some are answered
 SLOWEST_S = 10.0  # for a request to arrive, and a second more for each…
 SLOWEST_RATE = 64 * 1024  # …of these bytes received
@@ -60,6 +62,7 @@ class Connection(Protocol):
     """One client. Everything runs on the event loop's thread."""
 
     def __init__(self, handler: Handler, limits: Limits, connections: set["Connection"]) -> None:
+        self.client = Client()
         self._handler = handler
         self._limits = limits
         self._connections = connections
@@ -123,14 +126,18 @@ class Connection(Protocol):
             endpoint.infer(exchange, data, known.start)
         except Refused as fault:
             exchange.answer(refusal(fault))
+        except Exception:  # noqa: BLE001  a fault of ours, not of the client's
+            traceback.print_exc()
+            self._exchange = exchange
+            self._refuse(Refused(500, "internal error"))
 
     def _learn(self, exchange: Exchange, body: bytes) -> None:
         """Keeps the head of a request that came in one piece and asked for nothing special."""
         piece = self._piece
-        if piece is None or exchange.encoding or exchange.expects:
+        if piece is None or exchange.encoding or exchange.expects or exchange.of_page:
             return
         end = piece.find(b"\r\n\r\n") + 4
-        if len(piece) == end + len(body) and end <= HEAD_BYTES:
+        if len(piece) == end + len(body) and end <= KNOWN_BYTES:
             wishes = (exchange.accepts, exchange.patience_ns)
             self._known = _Known(
                 piece[:end], end, len(piece), self._path, exchange.header_length,
@@ -150,6 +157,8 @@ class Connection(Protocol):
             self._refuse(Refused(500, "internal error"))
         except httptools.HttpParserError as error:
             self._refuse(Refused(400, f"not HTTP: {error}"))
+        finally:
+            self._piece = None
         if self._in_head and self._exchange is head_of:  # the same head fills all of the data
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
@@ -207,6 +216,8 @@ class Connection(Protocol):
             self._wait_at_most(value)
         elif name == b"expect":
             self._exchange.expects = value.lower()
+        elif name == b"origin":
+            self._exchange.of_page = True
 
     def _wait_at_most(self, value: bytes) -> None:
         """A request is worth nothing to its client after so many ms; 0 says nothing."""

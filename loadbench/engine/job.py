@@ -10,6 +10,7 @@ import numpy as np
 
 from loadbench.engine.datatypes import NUMPY
 from loadbench.engine.protocol import Plan, arrays_of
+from loadbench.engine.returns import Client
 from loadbench.engine.tensors import Array, Refused
 
 Arrays = dict[str, Array]
@@ -101,6 +102,11 @@ class Job:
     def arrays(self, arrays: Arrays) -> None:
         self._arrays = arrays
         self.tail = None
+
+    @property
+    def client(self) -> Client | None:
+        """Who asked, if that can be told."""
+        return None
 
     @property
     def reply(self) -> Reply:

@@ -6,7 +6,8 @@ from collections import deque
 from loadbench.engine.rule import Learned
 from loadbench.units import MS, SECOND
 
-KEPT = 50  # batches that count for the line
+KEPT = 50  # batches that count
+LOOK = 8  # batches between two looks at how long answers take
 REFIT_NS = 5 * SECOND
 SKIPPED = 2  # batches at the beginning
 WAIT_NS = 10 * MS  # that the line begins with
@@ -28,6 +29,24 @@ class Rate:
             self._value += weight * ((number - self._number) / passed - self._value)
             self._at, self._number = now, number
         return self._value
+
+
+class Answering:
+    """How long it takes from the end of a batch until its answers are out: nine tenths of the
+    batches that ran last took no longer."""
+
+    def __init__(self) -> None:
+        self.ns = 0
+        self._seen: deque[int] = deque(maxlen=KEPT)
+        self._unseen = 0
+
+    def observe(self, ns: int) -> None:
+        """A batch was answered."""
+        self._seen.append(ns)
+        self._unseen += 1
+        if self._unseen >= LOOK:
+            self._unseen = 0
+            self.ns = sorted(self._seen)[len(self._seen) * 9 // 10 - 1]
 
 
 class Line:

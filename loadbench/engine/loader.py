@@ -1,4 +1,4 @@
-"""Opens and warms up models beside those that serve: one at a time, at the lowest priority.
+"""Opens and warms up models beside those that serve: one at a time, at a low priority.
 
 What is opened, and what becomes of it, is the business of `repository`.
 """
@@ -45,10 +45,15 @@ class Loader:
         self._waiting: deque[tuple[Callable[[], None], bool]] = deque()
         self._busy = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is at work, which nothing can end."""
+        return self._busy
+
     def ask(
         self, work: Callable[[], T], done: Callable[[T | LoadbenchError], None], *, low: bool
     ) -> None:
-        """Does the work, at the lowest priority or not, and then calls `done` on the event loop's
+        """Does the work, at a low priority or not, and then calls `done` on the event loop's
         thread. Raises Full."""
         if len(self._waiting) >= MOST:
             raise Full(f"{MOST} loads wait already", "ask again later")
@@ -81,8 +86,10 @@ class Loader:
 
     def _finished(self, done: Callable[[T], None], result: T) -> None:
         self._busy = False
-        done(result)
-        self._next()
+        try:
+            done(result)
+        finally:
+            self._next()
 
 
 def load(
@@ -108,7 +115,7 @@ def _as_precise(wanted: Wanted, beside: Model | None) -> EngineSpec:
 
 
 def may_be_low(wanted: Wanted) -> bool:
-    """Whether the load may have the lowest priority: not where threads that are to serve would
+    """Whether the load may have a low priority: not where threads that are to serve would
     inherit it for good. ONNX Runtime makes its pool when it loads; each thread that calls torch has
     its own."""
     pools = wanted.what.endswith(".onnx") or wanted.settings.backend in ("onnxruntime", "openvino")

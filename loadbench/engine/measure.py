@@ -7,8 +7,11 @@ are not in it.
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from loadbench.engine import signature
 from loadbench.engine.backends import Model
+from loadbench.engine.device.seam import Device
 from loadbench.model import Value
 from loadbench.units import MS
 
@@ -23,6 +26,7 @@ class Timing(Value, frozen=True):
     fastest_ns: int
     median_ns: int
     slowest_ns: int
+    peak: int | None = None  # bytes of the device's memory that a run took, where it tells
 
     @property
     def rows_per_second(self) -> float:
@@ -66,16 +70,37 @@ def timed(
     return Timing(rows, len(found), found[0], found[len(found) // 2], found[-1])
 
 
-def table(model: Model, largest: int, budget: int = 300 * MS) -> tuple[Timing, ...]:
-    """Timings of every size up to `largest`, the largest first: it sets the device's memory up.
+def table(
+    model: Model,
+    largest: int,
+    budget: int = 300 * MS,
+    where: Device | None = None,
+    rising: Sequence[int] = (),
+) -> tuple[Timing, ...]:
+    """Timings of every size up to `largest`, or of those given, but for sizes that do not fit into
+    memory; the largest first: it sets the device's memory up. `where` tells what they take.
 
-    A model without a batch axis has one row.
+    A model without a batch axis has one row. MemoryError if not even the smallest size fits.
     """
     if model.max_batch is not None:
         largest = min(largest, model.max_batch)
-    rows = sizes(largest if model.batched else 1)
+    rows = rising or sizes(largest if model.batched else 1)
     found = []
     for number in reversed(rows):
-        arrays = signature.inputs_of(model, number)
-        found.append(timed(lambda given=arrays: model.run(given), number, budget))  # type: ignore[misc]
+        if (timing := _sized(model, number, budget, where)) is not None:
+            found.append(timing)
+        elif number == rows[0]:
+            raise MemoryError(f"{model.name}: no memory for a batch of {number}")
     return tuple(reversed(found))
+
+
+def _sized(model: Model, rows: int, budget: int, where: Device | None) -> Timing | None:
+    """One size; None if it does not fit."""
+    arrays = signature.inputs_of(model, rows)
+    if where is not None:
+        where.begin_peak()
+    try:
+        found = timed(lambda: model.run(arrays), rows, budget)
+    except MemoryError:
+        return None
+    return replace(found, peak=where.peak() if where is not None else None)

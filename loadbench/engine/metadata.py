@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from loadbench.engine.policy import Rule
+from loadbench.engine.policy import Level, Rule
 from loadbench.engine.protocol import Contract
 from loadbench.model import Tensor
 from loadbench.units import US
@@ -55,8 +55,30 @@ def model_config(
             "preferred_batch_size": list(rule.preferred),
             "max_queue_delay_microseconds": rule.max_wait_ns // US if rule.policy == "fixed" else 0,
             "preserve_ordering": False,
-        }
+        } | _priorities(rule)
     return config
+
+
+def _priorities(rule: Rule) -> dict[str, Any]:
+    """Levels and how requests wait in them, where there is something to tell."""
+    found: dict[str, Any] = {}
+    if len(rule.levels) > 1:
+        found = {"priority_levels": len(rule.levels), "default_priority_level": rule.normal}
+    told = {
+        str(number): {
+            "timeout_action": "DELAY" if level.delay else "REJECT",
+            "default_timeout_microseconds": level.timeout_ns // US,
+            "allow_timeout_override": level.override,
+            "max_queue_size": level.most,
+        }
+        for number, level in enumerate(rule.levels, 1)
+        if level != Level()
+    }
+    if not told:
+        return found
+    if len(rule.levels) == 1:
+        return {"default_queue_policy": told["1"]}
+    return found | {"priority_queue_policy": told}
 
 
 def _group(name: str, device: str, instances: int) -> dict[str, Any]:

@@ -144,6 +144,8 @@ def _batches(found: Page, ours: EngineStatistics, labels: Labels) -> None:
         ("counter", "failed_total", "Requests that ran and got no good answer", ours.failed),
         ("counter", "padded_rows_total", "Rows that were run only to fill a batch up",
          ours.padded_rows),
+        ("counter", "wasted_rows_total", "Rows that ran for clients that were gone",
+         ours.wasted_rows),
         ("counter", "busy_seconds_total", "Time in which batches ran, over all instances",
          ours.busy_ns / SECOND),
         ("gauge", "instances", "Batches that can run at once", ours.instances),

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from loadbench.errors import SpecError
+from loadbench.overrides import put
 from loadbench.spec import EngineSpec, checked
 
-_OURS = (
-    "backend", "device", "instances", "max_batch", "max_wait", "policy", "precision", "preferred",
-    "queue", "seed", "slo", "threads", "inputs", "outputs",
+_OURS = (  # none that names a file or code
+    "backend", "buckets", "cache", "cuda_graphs", "default_priority", "device", "gpu_memory",
+    "inputs", "instances", "max_batch", "max_request_rows", "max_wait", "on_error", "outputs",
+    "policy", "precision", "preferred", "priorities", "provider", "queue", "seed", "slo", "threads",
 )  # fmt: skip
 _WORDS = ("inputs", "outputs")  # several, parted by blanks
 
@@ -67,38 +69,36 @@ def configured(
 
 
 def _batching(found: Any) -> dict[str, Any]:
-    """A delay or preferred sizes ask for Triton's own way of batching, otherwise ours is taken."""
+    """A delay, preferred sizes or queue policies ask for Triton's own way of batching, otherwise
+    ours is taken."""
     if not isinstance(found, Mapping):
         return {}
-    delay, preferred = (
-        found.get("max_queue_delay_microseconds", 0),
-        found.get("preferred_batch_size", []),
-    )
     changes: dict[str, Any] = {}
-    if levels := found.get("priority_levels"):
-        changes["priorities"] = levels
-        if default := found.get("default_priority_level"):
-            changes["default_priority"] = default
-    waiting = {"queue_policy": found.get("default_queue_policy")}
-    by_level = found.get("priority_queue_policy", {})
-    if isinstance(by_level, Mapping):
-        waiting |= {f"level.{number}": policy for number, policy in by_level.items()}
-    for key, policy in waiting.items():
-        if isinstance(policy, Mapping):
-            changes[key] = _queueing(policy)
-    if not delay and not preferred and not any(waiting.values()):
-        return changes
-    waited = f"{delay} us" if isinstance(delay, int) else delay
-    return changes | {"policy": "fixed", "max_wait": waited, "preferred": preferred}
+    if delay := found.get("max_queue_delay_microseconds"):
+        changes["max_wait"] = f"{delay} us"
+    if preferred := found.get("preferred_batch_size"):
+        changes["preferred"] = preferred
+    if policy := found.get("default_queue_policy"):
+        changes["queue_policy"] = _queue(policy)
+    if isinstance(levels := found.get("priority_queue_policy"), Mapping) and levels:
+        changes["level"] = {key: _queue(policy) for key, policy in levels.items()}
+    if changes:
+        changes = {"policy": "fixed", "max_wait": "0 ms", **changes}
+    if number := found.get("priority_levels"):
+        changes["priorities"] = number
+    if number := found.get("default_priority_level"):
+        changes["default_priority"] = number
+    return changes
 
 
-def _queueing(found: Mapping[str, Any]) -> dict[str, Any]:
+def _queue(found: Any) -> Any:
     """Triton's ModelQueuePolicy in our words."""
-    timeout = found.get("default_timeout_microseconds", 0)
+    if not isinstance(found, Mapping):
+        return found
     return {
-        "timeout": f"{timeout} us" if isinstance(timeout, int) else timeout,
+        "timeout": f"{found.get('default_timeout_microseconds', 0)} us",
         "override": found.get("allow_timeout_override", False),
-        "action": str(found.get("timeout_action", "reject")).lower(),
+        "action": str(found.get("timeout_action", "REJECT")).lower(),
         "requests": found.get("max_queue_size", 0),
     }
 
@@ -121,17 +121,11 @@ def _parameter(key: str, value: Any, origin: str, trust: bool) -> Any:
 
 
 def _changed(settings: EngineSpec, changes: Mapping[str, Any], origin: str) -> EngineSpec:
-    raw: dict[str, Any] = {}
+    """All settings are checked together, since some have to agree."""
+    raw = settings.model_dump(mode="json", exclude_unset=True)
     for key, value in changes.items():
-        table, _, name = key.rpartition(".")
-        (raw.setdefault(table, {}) if table else raw)[name] = value
-    found = checked(EngineSpec, raw, origin)
-    update: dict[str, Any] = {key: getattr(found, key) for key in raw if key != "fake"}
-    if "fake" in raw:
-        update["fake"] = settings.fake.model_copy(
-            update={key: getattr(found.fake, key) for key in raw["fake"]}
-        )
-    return settings.model_copy(update=update)
+        put(raw, key, value)
+    return checked(EngineSpec, raw, origin)
 
 
 def _versions(found: Mapping[str, Any], origin: str) -> Versions | None:

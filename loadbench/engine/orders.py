@@ -33,9 +33,11 @@ class Offer(NamedTuple):
 
 class Order(NamedTuple):
     """The versions to be served, the oldest first; `share` of the requests for the newest, as a
-    canary (0: it takes over), `shadow` says that it only runs beside."""
+    canary (0: it takes over), `shadow` says that it only runs beside. `lasting`: the older ones are
+    not there for its trial only."""
 
     wanted: tuple[Wanted, ...]
+    lasting: bool
     share: float
     shadow: bool
     seed: int
@@ -74,7 +76,8 @@ class Orders:
         wanted = tuple(
             Wanted(name, number, what, settings, trust, regions) for number, what in versions
         )
-        return Order(wanted, share, shadow, settings.seed)
+        lasting = found.versions is not None or not (share or shadow)
+        return Order(wanted, lasting, share, shadow, settings.seed)
 
     def _source(self, name: str, parameters: Mapping[str, Any]) -> Source:
         files = {key: value for key, value in parameters.items() if key.startswith("file:")}

@@ -53,12 +53,13 @@ class Place:
 
     def fit(self, peaks: Mapping[int, int], fastest: Mapping[int, int], free: bool) -> list[Note]:
         """Learns from the warm-up: the memory (bytes) and the shortest times (ns) of batches by
-        their rows. With `free` nobody has asked for a size, and the knee of the times limits it."""
+        their rows. With `free` nobody has asked for a size, and the knee of the times limits it:
+        on cards only, since on a CPU whatever else runs there bends the few times of a warm-up."""
         self.footprint = Footprint.fit(peaks)
         if self.footprint is not None:  # which knows better than what was lacking at some sizes
             self.room.limit(OOM, None)
         self.apply(self.look())
-        best = knee(fastest)
+        best = None if self.device.name == "cpu" else knee(fastest)
         if best is None:
             return []
         text = f"batches of more than {best} rows gain less than 3 % a row"

@@ -8,13 +8,14 @@ decided at all: the batch stays open until the very moment it can start (late bi
 The rules of other servers are in `baselines`; the values that come and go in `rule`.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from itertools import accumulate, groupby, islice
+from operator import gt
 from typing import Generic, NamedTuple
 
 from loadbench.engine import baselines
-from loadbench.engine.lookahead import best_plan, cut, line, outlook, window
+from loadbench.engine.lookahead import best_plan, cut, line, outlook, target, window
 from loadbench.engine.rule import NEVER as NEVER
 from loadbench.engine.rule import Ahead, W, Waiting, prompt
 from loadbench.engine.rule import Decision as Decision
@@ -22,8 +23,10 @@ from loadbench.engine.rule import Learned as Learned
 from loadbench.engine.rule import Level as Level
 from loadbench.engine.rule import Rule as Rule
 from loadbench.engine.rule import State as State
+from loadbench.units import MS
 
 LOOKED = 4  # batches of those that wait are looked at, at most
+LATE_NS = MS  # that a timer may be
 ANNOUNCED = 0.1  # of a batch's fixed time: how long a request that has begun to arrive is awaited
 
 
@@ -68,20 +71,22 @@ def _deadline(rule: Rule, queue: Collection[W], state: State, now: int) -> Decis
 def _choose(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choice[W]:
     """The first that fit, if all of them will be in time; else see `_in_need`."""
     batch: list[W] = []
-    rows = 0
+    rows, most = 0, rule.max_batch
     tight = NEVER
     for request in queue:
-        if rows + request.rows > rule.max_batch and batch:
+        rows += request.rows
+        if rows > most and batch:
+            rows -= request.rows
             break
         batch.append(request)
-        rows += request.rows
-        tight = min(tight, request.deadline)
+        if request.deadline < tight:
+            tight = request.deadline
     if not batch:
         return _Choice([], [], "")
     service = state.service
     if tight < now + planned(service, rows) or (rows < len(service) and cut(service, rows)):
         return _in_need(rule, queue, state, now)
-    full = rows >= rule.max_batch or len(batch) < len(queue)
+    full = rows >= most or len(batch) < len(queue)
     return _Choice(batch, [], "full" if full else "")
 
 
@@ -92,38 +97,35 @@ def _in_need(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choic
     If all would be given up on the word of old measurements, the last of them runs as a probe:
     otherwise one slow spell could shut the engine for ever.
     """
-    service = state.service
-    hopeless: list[W] = []
-    ordered: list[W] = []
-    looked = LOOKED * rule.max_batch
-    spare = len(queue) - looked  # so many can go without making a batch smaller
-    for request in queue:
-        rows = rule.max_batch if len(hopeless) < spare else request.rows
-        if request.deadline < now + planned(service, rows):
-            hopeless.append(request)
-            continue
-        ordered.append(request)
-        if len(ordered) == looked:
-            break
-    if not ordered:
-        if state.stale and hopeless[-1].deadline > now:
-            return _Choice(hopeless[-1:], hopeless[:-1], "probe")
-        return _Choice([], hopeless, "")
-    ordered.sort(key=_deadline_of)
-    slack = [request.deadline - now for request in ordered]
-    before = list(accumulate([request.rows for request in ordered], initial=0))
-    least = window(slack, before, rule.max_batch, service)
+    service, looked = state.service, LOOKED * rule.max_batch
+    waiting = list(islice(queue, 2 * looked))
+    due = [request.deadline for request in waiting]
+    if any(map(gt, due, islice(due, 1, None))):
+        waiting.sort(key=_deadline_of)
+        due.sort()
+    # Behind so many that only full batches can run, whoever cannot bear one is in the way
+    spare = min(max(0, len(queue) - looked), len(waiting))
+    full = planned(service, rule.max_batch)
+    lost = max(bisect_left(due, now + full, 0, spare), bisect_left(due, now + service[1]))
+    ordered, due = waiting[lost : lost + looked], due[lost : lost + looked]
+    rows = list(accumulate([request.rows for request in ordered], initial=0))
+    least = window(due, rows, rule.max_batch, service, now)
+    if least == len(due):
+        if state.stale and waiting[-1].deadline > now:
+            return _Choice(waiting[-1:], waiting[:-1], "probe")
+        return _Choice([], waiting, "")
     head = ordered[least]
     view = outlook(service, rule.max_batch, head.deadline - head.arrived, state.rate)
-    unseen = len(queue) - len(hopeless) - len(ordered)
-    beyond = planned(service, rule.max_batch) * unseen
-    view = view._replace(free=view.free - beyond * before[-1] / len(ordered) / rule.max_batch)
-    plan = best_plan(slack, before, least, view)
-    batch, shed = ordered[plan.first : plan.last], hopeless + ordered[: plan.first]
+    unseen = len(queue) - lost - len(ordered)
+    beyond = full * unseen * rows[-1] / len(ordered) / rule.max_batch
+    plan = best_plan(due, rows, least, view._replace(now=now, free=now + view.free - beyond))
+    if plan.first == plan.last:
+        return _Choice([], waiting[: lost + len(ordered)], "")
+    batch, shed = ordered[plan.first : plan.last], waiting[: lost + plan.first]
     if plan.last == len(ordered) and not unseen:
         return _Choice(batch, shed, "")
     following = ordered[min(plan.last, len(ordered) - 1)].rows
-    if before[plan.last] - before[plan.first] + following > rule.max_batch:
+    if rows[plan.last] - rows[plan.first] + following > rule.max_batch:
         return _Choice(batch, shed, "full")
     return _Choice(batch, shed, "deadline" if plan.tight else "bucket")
 
@@ -185,10 +187,15 @@ def _hold(rule: Rule, batch: Sequence[W], rows: int, state: State, now: int) -> 
         until = min(begun + round(ANNOUNCED * line(state.service, rule.max_batch)[0]), slack)
         if until > now:
             return "announced", until
+    returning = state.returning
+    if returning is not None and rows < returning.rows:
+        until = min(returning.until, batch[0].deadline - planned(state.service, returning.rows))
+        if until > now:
+            return "hold", until
     if rule.policy == "efficient":
-        fixed = line(state.service, rule.max_batch)[0]
-        if rows < state.rate * fixed:
-            return "defer", slack
+        limit = batch[0].deadline - batch[0].arrived
+        if rows < target(state.service, rule.max_batch, limit):
+            return "defer", slack - LATE_NS
     return "", now
 
 

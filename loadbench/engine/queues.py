@@ -40,7 +40,8 @@ class Queues:
         """Who would be served before a request that has not been added; those with whom it cannot
         ride count as if they came before it."""
         queue = self._by_shapes.get(job.shapes, deque[Job]())
-        rows = self.rows if len(self._by_shapes) < 2 else sum([other.rows for other in queue])
+        shared = len(self._by_shapes) > 1 or not queue
+        rows = sum([other.rows for other in queue]) if shared else self.rows
         apart = self.rows - rows
         for other in reversed(queue):
             if other.order <= job.order:

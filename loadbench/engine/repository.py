@@ -143,8 +143,6 @@ class Repository:
         order = self._orders.of(name, parameters)
         model = self._model(name)
         changed = [wanted for wanted in order.wanted if not self._is_loaded(model, wanted)]
-        for wanted in changed:
-            model.states[wanted.version or ""] = ("LOADING", "")
 
         def work() -> list[Loaded]:
             return [self._loaded(wanted, model, start=False) for wanted in changed]
@@ -167,6 +165,8 @@ class Repository:
 
         low = all(may_be_low(wanted) for wanted in changed)
         self._loader.ask(work, ended, low=low)
+        for wanted in changed:
+            model.states[wanted.version or ""] = ("LOADING", "")
 
     def _is_loaded(self, model: Versions, wanted: Wanted) -> bool:
         """Whether that version is served as it is wanted: then it need not be loaded again."""
@@ -194,7 +194,8 @@ class Repository:
                 model.try_out(newest, None if order.shadow else order.share, order.seed)
             else:
                 model.use(newest)
-            model.keep(set(numbers))
+            model.wanted = set(numbers) if order.lasting else {newest}
+            model.keep()
         finally:
             self._changed(model)
 
@@ -255,7 +256,7 @@ class Repository:
             if number not in model.loaded:
                 raise Refused(404, f"{name} has no version {number!r}")
             model.use(number)
-            model.keep({number})
+            model.keep()
         trials = [key for key in ("canary", "shadow") if key in asked]
         if len(trials) > 1:
             raise Refused(400, "a canary or a shadow, not both")
@@ -291,6 +292,7 @@ class Repository:
             endpoint.batcher.refuse_waiting()
 
     def stop(self, timeout_s: float) -> bool:
-        """Ends all threads that serve. False if one of them is still in a batch."""
+        """Ends all threads that serve. False if one of them is still in a batch, or a load is under
+        way."""
         ended = [endpoint.stop(timeout_s) for endpoint in self.endpoints()]
-        return all(ended)
+        return all(ended) and not self._loader.busy

@@ -6,6 +6,8 @@
 from collections.abc import Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from loadbench.engine.returns import Hold
+
 NEVER = 1 << 62  # a deadline that nothing can miss
 
 
@@ -63,6 +65,7 @@ class Rule(NamedTuple):
     preferred: tuple[int, ...] = ()
     levels: tuple[Level, ...] = (Level(),)
     normal: int = 1  # the level of a request that says none, or none that there is
+    hold: bool = False  # deadline and failfast: wait for clients who are usually back at once
 
     @property
     def foreseeing(self) -> bool:
@@ -96,6 +99,7 @@ class State(NamedTuple):
     announced: int = 0  # requests that have begun to arrive
     rate: float = 0.0  # rows that came per ns for each instance, lately
     learned: Learned | None = None
+    returning: Hold | None = None  # clients who are worth waiting for
 
 
 class Ahead(NamedTuple):

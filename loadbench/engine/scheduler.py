@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from loadbench.engine.job import Job
-from loadbench.engine.learned import Line, Rate
+from loadbench.engine.learned import Answering, Line, Rate
 from loadbench.engine.place import Place
 from loadbench.engine.policy import decide, late_by
 from loadbench.engine.queues import Queues
+from loadbench.engine.returns import Returns
 from loadbench.engine.rule import NEVER, Decision, Rule, State
 from loadbench.engine.service import ServiceTimes
 from loadbench.units import MS, SECOND
@@ -58,7 +59,9 @@ class Scheduler:
         self._instances = instances
         self._rate = Rate(RATE_SLOS * terms.slo_ns if terms.slo_ns else SECOND)
         self._line = Line(terms.slo_ns or LATEST_NS) if terms.rule.policy == "adaptive" else None
+        self._returns = Returns() if terms.rule.hold else None
         self._held = ""
+        self.answer_times = Answering()
         rule = terms.rule  # what is asked for each request stands ready
         self._foreseeing = rule.foreseeing
         self._leveled = len(rule.levels) > 1 or rule.normal > 1
@@ -79,10 +82,13 @@ class Scheduler:
             if refusal is not None:
                 return refusal
         queues.add(job)
+        if self._returns is not None:
+            self._returns.arrived(job.client, job.rows, job.shapes, job.arrived)
         return None
 
     def stamp(self, job: Job, timeout_ns: int | None) -> None:
-        """Says by when and in which order a request that has arrived is to be served."""
+        """Says by when the batch of a request that has arrived must have ended, and in which order
+        it is to be served."""
         rule, arrived = self.rule, job.arrived
         if self._leveled:
             job.level = rule.level(job.priority)
@@ -90,7 +96,9 @@ class Scheduler:
             limit = timeout_ns or self._terms.slo_ns
             if job.patience_ns:
                 limit = min(limit or job.patience_ns, job.patience_ns)
-            job.deadline = arrived + limit if limit else NEVER
+            job.deadline = NEVER
+            if limit:  # an answer that takes long to write must not eat up all of it
+                job.deadline = arrived + limit - min(self.answer_times.ns, limit // 8)
             job.order = arrived + (limit if limit and limit < PATIENCE_NS else PATIENCE_NS)
         else:
             if rule.policy == "fixed":
@@ -130,6 +138,12 @@ class Scheduler:
                 return Refusal("infeasible", f"refused at once: {text}", "deadline")
         return None
 
+    def answered(self, jobs: Sequence[Job], now: int, service: ServiceTimes) -> None:
+        """A batch of these has ended, well or not, on a device with these times."""
+        self.last_batch = now
+        if self._returns is not None:
+            self._returns.answered([job.client for job in jobs], now, service.table)
+
     def take(
         self,
         free_since: int,
@@ -157,10 +171,20 @@ class Scheduler:
         shed: list[Job] = []
         held, until = "", NEVER
         for queue in self.queues.in_order():
-            decision = decide(rule, queue, state, max(now, start))
-            self.queues.remove(queue, [*decision.take, *decision.shed])
-            shed += decision.shed
+            if self._returns is not None and len(queue) < most:
+                rows = sum([job.rows for job in queue])
+                returning = self._returns.hold(rows, queue[0].shapes, most, now)
+                state = state._replace(returning=returning)
+            while True:
+                decision = decide(rule, queue, state, max(now, start))
+                self.queues.remove(queue, [*decision.take, *decision.shed])
+                shed += decision.shed
+                # All that it looked at may be given up, and there may be more behind them
+                if decision.take or not decision.shed or not queue or decision.until is not None:
+                    break
             if decision.take:
+                if self._returns is not None:
+                    self._returns.started(now)
                 self._held = ""
                 return decision._replace(shed=shed)
             if decision.until is not None and decision.until < until:

@@ -7,6 +7,7 @@ what is known. Sockets are the business of `http`, processes and signals that of
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -49,8 +50,8 @@ class Service:
         if (match := PATH.fullmatch(plain)) and match[2]:
             return Call(self._repository, match[1], match[2], allowed=self._may_load)
         if match := _PROFILE.fullmatch(plain):
-            endpoint = self._repository.find(match[1], match[2] or "")
-            return Profiling(endpoint.batcher, allowed=self._may_load)
+            find = partial(self._repository.find, match[1], match[2] or "")
+            return Profiling(lambda: find().batcher, allowed=self._may_load)
         return self._repository.paths.get(plain.encode())
 
     def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:

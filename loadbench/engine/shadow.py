@@ -1,7 +1,7 @@
 """A shadow: a new version runs what the old one is asked, its answers are compared and thrown away.
 
 Whoever asks is answered by the old version and waits for nothing else; what the shadow cannot keep
-up with is left out and counted. The comparison has a thread of its own, at the lowest priority.
+up with is left out and counted. The comparison has a thread of its own, at a low priority.
 """
 
 import threading

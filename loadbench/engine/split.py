@@ -31,6 +31,7 @@ class Whole:
         self._over = False
         starts = range(0, job.rows, most)
         self._served: list[Served | None] = [None] * len(starts)
+        self._heard = [False] * len(starts)
         self._left = len(starts)
         self.parts = [self._part(job, number, at, most) for number, at in enumerate(starts)]
 
@@ -46,11 +47,13 @@ class Whole:
     def withdraw(self) -> None:
         """Nobody wants the answer any more."""
         self._over = True
-        for part in self.parts:
-            self._withdraw(part)
+        for number, part in enumerate(self.parts):
+            if not self._heard[number]:
+                self._withdraw(part)
 
     def _answered(self, number: int, result: Served | Refused) -> bool:
         """What became of a part; False if that fails the whole."""
+        self._heard[number] = True
         if self._over:
             return not isinstance(result, Refused)
         if isinstance(result, Refused):

@@ -73,7 +73,8 @@ class Account:
 
     def __init__(self, arrivals: ArrivalLog | None = None) -> None:
         self._arrivals = arrivals
-        self.success = self.failed = self.rows = self.batches = self.padded_rows = 0
+        self.wasted_rows = 0  # ran, or run, for clients that were gone
+        self.success = self.failed = self.rows = self.batches = self.padded_rows = self.lacks = 0
         self.success_ns = self.fail_ns = self.busy_ns = 0
         self.input_ns = self.infer_ns = 0  # summed over requests
         self.last_inference_ms = 0  # of the wall clock, as the protocol wants it
@@ -132,6 +133,7 @@ class Account:
         """A batch ended, well or not."""
         self._recent.append(record)
         self.padded_rows += record.padded
+        self.lacks += record.lacks
         self.busy_ns += record.compute_ns
         if size := self._sizes.get(record.rows):
             size.between_ns += record.between_ns
@@ -181,8 +183,10 @@ class Account:
             closed={reason: dict(sizes) for reason, sizes in self.closed.items()},
             shed=dict(self.shed),
             failed=self.failed,
+            wasted_rows=self.wasted_rows,
             busy_ns=self.busy_ns,
             padded_rows=self.padded_rows,
+            lacks=self.lacks,
             recent=tuple(self._recent),
             remarks=tuple(self._remarks),
             **present,

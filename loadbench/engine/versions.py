@@ -52,6 +52,7 @@ class Versions:
         self.name = name
         self.loaded: dict[str, Loaded] = {}
         self.current = ""
+        self.wanted: set[str] = set()  # loaded whether they are current or not
         self.canary: Canary | None = None
         self.mirror: Mirror | None = None
         self.aliases: dict[str, str] = {}
@@ -115,15 +116,16 @@ class Versions:
         self.current = number
         self.reasons.pop(number, None)
 
-    def keep(self, wanted: set[str]) -> None:
-        """Whatever is neither wanted nor current nor has an alias leaves."""
-        kept = {self.current, *wanted, *self.aliases.values(), *self._on_trial()}
+    def keep(self) -> None:
+        """Whatever is neither wanted nor current, nor on trial nor has an alias, leaves."""
+        kept = {self.current, *self.wanted, *self.aliases.values(), *self._on_trial()}
         for number in self.loaded.keys() - kept:
             self.remove(number)
 
     def remove(self, number: str) -> None:
         """The version takes no more requests. Another one becomes current if it was."""
         self._end_trial(number)
+        self.wanted.discard(number)
         self.leaving[number] = self.loaded.pop(number)
         self.aliases = {name: found for name, found in self.aliases.items() if found != number}
         self.reasons.pop(number, None)

@@ -61,7 +61,7 @@ def warm_up(
     for place, each in found.items():
         if each.lacking:
             notes.append(_lacking(place, each))
-        fastest = {rows: min(ns) for rows, ns in each.ns.items()}
+        fastest = {} if disturbed else {rows: min(ns) for rows, ns in each.ns.items()}
         notes += place.fit(each.peaks, fastest, free)
         for rows, ns in each.ns.items():
             times.setdefault(rows, []).extend(ns)

@@ -156,7 +156,7 @@ def test_only_the_outputs_asked_for_are_answered(client: InferenceServerClient, 
 def test_compression_both_ways(
     client: InferenceServerClient, model: str, algorithm: str, binary: bool
 ) -> None:
-    """A server may answer plainly all the same, as loadbench does: packing costs it CPU time."""
+    """A server may answer plainly all the same, as loadbench does where an answer is small."""
     arrays = rows_for(client, model, 2)
     plain = outputs_of(client, model, infer(client, model, arrays))
     packed = infer(

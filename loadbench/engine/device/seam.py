@@ -20,6 +20,11 @@ class Memory(NamedTuple):
     held: int = 0
     used: int = 0
 
+    @property
+    def spare(self) -> int:
+        """What this process can have."""
+        return self.free + self.held - self.used
+
 
 class State(NamedTuple):
     """How a device fares: what slows its clock down against its will, the clock in MHz (None: not

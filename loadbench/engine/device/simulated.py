@@ -34,6 +34,7 @@ class Gpu:
         self._lock = threading.Lock()
         self._random = random.Random(settings.seed + index)
         self._used = self._peak = self._before = 0
+        self._measuring = False
 
     def title(self) -> str:
         return "simulated GPU"
@@ -53,8 +54,10 @@ class Gpu:
     def begin_peak(self) -> None:
         with self._lock:
             self._before = self._peak = self._used
+            self._measuring = True
 
     def peak(self) -> int | None:
+        self._measuring = False
         return self._peak - self._before
 
     def slowdown(self) -> float:
@@ -73,9 +76,11 @@ class Gpu:
 
     @contextmanager
     def batch(self, rows: int) -> Iterator[None]:
-        """A batch runs inside. MemoryError if it finds no room, or as chance has it."""
+        """A batch runs inside. MemoryError if it finds no room, or as chance has it, which spares
+        the warm-up."""
         size = self._settings.batch + self._settings.row * rows
-        if self._settings.oom and self._random.random() < self._settings.oom:
+        chance = 0.0 if self._measuring else self._settings.oom
+        if chance and self._random.random() < chance:
             raise MemoryError(f"{self.name} has no room for this batch (drawn)")
         self._take(size)
         try:

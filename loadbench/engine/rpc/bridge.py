@@ -38,6 +38,8 @@ class Declined(Refused):
 class _Waiting:
     """Stands where a connection stands for HTTP: takes one exchange's answer."""
 
+    client = None  # a channel has the requests of many
+
     def __init__(self, answer: "asyncio.Future[bytes]") -> None:
         self._answer = answer
         self.exchange = Exchange(self)
@@ -62,22 +64,15 @@ class _Waiting:
             self._answer.set_result(data)
 
 
-async def ask(handler: Handler, path: bytes, body: bytes, limit_s: float | None = None) -> Heard:
-    """What a POST of JSON gives. Raises Refused."""
-    return await _post(handler, path, body, None, limit_s)
+async def post(
+    handler: Handler, path: bytes, body: bytes, header_length: int | None = None,
+    limit_s: float | None = None,
+) -> Heard:  # fmt: skip
+    """What a POST gives, of JSON or, with `header_length`, of binary tensors behind it.
 
-
-async def infer(
-    handler: Handler, path: bytes, body: bytes, header_length: int, limit_s: float | None
-) -> Heard:
-    """What an infer request with binary tensors gives. Raises Refused."""
-    return await _post(handler, path, body, header_length, limit_s)
-
-
-async def _post(
-    handler: Handler, path: bytes, body: bytes, header_length: int | None, limit_s: float | None
-) -> Heard:
-    """Cancelled, it gives up the request's place; `limit_s` is how long the client waits."""
+    `limit_s` is how long the client waits. Raises Refused; cancelled, it gives up the request's
+    place.
+    """
     endpoint = handler.endpoint(path)
     if endpoint is None:
         return read(handler.answer(b"POST", path, body))

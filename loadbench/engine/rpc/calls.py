@@ -67,7 +67,7 @@ class Calls:
 
     async def _post(self, path: bytes, body: Members) -> Any:
         """What the answer to a POST says, when there is one. Raises Refused."""
-        heard = await bridge.ask(self._handler, path, msgspec.json.encode(body))
+        heard = await bridge.post(self._handler, path, msgspec.json.encode(body))
         return bridge.decoded(heard)
 
     def _holds(self, path: bytes) -> bool:

@@ -128,7 +128,7 @@ class _Front:
     async def _ask(self, parts: Parts, context: Any) -> bytes:
         """A serialized answer. Raises Refused; cancelled, it gives up the request's place."""
         question = self._translator.question(parts)
-        heard = await bridge.infer(
+        heard = await bridge.post(
             self._handler, self._path(parts.model, parts.version), question.body(),
             len(question.header), context.time_remaining(),
         )  # fmt: skip

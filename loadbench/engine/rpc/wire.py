@@ -129,7 +129,8 @@ class Translator:
         if header is not None:
             return Question(header, parts.raw)
         header, raw = _in_json(parse(parts.header), parts.raw)
-        if raw is parts.raw and len(parts.header) <= KEPT_SIZE:
+        is_form = bool(parts.raw) or not raw  # else the header holds the tensors' numbers
+        if is_form and len(parts.header) <= KEPT_SIZE:
             _keep(self._questions, key, header)
         return Question(header, raw)
 

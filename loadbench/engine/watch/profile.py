@@ -54,7 +54,8 @@ class Profiling(Forwarding):
 
     busy = False  # torch has one profiler for the whole process
 
-    def __init__(self, batcher: Batcher, *, allowed: bool) -> None:
+    def __init__(self, batcher: Callable[[], Batcher], *, allowed: bool) -> None:
+        """`batcher` raises Refused if there is none."""
         self._batcher = batcher
         self._allowed = allowed
 
@@ -63,35 +64,38 @@ class Profiling(Forwarding):
         if not self._allowed:
             raise Refused(403, "other machines reach this engine: it makes no profiles for them")
         wish = wanted(data[start:])
+        batcher = self._batcher()
         if Profiling.busy:
             raise Refused(503, "another profile is being taken")
         Profiling.busy = True
         loop = get_running_loop()
-        torch = any("pytorch" in model.platform for model in self._batcher.models)
+        torch = any("pytorch" in model.platform for model in batcher.models)
         # torch's profiler takes seconds to begin for the first time: no batch is to wait for it
         ready = loop.run_in_executor(None, partial(_profiled, int) if torch else int)
-        ready.add_done_callback(lambda _: self._take(wish, exchange))
+        ready.add_done_callback(lambda _: _take(batcher, wish, exchange))
 
     def abandon(self, exchange: Exchange) -> None:
         """The profile ends by itself."""
 
-    def _take(self, wish: Wanted, exchange: Exchange) -> None:
-        batcher, loop = self._batcher, get_running_loop()
-        first = max((batch.number for batch in batcher.account.recent()), default=-1)
-        until = time.monotonic() + wish.seconds
-        operators = Operators()
-        batcher.replace(lambda model: Recorded(model, operators))
 
-        def look() -> None:
-            batches = [batch for batch in batcher.account.recent() if batch.number > first]
-            if len(batches) < wish.batches and time.monotonic() < until:
-                loop.call_later(LOOK_S, look)
-                return
-            batcher.replace(lambda model: model.inner if isinstance(model, Recorded) else model)
-            Profiling.busy = False
-            exchange.answer(response(200, trace(batches[: wish.batches], operators.events)))
+def _take(batcher: Batcher, wish: Wanted, exchange: Exchange) -> None:
+    """Answers with the trace when the batches have run."""
+    loop = get_running_loop()
+    first = max((batch.number for batch in batcher.account.recent()), default=-1)
+    until = time.monotonic() + wish.seconds
+    operators = Operators()
+    batcher.replace(lambda model: Recorded(model, operators))
 
-        look()
+    def look() -> None:
+        batches = [batch for batch in batcher.account.recent() if batch.number > first]
+        if len(batches) < wish.batches and time.monotonic() < until:
+            loop.call_later(LOOK_S, look)
+            return
+        batcher.replace(lambda model: model.inner if isinstance(model, Recorded) else model)
+        Profiling.busy = False
+        exchange.answer(response(200, trace(batches[: wish.batches], operators.events)))
+
+    look()
 
 
 class Operators:

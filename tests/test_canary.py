@@ -1,0 +1,82 @@
+"""What a canary is given up for, and how a shadow's outputs are compared."""
+
+import numpy as np
+import pytest
+
+from loadbench.engine.canary import FAILED, LEAST, verdict
+from loadbench.engine.shadow import Difference, compared
+from loadbench.model import Tensor
+from loadbench.units import MS
+
+
+def drawn(seed: int, number: int, scale: float = 1.0, failed: float = 0.0) -> list[int]:
+    """Latencies around 5 ms with a long tail, a share of them failed."""
+    random = np.random.default_rng(seed)
+    found = (random.lognormal(1.6, 0.5, number) * scale * MS).astype(np.int64)
+    found[random.random(number) < failed] = FAILED
+    return [int(ns) for ns in found]
+
+
+def test_a_canary_like_the_old_version_is_kept() -> None:
+    """Looked at every hundred requests, over many runs: chance alone rolls nothing back."""
+    for seed in range(40):
+        old, new = drawn(seed, 5000), drawn(1000 + seed, 1000)
+        for seen in range(100, 1001, 100):
+            assert verdict(old[: 5 * seen], new[:seen]) == ""
+
+
+@pytest.mark.parametrize("failed", [0.0, 0.3])
+def test_failures_that_both_versions_have_are_not_the_new_ones_fault(failed: float) -> None:
+    assert verdict(drawn(1, 2000, failed=failed), drawn(2, 500, failed=failed)) == ""
+
+
+def test_a_canary_that_fails_more_is_given_up() -> None:
+    why = verdict(drawn(1, 2000, failed=0.01), drawn(2, 200, failed=0.15))
+    assert "of 200 requests failed" in why
+    assert "old version's 1" in why or "old version's 0." in why
+
+
+def test_a_slow_canary_is_given_up_and_a_slower_one_within_reason_is_not() -> None:
+    old = drawn(1, 2000)
+    assert "P99" in verdict(old, drawn(2, 300, scale=5))
+    assert verdict(old, drawn(2, 300, scale=1.2)) == ""
+
+
+def test_nothing_is_said_of_a_few_requests() -> None:
+    bad = [FAILED] * (LEAST - 1)
+    assert verdict(drawn(1, 2000), bad) == ""
+    assert verdict(drawn(1, LEAST - 1), [FAILED] * 500) == ""
+    assert verdict(drawn(1, 2000), [FAILED] * LEAST) != ""
+
+
+OUTPUTS = (Tensor("y", "FP32", (3,)),)
+
+
+def compare(a: list[list[float]], b: list[list[float]]) -> Difference:
+    one, other = ({"y": np.array(rows, np.float32)} for rows in (a, b))
+    return compared(one, other, OUTPUTS, batched=True)
+
+
+def test_differences_are_the_largest_and_the_changed_rows_are_counted() -> None:
+    found = compare([[1, 2, 4], [8, 1, 0]], [[1, 2, 3], [1, 8, 0]])
+    assert found == Difference(rows=2, changed=1, absolute=7.0, relative=7.0 / 8)
+    assert compare([[1, 2, 4]], [[1, 2, 4]]) == Difference(1, 0, 0.0, 0.0)
+    assert compare([[0, 0, 0]], [[0, 0, 0]]) == Difference(1, 0, 0.0, 0.0)
+
+
+def test_what_cannot_be_compared_is_infinitely_different() -> None:
+    nan, inf = float("nan"), float("inf")
+    assert compare([[1, nan, 4]], [[1, nan, 4]]).absolute == 0.0
+    assert compare([[1, nan, 4]], [[1, 2, 4]]).absolute == inf
+    assert compare([[1, inf, 4]], [[1, inf, 4]]).absolute == 0.0
+    assert compare([[1, 2, 3]], [[1, 2]]) == Difference(1, 1, inf, inf)
+
+
+def test_texts_and_models_without_a_batch_axis() -> None:
+    texts = (Tensor("t", "BYTES", ()),)
+    a, b = np.array([b"x", b"y"], object), np.array([b"x", b"z"], object)
+    assert compared({"t": a}, {"t": b}, texts, batched=True).changed == 1
+    whole = np.array([1.0, 5.0, 2.0], np.float32)
+    other = np.array([6.0, 5.0, 2.0], np.float32)
+    found = compared({"y": whole}, {"y": other}, OUTPUTS, batched=False)
+    assert found == Difference(1, 1, 5.0, 1.0)

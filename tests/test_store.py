@@ -1,0 +1,174 @@
+"""Model repositories on disk, their configurations, and what a load asks of the machine."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadbench.engine.assembly import Wanted
+from loadbench.engine.loader import require_room
+from loadbench.engine.modelconfig import Versions, configured
+from loadbench.engine.store import Store, stamp
+from loadbench.errors import RunError, SpecError
+from loadbench.spec import EngineSpec, checked
+from loadbench.units import MS
+from tests.batching import Gate
+from tests.shelf import adding, repository
+
+
+def test_folders_files_and_names_give_models(tmp_path: Path) -> None:
+    repository(tmp_path / "many", 1, 10, 9)
+    single = adding(tmp_path / "my model.onnx", 1)
+    store = Store([str(tmp_path / "many"), "mlp", f"mine={single}", str(single)])
+    assert store.names() == ["mlp", "mine", "my-model", "adder"]
+    found = store.source("adder")
+    assert found is not None
+    assert Versions().of([*found.versions()]) == ["10"]  # by number, not by letters
+    assert store.source("nothing") is None
+
+
+def test_a_folder_of_versions_is_one_model(tmp_path: Path) -> None:
+    repository(tmp_path, 1, 2)
+    for argument, name in ((str(tmp_path / "adder"), "adder"), (f"a={tmp_path}/adder", "a")):
+        store = Store([argument])
+        assert store.names() == [name]
+        found = store.source(name)
+        assert found is not None
+        assert [*found.versions()] == ["1", "2"]
+
+
+def test_what_is_no_version_is_left_alone(tmp_path: Path) -> None:
+    repository(tmp_path, 1)
+    for name in ("01", "new", ".2", "-1"):
+        (tmp_path / "adder" / name).mkdir()
+    found = Store([str(tmp_path)]).source("adder")
+    assert found is not None
+    assert [*found.versions()] == ["1"]
+
+
+def test_a_version_has_one_model_file(tmp_path: Path) -> None:
+    repository(tmp_path, 1)
+    (tmp_path / "adder" / "1" / "model.pt").write_bytes(b"")
+    found = Store([str(tmp_path)]).source("adder")
+    assert found is not None
+    with pytest.raises(SpecError, match="2 model files"):
+        found.versions()
+
+
+def test_two_models_of_one_name_are_an_error() -> None:
+    with pytest.raises(SpecError, match="two models are named 'mlp'"):
+        Store(["mlp", "mlp"])
+
+
+def test_links_do_not_lead_out(tmp_path: Path) -> None:
+    repository(tmp_path / "in", 1)
+    repository(tmp_path / "out", 1, name="other")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "out" / "other")
+    (tmp_path / "in" / "adder" / "2").symlink_to(tmp_path / "out" / "other" / "1")
+    (tmp_path / "in" / "adder" / "config.json").symlink_to(tmp_path / "out")
+    store = Store([str(tmp_path / "in")])
+    assert store.names() == ["adder"]
+    assert store.source("linked") is None
+    assert store.source("../out/other") is None
+    found = store.source("adder")
+    assert found is not None
+    assert [*found.versions()] == ["1"]
+    with pytest.raises(SpecError, match="leads out"):
+        found.config()
+
+
+def test_a_change_of_any_file_of_a_version_is_seen(tmp_path: Path) -> None:
+    repository(tmp_path, 1)
+    model = tmp_path / "adder" / "1" / "model.onnx"
+    before = stamp(str(model))
+    (model.parent / "weights.bin").write_bytes(b"1")
+    assert stamp(str(model)) != before
+    assert stamp("mlp") == ()
+
+
+def test_tritons_configuration_becomes_our_settings() -> None:
+    given = {
+        "name": "m", "platform": "onnxruntime_onnx", "max_batch_size": 8,
+        "instance_group": [{"count": 2}, {"kind": "KIND_CPU"}],
+        "dynamic_batching": {"preferred_batch_size": [4, 8], "max_queue_delay_microseconds": 100},
+        "version_policy": {"specific": {"versions": [3, 1]}},
+        "parameters": {"precision": {"string_value": "fp32"}, "slo": "20 ms", "threads": 1},
+    }  # fmt: skip
+    settings, versions = configured(given, EngineSpec(seed=5), "config")
+    assert (settings.max_batch, settings.instances, settings.policy) == (8, 3, "fixed")
+    assert (settings.max_wait, settings.preferred) == (MS // 10, (4, 8))
+    assert (settings.precision, settings.slo, settings.threads) == ("fp32", 20 * MS, 1)
+    assert settings.seed == 5
+    assert versions == Versions(None, ("3", "1"))
+    assert versions.of(["1", "2", "3"]) == ["1", "3"]
+
+
+def test_tritons_queue_policies_and_priorities() -> None:
+    policy = {"timeout_action": "DELAY", "default_timeout_microseconds": 500, "max_queue_size": 9}
+    batching = {"priority_levels": 3, "default_priority_level": 2,
+                "priority_queue_policy": {"1": policy}}  # fmt: skip
+    settings, _ = configured({"dynamic_batching": batching}, EngineSpec(), "config")
+    assert (settings.policy, settings.max_wait) == ("fixed", 0)
+    assert (settings.priorities, settings.default_priority) == (3, 2)
+    level = settings.level[1]
+    assert (level.timeout, level.action, level.requests) == (MS // 2, "delay", 9)
+    assert configured({"dynamic_batching": {}}, EngineSpec(), "config").settings == EngineSpec()
+
+
+def test_what_the_engine_was_started_with_stays() -> None:
+    raw = {
+        "slo": "30 ms", "canary": "5 %", "cache": "1 MB", "fake": {"a": "3 ms", "errors": "1 %"},
+        "preprocess": [{"use": "prep:scale", "options": {"mean": 0.5}}], "buckets": [1, 8],
+    }  # fmt: skip
+    before = checked(EngineSpec, raw, "test")
+    after = configured({"parameters": {"fake.c": "1 ms"}}, before, "config").settings
+    assert after.fake == before.fake.model_copy(update={"c": MS})
+    assert after.model_copy(update={"fake": before.fake}) == before
+    assert "max_batch" not in after.model_fields_set  # nobody asked for a size
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_batch_size": "many"}, "max_batch"),
+        ({"instance_group": [{"count": "two"}]}, "whole number"),
+        ({"parameters": []}, "no object"),
+        ({"parameters": {"nonsense": "1"}}, "unknown parameter 'nonsense'"),
+        ({"parameters": {"factory": "os:system"}}, "is code"),
+        ({"parameters": {"preprocess": "os:system"}}, "unknown parameter"),
+        ({"parameters": {"calibration": "/etc/passwd"}}, "unknown parameter"),
+        ({"dynamic_batching": {"priority_queue_policy": {"7": {}}}}, "7"),
+        ({"version_policy": {"latest": {}}}, "version_policy"),
+        ({"version_policy": {"specific": {"versions": []}}}, "version_policy"),
+    ],
+)
+def test_a_wrong_configuration_is_an_error(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        configured(given, EngineSpec(), "config")
+
+
+def test_a_config_that_is_no_json_is_an_error(tmp_path: Path) -> None:
+    repository(tmp_path, 1)
+    for text in ("{", "[]", json.dumps({"parameters": 1})):
+        (tmp_path / "adder" / "config.json").write_text(text)
+        found = Store([str(tmp_path)]).source("adder")
+        assert found is not None
+        with pytest.raises(SpecError):
+            configured(found.config(), EngineSpec(), "config")
+
+
+def test_a_version_that_will_not_fit_is_not_opened(tmp_path: Path) -> None:
+    model = adding(tmp_path / "1" / "model.onnx", 1)
+    (model.parent / "weights.bin").write_bytes(bytes(10_000))
+    wanted = Wanted("adder", "1", str(model), EngineSpec(instances=2), False)
+    asked: list[str] = []
+
+    def free(where: str) -> int:
+        asked.append(where)
+        return 30_000
+
+    with pytest.raises(RunError, match=r"adder needs about .* GB, and .* GB are free on cpu"):
+        require_room(wanted, None, free)  # 1.5 × 2 × more than 10,000
+    require_room(wanted, Gate(), lambda where: 40_000)
+    assert asked == ["cpu"]
