@@ -279,6 +279,31 @@ def test_a_lack_of_memory_in_flight_costs_nobody_an_answer(tight: bool) -> None:
     run(test, DEADLINE, Launching(room=3, tight=tight))
 
 
+def test_a_row_that_lacks_memory_only_beside_another_batch_is_run_after_it() -> None:
+    class Beside(Launching):
+        def launch(
+            self, shapes: Mapping[str, tuple[int, ...]], fill: Callable[[Arrays], object]
+        ) -> "Passing | None":
+            if self._flying:
+                raise MemoryError("no room beside the other")
+            return super().launch(shapes, fill)
+
+    async def test(asked: Asked, gate: Gate, account: Account) -> None:
+        assert isinstance(gate, Launching)
+        gate.open.clear()
+        for value in (1, 2, 3):
+            asked.ask(value)
+        await launched(gate, 1)
+        gate.open.set()
+        await asked.until(3)
+        for value in (1, 2, 3):
+            asked.check(value)
+        assert gate.launched[:1] == [1]
+        assert account.success == 3
+
+    run(test, PAIRS._replace(max_batch=1), Beside())
+
+
 def test_poisoned_requests_in_flight_fail_alone() -> None:
     async def test(asked: Asked, gate: Gate, account: Account) -> None:
         values = [*range(1, 9), POISON, *range(9, 14), 2 * POISON, 14, 15]

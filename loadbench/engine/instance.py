@@ -89,11 +89,12 @@ class _Pace:
 
 
 class _Flying(NamedTuple):
-    """A batch that was launched, and when that was done."""
+    """A batch that was launched, and when that was done; behind another one, or not."""
 
     batch: Taken
     launched: Launched
     at: int
+    behind: bool
 
 
 class Instance:
@@ -121,7 +122,7 @@ class Instance:
         """Runs what comes into the inbox, and what follows, until it is told None."""
         batch = self.inbox.get()
         while batch is not None:
-            flying = self._launch(batch)
+            flying = self._launch(batch, False)
             if flying is not None:
                 batch = self._fly(flying, owner)
             else:
@@ -136,7 +137,7 @@ class Instance:
         begun = flying.at
         while True:
             following = self._ahead(flying, begun, owner)
-            coming = self._launch(following) if following is not None else None
+            coming = self._launch(following, True) if following is not None else None
             late = flying.launched.done
             batch, pieces = self._land(flying, late, owner)
             if following is None:
@@ -149,14 +150,14 @@ class Instance:
             begun = coming.at if late else max(coming.at, self._landed)
             flying = coming
 
-    def _launch(self, batch: Taken) -> _Flying | None:
+    def _launch(self, batch: Taken, behind: bool) -> _Flying | None:
         begun = self._clock()
         launched = launch(self.model, batch.jobs, self.place.sizes)
         if launched is None:
             return None
         now = self._clock()
         self._pace.launched(now - begun)
-        return _Flying(batch, launched, now)
+        return _Flying(batch, launched, now, behind)
 
     def _ahead(self, flying: _Flying, begun: int, owner: Owner) -> Taken | None:
         """The batch behind the one that flies since `begun`, if there is one in time; none behind
@@ -177,8 +178,13 @@ class Instance:
         piece = tried.piece
         if piece.fault is not None:
             batch = batch._replace(waited_ns=piece.ended - batch.taken)
-            model, sizes = self.model, self.place.sizes
-            pieces = settled(model, tried, piece.ended, owner.failing, sizes)
+            model, sizes, failing = self.model, self.place.sizes, owner.failing
+            if piece.memory and flying.behind and flying.launched.failed:
+                # The one before, which has ended, may have had what it lacked
+                pieces = execute(model, batch.jobs, piece.ended, failing, sizes)
+                pieces.append(piece._replace(jobs=()))
+            else:
+                pieces = settled(model, tried, piece.ended, failing, sizes)
             self._landed = self._clock()
             return batch, pieces
         self._pace.computed(batch.size, piece.infer_ns)
