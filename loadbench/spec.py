@@ -344,7 +344,7 @@ def parse_tensor(text: str) -> Tensor:
     parts = text.split(":")
     example = "write it like x:FP32:-1,256 (NAME:DTYPE:DIMS)"
     if len(parts) != 3 or not parts[0]:
-        raise SpecError(f"{text!r} is not an input", example)
+        raise SpecError(f"{text!r} is no input or output", example)
     name, datatype, dims = parts
     try:
         shape = tuple(int(dim) for dim in dims.split(",")) if dims else ()

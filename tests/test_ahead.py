@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from loadbench.engine.backends import Arrays
@@ -319,6 +320,26 @@ def test_poisoned_requests_in_flight_fail_alone() -> None:
         assert (account.success, account.failed) == (15, 2)
 
     run(test, DEADLINE, Launching())
+
+
+def test_a_device_that_breaks_in_flight_is_told_from_a_model_that_fails() -> None:
+    class Breaking(Launching):
+        def run(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    async def test(asked: Asked, gate: Gate, account: Account) -> None:
+        for value in (1, 2, 3):
+            asked.ask(value)
+        await asked.until(3)
+        assert all(isinstance(found, Refused) for found in asked.answers.values())
+        assert account.failed == 3
+        assert asked.batcher.places[0].busy == 0
+
+    run(test, PAIRS, Breaking())
+    job = Job({"x": np.zeros((1, 2), np.float32)}, 1, ((2,),), lambda _: True)
+    flying = launch(Breaking(), [job], ())
+    assert flying is not None
+    assert "illegal memory access" in flying.land(lambda: 1).piece.broken
 
 
 def test_a_model_that_cannot_launch_another_batch_runs_it() -> None:

@@ -337,8 +337,10 @@ class Batcher:
             rows = piece.rows + piece.padded
             if piece.memory and rows > 1:
                 place.room.ran_out(rows)
+            elif piece.broken:
+                place.verdict.failed(piece.broken)
             elif piece.fault is None:
-                place.room.ran()
+                place.ran()
                 if len(pieces) == 1:
                     wait_ns = batch.taken - batch.jobs[0].arrived
                     self._scheduler.ended(rows, piece.compute_ns, wait_ns, now, place.service)

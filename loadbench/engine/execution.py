@@ -16,6 +16,7 @@ import numpy as np
 from loadbench.engine.backends import Model
 from loadbench.engine.buckets import Sizes, padded
 from loadbench.engine.datatypes import NUMPY
+from loadbench.engine.device.broken import fault_of
 from loadbench.engine.job import Job, stacked
 from loadbench.engine.tensors import Array, Refused
 from loadbench.errors import LoadbenchError, SpecError
@@ -33,6 +34,7 @@ class Piece(NamedTuple):
     fault: Refused | None = None
     memory: bool = False  # the fault was a lack of memory
     padded: int = 0  # rows that were added
+    broken: str = ""  # the fault was the device's, which said this
 
     @property
     def compute_ns(self) -> int:
@@ -129,7 +131,8 @@ def _attempt(model: Model, jobs: Sequence[Job], dispatched: int, sizes: Sizes) -
         fault, memory, raised = blamed(error)
     ran = time.monotonic_ns()
     took = (stacked - dispatched, ran - stacked)
-    return Tried(Piece(jobs, rows, *took, ran, outputs, fault, memory, more), raised)
+    piece = Piece(jobs, rows, *took, ran, outputs, fault, memory, more, fault_of(raised))
+    return Tried(piece, raised)
 
 
 def blamed(error: Exception) -> tuple[Refused, bool, Exception | None]:

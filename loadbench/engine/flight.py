@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from loadbench.engine.backends import Flight, Launcher, Model
 from loadbench.engine.buckets import Sizes, padded
+from loadbench.engine.device.broken import fault_of
 from loadbench.engine.execution import Piece, Tried, blamed, checked, stack
 from loadbench.engine.job import Job, shapes_of
 from loadbench.engine.tensors import Array, Refused
@@ -64,8 +65,9 @@ class Launched:
         if error is not None:
             fault, memory, raised = blamed(error)
         took = 0 if fault or self._flight is None else self._flight.compute_ns
+        ended, broken = clock(), fault_of(raised)
         piece = Piece(
-            self._jobs, self._rows, 0, took, clock(), outputs, fault, memory, self._more
+            self._jobs, self._rows, 0, took, ended, outputs, fault, memory, self._more, broken
         )  # fmt: skip
         return Tried(piece, raised)
 

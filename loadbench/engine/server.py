@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import uvloop
 
 from loadbench.engine.arrivals import ArrivalLog
+from loadbench.engine.crowd import Crowd
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import start_stalls
 from loadbench.engine.heap import keep_freed
@@ -31,6 +32,7 @@ from loadbench.engine.repository import Repository
 from loadbench.engine.serving import Service
 from loadbench.engine.shared import Regions
 from loadbench.errors import RunError, SpecError
+from loadbench.model import encode
 from loadbench.spec import EngineSpec
 from loadbench.units import hostport
 
@@ -72,9 +74,13 @@ def serve(options: Options) -> None:
         threading.Thread(target=_follow_stdin, daemon=True).start()
     sys.setswitchinterval(SWITCH_S)
     keep_freed()
+    _allow_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         running = _assemble(options, listener, runner.get_loop())
         clean = runner.run(_serve(options, running, listener))
+    if options.follow_stdin:  # whoever started it can ask it no more
+        for note in running.repository.remarks():
+            print(f"note {encode(note).decode()}", flush=True)
     if not clean:  # a batch that never ends must not keep the process
         sys.stdout.flush()
         os._exit(0)
@@ -114,7 +120,7 @@ class _Running(NamedTuple):
 
     service: Service
     repository: Repository
-    connections: set[Connection]
+    crowd: Crowd
     arrivals: ArrivalLog | None
     start_ns: int
 
@@ -122,9 +128,8 @@ class _Running(NamedTuple):
 async def _serve(options: Options, running: _Running, listener: socket.socket) -> bool:
     """Serves until a signal comes; True if every thread came to its end."""
     loop = asyncio.get_running_loop()
-    _allow_files()
     server = await loop.create_server(
-        lambda: Connection(running.service, Limits(), running.connections),
+        lambda: Connection(running.service, Limits(), running.crowd),
         sock=listener,
         backlog=BACKLOG,
     )
@@ -162,7 +167,7 @@ def _assemble(
     repository.open_all()
     may_load = options.allow_loading or is_loopback(listener)
     service = Service(repository, regions, may_load=may_load)
-    return _Running(service, repository, set(), arrivals, time.monotonic_ns())
+    return _Running(service, repository, Crowd(), arrivals, time.monotonic_ns())
 
 
 def _survey(endpoints: Sequence[Endpoint]) -> None:
@@ -173,9 +178,7 @@ def _survey(endpoints: Sequence[Endpoint]) -> None:
 
 def _tidy(running: _Running) -> None:
     """What is to be done every second."""
-    now = time.monotonic()
-    for connection in tuple(running.connections):
-        connection.sweep(now)
+    running.crowd.sweep(time.monotonic())
     running.repository.tick()
     if running.arrivals is not None:
         running.arrivals.flush()
@@ -203,12 +206,14 @@ async def _drain(running: _Running, server: asyncio.Server, rpc: "Rpc | None") -
     if rpc is not None:
         await rpc.stop(LAST_S)
     server.close()
-    for connection in tuple(running.connections):
+    for connection in running.crowd:
         connection.close_idle()
     await asyncio.sleep(LAST_S)
     if running.arrivals is not None:
         running.arrivals.close()
-    return repository.stop(timeout_s=0.5)
+    clean = repository.stop(timeout_s=0.5)
+    await asyncio.sleep(0)  # what came up at the end is put into the books
+    return clean
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -43,18 +43,29 @@ def from_bytes(name: str, datatype: str, raw: memoryview, shape: tuple[int, ...]
     """The tensor whose little-endian, row-major bytes are `raw`, without copying if possible."""
     if datatype == "BYTES":
         return _objects(_strings(name, raw, elements(shape)), shape)
-    kind = NUMPY[datatype]
-    wanted = elements(shape) * kind.itemsize
-    if len(raw) != wanted:
-        raise Refused(
-            400,
-            f"input {name!r} has {len(raw)} bytes; {datatype} of shape {list(shape)} takes "
-            f"{wanted}",
-        )
+    require_size(name, datatype, len(raw), shape)
     if datatype == "BOOL":
         flags: Array = np.frombuffer(raw, np.uint8) != 0
         return flags.reshape(shape)
-    return np.frombuffer(raw, kind).reshape(shape)
+    return np.frombuffer(raw, NUMPY[datatype]).reshape(shape)
+
+
+def require_size(name: str, datatype: str, size: int, shape: tuple[int, ...]) -> None:
+    """Raises Refused if so many bytes cannot be the tensor; those of BYTES tell their own."""
+    if datatype == "BYTES":
+        return
+    wanted = elements(shape) * NUMPY[datatype].itemsize
+    if size != wanted:
+        raise Refused(
+            400,
+            f"input {name!r} has {size} bytes; {datatype} of shape {list(shape)} takes {wanted}",
+        )
+
+
+def memory_of(array: Array) -> int:
+    """Bytes, those of texts included: each is an object of its own."""
+    texts = sum(len(text) + 49 for text in array.ravel()) if array.dtype.hasobject else 0
+    return array.nbytes + texts
 
 
 def _strings(name: str, raw: memoryview, number: int) -> list[bytes]:
