@@ -21,7 +21,7 @@ from loadbench.engine.orders import Offer, Order, Orders, share_of
 from loadbench.engine.store import Store, stamp
 from loadbench.engine.tensors import Refused
 from loadbench.engine.versions import Loaded, Row, Versions
-from loadbench.errors import LoadbenchError
+from loadbench.errors import LoadbenchError, SpecError
 from loadbench.model import Note
 
 LEAVING_S = 60.0  # for the last answers of a version that was replaced
@@ -52,7 +52,13 @@ class Repository:
     def open_all(self) -> None:
         """Opens and warms up every model there is, one after the other. Raises SpecError and
         RunError."""
-        for name in self._store.names():
+        names = self._store.names()
+        if len(names) > 1 and self._offer.settings.watch.record:
+            raise SpecError(
+                f"engine.watch.record is a file for one model, not for {len(names)}",
+                "serve one of them alone",
+            )
+        for name in names:
             order = self._orders.of(name, {})
             model = self._model(name)
             found = [self._loaded(wanted, model, start=True) for wanted in order.wanted]
@@ -296,6 +302,11 @@ class Repository:
         """Gives up what still waits, at the end of a drain that took too long."""
         for endpoint in self.endpoints():
             endpoint.batcher.refuse_waiting()
+
+    def remarks(self) -> list[Note]:
+        """Whatever came up in any version since the start, each once."""
+        books = [found for model in self.models.values() for found in model.all_books()]
+        return list(dict.fromkeys(note for account in books for note in account.remarks()))
 
     def stop(self, timeout_s: float) -> bool:
         """Ends all threads that serve. False if one of them is still in a batch, or a load is under

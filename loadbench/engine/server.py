@@ -32,6 +32,7 @@ from loadbench.engine.repository import Repository
 from loadbench.engine.serving import Service
 from loadbench.engine.shared import Regions
 from loadbench.errors import RunError, SpecError
+from loadbench.model import encode
 from loadbench.spec import EngineSpec
 from loadbench.units import hostport
 
@@ -77,6 +78,9 @@ def serve(options: Options) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         running = _assemble(options, listener, runner.get_loop())
         clean = runner.run(_serve(options, running, listener))
+    if options.follow_stdin:  # whoever started it can ask it no more
+        for note in running.repository.remarks():
+            print(f"note {encode(note).decode()}", flush=True)
     if not clean:  # a batch that never ends must not keep the process
         sys.stdout.flush()
         os._exit(0)
@@ -208,7 +212,9 @@ async def _drain(running: _Running, server: asyncio.Server, rpc: "Rpc | None") -
     await asyncio.sleep(LAST_S)
     if running.arrivals is not None:
         running.arrivals.close()
-    return repository.stop(timeout_s=0.5)
+    clean = repository.stop(timeout_s=0.5)
+    await asyncio.sleep(0)  # what came up at the end is put into the books
+    return clean
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
