@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SCENARIO ?=
 
-.PHONY: tui test lint bench bench-servers soak fuzz peers proto clean
+.PHONY: tui test lint bench bench-servers soak fuzz gpu peers proto clean
 .DEFAULT_GOAL := tui
 
 $(STAMP): pyproject.toml constraints.txt
@@ -71,6 +71,9 @@ FUZZ ?= 5m
 fuzz: $(STAMP)  ## answers and requests taken apart byte by byte, each for so long (FUZZ=1h)
 	$(BIN)/python -m tests.benchmarks.fuzz_answer --for $(FUZZ)
 	$(BIN)/python -m tests.benchmarks.fuzz_front --for $(FUZZ)
+
+gpu: $(STAMP)  ## correctness and speed on a CUDA card; elsewhere skipped, which it says (minutes)
+	$(BIN)/python -m pytest tests/gpu
 
 peers: $(STAMP)  ## tests against real third-party servers and clients (minutes, x86-64 Linux)
 	@PYTHON=$(PYTHON) sh tests/peers/setup.sh

@@ -39,6 +39,8 @@ class Evidence(Value, frozen=True):
     cpu_ns: int | None = None  # of the load process within the load's seconds
     throttle: tuple[str, ...] = ()  # of the card that serves
     others: tuple[int, ...] = ()  # processes on it that are not ours
+    cached: int = 0  # of what the server answered: from its response cache
+    served: int = 0
 
     @property
     def cpu(self) -> float | None:
@@ -104,6 +106,8 @@ def gather(before: Evidence, windows: Sequence[Window], seconds: int = 1) -> Evi
         cpu_ns=_cpu(before, load),
         throttle=(*dict.fromkeys((*before.throttle, *_throttled(before.device, recorded))),),
         others=(*dict.fromkeys((*before.others, *_others(before.device, recorded))),),
+        cached=before.cached + sum(w.server.cached for w in recorded if w.server),
+        served=before.served + sum(w.server.requests for w in recorded if w.server),
     )
 
 

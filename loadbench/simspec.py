@@ -26,6 +26,7 @@ class SimSpec(Section):
     weights: Size = 500_000_000  # of each instance of the model
     batch: Size = 100_000_000
     row: Size = 20_000_000
+    depth: Annotated[int, Field(ge=1, le=2)] = 1  # 2: a batch is launched while another one runs
     other: str = ""  # "3 GB for 2 s every 10 s": another process takes as much
     throttle: str = ""  # "2 for 2 s every 10 s": everything takes twice as long
     oom: Share = 0.0  # of the batches find no room although there is some, warm-up aside

@@ -115,7 +115,7 @@ class EngineSpec(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int8-static"] = "auto"
     calibration: str = ""  # .npz or .npy, only of `int8-static`
     gpu_memory: Share | None = None  # of the card's, that the model may take
-    cuda_graphs: bool = False  # only of `onnxruntime`
+    graphs: bool | Literal["auto"] = "auto"  # CUDA's; auto: torch models of closed shapes
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
     policy: Policy = "deadline"
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
@@ -172,8 +172,8 @@ class EngineSpec(Section):
     def _settings_have_a_use(self) -> "EngineSpec":
         if self.provider != "auto" and self.backend not in ("auto", "onnxruntime"):
             raise ValueError('provider is for backend = "onnxruntime" only')
-        if self.cuda_graphs and self.backend not in ("auto", "onnxruntime"):
-            raise ValueError('cuda_graphs is for backend = "onnxruntime" only')
+        if self.graphs is True and self.backend in ("openvino", "fake"):
+            raise ValueError("graphs are for backends of CUDA cards only")
         if self.calibration and self.precision != "int8-static":
             raise ValueError('calibration is for precision = "int8-static" only')
         return self
@@ -344,7 +344,7 @@ def parse_tensor(text: str) -> Tensor:
     parts = text.split(":")
     example = "write it like x:FP32:-1,256 (NAME:DTYPE:DIMS)"
     if len(parts) != 3 or not parts[0]:
-        raise SpecError(f"{text!r} is not an input", example)
+        raise SpecError(f"{text!r} is no input or output", example)
     name, datatype, dims = parts
     try:
         shape = tuple(int(dim) for dim in dims.split(",")) if dims else ()

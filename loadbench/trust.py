@@ -263,7 +263,7 @@ CAUSES = {
 }
 
 
-ASIDES = ("held", "not-answered")
+ASIDES = ("held", "not-answered", "cached")
 
 
 def _asides(evidence: Evidence) -> Iterable[Note]:
@@ -281,3 +281,9 @@ def _asides(evidence: Evidence) -> Iterable[Note]:
         text = f"{share} % of the asked requests were not answered well"
         hint = "latency counts them as over any limit; answered_ms leaves them out"
         yield Note("not-answered", text, hint)
+    if evidence.cached:
+        share = units.percent(_share(evidence.cached, evidence.served))
+        text = f"{share} % of the answers came from the response cache, not from the model"
+        yield Note(
+            "cached", text, "other clients repeat themselves less: engine.cache = 0 for the model"
+        )

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from loadbench.engine.http import HEAD_BYTES, Connection, Limits, inflated
+from loadbench.engine.crowd import Crowd
+from loadbench.engine.http import HEAD_BYTES, Connection, Limits
+from loadbench.engine.packing import inflated
 from loadbench.engine.tensors import Refused
 from tests.served import Answer, Engine, read_answer, request_binary, rows, serving, settings, whole
 
@@ -364,7 +366,7 @@ class Nobody:
 
 def connection() -> tuple[Connection, Any]:
     wire: Any = Wire()
-    found = Connection(Nobody(), Limits(), set())
+    found = Connection(Nobody(), Limits(), Crowd())
     found.connection_made(wire)
     return found, wire
 

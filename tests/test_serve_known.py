@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loadbench.engine.crowd import Crowd
 from loadbench.engine.exchange import Exchange
 from loadbench.engine.http import Connection, Limits
 from loadbench.engine.tensors import Refused
@@ -71,7 +72,7 @@ class Forgetful(Connection):
 
 def side(kind: type[Connection], seed: int) -> tuple[Connection, Echo, Any]:
     echo, wire = Echo(seed), Wire()
-    found = kind(echo, Limits(body=4096), set())
+    found = kind(echo, Limits(body=4096), Crowd())
     found.connection_made(wire)  # type: ignore[arg-type]
     return found, echo, wire
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from loadbench.engine.crowd import Crowd
 from loadbench.engine.http import Connection, Limits
 from tests.served import request_json, rows, serving, settings
 from tests.test_serve import INFER, busy, wait_for
@@ -26,7 +27,7 @@ class Told(Nobody):
 
 def told() -> tuple[Connection, Told]:
     handler, wire = Told(), Wire()
-    found = Connection(handler, Limits(), set())
+    found = Connection(handler, Limits(), Crowd())
     found.connection_made(wire)  # type: ignore[arg-type]
     return found, handler
 

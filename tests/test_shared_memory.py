@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,16 @@ import numpy as np
 import pytest
 
 from loadbench.engine.rpc.messages import message
-from loadbench.engine.shared import MOST_BYTES, Place, Regions, answer
+from loadbench.engine.shared import (
+    MOST_BYTES,
+    MOST_INPUT,
+    Place,
+    Regions,
+    Shared,
+    SharedInput,
+    answer,
+    inputs_of,
+)
 from loadbench.engine.tensors import Refused
 from tests.rpc_client import WAIT_S, Client, serving_rpc
 from tests.served import Answer, Engine, rows, serving, settings
@@ -255,6 +265,33 @@ def test_what_is_registered_is_there_and_bounded(regions: Regions) -> None:
         assert regions.read(Place("a", 2, 4)) == b"3456"
         with pytest.raises(Refused, match="does not fit"):
             regions.write(Place("a", 0, 4), b"12345")
+
+
+def test_memory_that_cannot_be_had_is_an_error(regions: Regions) -> None:
+    """A hole takes memory when it is written to, and then there may be none: here, by a limit."""
+    with memory("a", 8192):
+        regions.register("a", key("a"), 0, 8192)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            with pytest.raises(Refused, match="cannot be written to"):
+                regions.write(Place("a", 4096, 8), bytes(8))
+            with pytest.raises(Refused, match="4 bytes only"):
+                regions.write(Place("a", 4092, 8), bytes(8))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_no_more_is_read_than_the_tensor_has(regions: Regions) -> None:
+    size = MOST_INPUT + 1
+    with memory("big", size):  # a hole
+        regions.register("big", key("big"), 0, size)
+        texts = SharedInput("x", "BYTES", (1, 16), Place("big", 0, size))
+        with pytest.raises(Refused, match="may have"):
+            inputs_of(regions, Shared((texts,), {}))
+    numbers = SharedInput("x", "FP32", (1, 16), Place("unknown", 0, 1 << 20))
+    with pytest.raises(Refused, match="takes 64"):  # which is seen before the region is looked for
+        inputs_of(regions, Shared((numbers,), {}))
 
 
 def test_all_regions_together_are_bounded(regions: Regions) -> None:

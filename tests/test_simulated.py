@@ -102,15 +102,17 @@ SIM = {"memory": "1 GB", "weights": "100 MB", "batch": "50 MB", "row": "40 MB"}
     st.integers(1, 2),
     st.sampled_from([None, 30_000_000]),
     st.integers(0, 99),
+    st.integers(1, 2),
 )
 def test_whatever_a_card_does_everyone_gets_his_own_rows(
-    numbers: list[int], sizes: tuple[int, ...], oom: str, cards: int, timeout: int | None, seed: int
-) -> None:
+    numbers: list[int], sizes: tuple[int, ...], oom: str, cards: int, timeout: int | None,
+    seed: int, depth: int,
+) -> None:  # fmt: skip
     """The other process comes and goes, and the throttle, ten times in the time of the test; then
     memory for five rows is left, so that nothing may fail but what chance takes."""
     spec = SimSpec.model_validate(
         SIM | {"other": "650 MB for 7 ms every 15 ms", "throttle": "3 for 9 ms every 20 ms",
-               "oom": oom, "seed": seed}
+               "oom": oom, "seed": seed, "depth": depth}
     )  # fmt: skip
     fake = FakeSpec.model_validate({"a": "200 us", "c": "20 us"})
     devices = [Counted(index, spec) for index in range(cards)]

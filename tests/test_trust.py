@@ -12,7 +12,7 @@ import pytest
 
 from loadbench import limits, trust
 from loadbench.histogram import Histogram
-from loadbench.model import Check, End, Note, Record, Remark, Start, Window
+from loadbench.model import Check, End, Note, Record, Remark, Server, Start, Window
 from loadbench.runner import clocks
 from loadbench.summary import Summary, summarise
 from loadbench.units import MS, SECOND
@@ -162,6 +162,8 @@ def test_what_was_held_or_lost_or_noted() -> None:
     held = run(seconds(first={"held": 40, "connections": 8, "oldest_ns": 2 * SECOND}))
     assert held.trust == "trusted"  # the target was slow: no doubt about the generator
     assert "40 requests waited for one of 8 connections" in note(held, "held").text
+    cached = run(seconds(first={"server": Server(source="loadbench", requests=100, cached=25)}))
+    assert note(cached, "cached").text.startswith("25 % of the answers came from the response")
     lost = [window(0, [5.0] * 90, asked=100, sent=100, lost=10), *seconds()[1:]]
     assert run(lost).trust == "doubtful"
     assert codes(run(lost, None, Note("lost", "worker 2 died"))).count("lost") == 1

@@ -274,6 +274,21 @@ def test_a_reference_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None
         sampled(rows=8).write(tmp_path / "none" / "reference.npz")
 
 
+def test_a_sample_replaces_no_other_with_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "reference.npz"
+    sampled(rows=8).write(path)
+    before = path.read_bytes()
+    Sample(torch_model(torch.nn.Linear(4, 1))).write(path)
+    assert path.read_bytes() == before
+
+
+def test_a_reference_of_another_model_is_told_by_its_tensors(tmp_path: Path) -> None:
+    rows = np.zeros((100, 1))
+    np.savez(tmp_path / "other.npz", allow_pickle=False, **{"input z": rows, "output y": rows})
+    with pytest.raises(SpecError, match="no reference of net: it has no input z"):
+        drift.read(tmp_path / "other.npz", torch_model(torch.nn.Linear(4, 1)))
+
+
 # ---- the watcher
 
 
@@ -307,6 +322,9 @@ def test_in_an_engine() -> None:
         refused = engine.call(f"{path}/infer", body, **headers)
         assert (refused.status, "256 values are NaN" in refused.json["error"]) == (400, True)
         assert engine.call(f"{path}/profile", b'{"batches": 0}').status == 400
+        assert engine.call(f"{path}/profile").status == 405
+        page = engine.call(f"{path}/profile", b"{}", Origin="http://page.example")
+        assert page.status == 403, "any web page could ask for it"
         none = engine.call(f"{path}/profile", b'{"batches": 2, "seconds": 0.05}')
         assert [e["ph"] for e in none.json["traceEvents"] if e["ph"] != "M"] == []
         engine.stop()
@@ -320,6 +338,7 @@ def test_in_an_engine() -> None:
     first, last = batches[0]["ts"], batches[-1]["ts"] + batches[-1]["dur"]
     assert all(first <= event["ts"] <= last for event in operators), "one clock"
     assert "slow: a request of 1 row took" in log
+    assert "profiler_start" not in log, "what torch tells of each batch"
 
 
 def mlp_request(x: NDArray[np.float32]) -> tuple[bytes, dict[str, str]]:

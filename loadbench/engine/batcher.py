@@ -1,8 +1,8 @@
 """The batcher: requests that wait, instances that run them, and the scheduler in between.
 
-Requests come in on the event loop's thread. Each instance of the model has a thread of its own,
-which at the end of a batch takes the next one by itself, so that the device does not wait for the
-event loop. A batch's answers go back to the event loop in one call. What both sides touch (the
+Requests come in on the event loop's thread. Each instance of the model has a thread of its own
+(`instance`), which takes the next batch by itself, so that the device does not wait for the event
+loop. A batch's answers go back to the event loop in one call. What both sides touch (the
 scheduler, free instances) is behind one lock that is held for microseconds. What runs when is the
 scheduler's business.
 """
@@ -11,13 +11,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from loadbench.engine.backends import Model
 from loadbench.engine.buckets import padded
 from loadbench.engine.device.seam import Cpu
-from loadbench.engine.execution import Failing, Piece, execute
+from loadbench.engine.execution import Failing, Piece
+from loadbench.engine.instance import Instance, Taken
 from loadbench.engine.job import Job, Ran
 from loadbench.engine.mishaps import Mishaps
 from loadbench.engine.place import Place
@@ -39,31 +39,6 @@ class Loop(Protocol):
     def call_soon(self, callback: Callable[..., object], *args: object) -> object: ...
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: object) -> object: ...
     def call_later(self, delay: float, callback: Callable[..., object]) -> object: ...
-
-
-class _Batch(NamedTuple):
-    """Requests on their way to an instance."""
-
-    jobs: list[Job]
-    reason: str
-    number: int
-    taken: int
-    predicted_ns: int
-    shed: int
-    between_ns: int = 0
-
-
-class _Instance:
-    """One of the model's instances and its thread."""
-
-    def __init__(self, model: Model, place: Place) -> None:
-        self.model = model
-        self.place = place
-        self.rows = 0  # of the batch that runs, padding included
-        self.inbox: SimpleQueue[_Batch | None] = SimpleQueue()
-        self.free_since = 0
-        self.until = 0  # when what it runs is planned to end
-        self.thread: threading.Thread | None = None
 
 
 class Batcher:
@@ -89,9 +64,9 @@ class Batcher:
         self._queues = self._scheduler.queues
         shared = Place(Cpu(), Room(terms.rule.max_batch), service, len(models))
         places = terms.places or [shared] * len(models)
-        self._instances = [_Instance(*pair) for pair in zip(models, places, strict=True)]
+        self._instances = [Instance(*pair) for pair in zip(models, places, strict=True)]
         self.places = tuple(dict.fromkeys(places))
-        self._idle: list[_Instance] = []
+        self._idle: list[Instance] = []
         self._free_ns = 0  # how long at least one instance has been free
         self._free_from = 0
         self._asked = False  # a look at the queues is on its way
@@ -128,7 +103,7 @@ class Batcher:
         self._free_from = self._scheduler.last_batch = now
         for instance in self._instances:
             instance.free_since = now
-            instance.thread = threading.Thread(target=self._work, args=(instance,), daemon=True)
+            instance.thread = threading.Thread(target=instance.work, args=(self,), daemon=True)
             self._idle.append(instance)
             instance.thread.start()
 
@@ -222,18 +197,17 @@ class Batcher:
             while self._idle and self._queues.requests:
                 now = time.monotonic_ns()
                 instance = self._least_loaded()
-                batch, until = self._take(instance, instance.free_since, now, shed)
+                batch, until = self._take(instance, now, shed)
                 if batch is None:
                     self._set_timer(until)
                     break
                 self._idle.remove(instance)
                 if not self._idle:
                     self._free_ns += now - self._free_from
-                instance.until = now + batch.predicted_ns
                 instance.inbox.put(batch)
         self._give_up(shed)
 
-    def _least_loaded(self) -> _Instance:
+    def _least_loaded(self) -> Instance:
         """The free instance whose device has the fewest batches to run; among those the one that
         has been free for longest."""
         if len(self._idle) == 1:
@@ -250,7 +224,7 @@ class Batcher:
         self._timer_at = NEVER
         self._look()
 
-    def _finished(self, batch: _Batch, pieces: list[Piece], shed: list[Job]) -> None:
+    def _finished(self, batch: Taken, pieces: list[Piece], shed: list[Job]) -> None:
         """Answers everyone of a batch."""
         if shed:
             self._give_up(shed)
@@ -272,7 +246,7 @@ class Batcher:
                 padded=sum([piece.padded for piece in pieces if piece.jobs]),
                 oldest_wait_ns=batch.taken - min([job.arrived for job in batch.jobs]),
                 predicted_ns=batch.predicted_ns or None,
-                compute_ns=max([piece.ended for piece in pieces]) - batch.taken,
+                compute_ns=max([piece.ended for piece in pieces]) - batch.begun,
                 shed=batch.shed,
                 lacks=sum([piece.memory for piece in pieces]),
                 between_ns=batch.between_ns,
@@ -316,46 +290,57 @@ class Batcher:
 
     # ---- on an instance's thread
 
-    def _work(self, instance: _Instance) -> None:
-        batch = instance.inbox.get()
-        while batch is not None:
-            sizes = instance.place.sizes
-            pieces = execute(instance.model, batch.jobs, batch.taken, self.failing, sizes)
-            following, shed = self._next(instance, batch, pieces)
-            self._loop.call_soon_threadsafe(self._finished, batch, pieces, shed)
-            batch = following or instance.inbox.get()
-
-    def _next(
-        self, instance: _Instance, ended: _Batch, pieces: list[Piece]
-    ) -> tuple[_Batch | None, list[Job]]:
-        """Learns from a batch that ended; the next one, or none and the instance is free."""
+    def ahead(self, instance: Instance) -> Taken | None:
+        """The batch to run when what the instance runs now has ended; None: it is not known yet."""
         shed: list[Job] = []
         with self._lock:
+            batch, _ = self._take(instance, time.monotonic_ns(), shed)
+        if shed:
+            self._loop.call_soon_threadsafe(self._give_up, shed)
+        return batch
+
+    def ended(
+        self, instance: Instance, batch: Taken, pieces: list[Piece], coming: Taken | None = None
+    ) -> Taken | None:
+        """Learns from a batch that ended and has it answered. `coming` is what the instance runs
+        now; with nothing the next batch is taken, or there is none and the instance is free."""
+        shed: list[Job] = []
+        following: Taken | None = None
+        until: int | None = None
+        if batch.waited_ns:  # as for a free instance
+            for job in batch.jobs:
+                job.queue_ns += batch.waited_ns
+        with self._lock:
             now = time.monotonic_ns()
-            self._learn(instance, ended, pieces, now)
-            batch, until = self._take(instance, now, now, shed)
-            if batch is None:
-                instance.free_since = now
+            self._learn(instance, batch, pieces, now)
+            instance.free_since = now
+            instance.until = now + coming.predicted_ns if coming else now
+            if coming is None:
+                following, until = self._take(instance, now, shed)
+            if following is not None:
+                between_ns = now - max([piece.ended for piece in pieces])
+                following = following._replace(between_ns=between_ns)
+            elif coming is None:
                 if not self._idle:
                     self._free_from = now
                 self._idle.append(instance)
-            else:
-                instance.until = now + batch.predicted_ns
-                batch = batch._replace(between_ns=now - max([piece.ended for piece in pieces]))
         if until is not None:
             self._loop.call_soon_threadsafe(self._set_timer, until)
-        return batch, shed
+        self._loop.call_soon_threadsafe(self._finished, batch, pieces, shed)
+        return following
 
-    def _learn(self, instance: _Instance, batch: _Batch, pieces: list[Piece], now: int) -> None:
+    def _learn(self, instance: Instance, batch: Taken, pieces: list[Piece], now: int) -> None:
         self._scheduler.answered(batch.jobs, now, instance.place.service)
         place = instance.place
-        place.ends(instance.rows)
+        place.ends(batch.size)
         for piece in pieces:
             rows = piece.rows + piece.padded
             if piece.memory and rows > 1:
                 place.room.ran_out(rows)
+            elif piece.broken:
+                place.verdict.failed(piece.broken)
             elif piece.fault is None:
-                place.room.ran()
+                place.ran()
                 if len(pieces) == 1:
                     wait_ns = batch.taken - batch.jobs[0].arrived
                     self._scheduler.ended(rows, piece.compute_ns, wait_ns, now, place.service)
@@ -363,11 +348,13 @@ class Batcher:
     # ---- under the lock
 
     def _take(
-        self, instance: _Instance, free_since: int, now: int, shed: list[Job]
-    ) -> tuple[_Batch | None, int | None]:
-        """The next batch for an instance that is free; else when to ask again."""
+        self, instance: Instance, now: int, shed: list[Job]
+    ) -> tuple[Taken | None, int | None]:
+        """The next batch for an instance that is free, or will be; else when to ask again."""
         place = instance.place
-        decision = self._scheduler.take(free_since, now, place.room.most, place.service)
+        start = max(now, instance.until)
+        since = max(instance.free_since, instance.until)
+        decision = self._scheduler.take(since, now, place.room.most, place.service, start)
         jobs = decision.take
         shed += decision.shed
         if not jobs:
@@ -380,10 +367,11 @@ class Batcher:
         table = place.service.table
         rows = sum([job.rows for job in jobs])
         predicted = table[min(rows, len(table) - 1)]
-        instance.rows = padded(place.sizes, rows)
-        place.begins(instance.rows)
+        size = padded(place.sizes, rows)
+        place.begins(size)
+        instance.until = start + predicted
         number = self._number
-        return _Batch(jobs, decision.reason, number, now, predicted, len(shed)), None
+        return Taken(jobs, decision.reason, number, now, predicted, len(shed), size), None
 
     def _free_at(self) -> int:
         """When an instance is planned to be free."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from loadbench.engine.job import Job, Served
 from loadbench.engine.statistics import Account
-from loadbench.engine.tensors import Array, Refused, to_bytes
+from loadbench.engine.tensors import Array, Refused, memory_of, to_bytes
 from loadbench.inside import Cache
 
 Reply = Callable[[Served | Refused], bool]
@@ -77,7 +77,7 @@ class ResponseCache:
         return answered
 
     def _add(self, key: bytes, outputs: Mapping[str, Array]) -> None:
-        size = ENTRY_BYTES + sum(map(_size, outputs.values()))
+        size = ENTRY_BYTES + sum(map(memory_of, outputs.values()))
         if size > self._limit:
             return
         # Copies: a view would keep the whole batch that it was part of
@@ -86,9 +86,3 @@ class ResponseCache:
         while self._bytes > self._limit:
             _, (_, freed) = self._entries.popitem(last=False)
             self._bytes -= freed
-
-
-def _size(array: Array) -> int:
-    """Bytes, those of texts included."""
-    texts = sum(len(text) + 49 for text in array.ravel()) if array.dtype.hasobject else 0
-    return array.nbytes + texts

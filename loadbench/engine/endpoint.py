@@ -18,7 +18,7 @@ from loadbench.engine.measure import parts_of
 from loadbench.engine.metadata import model_config, model_metadata
 from loadbench.engine.protocol import Contract, Plan, Reader
 from loadbench.engine.split import Whole
-from loadbench.engine.tensors import Array, Refused
+from loadbench.engine.tensors import Array, Refused, memory_of
 from loadbench.engine.watch import Watcher
 from loadbench.engine.writer import Writer
 
@@ -67,16 +67,18 @@ class Endpoint:
         if length is not None and length < 0:
             raise Refused(400, "Inference-Header-Content-Length is not a number of bytes")
         end = start + (length or 0)
+        exchange.size_bytes = len(data) - start
         plan = self._reader.plain(data, start, end) if length else None
         if plan is None:
             plan, exchange.arrays = self._reader.read(data[start:] if start else data, length)
+            taken = sum(map(memory_of, exchange.arrays.values()))
+            exchange.size_bytes = max(exchange.size_bytes, taken)
         else:
             large = plan.tail > LARGE
             exchange.tail = memoryview(data)[end:] if large else data[end:]
         exchange.plan = plan
         exchange.rows = plan.rows
         exchange.shapes = plan.shapes
-        exchange.size_bytes = len(data) - start
         if plan.priority:
             exchange.priority = plan.priority
         try:
@@ -200,6 +202,11 @@ class Endpoint:
         return refusal(fault, f"Retry-After: {self.batcher.retry_after_s()}")
 
     # ---- what it tells of itself
+
+    @property
+    def broken(self) -> str:
+        """Why a device is unfit to run anything; empty: none is."""
+        return next(filter(None, (place.verdict.broken for place in self.batcher.places)), "")
 
     def metadata(self) -> dict[str, Any]:
         """In the protocol's words."""

@@ -8,7 +8,7 @@ a batch is padded to the next one; nobody gets a padding row.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from loadbench.engine.backends import Model
 from loadbench.engine.buckets import Sizes, padded
 from loadbench.engine.datatypes import NUMPY
+from loadbench.engine.device.broken import fault_of
 from loadbench.engine.job import Job, stacked
 from loadbench.engine.tensors import Array, Refused
 from loadbench.errors import LoadbenchError, SpecError
@@ -33,6 +34,7 @@ class Piece(NamedTuple):
     fault: Refused | None = None
     memory: bool = False  # the fault was a lack of memory
     padded: int = 0  # rows that were added
+    broken: str = ""  # the fault was the device's, which said this
 
     @property
     def compute_ns(self) -> int:
@@ -46,12 +48,27 @@ class Failing(NamedTuple):
     together: bool = False  # as a whole and at once, unless it is for want of memory
 
 
+class Tried(NamedTuple):
+    """What became of a batch, or a part of one, and what was raised if that is to be told."""
+
+    piece: Piece
+    error: Exception | None = None
+
+
 def execute(
     model: Model, jobs: Sequence[Job], dispatched: int, failing: Failing, sizes: Sizes = ()
 ) -> list[Piece]:
     """Every job of the batch is in exactly one piece, with outputs or with a fault. Pieces without
     jobs tell at which sizes memory was lacking."""
-    piece, error = _attempt(model, jobs, dispatched, sizes)
+    return settled(model, _attempt(model, jobs, dispatched, sizes), dispatched, failing, sizes)
+
+
+def settled(
+    model: Model, tried: Tried, dispatched: int, failing: Failing, sizes: Sizes = ()
+) -> list[Piece]:
+    """The pieces of a batch that was tried already: parts of it run again if that failed."""
+    piece, error = tried
+    jobs = piece.jobs
     if piece.fault is None:
         return [piece]
     if piece.memory and len(jobs) == 1 and piece.rows > 1 and model.batched:
@@ -99,9 +116,7 @@ def _halves(model: Model, job: Job, dispatched: int, failing: Failing, sizes: Si
     return [whole, *(piece for piece in found if not piece.jobs)]
 
 
-def _attempt(
-    model: Model, jobs: Sequence[Job], dispatched: int, sizes: Sizes
-) -> tuple[Piece, Exception | None]:
+def _attempt(model: Model, jobs: Sequence[Job], dispatched: int, sizes: Sizes) -> Tried:
     rows = sum([job.rows for job in jobs])
     more = padded(sizes, rows) - rows if sizes else 0
     stacked = dispatched
@@ -111,35 +126,54 @@ def _attempt(
     try:
         arrays = stack(model, jobs, more)
         stacked = time.monotonic_ns()
-        outputs = model.run(arrays)
-        fault = _fault(model, outputs, rows + more)
-        if more and fault is None:
-            outputs = {name: array[:rows] for name, array in outputs.items()}
-    except MemoryError as error:
-        fault, memory = Refused(500, f"out of memory: {error}"), True
-    except SpecError as error:
-        fault = Refused(400, error.message)
-    except LoadbenchError as error:  # of code around the model
-        fault, raised = Refused(500, error.message), error
+        outputs, fault = checked(model, model.run(arrays), rows, more)
     except Exception as error:  # noqa: BLE001  whatever a model raises is the model's fault
-        raised = error
-        fault = Refused(500, f"the model failed: {type(error).__name__}: {error}")
+        fault, memory, raised = blamed(error)
     ran = time.monotonic_ns()
     took = (stacked - dispatched, ran - stacked)
-    return Piece(jobs, rows, *took, ran, outputs, fault, memory, more), raised
+    piece = Piece(jobs, rows, *took, ran, outputs, fault, memory, more, fault_of(raised))
+    return Tried(piece, raised)
 
 
-def stack(model: Model, jobs: Sequence[Job], more: int = 0) -> dict[str, Array]:
+def blamed(error: Exception) -> tuple[Refused, bool, Exception | None]:
+    """What a client is told of a run that failed, whether it was for want of memory, and the error
+    if the log is to have it."""
+    if isinstance(error, MemoryError):
+        return Refused(500, f"out of memory: {error}"), True, None
+    if isinstance(error, SpecError):
+        return Refused(400, error.message), False, None
+    if isinstance(error, LoadbenchError):  # of code around the model
+        return Refused(500, error.message), False, error
+    return Refused(500, f"the model failed: {type(error).__name__}: {error}"), False, error
+
+
+def checked(
+    model: Model, outputs: dict[str, Array], rows: int, more: int
+) -> tuple[dict[str, Array], Refused | None]:
+    """The outputs without the `more` rows that were added, and what is wrong with them."""
+    fault = _fault(model, outputs, rows + more)
+    if more and fault is None:
+        outputs = {name: array[:rows] for name, array in outputs.items()}
+    return outputs, fault
+
+
+def stack(
+    model: Model, jobs: Sequence[Job], more: int = 0, out: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
     """The rows of all jobs in order, and `more` of them: one of theirs again, since a row of zeros
-    may be one that the model does not bear. Always fresh arrays: aligned, contiguous, writable."""
+    may be one that the model does not bear. Fresh arrays: aligned, contiguous, writable; or `out`,
+    which has room for just these rows."""
     if not model.batched:
         return {name: array.copy() for name, array in jobs[0].arrays.items()}
     if more and (single := next((job for job in jobs if job.rows == 1), None)):
-        return stacked([*jobs, *[single] * more])
-    found = stacked(jobs)
+        return stacked([*jobs, *[single] * more], out)
+    found = stacked(jobs, out)
     if more:
         for name, array in found.items():
-            found[name] = np.concatenate([array, np.repeat(array[-1:], more, axis=0)])
+            if out is not None:
+                out[name][-more:] = array[-1:]
+            else:
+                found[name] = np.concatenate([array, np.repeat(array[-1:], more, axis=0)])
     return found
 
 

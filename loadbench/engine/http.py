@@ -2,12 +2,12 @@
 
 Requests may be pipelined; answers go out in their order. What a client may cost is bounded: sizes
 of head and body, requests in flight per connection, the time a request may take to arrive, and
-what a compressed body may grow to. What is asked and answered is the business of `serving`.
+what a compressed body may grow to. What all of them together may cost is the business of `crowd`,
+what is asked and answered that of `serving`.
 """
 
 import time
 import traceback
-import zlib
 from asyncio import BaseTransport, Protocol, Transport, get_running_loop
 from collections import deque
 from typing import NamedTuple, cast
@@ -15,7 +15,9 @@ from typing import Protocol as Interface
 
 import httptools
 
+from loadbench.engine.crowd import Crowd
 from loadbench.engine.exchange import Exchange, Inferring, refusal
+from loadbench.engine.packing import inflated
 from loadbench.engine.returns import Client
 from loadbench.engine.tensors import Refused
 from loadbench.units import MS
@@ -28,6 +30,7 @@ SLOWEST_RATE = 64 * 1024  # …of these bytes received
 STUCK_S = 30.0  # an answer that a client does not read
 # Headers that say how long a client waits, in ms; proxies of Envoy's kind send the second
 PATIENCE = (b"timeout-ms", b"x-envoy-expected-rq-timeout-ms")
+PIECE_BYTES = 64  # what keeping a piece of a body takes beside its bytes
 LINGER_S = 2.0  # after an answer that ends the connection, for the client to read it
 
 
@@ -61,11 +64,12 @@ class _Known(NamedTuple):
 class Connection(Protocol):
     """One client. Everything runs on the event loop's thread."""
 
-    def __init__(self, handler: Handler, limits: Limits, connections: set["Connection"]) -> None:
+    def __init__(self, handler: Handler, limits: Limits, crowd: Crowd) -> None:
         self.client = Client()
         self._handler = handler
         self._limits = limits
-        self._connections = connections
+        self._crowd = crowd
+        self.stirred = True  # something came since the last sweep
         self._transport: Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Exchange] = deque()
@@ -77,6 +81,7 @@ class Connection(Protocol):
         self._abort_at = 0.0
         self._path = b""
         self._body: list[bytes] = []
+        self._body_bytes = self._held = 0  # what it takes, and what of that the crowd knows of
         self._exchange = Exchange(self)
         self._piece: bytes | None = None  # received last, if a request began with it
         self._known: _Known | None = None
@@ -86,12 +91,12 @@ class Connection(Protocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         self._transport = cast(Transport, transport)
-        self._connections.add(self)
+        self._crowd.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._ended = True
-        self._connections.discard(self)
+        self._crowd.leave(self)
         self._retract()
         for exchange in self._waiting:
             if exchange.endpoint is not None:
@@ -101,6 +106,7 @@ class Connection(Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
+        self.stirred = True
         known = self._known
         if (
             known is None
@@ -129,7 +135,7 @@ class Connection(Protocol):
         except Exception:  # noqa: BLE001  a fault of ours, not of the client's
             traceback.print_exc()
             self._exchange = exchange
-            self._refuse(Refused(500, "internal error"))
+            self.refuse(Refused(500, "internal error"))
 
     def _learn(self, exchange: Exchange, body: bytes) -> None:
         """Keeps the head of a request that came in one piece and asked for nothing special."""
@@ -154,17 +160,20 @@ class Connection(Protocol):
             return  # the request itself was answered as if it had not asked to switch
         except httptools.HttpParserCallbackError:  # a fault of ours, not of the client's
             traceback.print_exc()
-            self._refuse(Refused(500, "internal error"))
+            self.refuse(Refused(500, "internal error"))
         except httptools.HttpParserError as error:
-            self._refuse(Refused(400, f"not HTTP: {error}"))
+            self.refuse(Refused(400, f"not HTTP: {error}"))
         finally:
             self._piece = None
         if self._in_head and self._exchange is head_of:  # the same head fills all of the data
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
-                self._refuse(Refused(431, f"a head of more than {HEAD_BYTES} bytes"))
+                self.refuse(Refused(431, f"a head of more than {HEAD_BYTES} bytes"))
         elif self._begun and not self._in_head and self._announced is None and not self._ended:
             self._announce()
+        if self._body_bytes != self._held:
+            self._held = self._body_bytes
+            self._crowd.hold(self, self._held)
 
     def _announce(self) -> None:
         """Tells whoever will answer that a request's head is here and its body is not."""
@@ -193,7 +202,7 @@ class Connection(Protocol):
     def on_message_begin(self) -> None:
         self._begun = time.monotonic()
         self._in_head = True
-        self._head_bytes = self._received = 0
+        self._head_bytes = self._received = self._body_bytes = 0
         self._path = b""
         self._exchange = Exchange(self)
 
@@ -222,7 +231,7 @@ class Connection(Protocol):
     def _wait_at_most(self, value: bytes) -> None:
         """A request is worth nothing to its client after so many ms; 0 says nothing."""
         if not value.isdigit() or len(value) > 12:
-            self._refuse(Refused(400, f"{PATIENCE[0].decode()} is not a number of milliseconds"))
+            self.refuse(Refused(400, f"{PATIENCE[0].decode()} is not a number of milliseconds"))
         else:
             self._exchange.patience_ns = int(value) * MS
 
@@ -231,19 +240,22 @@ class Connection(Protocol):
         if self._ended or not self._exchange.expects:
             return
         if self._exchange.expects != b"100-continue":
-            self._refuse(Refused(417, "the only expectation is 100-continue"))
+            self.refuse(Refused(417, "the only expectation is 100-continue"))
         elif self._transport and not self._waiting:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        if self._ended:
+            return
         self._body.append(body)
+        self._body_bytes += len(body) + PIECE_BYTES
         if len(self._body) > 1 and self._received > self._limits.body + HEAD_BYTES:
             self._too_large()
 
     def on_message_complete(self) -> None:
         self._begun = 0.0
         self._retract()
-        parts, self._body = self._body, []
+        parts, self._body, self._body_bytes = self._body, [], 0
         if self._ended:
             return
         body = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -332,19 +344,21 @@ class Connection(Protocol):
             transport.write_eof()
             self._abort_at = time.monotonic() + LINGER_S
 
-    def _refuse(self, fault: Refused) -> None:
+    def refuse(self, fault: Refused) -> None:
         """Answers a request that was not read to its end, and ends the connection."""
         if self._ended:
             return
         self._ended = True
         self._retract()
+        self._body, self._body_bytes = [], 0
         self._begun = self._begun or time.monotonic()
         self._exchange.last = True
         self._waiting.append(self._exchange)
-        self._exchange.answer(refusal(fault))
+        headers = ("Retry-After: 1",) if fault.status == 503 else ()
+        self._exchange.answer(refusal(fault, *headers))
 
     def _too_large(self) -> None:
-        self._refuse(Refused(413, f"a body of more than {self._limits.body} bytes"))
+        self.refuse(Refused(413, f"a body of more than {self._limits.body} bytes"))
 
     def _regulate(self) -> None:
         """Reads no further while the client leaves answers unread or has too much in flight."""
@@ -369,7 +383,11 @@ class Connection(Protocol):
         allowed_s = SLOWEST_S + self._received / SLOWEST_RATE
         reading = self._begun and not self._ended and not self._paused
         if reading and now - self._begun > allowed_s:
-            self._refuse(Refused(408, "the request takes too long to arrive"))
+            self.refuse(Refused(408, "the request takes too long to arrive"))
+
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight now."""
+        return not (self._waiting or self._begun or self._full or self._ended)
 
     def close_idle(self) -> None:
         """Closes the connection if no request is in flight, else after the answers."""
@@ -377,23 +395,3 @@ class Connection(Protocol):
             self._waiting[-1].last = True
         elif self._transport is not None:
             self._transport.close()
-
-
-def inflated(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """A compressed body, unpacked; Refused if it is broken or grows beyond the limit."""
-    if encoding == b"identity":
-        return body
-    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
-        raise Refused(415, f"Content-Encoding {encoding.decode('latin-1')!r} is not known")
-    # 47: gzip or zlib, told by the head. "deflate" without zlib's wrapper is sent by some: −15
-    for window in (47, -15) if encoding == b"deflate" else (47,):
-        unpacker = zlib.decompressobj(window)
-        try:
-            plain = unpacker.decompress(body, limit)
-        except zlib.error:
-            continue
-        if unpacker.eof and not unpacker.unused_data:
-            return plain
-        if unpacker.unconsumed_tail:
-            raise Refused(413, f"a body of more than {limit} bytes when unpacked")
-    raise Refused(400, f"the body is not {encoding.decode()}")

@@ -3,7 +3,7 @@
 A front end hands over what a client asked (`Job`) and is told the outcome (`Ran`, or `Refused`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,12 +124,22 @@ class Job:
         return self.reply(Served(own, self.queue_ns, self.batch_wait_ns, ran.compute_ns, ran.rows))
 
 
-def stacked(jobs: Sequence[Job]) -> Arrays:
-    """The rows of all jobs in order. Always fresh arrays: aligned, contiguous, writable.
+def shapes_of(job: Job) -> dict[str, tuple[int, ...]]:
+    """The shape of each input, without the batch axis."""
+    if job.tail is None or job.plan is None:
+        return {name: array.shape[1:] for name, array in job.arrays.items()}
+    return {slot.name: tuple(slot.shape[1:]) for slot in job.plan.slots}
+
+
+def stacked(jobs: Sequence[Job], out: Mapping[str, Array] | None = None) -> Arrays:
+    """The rows of all jobs in order. Fresh arrays: aligned, contiguous, writable; or the first rows
+    of `out`, contiguous arrays of the inputs' types that have room for them.
 
     Inputs that are still as they came are put together as bytes: that is one copy of each and
     nothing else, where stacking arrays costs a microsecond a request.
     """
+    if out is not None:
+        return _stacked_into(jobs, out)
     tails = [job.tail for job in jobs]
     plan = jobs[0].plan
     if plan is None or None in tails:
@@ -139,6 +149,21 @@ def stacked(jobs: Sequence[Job]) -> Arrays:
         parts = tails if len(plan.slots) == 1 else [_part(job, index) for job in jobs]
         memory = bytearray().join(parts)  # type: ignore[arg-type]
         found[slot.name] = np.frombuffer(memory, NUMPY[slot.datatype]).reshape(-1, *slot.shape[1:])
+    return found
+
+
+def _stacked_into(jobs: Sequence[Job], out: Mapping[str, Array]) -> Arrays:
+    """One copy, which numpy makes without the interpreter's lock."""
+    rows = sum([job.rows for job in jobs])
+    found = {name: array[:rows] for name, array in out.items()}
+    plan = jobs[0].plan
+    if plan is None or any(job.tail is None for job in jobs):
+        for name, array in found.items():
+            np.concatenate([job.arrays[name] for job in jobs], out=array)
+        return found
+    for index, slot in enumerate(plan.slots):
+        parts = [np.frombuffer(_part(job, index), np.uint8) for job in jobs]
+        np.concatenate(parts, out=found[slot.name].reshape(-1).view(np.uint8))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Answers packed by gzip or deflate, for clients that ask for it.
+"""Bodies packed by gzip or deflate: answers for clients that ask for it, requests that come so.
 
 Many clients ask without wanting it, and packing is done where all requests are served; so what is
 small is left alone, what is large too, and nobody waits for more than the quickest level.
@@ -6,6 +6,8 @@ small is left alone, what is large too, and nobody waits for more than the quick
 
 import re
 import zlib
+
+from loadbench.engine.tensors import Refused
 
 LEAST = 1024  # bytes of a body that are worth it
 MOST = 1 << 20  # some 20 ms in which nothing else is served
@@ -43,3 +45,23 @@ def chosen(accepts: bytes) -> str | None:
     found = [(wishes.get(name, wishes.get("*", 0.0)), name) for name in _WINDOW]
     best, form = max(found, key=lambda each: each[0])
     return form if best > 0 and best >= wishes.get("identity", 0.0) else None
+
+
+def inflated(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """A compressed body, unpacked; Refused if it is broken or grows beyond the limit."""
+    if encoding == b"identity":
+        return body
+    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
+        raise Refused(415, f"Content-Encoding {encoding.decode('latin-1')!r} is not known")
+    # 47: gzip or zlib, told by the head. "deflate" without zlib's wrapper is sent by some: −15
+    for window in (47, -15) if encoding == b"deflate" else (47,):
+        unpacker = zlib.decompressobj(window)
+        try:
+            plain = unpacker.decompress(body, limit)
+        except zlib.error:
+            continue
+        if unpacker.eof and not unpacker.unused_data:
+            return plain
+        if unpacker.unconsumed_tail:
+            raise Refused(413, f"a body of more than {limit} bytes when unpacked")
+    raise Refused(400, f"the body is not {encoding.decode()}")

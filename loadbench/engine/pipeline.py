@@ -25,7 +25,7 @@ from loadbench.spec import EngineSpec, checked
 
 LARGEST = 1 << 20  # bytes of the file
 OF_A_STAGE = (
-    "backend", "provider", "device", "precision", "calibration", "cuda_graphs", "threads", "seed",
+    "backend", "provider", "device", "precision", "calibration", "graphs", "threads", "seed",
     "factory", "inputs", "outputs", "preprocess", "postprocess", "libraries", "fake",
 )  # fmt: skip
 _NUMBERS = ("INT", "UINT", "FP", "BF")

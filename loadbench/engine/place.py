@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from loadbench.engine.backends import Model
 from loadbench.engine.buckets import Sizes
 from loadbench.engine.device import open_device
+from loadbench.engine.device.broken import Verdict, fault_of
 from loadbench.engine.device.lock import claim, runtime_folder
 from loadbench.engine.device.seam import Device, Memory, State
 from loadbench.engine.room import MARGIN, MEMORY, OOM, Footprint, Room, knee
@@ -36,6 +37,7 @@ class Place:
         self.sizes = sizes
         self.footprint: Footprint | None = None
         self.state = State()
+        self.verdict = Verdict()
         self.busy = 0  # instances that run a batch
         self._instances = instances
         self._rows = 0  # in the batches that run
@@ -50,6 +52,11 @@ class Place:
     def ends(self, rows: int) -> None:
         self.busy -= 1
         self._rows -= rows
+
+    def ran(self) -> None:
+        """Something ran well."""
+        self.room.ran()
+        self.verdict.ran()
 
     def fit(self, peaks: Mapping[int, int], fastest: Mapping[int, int], free: bool) -> list[Note]:
         """Learns from the warm-up: the memory (bytes) and the shortest times (ns) of batches by
@@ -70,8 +77,15 @@ class Place:
 
     def look(self) -> tuple[Memory | None, State]:
         """Reads the device, which may take some milliseconds; for `apply`."""
-        memory = self.device.memory() if self.footprint else None
-        return memory, self.device.state()
+        try:
+            memory = self.device.memory() if self.footprint else None
+            return memory, self.device.state()
+        except RuntimeError as error:
+            fault = fault_of(error)
+            if not fault:
+                raise
+            self.verdict.failed(fault)
+            return None, self.state
 
     def apply(self, found: tuple[Memory | None, State]) -> None:
         """Adapts to what `look` saw."""

@@ -52,7 +52,13 @@ class Repository:
     def open_all(self) -> None:
         """Opens and warms up every model there is, one after the other. Raises SpecError and
         RunError."""
-        for name in self._store.names():
+        names = self._store.names()
+        if len(names) > 1 and self._offer.settings.watch.record:
+            raise SpecError(
+                f"engine.watch.record is a file for one model, not for {len(names)}",
+                "serve one of them alone",
+            )
+        for name in names:
             order = self._orders.of(name, {})
             model = self._model(name)
             found = [self._loaded(wanted, model, start=True) for wanted in order.wanted]
@@ -113,7 +119,13 @@ class Repository:
     @property
     def ready(self) -> bool:
         """Whether anything can be answered."""
-        return not self.draining and any(model.loaded for model in self.models.values())
+        loaded = any(model.loaded for model in self.models.values())
+        return loaded and not self.draining and not self.broken
+
+    @property
+    def broken(self) -> str:
+        """Why a device is unfit to run anything; empty: none is."""
+        return next((why for found in self.endpoints() if (why := found.broken)), "")
 
     def index(self) -> list[Row]:
         """Every model there is, loaded or not."""
@@ -280,6 +292,11 @@ class Repository:
         """Gives up what still waits, at the end of a drain that took too long."""
         for endpoint in self.endpoints():
             endpoint.batcher.refuse_waiting()
+
+    def remarks(self) -> list[Note]:
+        """Whatever came up in any version since the start, each once."""
+        books = [found for model in self.models.values() for found in model.all_books()]
+        return list(dict.fromkeys(note for account in books for note in account.remarks()))
 
     def stop(self, timeout_s: float) -> bool:
         """Ends all threads that serve. False if one of them is still in a batch, or a load is under

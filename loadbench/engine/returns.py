@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 PAST = 8  # returns that a client's record holds
+READ = 4  # returns between two looks at a full record: a look costs a microsecond
 MOST = 0.75  # the part of them that was as quick as it is expected to be
 LATE_NS = 50_000  # that anyone may be later
 BLAMED = 4  # one in so many late returns counts where a batch that ran may be to blame
@@ -30,7 +31,9 @@ Shapes = tuple[tuple[int, ...], ...]
 class Client:
     """How soon a client is back after its answers. Times are monotonic ns."""
 
-    __slots__ = ("away", "blamed", "due", "left", "past", "rows", "shapes", "usual", "weight")
+    __slots__ = (
+        "away", "blamed", "due", "left", "past", "rows", "shapes", "unread", "usual", "weight",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.left = 0  # when the batch ended with which it was answered last
@@ -40,6 +43,7 @@ class Client:
         self.usual = 0  # of these what `MOST` did not exceed; 0: not known
         self.weight = 0.0  # how probable it is that it comes by then, less for the irregular
         self.blamed = 0
+        self.unread = 0
         self.rows = 1
         self.shapes: Shapes = ()
 
@@ -102,6 +106,10 @@ class Returns:
         past.append(took)
         if len(past) > PAST:
             del past[0]
+            client.unread += 1
+            if client.unread < READ:
+                return
+        client.unread = 0
         ordered = sorted(past)
         place = -int(-MOST * len(past) // 1) - 1
         usual = client.usual = ordered[place]

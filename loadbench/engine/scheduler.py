@@ -145,11 +145,17 @@ class Scheduler:
             self._returns.answered([job.client for job in jobs], now, service.table)
 
     def take(
-        self, free_since: int, now: int, most: int, service: ServiceTimes | None = None
+        self,
+        free_since: int,
+        now: int,
+        most: int,
+        service: ServiceTimes | None = None,
+        start: int = 0,
     ) -> Decision[Job]:
         """What an instance that is free is to run next, `most` rows at most, and everyone to give
         up; all of these have left the queues. With nothing to run: when to ask again. `service` is
-        that of the instance's device."""
+        that of the instance's device; if it still runs something, `start` is when that will have
+        ended."""
         service = service or self._service
         rule = self.rule if most == self.rule.max_batch else self.rule._replace(max_batch=most)
         state = State(
@@ -170,7 +176,7 @@ class Scheduler:
                 returning = self._returns.hold(rows, queue[0].shapes, most, now)
                 state = state._replace(returning=returning)
             while True:
-                decision = decide(rule, queue, state, now)
+                decision = decide(rule, queue, state, max(now, start))
                 self.queues.remove(queue, [*decision.take, *decision.shed])
                 shed += decision.shed
                 # All that it looked at may be given up, and there may be more behind them

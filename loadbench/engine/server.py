@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import uvloop
 
 from loadbench.engine.arrivals import ArrivalLog
+from loadbench.engine.crowd import Crowd
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.faults import start_stalls
 from loadbench.engine.heap import keep_freed
@@ -31,6 +32,7 @@ from loadbench.engine.repository import Repository
 from loadbench.engine.serving import Service
 from loadbench.engine.shared import Regions
 from loadbench.errors import RunError, SpecError
+from loadbench.model import encode
 from loadbench.spec import EngineSpec
 from loadbench.units import hostport
 
@@ -72,9 +74,13 @@ def serve(options: Options) -> None:
         threading.Thread(target=_follow_stdin, daemon=True).start()
     sys.setswitchinterval(SWITCH_S)
     keep_freed()
+    _allow_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         running = _assemble(options, listener, runner.get_loop())
         clean = runner.run(_serve(options, running, listener))
+    if options.follow_stdin:  # whoever started it can ask it no more
+        for note in running.repository.remarks():
+            print(f"note {encode(note).decode()}", flush=True)
     if not clean:  # a batch that never ends must not keep the process
         sys.stdout.flush()
         os._exit(0)
@@ -114,7 +120,7 @@ class _Running(NamedTuple):
 
     service: Service
     repository: Repository
-    connections: set[Connection]
+    crowd: Crowd
     arrivals: ArrivalLog | None
     start_ns: int
 
@@ -122,9 +128,8 @@ class _Running(NamedTuple):
 async def _serve(options: Options, running: _Running, listener: socket.socket) -> bool:
     """Serves until a signal comes; True if every thread came to its end."""
     loop = asyncio.get_running_loop()
-    _allow_files()
     server = await loop.create_server(
-        lambda: Connection(running.service, Limits(), running.connections),
+        lambda: Connection(running.service, Limits(), running.crowd),
         sock=listener,
         backlog=BACKLOG,
     )
@@ -139,7 +144,7 @@ async def _serve(options: Options, running: _Running, listener: socket.socket) -
         start_stalls(options.settings.fake, running.start_ns, 0 if options.follow_stdin else -1)
     for note in dict.fromkeys(n for found in repository.endpoints() for n in found.model.notes):
         print(f"note: {note.text}", file=sys.stderr)
-    rpc = await _start_rpc(options, running.service)
+    rpc = await _start_rpc(options, running)
     where = hostport(options.host, listener.getsockname()[1])
     print(f"ready http://{where} {' '.join(repository.models)}", flush=True)
     surveying: asyncio.Future[None] | None = None
@@ -162,7 +167,7 @@ def _assemble(
     repository.open_all()
     may_load = options.allow_loading or is_loopback(listener)
     service = Service(repository, regions, may_load=may_load)
-    return _Running(service, repository, set(), arrivals, time.monotonic_ns())
+    return _Running(service, repository, Crowd(), arrivals, time.monotonic_ns())
 
 
 def _survey(endpoints: Sequence[Endpoint]) -> None:
@@ -173,21 +178,20 @@ def _survey(endpoints: Sequence[Endpoint]) -> None:
 
 def _tidy(running: _Running) -> None:
     """What is to be done every second."""
-    now = time.monotonic()
-    for connection in tuple(running.connections):
-        connection.sweep(now)
+    running.crowd.sweep(time.monotonic())
     running.repository.tick()
     if running.arrivals is not None:
         running.arrivals.flush()
 
 
-async def _start_rpc(options: Options, service: Service) -> "Rpc | None":
+async def _start_rpc(options: Options, running: _Running) -> "Rpc | None":
     """gRPC's front, if it was asked for."""
     if options.grpc_port is None:
         return None
     from loadbench.engine.rpc.server import start
 
-    rpc = await start(hostport(options.host, options.grpc_port), service, Limits())
+    where = hostport(options.host, options.grpc_port)
+    rpc = await start(where, running.service, Limits(), running.crowd.most)
     print(f"gRPC on {hostport(options.host, rpc.port)}", file=sys.stderr, flush=True)
     return rpc
 
@@ -203,12 +207,14 @@ async def _drain(running: _Running, server: asyncio.Server, rpc: "Rpc | None") -
     if rpc is not None:
         await rpc.stop(LAST_S)
     server.close()
-    for connection in tuple(running.connections):
+    for connection in running.crowd:
         connection.close_idle()
     await asyncio.sleep(LAST_S)
     if running.arrivals is not None:
         running.arrivals.close()
-    return repository.stop(timeout_s=0.5)
+    clean = repository.stop(timeout_s=0.5)
+    await asyncio.sleep(0)  # what came up at the end is put into the books
+    return clean
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -84,6 +84,8 @@ class Service:
             if what == "traffic":
                 return b"GET", lambda: _json(traffic(self._repository, name))
             return b"POST", lambda: response(405)  # a POST to it never comes here
+        if _PROFILE.fullmatch(path):
+            return b"POST", lambda: response(405)  # likewise
         match = _MODEL.fullmatch(path)
         if match is None:
             raise Refused(404, f"there is no {path}")
@@ -110,8 +112,8 @@ class Service:
 
     def _is_ready(self, name: str, version: str) -> bytes:
         if self._repository.model(name).loaded:
-            self._repository.find(name, version)
-            return response(503 if self._repository.draining else 200)
+            broken = self._repository.find(name, version).broken
+            return response(503 if broken or self._repository.draining else 200)
         return response(503)
 
     def _index(self, body: bytes) -> bytes:
@@ -133,11 +135,18 @@ class Service:
         models = self._repository.models.values()
         return [entry for found in models for entry in found.statistics()]
 
+    def _status(self) -> str:
+        if self._repository.draining:
+            return "stopping"
+        if self._repository.broken:
+            return "broken"
+        return "ok" if self._repository.ready else "empty"
+
     def _health(self) -> bytes:
         repository = self._repository
-        status = "ok" if repository.ready else "stopping" if repository.draining else "empty"
         told: dict[str, Any] = {
-            "status": status,
+            "status": self._status(),
+            "reason": repository.broken,
             "uptime": round((time.monotonic_ns() - self._started) / SECOND, 3),
             "notes": [*repository.notes],
             "models": [row._asdict() for row in repository.index()],

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadbench.engine.tensors import Array, Refused, from_bytes, to_bytes
+from loadbench.engine.tensors import Array, Refused, from_bytes, require_size, to_bytes
 
 REGION = "shared_memory_region"  # parameters of inputs and outputs
 _OFFSET, _SIZE = "shared_memory_offset", "shared_memory_byte_size"
@@ -21,6 +21,7 @@ _OFFSET, _SIZE = "shared_memory_offset", "shared_memory_byte_size"
 PREFIX = "/loadbench"
 MOST_BYTES = 4 << 30  # of all regions together
 MOST_REGIONS = 4096
+MOST_INPUT = 1 << 30  # bytes of a request's inputs; the queue takes no more
 _FOLDER = Path("/dev/shm")  # where Linux keeps what shm_open makes
 _LONGEST = 255  # of a key and of a region's name
 
@@ -110,7 +111,10 @@ class Regions:
     def read(self, place: Place) -> bytes:
         """A copy of the bytes there. Raises Refused."""
         region, start = self._find(place)
-        found = os.pread(region.file, place.size, start)
+        try:
+            found = os.pread(region.file, place.size, start)
+        except OSError as error:
+            raise _untouched(place, "read", error) from error
         if len(found) != place.size:
             raise Refused(400, f"shared memory region {place.region!r} has become smaller")
         return found
@@ -123,7 +127,12 @@ class Regions:
                 f"shared memory region {place.region!r}",
             )  # fmt: skip
         region, start = self._find(place)
-        os.pwrite(region.file, data, start)
+        try:
+            written = os.pwrite(region.file, data, start)
+        except OSError as error:  # memory is taken when it is written to, and there may be no more
+            raise _untouched(place, "written to", error) from error
+        if written != len(data):
+            raise Refused(400, f"shared memory region {place.region!r} took {written} bytes only")
 
     def _find(self, place: Place) -> tuple[_Region, int]:
         """The region, and where in its file the place begins."""
@@ -139,6 +148,11 @@ class Regions:
         if start + place.size > os.fstat(region.file).st_size:
             raise Refused(400, f"shared memory region {place.region!r} has become smaller")
         return region, start
+
+
+def _untouched(place: Place, what: str, error: OSError) -> Refused:
+    why = error.strerror or error
+    return Refused(400, f"shared memory region {place.region!r} cannot be {what}: {why}")
 
 
 def _opened(own: str, key: str, least: int) -> int:
@@ -161,6 +175,11 @@ def inputs_of(regions: Regions | None, shared: Shared) -> dict[str, Array]:
     """The inputs that are in regions, as they are now. Raises Refused."""
     if regions is None:
         raise _off()
+    size = sum(each.place.size for each in shared.inputs)
+    if size > MOST_INPUT:
+        raise Refused(400, f"the inputs have {size} bytes, {MOST_INPUT} they may have")
+    for each in shared.inputs:  # before anything is read
+        require_size(each.name, each.datatype, each.place.size, each.shape)
     return {
         each.name: from_bytes(
             each.name, each.datatype, memoryview(regions.read(each.place)), each.shape

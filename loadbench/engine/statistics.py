@@ -93,6 +93,10 @@ class Account:
         if len(self._remarks) < REMARKS:
             self._remarks[note] = None
 
+    def remarks(self) -> tuple[Note, ...]:
+        """Whatever came up, the oldest first."""
+        return tuple(self._remarks)
+
     def ran(self, piece: Piece, good: Sequence[Job], reason: str, now: int) -> None:
         """A piece without a fault ran; `good` are those of its jobs that were answered well."""
         self.batches += 1
@@ -188,7 +192,7 @@ class Account:
             padded_rows=self.padded_rows,
             lacks=self.lacks,
             recent=tuple(self._recent),
-            remarks=tuple(self._remarks),
+            remarks=self.remarks(),
             **present,
         )
 

@@ -15,16 +15,20 @@ from loadbench.engine.datatypes import NUMPY
 Array = NDArray[Any]
 
 NO_JSON = ("FP16", "BF16")  # the protocol has no JSON form for them
+MOST_TEXT = 1000  # characters of an error
 
 
 class Refused(Exception):
     """A request that gets no answer but this: an HTTP status and a text for the client.
 
     `cause` tells apart what HTTP has one status for: of a 503 "full" (the queue), "deadline" (given
-    up before it ran), or neither.
+    up before it ran), or neither. Of a text that repeats very much of what was asked, only the
+    beginning is kept: gRPC has it in a header, which clients do not take in any size.
     """
 
     def __init__(self, status: int, message: str, cause: str = "") -> None:
+        if len(message) > MOST_TEXT:
+            message = message[:MOST_TEXT] + "…"
         super().__init__(message)
         self.status = status
         self.message = message
@@ -43,18 +47,29 @@ def from_bytes(name: str, datatype: str, raw: memoryview, shape: tuple[int, ...]
     """The tensor whose little-endian, row-major bytes are `raw`, without copying if possible."""
     if datatype == "BYTES":
         return _objects(_strings(name, raw, elements(shape)), shape)
-    kind = NUMPY[datatype]
-    wanted = elements(shape) * kind.itemsize
-    if len(raw) != wanted:
-        raise Refused(
-            400,
-            f"input {name!r} has {len(raw)} bytes; {datatype} of shape {list(shape)} takes "
-            f"{wanted}",
-        )
+    require_size(name, datatype, len(raw), shape)
     if datatype == "BOOL":
         flags: Array = np.frombuffer(raw, np.uint8) != 0
         return flags.reshape(shape)
-    return np.frombuffer(raw, kind).reshape(shape)
+    return np.frombuffer(raw, NUMPY[datatype]).reshape(shape)
+
+
+def require_size(name: str, datatype: str, size: int, shape: tuple[int, ...]) -> None:
+    """Raises Refused if so many bytes cannot be the tensor; those of BYTES tell their own."""
+    if datatype == "BYTES":
+        return
+    wanted = elements(shape) * NUMPY[datatype].itemsize
+    if size != wanted:
+        raise Refused(
+            400,
+            f"input {name!r} has {size} bytes; {datatype} of shape {list(shape)} takes {wanted}",
+        )
+
+
+def memory_of(array: Array) -> int:
+    """Bytes, those of texts included: each is an object of its own."""
+    texts = sum(len(text) + 49 for text in array.ravel()) if array.dtype.hasobject else 0
+    return array.nbytes + texts
 
 
 def _strings(name: str, raw: memoryview, number: int) -> list[bytes]:

@@ -99,6 +99,10 @@ class Versions:
             self._books[version] = Account(self._arrivals)
         return self._books[version]
 
+    def all_books(self) -> list[Account]:
+        """Of all versions that are remembered."""
+        return list(self._books.values())
+
     # ---- changes
 
     def put(self, loaded: Loaded) -> None:

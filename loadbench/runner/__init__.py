@@ -24,6 +24,7 @@ from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
 from loadbench.runner import clocks, helm, workers
+from loadbench.runner.children import last_notes
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
 from loadbench.runner.readings import Readings
@@ -91,6 +92,11 @@ class Run:
         """Whether there is something measured that a stop must keep."""
         return self._loading is not None
 
+    @property
+    def _told(self) -> bool:
+        """Whether it ends as it should, with time for what is found out at the end."""
+        return self._reason != "failed" and not self._hurried
+
     def stop(self, text: str) -> None:
         """No further arrivals; what is in flight is awaited."""
         self._end("stopped", text, Command("stop"), self._scenario.spec.load.drain / SECOND)
@@ -142,6 +148,9 @@ class Run:
             runlog.write_snapshot(self.folder, begun)
             self._follow(loading, recorder, readings, target)
             recorder.rest(readings.last())
+            if target.engine and self._told:
+                loading.stop()  # it leaves the engine nothing to finish
+                recorder.remark_rest(last_notes(target.engine))
             return self._close(recorder, begun, start)
         finally:
             readings.stop()
@@ -294,8 +303,7 @@ class Run:
         for note in (*since, *clocks.doubts(self._clocks, clocks.read())):
             if note not in start.notes:
                 recorder.remark(note)
-        told = self._reason != "failed" and not self._hurried
-        optimum = yardstick.at_end(self.folder) if told else None
+        optimum = yardstick.at_end(self.folder) if self._told else None
         recorder.end(End(recorder.second, self._reason, self._text, optimum))
         summary = summarise(runlog.read(self.folder))
         if summary is None:

@@ -16,9 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 from loadbench.errors import LoadbenchError, RunError, SpecError
+from loadbench.model import Note, decode
 
 _GRACE_S = 5.0
+_LAST_S = 10.0  # for an engine to end by itself: it finishes what is queued for up to five
 _TAIL = 4000
 
 
@@ -64,6 +68,10 @@ class Child:
         except (BrokenPipeError, ValueError):
             return False
         return True
+
+    def interrupt(self) -> None:
+        """Asks it to finish what it does, and to end."""
+        self._process.terminate()
 
     def stop(self, grace_s: float = _GRACE_S) -> None:
         """Closes its stdin, waits, then ends it the hard way."""
@@ -138,6 +146,24 @@ def wait_ready(engine: Child, limit_s: float) -> str:
         words = line.decode(errors="replace").split()
         if words[:1] == ["ready"] and len(words) >= 2:
             return words[1]
+
+
+def last_notes(engine: Child, limit_s: float = _LAST_S) -> list[Note]:
+    """Lets the engine end by itself, with what it does at its end, and gives what came up in it
+    since it started."""
+    engine.interrupt()
+    end = time.monotonic() + limit_s
+    found: list[Note] = []
+    while True:
+        try:
+            line = engine.lines.get(timeout=max(0.0, end - time.monotonic()))
+        except queue.Empty:
+            return found
+        if line is None:
+            return found
+        if line.startswith(b"note "):
+            with contextlib.suppress(msgspec.MsgspecError):  # a model may print what it likes
+                found.append(decode(Note, line[5:]))
 
 
 def toml(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -43,6 +43,7 @@ class Recorder:
         self._recent: list[Window] = []
         self._lock = threading.Lock()
         self._changed = False
+        self._noted = set(start.notes)
         self._writer = runlog.Writer(folder)
         self._writer.write(start)
 
@@ -81,7 +82,14 @@ class Recorder:
     def remark(self, note: Note, second: int | None = None) -> None:
         """What came up in this second, or in the newest that is known."""
         with self._lock:
+            self._noted.add(note)
             self._writer.write(Remark(self.second if second is None else second, note))
+
+    def remark_rest(self, notes: Iterable[Note]) -> None:
+        """Those of the notes that have not been told yet."""
+        for note in notes:
+            if note not in self._noted:
+                self.remark(note)
 
     def rest(self, server: Server | None) -> None:
         """What the server still counted after the last window."""

@@ -30,6 +30,7 @@ from typing import Any
 import psutil
 from engine import lua, one_request, serving, wrk
 
+from loadbench.engine.crowd import Crowd
 from loadbench.engine.http import Connection, Limits
 from loadbench.engine.orders import Offer
 from loadbench.engine.repository import Repository
@@ -172,7 +173,7 @@ def in_python(rounds: int) -> None:
     request = example()
     connections = []
     for _ in range(32):
-        connections.append(Connection(service, Limits(), set()))
+        connections.append(Connection(service, Limits(), Crowd()))
         connections[-1].connection_made(Wire())  # type: ignore[arg-type]
     instance = batcher._instances[0]
     request_ns, decision_ns = [], []

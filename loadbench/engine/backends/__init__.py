@@ -5,7 +5,7 @@ nothing of requests, queues or HTTP. One instance is called from one thread at a
 instances of a model (engine.instances) are several `Model`s, or one whose `run` is safe to share.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ class Model(Protocol):
     and `max_batch` says how many rows fit at most (None: any). Without it a request is run as it
     is, one at a time, and the tensors' shapes are whole.
     BF16 travels as uint16 bit patterns, since numpy has no such type.
+
+    A model whose device works by itself may have a `launcher` (see Launcher) besides: then the next
+    batch is on its way before the one before has ended.
     """
 
     name: str
@@ -47,4 +50,42 @@ class Model(Protocol):
 
     def memory(self) -> dict[str, int]:
         """Bytes held: {"CPU": n} or {"GPU": n}."""
+        ...
+
+
+class Flight(Protocol):
+    """A batch on its way: to the device, through the model and back to the host."""
+
+    def done(self) -> bool:
+        """Whether it has ended, so that `wait` will not."""
+        ...
+
+    def wait(self) -> dict[str, NDArray[Any]]:
+        """As `Model.run`, with its errors. To be called once. The arrays stay as they are for as
+        long as anyone holds them."""
+        ...
+
+    @property
+    def compute_ns(self) -> int:
+        """How long the device computed, by its own clock; known after `wait`."""
+        ...
+
+    @property
+    def gap_ns(self) -> int:
+        """How long the device stood idle between the batch before and this one, by its own clock;
+        0 where there was none. Known after `wait`."""
+        ...
+
+
+class Launcher(Protocol):
+    """Runs batches without waiting for them, one after the other. To be called from one thread."""
+
+    def launch(
+        self, shapes: Mapping[str, tuple[int, ...]], fill: Callable[[Arrays], object]
+    ) -> Flight | None:
+        """Starts a batch whose inputs have these shapes, rows in front; `fill` is given arrays of
+        them and writes all of their rows. None where `Model.run` has to do it: there is no room in
+        the buffers, or as many batches are on their way as there are buffers. Raises what `run`
+        raises, and what `fill` does.
+        """
         ...

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loadbench.engine.backends.fake_stream import SimulatedStream
 from loadbench.engine.device.simulated import Gpu, choose, gpu
 from loadbench.model import Note, Tensor
 from loadbench.spec import EngineSpec, FakeSpec
@@ -40,9 +41,12 @@ class FakeModel:
     def __init__(self, settings: FakeSpec, card: Gpu | None = None) -> None:
         self.device = card.name if card else "cpu"
         self._card = card
+        self.launcher: SimulatedStream | None = None
         if card is not None:
             card.load()
             weakref.finalize(self, card.unload)
+            if card.depth > 1:
+                self.launcher = SimulatedStream(card, self.took, card.depth)
         self.metadata: dict[str, Any] = {}
         self.inputs: tuple[Tensor, ...] = (Tensor("x", "FP32", (settings.width,)),)
         self.outputs: tuple[Tensor, ...] = (Tensor("y", "FP32", (settings.width,)),)
@@ -54,17 +58,22 @@ class FakeModel:
     def run(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Echoes the rows after the time that a batch of so many takes."""
         x = arrays["x"]
-        settings = self._settings
         with self._card.batch(len(x)) if self._card else nullcontext():
-            if settings.a or settings.c:
-                slower = self._card.slowdown() if self._card else 1
-                took = self._draw(settings.a + settings.c * len(x)) * slower
-                until = time.monotonic_ns() + round(took)
-                if settings.busy:
+            if took := self.took(len(x)):
+                until = time.monotonic_ns() + took
+                if self._settings.busy:
                     _spin(until)
                 else:
                     self._sleep(until)
         return {"y": x}
+
+    def took(self, rows: int) -> int:
+        """How long (ns) the next batch of so many takes."""
+        settings = self._settings
+        if not (settings.a or settings.c):
+            return 0
+        slower = self._card.slowdown() if self._card else 1
+        return round(self._draw(settings.a + settings.c * rows) * slower)
 
     def memory(self) -> dict[str, int]:
         """It has no weights but on a simulated GPU, where they are all that is held."""

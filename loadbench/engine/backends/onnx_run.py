@@ -105,9 +105,9 @@ class OnnxModel:
 def open_onnx(path: Path, settings: EngineSpec, sizes: signature.Sizes | None = None) -> OnnxModel:
     """Loads the file and finds out its signature; `sizes` are usual ones for open dimensions."""
     placed = onnx_providers.place(settings, ort.get_available_providers(), device.Nvml())
-    if settings.cuda_graphs and placed.provider == "cpu":
+    if settings.graphs is True and placed.provider == "cpu":
         raise SpecError(
-            "engine.cuda_graphs = true, but the model runs on the CPU",
+            "engine.graphs = true, but the model runs on the CPU",
             'leave it out, or set engine.device = "cuda"',
         )
     if onnx_int8.wanted(settings):
@@ -162,11 +162,11 @@ def _wanted(
         index = int(placed.where.partition(":")[2])
         memory = round(settings.gpu_memory * device.Nvml().mem_get_info(index)[1])
     if placed.provider != "tensorrt":
-        return Wanted(precision, memory, settings.cuda_graphs)
+        return Wanted(precision, memory, settings.graphs is True)
     profile = onnx_file.profile(proto, settings.max_batch, sizes, settings.inputs)
     data = onnx_file.data_files(proto, path)
     cache = onnx_providers.cache_of(path, data)
-    return Wanted(precision, memory, settings.cuda_graphs, profile, cache)
+    return Wanted(precision, memory, settings.graphs is True, profile, cache)
 
 
 def _rounds(proto: Any, wanted: Wanted) -> str:

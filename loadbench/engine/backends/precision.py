@@ -33,6 +33,7 @@ def settle(
                 f'set engine.precision = "{own}" or "auto"',
             )
         model.stored = model.precision = own
+        _channels_last(model, heavy)
         return (Note("precision", f"{own}: as the weights of the file are"),)
     if settings.precision == "fp32":
         return ()
@@ -70,7 +71,25 @@ def lower(model: TorchModel, heavy: Sequence[torch.nn.Parameter], half: str) -> 
     for parameter in heavy:
         parameter.data = parameter.data.to(DTYPES[half])
     model.precision = half
+    _channels_last(model, heavy)
     return before
+
+
+def _channels_last(model: TorchModel, heavy: Sequence[torch.nn.Parameter]) -> None:
+    """Convolutions in half precision run on images whose channels lie next to each other: they are
+    turned there again and again if their weights do not say so. Not where the model then stumbles
+    (`view` wants rows as they were), which for open sizes is not known beforehand."""
+    images = [parameter for parameter in heavy if parameter.dim() == 4]
+    if not images or any(-1 in tensor.shape for tensor in model.inputs):
+        return
+    before = [parameter.data for parameter in images]
+    for parameter in images:
+        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    try:
+        model.run(signature.inputs_of(model, 2))
+    except SpecError:
+        for parameter, data in zip(images, before, strict=True):
+            parameter.data = data
 
 
 def restore(

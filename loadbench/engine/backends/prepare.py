@@ -86,6 +86,15 @@ def finish(program: Program, settings: EngineSpec, where: str) -> TorchModel:
 
         compile_model(model, settings.max_batch)
         backend = "torch-compile"
+    if where != "cpu":
+        from loadbench.engine.backends.streams import attach
+
+        attach(model, settings)
+    elif settings.graphs is True:
+        raise SpecError(
+            "engine.graphs = true, but the model runs on the CPU",
+            'leave it out, or set engine.device = "cuda"',
+        )
     lost = _lost(settings, where)
     model.notes = (stated(model, backend, settings, lost=lost), *model.notes)
     return model

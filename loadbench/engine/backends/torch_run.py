@@ -6,13 +6,13 @@ settled that of `prepare` and `precision`.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from numpy.typing import NDArray
 
 from loadbench.engine import datatypes
-from loadbench.engine.backends import Arrays
+from loadbench.engine.backends import Arrays, Launcher
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
 
@@ -35,6 +35,12 @@ class Program(NamedTuple):
     heavy: tuple[torch.nn.Parameter, ...] = ()  # weights that autocast would cast in every batch
 
 
+class Runner(Launcher, Protocol):
+    """A launcher that also runs batches to their end."""
+
+    def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]: ...
+
+
 class TorchModel:
     """A Model (see backends). `run` may be called from several threads."""
 
@@ -53,9 +59,14 @@ class TorchModel:
         self.inputs = program.inputs
         self.outputs: tuple[Tensor, ...] = ()
         self.program = program
+        self.launcher: Runner | None = None
         self._where = torch.device(where)
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        return self.launcher.run(arrays) if self.launcher is not None else self.plain(arrays)
+
+    def plain(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
+        """As `run`, on whatever stream is the thread's."""
         found = self.raw(arrays)
         return {
             tensor.name: datatypes.from_torch(found[tensor.name], tensor.datatype)
@@ -64,17 +75,32 @@ class TorchModel:
 
     def raw(self, arrays: Arrays) -> dict[str, torch.Tensor]:
         """Outputs as the program gives them, on its device."""
+
+        def placed() -> dict[str, torch.Tensor]:
+            return {
+                tensor.name: datatypes.to_torch(arrays[tensor.name], tensor.datatype).to(
+                    self._where
+                )
+                for tensor in self.inputs
+            }
+
+        return self._called(placed)
+
+    def computed(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Outputs in their datatypes, of inputs that are on the device."""
+        found = self._called(lambda: tensors)
+        with torch.inference_mode():
+            return {
+                tensor.name: found[tensor.name].to(dtype_of(tensor)).contiguous()
+                for tensor in self.outputs
+            }
+
+    def _called(self, inputs: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         with torch.inference_mode(), self._autocast():
             try:
-                tensors = {
-                    tensor.name: datatypes.to_torch(arrays[tensor.name], tensor.datatype).to(
-                        self._where
-                    )
-                    for tensor in self.inputs
-                }
-                return named(self.program.call(tensors), self.program.outputs)
+                return named(self.program.call(inputs()), self.program.outputs)
             except (RuntimeError, IndexError, ValueError, AssertionError) as error:
-                if not _is_full(error):
+                if not is_full(error):
                     raise _refusal(error) from error
         # Left the except block: the traceback held the tensors that the room is needed for.
         raise MemoryError(f"{self.device} has no room for this batch")
@@ -94,7 +120,14 @@ class TorchModel:
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == self.stored:
             return nullcontext()
-        return torch.autocast(self._where.type, DTYPES[self.precision])
+        # Weights are cast already, and a graph must not be recorded with what a cache holds
+        return torch.autocast(self._where.type, DTYPES[self.precision], cache_enabled=False)
+
+
+def dtype_of(tensor: Tensor) -> torch.dtype:
+    """Torch's type of a tensor of the protocol."""
+    found: torch.dtype = getattr(torch, datatypes.TORCH[tensor.datatype])
+    return found
 
 
 def named(result: Any, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
@@ -146,7 +179,8 @@ def version(metadata: Mapping[str, Any]) -> str:
     return told if told.isascii() and told.isdecimal() and len(told) < 19 else "1"
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
+    """Whether memory is what is lacking."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 

@@ -12,6 +12,14 @@ from typing import Any, Protocol
 from loadbench.engine.device.cards import Nvml
 from loadbench.engine.device.seam import Memory, State
 
+_kept: dict[int, int] = {}
+
+
+def keep(index: int, size: int) -> None:
+    """So many bytes more of what torch holds on a card cannot be had for batches, although nothing
+    is in them: recorded graphs compute there. Less than 0: they can again."""
+    _kept[index] = _kept.get(index, 0) + size
+
 
 class Allocator(Protocol):
     """What is asked of torch's allocator; torch.cuda has all of it."""
@@ -48,7 +56,7 @@ class Card:
         if self._allocator is None:
             return Memory(*self._cards.mem_get_info(self._card))
         free, total = self._allocator.mem_get_info(self._index)
-        held = self._allocator.memory_reserved(self._index)
+        held = self._allocator.memory_reserved(self._index) - _kept.get(self._index, 0)
         return Memory(free, total, held, self._allocator.memory_allocated(self._index))
 
     def state(self) -> State:

@@ -27,6 +27,7 @@ class Gpu:
     ) -> None:
         self.name = f"sim:{index}"
         self.uuid = f"SIM-{index}"
+        self.depth = settings.depth
         self._settings = settings
         self._clock = clock
         self._begun = clock()

@@ -5,7 +5,9 @@ own (`modules`, `memory`, `drift`), the account tells of slow requests (`slow`).
 notes, which end up in the run's log. A trace of a few batches, on request, is made by `profile`.
 """
 
+import os
 import threading
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ from loadbench.engine.backends import Arrays, Model
 from loadbench.engine.watch.drift import Drift, Sample, read
 from loadbench.engine.watch.finite import guard, modules_of
 from loadbench.engine.watch.memory import PERIOD_NS, Growth
+from loadbench.errors import RunError, SpecError
 from loadbench.model import Note
 from loadbench.units import SECOND
 from loadbench.watchspec import WatchSpec
@@ -95,7 +98,10 @@ class Watch(NamedTuple):
 
 
 def watch(models: Sequence[Model], wanted: WatchSpec, tell: Callable[[Note], None]) -> Watch:
-    """Puts the instances of a model under watch. SpecError for a reference that is none."""
+    """Puts the instances of a model under watch. SpecError for a reference that is none, or that
+    can be written nowhere."""
+    if wanted.record:
+        _require_room(Path(wanted.record))
     sample = Sample(models[0]) if wanted.drift or wanted.record else None
     states = _states(models) if wanted.state else []
     looks = [seldom(look) for look in states]
@@ -108,10 +114,26 @@ def watch(models: Sequence[Model], wanted: WatchSpec, tell: Callable[[Note], Non
         for note in (note for look in states for note in look()):
             tell(note)
         if sample and wanted.record:
-            sample.write(Path(wanted.record))
+            try:
+                sample.write(Path(wanted.record))
+            except RunError as error:  # that is no reason for others not to come to their end
+                tell(Note("not-recorded", error.message))
 
     checked = tuple(_checked(model, wanted, sample) for model in models)
     return Watch(checked, Watcher(looks, tell, end))
+
+
+def _require_room(path: Path) -> None:
+    """Found out before a run rather than after it."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise SpecError(
+            f"engine.watch.record: cannot write {path}",
+            "name a file in a folder that is there; it counts from the current one",
+        )
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise SpecError(
+            f"engine.watch.record: {path} is there, and is something else", "choose another name"
+        )
 
 
 def _checked(model: Model, wanted: WatchSpec, sample: Sample | None) -> Model:

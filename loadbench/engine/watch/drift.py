@@ -83,11 +83,14 @@ class Sample:
         return {name: _even(rows) for name, rows in kept.items() if rows}
 
     def write(self, path: Path) -> None:
-        """Saves the sample as a reference. RunError if that cannot be done."""
+        """Saves the sample as a reference, unless nothing ran. RunError if that cannot be done."""
+        rows = self.rows()
+        if not rows:  # what is there already is worth more
+            return
         part = path.with_name(f"{path.name}.part")
         try:
             with part.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **self.rows())
+                np.savez_compressed(file, allow_pickle=False, **rows)
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -108,8 +111,9 @@ def read(path: Path, model: Model) -> dict[str, Rows]:
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError) as error:
         raise SpecError(f"{path} is no reference: {error}", hint) from error
     found = {n: rows for n, rows in arrays.items() if rows.ndim == 2 and rows.dtype == np.float64}
-    if not found.keys() & set(Sample(model).names):
-        raise SpecError(f"{path} is no reference of {model.name}", hint)
+    if not found or (unknown := found.keys() - set(Sample(model).names)):
+        why = f": it has no {min(unknown)}" if found else ""
+        raise SpecError(f"{path} is no reference of {model.name}{why}", hint)
     return found
 
 

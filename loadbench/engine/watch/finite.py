@@ -37,16 +37,29 @@ def origin(model: Model, arrays: Arrays) -> str:
         return ""
     from loadbench.engine.watch.modules import first_nonfinite  # torch is loaded already
 
-    return first_nonfinite(model, found, arrays)
+    launchers: list[Any] = [getattr(part, "launcher", None) for part in parts_of(model)]
+    recorders = [found for found in launchers if hasattr(found, "recorded")]
+    recorded = [recorder.recorded for recorder in recorders]
+    try:
+        for recorder in recorders:  # a graph that is replayed calls no module
+            recorder.recorded = None
+        return first_nonfinite(model, found, arrays)
+    finally:
+        for recorder, graphs in zip(recorders, recorded, strict=True):
+            recorder.recorded = graphs
 
 
 def modules_of(model: Any) -> Iterator[Any]:
     """The torch modules in a model: its own, or those of the models that it is made of."""
-    if hasattr(model, "program"):
-        yield model.program.module
+    return (part.program.module for part in parts_of(model) if hasattr(part, "program"))
+
+
+def parts_of(model: Any) -> Iterator[Any]:
+    """A model and those that it is made of."""
+    yield model
     for part in (getattr(model, "inner", None), *getattr(model, "stages", ())):
         if part is not None:
-            yield from modules_of(getattr(part, "model", part))
+            yield from parts_of(getattr(part, "model", part))
 
 
 def _counted(bad: dict[str, int]) -> str:

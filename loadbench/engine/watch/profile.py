@@ -4,6 +4,7 @@ What the batcher did is always in it: when each batch ran, how long its oldest r
 why it closed. Of torch models torch's own profiler adds the operators, of one instance's batches.
 """
 
+import os
 import sys
 import threading
 import time
@@ -63,6 +64,8 @@ class Profiling(Forwarding):
         """The answer comes when the batches have run. Raises Refused."""
         if not self._allowed:
             raise Refused(403, "other machines reach this engine: it makes no profiles for them")
+        if exchange.of_page:
+            raise Refused(403, "no profiles are made for web pages, which may be anyone's")
         wish = wanted(data[start:])
         batcher = self._batcher()
         if Profiling.busy:
@@ -134,6 +137,7 @@ class Recorded:
 
 def _profiled(work: Callable[[], T]) -> tuple[T, list[dict[str, Any]]]:
     """What the work gives, and the operators that it ran on this thread."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # it tells of every batch on stderr otherwise
     import torch.profiler as torch_profiler
 
     untyped: Any = torch_profiler

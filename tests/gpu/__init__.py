@@ -1,0 +1,1 @@
+"""What only a CUDA card can show: `make gpu`."""
