@@ -30,6 +30,8 @@ def _fault(fault: Any, root: type[BaseModel], text: str) -> str:
         return f"{place} unknown key {key!r}{_near(where, root)}"
     if fault["type"] == "missing":
         return f"{place} {key!r} is missing"
+    if fault["type"] == "model_type":
+        return f"{place} {key} is a table of keys, not {fault['input']!r}"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{place} {key}: {message}" if key else f"{place} {message}"
 

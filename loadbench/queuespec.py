@@ -38,6 +38,8 @@ class Queueing(NamedTuple):
 
 def disagreement(found: Queueing) -> str:
     """What of it makes no sense together, in a sentence that names the key; empty: it does."""
+    if found.slo == 0:
+        return "slo = 0 leaves no time for anything: leave it out for none"
     if found.policy == "efficient" and found.slo is None:
         return 'policy = "efficient" waits as long as the SLO allows: set slo'
     if found.policy == "adaptive" and found.copies > 1:

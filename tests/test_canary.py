@@ -1,5 +1,8 @@
 """What a canary is given up for, and how a shadow's outputs are compared."""
 
+import json
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,8 @@ from loadbench.engine.canary import FAILED, LEAST, verdict
 from loadbench.engine.shadow import Difference, compared
 from loadbench.model import Tensor
 from loadbench.units import MS
+from tests.served import request_json, rows, serving, settings
+from tests.test_versions import counts, eventually, index
 
 
 def drawn(seed: int, number: int, scale: float = 1.0, failed: float = 0.0) -> list[int]:
@@ -47,6 +52,22 @@ def test_nothing_is_said_of_a_few_requests() -> None:
     assert verdict(drawn(1, 2000), bad) == ""
     assert verdict(drawn(1, LEAST - 1), [FAILED] * 500) == ""
     assert verdict(drawn(1, 2000), [FAILED] * LEAST) != ""
+
+
+def test_a_canary_whose_clients_all_give_up_is_rolled_back() -> None:
+    slow = json.dumps({"parameters": {"fake.a": {"string_value": "150 ms"}}})
+    body = json.dumps(request_json(rows(1))).encode()
+    head = f"POST /v2/models/fake/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with serving("fake", *settings("fake.a=0 ms", "max_batch=2")) as engine, ExitStack() as stack:
+        asked = {"parameters": {"version": "2", "config": slow, "canary": 0.5}}
+        assert engine.call("/v2/repository/models/fake/load", asked).status == 200
+        clients = [stack.enter_context(engine.connect()) for _ in range(180)]
+        for client in clients:
+            client.sendall(head.encode() + body)
+        eventually(lambda: counts(engine, "fake")["1"] >= LEAST)
+        assert counts(engine, "fake")["2"] < LEAST
+        stack.close()
+        eventually(lambda: "requests failed" in index(engine, "fake")["2"][1])
 
 
 OUTPUTS = (Tensor("y", "FP32", (3,)),)

@@ -1,5 +1,6 @@
 """The gRPC front: grpcio as its client, over real sockets; wire forms that clients may choose."""
 
+import asyncio
 import re
 import socket
 import subprocess
@@ -18,10 +19,12 @@ import pytest
 from loadbench.engine.http import IN_FLIGHT, Limits
 from loadbench.engine.rpc import messages
 from loadbench.engine.rpc.messages import HEALTH, INFERENCE, message
-from loadbench.engine.rpc.wire import Question, Translator, take_apart
+from loadbench.engine.rpc.server import start
+from loadbench.engine.rpc.wire import MOST_FIELDS, Question, Translator, take_apart
 from loadbench.engine.tensors import Refused
 from tests.rpc_client import WAIT_S, Client, outputs, request, serving_rpc
 from tests.served import Engine, rows, settings
+from tests.test_serve_http import Nobody
 
 Code = grpc.StatusCode
 Served = tuple[Engine, Client]
@@ -171,6 +174,15 @@ def test_what_is_wrong_is_said_with_the_right_code(client: Client, name: str) ->
         client.call("ModelInfer")(asked, timeout=WAIT_S)
     assert caught.value.code() is code
     assert said in caught.value.details()
+
+
+def test_an_error_is_short_whatever_was_asked(client: Client) -> None:
+    long = request(rows(1))
+    long.inputs[0].shape[:] = [1] * 10_000
+    with pytest.raises(grpc.RpcError) as caught:
+        client.call("ModelInfer")(long, timeout=WAIT_S)
+    assert caught.value.code() is Code.INVALID_ARGUMENT
+    assert "has shape [1, 1" in caught.value.details()
 
 
 def test_more_or_fewer_tensors_than_inputs_are_refused(client: Client) -> None:
@@ -332,6 +344,13 @@ def test_a_grpc_port_in_use_is_said_before_the_model_is_loaded(served: Served) -
 # ---- the wire
 
 
+@pytest.mark.parametrize("field", [b"\x3a\x00", b"\x2a\x00", b"\x3a\x80\x00", b"\xba\x80\x00\x00"])
+def test_a_message_of_nothing_but_empty_fields_is_refused(field: bytes) -> None:
+    """Two bytes of a message become an object of a hundred: 64 MiB of them would fill a machine."""
+    with pytest.raises(Refused, match="fields"):
+        take_apart(b"\x0a\x04fake" + field * (MOST_FIELDS + 1))
+
+
 def test_requests_are_taken_apart_as_protobuf_does() -> None:
     asked = request(rows(40), id="x" * 300, model_version="1")
     asked.parameters["timeout"].int64_param = 5
@@ -415,3 +434,18 @@ def test_the_descriptors_are_those_of_the_proto_files() -> None:
     assert said == known
     calls = {method.name for service in (INFERENCE, HEALTH) for method in messages.methods(service)}
     assert set(re.findall(r"rpc (\w+)\(", text)) == calls
+
+
+def test_connections_are_bounded() -> None:
+    async def opened() -> list[bytes]:
+        rpc = await start("127.0.0.1:0", Nobody(), Limits(), most=2)
+        found = [await asyncio.open_connection("127.0.0.1", rpc.port) for _ in range(3)]
+        try:
+            return [await asyncio.wait_for(reader.read(1), WAIT_S) for reader, _ in found]
+        finally:
+            for _, writer in found:
+                writer.close()
+            await rpc.stop(0)
+
+    *taken, refused = asyncio.run(opened())
+    assert (taken, refused) == ([b"\0", b"\0"], b"")  # a frame of settings, or the end

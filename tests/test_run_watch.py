@@ -46,6 +46,10 @@ def test_a_sample_that_has_no_place_is_refused_at_once(tmp_path: Path) -> None:
     setting = "engine.watch.record=none/reference.npz"
     done = loadbench("run", scenario(tmp_path), "--set", setting, cwd=tmp_path, code=2)
     assert "engine.watch.record: cannot write none/reference.npz" in done.stderr
+    (tmp_path / "notes.txt").write_text("mine")
+    setting = "engine.watch.record=notes.txt"
+    done = loadbench("serve", "fake", "--set", setting, cwd=tmp_path, code=2)
+    assert "notes.txt is there, and is something else" in done.stderr
     setting = "engine.watch.record=reference.npz"
     done = loadbench("serve", "fake", "b=fake", "--set", setting, cwd=tmp_path, code=2)
     assert "for one model, not for 2" in done.stderr

@@ -118,6 +118,7 @@ def test_failfast_refuses_at_once_and_says_by_how_much_it_would_be_late() -> Non
     ("setting", "message"),
     [
         ("policy=efficient", "set slo"),
+        ("slo=0 ms", "slo = 0 leaves no time"),
         ("policy=adaptive", ""),
         ("preferred=[64]", "preferred has 64"),
         ("level.2.timeout=5 ms", "raise priorities"),

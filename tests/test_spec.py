@@ -80,6 +80,7 @@ weight = 3
         ('[load]\nphases = [{ rate = 3, from = 3, to = 4, for = "30s" }]\n', "give either rate"),
         ('[load]\nphases = []\n', "load.phases"),
         ("title = 'x'\n", "'load' is missing"),
+        (LOAD + "[engine]\nwatch = 3\n", "line 4: engine.watch is a table of keys, not 3"),
         (LOAD + "[checks]\np98 = '< 1 ms'\n", "unknown check 'p98': did you mean"),
         (LOAD + "[checks]\np99 = '100 ms'\n", "'100 ms' is not a condition"),
         (LOAD + "[checks]\np99 = '< 100'\n", "'100' is not a duration"),

@@ -51,9 +51,9 @@ def roles(engine: Engine) -> dict[str, str]:
     return {entry["version"]: entry["loadbench"]["role"] for entry in found}
 
 
-def counts(engine: Engine) -> dict[str, int]:
+def counts(engine: Engine, name: str = "adder") -> dict[str, int]:
     """Requests by version."""
-    found = engine.call("/v2/models/adder/stats").json["model_stats"]
+    found = engine.call(f"/v2/models/{name}/stats").json["model_stats"]
     return {entry["version"]: entry["inference_stats"]["success"]["count"] for entry in found}
 
 

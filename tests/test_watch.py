@@ -322,6 +322,7 @@ def test_in_an_engine() -> None:
         refused = engine.call(f"{path}/infer", body, **headers)
         assert (refused.status, "256 values are NaN" in refused.json["error"]) == (400, True)
         assert engine.call(f"{path}/profile", b'{"batches": 0}').status == 400
+        assert engine.call(f"{path}/profile").status == 405
         page = engine.call(f"{path}/profile", b"{}", Origin="http://page.example")
         assert page.status == 403, "any web page could ask for it"
         none = engine.call(f"{path}/profile", b'{"batches": 2, "seconds": 0.05}')

@@ -1,7 +1,8 @@
 """A canary: a new version gets a share of the requests that name no version, and is watched.
 
 It is rolled back when more of its requests fail than of the old version's, or more are slow, beyond
-what chance explains. What a rollback does is the business of `versions`.
+what chance explains; a request whose client goes away unanswered counts as failed. What
+a rollback does is the business of `versions`.
 """
 
 import math
@@ -13,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.exchange import Exchange
+from loadbench.engine.exchange import Exchange, Form
 from loadbench.engine.forwarding import Forwarding
-from loadbench.engine.job import Served
+from loadbench.engine.job import Ran, Served
 from loadbench.engine.tensors import Refused
 from loadbench.units import MS, percent
 
@@ -29,7 +30,7 @@ FEWEST = 5
 
 
 class Side:
-    """The last requests to one of the two versions."""
+    """One of the two versions, and the last requests to it."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -37,25 +38,29 @@ class Side:
 
     def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Passes the request on and takes its time. Raises Refused for a fault of the client's."""
-        began, reply = time.monotonic_ns(), exchange.reply
-        ended = False
-
-        def watched(result: Served | Refused) -> bool:
-            nonlocal ended
-            ended, good = True, reply(result)
-            self.latencies.append(time.monotonic_ns() - began if good else FAILED)
-            exchange.reply = _over  # nothing holds itself
-            return good
-
-        exchange.endpoint = self.endpoint
-        exchange.reply = watched
+        exchange.endpoint = self
+        exchange.arrived = time.monotonic_ns()
         self.endpoint.infer(exchange, data, start)
-        if exchange.endpoint is None and not ended:  # refused at once: no room
+        if exchange.endpoint is None and not exchange.taken:  # refused at once: no room
             self.latencies.append(FAILED)
 
+    def settle(self, exchange: Exchange, result: Served | Refused) -> bool:
+        good = self.endpoint.settle(exchange, result)
+        self.latencies.append(time.monotonic_ns() - exchange.arrived if good else FAILED)
+        return good
 
-def _over(result: Served | Refused) -> bool:
-    raise AssertionError("answered twice")
+    def abandon(self, exchange: Exchange) -> None:
+        """Who has gone may have waited too long; both versions have the others alike."""
+        self.latencies.append(FAILED)
+        exchange.endpoint = self.endpoint
+        self.endpoint.abandon(exchange)
+
+    def announce(self, number: int) -> None:
+        self.endpoint.announce(number)
+
+    def form(self, exchange: Exchange, ran: Ran) -> Form | None:
+        """None: each is settled by itself."""
+        return None
 
 
 class Canary(Forwarding):

@@ -1,5 +1,6 @@
-"""What a load call asks for, settled before anything is loaded: which versions, from where, by
-which settings, and how the newest one begins. Loading is the business of `repository`."""
+"""What calls that change models ask for, settled before anything is changed: which versions to
+load, from where, by which settings, how the newest one begins; and who is to answer. Loading is the
+business of `repository`, who answers that of `versions`."""
 
 import math
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from loadbench.spec import EngineSpec
 from loadbench.units import parse_share
 
 KNOWN = ("canary", "config", "shadow", "version")
+DIRECTED = ("aliases", "canary", "shadow", "share", "version")
+SHARE = 0.1  # of a canary for which none is said
 
 
 class Offer(NamedTuple):
@@ -41,6 +44,17 @@ class Order(NamedTuple):
     share: float
     shadow: bool
     seed: int
+
+
+class Directions(NamedTuple):
+    """Who is to answer. `share` is that of a canary (None: it is a shadow); no `trial`: the one
+    there is `ends`, or all stays as it is. Aliases of None go."""
+
+    version: str | None
+    trial: str | None
+    share: float | None
+    ends: bool
+    aliases: dict[str, str | None]
 
 
 class Orders:
@@ -101,6 +115,27 @@ class Orders:
         if not isinstance(found, dict):
             raise Refused(400, "config is no object")
         return configured(found, settings, "config")
+
+
+def directions_of(asked: Mapping[str, Any]) -> Directions:
+    """Reads a traffic call. Raises Refused."""
+    for key in asked.keys() - set(DIRECTED):
+        raise Refused(400, f"unknown {key!r}: {', '.join(DIRECTED)}")
+    aliases = asked.get("aliases", {})
+    if not isinstance(aliases, Mapping):
+        raise Refused(400, "aliases maps names to versions")
+    if "canary" in asked and "shadow" in asked:
+        raise Refused(400, "a canary or a shadow, not both")
+    if "share" in asked and "canary" not in asked:
+        raise Refused(400, "a share is of a canary: name that, too")
+    trial = asked.get("canary", asked.get("shadow"))
+    return Directions(
+        version=str(asked["version"]) if "version" in asked else None,
+        trial=None if trial is None else str(trial),
+        share=share_of(asked.get("share", SHARE)) if "canary" in asked else None,
+        ends=trial is None and ("canary" in asked or "shadow" in asked),
+        aliases={key: None if found is None else str(found) for key, found in aliases.items()},
+    )
 
 
 def share_of(found: Any) -> float:

@@ -26,7 +26,8 @@ from loadbench.engine.rule import State as State
 from loadbench.units import MS
 
 LOOKED = 4  # batches of those that wait are looked at, at most
-LATE_NS = MS  # that a timer may be
+LATE_NS = MS  # that a timer may be,
+LATE = 1 / 16  # or that part of a request's time, on a machine that is busy
 ANNOUNCED = 0.1  # of a batch's fixed time: how long a request that has begun to arrive is awaited
 
 
@@ -195,7 +196,7 @@ def _hold(rule: Rule, batch: Sequence[W], rows: int, state: State, now: int) -> 
     if rule.policy == "efficient":
         limit = batch[0].deadline - batch[0].arrived
         if rows < target(state.service, rule.max_batch, limit):
-            return "defer", slack - LATE_NS
+            return "defer", slack - max(LATE_NS, round(LATE * limit))
     return "", now
 
 

@@ -17,7 +17,7 @@ from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.exchange import Inferring
 from loadbench.engine.loader import Loader, load, may_be_low
 from loadbench.engine.models import ZOO
-from loadbench.engine.orders import Offer, Order, Orders, share_of
+from loadbench.engine.orders import Offer, Order, Orders, directions_of
 from loadbench.engine.store import Store, stamp
 from loadbench.engine.tensors import Refused
 from loadbench.engine.versions import Loaded, Row, Versions
@@ -62,7 +62,12 @@ class Repository:
             order = self._orders.of(name, {})
             model = self._model(name)
             found = [self._loaded(wanted, model, start=True) for wanted in order.wanted]
-            self._take(model, order, found)
+            try:
+                self._take(model, order, found)
+            except Refused as fault:
+                raise SpecError(
+                    f"{name}: {fault.message}", "start it without that trial"
+                ) from fault
 
     def _loaded(self, wanted: Wanted, model: Versions, *, start: bool) -> Loaded:
         """Opens a version; on the loader's thread unless at the start."""
@@ -168,6 +173,9 @@ class Repository:
                     model.states[wanted.version or model.current or "1"] = ("UNAVAILABLE", why)
                 done(Refused(400, f"failed to load {name!r}: {why}"))
                 return
+            if self.draining:  # nobody would see it off
+                done(Refused(503, "the engine is shutting down"))
+                return
             try:
                 self._take(model, order, result)
             except Refused as fault:  # loaded, but no canary or shadow
@@ -191,13 +199,16 @@ class Repository:
 
     def _take(self, model: Versions, order: Order, found: list[Loaded]) -> None:
         """Lets new versions serve. Raises Refused if the newest cannot be a canary or shadow: then
-        it is loaded, and the current version stays."""
+        it is loaded, and the current version stays; or if none of those wanted is left."""
         for loaded in found:
             model.put(loaded)
             if self._serving:
                 loaded.endpoint.start()
         own = found[0].number if found else model.current  # of a file that names its version
-        numbers = sorted({wanted.version or own for wanted in order.wanted}, key=int)
+        wanted = {wanted.version or own for wanted in order.wanted}
+        numbers = sorted(wanted & model.loaded.keys(), key=int)
+        if not numbers:  # none was to be loaded anew
+            raise Refused(503, f"{model.name} was unloaded meanwhile: ask again")
         newest, on_trial = numbers[-1], order.shadow or order.share > 0
         try:
             if not model.current and on_trial and len(numbers) > 1:
@@ -256,28 +267,7 @@ class Repository:
         """Changes who answers: `version` becomes the current one, `canary` gets a `share`,
         `shadow` runs beside; null ends either. `aliases` maps names to versions. Raises Refused."""
         model = self.model(name)
-        for key in asked.keys() - {"version", "canary", "share", "shadow", "aliases"}:
-            raise Refused(400, f"unknown {key!r}: version, canary and share, shadow, aliases")
-        aliases = asked.get("aliases", {})
-        if not isinstance(aliases, Mapping):
-            raise Refused(400, "aliases maps names to versions")
-        for alias, number in aliases.items():
-            model.name_one(alias, None if number is None else str(number))
-        if "version" in asked:
-            number = str(asked["version"])
-            if number not in model.loaded:
-                raise Refused(404, f"{name} has no version {number!r}")
-            model.use(number)
-            model.keep()
-        trials = [key for key in ("canary", "shadow") if key in asked]
-        if len(trials) > 1:
-            raise Refused(400, "a canary or a shadow, not both")
-        for key in trials:
-            share = share_of(asked.get("share", 0.1)) if key == "canary" else None
-            if asked[key] is None:
-                model.end_trial()
-            else:
-                model.try_out(str(asked[key]), share, self._offer.settings.seed)
+        model.direct(directions_of(asked), self._offer.settings.seed)
         self._changed(model)
 
     def tick(self) -> None:

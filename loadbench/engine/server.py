@@ -144,7 +144,7 @@ async def _serve(options: Options, running: _Running, listener: socket.socket) -
         start_stalls(options.settings.fake, running.start_ns, 0 if options.follow_stdin else -1)
     for note in dict.fromkeys(n for found in repository.endpoints() for n in found.model.notes):
         print(f"note: {note.text}", file=sys.stderr)
-    rpc = await _start_rpc(options, running.service)
+    rpc = await _start_rpc(options, running)
     where = hostport(options.host, listener.getsockname()[1])
     print(f"ready http://{where} {' '.join(repository.models)}", flush=True)
     surveying: asyncio.Future[None] | None = None
@@ -184,13 +184,14 @@ def _tidy(running: _Running) -> None:
         running.arrivals.flush()
 
 
-async def _start_rpc(options: Options, service: Service) -> "Rpc | None":
+async def _start_rpc(options: Options, running: _Running) -> "Rpc | None":
     """gRPC's front, if it was asked for."""
     if options.grpc_port is None:
         return None
     from loadbench.engine.rpc.server import start
 
-    rpc = await start(hostport(options.host, options.grpc_port), service, Limits())
+    where = hostport(options.host, options.grpc_port)
+    rpc = await start(where, running.service, Limits(), running.crowd.most)
     print(f"gRPC on {hostport(options.host, rpc.port)}", file=sys.stderr, flush=True)
     return rpc
 

@@ -84,6 +84,8 @@ class Service:
             if what == "traffic":
                 return b"GET", lambda: _json(traffic(self._repository, name))
             return b"POST", lambda: response(405)  # a POST to it never comes here
+        if _PROFILE.fullmatch(path):
+            return b"POST", lambda: response(405)  # likewise
         match = _MODEL.fullmatch(path)
         if match is None:
             raise Refused(404, f"there is no {path}")

@@ -121,8 +121,8 @@ def stamp(what: str) -> Stamp:
     if what in (*ZOO, "fake") or not path.is_file():
         return ()
     files = path.parent.iterdir() if path.name in FILES else [path]
-    found = [(str(file), (told := file.stat()).st_mtime_ns, told.st_size) for file in files]
-    return tuple(sorted(found))
+    told = [(str(file), file.stat()) for file in files if file.is_file()]
+    return tuple(sorted((name, found.st_mtime_ns, found.st_size) for name, found in told))
 
 
 def _split(argument: str) -> tuple[str, str]:

@@ -15,16 +15,20 @@ from loadbench.engine.datatypes import NUMPY
 Array = NDArray[Any]
 
 NO_JSON = ("FP16", "BF16")  # the protocol has no JSON form for them
+MOST_TEXT = 1000  # characters of an error
 
 
 class Refused(Exception):
     """A request that gets no answer but this: an HTTP status and a text for the client.
 
     `cause` tells apart what HTTP has one status for: of a 503 "full" (the queue), "deadline" (given
-    up before it ran), or neither.
+    up before it ran), or neither. Of a text that repeats very much of what was asked, only the
+    beginning is kept: gRPC has it in a header, which clients do not take in any size.
     """
 
     def __init__(self, status: int, message: str, cause: str = "") -> None:
+        if len(message) > MOST_TEXT:
+            message = message[:MOST_TEXT] + "…"
         super().__init__(message)
         self.status = status
         self.message = message

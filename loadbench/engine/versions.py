@@ -14,6 +14,7 @@ from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.canary import Canary
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.exchange import Inferring
+from loadbench.engine.orders import Directions
 from loadbench.engine.shadow import Mirror
 from loadbench.engine.statistics import Account
 from loadbench.engine.store import Stamp
@@ -23,7 +24,7 @@ from loadbench.model import Note
 from loadbench.spec import EngineSpec
 
 ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-RETIRED = 16  # versions no longer loaded whose statistics are kept
+RETIRED = 16  # versions no longer loaded that are told of
 ALIASES = 32
 
 
@@ -144,31 +145,43 @@ class Versions:
             self._retired[number] = self._told(gone, "unloaded")
             for oldest in list(self._retired)[:-RETIRED]:
                 del self._retired[oldest], self._books[oldest]
+                self.states.pop(oldest, None)
 
-    def name_one(self, alias: str, number: str | None) -> None:
-        """Gives a version another name, or takes the name away. Raises Refused."""
-        if not ALIAS.fullmatch(alias):
-            raise Refused(400, f"{alias!r} is no alias: small letters, digits, - and _")
-        if number is None:
-            self.aliases.pop(alias, None)
-            return
+    def direct(self, asked: Directions, seed: int) -> None:
+        """Changes who answers: all that is asked, or nothing. Raises Refused."""
+        current = self.current if asked.version is None else asked.version
+        if asked.version is not None:
+            self._require(current)
+        for alias, number in asked.aliases.items():
+            if not ALIAS.fullmatch(alias):
+                raise Refused(400, f"{alias!r} is no alias: small letters, digits, - and _")
+            if number is not None:
+                self._require(number)
+        named = (self.aliases | asked.aliases).items()
+        aliases = {alias: number for alias, number in named if number is not None}
+        if len(aliases) > ALIASES:
+            raise Refused(400, f"{ALIASES} aliases are all that a model may have")
+        if asked.trial is not None:
+            self._require_twin(asked.trial, current)
+        self.aliases = aliases
+        if asked.version is not None:
+            self.use(current)
+        if asked.trial is not None:
+            self.try_out(asked.trial, asked.share, seed)
+        elif asked.ends:
+            self.end_trial()
+        if asked.version is not None:
+            self.keep()
+
+    def _require(self, number: str) -> None:
         if number not in self.loaded:
             raise Refused(404, f"{self.name} has no version {number!r}")
-        if len(self.aliases) >= ALIASES:
-            raise Refused(400, f"{ALIASES} aliases are all that a model may have")
-        self.aliases[alias] = number
 
     # ---- trials
 
     def try_out(self, number: str, share: float | None, seed: int) -> None:
         """A canary with that share, or a shadow without one. Raises Refused."""
-        new, old = self.find(number), self.find("")
-        if new is None or old is None or new is old:
-            raise Refused(400, f"version {number} is not another version than the current one")
-        for what in ("inputs", "outputs"):
-            if getattr(new.endpoint.signature, what) != getattr(old.endpoint.signature, what):
-                raise Refused(400, f"the {what} of version {number} are others than of version "
-                                   f"{old.number}")  # fmt: skip
+        new, old = self._require_twin(number, self.current)
         self.end_trial()
         self.reasons.pop(number, None)
         if share is not None:
@@ -176,6 +189,17 @@ class Versions:
             return
         self.mirror = Mirror(old.endpoint, new.endpoint)
         new.endpoint.batcher.account = Account()  # nobody asked for what it does
+
+    def _require_twin(self, number: str, current: str) -> tuple[Loaded, Loaded]:
+        """That version and the one that is to be current: two of the same signature."""
+        new, old = self.find(number), self.loaded.get(current)
+        if new is None or old is None or new is old:
+            raise Refused(400, f"version {number} is not another version than the current one")
+        for what in ("inputs", "outputs"):
+            if getattr(new.endpoint.signature, what) != getattr(old.endpoint.signature, what):
+                raise Refused(400, f"the {what} of version {number} are others than of version "
+                                   f"{old.number}")  # fmt: skip
+        return new, old
 
     def end_trial(self) -> None:
         """No canary and no shadow any more."""

@@ -186,7 +186,7 @@ def in_python(rounds: int) -> None:
         loop.run()  # the look at what waits
         decided = time.perf_counter_ns()
         instance.inbox.put(None)
-        batcher._work(instance)  # this batch, here and now
+        instance.work(batcher)  # this batch, here and now
         loop.run()  # the answers
         request_ns.append((time.perf_counter_ns() - begun) / 32)
         decision_ns.append(decided - received)

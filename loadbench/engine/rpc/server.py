@@ -2,7 +2,9 @@
 each request would cross threads twice more.
 
 What a client may cost is bounded: bytes of a message and of metadata, streams of one connection,
-calls altogether. A call that is cancelled, or whose client is gone, frees its place in the queue.
+connections and calls altogether; not what messages that are still arriving hold together, which
+the library does not tell. A call that is cancelled, or whose client is gone, frees its place in the
+queue.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ import grpc
 import grpc.aio
 from google.protobuf import json_format  # type: ignore[import-untyped]
 
+from loadbench.engine.crowd import IDLE_S
 from loadbench.engine.http import IN_FLIGHT, Handler, Limits
 from loadbench.engine.rpc import bridge
 from loadbench.engine.rpc.calls import Call, Calls, model_path
@@ -23,7 +26,8 @@ from loadbench.engine.rpc.wire import Parts, Translator, take_apart
 from loadbench.engine.tensors import Refused
 from loadbench.errors import RunError
 
-CALLS = 16_384  # at once; more are turned away before anything of them is looked at
+CALLS = 16_384  # at once; more wait, and nothing of them is looked at
+ALIVE_S, DEAD_S = 60, 20  # after so long without a word a client is asked for one, and given up
 WATCH_S = 0.5  # between two looks of a health watcher
 KNOWN_PATHS = 256
 _ENVELOPE = 1 << 20  # of a message beside its tensors
@@ -45,14 +49,21 @@ _CAUSES = {
 }
 
 
-async def start(address: str, handler: Handler, limits: Limits) -> "Rpc":
-    """Listens on `host:port`. Raises RunError if the address cannot be had."""
+async def start(address: str, handler: Handler, limits: Limits, most: int) -> "Rpc":
+    """Listens on `host:port`, for `most` connections. Raises RunError if the address cannot be
+    had."""
     options = [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", limits.body + _ENVELOPE),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", IN_FLIGHT),
         ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_allowed_incoming_connections", most),
+        ("grpc.max_connection_idle_ms", round(1000 * IDLE_S)),
+        # A machine that is gone says nothing, and what it had half sent would be kept for hours
+        ("grpc.keepalive_time_ms", 1000 * ALIVE_S),
+        ("grpc.keepalive_timeout_ms", 1000 * DEAD_S),
+        ("grpc.keepalive_permit_without_calls", 1),
     ]
     server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CALLS)
     fronts = _Front(handler)

@@ -20,6 +20,7 @@ from loadbench.engine.tensors import NO_JSON, Refused, to_bytes
 _NAME, _VERSION, _ID, _RAW = 0x0A, 0x12, 0x1A, 0x3A  # fields 1, 2, 3, 7: tags on the wire
 _RAW_OUTPUT = b"\x32"  # field 6
 _LENGTH_DELIMITED = 2
+MOST_FIELDS = 4096  # of a message: inputs, outputs, parameters, tensors. An empty one has two bytes
 _TYPED = {
     "BOOL": "bool_contents",
     "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -58,6 +59,8 @@ def take_apart(request: bytes) -> Parts:
             if tag & 7 != _LENGTH_DELIMITED or tag >= 0x80 or at + length > end:
                 return _by_protobuf(request)
             at += length
+            if len(raw) + len(header) >= MOST_FIELDS:
+                raise _too_many()
             if tag == _RAW:
                 raw.append(view[at - length : at])
                 continue
@@ -88,12 +91,19 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def _by_protobuf(request: bytes) -> Parts:
     """The same for requests that are written unusually, or not at all."""
     asked = parse(request)
+    members = (asked.inputs, asked.outputs, asked.parameters, asked.raw_input_contents)
+    if sum(map(len, members)) > MOST_FIELDS:
+        raise _too_many()
     raw = [memoryview(tensor) for tensor in asked.raw_input_contents]
     name, version, own = asked.model_name, asked.model_version, asked.id
     del asked.raw_input_contents[:]
     asked.ClearField("id")
     header = asked.SerializeToString(deterministic=True)
     return Parts(name.encode(), version.encode(), own.encode(), header, raw)
+
+
+def _too_many() -> Refused:
+    return Refused(400, f"a ModelInferRequest of more than {MOST_FIELDS} fields")
 
 
 def parse(request: bytes) -> Any:

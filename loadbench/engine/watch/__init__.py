@@ -7,6 +7,7 @@ notes, which end up in the run's log. A trace of a few batches, on request, is m
 
 import os
 import threading
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,6 +129,10 @@ def _require_room(path: Path) -> None:
         raise SpecError(
             f"engine.watch.record: cannot write {path}",
             "name a file in a folder that is there; it counts from the current one",
+        )
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise SpecError(
+            f"engine.watch.record: {path} is there, and is something else", "choose another name"
         )
 
 
