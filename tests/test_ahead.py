@@ -146,7 +146,7 @@ def test_a_batch_stays_open_until_it_must_be_launched() -> None:
 
 
 def test_a_thread_that_wakes_up_late_sets_out_earlier() -> None:
-    _, stream = served(ahead=True, oversleep=2 * MS)
+    _, stream = served(ahead=True, oversleep=4 * MS)
     gaps = [flight.gap_ns for flight in stream.launched]
     assert any(gaps[1:10])
     assert gaps[10:] == [0] * 10
