@@ -42,14 +42,15 @@ HOST, DEVICE = 3 * MS, 10 * MS
 class Clock:
     """Time that passes only while somebody sleeps or works."""
 
-    def __init__(self) -> None:
+    def __init__(self, oversleep: int = 0) -> None:
         self.now = SECOND
+        self.oversleep = oversleep
 
     def __call__(self) -> int:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        self.now += round(seconds * SECOND)
+        self.now += round(seconds * SECOND) + self.oversleep
 
 
 class Stream(SimulatedStream):
@@ -113,8 +114,8 @@ class Books:
         return following
 
 
-def served(ahead: bool, number: int = 20) -> tuple[Books, Stream]:
-    clock = Clock()
+def served(ahead: bool, number: int = 20, oversleep: int = 0) -> tuple[Books, Stream]:
+    clock = Clock(oversleep)
     stream = Stream(clock, 2)
     books = Books(clock, number, ahead)
     place = Place(Cpu(), Room(1), ServiceTimes(1))
@@ -142,6 +143,13 @@ def test_a_batch_stays_open_until_it_must_be_launched() -> None:
     told = [at for _, _, at in books.ran]
     for (batch, _, _), before in zip(books.ran[3:], told[2:], strict=False):
         assert before - batch.taken == HOST + WAKE_NS
+
+
+def test_a_thread_that_wakes_up_late_sets_out_earlier() -> None:
+    _, stream = served(ahead=True, oversleep=4 * MS)
+    gaps = [flight.gap_ns for flight in stream.launched]
+    assert any(gaps[1:10])
+    assert gaps[10:] == [0] * 10
 
 
 def test_the_times_of_a_batch_add_up_and_are_the_devices() -> None:

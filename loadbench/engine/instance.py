@@ -67,6 +67,7 @@ class _Pace:
     def __init__(self) -> None:
         self._host: deque[int] = deque(maxlen=RECENT)
         self._device: dict[int, deque[int]] = {}
+        self._lags: deque[int] = deque(maxlen=RECENT)  # from an end to when it was seen
 
     def launched(self, ns: int) -> None:
         """The host took so long for a batch."""
@@ -75,6 +76,14 @@ class _Pace:
     def computed(self, size: int, ns: int) -> None:
         """The device took so long for one."""
         self._device.setdefault(size, deque(maxlen=RECENT)).append(ns)
+
+    def end(self, begun: int, ns: int, seen: int) -> int:
+        """When a batch ended that the device computed for `ns`. A thread may see that late, by
+        chance; of the last few ends one was seen at once."""
+        self._lags.append(seen - begun - ns)
+        least = min(self._lags)
+        self._lags = deque([lag - least for lag in self._lags], RECENT)
+        return begun + ns + least
 
     def due(self, begun: int, size: int) -> int:
         """The moment, if a batch of `size` began then: by the slowest of the host's times and the
@@ -117,6 +126,7 @@ class Instance:
         self._sleep = sleep
         self._pace = _Pace()
         self._landed = 0  # when the last batch had ended
+        self._late = 0  # by how much the thread woke up too late for the batch that is taken
 
     def work(self, owner: Owner) -> None:
         """Runs what comes into the inbox, and what follows, until it is told None."""
@@ -140,6 +150,9 @@ class Instance:
             coming = self._launch(following, True) if following is not None else None
             late = flying.launched.done
             batch, pieces = self._land(flying, late, owner)
+            ended = self._landed
+            if pieces[0].fault is None and not late:
+                ended = self._pace.end(begun, pieces[0].infer_ns, ended)
             if following is None:
                 return owner.ended(self, batch, pieces)
             if coming is None:  # it cannot be launched: it runs, from now on
@@ -147,7 +160,7 @@ class Instance:
                 owner.ended(self, batch, pieces, following)
                 return following
             owner.ended(self, batch, pieces, following)
-            begun = coming.at if late else max(coming.at, self._landed)
+            begun = coming.at if late else max(coming.at, ended)
             flying = coming
 
     def _launch(self, batch: Taken, behind: bool) -> _Flying | None:
@@ -156,7 +169,7 @@ class Instance:
         if launched is None:
             return None
         now = self._clock()
-        self._pace.launched(now - begun)
+        self._pace.launched(now - begun + (self._late if behind else 0))
         return _Flying(batch, launched, now, behind)
 
     def _ahead(self, flying: _Flying, begun: int, owner: Owner) -> Taken | None:
@@ -165,8 +178,10 @@ class Instance:
         if flying.launched.failed:
             return None
         due = self._pace.due(begun, flying.batch.size)
+        self._late = 0
         while (left := due - self._clock()) > 0 and not flying.launched.done:
             self._sleep(min(left, NAP_NS) / SECOND)
+            self._late = max(0, self._clock() - due)  # other threads may have had the interpreter
         return owner.ahead(self)
 
     def _land(self, flying: _Flying, late: bool, owner: Owner) -> tuple[Taken, list[Piece]]:

@@ -38,7 +38,7 @@ class Place:
         self.footprint: Footprint | None = None
         self.state = State()
         self.verdict = Verdict()
-        self.busy = 0  # instances that run a batch
+        self.busy = 0  # batches that run, or are launched already
         self._instances = instances
         self._rows = 0  # in the batches that run
         self._resting: int | None = None  # bytes in use while nothing runs

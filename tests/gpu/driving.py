@@ -6,6 +6,7 @@ second are beyond it.
 
 import asyncio
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -53,6 +54,7 @@ async def drive(
     found = places([model], settings, rule.max_batch)
     warm_up([model], found, rule.max_batch)
     ready()
+    sys.setswitchinterval(0.0005)  # as the server does
     account = Account()
     terms = Terms(rule, 100_000, 1 << 40, None, found)
     loop = asyncio.get_running_loop()

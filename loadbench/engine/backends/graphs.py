@@ -19,7 +19,7 @@ from loadbench.engine.backends.torch_run import TorchModel
 from loadbench.engine.device.cuda import keep
 from loadbench.errors import SpecError
 
-WARM = 2  # runs before one is recorded: libraries choose kernels and make what they keep
+WARM = 3  # runs before one is recorded: libraries choose kernels and make what they keep
 
 Tensors = dict[str, torch.Tensor]
 
