@@ -186,6 +186,16 @@ def test_those_behind_many_who_are_too_late_are_served_at_once() -> None:
     assert history.ran[1].began == history.ran[0].ended == TABLE[4]
 
 
+def test_expired_requests_keep_no_place_behind_urgent_ones_that_fill_every_batch() -> None:
+    """20 that can never run, then half more urgent ones than are served, for 50 ms."""
+    asked = [Asked(0, 10 * MS, priority=2)] * 20
+    asked += [Asked(number * MS // 2, priority=1) for number in range(100)]
+    asked.sort(key=lambda found: found.at)
+    history = schedule(Rule("deadline", 4, levels=(Level(),) * 2), asked, waiting=45)
+    assert not history.refused
+    assert len(history.shed) >= 16  # but for a first batch of them
+
+
 def test_efficient_waits_until_one_more_would_not_fit() -> None:
     history = schedule(Rule("efficient", 64), [Asked(0), Asked(MS)], 15 * MS)
     (ran,) = history.ran

@@ -94,6 +94,15 @@ class Queues:
                 kept.append(job)
         queue.extendleft(reversed(kept))
 
+    def expire(self, now: int) -> list[Job]:
+        """Takes out everyone whose deadline has passed."""
+        gone: list[Job] = []
+        for queue in self.in_order():
+            late = [job for job in queue if job.deadline <= now]
+            self.remove(queue, late)
+            gone += late
+        return gone
+
 
 def _order(job: Job) -> int:
     return job.order

@@ -19,6 +19,7 @@ from loadbench.units import MS, SECOND
 
 PATIENCE_NS = SECOND  # in the order of service a request counts as due after so long, or earlier
 STALE_NS = SECOND  # without any batch for so long, planned times are doubted
+SWEEP_NS = 10 * MS  # between two looks at all deadlines
 SOON_NS = 20 * MS  # a body that takes longer keeps nobody waiting
 RATE_SLOS = 3  # SLOs that the rate of arrivals is averaged over
 LATEST_NS = 60 * SECOND  # BentoML's latency, if none is asked for
@@ -61,6 +62,7 @@ class Scheduler:
         self._line = Line(terms.slo_ns or LATEST_NS) if terms.rule.policy == "adaptive" else None
         self._returns = Returns() if terms.rule.hold else None
         self._held = ""
+        self._swept = 0
         self.answer_times = Answering()
         rule = terms.rule  # what is asked for each request stands ready
         self._foreseeing = rule.foreseeing
@@ -158,17 +160,8 @@ class Scheduler:
         ended."""
         service = service or self._service
         rule = self.rule if most == self.rule.max_batch else self.rule._replace(max_batch=most)
-        state = State(
-            free_since,
-            service.table,
-            self.draining,
-            now - self.last_batch > STALE_NS,
-            self._held,
-            self._announced if now - self._announced_at < SOON_NS else 0,
-            self._rate.of(self.queues.rows_added, now) / self._instances,
-            self._line.found if self._line else None,
-        )
-        shed: list[Job] = []
+        state = self._state(free_since, service, now)
+        shed = self._expired(now)
         held, until = "", NEVER
         for queue in self.queues.in_order():
             if self._returns is not None and len(queue) < most:
@@ -191,6 +184,26 @@ class Scheduler:
                 held, until = decision.reason, decision.until
         self._held = held
         return Decision([], held, shed, until if until < NEVER else None)
+
+    def _state(self, free_since: int, service: ServiceTimes, now: int) -> State:
+        return State(
+            free_since,
+            service.table,
+            self.draining,
+            now - self.last_batch > STALE_NS,
+            self._held,
+            self._announced if now - self._announced_at < SOON_NS else 0,
+            self._rate.of(self.queues.rows_added, now) / self._instances,
+            self._line.found if self._line else None,
+        )
+
+    def _expired(self, now: int) -> list[Job]:
+        """Those who may be behind what any decision looks at: where the urgent fill every batch,
+        the others must not keep their places."""
+        if not (self._leveled and self._foreseeing) or now - self._swept < SWEEP_NS:
+            return []
+        self._swept = now
+        return self.queues.expire(now)
 
     def ended(
         self, rows: int, took_ns: int, wait_ns: int, now: int, service: ServiceTimes | None = None
