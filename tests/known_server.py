@@ -6,7 +6,7 @@ prints its port, serves until its stdin closes, then prints what it got as one J
 come a constant time after their request, in order on each connection. While it stands still by
 schedule it neither reads nor answers; `stalls` in the last line are the true (begin, end) of each
 standstill in ns of the monotonic clock, and with `stamped` so is when each answer was written, in
-`stamps`. `misbehave` says how it answers every `every`-th request.
+`stamps`, with the client's port. `misbehave` says how it answers every `every`-th request.
 `made` are the moments of its connections, in ns since it began to listen.
 With `cert` (a PEM file with its key) it speaks TLS; with `client_ca` it wants a certificate, too.
 """
@@ -81,7 +81,7 @@ class Server:
         self.stalls: list[tuple[int, int]] = []
         self.made: list[int] = []
         self.stamped = options.get("stamped", False)
-        self.stamps: list[int] = []
+        self.stamps: list[tuple[int, int]] = []
         self.begun = time.monotonic_ns()
 
     async def stand_still(self) -> None:
@@ -136,7 +136,8 @@ class Connection(asyncio.Protocol):
             data, close, how = GOOD, False, ""
         if server.stamped:  # uvloop writes only at the end of its round, all at once
             os.write(self.transport.get_extra_info("socket").fileno(), data)
-            server.stamps.append(time.monotonic_ns())
+            port = self.transport.get_extra_info("peername")[1]
+            server.stamps.append((port, time.monotonic_ns()))
         elif data:
             self.transport.write(data)
         if how.startswith("reset"):
