@@ -8,7 +8,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from dashboard.keys import ACTIONS, written
+from dashboard.keys import ACTIONS, NEW_RUN, written
 from dashboard.theme import Palette, palette
 
 READING = (
@@ -25,11 +25,12 @@ READING = (
 )
 
 _WIDE = 110
+_ALL = (*ACTIONS, *NEW_RUN)
 
 
 def keys(colours: Palette, wide: bool) -> Table:
     """The groups, side by side where there is room."""
-    groups = list(dict.fromkeys(action.group for action in ACTIONS))
+    groups = list(dict.fromkeys(action.group for action in _ALL))
     table = Table.grid(padding=(0, 3, 0, 0))
     texts = [_group(group, colours) for group in groups]
     if wide:
@@ -44,7 +45,7 @@ def keys(colours: Palette, wide: bool) -> Table:
 def _group(group: str, colours: Palette) -> Text:
     text = Text()
     text.append(f"{group}\n", style=f"bold {colours.p95}")
-    for action in ACTIONS:
+    for action in _ALL:
         if action.group == group:
             text.append(f"{written(action):>6}  ", style="bold")
             text.append(f"{action.title}\n")
