@@ -195,6 +195,7 @@ def present(found: Spec) -> dict[str, str]:
         "precision": engine.precision,
         "p99": checks.get("p99", "none"),
         "workers": "1 process",
+        "url": found.target.url,
         "more": "engine.hold=false; load.seed=8",
     }
 

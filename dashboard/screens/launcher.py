@@ -145,8 +145,7 @@ class Launcher(Screen[None]):
 
     def _list_targets(self) -> None:
         """The scenario's own first, then what the doctor found, then servers of former runs."""
-        own = self.checked.scenario if self.checked else None
-        url = own.spec.target.url if own and not self.draft.target else ""
+        url = self.checked.present.get("url", "") if self.checked else ""
         aims = [Aim("", f"the scenario's own {url}".rstrip())]
         aims += [Aim(model.url, model.text, model.fault) for model in self.report.models]
         known = {aim.url for aim in aims}
