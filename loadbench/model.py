@@ -14,6 +14,7 @@ import msgspec
 
 from loadbench.histogram import EMPTY, Histogram
 from loadbench.printable import harmless_json
+from loadbench.standing import Standing
 
 Stage = Literal["warmup", "load", "drain"]
 AlertState = Literal["ok", "pending", "firing", "no data", "few data"]
@@ -369,6 +370,7 @@ class Mark(Value, frozen=True, tag_field="kind", tag="mark"):
 
     second: int
     text: str
+    standing: Standing | None = None  # from here on, if that is what was changed
 
 
 class Remark(Value, frozen=True, tag_field="kind", tag="note"):

@@ -52,7 +52,7 @@ class Batcher:
         account: Account,
         loop: Loop,
     ) -> None:
-        self.rule = terms.rule
+        self.rule, self.slo_ns = terms.rule, terms.slo_ns
         self.account = account
         self.failing = Failing(Mishaps().tell)
         self._service = service
@@ -165,6 +165,17 @@ class Batcher:
     def grounds(self) -> tuple[Ground, ...]:
         """How each device fares, for people."""
         return tuple(place.ground() for place in self.places)
+
+    def change(self, terms: Terms) -> None:
+        """Goes on by other terms: whatever waits is served by them, batches that run end as they
+        began. Rows beyond what was warmed up are not to be asked for."""
+        with self._lock:
+            self.rule, self.slo_ns = terms.rule, terms.slo_ns
+            self._scheduler = self._scheduler.under(terms)
+            self._queues = self._scheduler.queues
+            for place in self.places:
+                place.room.limit("max_batch", terms.rule.max_batch)
+        self._look()
 
     def drain(self) -> None:
         """Takes nothing more; what waits is run without being held."""
