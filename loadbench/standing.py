@@ -2,12 +2,11 @@
 settings a local engine brings its batches together. Every mark of such a change carries the whole
 of it, so that whoever reads a log from any place on knows how the run is driven."""
 
-import msgspec
-
 from loadbench import units
+from loadbench.value import Value
 
 
-class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
+class Settings(Value, frozen=True):
     """The settings of a batcher that can be changed while it serves. `since_ns` is the moment of
     the monotonic clock from which they count; None: from the beginning."""
 
@@ -33,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
         return found
 
 
-class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
+class Standing(Value, frozen=True):
     """How a run is driven from a mark on."""
 
     rate: float | None = None  # per second; held instead of the scenario's

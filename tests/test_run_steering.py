@@ -115,11 +115,11 @@ def test_a_spike_is_whole_with_workers_too(tmp_path: Path) -> None:
 def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
     with running(tmp_path, seconds=4):
         folder = wait_for(tmp_path, 0)
-        refused = loadbench("tell", "last", "rate", "much", cwd=tmp_path, code=3)
+        refused = loadbench("tell", "last", "rate", "much", cwd=tmp_path, code=2)
         assert "much" in refused.stderr
-        long = loadbench("tell", "last", "mark", "x" * 201, cwd=tmp_path, code=3)
+        long = loadbench("tell", "last", "mark", "x" * 201, cwd=tmp_path, code=2)
         assert "a text of 1 to 200" in long.stderr
-        steers = loadbench("tell", "last", "mark", "a\x1b[31mb", cwd=tmp_path, code=3)
+        steers = loadbench("tell", "last", "mark", "a\x1b[31mb", cwd=tmp_path, code=2)
         assert "a text of 1 to 200" in steers.stderr
         assert (
             "takes 2 words" in loadbench("tell", "last", "spike", "5", cwd=tmp_path, code=2).stderr
