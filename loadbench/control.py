@@ -90,4 +90,6 @@ def written(folder: Path, command: Mapping[str, Any]) -> str:
         words = [str(command[key]) for key in WORDS[name]]
     number = folder.name.partition("-")[0]
     here = folder.parent == runlog.results_folder() and number.isdigit()
-    return shlex.join(["loadbench", "tell", str(int(number)) if here else str(folder), name, *words])
+    return shlex.join(
+        ["loadbench", "tell", str(int(number)) if here else str(folder), name, *words]
+    )

@@ -23,10 +23,10 @@ class Settings(Value, frozen=True):
         found = {
             "max_batch": str(self.max_batch),
             "policy": self.policy,
-            "slo": "none" if self.slo_ns is None else units.duration(self.slo_ns),
+            "slo": "none" if self.slo_ns is None else units.exact_duration(self.slo_ns),
         }
         if self.policy == "fixed":
-            found["max_wait"] = units.duration(self.max_wait_ns)
+            found["max_wait"] = units.exact_duration(self.max_wait_ns)
         if self.policy in ("deadline", "failfast"):
             found["hold"] = "true" if self.hold else "false"
         return found

@@ -52,7 +52,7 @@ class Batcher:
         account: Account,
         loop: Loop,
     ) -> None:
-        self.rule, self.slo_ns = terms.rule, terms.slo_ns
+        self.rule, self.settings = terms.rule, terms.settings()
         self.account = account
         self.failing = Failing(Mishaps().tell)
         self._service = service
@@ -166,15 +166,15 @@ class Batcher:
         """How each device fares, for people."""
         return tuple(place.ground() for place in self.places)
 
-    def change(self, terms: Terms) -> None:
+    def change(self, terms: Terms, now: int) -> None:
         """Goes on by other terms: whatever waits is served by them, batches that run end as they
-        began. Rows beyond what was warmed up are not to be asked for."""
+        began. They ask for no more rows than were warmed up."""
         with self._lock:
-            self.rule, self.slo_ns = terms.rule, terms.slo_ns
+            for place in self.places:
+                place.ask(terms.rule.max_batch, terms.rule.max_batch != self.rule.max_batch)
+            self.rule, self.settings = terms.rule, terms.settings(now)
             self._scheduler = self._scheduler.under(terms)
             self._queues = self._scheduler.queues
-            for place in self.places:
-                place.room.limit("max_batch", terms.rule.max_batch)
         self._look()
 
     def drain(self) -> None:

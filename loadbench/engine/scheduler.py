@@ -15,6 +15,7 @@ from loadbench.engine.queues import Queues
 from loadbench.engine.returns import Returns
 from loadbench.engine.rule import NEVER, Decision, Rule, State
 from loadbench.engine.service import ServiceTimes
+from loadbench.standing import Settings
 from loadbench.units import MS, SECOND
 
 PATIENCE_NS = SECOND  # in the order of service a request counts as due after so long, or earlier
@@ -34,6 +35,11 @@ class Terms(NamedTuple):
     waiting_bytes: int
     slo_ns: int | None  # of foreseeing rules and of `adaptive`
     places: Sequence[Place] = ()  # of the models, one for each; none: devices without limits
+
+    def settings(self, since_ns: int | None = None) -> Settings:
+        """What of it can be changed while the batcher serves."""
+        most, policy, wait_ns = self.rule.max_batch, self.rule.policy, self.rule.max_wait_ns
+        return Settings(most, policy, self.slo_ns, wait_ns, self.rule.hold, since_ns)
 
 
 class Refusal(NamedTuple):
