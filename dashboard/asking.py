@@ -63,7 +63,7 @@ async def ask(arguments: Sequence[str]) -> Report:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            await process.communicate()  # to the end of its pipes, so that they are closed
     return read(out) or Report((Finding("✗", "doctor", _reason(said, process.returncode)),))
 
 

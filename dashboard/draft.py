@@ -162,7 +162,8 @@ def _load(draft: Draft, known: tuple[Field, ...], only: str = "") -> Scenario:
 def sentence(error: SpecError, scenario: str, lines: bool = True) -> str:
     """The first fault in one line, the file's name left out: it stands beside it. Without `lines`
     for what was typed over the file, where the number of a line would lead astray."""
-    first = error.message.split("\n")[0]
+    found = error.message.split("\n")
+    first = next((line for line in found if "unknown key" in line), found[0])  # others follow
     try:
         path = str(spec.find(scenario))
     except SpecError:

@@ -63,11 +63,11 @@ ACTIONS = (
 NEW_RUN = (
     Action("launch-next", "tab", "next(1)", "Next field", "New run", "Next"),
     Action("launch-before", "shift+tab", "next(-1)", "Field before", "New run"),
-    Action("launch-start", "ctrl+r", "start", "Start the run", "New run", "Start run",
+    Action("launch-start", "ctrl+r", "start", "Start the run", "New run", "Start",
            first=True),
     Action("launch-dry", "ctrl+d", "dry_run", "Dry run: send one request, show its answer",
            "New run", "Dry run", first=True),
-    Action("launch-edit", "e", "edit", "The scenario's file in $EDITOR", "New run", "Edit file"),
+    Action("launch-edit", "e", "edit", "The scenario's file in $EDITOR", "New run", "Edit"),
     Action("launch-trust", "ctrl+t", "trust", "Allow the code that the scenario runs, or no longer",
            "New run", first=True),
     Action("launch-copy", "ctrl+y", "copy", "Copy the command line", "New run", first=True),

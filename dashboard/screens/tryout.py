@@ -55,9 +55,10 @@ class TryOut(ModalScreen[None]):
             if process.returncode is None:
                 process.terminate()  # it ends its engine first
                 try:
-                    await asyncio.wait_for(process.wait(), _END_S)
+                    await asyncio.wait_for(process.communicate(), _END_S)
                 except TimeoutError:
                     process.kill()
+                    await process.communicate()
 
     def _show(self, last: str) -> None:
         colours = palette(self.app.theme)
