@@ -8,6 +8,8 @@ is in run.json as `control`. `{"ok": true, "mark": "…"}` or `{"error": "…"}`
     {"command": "pause"}   {"command": "resume"}           nothing falls due meanwhile
     {"command": "spike", "rate": 1500, "for": "5s"}        then what would be without it
     {"command": "mark", "text": "…"}                       in the log and the charts, as all are
+    {"command": "alert", "when": "p99 > 200 ms", "for": "10s"}     or "off": true; see runner.ruling
+    {"command": "acknowledge", "rule": "p99"}              of an alert that fires: somebody saw it
     {"command": "stop"}    {"command": "kill"}             gently, at once
 """
 

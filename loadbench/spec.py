@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from loadbench import units
+from loadbench.alertspec import AlertsSpec
 from loadbench.aroundspec import Names, Plugins, code_of
 from loadbench.errors import SpecError
 from loadbench.faults import explain
@@ -237,6 +238,7 @@ class Spec(Section):
     request: tuple[RequestSpec, ...] = ()
     checks: Checks = ()
     alert: tuple[AlertSpec, ...] = ()
+    alerts: AlertsSpec = AlertsSpec()
 
     @model_validator(mode="before")
     @classmethod

@@ -15,6 +15,8 @@ _WORDS = {
     "resume": (),
     "spike": ("rate", "for"),
     "mark": ("text",),
+    "alert": ("when", "for"),
+    "acknowledge": ("rule",),
     "stop": (),
     "kill": (),
 }
@@ -34,6 +36,8 @@ def command(run: str, name: str, words: tuple[str, ...], out: str | None) -> int
     pause, resume    leave out what falls due, and no longer
     spike 1500 5s    1500 per second for 5 s, then as before
     mark TEXT        a mark in the log and the charts
+    alert 'p99 > 200 ms' 10s   another limit and time from now on, or a new rule; `off` ends it
+    acknowledge p99  somebody has seen that this alert fires
     stop, kill       end gently, or at once
     """
     folder = runlog.find(run, runlog.results_folder(out))
@@ -47,6 +51,8 @@ def command(run: str, name: str, words: tuple[str, ...], out: str | None) -> int
     if not path or not runlog.goes_on(folder):
         raise RunError(f"{folder.name} is over: nothing listens", "loadbench list shows what runs")
     order: dict[str, Any] = {"command": name, **dict(zip(keys, words, strict=True))}
+    if name == "alert" and order["for"] == "off":
+        order = {"command": name, "when": order["when"], "off": True}
     answer = control.send(str(path), order)
     click.echo(answer.get("mark", name))
     return 0
