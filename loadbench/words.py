@@ -2,7 +2,7 @@
 first; then one guess, marked `Likely`, and what to try.
 
 The same stretch of a run is told in the same words live, in the log, at the end of the run and in
-what is sent out. The list of causes is `causes`. Single slow requests are not looked at, nor
+what is sent out. The list of causes is `diagnoses`. Single slow requests are not looked at, nor
 whether a run can be trusted (`trust`).
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from loadbench import units
 from loadbench.alerts import QUANTITIES, limit_text, show
-from loadbench.causes import causes
+from loadbench.diagnoses import diagnoses
 from loadbench.episodes import LIKELY, TRY
 from loadbench.model import AlertChange, Rule
 from loadbench.situation import Situation, parts_ms
@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
 
 def explain(situation: Situation, rule: Rule, change: AlertChange | None = None) -> Verdict:
     """Why a rule fires, or fired. `change` is where it stands; None if it never did."""
-    found = causes(situation)
+    found = diagnoses(situation)
     first = found[0]
     head = [] if change is None else [_headline(rule, change)]
     split = _split(situation) if rule.quantity in _ABOUT_TIME else ""

@@ -1,6 +1,6 @@
 """What can be behind an alert: a fixed list of causes, each of which looks at the figures alone.
 
-`CAUSES` is the whole of it, from what spoils the measurement itself to what is left when nothing
+`DIAGNOSES` is the whole of it, from what spoils the measurement itself to what is left when nothing
 stands out. A cause tells what was measured, then what is likely behind it, then what to try. How a
 verdict is made of them is `words`'s.
 """
@@ -37,9 +37,9 @@ class Finding(NamedTuple):
     hint: str
 
 
-def causes(situation: Situation) -> list[Finding]:
+def diagnoses(situation: Situation) -> list[Finding]:
     """All causes that the figures show, what the alert itself is about first; at least one."""
-    found = [finding for look in CAUSES if (finding := look(situation))]
+    found = [finding for look in DIAGNOSES if (finding := look(situation))]
     own = _OWN.get(situation.quantity, ())
     found.sort(key=lambda finding: finding.code not in own)  # stable: the list's order otherwise
     return found or [_nothing(situation)]
@@ -296,7 +296,7 @@ def _nothing(now: Situation) -> Finding:
     return Finding("nothing", text, "", "look at the log of the target for that time")
 
 
-CAUSES: tuple[Callable[[Situation], Finding | None], ...] = (
+DIAGNOSES: tuple[Callable[[Situation], Finding | None], ...] = (
     _silent,
     _generator,
     _standstill,
