@@ -7,7 +7,7 @@ may have that, and how messages are sent, is the runner's business.
 
 import os
 import re
-from collections.abc import Mapping
+import shlex
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -63,19 +63,26 @@ class AlertsSpec(Section):
     timeout: Annotated[Duration, *written(_timeout)] = 5 * units.SECOND  # of each
 
     @property
-    def secret(self) -> bool:
-        """Whether something of the environment is sent away."""
-        return bool(self.token or _NAME.search(self.webhook))
+    def foreign(self) -> str:
+        """In a sentence what must be allowed before: a command that is run, or that something of
+        the environment is sent away; or empty."""
+        if self.command:
+            return f"[alerts] runs a command: {shlex.join(self.command)[:120]}"
+        if self.token or _NAME.search(self.webhook):
+            return "[alerts] sends a value of your environment to its webhook"
+        return ""
+
+    def address(self) -> tuple[str, str]:
+        """(webhook, token) with the values of the variables they name. SpecError if one is not
+        set."""
+        return _filled(self.webhook), _filled(self.token)
 
 
-def filled(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text with the values of the variables it names; SpecError if one is not set."""
-    known = os.environ if environment is None else environment
-
+def _filled(text: str) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
-        if not known.get(name):
+        if not os.environ.get(name):
             raise SpecError(f"[alerts]: {name} is not set in the environment", f"export {name}=…")
-        return known[name]
+        return os.environ[name]
 
     return _NAME.sub(value, text)

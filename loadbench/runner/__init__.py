@@ -25,7 +25,7 @@ from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, plann
 from loadbench.probe import NO_GPU, Nvml, Probe
 from loadbench.runner import clocks, helm, ruling, workers
 from loadbench.runner.children import last_notes
-from loadbench.runner.courier import Courier, allowed
+from loadbench.runner.courier import Courier
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
 from loadbench.runner.readings import Readings
@@ -333,17 +333,9 @@ def _may_run(scenario: Scenario, options: Options) -> None:
         raise SpecError(
             "a Locust file runs in one load process", "leave --workers and --master-bind out"
         )
-    if scenario.spec.load.locustfile and not scenario.own and not options.trust:
-        raise SpecError(
-            f"{scenario.name} runs the code in {scenario.spec.load.locustfile}",
-            "read it, then allow that with --trust",
-        )
-    allowed(scenario.spec.alerts, options.trust)
-    if scenario.code and not options.trust:
-        raise SpecError(
-            f"{scenario.name} has the engine run code: {scenario.code}",
-            "read that, then allow it with --trust",
-        )
+    if scenario.foreign and not options.trust:
+        raise SpecError(scenario.foreign, "read it, then allow that with --trust")
+    scenario.spec.alerts.address()  # before anything is begun: does the environment have it?
 
 
 def _name(scenario: Scenario) -> str:

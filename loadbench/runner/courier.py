@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import queue
-import shlex
 import signal
 import subprocess
 import threading
@@ -23,8 +22,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from loadbench import alerts
-from loadbench.alertspec import AlertsSpec, filled
-from loadbench.errors import SpecError
+from loadbench.alertspec import AlertsSpec
 from loadbench.model import AlertChange, Note, Rule, Start
 from loadbench.quantities import QUANTITIES
 from loadbench.units import MS, SECOND, clock, duration
@@ -60,23 +58,6 @@ def message(start: Start, rule: Rule, change: AlertChange) -> Message:
     }
 
 
-def allowed(spec: AlertsSpec, trust: bool) -> None:
-    """SpecError if a scenario has alerts run a program, or tell somebody what the environment
-    keeps secret, and nobody has said that it may; or if the environment lacks what it names."""
-    if spec.command and not trust:
-        raise SpecError(
-            f"[alerts] runs a command: {shlex.join(spec.command)[:120]}",
-            "read it, then allow that with --trust",
-        )
-    if spec.secret and not trust:
-        raise SpecError(
-            "[alerts] sends a value of your environment to its webhook",
-            "read where it goes, then allow that with --trust",
-        )
-    for text in (spec.webhook, spec.token):
-        filled(text)
-
-
 class Courier:
     """`note` takes what went wrong, once for each kind; it is called from other threads. Raises
     SpecError if the environment lacks what `spec` names."""
@@ -85,7 +66,7 @@ class Courier:
         self._ways: list[tuple[str, Callable[[bytes, Message], None]]] = []
         self._wait_s = spec.timeout / SECOND
         if spec.webhook:
-            url, token = filled(spec.webhook), filled(spec.token)
+            url, token = spec.address()
             host = urlsplit(url).hostname or "?"
             self._ways.append((f"the webhook at {host}", Webhook(url, token, self._wait_s)))
         if spec.command:

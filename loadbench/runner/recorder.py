@@ -87,7 +87,7 @@ class Recorder:
 
     def mark(self, text: str, second: int, rules: tuple[Rule, ...] = ()) -> None:
         with self._lock:
-            self._writer.write(Mark(second, text, rules))
+            self._writer.write(Mark(second, text, rules=rules))
         self._say(f"{clock(second * SECOND)}  ◆ {text}")
 
     def rule(self, command: dict[str, Any], second: int) -> str:
