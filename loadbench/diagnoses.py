@@ -17,6 +17,7 @@ from loadbench.units import count, percent, significant
 
 _LATE_NS = 5 * units.MS
 _STALL_NS = 100 * units.MS
+_PART = 0.2  # of the p99 latency: less of it is not what makes it high
 _FULL = 0.9  # of a core, of all cores, of a memory, of the instances' time
 _FEW_BUSY = 0.5  # of their time: the instances wait for requests
 _LOW = 0.3  # of the time with a kernel running: the GPU idles
@@ -54,16 +55,20 @@ def _silent(now: Situation) -> Finding | None:
 
 
 def _generator(now: Situation) -> Finding | None:
-    late, cpu, stall = now.late_ns, now.load_cpu, now.now.stall_ns
+    cpu, tail = now.load_cpu, _PART * (now.now.latency.quantile(0.99) or 0)
+    if now.quantity == "lateness":
+        tail = 0.0
+    late = now.late_ns if (now.late_ns or 0) > max(_LATE_NS, tail) else None
+    stall = now.now.stall_ns if now.now.stall_ns > max(_STALL_NS, tail) else 0
     full = cpu is not None and cpu >= _FULL
-    if not (full or (late or 0) > _LATE_NS or stall > _STALL_NS):
+    if not (full or late or stall):
         return None
-    parts = [f"is {units.ms(late)} ms late (p99)"] if (late or 0) > _LATE_NS else []
+    parts = [f"is {units.ms(late)} ms late (p99)"] if late else []
     parts += [f"uses {percent(cpu)} % of a core"] if full else []
     why, hint = cause(now.now.stall_cause)
-    parts += [f"stood still for {units.ms(stall)} ms"] if stall > _STALL_NS else []
+    parts += [f"stood still for {units.ms(stall)} ms"] if stall else []
     text = f"The load generator {' and '.join(parts)}: not the target's fault."
-    if stall > _STALL_NS and not full:
+    if stall and not full:
         return Finding("generator-late", text, f"{why} while the generator had work to do", hint)
     hint = "more load processes (--workers), or a core of its own for the generator"
     return Finding("generator-late", text, "one load process cannot send this much here", hint)

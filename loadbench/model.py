@@ -230,7 +230,7 @@ class Mark(Value, frozen=True, tag_field="kind", tag="mark"):
 
     second: int
     text: str
-    rules: tuple[Rule, ...] = ()  # if it changed them: all alert rules from here on
+    rules: tuple[Rule, ...] | None = None  # if it changed them: all alert rules from here on
 
 
 class Remark(Value, frozen=True, tag_field="kind", tag="note"):

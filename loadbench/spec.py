@@ -261,13 +261,15 @@ class Spec(Section):
 class Scenario(NamedTuple):
     """A checked scenario and where it came from. `raw` is the TOML after all overrides; `own` says
     that it is a Locust file which the user named, not one that a scenario brings along; `code` is
-    the first setting by which the file itself has the engine run somebody's code."""
+    the first setting by which the file itself has the engine run somebody's code; `file`
+    is where it was read."""
 
     name: str
     spec: Spec
     raw: dict[str, Any]
     own: bool = False
     code: str = ""
+    file: str = ""
 
     @property
     def foreign(self) -> str:
@@ -330,7 +332,7 @@ def load(
     if rate or duration:
         found = check(raw, str(path), text)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
-    return Scenario(path.stem, check(raw, str(path), text), raw, own, code)
+    return Scenario(path.stem, check(raw, str(path), text), raw, own, code, str(path.resolve()))
 
 
 def _journey(path: Path) -> dict[str, Any]:

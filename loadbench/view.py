@@ -102,7 +102,7 @@ class View(Value, frozen=True):
     alerts: dict[str, AlertChange] = {}
     events: tuple[Event, ...] = ()
     spells: tuple[Spell, ...] = ()  # what alerts did, in the order in which they began
-    changed: tuple[Rule, ...] = ()  # the rules, once they were changed while the run went on
+    changed: tuple[Rule, ...] | None = None  # the rules, once they were changed meanwhile
     notes: tuple[Note, ...] = ()
     examples: dict[str, Example] = {}  # the first of each kind of failure
     evidence: Evidence = Evidence()  # of how well it is measured
@@ -122,7 +122,9 @@ class View(Value, frozen=True):
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        return self.changed or (self.start.rules if self.start else ())
+        if self.changed is not None:
+            return self.changed
+        return self.start.rules if self.start else ()
 
     @property
     def firing(self) -> tuple[Rule, ...]:
@@ -147,7 +149,7 @@ def fold(view: View, record: Record) -> View:
     if isinstance(record, AlertChange):
         return _alert(view, record)
     if isinstance(record, Mark):
-        view = _ruled(view, record.rules) if record.rules else view
+        view = _ruled(view, record.rules) if record.rules is not None else view
         return _event(view, record.second, "mark", record.text)
     if isinstance(record, Remark):
         noted = replace(view, notes=(*view.notes, record.note))

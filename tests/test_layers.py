@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside"},
-    1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec",
+    1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",
         "spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "overrides", "trace", "plan", "runlog", "control", "alerts", "arrivals",
         "yardstick", "view", "account", "evidence",

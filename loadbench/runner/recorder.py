@@ -85,7 +85,7 @@ class Recorder:
         with self._lock:
             self._changes(self._watch.silent(self.second, silence_s))
 
-    def mark(self, text: str, second: int, rules: tuple[Rule, ...] = ()) -> None:
+    def mark(self, text: str, second: int, rules: tuple[Rule, ...] | None = None) -> None:
         with self._lock:
             self._writer.write(Mark(second, text, rules=rules))
         self._say(f"{clock(second * SECOND)}  ◆ {text}")
