@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
-        "merge", "curve", "optimum", "printable", "value", "machine", "serverside"},
+        "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
+        "standing"},
     1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",
         "spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "overrides", "trace", "plan", "runlog", "control", "alerts", "arrivals",

@@ -106,11 +106,19 @@ class Picker(Board, can_focus=True):
         rows = self.found(scene)
         quiet = ink(self.ink.quiet)
         if not rows:
-            return [[Segment(f" {self.EMPTY}" if not self.words else " nothing with these words", quiet)]]
+            return [
+                [
+                    Segment(
+                        f" {self.EMPTY}" if not self.words else " nothing with these words", quiet
+                    )
+                ]
+            ]
         at, room = self._at(rows), max(1, height - 1)
         self._top = max(0, min(self._top, at, len(rows) - room), at - room + 1)
         plain = ink(self.ink.text)
-        head, *lines = table(self.COLUMNS, [row.cells for row in rows], width, (quiet, plain, plain))
+        head, *lines = table(
+            self.COLUMNS, [row.cells for row in rows], width, (quiet, plain, plain)
+        )
         drawn = [
             self._line(line, row, row is rows[at] and self.has_focus, width)
             for line, row in zip(lines, rows, strict=True)

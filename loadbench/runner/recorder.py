@@ -16,7 +16,6 @@ from loadbench.model import (
     Mark,
     Note,
     Remark,
-    Rule,
     Server,
     Start,
     Window,
@@ -24,6 +23,7 @@ from loadbench.model import (
 from loadbench.runner.courier import Courier, message
 from loadbench.runner.ruling import rewritten
 from loadbench.runner.verdicts import Verdicts
+from loadbench.standing import Standing
 from loadbench.units import SECOND, clock, ms, percent, significant
 
 _EVERY_S = 5  # seconds between two lines of progress
@@ -85,10 +85,13 @@ class Recorder:
         with self._lock:
             self._changes(self._watch.silent(self.second, silence_s))
 
-    def mark(self, text: str, second: int, rules: tuple[Rule, ...] | None = None) -> None:
+    def mark(self, text: str, second: int, standing: Standing | None = None) -> None:
+        self._mark(Mark(second, text, standing))
+
+    def _mark(self, mark: Mark) -> None:
         with self._lock:
-            self._writer.write(Mark(second, text, rules=rules))
-        self._say(f"{clock(second * SECOND)}  ◆ {text}")
+            self._writer.write(mark)
+        self._say(f"{clock(mark.second * SECOND)}  ◆ {mark.text}")
 
     def rule(self, command: dict[str, Any], second: int) -> str:
         """Changes an alert rule, or takes note that somebody has seen an alert; what was done.
@@ -102,7 +105,7 @@ class Recorder:
             changes = self._watch.change(rules, second)
             self._changes(changes)
             self._rules = {rule.name: rule for rule in rules}
-            self.mark(text, second, rules)
+            self._mark(Mark(second, text, rules=rules))
         return text
 
     def remark(self, note: Note, second: int | None = None) -> None:

@@ -1,7 +1,7 @@
 """What the commands mean that change a run's alert rules while it goes on. Pure.
 
     {"command": "alert", "when": "p99 > 200 ms", "for": "10s"}     changed, or added
-    {"command": "alert", "when": "p99 > 200 ms", "off": true}      off
+    {"command": "alert", "when": "p99 > 200 ms", "for": "off"}     no longer
 
 It is the form that a scenario's `[[alert]]` has: same quantity and side replaces.
 """
@@ -20,13 +20,14 @@ _MOST, _LONGEST = 40, 200  # rules; characters of one
 def rewritten(command: dict[str, Any], rules: Sequence[Rule]) -> tuple[tuple[Rule, ...], str]:
     """The rules from now on, and what was changed in words. ValueError if it is no rule, or
     changes nothing."""
-    when, length, off = command.get("when"), command.get("for", "5s"), command.get("off", False)
+    when, length = command.get("when"), command.get("for", "5s")
     if not isinstance(when, str) or len(when) > _LONGEST:
         raise ValueError('give a rule: {"command": "alert", "when": "p99 > 100 ms", "for": "5s"}')
-    if not isinstance(length, str) or not isinstance(off, bool):
-        raise ValueError('"for" is a time like "5s", "off" is true or false')
+    if not isinstance(length, str):
+        raise ValueError('"for" is a time like "5s", or "off"')
+    off = length.strip() == "off"
     try:
-        wanted = alerts.parse_rule(when, units.parse_duration(length))
+        wanted = alerts.parse_rule(when, 0 if off else units.parse_duration(length))
     except SpecError as error:
         raise ValueError(f"{error.message}: {error.hint}") from error
     before = alerts.matching(rules, wanted)
