@@ -44,6 +44,8 @@ OWNERS = {
         "loadbench.simspec",
         "loadbench.faults",
     ),
+    "aiohttp": ("dashboard.web",),
+    "textual_serve": ("dashboard.web",),
     "scipy": ("loadbench.stats", "loadbench.engine.watch"),
 }
 READS = {("ready", "probe"), ("engine", "probe")}  # the machine
