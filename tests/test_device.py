@@ -215,6 +215,7 @@ class Torch:
 
     def __init__(self) -> None:
         self.allocated = self.most = 400
+        self.share = 1.0
         self.resets: list[int] = []
 
     def get_device_properties(self, index: int) -> SimpleNamespace:
@@ -225,6 +226,9 @@ class Torch:
 
     def mem_get_info(self, index: int) -> tuple[int, int]:
         return 1000 + index, 8000
+
+    def get_per_process_memory_fraction(self, index: int) -> float:
+        return self.share
 
     def memory_reserved(self, index: int) -> int:
         return 700
@@ -373,10 +377,8 @@ def test_a_card_is_claimed_by_one_process_until_that_ends(tmp_path: Path) -> Non
     assert claim("GPU-2", tmp_path) == claim("", tmp_path) == claim("GPU-1", None) == ""
     ours.send(None)
     other.join(10)
-    claim.cache_clear()
     assert claim("GPU-1", tmp_path) == ""
     assert claim("GPU-1", tmp_path) == ""  # a second model of the same process
-    claim.cache_clear()
 
 
 def test_locks_lie_where_nobody_else_can_write(

@@ -103,6 +103,7 @@ class Place:
             throttle=self.state.throttle,
             slowdown=self._slowdown(),
             others=self.state.others,
+            uuid=self.device.uuid,
         )
 
     def _rows_in(self, memory: Memory, footprint: Footprint) -> int:

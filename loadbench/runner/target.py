@@ -36,6 +36,7 @@ class Target:
     notes: tuple[Note, ...]
     statistics: Callable[[], Server | None]
     warm_ns: dict[int, int] = field(default_factory=dict)  # rows → the model alone at its warm-up
+    card: str = ""  # the UUID of the card that the device is
 
     @property
     def gpu(self) -> int | None:
@@ -95,6 +96,7 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
             ),
             warm_ns=facts.get("warm_ns", {}),
             statistics=_since(asker, endpoint),
+            card=str(facts.get("card", "")),
         )
 
 
