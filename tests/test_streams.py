@@ -320,6 +320,19 @@ def test_streams_touch_no_memory_that_another_one_works_on(recorded: bool | str)
     )  # 3 rows have no graph; once each to be compared
 
 
+def test_weights_that_are_still_cast_are_waited_for() -> None:
+    model = net()
+    edge = Edge(model)
+    caster = edge.Stream(torch.device("cpu"))
+    with edge.races:
+        with edge.stream(caster):
+            for weight in model.weights():
+                edge.races.touch(weight, True, "cast")
+        attach(model, settings(graphs=False), edge, pinned=False)
+        model.run(inputs_of(model, 2))
+    assert edge.races.races == []
+
+
 class Careless(Streams):
     """Frees a buffer before its batch is over, or does not wait for what was copied."""
 
