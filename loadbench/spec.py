@@ -181,8 +181,8 @@ class EngineSpec(Section):
             raise ValueError('calibration is for precision = "int8-static" only')
         if self.gpu_memory == 0:
             raise ValueError("gpu_memory = 0 leaves no room for anything: leave it out for all")
-        if too_large := [size for size in self.buckets if size > self.max_batch]:
-            raise ValueError(f"buckets has {too_large[0]}: raise max_batch ({self.max_batch})")
+        if self.buckets and min(self.buckets) > self.max_batch:
+            raise ValueError(f"buckets are all above max_batch ({self.max_batch}): raise that")
         return self
 
 

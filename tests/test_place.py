@@ -258,6 +258,7 @@ def test_buckets_are_those_asked_for_if_the_model_runs_them() -> None:
     model = FakeModel(FakeSpec())
     assert bucket_sizes(model, EngineSpec(buckets=(8, 1, 4, 4))) == (1, 4, 8)
     assert bucket_sizes(model, EngineSpec()) == ()
+    assert bucket_sizes(model, EngineSpec(buckets=(1, 8, 64))) == (1, 8)
     model.metadata["buckets"] = [8, 4]
     assert bucket_sizes(model, EngineSpec()) == (4, 8)
     assert bucket_sizes(model, EngineSpec(buckets=(8,))) == (8,)

@@ -34,6 +34,7 @@ def told(name: str = "fake", **made: Any) -> list[str]:
         ({"sim": {"cards": 2}}, ["sim"]),
         ({"sim": {"cards": 2}, "device": "sim"}, []),
         ({"buckets": (1, 8), "fake": {"a": "1 ms"}}, []),
+        ({"buckets": (1, 64)}, ["buckets"]),
     ],
 )
 def test_what_has_no_effect_is_told(made: dict[str, Any], idle: list[str]) -> None:

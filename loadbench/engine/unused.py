@@ -41,6 +41,8 @@ def _of_the_model(settings: EngineSpec, model: Model) -> Iterator[tuple[str, str
     """Those that another model would heed, or another device, with the reason."""
     if settings.buckets and not model.batched:
         yield "buckets", "on a model that runs one request at a time"
+    elif above := [size for size in settings.buckets if size > settings.max_batch]:
+        yield "buckets", f"with {min(above)} and more: max_batch is {settings.max_batch}"
     if model.platform not in ("fake", "ensemble"):  # a stage may be the fake one
         yield "fake", "on any model but the one named fake"
     if not model.device.startswith("sim") and model.platform != "ensemble":

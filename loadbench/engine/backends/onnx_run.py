@@ -141,7 +141,8 @@ def _load(
     signature.require(found, tuple(parse_tensor(text) for text in settings.outputs))
     model.use(found, doubts)
     if bound is not None and wanted.graphs:
-        rows = sorted(settings.buckets) or buckets(settings.max_batch)
+        asked = {size for size in settings.buckets if size <= settings.max_batch}
+        rows = sorted(asked) or buckets(settings.max_batch)
         bound.record(rows if found.batched else (1,), found.batched)
         if found.batched:  # the batcher pads to these, and plans with them
             model.metadata["buckets"] = list(rows)

@@ -238,7 +238,8 @@ def attach(
             hint = "close them with --input NAME:DTYPE:-1,…, or export the model so"
             model.notes = (*model.notes, Note("graphs", text, hint))
         return
-    sizes = tuple(sorted(settings.buckets)) or graphs.steps(largest)
+    asked = {size for size in settings.buckets if size <= largest}
+    sizes = tuple(sorted(asked)) or graphs.steps(largest)
     try:
         streams.recorded = graphs.record(model, sizes, streams.compute, cuda)
     except (RuntimeError, SpecError, MemoryError) as error:
