@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
+    0: {"orphan", "distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
         "standing"},
     1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",

@@ -54,7 +54,7 @@ def command(
     Without a terminal the scenario is run headless, with the same summary and exit code.
     """
     if _IN_TAB:
-        from loadbench.load.orphan import die_with_parent
+        from loadbench.orphan import die_with_parent
 
         die_with_parent()
     # Textual draws on stderr
