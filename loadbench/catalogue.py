@@ -23,7 +23,9 @@ LARGEST = 16_000_000  # bytes of a run.json that are read
 _NOTES, _CHECKS, _TEXT = 20, 50, 300  # kept of each run
 _FRESH_S = 30.0  # a log written to so recently has a writer, on whatever machine
 _STARTS_S = 600.0  # so long may it take until a run has a run.json
-State = Literal["running", "done", "stopped", "failed", "killed", "not begun", "unreadable"]
+State = Literal[
+    "running", "done", "stopped", "failed", "killed", "not begun", "unreadable", "other version"
+]
 Stamp = tuple[int, int, int]
 
 
@@ -166,7 +168,8 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
     version = msgspec.json.decode(data, type=_Version)
     if version.schema != runlog.SCHEMA:
         made = harmless(version.loadbench)
-        return _unreadable(folder, f"written by loadbench {made}: not readable by this one", stamp)
+        problem = f"written by loadbench {made}: not readable by this one"
+        return Entry(str(folder), folder.name, "other version", problem, stamp=stamp)
     found = msgspec.json.decode(data, type=_Snapshot)
     target, summary = found.target or _Target(), found.summary or _Summary()
     return Entry(
@@ -234,7 +237,7 @@ def remove(folder: Path, results: Path) -> None:
     if found is None:
         return
     starts = found.state == "not begun" and _written(folder, _STARTS_S)
-    unclear = found.state == "unreadable" and _written(folder / runlog.LOG, _FRESH_S)
+    unclear = found.problem != "" and _written(folder / runlog.LOG, _FRESH_S)
     if starts or unclear or found.state == "running":
         word = "may be starting" if starts else "goes on"
         raise LoadbenchError(f"{folder.name} {word}: it is not deleted", "stop it first")
