@@ -267,6 +267,13 @@ class Scenario(NamedTuple):
     own: bool = False
     code: str = ""
 
+    @property
+    def foreign(self) -> str:
+        """In a sentence what code the file has somebody run, who must be asked before; or empty."""
+        if self.spec.load.locustfile and not self.own:
+            return f"{self.name} runs the code in {self.spec.load.locustfile}"
+        return f"{self.name} has the engine run code: {self.code}" if self.code else ""
+
 
 def shipped() -> dict[str, Path]:
     """The scenarios that come with loadbench, by name."""

@@ -329,16 +329,8 @@ def _may_run(scenario: Scenario, options: Options) -> None:
         raise SpecError(
             "a Locust file runs in one load process", "leave --workers and --master-bind out"
         )
-    if scenario.spec.load.locustfile and not scenario.own and not options.trust:
-        raise SpecError(
-            f"{scenario.name} runs the code in {scenario.spec.load.locustfile}",
-            "read it, then allow that with --trust",
-        )
-    if scenario.code and not options.trust:
-        raise SpecError(
-            f"{scenario.name} has the engine run code: {scenario.code}",
-            "read that, then allow it with --trust",
-        )
+    if scenario.foreign and not options.trust:
+        raise SpecError(scenario.foreign, "read it, then allow that with --trust")
 
 
 def _name(scenario: Scenario) -> str:

@@ -5,8 +5,9 @@ is measured must be reached as the load reaches it.
 """
 
 import ssl
+import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -18,18 +19,27 @@ from loadbench.plan import Endpoint, Tls
 from loadbench.targets.plain import check_path
 from loadbench.targets.statistics import Reading, difference, read
 from loadbench.targets.tls import context, explain
-from loadbench.targets.wire import Prepared
+from loadbench.targets.wire import Headers, Prepared
 from loadbench.units import hostport
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
     from loadbench.spec import TargetSpec
 
-__all__ = ["Asker", "Reading", "difference"]
+__all__ = ["Asker", "Exchange", "Reading", "difference"]
 
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 _ABSENT = (400, 404, 405, 501)  # how servers say that they do not have an extension
 _AT_FAULT = (400, 404, 405, 413, 415, 422)  # how servers say that a request cannot be served
 _BINARY = "binary_tensor_data"
+
+
+class Exchange(NamedTuple):
+    """An answer and the time from asking to its last byte, as one client sees it."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    took_ns: int
 
 
 class Asker:
@@ -207,12 +217,8 @@ class Asker:
     def attempt(self, request: Prepared) -> None:
         """Sends one request as the load will. Raises SpecError if the server finds fault with it;
         that it fails for other reasons is for the run to show."""
-        head, _, body = request.data.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        method, path, _ = first.split(" ")
-        headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
         try:
-            answer = self._client.request(method, path, headers=headers, content=body)
+            answer = self._sent(request)
         except httpx.HTTPError:
             return
         if answer.status_code in _AT_FAULT:
@@ -220,6 +226,25 @@ class Asker:
                 f"{self.url} refuses the inputs of {request.name!r}: {_refusal(answer)}",
                 'give it inputs that it takes: [[request]] with data = "…" or shapes = {…}',
             )
+
+    def exchange(self, request: Prepared) -> Exchange:
+        """Sends one request and gives what came back. Raises TargetError if nothing did."""
+        begun = time.monotonic_ns()
+        try:
+            answer = self._sent(request)
+        except httpx.HTTPError as error:
+            reason, hint = _explain(error)
+            raise TargetError(f"{self.url}: {reason}", hint) from error
+        took = time.monotonic_ns() - begun
+        headers = {name.lower(): value for name, value in answer.headers.raw}
+        return Exchange(answer.status_code, headers, answer.content, took)
+
+    def _sent(self, request: Prepared) -> httpx.Response:
+        head, _, body = request.data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        method, path, _ = first.split(" ")
+        headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+        return self._client.request(method, path, headers=headers, content=body)
 
     def statistics(self, endpoint: Endpoint) -> Reading | None:
         """What the model's server has counted until now; None if it does not count. Raises
