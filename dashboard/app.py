@@ -42,13 +42,14 @@ from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
 _SPEEDS = (1, 10, 60)
+NO_RUN = "no run"  # a folder of results that no runner makes
 STOP, LEAVE, STAY = "Stop it", "Leave it running", "Stay"
 
 
 class Dashboard(App[None]):
     """`reader` is where records come from; `child` the run if we started it. `open_run` turns to
     another run; `started` are all that were started from here, by their folders. No run is open
-    while `folder` does not exist. `first` is the screen to begin with."""
+    while `folder` is called NO_RUN. `first` is the screen to begin with."""
 
     CSS_PATH = "dashboard.tcss"
     TITLE = "loadbench"
@@ -211,7 +212,7 @@ class Dashboard(App[None]):
     @property
     def opened(self) -> bool:
         """Whether there is a run to be shown at all."""
-        return self.run_view.start is not None or self.folder.is_dir()
+        return self.folder.name != NO_RUN
 
     @property
     def ended(self) -> bool:

@@ -3,8 +3,7 @@
 The list is read in a thread from the runs' snapshots alone; what needs a log is read on demand.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from dashboard.keys import ACTIONS, RUNS
 from dashboard.screens.ask import Choice
 from dashboard.screens.page import Page
 from dashboard.screens.run import RunScreen, TooSmall
+from dashboard.shelf import Pair, Shelf
 from dashboard.theme import palette
 from dashboard.widgets.runlist import RunList
 from dashboard.widgets.runpanel import about, beside
@@ -39,11 +39,10 @@ if TYPE_CHECKING:
 _EVERY_S = 2.0  # between two looks at the folder
 _BATCH = 100  # runs that the first look hands over at a time
 DELETE, KEEP = "Delete it", "Keep it"
-_EVERYWHERE = ("live", "engine", "alerts", "runs", "help", "screenshot", "quit")
+_EVERYWHERE = ("live", "engine", "alerts", "runs", "new-run", "help", "screenshot", "quit")
 _NONE = "No runs in {folder} yet. Press n to start one, or: loadbench run steady"
 _NO_MATCH = "No run has all these words in its name, scenario, target, state or title. esc = all"
 _NOTHING_TO = "Nothing to compare with yet: x marks A, or b makes a run the scenario's baseline."
-Pair = tuple[Entry, Entry]
 
 
 @dataclass
@@ -75,17 +74,19 @@ class Runs(RunScreen, inherit_bindings=False):
     ]
     AUTO_FOCUS = "#runs"
     actions = RUNS
+    reading = (
+        "Runs: * is a baseline, A and B are compared; without marks B is the run under the cursor "
+        "and A the baseline of its scenario. ▲ doubtful or invalid: how far the figures can be "
+        "trusted. >100: so many were not answered well that the percentile lies over the limit. "
+        "One run a side is never a verdict.",
+    )
     app: "Dashboard"
 
     def __init__(self) -> None:
         super().__init__()
-        self._known: dict[str, Entry] = {}
-        self._baselines: dict[str, str] = {}
+        self._shelf = Shelf()
         self._complete = False
         self._problem = ""
-        self._words: list[str] = []
-        self._a: str | None = None
-        self._b: str | None = None
         self._comparing = False
         self._compared: tuple[Pair, Comparison | str] | None = None
 
@@ -97,8 +98,8 @@ class Runs(RunScreen, inherit_bindings=False):
             with Vertical(id="runs-panel", classes="panel"):
                 yield RunList(id="runs")
                 yield Static(id="no-runs", markup=False)
-            with VerticalScroll(id="below", classes="panel", can_focus=False):
-                yield Static(id="below-text", markup=False)
+            with VerticalScroll(id="run-below", classes="panel", can_focus=False):
+                yield Static(id="run-below-text", markup=False)
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
@@ -117,7 +118,7 @@ class Runs(RunScreen, inherit_bindings=False):
 
     def _look(self) -> None:
         if self.is_current:
-            self._scan(self.results, dict(self._known))
+            self._scan(self.results, dict(self._shelf.runs))
 
     @work(thread=True, exclusive=True, group="scan", exit_on_error=True)
     def _scan(self, results: Path, known: dict[str, Entry]) -> None:
@@ -138,45 +139,34 @@ class Runs(RunScreen, inherit_bindings=False):
 
     def on_listed(self, message: Listed) -> None:
         fresh = {entry.name: entry for entry in message.entries}
-        self._known = fresh if message.complete else {**self._known, **fresh}
+        runs = fresh if message.complete else {**self._shelf.runs, **fresh}
+        self._shelf = replace(self._shelf, runs=runs, baselines=message.baselines)
         self._complete = self._complete or message.complete
-        self._baselines = message.baselines
         if message.problem and message.problem != self._problem:
             self.notify(message.problem, severity="error", markup=False)
         self._problem = message.problem
         self._update()
 
-    def _shown(self) -> list[Entry]:
-        entries: Iterable[Entry] = self._known.values()
-        return [entry for entry in entries if all(word in entry.words for word in self._words)]
-
-    def _marks(self) -> dict[str, str]:
-        marks = dict.fromkeys(self._baselines.values(), " *")
-        for sign, name in (("A", self._a), ("B", self._b)):
-            if name is not None:
-                marks[name] = sign + marks.get(name, "  ")[1:]
-        return marks
-
     def _update(self) -> None:
         """Draws what is known now."""
-        shown = self._shown()
-        self.query_one(RunList).show(shown, self._marks())
+        shown, words = self._shelf.shown, self._shelf.words
+        self.query_one(RunList).show(shown, self._shelf.marks)
         empty = self._complete and not shown
         self.query_one(RunList).display = not empty
         none = self.query_one("#no-runs", Static)
         none.display = empty
-        none.update(_NO_MATCH if self._known else _NONE.format(folder=self.results))
-        number = len(self._known)
+        none.update(_NO_MATCH if self._shelf.runs else _NONE.format(folder=self.results))
+        number = len(self._shelf.runs)
         total = f"{units.count(number)} run{'s' if number != 1 else ''}"
         if not self._complete:
             total = f"reading… {total}"
-        elif self._words:
+        elif words:
             total = f"{units.count(len(shown))} of {total}"
         told = [f"{self.results}/", total]
-        told += [f"filter: {' '.join(self._words)}"] if self._words else []
+        told += [f"filter: {' '.join(words)}"] if words else []
         self.query_one(RunsLine).tell(*told)
         panel = self.query_one("#runs-panel")
-        panel.border_subtitle = "* baseline" if self._baselines else ""
+        panel.border_subtitle = "* baseline" if self._shelf.baselines else ""
         self._below()
 
     def _recolour(self) -> None:
@@ -190,28 +180,18 @@ class Runs(RunScreen, inherit_bindings=False):
     # ── below it ─────────────────────────────────────────────────────────────
 
     def _pair(self) -> Pair | None:
-        """A and B as marked; else B is the run under the cursor, and A the baseline for it."""
-        b = self._known.get(self._b or "") or self.query_one(RunList).entry
-        if b is None:
-            return None
-        a = self._known.get(self._a or "") or self._baseline_of(b)
-        return None if a is None or a.name == b.name else (a, b)
-
-    def _baseline_of(self, entry: Entry) -> Entry | None:
-        run = self._baselines.get(entry.scenario)
-        if run is None or run in self._known:
-            return self._known.get(run or "")
-        return catalogue.entry(self.results / run)
+        return self._shelf.pair(self.query_one(RunList).entry, self.results)
 
     def _below(self) -> None:
         """One run in words, or two side by side."""
-        panel, text = self.query_one("#below"), self.query_one("#below-text", Static)
+        panel, text = self.query_one("#run-below"), self.query_one("#run-below-text", Static)
         colours, entry = palette(self.app.theme), self.query_one(RunList).entry
         panel.set_class(entry is None, "-empty")
         pair = self._pair() if self._comparing else None
         if pair is not None:
             a, b = pair
-            panel.border_title = f"Compare   A {a.number}{self._of_baseline(a)}   vs   B {b.number}"
+            base = " (baseline)" if self._shelf.is_baseline(a) else ""
+            panel.border_title = f"Compare   A {a.number}{base}   vs   B {b.number}"
             panel.border_subtitle = f"loadbench compare {a.number} {b.number}"
             if self._compared is None or self._compared[0] != pair:
                 self._compare(pair)
@@ -226,9 +206,6 @@ class Runs(RunScreen, inherit_bindings=False):
             text.update(Text(_NOTHING_TO))
         else:
             text.update(about(entry, colours) if entry else "")
-
-    def _of_baseline(self, entry: Entry) -> str:
-        return " (baseline)" if entry.name in self._baselines.values() else ""
 
     @work(thread=True, exclusive=True, group="compare")
     def _compare(self, pair: Pair) -> None:
@@ -251,7 +228,7 @@ class Runs(RunScreen, inherit_bindings=False):
 
     def _here(self) -> Entry | None:
         """The run under the cursor; says so if there is none."""
-        entry = self.query_one(RunList).entry if self._shown() else None
+        entry = self.query_one(RunList).entry
         if entry is None:
             self.notify("There is no run here.")
         return entry
@@ -262,21 +239,15 @@ class Runs(RunScreen, inherit_bindings=False):
             return
         if entry.problem:
             self.notify(f"{entry.name} cannot be compared: {entry.problem}", markup=False)
-        elif entry.name == self._a:
-            self._a = None
-        elif entry.name == self._b:
-            self._b = None
-        elif self._a is None:
-            self._a = entry.name
         else:
-            self._b = entry.name
-        self._update()
+            self._shelf = self._shelf.marked(entry.name)
+            self._update()
 
     def action_compare(self) -> None:
         pair = self._pair()
         if pair is None:
             self.notify(_NOTHING_TO)
-        elif self._comparing or not self.query_one("#below").display:
+        elif self._comparing or not self.query_one("#run-below").display:
             title = f"Compare {pair[0].number} {pair[1].number}"
             self.app.push_screen(Page(title, lambda: comparison_text(_compared(pair))))
         else:
@@ -312,14 +283,14 @@ class Runs(RunScreen, inherit_bindings=False):
             self.notify(f"{entry.name} cannot be a baseline: {entry.problem}", markup=False)
             return
         try:
-            if self._baselines.get(entry.scenario) == entry.name:
+            if self._shelf.baselines.get(entry.scenario) == entry.name:
                 baseline.forget(self.results, entry.scenario)
                 told = f"{entry.scenario} has no baseline any more"
             else:
                 name = entry.scenario or baseline.usual_name(Path(entry.folder))
                 baseline.put(self.results, name, Path(entry.folder))
                 told = f"baseline of {name}: {entry.name}   loadbench baseline set {entry.number}"
-            self._baselines = baseline.read(self.results)
+            self._shelf = replace(self._shelf, baselines=baseline.read(self.results))
         except LoadbenchError as error:
             self.notify(f"{error.message}. {error.hint}", severity="error", markup=False)
         else:
@@ -334,7 +305,7 @@ class Runs(RunScreen, inherit_bindings=False):
         if entry.state == "running":
             self.notify(f"{entry.name} goes on: it is not deleted.", markup=False)
             return
-        also = "It is a baseline. " if entry.name in self._baselines.values() else ""
+        also = "It is a baseline. " if self._shelf.is_baseline(entry) else ""
         question = f"Delete {entry.name}? {also}It cannot be brought back."
         answer = await self.app.push_screen_wait(Choice(question, (DELETE, KEEP)))
         if answer == DELETE:
@@ -359,7 +330,8 @@ class Runs(RunScreen, inherit_bindings=False):
         field.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self._words = event.value.lower().split()
+        words = tuple(event.value.lower().split())
+        self._shelf = replace(self._shelf, words=words)
         self._update()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -376,8 +348,8 @@ class Runs(RunScreen, inherit_bindings=False):
         elif self._comparing:
             self._comparing = False
             self._below()
-        elif self._a or self._b:
-            self._a = self._b = None
+        elif self._shelf.a or self._shelf.b:
+            self._shelf = replace(self._shelf, a=None, b=None)
             self._update()
         elif self.app.opened:
             self.app.action_go("live")

@@ -89,10 +89,10 @@ def _watch(folder: Path, speed: int | None) -> int:
 
 
 def _list(results: Path) -> int:
-    from dashboard.app import Dashboard
+    from dashboard.app import NO_RUN, Dashboard
     from dashboard.follow import Follow
 
-    none = results / "no run"  # is never there
+    none = results / NO_RUN
     return _show(Dashboard(none, Follow(none), first="runs"))
 
 
