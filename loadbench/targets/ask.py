@@ -6,6 +6,7 @@ is measured must be reached as the load reaches it.
 
 import ssl
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import quote, urlsplit
@@ -14,8 +15,9 @@ import httpx
 import msgspec
 
 from loadbench.errors import SpecError, TargetError
-from loadbench.model import Tensor
+from loadbench.model import Tensor, Value, decode
 from loadbench.plan import Endpoint, Tls
+from loadbench.standing import Settings
 from loadbench.targets.plain import check_path
 from loadbench.targets.statistics import Reading, difference, read
 from loadbench.targets.tls import context, explain
@@ -31,6 +33,11 @@ _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 _ABSENT = (400, 404, 405, 501)  # how servers say that they do not have an extension
 _AT_FAULT = (400, 404, 405, 413, 415, 422)  # how servers say that a request cannot be served
 _BINARY = "binary_tensor_data"
+
+
+class _Retuned(Value, frozen=True):
+    before: Settings
+    after: Settings
 
 
 class Exchange(NamedTuple):
@@ -261,6 +268,19 @@ class Asker:
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
             raise TargetError(f"GET {self.url}{path}: {error}") from error
 
+    def retune(self, endpoint: Endpoint, wanted: Mapping[str, Any]) -> tuple[Settings, Settings]:
+        """Has our own engine bring requests together by other settings from now on; those before
+        and after. Raises SpecError if it refuses, TargetError if it does not answer."""
+        path = f"/v2/repository/models/{quote(endpoint.model, safe='')}/batching"
+        answer = self._ask("POST", path, dict(wanted))
+        if answer.status_code in (400, 403, 404):
+            raise SpecError(_words(answer))
+        try:
+            found = decode(_Retuned, answer.raise_for_status().content)
+        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+            raise TargetError(f"POST {self.url}{path}: {error}") from error
+        return found.before, found.after
+
     def engine_facts(self, endpoint: Endpoint) -> dict[str, Any]:
         """What our own engine says of itself: model, version, device, precision, policy, max_batch,
         instances, warm_ns, notes. Empty for other servers."""
@@ -297,9 +317,13 @@ def _closes(answer: httpx.Response) -> bool:
 
 def _refusal(answer: httpx.Response) -> str:
     """What a server says in refusing, on one line."""
+    return f"HTTP {answer.status_code} {_words(answer)}".strip()
+
+
+def _words(answer: httpx.Response) -> str:
     try:
         found = msgspec.json.decode(answer.content)
         text = str(found["error"])
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         text = answer.text
-    return f"HTTP {answer.status_code} {' '.join(text.split())[:200]}".strip()
+    return " ".join(text.split())[:200]
