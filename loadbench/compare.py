@@ -80,7 +80,7 @@ class Comparison(Value, frozen=True, omit_defaults=False):
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
-    """Compares two snapshots (run.json). Raises SpecError if one has no summary or a damaged one."""
+    """Compares two snapshots (run.json). Raises SpecError if one has no whole summary."""
     for side in (a, b):
         if not side.get("summary"):
             name = side.get("run", "?")
