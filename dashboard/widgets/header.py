@@ -147,8 +147,8 @@ class Header(Board):
 
 
 def alerts(scene: Scene, colours: Palette) -> Cells:
-    """How many rules fire, or that no data comes; nothing once the run is over."""
-    firing = len(scene.view.firing)
+    """How many alerts nobody has acknowledged, or that no data comes; none once it is over."""
+    firing = scene.view.unheard
     text = f"▲ {firing} alert{'s' if firing > 1 else ''}" if firing else ""
     if scene.stale and scene.source.age_s is not None:
         text = f"▲ no data for {int(scene.source.age_s)} s"

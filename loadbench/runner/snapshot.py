@@ -32,6 +32,7 @@ def snapshot(
         "pid": os.getpid(),
         "host": platform.node(),
         "scenario": scenario.name,
+        "scenario_file": scenario.file,
         "title": scenario.spec.title,
         "spec": scenario.spec.model_dump(mode="json"),
         "phases": plain(plan.phases),
