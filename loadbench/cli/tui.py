@@ -24,6 +24,7 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.argument("scenario", required=False)
 @click.option("--attach", metavar="RUN", help="Follow a run that someone else started.")
 @click.option("--replay", metavar="RUN", help="Watch a finished run again.")
+@click.option("--runs", "listed", is_flag=True, help="Begin with the list of runs.")
 @click.option("--speed", type=click.IntRange(1, 1000), default=1, help="Of a replay: 1, 10, 60.")
 @click.option("--target", metavar="URL", help="http://host:port or local:MODEL")
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
@@ -38,6 +39,7 @@ def command(
     scenario: str | None,
     attach: str | None,
     replay: str | None,
+    listed: bool,
     speed: int,
     target: str | None,
     rate: str | None,
@@ -60,6 +62,15 @@ def command(
     # Textual draws on stderr
     terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)) or _IN_TAB
     watched = attach or replay
+    if listed and (watched or scenario):
+        raise SpecError("--runs opens no run", "give it alone: enter opens the one you choose")
+    if listed:
+        results = runlog.results_folder(out)
+        if web:
+            return _in_tabs(_pages(port), "--runs", "--out", str(results.absolute()))
+        if not terminal:
+            raise SpecError("the dashboard needs a terminal", "loadbench list")
+        return _list(results)
     if watched:
         if (attach and replay) or scenario:
             raise SpecError(
@@ -69,8 +80,8 @@ def command(
             raise SpecError("the dashboard needs a terminal", f"loadbench show {watched}")
         folder = runlog.find(watched, runlog.results_folder(out))
         if web:
-            how = ("--speed", str(speed), "--replay") if replay else ()
-            return _in_tabs(_pages(port), folder, None, *how)
+            how = ("--speed", str(speed), "--replay") if replay else ("--attach",)
+            return _in_tabs(_pages(port), *how, str(folder.absolute()))
         return _watch(folder, speed if replay else None)
     given = {"--target": target, "--rate": rate, "--duration": duration}
     given |= {"--workers": workers, "--out": out}
@@ -93,6 +104,14 @@ def _watch(folder: Path, speed: int | None) -> int:
     return _show(Dashboard(folder, Follow(folder) if speed is None else Replay(folder, speed)))
 
 
+def _list(results: Path) -> int:
+    from dashboard.app import NO_RUN, Dashboard
+    from dashboard.follow import Follow
+
+    none = results / NO_RUN
+    return _show(Dashboard(none, Follow(none), first="runs"))
+
+
 def _show(app: "Dashboard") -> int:
     """The dashboard until it ends, and then what to know of the run that it showed last, and of
     others that it has started."""
@@ -113,6 +132,8 @@ def _told(app: "Dashboard") -> int:
     """Of a run that somebody else started."""
     if app.return_code:
         return _broken(app.return_code)
+    if not app.opened:
+        return 0
     if app.run_view.end is None and not app.problem and app.reader.mode == "live":
         _goes_on(app.folder)
     else:
@@ -164,19 +185,10 @@ def _pages(port: int) -> "Pages":
     return Pages(free_port(port))
 
 
-def _in_tabs(pages: "Pages", folder: Path, child: "Child | None", *replay: str) -> int:
-    """A dashboard of this run for each tab, until a signal comes."""
-    watched = replay or ("--attach",)
-    pages.show([sys.executable, "-m", "loadbench", "tui", *watched, str(folder.absolute())])
-    if child is None:
-        return 0
-    try:
-        if child.code is None:
-            _goes_on(folder)
-            return 0
-        return _ended(child, child.code)
-    finally:
-        child.forget()
+def _in_tabs(pages: "Pages", *arguments: str) -> int:
+    """A dashboard for each tab, until a signal comes."""
+    pages.show([sys.executable, "-m", "loadbench", "tui", *arguments])
+    return 0
 
 
 def _start(arguments: list[str], pages: "Pages | None") -> int:
@@ -198,7 +210,14 @@ def _start(arguments: list[str], pages: "Pages | None") -> int:
         child.forget()
         return failed
     if pages is not None:
-        return _in_tabs(pages, folder, child)
+        try:
+            _in_tabs(pages, "--attach", str(folder.absolute()))
+            if child.code is not None:
+                return _ended(child, child.code)
+            _goes_on(folder)
+            return 0
+        finally:
+            child.forget()
     return _show(Dashboard(folder, Follow(folder), child))
 
 
