@@ -18,10 +18,10 @@ from textual.widgets import DataTable, Footer, Input, Static
 from textual.worker import get_current_worker
 
 from dashboard.keys import ACTIONS, RUNS
+from dashboard.listing import Listing, Pair
 from dashboard.screens.ask import Choice
 from dashboard.screens.page import Page
 from dashboard.screens.run import RunScreen, TooSmall
-from dashboard.shelf import Pair, Shelf
 from dashboard.theme import palette
 from dashboard.widgets.runlist import RunList
 from dashboard.widgets.runpanel import about, beside
@@ -84,7 +84,7 @@ class Runs(RunScreen, inherit_bindings=False):
 
     def __init__(self) -> None:
         super().__init__()
-        self._shelf = Shelf()
+        self._listing = Listing()
         self._complete = False
         self._problem = ""
         self._comparing = False
@@ -118,7 +118,7 @@ class Runs(RunScreen, inherit_bindings=False):
 
     def _look(self) -> None:
         if self.is_current:
-            self._scan(self.results, dict(self._shelf.runs))
+            self._scan(self.results, dict(self._listing.runs))
 
     @work(thread=True, exclusive=True, group="scan", exit_on_error=True)
     def _scan(self, results: Path, known: dict[str, Entry]) -> None:
@@ -139,8 +139,8 @@ class Runs(RunScreen, inherit_bindings=False):
 
     def on_listed(self, message: Listed) -> None:
         fresh = {entry.name: entry for entry in message.entries}
-        runs = fresh if message.complete else {**self._shelf.runs, **fresh}
-        self._shelf = replace(self._shelf, runs=runs, baselines=message.baselines)
+        runs = fresh if message.complete else {**self._listing.runs, **fresh}
+        self._listing = replace(self._listing, runs=runs, baselines=message.baselines)
         self._complete = self._complete or message.complete
         if message.problem and message.problem != self._problem:
             self.notify(message.problem, severity="error", markup=False)
@@ -149,14 +149,14 @@ class Runs(RunScreen, inherit_bindings=False):
 
     def _update(self) -> None:
         """Draws what is known now."""
-        shown, words = self._shelf.shown, self._shelf.words
-        self.query_one(RunList).show(shown, self._shelf.marks)
+        shown, words = self._listing.shown, self._listing.words
+        self.query_one(RunList).show(shown, self._listing.marks)
         empty = self._complete and not shown
         self.query_one(RunList).display = not empty
         none = self.query_one("#no-runs", Static)
         none.display = empty
-        none.update(_NO_MATCH if self._shelf.runs else _NONE.format(folder=self.results))
-        number = len(self._shelf.runs)
+        none.update(_NO_MATCH if self._listing.runs else _NONE.format(folder=self.results))
+        number = len(self._listing.runs)
         total = f"{units.count(number)} run{'s' if number != 1 else ''}"
         if not self._complete:
             total = f"reading… {total}"
@@ -166,7 +166,7 @@ class Runs(RunScreen, inherit_bindings=False):
         told += [f"filter: {' '.join(words)}"] if words else []
         self.query_one(RunsLine).tell(*told)
         panel = self.query_one("#runs-panel")
-        panel.border_subtitle = "* baseline" if self._shelf.baselines else ""
+        panel.border_subtitle = "* baseline" if self._listing.baselines else ""
         self._below()
 
     def _recolour(self) -> None:
@@ -180,7 +180,7 @@ class Runs(RunScreen, inherit_bindings=False):
     # ── below it ─────────────────────────────────────────────────────────────
 
     def _pair(self) -> Pair | None:
-        return self._shelf.pair(self.query_one(RunList).entry, self.results)
+        return self._listing.pair(self.query_one(RunList).entry, self.results)
 
     def _below(self) -> None:
         """One run in words, or two side by side."""
@@ -190,7 +190,7 @@ class Runs(RunScreen, inherit_bindings=False):
         pair = self._pair() if self._comparing else None
         if pair is not None:
             a, b = pair
-            base = " (baseline)" if self._shelf.is_baseline(a) else ""
+            base = " (baseline)" if self._listing.is_baseline(a) else ""
             panel.border_title = f"Compare   A {a.number}{base}   vs   B {b.number}"
             panel.border_subtitle = f"loadbench compare {a.number} {b.number}"
             if self._compared is None or self._compared[0] != pair:
@@ -240,7 +240,7 @@ class Runs(RunScreen, inherit_bindings=False):
         if entry.problem:
             self.notify(f"{entry.name} cannot be compared: {entry.problem}", markup=False)
         else:
-            self._shelf = self._shelf.marked(entry.name)
+            self._listing = self._listing.marked(entry.name)
             self._update()
 
     def action_compare(self) -> None:
@@ -283,14 +283,14 @@ class Runs(RunScreen, inherit_bindings=False):
             self.notify(f"{entry.name} cannot be a baseline: {entry.problem}", markup=False)
             return
         try:
-            if self._shelf.baselines.get(entry.scenario) == entry.name:
+            if self._listing.baselines.get(entry.scenario) == entry.name:
                 baseline.forget(self.results, entry.scenario)
                 told = f"{entry.scenario} has no baseline any more"
             else:
                 name = entry.scenario or baseline.usual_name(Path(entry.folder))
                 baseline.put(self.results, name, Path(entry.folder))
                 told = f"baseline of {name}: {entry.name}   loadbench baseline set {entry.number}"
-            self._shelf = replace(self._shelf, baselines=baseline.read(self.results))
+            self._listing = replace(self._listing, baselines=baseline.read(self.results))
         except LoadbenchError as error:
             self.notify(f"{error.message}. {error.hint}", severity="error", markup=False)
         else:
@@ -305,7 +305,7 @@ class Runs(RunScreen, inherit_bindings=False):
         if entry.state == "running":
             self.notify(f"{entry.name} goes on: it is not deleted.", markup=False)
             return
-        also = "It is a baseline. " if self._shelf.is_baseline(entry) else ""
+        also = "It is a baseline. " if self._listing.is_baseline(entry) else ""
         question = f"Delete {entry.name}? {also}It cannot be brought back."
         answer = await self.app.push_screen_wait(Choice(question, (DELETE, KEEP)))
         if answer == DELETE:
@@ -331,7 +331,7 @@ class Runs(RunScreen, inherit_bindings=False):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         words = tuple(event.value.lower().split())
-        self._shelf = replace(self._shelf, words=words)
+        self._listing = replace(self._listing, words=words)
         self._update()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -348,8 +348,8 @@ class Runs(RunScreen, inherit_bindings=False):
         elif self._comparing:
             self._comparing = False
             self._below()
-        elif self._shelf.a or self._shelf.b:
-            self._shelf = replace(self._shelf, a=None, b=None)
+        elif self._listing.a or self._listing.b:
+            self._listing = replace(self._listing, a=None, b=None)
             self._update()
         elif self.app.opened:
             self.app.action_go("live")

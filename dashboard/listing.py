@@ -12,7 +12,7 @@ Pair = tuple[Entry, Entry]
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class Listing:
     """`runs` by name, newest first; `baselines` name → run; `a` and `b` the marked runs' names."""
 
     runs: Mapping[str, Entry] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Shelf:
                 marks[name] = sign + marks.get(name, "  ")[1:]
         return marks
 
-    def marked(self, name: str) -> "Shelf":
+    def marked(self, name: str) -> "Listing":
         """A first, then B; a second time takes the mark away."""
         if name == self.a:
             return replace(self, a=None)
