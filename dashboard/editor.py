@@ -27,8 +27,8 @@ def edit(app: App[Any], path: Path) -> tuple[str, Path | None]:
     if not editor:
         return "no editor found: set $EDITOR", None
     try:
-        own = path if path.resolve().is_relative_to(Path.cwd()) else _copied(path)
-        with app.suspend():
+        with app.suspend():  # first: where that cannot be, nothing is copied either
+            own = path if path.resolve().is_relative_to(Path.cwd()) else _copied(path)
             code = subprocess.run([*editor, str(own)], check=False).returncode
     except SuspendNotSupported:
         return f"there is no terminal for an editor here: edit {path}", None
