@@ -58,7 +58,7 @@ def _spread(asked: Ints, over: Ints) -> tuple[float, float]:
 def _doubled(counts: Ints) -> Ints:
     """Neighbours added up; an odd one out joins the last."""
     even = len(counts) // 2 * 2
-    found = counts[:even].reshape(-1, 2).sum(axis=1)
+    found: Ints = counts[:even].reshape(-1, 2).sum(axis=1)
     if even < len(counts) and len(found):
         found[-1] += counts[-1]
     return found

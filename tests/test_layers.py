@@ -11,10 +11,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
+        "certainty", "ride",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside"},
     1: {"spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "overrides", "trace", "plan", "runlog", "control", "alerts", "arrivals",
-        "yardstick", "view", "account", "evidence",
+        "yardstick", "view", "account", "evidence", "assurance", "causes",
         "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
