@@ -20,10 +20,11 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 CHANGED = "the rate changed within the run"
 UNPACED = "its arrivals have no constant rate"
 EMPTY = "no requests were recorded"
-LINKED = "requests depend on each other over long times: the queue hardly ever empties"
+LINKED = "slow requests come in bunches that are long for this run: run longer"
 OTHER = "only percentiles and shares of requests can be shown"
 _BLOCKS = 2 * certainty.LEAST  # to begin with: they are doubled at least once
 SHORT = f"{_BLOCKS} seconds at one rate are needed"
+_LOOKS = 256  # at what a run had shown until then
 _MOST = 2048  # blocks that are looked at: of a longer run neighbours are put together
 
 
@@ -101,16 +102,28 @@ class Blocks:
         return self.whole.quantile_of_asked(share, int(self.missed.sum()))
 
     def effect(self, over: certainty.Ints) -> float | None:
-        """The design effect by an indicator and by being among the slowest tenth, which shows how
-        long a queue remembers where the indicator is too rare to."""
-        if len(self.asked) < _BLOCKS:
+        """The newest design effect that is known. At one look blocks may seem to depend on each
+        other by chance; a little earlier they did not."""
+        count = len(self.asked)
+        for until in range(count, max(_BLOCKS, count * 3 // 4) - 1, -max(1, count // 64)):
+            found = self.effect_at(over, until)
+            if found is not None:
+                return found
+        return None
+
+    def effect_at(self, over: certainty.Ints, until: int) -> float | None:
+        """Of the first so many blocks: by an indicator and by being among the slowest tenth, which
+        shows how long a queue remembers where the indicator is too rare to."""
+        if until < _BLOCKS:
             return None
-        return certainty.larger([certainty.design_effect(self.asked, over), self._slow])
+        asked = self.asked[:until]
+        both = (over[:until], self._slow[:until])
+        return certainty.larger([certainty.design_effect(asked, each) for each in both])
 
     @cached_property
-    def _slow(self) -> float | None:
+    def _slow(self) -> certainty.Ints:
         slow = self.quantile(0.9)
-        return None if slow is None else certainty.design_effect(self.asked, self.over(slow))
+        return self.missed if slow is None else self.over(slow)
 
 
 def missing(window: Window) -> int:
@@ -162,15 +175,31 @@ def assess(check: Check, blocks: Blocks, limit_ns: int | None) -> Certainty:
     if blocks.why:
         return Certainty(why=blocks.why)
     share, over = claim
+    if found := _shown(share, over, blocks):
+        return found
     number = int(over.sum())
     effect = blocks.effect(over)
     if effect is None:
         return _unknown(number, share, blocks)
-    known = Certainty("not shown", None, effect, round(blocks.total / effect))
-    if certainty.shown(number, blocks.total, share, effect):
-        return Certainty("shown", None, effect, known.effective)
     more = certainty.further(number, blocks.total, share, effect)
-    return known if more is None else Certainty("not shown", round(more), effect, known.effective)
+    effective = round(blocks.total / effect)
+    return Certainty("not shown", None if more is None else round(more), effect, effective)
+
+
+def _shown(share: float, over: certainty.Ints, blocks: Blocks) -> Certainty | None:
+    """What has been shown once stays so: the bound holds at all looks together. It must have been
+    the side on which the whole run lies."""
+    numbers, totals = np.cumsum(over), np.cumsum(blocks.asked)
+    under = numbers[-1] < share * totals[-1]
+    count = len(totals)
+    for until in range(count, _BLOCKS - 1, -max(1, count // _LOOKS)):
+        number, total = int(numbers[until - 1]), int(totals[until - 1])
+        if (number < share * total) != under or not certainty.shown(number, total, share, 1.0):
+            continue  # no design effect is below 1
+        effect = blocks.effect_at(over, until)
+        if effect is not None and certainty.shown(number, total, share, effect):
+            return Certainty("shown", None, effect, round(total / effect))
+    return None
 
 
 def _unknown(number: int, share: float, blocks: Blocks) -> Certainty:

@@ -24,8 +24,10 @@ _UNUSUAL = 2.0  # times the usual
 _NOT_SLOW = 1.5  # times the median of all: nothing stands out
 
 CAUSES = {
-    "generator-stall": "the load generator stood still for {stood}: {why}; not the server's fault",
+    "generator-stall": "generator late {time}: not the server's fault ({why}, for {stood})",
     "generator-late": "generator late {time}: not the server's fault",
+    "answer-unread": "{time} outside of the server; the load generator stood still for {stood} in"
+    " that second: {why}",
     "connections": "waited {time} for a free connection: all {connections} were busy",
     "connecting": "connecting and sending took {time}",
     "failed": "failed as {failure} after {time}",
@@ -125,7 +127,7 @@ def explain(sample: Sample, around: Around) -> Cause:
         return _say("generator-late", time=time)
     if longest == HELD:
         connections = around.then.connections if around.then else 0
-        return _say("connections", time=time, connections=connections or "the connections")
+        return _say("connections", time=time, connections=connections or "of them")
     if longest == SENDING:
         return _say("connecting", time=time)
     if longest == QUEUE:
@@ -174,7 +176,9 @@ def _stood(longest: str, parts: dict[str, int], windows: Sequence[Window]) -> Ca
     found = max(windows, key=lambda window: window.stall_ns, default=None)
     if found is None or not found.stall_cause or found.stall_ns < parts[longest] / 2:
         return None
-    return _say("generator-stall", stood=found.stall_ns, why=standstill(found.stall_cause)[0])
+    code = "generator-stall" if longest == LATE else "answer-unread"
+    why = standstill(found.stall_cause)[0]
+    return _say(code, time=parts[longest], stood=found.stall_ns, why=why)
 
 
 def _queued(sample: Sample, time: int, compute_ns: int | None) -> Cause:

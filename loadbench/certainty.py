@@ -36,7 +36,7 @@ def design_effect(asked: Ints, over: Ints) -> float | None:
     found, correlation = 0.0, 0.0
     while len(asked) >= LEAST:
         found, correlation = _spread(asked, over)
-        if found < before * _GROWTH and correlation < _CORRELATION and before < math.inf:
+        if found <= before * _GROWTH and correlation < _CORRELATION and before < math.inf:
             return max(1.0, found)
         before = found
         asked, over = _doubled(asked), _doubled(over)

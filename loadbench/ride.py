@@ -13,10 +13,11 @@ from loadbench.value import Value
 
 _FIRST = ".first"
 # lengths are limited: whatever a server writes there is read quickly, and is a number one can tell
-_CLOSED = re.compile(rb"\bclosed;desc=([a-z-]{1,20})(\.first)?")
+_CLOSED = re.compile(rb"\bclosed;desc=([a-z-]{1,20})(\.first)?(?=,|$)")
 _NUMBER = re.compile(rb"\bnumber;desc=([0-9]{1,15})\b")
 _AFTER = re.compile(
-    rb"\bafter;dur=([0-9]{1,9}\.[0-9]{1,6}), before;desc=([0-9]{1,9})\.([a-z-]{1,20})(\.first)?"
+    rb"\bafter;dur=([0-9]{1,9}\.[0-9]{1,6}), before;desc=([0-9]{1,9})"
+    rb"\.([a-z-]{1,20})(\.first)?(?=,|$)"
 )
 
 

@@ -4,7 +4,7 @@ colours: it is read in CI logs, mails and files as often as in terminals."""
 from loadbench import units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.model import Machine, Rule
-from loadbench.report.certain import rests_on, within
+from loadbench.report.certain import check_words, rests_on, within
 from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
 from loadbench.report.slowest import slowest_text
@@ -12,7 +12,6 @@ from loadbench.summary import CheckResult, Episode, Summary, Times
 from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
 
-_SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
 Bands = dict[str, tuple[float, float | None]]
 _KINDS, _SAID = 8, 100  # failures listed, characters shown of what came
 _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running"}
@@ -58,20 +57,8 @@ def _head(summary: Summary) -> str:
 
 def _check(check: CheckResult, summary: Summary) -> str:
     """`✓ p99 46.2 ms < 100 ms · not shown (≈ 12,000 more)`."""
-    return " · ".join(filter(None, (_found(check, summary), check.sure)))
-
-
-def _found(check: CheckResult, summary: Summary) -> str:
-    name = check.name.replace("_", " ").replace("p99 9", "p99.9")
-    if check.state == "no data":
-        return f"○ {name} {check.text}: no data"
-    if check.value is None:
-        share = percent(summary.missed / summary.asked)
-        value = f"> {units.significant(check.limit)} ms ({share} % not answered well)"
-        return f"{_SIGNS[check.state]} {name} {value}"
-    value = percent(check.value) if check.unit == "%" else significant(check.value)
-    unit = check.unit if check.unit.startswith("/") else f" {check.unit}"
-    return f"{_SIGNS[check.state]} {name} {value}{unit} {check.text}"
+    words = check_words(check, _share(summary.missed, summary.asked))
+    return " · ".join(filter(None, (words, check.sure)))
 
 
 def _load(summary: Summary) -> str:
