@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
-        "certainty", "ride",
-        "merge", "curve", "optimum", "printable", "value", "machine", "serverside"},
+        "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
+        "standing", "certainty", "ride"},
     1: {"spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "overrides", "trace", "plan", "runlog", "control", "alerts", "arrivals",
         "yardstick", "view", "account", "evidence", "assurance", "causes",
