@@ -8,11 +8,13 @@ another stretch is looked at.
 from dashboard.scene import Scene
 from loadbench.account import Account
 from loadbench.assurance import Band, Blocks, Certainty, band, known
+from loadbench.histogram import Histogram
 from loadbench.model import Window
 from loadbench.summary import CheckResult, judge
-from loadbench.view import bins, failures, merged, pieces
+from loadbench.view import Bin, View, bins, failures, merged, pieces
 
 _EVERY_S = 5
+_ENOUGH = 90  # bins of 10 s
 
 
 class InView:
@@ -40,7 +42,9 @@ class InView:
         key = (run, scene.begin if scene.paused else scene.span, end, scene.going)
         if self._blocks is None or key != self._key:
             self._key, self._bands = key, {}
-            self._blocks = _blocks(scene, max(scene.view.first or 0, scene.begin), scene.end)
+            whole = scene.visible.latency if scene.visible else None
+            first = max(scene.view.first or 0, scene.begin)
+            self._blocks = _blocks(scene, first, scene.end, whole)
         return self._blocks
 
 
@@ -48,7 +52,7 @@ def judged(scene: Scene) -> tuple[tuple[CheckResult, ...], Blocks]:
     """The checks of the run on all that is recorded of it until the visible end."""
     view, first = scene.view, scene.view.first or 0
     start, whole = view.start, merged(pieces(view, first, scene.end))
-    blocks = _blocks(scene, first, scene.end)
+    blocks = _blocks(scene, first, scene.end, whole.latency if whole else None)
     if start is None or whole is None:
         return (), blocks
     load = [bin for bin in pieces(view, first, scene.end) if bin.window.stage == "load"]
@@ -67,9 +71,9 @@ def judged(scene: Scene) -> tuple[tuple[CheckResult, ...], Blocks]:
     return tuple(judge(check, total, blocks) for check in start.checks), blocks
 
 
-def _blocks(scene: Scene, begin: int, end: int) -> Blocks:
+def _blocks(scene: Scene, begin: int, end: int, latency: Histogram | None) -> Blocks:
     """The stretch in bins of one length; what does not fit goes to the last."""
-    found = bins(scene.view, begin, end)
+    found = _stretch(scene.view, begin, end)
     longest = max((bin.seconds for bin in found), default=1)
     steady: list[Window] = []
     rest: list[Window] = []
@@ -77,4 +81,12 @@ def _blocks(scene: Scene, begin: int, end: int) -> Blocks:
         whole = bin.seconds == longest and bin.window.stage == "load"
         (steady if whole else rest).append(bin.window)
     missed = sum(failures(bin.window) for bin in found) + scene.overdue + scene.unfinished
-    return Blocks(steady, rest, missed)
+    return Blocks(steady, rest, missed, latency)
+
+
+def _stretch(view: View, begin: int, end: int) -> tuple[Bin, ...]:
+    """The finest bins, or where those are many the next coarser ones."""
+    coarse = tuple(bin for bin in view.rings[1] if begin <= bin.second and bin.until <= end)
+    if len(coarse) < _ENOUGH:
+        return bins(view, begin, end)
+    return (*coarse, *bins(view, coarse[-1].until, end))

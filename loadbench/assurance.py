@@ -73,9 +73,16 @@ class Blocks:
     """A run's recorded seconds, in order and of one length: what was asked in each, how long it
     took, and what was not answered well. `why` says why nothing can be concluded from them."""
 
-    def __init__(self, windows: Sequence[Window], rest: Sequence[Window] = (), missed: int = 0):
+    def __init__(
+        self,
+        windows: Sequence[Window],
+        rest: Sequence[Window] = (),
+        missed: int = 0,
+        whole: Histogram | None = None,
+    ) -> None:
         """`rest` is what came after the last of them, and `missed` the number of all that were
-        asked and not answered well: what is not known of whole seconds goes to the last."""
+        asked and not answered well: what is not known of whole seconds goes to the last. `whole` is
+        the latency of all, where it is known already."""
         step = -(-len(windows) // _MOST)
         groups = [windows[at : at + step] for at in range(0, len(windows), max(1, step))]
         if groups:
@@ -88,7 +95,7 @@ class Blocks:
         self.missed = lost
         self.asked = lost + np.array([found.count for found in self.latency], np.int64)
         self.total = int(self.asked.sum())
-        self.whole = Histogram.merged(self.latency)
+        self.whole = Histogram.merged(self.latency) if whole is None else whole
 
     def over(self, limit: float) -> certainty.Ints:
         """Of each block, the requests that took longer than `limit` ns or were not answered."""

@@ -8,6 +8,11 @@ from loadbench.causes import CAUSES
 from loadbench.model import Window
 from tests.running import loadbench, scenario
 
+REASONS = {
+    "idle", "late-bind", "full", "bucket", "deadline", "announced", "hold", "defer", "probe",
+    "drain",
+}  # fmt: skip
+
 
 def test_the_log_says_what_the_slowest_rode_in_and_show_says_why(tmp_path: Path) -> None:
     own = scenario(tmp_path, fake='a = "4 ms", c = "1 ms"', rate="300")
@@ -21,12 +26,8 @@ def test_the_log_says_what_the_slowest_rode_in_and_show_says_why(tmp_path: Path)
         assert sample.batch is not None
         assert sample.compute_ns is not None
         assert sample.compute_ns >= 3_900_000
-        sent_to_done = sample.done - sample.sent
-        assert (sample.queue_ns or 0) + (sample.batch_wait_ns or 0) < sent_to_done
     rides = {sample.ride.number: sample.ride for sample in served if sample.ride}
-    assert {"idle", "late-bind", "full", "hold", "announced", "deadline", "drain"} >= {
-        ride.closed for ride in rides.values()
-    }
+    assert {ride.closed for ride in rides.values()} <= REASONS
     later = [ride for ride in rides.values() if ride.number > 1]
     assert later
     assert all(ride.after_ns is not None and ride.before_rows for ride in later)

@@ -68,9 +68,9 @@ class Distribution(Board):
 class Percentiles(Board):
     """The percentiles of what was asked with their bands, and on how many requests each rests."""
 
-    def __init__(self, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, sure: InView, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._sure = InView()
+        self._sure = sure
 
     def titles(self, scene: Scene) -> None:
         found = self._sure.certainty(scene)
@@ -107,7 +107,8 @@ class Latency(RunScreen):
     """Chart above, distribution and percentiles below."""
 
     def body(self) -> ComposeResult:
-        yield LatencyChart(LATENCY, id="latency")
+        sure = InView()
+        yield LatencyChart(LATENCY, sure, id="latency")
         with Horizontal(id="below"):
             yield Distribution(id="distribution", classes="panel")
-            yield Percentiles(id="percentiles", classes="panel")
+            yield Percentiles(sure, id="percentiles", classes="panel")

@@ -128,9 +128,9 @@ class LatencyChart(Chart):
     """Bands with their values, the limit, how wide a column is, and how sure the p99 of all that
     is in view is."""
 
-    def __init__(self, plot: Plot, id: str | None = None) -> None:
+    def __init__(self, plot: Plot, sure: InView, id: str | None = None) -> None:
         super().__init__(plot, id=id)
-        self._sure = InView()
+        self._sure = sure
 
     def titles(self, scene: Scene) -> None:
         ink, window = self.ink, scene.recent
@@ -216,16 +216,17 @@ class Live(RunScreen):
     """Tiles, charts, the time split, requests and events."""
 
     def body(self) -> ComposeResult:
+        sure = InView()
         with Horizontal(id="tiles"):
             yield from tiles()
         with Horizontal(id="charts"):
-            yield LatencyChart(LATENCY, id="latency")
+            yield LatencyChart(LATENCY, sure, id="latency")
             yield ThroughputChart(THROUGHPUT, id="throughput")
             with Vertical(id="third"):
                 yield MachineChart(GPU, id="machine")
                 yield QueueChart(QUEUE, id="queue")
         yield Split(id="split")
         with Horizontal(id="bottom"):
-            yield RequestTable(id="requests")
+            yield RequestTable(sure, id="requests")
             yield Events(id="events")
         yield Ticker(id="ticker")

@@ -130,9 +130,9 @@ def _part(name: str, colours: Palette) -> tuple[str, str]:
 class RequestTable(Board):
     """One row for each kind of request, and all of them; with how sure the p99 of all is."""
 
-    def __init__(self, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._sure = InView()
+    def __init__(self, sure: InView, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._sure = sure
 
     def titles(self, scene: Scene) -> None:
         kinds = _kinds(scene.visible) if scene.visible else []
