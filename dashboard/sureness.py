@@ -14,7 +14,7 @@ from loadbench.summary import CheckResult, judge
 from loadbench.view import Bin, View, bins, failures, merged, pieces
 
 _EVERY_S = 5
-_ENOUGH = 90  # bins of 10 s
+_ENOUGH = 84  # bins of 10 s: fewer could hardly be doubled
 
 
 class InView:
