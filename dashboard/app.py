@@ -33,6 +33,7 @@ from dashboard.screens.latency import Latency
 from dashboard.screens.live import LatencyChart, Live
 from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
+from dashboard.screens.runs import Runs
 from dashboard.screens.tail import Tail
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from loadbench import control, runlog
@@ -42,12 +43,14 @@ from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
 _SPEEDS = (1, 10, 60)
+NO_RUN = "no run"  # a folder of results that no runner makes
 STOP, LEAVE, STAY = "Stop it", "Leave it running", "Stay"
 
 
 class Dashboard(App[None]):
     """`reader` is where records come from; `child` the run if we started it. `open_run` turns to
-    another run; `started` are all that were started from here, by their folders."""
+    another run; `started` are all that were started from here, by their folders. No run is open
+    while `folder` is called NO_RUN. `first` is the screen to begin with."""
 
     CSS_PATH = "dashboard.tcss"
     TITLE = "loadbench"
@@ -55,9 +58,15 @@ class Dashboard(App[None]):
     BINDINGS = [Binding("ctrl+q", "leave", show=False, priority=True)]
 
     def __init__(
-        self, folder: Path, reader: Follow | Replay, child: Child | None = None, theme: str = ""
+        self,
+        folder: Path,
+        reader: Follow | Replay,
+        child: Child | None = None,
+        theme: str = "",
+        first: str = "live",
     ) -> None:
         super().__init__()
+        self._first = first
         self.started: dict[Path, Child] = {folder.resolve(): child} if child else {}
         self._first_theme = theme
         self._drawn = 0.0
@@ -84,11 +93,13 @@ class Dashboard(App[None]):
         few = self.console.color_system in ("standard", "windows")
         self.theme = self._first_theme or (SIXTEEN if few else DARK_THEME.name)
         self.theme_changed_signal.subscribe(self, lambda _: self.redraw())
-        for name, kind in (("live", Live), ("engine", Engine), ("alerts", Alerts)):
+        for name, kind in (
+            ("live", Live), ("engine", Engine), ("alerts", Alerts), ("runs", Runs),
+        ):  # fmt: skip
             self.install_screen(kind(), name)
         self.install_screen(Latency(), "latency")
         self.install_screen(Tail(), "tail")
-        self.push_screen("live")
+        self.push_screen(self._first)
         self._read()
         self.set_interval(1.0, self._tick)
 
@@ -155,7 +166,7 @@ class Dashboard(App[None]):
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         source = Source(
             self.reader.mode, self.reader.speed, age, self.problem, said, self._snapshot,
-            str(self.folder),
+            str(self.folder) if self.opened else "",
         )  # fmt: skip
         return scene(self.run_view, self.sight, source)
 
@@ -201,9 +212,15 @@ class Dashboard(App[None]):
             self._snapshot = {}  # not written yet: asked again each second
 
     @property
+    def opened(self) -> bool:
+        """Whether there is a run to be shown at all."""
+        return self.folder.name != NO_RUN
+
+    @property
     def ended(self) -> bool:
         gone = self.child is not None and self.child.code is not None
-        return gone or self.run_view.end is not None or bool(self.problem)
+        over = self.run_view.end is not None or bool(self.problem)
+        return gone or over or not self.opened
 
     # ── the view ─────────────────────────────────────────────────────────────
 

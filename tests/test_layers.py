@@ -16,6 +16,7 @@ LAYERS = {
     1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",
         "spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "overrides", "trace", "plan", "runlog", "control", "alerts", "arrivals",
+        "catalogue", "baseline",
         "yardstick", "view", "account", "evidence", "assurance", "causes",
         "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},

@@ -22,6 +22,7 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.argument("scenario", required=False)
 @click.option("--attach", metavar="RUN", help="Follow a run that someone else started.")
 @click.option("--replay", metavar="RUN", help="Watch a finished run again.")
+@click.option("--runs", "listed", is_flag=True, help="Begin with the list of runs.")
 @click.option("--speed", type=click.IntRange(1, 1000), default=1, help="Of a replay: 1, 10, 60.")
 @click.option("--target", metavar="URL", help="http://host:port or local:MODEL")
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
@@ -34,6 +35,7 @@ def command(
     scenario: str | None,
     attach: str | None,
     replay: str | None,
+    listed: bool,
     speed: int,
     target: str | None,
     rate: str | None,
@@ -50,6 +52,12 @@ def command(
     # Textual draws on stderr
     terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     watched = attach or replay
+    if listed and (watched or scenario):
+        raise SpecError("--runs opens no run", "give it alone: enter opens the one you choose")
+    if listed:
+        if not terminal:
+            raise SpecError("the dashboard needs a terminal", "loadbench list")
+        return _list(runlog.results_folder(out))
     if watched:
         if (attach and replay) or scenario:
             raise SpecError(
@@ -80,6 +88,14 @@ def _watch(folder: Path, speed: int | None) -> int:
     return _show(Dashboard(folder, Follow(folder) if speed is None else Replay(folder, speed)))
 
 
+def _list(results: Path) -> int:
+    from dashboard.app import NO_RUN, Dashboard
+    from dashboard.follow import Follow
+
+    none = results / NO_RUN
+    return _show(Dashboard(none, Follow(none), first="runs"))
+
+
 def _show(app: "Dashboard") -> int:
     """The dashboard until it ends, and then what to know of the run that it showed last, and of
     others that it has started."""
@@ -98,6 +114,8 @@ def _told(app: "Dashboard") -> int:
     """Of a run that somebody else started."""
     if app.return_code:
         return _broken(app.return_code)
+    if not app.opened:
+        return 0
     if app.run_view.end is None and not app.problem and app.reader.mode == "live":
         _goes_on(app.folder)
     else:
