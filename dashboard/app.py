@@ -24,6 +24,7 @@ from textual.worker import Worker, WorkerState
 from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.follow import Follow, Replay, Unreadable, ViewChanged
+from dashboard.ringing import Way, ring
 from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
 from dashboard.screens.ask import Choice, Word
@@ -62,6 +63,7 @@ class Dashboard(App[None]):
         self._drawn = 0.0
         self._scheduled = False
         self._leaving = False
+        self.notify_by: Way = "auto"
         self._turn_to(folder, reader)
 
     def _turn_to(self, folder: Path, reader: Follow | Replay) -> None:
@@ -122,6 +124,7 @@ class Dashboard(App[None]):
     # ── data in, scenes out ──────────────────────────────────────────────────
 
     def on_view_changed(self, message: ViewChanged) -> None:
+        ring(self, message.view)
         self.run_view, self._came = message.view, message.at
         start = message.view.start
         if start is not None and start.planned_ns and self.sight.planned is None:
@@ -203,6 +206,13 @@ class Dashboard(App[None]):
         gone = self.child is not None and self.child.code is not None
         return gone or self.run_view.end is not None or bool(self.problem)
 
+    @property
+    def snapshot(self) -> dict[str, Any]:
+        """run.json as it was last read; empty as long as there is none."""
+        if not self._snapshot:
+            self._read_snapshot()
+        return self._snapshot
+
     # ── the view ─────────────────────────────────────────────────────────────
 
     def _look(self, sight: Sight) -> None:
@@ -226,6 +236,11 @@ class Dashboard(App[None]):
 
     def action_span(self, seconds: int) -> None:
         self._look(replace(self.sight, zoom=seconds, everything=False, held=None))
+
+    def bring(self, begin: int, end: int) -> None:
+        """Live, paused, with these seconds in view."""
+        self._look(replace(self.sight.running(), at=end, held=end - begin))
+        self.action_go("live")
 
     def action_move(self, steps: int) -> None:
         self._look(self.sight.moved(steps, self._newest))
@@ -277,7 +292,7 @@ class Dashboard(App[None]):
         self.redraw()
 
     def action_help(self) -> None:
-        self.push_screen(Help())
+        self.push_screen(Help(getattr(self.screen, "actions", ())))
 
     def action_logs(self) -> None:
         self.push_screen(Logs(self.folder, self.child.said() if self.child else ""))
@@ -335,6 +350,11 @@ class Dashboard(App[None]):
             self.notify(f"cannot stop it: {error.strerror}", severity="error")
         else:
             self.notify(text)
+
+    def tell(self, command: dict[str, Any], done: str) -> None:
+        """Has the run do something; says the command line that does the same."""
+        self._read_snapshot()
+        self._command(command, f"{done}\n{control.written(self.folder, command)}")
 
     @work(thread=True)
     def _command(self, command: dict[str, Any], done: str) -> None:
