@@ -17,8 +17,8 @@ from loadbench.model import THROTTLE
 class Nvml:
     """The cards that CUDA would show to this process, in the driver's order.
 
-    CUDA_VISIBLE_DEVICES is honoured as CUDA does: entries are indices or the beginning of UUIDs,
-    and the list ends at the first that is neither.
+    CUDA_VISIBLE_DEVICES is honoured as CUDA does: entries are indices, the beginning of UUIDs or
+    slices of a card (MIG), and the list ends at the first that is none of these.
     """
 
     def __init__(self, library: Any = pynvml, environment: Mapping[str, str] = os.environ) -> None:
@@ -44,7 +44,9 @@ class Nvml:
                     and self._library.nvmlDeviceGetUUID(card).startswith(entry)
                 )
             ]
-            if not found:
+            if entry.startswith("MIG-"):
+                found = [self._ask("nvmlDeviceGetHandleByUUID", entry)]
+            if not found or found[0] is None:
                 break
             chosen.append(found[0])
         return chosen
@@ -69,9 +71,10 @@ class Nvml:
         return str(self._ask("nvmlDeviceGetUUID", self._cards[device]) or "")
 
     def index_of(self, uuid: str) -> int | None:
-        """The card with that UUID: CUDA may count the cards in another order than the driver."""
+        """The card with that UUID, given without its kind (`GPU-`) in front: CUDA may count the
+        cards in another order than the driver."""
         for index in range(len(self._cards)):
-            if self.uuid(index).removeprefix("GPU-") == uuid.removeprefix("GPU-"):
+            if self.uuid(index).partition("-")[2] == uuid:
                 return index
         return None
 
