@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from textual import work
 from textual.app import ComposeResult
+from textual.screen import Screen
 
 from dashboard.keys import ACTIONS, ALERTS
 from dashboard.scene import Scene
@@ -34,6 +35,7 @@ class Alerts(RunScreen, inherit_bindings=False):
             replace(action.binding, show=False) if action.id in _ELSEWHERE else action.binding
             for action in ACTIONS
         ),
+        *Screen.BINDINGS,
     ]
 
     def body(self) -> ComposeResult:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dashboard.child import Child
 
 DEFAULT = "tour"
+_NOTIFY = "loadbench.notify"
 _END_S = 30.0  # for the runner to put its summary together after its last record
 
 
@@ -30,6 +31,14 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.option("--workers", metavar="N", help="Load processes of this host.")
 @click.option("--out", metavar="DIR", help="Where runs land; default: results.")
 @click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
+@click.option(
+    "--notify",
+    type=click.Choice(["auto", "osc9", "osc777", "off"]),
+    default="auto",
+    expose_value=False,
+    callback=lambda context, _, value: context.meta.update({_NOTIFY: value}),
+    help="How the terminal takes desktop notifications of alerts; auto: if it is known to.",
+)
 def command(
     scenario: str | None,
     attach: str | None,
@@ -83,6 +92,7 @@ def _watch(folder: Path, speed: int | None) -> int:
 def _show(app: "Dashboard") -> int:
     """The dashboard until it ends, and then what to know of the run that it showed last, and of
     others that it has started."""
+    app.notify_by = click.get_current_context().meta.get(_NOTIFY, "auto")
     app.run()
     try:
         for folder, child in app.started.items():
