@@ -34,6 +34,8 @@ from dashboard.screens.latency import Latency
 from dashboard.screens.live import LatencyChart, Live
 from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
+from dashboard.screens.runs import Runs
+from dashboard.screens.tail import Tail
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from loadbench import control, runlog
 from loadbench.errors import LoadbenchError, RunError, SpecError
@@ -42,12 +44,14 @@ from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
 _SPEEDS = (1, 10, 60)
+NO_RUN = "no run"  # a folder of results that no runner makes
 STOP, LEAVE, STAY = "Stop it", "Leave it running", "Stay"
 
 
 class Dashboard(App[None]):
     """`reader` is where records come from; `child` the run if we started it. `open_run` turns to
-    another run; `started` are all that were started from here, by their folders."""
+    another run; `started` are all that were started from here, by their folders. No run is open
+    while `folder` is called NO_RUN. `first` is the screen to begin with."""
 
     CSS_PATH = "dashboard.tcss"
     TITLE = "loadbench"
@@ -55,9 +59,15 @@ class Dashboard(App[None]):
     BINDINGS = [Binding("ctrl+q", "leave", show=False, priority=True)]
 
     def __init__(
-        self, folder: Path, reader: Follow | Replay, child: Child | None = None, theme: str = ""
+        self,
+        folder: Path,
+        reader: Follow | Replay,
+        child: Child | None = None,
+        theme: str = "",
+        first: str = "live",
     ) -> None:
         super().__init__()
+        self._first = first
         self.started: dict[Path, Child] = {folder.resolve(): child} if child else {}
         self._first_theme = theme
         self._drawn = 0.0
@@ -85,10 +95,13 @@ class Dashboard(App[None]):
         few = self.console.color_system in ("standard", "windows")
         self.theme = self._first_theme or (SIXTEEN if few else DARK_THEME.name)
         self.theme_changed_signal.subscribe(self, lambda _: self.redraw())
-        for name, kind in (("live", Live), ("engine", Engine), ("alerts", Alerts)):
+        for name, kind in (
+            ("live", Live), ("engine", Engine), ("alerts", Alerts), ("runs", Runs),
+        ):  # fmt: skip
             self.install_screen(kind(), name)
         self.install_screen(Latency(), "latency")
-        self.push_screen("live")
+        self.install_screen(Tail(), "tail")
+        self.push_screen(self._first)
         self._read()
         self.set_interval(1.0, self._tick)
 
@@ -156,7 +169,7 @@ class Dashboard(App[None]):
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         source = Source(
             self.reader.mode, self.reader.speed, age, self.problem, said, self._snapshot,
-            str(self.folder),
+            str(self.folder) if self.opened else "",
         )  # fmt: skip
         return scene(self.run_view, self.sight, source)
 
@@ -202,16 +215,15 @@ class Dashboard(App[None]):
             self._snapshot = {}  # not written yet: asked again each second
 
     @property
-    def ended(self) -> bool:
-        gone = self.child is not None and self.child.code is not None
-        return gone or self.run_view.end is not None or bool(self.problem)
+    def opened(self) -> bool:
+        """Whether there is a run to be shown at all."""
+        return self.folder.name != NO_RUN
 
     @property
-    def snapshot(self) -> dict[str, Any]:
-        """run.json as it was last read; empty as long as there is none."""
-        if not self._snapshot:
-            self._read_snapshot()
-        return self._snapshot
+    def ended(self) -> bool:
+        gone = self.child is not None and self.child.code is not None
+        over = self.run_view.end is not None or bool(self.problem)
+        return gone or over or not self.opened
 
     # ── the view ─────────────────────────────────────────────────────────────
 
@@ -278,7 +290,7 @@ class Dashboard(App[None]):
 
     def action_restore(self) -> None:
         shown = self._run_screen()
-        if isinstance(shown, Latency):
+        if isinstance(shown, (Latency, Tail)):
             self.action_go("live")
         elif shown is not None and shown.maximized is not None:
             shown.minimize()
@@ -292,7 +304,7 @@ class Dashboard(App[None]):
         self.redraw()
 
     def action_help(self) -> None:
-        self.push_screen(Help(getattr(self.screen, "actions", ())))
+        self.push_screen(Help())
 
     def action_logs(self) -> None:
         self.push_screen(Logs(self.folder, self.child.said() if self.child else ""))

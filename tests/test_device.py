@@ -327,6 +327,22 @@ def test_without_torch_the_driver_alone_is_asked() -> None:
     assert card.memory() == Memory(11, 100)
 
 
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_GPU_IS_LOST])
+def test_a_card_without_memory_of_its_own_has_the_host_s(code: int) -> None:
+    class Shared(Driver):
+        def nvmlDeviceGetMemoryInfo(self, card: int) -> SimpleNamespace:
+            raise pynvml.NVMLError(code)
+
+    cards = Nvml(Shared(), {})
+    if code == pynvml.NVML_ERROR_NOT_SUPPORTED:
+        free, total = cards.mem_get_info(0)
+        assert total == Cpu().memory().total
+        assert 0 < free < total
+    else:
+        with pytest.raises(pynvml.NVMLError):
+            cards.mem_get_info(0)
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 5

@@ -13,6 +13,7 @@ from dashboard.screens.ask import Word
 from dashboard.screens.rule import Edit, listens
 from dashboard.screens.run import RunScreen
 from dashboard.widgets.alerting import History, Rules, Why, spell_of
+from dashboard.widgets.checks import Checks
 from dashboard.widgets.picker import Picker
 from loadbench.episodes import Spell
 
@@ -40,6 +41,7 @@ class Alerts(RunScreen, inherit_bindings=False):
 
     def body(self) -> ComposeResult:
         yield Rules(id="rules", classes="panel")
+        yield Checks(id="checks", classes="panel")
         yield History(id="history", classes="panel")
         yield Why(id="why", classes="panel")
 

@@ -29,12 +29,12 @@ READING = (
 _WIDE = 110
 
 
-def keys(colours: Palette, wide: bool, own: Sequence[Action] = ()) -> Table:
-    """The groups, side by side where there is room; `own` are the screen's."""
-    actions = (*ACTIONS, *own)
-    groups = list(dict.fromkeys(action.group for action in actions))
+def keys(colours: Palette, wide: bool, own: tuple[Action, ...] = ()) -> Table:
+    """The groups, side by side where there is room; `own` are those of the screen below."""
+    actions = (*own, *ACTIONS)
+    groups = dict.fromkeys(action.group for action in actions)
     table = Table.grid(padding=(0, 3, 0, 0))
-    texts = [_group(group, actions, colours) for group in groups]
+    texts = [_group([one for one in actions if one.group == group], colours) for group in groups]
     if wide:
         first, *rest = texts
         table.add_row(first, Text("\n").join(rest))
@@ -44,13 +44,12 @@ def keys(colours: Palette, wide: bool, own: Sequence[Action] = ()) -> Table:
     return table
 
 
-def _group(group: str, actions: Sequence[Action], colours: Palette) -> Text:
+def _group(actions: Sequence[Action], colours: Palette) -> Text:
     text = Text()
-    text.append(f"{group}\n", style=f"bold {colours.p95}")
+    text.append(f"{actions[0].group}\n", style=f"bold {colours.p95}")
     for action in actions:
-        if action.group == group:
-            text.append(f"{written(action):>6}  ", style="bold")
-            text.append(f"{action.title}\n")
+        text.append(f"{written(action):>6}  ", style="bold")
+        text.append(f"{action.title}\n")
     return text
 
 
@@ -59,14 +58,11 @@ class Help(ModalScreen[None]):
 
     BINDINGS = [Binding("escape,question_mark,q,enter,space", "dismiss", "Back", show=False)]
 
-    def __init__(self, own: Sequence[Action] = ()) -> None:
-        super().__init__()
-        self._own = own
-
     def compose(self) -> ComposeResult:
-        colours = palette(self.app.theme)
+        colours, below = palette(self.app.theme), self.app.screen_stack[-2]
+        own = getattr(below, "actions", ())
         with VerticalScroll(classes="sheet"):
-            yield Static(keys(colours, self.app.size.width >= _WIDE, self._own))
-            for paragraph in READING:
+            yield Static(keys(colours, self.app.size.width >= _WIDE, own))
+            for paragraph in (*getattr(below, "reading", ()), *READING):
                 yield Static(Text(f"\n{paragraph}"))
             yield Static(Text("\nesc = back", style=colours.quiet))

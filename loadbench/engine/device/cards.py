@@ -10,7 +10,7 @@ from typing import Any
 
 import pynvml
 
-from loadbench.engine.device.seam import State
+from loadbench.engine.device.seam import Cpu, State
 from loadbench.model import THROTTLE
 
 
@@ -58,7 +58,13 @@ class Nvml:
         return len(self._cards)
 
     def mem_get_info(self, device: int) -> tuple[int, int]:
-        memory = self._library.nvmlDeviceGetMemoryInfo(self._cards[device])
+        try:
+            memory = self._library.nvmlDeviceGetMemoryInfo(self._cards[device])
+        except pynvml.NVMLError as error:
+            if error.value != pynvml.NVML_ERROR_NOT_SUPPORTED:
+                raise
+            host = Cpu().memory()  # what a card without memory of its own uses (Jetson, DGX Spark)
+            return host.free, host.total
         return int(memory.free), int(memory.total)
 
     def get_device_name(self, device: int) -> str:

@@ -2,8 +2,8 @@
 
 Without torch the driver alone is asked, and what a batch takes stays unknown. ONNX Runtime needs no
 more: its arena tells nothing, but keeps what the largest batch took at the warm-up, so that nobody
-else can take that away, and sizes that found no memory then are not made. Tested against stand-ins
-for `torch.cuda` and NVML only: it has not run on a card.
+else can take that away; sizes that found no memory then are come back to a row at a time (`room`).
+Tested against stand-ins for `torch.cuda` and NVML only: it has not run on a card.
 """
 
 import os
