@@ -33,15 +33,17 @@ from dashboard.screens.latency import Latency
 from dashboard.screens.live import LatencyChart, Live
 from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
+from dashboard.screens.steer import Steer
+from dashboard.steering import Helm, Refused, Row, Wish, rows
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from loadbench import control, runlog
-from loadbench.errors import LoadbenchError, RunError, SpecError
+from loadbench.errors import LoadbenchError, SpecError
 from loadbench.units import SECOND
 from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
 _SPEEDS = (1, 10, 60)
-STOP, LEAVE, STAY = "Stop it", "Leave it running", "Stay"
+NOW, STOP, LEAVE, STAY = "End at once", "Stop it", "Leave it running", "Stay"
 
 
 class Dashboard(App[None]):
@@ -73,6 +75,7 @@ class Dashboard(App[None]):
         self._snapshot: dict[str, Any] = {}
         self._came: float | None = None  # when the newest data came
         self.problem = ""
+        self.helm = Helm()
         self._gone = 0  # ticks since the runner was first seen to be gone
 
     def on_mount(self) -> None:
@@ -289,22 +292,46 @@ class Dashboard(App[None]):
 
     # ── the run ──────────────────────────────────────────────────────────────
 
+    def _is_over(self, what: str) -> bool:
+        """Whether the run takes no commands any more; then that is said."""
+        if self.reader.mode == "replay" or self.ended:
+            self.notify(f"Nothing to {what}: this run is over.")
+            return True
+        self._read_snapshot()
+        return False
+
     @work
     async def action_stop_run(self) -> None:
-        if self.reader.mode == "replay" or self.ended:
-            self.notify("Nothing to stop: this run is over.")
-        elif await self.push_screen_wait(Choice("Stop the run?", (STOP, STAY))) == STOP:
-            self._stop()
+        if self._is_over("stop"):
+            return
+        answer = await self.push_screen_wait(Choice("Stop the run?", (NOW, STOP, STAY)))
+        if answer in (NOW, STOP):
+            self._stop(at_once=answer == NOW)
 
     @work
     async def action_mark(self) -> None:
-        if self.reader.mode == "replay" or self.ended:
-            self.notify("Marks can be put into a run while it goes on.")
+        if self._is_over("mark"):
             return
         word = await self.push_screen_wait(Word("Mark: what happened?"))
         if word:
-            self._read_snapshot()
             self._command({"command": "mark", "text": word}, f"marked: {word}")
+
+    def action_adjust(self) -> None:
+        if not self._is_over("adjust"):
+            line = partial(control.written, self.folder)
+            self.push_screen(Steer(self._driven, self._tell, line))
+
+    def _driven(self) -> list[Row]:
+        return rows(self.helm.standing(self.run_view), self.run_view, self._snapshot)
+
+    def action_steer(self, wish: Wish) -> None:
+        """By a key: 10 % more or less, the arrivals, a spike."""
+        if self._is_over("steer"):
+            return
+        try:
+            self._command(self.helm.wanted(wish, self.run_view))
+        except Refused as refused:
+            self.notify(str(refused), severity="error")
 
     @work
     async def action_leave(self) -> None:
@@ -319,12 +346,13 @@ class Dashboard(App[None]):
             self._leaving = True
             self._stop()
 
-    def _stop(self) -> None:
+    def _stop(self, at_once: bool = False) -> None:
         """By the run's socket; before it has one, by a signal to the runner."""
         self._read_snapshot()
         text = "stopping: no more requests, waiting for the answers"
+        text = "ending at once: what is open stays unfinished" if at_once else text
         if self._snapshot.get("control"):
-            self._command({"command": "stop"}, text)
+            self._command({"command": "kill" if at_once else "stop"}, text)
             return
         pid = self.child.pid if self.child else self._snapshot.get("pid")
         try:
@@ -336,19 +364,22 @@ class Dashboard(App[None]):
         else:
             self.notify(text)
 
-    @work(thread=True)
-    def _command(self, command: dict[str, Any], done: str) -> None:
-        """A command over the socket; in a thread, because the runner may take its time."""
-        tell = partial(self.call_from_thread, self.notify)
+    def _command(self, command: dict[str, Any], done: str = "") -> None:
+        self.run_worker(self._told(command, done))
+
+    async def _told(self, command: dict[str, Any], done: str) -> None:
+        """Tells the run, and people what came of it."""
         try:
-            path = self._snapshot.get("control")
-            if not path:
-                raise RunError("the run takes no commands yet", "try again in a moment")
-            control.send(str(path), command)
+            did = await self._tell(command)
         except LoadbenchError as error:
-            tell(f"{error.message}. {error.hint}", severity="error")
+            self.notify(f"{error.message}. {error.hint}", severity="error", markup=False)
         else:
-            tell(done)
+            self.notify(f"{done or did}\n{control.written(self.folder, command)}", markup=False)
+
+    async def _tell(self, command: dict[str, Any]) -> str:
+        done = await self.helm.tell(self._snapshot.get("control"), command, self.run_view)
+        self.redraw()
+        return done
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.worker.name == "reader" and event.state is WorkerState.SUCCESS:

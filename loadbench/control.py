@@ -89,7 +89,7 @@ def written(folder: Path, command: Mapping[str, Any]) -> str:
     else:
         words = [str(command[key]) for key in WORDS[name]]
     number = folder.name.partition("-")[0]
-    here = folder.parent == runlog.results_folder() and number.isdigit()
+    here = folder.resolve().parent == runlog.results_folder().resolve() and number.isdigit()
     return shlex.join(
         ["loadbench", "tell", str(int(number)) if here else str(folder), name, *words]
     )

@@ -34,6 +34,7 @@ from loadbench.model import (
     Value,
     Window,
 )
+from loadbench.standing import Standing
 from loadbench.trust import ASIDES, NOTED, grade
 
 WIDTHS = (1, 10, 60)  # seconds of a bin in each ring
@@ -97,6 +98,7 @@ class View(Value, frozen=True):
     pending: tuple[tuple[Bin, ...], ...] = ((), ())  # of the next bin of the 10 s and 60 s ring
     totals: Totals = Totals()
     warmed: int = 0  # requests done in warm-up
+    standing: Standing = Standing()  # how the run is driven by hand
     reached: float | None = None  # the rate last announced as reached
     alerts: dict[str, AlertChange] = {}
     events: tuple[Event, ...] = ()
@@ -139,7 +141,8 @@ def fold(view: View, record: Record) -> View:
     if isinstance(record, AlertChange):
         return _alert(view, record)
     if isinstance(record, Mark):
-        return _event(view, record.second, "mark", record.text)
+        marked = _event(view, record.second, "mark", record.text)
+        return marked if record.standing is None else replace(marked, standing=record.standing)
     if isinstance(record, Remark):
         noted = replace(view, notes=(*view.notes, record.note))
         return _event(noted, record.second, "note", record.note.text)
