@@ -1,6 +1,7 @@
 """Over a screen: how the run is driven, and one line to drive it otherwise, in the words of
 `loadbench tell`. While a command is typed the command line that does the same stands below it."""
 
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,6 +28,15 @@ _BEGINNINGS = (
     "rate ", "scale ", "pause", "resume", "spike ", "mark ", "engine max_batch=", "engine policy=",
     "engine slo=", "engine max_wait=", "engine hold=", "stop", "kill",
 )  # fmt: skip
+
+
+def _command(text: str) -> dict[str, Any]:
+    """The command that is typed; SpecError if it is none."""
+    try:
+        return control.order(shlex.split(text))
+    except ValueError as error:
+        raise SpecError(f"{text}: {error}", "close the quote") from error
+
 
 Tell = Callable[[dict[str, Any]], Awaitable[str]]
 
@@ -78,11 +88,11 @@ class Steer(ModalScreen[None]):
         self.query_one("#steer-line", Static).update(said.append(text, style=""))
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        colours, words = palette(self.app.theme), event.value.split()
-        if not words:
+        colours = palette(self.app.theme)
+        if not event.value.strip():
             return  # what was done last stays
         try:
-            self._written = self._line(control.order(words))
+            self._written = self._line(_command(event.value))
         except SpecError as error:
             self._written = ""
             self._say("·", f"{error.message}: {error.hint}", colours.quiet)
@@ -91,7 +101,7 @@ class Steer(ModalScreen[None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         try:
-            command = control.order(event.value.split())
+            command = _command(event.value)
         except SpecError as error:
             self._say("✗", f"{error.message}: {error.hint}", palette(self.app.theme).error)
             return

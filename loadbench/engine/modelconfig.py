@@ -15,8 +15,8 @@ from loadbench.spec import EngineSpec, checked
 _OURS = (  # none that names a file or code
     "backend", "buckets", "cache", "cuda_graphs", "default_priority", "device", "gpu_memory",
     "hold", "inputs", "instances", "max_batch", "max_request_rows", "max_wait", "on_error",
-    "outputs",
-    "policy", "precision", "preferred", "priorities", "provider", "queue", "seed", "slo", "threads",
+    "outputs", "packed", "policy", "precision", "preferred", "priorities", "provider", "queue",
+    "seed", "slo", "threads",
 )  # fmt: skip
 _WORDS = ("inputs", "outputs")  # several, parted by blanks
 
