@@ -20,13 +20,14 @@ from loadbench import control
 from loadbench.errors import LoadbenchError, SpecError
 
 WORDS = (
-    "rate 500   scale 1.5   pause   resume   spike 1500 5s   mark TEXT   stop   kill",
+    "rate 500   scale 1.5   spike 1500 5s   pause   resume   stop   kill",
+    'mark TEXT   alert "p99 > 200 ms" 5s   alert "p99 > 200 ms" off',
     "engine max_batch=16 policy=fixed slo=50ms max_wait=2ms hold=false",
-    "scale 1 = the scenario's load   policies: deadline efficient failfast fixed adaptive none",
+    "policies: deadline efficient failfast fixed adaptive none",
 )
 _BEGINNINGS = (
     "rate ", "scale ", "pause", "resume", "spike ", "mark ", "engine max_batch=", "engine policy=",
-    "engine slo=", "engine max_wait=", "engine hold=", "stop", "kill",
+    "engine slo=", "engine max_wait=", "engine hold=", "alert ", "stop", "kill",
 )  # fmt: skip
 
 
