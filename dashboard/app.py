@@ -5,13 +5,11 @@ socket, so a dashboard that dies takes nothing with it.
 """
 
 import asyncio
-import errno
 import os
 import signal
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,32 +21,34 @@ from textual.worker import Worker, WorkerState
 
 from dashboard.child import Child
 from dashboard.commands import commands
+from dashboard.driver import LEAVE, STAY, STOP, Driver
 from dashboard.follow import Follow, Replay, Unreadable, ViewChanged
 from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
-from dashboard.screens.ask import Choice, Word
+from dashboard.screens.ask import Choice
 from dashboard.screens.engine import Engine
 from dashboard.screens.help import Help
 from dashboard.screens.latency import Latency
 from dashboard.screens.live import LatencyChart, Live
 from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
-from dashboard.screens.steer import Steer
-from dashboard.steering import Helm, Refused, Row, Wish, rows
+from dashboard.screens.runs import Runs
+from dashboard.steering import Wish
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
-from loadbench import control, runlog
-from loadbench.errors import LoadbenchError, SpecError
+from loadbench import runlog
+from loadbench.errors import SpecError
 from loadbench.units import SECOND
 from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
 _SPEEDS = (1, 10, 60)
-NOW, STOP, LEAVE, STAY = "End at once", "Stop it", "Leave it running", "Stay"
+NO_RUN = "no run"  # a folder of results that no runner makes
 
 
 class Dashboard(App[None]):
     """`reader` is where records come from; `child` the run if we started it. `open_run` turns to
-    another run; `started` are all that were started from here, by their folders."""
+    another run; `started` are all that were started from here, by their folders. No run is open
+    while `folder` is called NO_RUN. `first` is the screen to begin with."""
 
     CSS_PATH = "dashboard.tcss"
     TITLE = "loadbench"
@@ -56,9 +56,15 @@ class Dashboard(App[None]):
     BINDINGS = [Binding("ctrl+q", "leave", show=False, priority=True)]
 
     def __init__(
-        self, folder: Path, reader: Follow | Replay, child: Child | None = None, theme: str = ""
+        self,
+        folder: Path,
+        reader: Follow | Replay,
+        child: Child | None = None,
+        theme: str = "",
+        first: str = "live",
     ) -> None:
         super().__init__()
+        self._first = first
         self.started: dict[Path, Child] = {folder.resolve(): child} if child else {}
         self._first_theme = theme
         self._drawn = 0.0
@@ -72,10 +78,10 @@ class Dashboard(App[None]):
         self.child = self.started.get(folder.resolve())
         self.run_view = View()
         self.sight = Sight()
-        self._snapshot: dict[str, Any] = {}
+        self.snapshot: dict[str, Any] = {}
         self._came: float | None = None  # when the newest data came
         self.problem = ""
-        self.helm = Helm()
+        self.driver = Driver(self)
         self._gone = 0  # ticks since the runner was first seen to be gone
 
     def on_mount(self) -> None:
@@ -86,10 +92,12 @@ class Dashboard(App[None]):
         few = self.console.color_system in ("standard", "windows")
         self.theme = self._first_theme or (SIXTEEN if few else DARK_THEME.name)
         self.theme_changed_signal.subscribe(self, lambda _: self.redraw())
-        for name, kind in (("live", Live), ("engine", Engine), ("alerts", Alerts)):
+        for name, kind in (
+            ("live", Live), ("engine", Engine), ("alerts", Alerts), ("runs", Runs),
+        ):  # fmt: skip
             self.install_screen(kind(), name)
         self.install_screen(Latency(), "latency")
-        self.push_screen("live")
+        self.push_screen(self._first)
         self._read()
         self.set_interval(1.0, self._tick)
 
@@ -130,7 +138,7 @@ class Dashboard(App[None]):
         if start is not None and start.planned_ns and self.sight.planned is None:
             self.sight = replace(self.sight, planned=round(start.planned_ns / SECOND))
         if message.view.end is not None:
-            self._read_snapshot()
+            self.read_snapshot()
         wait = self._drawn + _BETWEEN_S - time.monotonic()
         if wait <= 0:
             self.redraw()
@@ -155,8 +163,8 @@ class Dashboard(App[None]):
             age = time.monotonic() - self._came
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         source = Source(
-            self.reader.mode, self.reader.speed, age, self.problem, said, self._snapshot,
-            str(self.folder),
+            self.reader.mode, self.reader.speed, age, self.problem, said, self.snapshot,
+            str(self.folder) if self.opened else "",
         )  # fmt: skip
         return scene(self.run_view, self.sight, source)
 
@@ -177,16 +185,16 @@ class Dashboard(App[None]):
         """A runner that is gone without having written an end: say so."""
         if self.reader.mode == "replay" or self.problem:
             return
-        if not self._snapshot:
-            self._read_snapshot()
+        if not self.snapshot:
+            self.read_snapshot()
         if self._leaving and self.ended:
             self.exit()
         if self.run_view.end is not None:
-            if "summary" not in self._snapshot:
-                self._read_snapshot()
+            if "summary" not in self.snapshot:
+                self.read_snapshot()
                 self.redraw()
             return
-        dead = runlog.state(self._snapshot) in ("killed", "failed")
+        dead = runlog.state(self.snapshot) in ("killed", "failed")
         if self.child is not None:
             dead = self.child.code is not None
         self._gone = self._gone + 1 if dead else 0
@@ -195,16 +203,22 @@ class Dashboard(App[None]):
             self.problem = said or "the runner is gone: killed?"
             self.redraw()
 
-    def _read_snapshot(self) -> None:
+    def read_snapshot(self) -> None:
         try:
-            self._snapshot = runlog.read_snapshot(self.folder)
+            self.snapshot = runlog.read_snapshot(self.folder)
         except SpecError:
-            self._snapshot = {}  # not written yet: asked again each second
+            self.snapshot = {}  # not written yet: asked again each second
+
+    @property
+    def opened(self) -> bool:
+        """Whether there is a run to be shown at all."""
+        return self.folder.name != NO_RUN
 
     @property
     def ended(self) -> bool:
         gone = self.child is not None and self.child.code is not None
-        return gone or self.run_view.end is not None or bool(self.problem)
+        over = self.run_view.end is not None or bool(self.problem)
+        return gone or over or not self.opened
 
     # ── the view ─────────────────────────────────────────────────────────────
 
@@ -292,46 +306,17 @@ class Dashboard(App[None]):
 
     # ── the run ──────────────────────────────────────────────────────────────
 
-    def _is_over(self, what: str) -> bool:
-        """Whether the run takes no commands any more; then that is said."""
-        if self.reader.mode == "replay" or self.ended:
-            self.notify(f"Nothing to {what}: this run is over.")
-            return True
-        self._read_snapshot()
-        return False
+    def action_stop_run(self) -> None:
+        self.driver.ask_stop()
 
-    @work
-    async def action_stop_run(self) -> None:
-        if self._is_over("stop"):
-            return
-        answer = await self.push_screen_wait(Choice("Stop the run?", (NOW, STOP, STAY)))
-        if answer in (NOW, STOP):
-            self._stop(at_once=answer == NOW)
-
-    @work
-    async def action_mark(self) -> None:
-        if self._is_over("mark"):
-            return
-        word = await self.push_screen_wait(Word("Mark: what happened?"))
-        if word:
-            self._command({"command": "mark", "text": word}, f"marked: {word}")
+    def action_mark(self) -> None:
+        self.driver.ask_mark()
 
     def action_adjust(self) -> None:
-        if not self._is_over("adjust"):
-            line = partial(control.written, self.folder)
-            self.push_screen(Steer(self._driven, self._tell, line))
-
-    def _driven(self) -> list[Row]:
-        return rows(self.helm.standing(self.run_view), self.run_view, self._snapshot)
+        self.driver.adjust()
 
     def action_steer(self, wish: Wish) -> None:
-        """By a key: 10 % more or less, the arrivals, a spike."""
-        if self._is_over("steer"):
-            return
-        try:
-            self._command(self.helm.wanted(wish, self.run_view))
-        except Refused as refused:
-            self.notify(str(refused), severity="error")
+        self.driver.steer(wish)
 
     @work
     async def action_leave(self) -> None:
@@ -344,42 +329,7 @@ class Dashboard(App[None]):
             self.exit()
         elif answer == STOP:
             self._leaving = True
-            self._stop()
-
-    def _stop(self, at_once: bool = False) -> None:
-        """By the run's socket; before it has one, by a signal to the runner."""
-        self._read_snapshot()
-        text = "stopping: no more requests, waiting for the answers"
-        text = "ending at once: what is open stays unfinished" if at_once else text
-        if self._snapshot.get("control"):
-            self._command({"command": "kill" if at_once else "stop"}, text)
-            return
-        pid = self.child.pid if self.child else self._snapshot.get("pid")
-        try:
-            if not isinstance(pid, int):
-                raise ProcessLookupError(errno.ESRCH, "its process is not known yet")
-            os.kill(pid, signal.SIGTERM)
-        except OSError as error:
-            self.notify(f"cannot stop it: {error.strerror}", severity="error")
-        else:
-            self.notify(text)
-
-    def _command(self, command: dict[str, Any], done: str = "") -> None:
-        self.run_worker(self._told(command, done))
-
-    async def _told(self, command: dict[str, Any], done: str) -> None:
-        """Tells the run, and people what came of it."""
-        try:
-            did = await self._tell(command)
-        except LoadbenchError as error:
-            self.notify(f"{error.message}. {error.hint}", severity="error", markup=False)
-        else:
-            self.notify(f"{done or did}\n{control.written(self.folder, command)}", markup=False)
-
-    async def _tell(self, command: dict[str, Any]) -> str:
-        done = await self.helm.tell(self._snapshot.get("control"), command, self.run_view)
-        self.redraw()
-        return done
+            self.driver.stop()
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.worker.name == "reader" and event.state is WorkerState.SUCCESS:
