@@ -88,12 +88,12 @@ class Alerts(RunScreen, inherit_bindings=False):
         firing = [s for s in view.spells if s.firing and not s.acknowledged]
         chosen = [s for s in firing if spell is not None and s.began == spell.began
                   and s.rule.name == spell.rule.name] or firing  # fmt: skip
+        self.app.read_snapshot()
         if not chosen or not listens(self.app):
             self.notify("No alert fires that nobody has seen.")
             return
         for found in chosen:
-            name = found.rule.name
-            self.app.tell({"command": "acknowledge", "rule": name}, f"seen: {name}")
+            self.app.driver.command({"command": "acknowledge", "rule": found.rule.name})
 
     @work
     async def action_edit_rule(self) -> None:

@@ -1,7 +1,7 @@
 """A rule of an alert, changed: for the run that goes on, in its scenario's file, or both."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -9,7 +9,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label
 
-from loadbench import alertfile, alerts, runlog, units
+from loadbench import alertfile, alerts, units
 from loadbench.errors import SpecError
 from loadbench.model import Rule
 
@@ -27,17 +27,9 @@ def read(when: str, length: str) -> tuple[Rule, bool]:
     return alerts.parse_rule(when.strip(), 0 if off else units.parse_duration(length)), off
 
 
-def snapshot(app: "Dashboard") -> dict[str, Any]:
-    """The run's snapshot as it stands; empty as long as there is none."""
-    try:
-        return runlog.read_snapshot(app.folder)
-    except SpecError:
-        return {}
-
-
 def listens(app: "Dashboard") -> bool:
     """Whether the run takes commands."""
-    return bool(snapshot(app).get("control")) and not app.ended
+    return bool(app.snapshot.get("control")) and not app.ended
 
 
 class Edit(ModalScreen[None]):
@@ -70,6 +62,7 @@ class Edit(ModalScreen[None]):
                 yield Button("Cancel", id="cancel", compact=True)
 
     def on_mount(self) -> None:
+        self.app.read_snapshot()
         self.query_one("#when", Input).focus()
         self._look()
 
@@ -93,7 +86,7 @@ class Edit(ModalScreen[None]):
 
     def _scenario(self) -> Path:
         """Where the run's scenario was read; SpecError if that is not known."""
-        path = snapshot(self.app).get("scenario_file")
+        path = self.app.snapshot.get("scenario_file")
         if not isinstance(path, str) or not path:
             raise SpecError("the run does not say which file it came from")
         return Path(path)
@@ -137,7 +130,7 @@ class Edit(ModalScreen[None]):
         if live:
             length = OFF if off else units.exact_duration(rule.for_ns)
             command = {"command": "alert", "when": alerts.written(rule), "for": length}
-            self.app.tell(command, f"changed: {alerts.describe(rule)}")
+            self.app.driver.command(command)
         self.dismiss()
 
 
