@@ -23,6 +23,7 @@ from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.driver import LEAVE, STAY, STOP, Driver
 from dashboard.follow import Follow, Replay, Unreadable, ViewChanged
+from dashboard.ringing import Way, ring
 from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
 from dashboard.screens.ask import Choice
@@ -71,6 +72,7 @@ class Dashboard(App[None]):
         self._drawn = 0.0
         self._scheduled = False
         self._leaving = False
+        self.notify_by: Way = "auto"
         self._turn_to(folder, reader)
 
     def _turn_to(self, folder: Path, reader: Follow | Replay) -> None:
@@ -135,6 +137,7 @@ class Dashboard(App[None]):
     # ── data in, scenes out ──────────────────────────────────────────────────
 
     def on_view_changed(self, message: ViewChanged) -> None:
+        ring(self, message.view)
         self.run_view, self._came = message.view, message.at
         start = message.view.start
         if start is not None and start.planned_ns and self.sight.planned is None:
@@ -245,6 +248,11 @@ class Dashboard(App[None]):
 
     def action_span(self, seconds: int) -> None:
         self._look(replace(self.sight, zoom=seconds, everything=False, held=None))
+
+    def bring(self, begin: int, end: int) -> None:
+        """Live, paused, with these seconds in view."""
+        self._look(replace(self.sight.running(), at=end, held=end - begin))
+        self.action_go("live")
 
     def action_move(self, steps: int) -> None:
         self._look(self.sight.moved(steps, self._newest))

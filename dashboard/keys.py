@@ -64,6 +64,15 @@ ACTIONS = (
     Action("quit", "q,ctrl+c", "app.leave", "Quit", "Screens", shown="q"),
 )  # fmt: skip
 
+# of the screen of alerts
+ALERTS = (
+    Action("acknowledge", "k", "acknowledge", "Acknowledge the alert: it leaves line 1", "Alerts",
+           "Acknowledge"),
+    Action("edit-rule", "e", "edit_rule", "Edit the rule, or add one", "Alerts", "Edit rule"),
+    Action("filter", "slash", "filter", "Only alerts with some words", "Alerts", "Filter", "/"),
+    Action("episode", "enter", "show_episode", "Show the episode in the charts", "Alerts"),
+)  # fmt: skip
+
 # of the list of runs; the first part of a call names no screen: they are that screen's own
 RUNS = (
     Action("run-mark", "x", "mark_side", "Mark run A, then B, to compare", "Runs", "Mark"),
