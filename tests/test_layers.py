@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
+    0: {"orphan", "distribution", "inside", "limits", "model", "errors", "units", "histogram",
+        "shape",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
         "standing"},
     1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",
@@ -45,6 +46,8 @@ OWNERS = {
         "loadbench.simspec",
         "loadbench.faults",
     ),
+    "aiohttp": ("dashboard.web",),
+    "textual_serve": ("dashboard.web",),
     "scipy": ("loadbench.stats", "loadbench.engine.watch"),
 }
 READS = {("ready", "probe"), ("engine", "probe")}  # the machine
