@@ -296,7 +296,7 @@ def test_long_lines_of_a_report_are_folded_and_none_is_cut(tmp_path: Path) -> No
     text = run_text(tmp_path / "0001-one")
     assert "".join(folded(text, 50).split()) == "".join(text.split())
     assert max(map(len, folded(text, 50).splitlines())) <= 50
-    assert "\n" + " " * 12 + "none failed" in folded(text, 70)  # below the words, not the label
+    assert "\n" + " " * 12 + "1,500 requests" in folded(text, 50)  # below the words, not the label
 
 
 def test_enter_replays_what_is_over_and_follows_what_goes_on(tmp_path: Path) -> None:
