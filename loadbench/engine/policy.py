@@ -11,11 +11,10 @@ The rules of other servers are in `baselines`; the values that come and go in `r
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from itertools import accumulate, groupby, islice
-from operator import gt
 from typing import Generic, NamedTuple
 
 from loadbench.engine import baselines
-from loadbench.engine.lookahead import best_plan, cut, line, outlook, target, window
+from loadbench.engine.lookahead import best_plan, cut, line, outlook, target
 from loadbench.engine.rule import NEVER as NEVER
 from loadbench.engine.rule import Ahead, W, Waiting, prompt
 from loadbench.engine.rule import Decision as Decision
@@ -85,7 +84,7 @@ def _choose(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choice
     if not batch:
         return _Choice([], [], "")
     service = state.service
-    if tight < now + planned(service, rows) or (rows < len(service) and cut(service, rows)):
+    if tight < now + planned(service, rows) or (len(batch) > 1 and cut(service, rows, state.rate)):
         return _in_need(rule, queue, state, now)
     full = rows >= most or len(batch) < len(queue)
     return _Choice(batch, [], "full" if full else "")
@@ -101,34 +100,35 @@ def _in_need(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choic
     service, looked = state.service, LOOKED * rule.max_batch
     waiting = list(islice(queue, 2 * looked))
     due = [request.deadline for request in waiting]
-    if any(map(gt, due, islice(due, 1, None))):
+    rising = sorted(due)
+    if due != rising:
         waiting.sort(key=_deadline_of)
-        due.sort()
+        due = rising
     # Behind so many that only full batches can run, whoever cannot bear one is in the way
     spare = min(max(0, len(queue) - looked), len(waiting))
     full = planned(service, rule.max_batch)
     lost = max(bisect_left(due, now + full, 0, spare), bisect_left(due, now + service[1]))
     ordered, due = waiting[lost : lost + looked], due[lost : lost + looked]
     rows = list(accumulate([request.rows for request in ordered], initial=0))
-    least = window(due, rows, rule.max_batch, service, now)
-    if least == len(due):
+    unseen = len(queue) - lost - len(ordered)
+    beyond = full * unseen * rows[-1] / max(1, len(ordered)) / rule.max_batch
+    typical = waiting[len(waiting) // 2]
+    limit = typical.deadline - typical.arrived
+    plan = best_plan(due, rows, outlook(state, rule.max_batch, limit, now, beyond))
+    if plan is None:
         if state.stale and waiting[-1].deadline > now:
             return _Choice(waiting[-1:], waiting[:-1], "probe")
         return _Choice([], waiting, "")
-    head = ordered[least]
-    view = outlook(service, rule.max_batch, head.deadline - head.arrived, state.rate)
-    unseen = len(queue) - lost - len(ordered)
-    beyond = full * unseen * rows[-1] / len(ordered) / rule.max_batch
-    plan = best_plan(due, rows, least, view._replace(now=now, free=now + view.free - beyond))
     if plan.first == plan.last:
         return _Choice([], waiting[: lost + len(ordered)], "")
     batch, shed = ordered[plan.first : plan.last], waiting[: lost + plan.first]
     if plan.last == len(ordered) and not unseen:
         return _Choice(batch, shed, "")
-    following = ordered[min(plan.last, len(ordered) - 1)].rows
-    if rows[plan.last] - rows[plan.first] + following > rule.max_batch:
+    more = rows[plan.last] - rows[plan.first] + ordered[min(plan.last, len(ordered) - 1)].rows
+    if more > rule.max_batch:
         return _Choice(batch, shed, "full")
-    return _Choice(batch, shed, "deadline" if plan.tight else "bucket")
+    tight = due[plan.first] < now + service[more]
+    return _Choice(batch, shed, "deadline" if tight else "bucket")
 
 
 def _by_urgency(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choice[W]:
