@@ -3,20 +3,20 @@
 Window drop gives up every head that the one large batch would be too late for. Often these could
 have ridden in a smaller batch before it, at the price of its fixed time; where the load is passing
 (a burst) that time costs nobody anything, where it is lasting it costs those to come more than it
-saves. And where batches are padded to certain sizes, a batch just over such a size is better cut
-there. So each plan deals with those that wait, batch by batch, and is worth the rows that it serves
-in time, less those that the time it takes is expected to cost among who comes meanwhile.
+saves. And where batches are padded to certain sizes, a batch that would not fill its size is often
+better cut at the one below: the rest ride with those who come meanwhile. So each plan deals with
+those that wait, batch by batch, and is worth the rows that it serves in time, less those that the
+time it takes is expected to cost among who comes meanwhile.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from math import sqrt
 from typing import NamedTuple
 
 from loadbench.engine.rule import NEVER, State
 
 CLEARLY = 0.95  # times are measured; a batch more costs what is not in them, too
-CLUMPED = 3  # standard deviations more than on average may come, as chance has it
+CLUMPED = 3  # times as many as on average may come for one batch, as chance has it
 TIE = 1e-12  # rows a ns: of plans that are else worth the same the shorter one,
 KEEP = 1e-4  # rows a request: and the one that gives up less now
 
@@ -44,19 +44,16 @@ def outlook(state: State, largest: int, limit_ns: int, now: int, unseen_ns: floa
     """For requests that may take `limit_ns`; those that wait behind whom a plan deals with take
     `unseen_ns` more.
 
-    Those that come until a moment t are run after it, and the first of them has just come. A ns is
+    Those that come until a moment t are run after it, and the first of them came at once. A ns is
     worth the rows that are served in it by batches of which two fit into the limit.
     """
     service, rate = state.service, max(state.rate, 1 / NEVER)
-
-    def come(rows: int) -> float:
-        """From when on chance may have brought so many."""
-        return (sqrt(rows + CLUMPED**2 / 4) - CLUMPED / 2) ** 2 / rate
-
-    rows = bisect_right(range(1, largest + 1), float(limit_ns), key=lambda n: come(n) + service[n])
+    gap = 1 / (CLUMPED * rate)
+    sizes = range(1, largest + 1)
+    rows = bisect_right(sizes, float(limit_ns), key=lambda size: size * gap + service[size])
     if rows < largest:
-        free = max(come(rows), limit_ns - service[rows + 1])
-    else:  # more than one batch
+        free = max(rows * gap, limit_ns - service[rows + 1])
+    else:  # more than one batch, and chance evens out
         free = limit_ns / (1 + rate * service[largest] / largest)
     best = target(service, largest, limit_ns)
     free += now - unseen_ns

@@ -17,7 +17,7 @@ SPREAD = 128  # batches of whatever size that tell how far they are above their 
 ENOUGH = 20  # below this a quantile means little
 MARGIN = 1.1  # as long as nothing tells
 QUANTILE = 0.95
-REFRESH = 8  # batches between two looks
+REFRESH = 16  # batches between two looks
 SLOWER = 1.05  # a clock that changes by less is not throttled further
 
 
@@ -27,7 +27,7 @@ class ServiceTimes:
 
     def __init__(self, largest: int, sizes: Sizes = ()) -> None:
         self._largest = largest
-        self.sizes = sizes
+        self._runs = [min(largest, padded(sizes, rows)) for rows in range(largest + 1)]
         self._samples: dict[int, deque[int]] = {}
         self._unthrottled: dict[int, deque[int]] = {}
         self._slowdown = 1.0
@@ -89,10 +89,7 @@ class ServiceTimes:
             quantiles = [self._high.get(rows) or self._middle[rows] * above for rows in known]
             rising = isotonic(quantiles, [len(self._samples[rows]) for rows in known])
             table = interpolated(known, rising, self._largest)
-            if self.sizes:
-                most = self._largest
-                table = tuple(table[min(most, padded(self.sizes, n))] for n in range(most + 1))
-            self._table = table
+            self._table = tuple([table[rows] for rows in self._runs])
             self._unseen = 0
         return self._table
 
