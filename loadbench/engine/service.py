@@ -17,7 +17,7 @@ SPREAD = 128  # batches of whatever size that tell how far they are above their 
 ENOUGH = 20  # below this a quantile means little
 MARGIN = 1.1  # as long as nothing tells
 QUANTILE = 0.95
-REFRESH = 16  # batches between two looks
+REFRESH = 8  # batches between two looks
 SLOWER = 1.05  # a clock that changes by less is not throttled further
 
 
