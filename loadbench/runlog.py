@@ -11,6 +11,7 @@ The runner is the only writer of run.json and log.ndjson. A killed run is a log 
 
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from loadbench.printable import harmless_value
 LOG = "log.ndjson"
 SNAPSHOT = "run.json"
 INDEX = "log.idx"
+SCHEMA = 1  # of run.json
 _NUMBERED = re.compile(r"(\d{4,})-")
 
 
@@ -110,9 +112,16 @@ def read_snapshot(folder: Path) -> dict[str, Any]:
 
 
 def state(snapshot: dict[str, Any]) -> str:
-    """`running`, `done`, `stopped`, `failed`; `killed` for a run whose runner is gone."""
+    """`running`, `done`, `stopped`, `failed`; `killed` for a run of this machine whose runner is
+    gone. Of one on another machine nothing more is known than what it wrote."""
     found = str(snapshot.get("state", "unknown"))
-    return "killed" if found == "running" and not _alive(snapshot.get("pid")) else found
+    gone = found == "running" and here(snapshot) and not _alive(snapshot.get("pid"))
+    return "killed" if gone else found
+
+
+def here(snapshot: dict[str, Any]) -> bool:
+    """Whether the runner is, or was, a process of this machine."""
+    return snapshot.get("host") in (None, "", platform.node())
 
 
 def goes_on(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from loadbench import units
+from loadbench.alertspec import AlertsSpec
 from loadbench.aroundspec import Names, Plugins, code_of
 from loadbench.errors import SpecError
 from loadbench.faults import explain
@@ -116,6 +117,7 @@ class EngineSpec(Section):
     calibration: str = ""  # .npz or .npy, only of `int8-static`
     gpu_memory: Share | None = None  # of the card's, that the model may take
     graphs: bool | Literal["auto"] = "auto"  # CUDA's; auto: torch models of closed shapes
+    packed: bool | Literal["auto"] = "auto"  # a CPU's weights for oneDNN; auto: where it is faster
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
     policy: Policy = "deadline"
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
@@ -174,8 +176,14 @@ class EngineSpec(Section):
             raise ValueError('provider is for backend = "onnxruntime" only')
         if self.graphs is True and self.backend in ("openvino", "fake"):
             raise ValueError("graphs are for backends of CUDA cards only")
+        if self.packed is True and self.backend not in ("auto", "torch"):
+            raise ValueError('packed is for backend = "torch" only')
         if self.calibration and self.precision != "int8-static":
             raise ValueError('calibration is for precision = "int8-static" only')
+        if self.gpu_memory == 0:
+            raise ValueError("gpu_memory = 0 leaves no room for anything: leave it out for all")
+        if self.buckets and min(self.buckets) > self.max_batch:
+            raise ValueError(f"buckets are all above max_batch ({self.max_batch}): raise that")
         return self
 
 
@@ -237,6 +245,7 @@ class Spec(Section):
     request: tuple[RequestSpec, ...] = ()
     checks: Checks = ()
     alert: tuple[AlertSpec, ...] = ()
+    alerts: AlertsSpec = AlertsSpec()
 
     @model_validator(mode="before")
     @classmethod
@@ -259,13 +268,24 @@ class Spec(Section):
 class Scenario(NamedTuple):
     """A checked scenario and where it came from. `raw` is the TOML after all overrides; `own` says
     that it is a Locust file which the user named, not one that a scenario brings along; `code` is
-    the first setting by which the file itself has the engine run somebody's code."""
+    the first setting by which the file itself has the engine run somebody's code; `file`
+    is where it was read."""
 
     name: str
     spec: Spec
     raw: dict[str, Any]
     own: bool = False
     code: str = ""
+    file: str = ""
+
+    @property
+    def foreign(self) -> str:
+        """In a sentence what code the file has somebody run, who must be asked before; or empty."""
+        if self.spec.load.locustfile and not self.own:
+            return f"{self.name} runs the code in {self.spec.load.locustfile}"
+        if self.code:
+            return f"{self.name} has the engine run code: {self.code}"
+        return self.spec.alerts.foreign
 
 
 def shipped() -> dict[str, Path]:
@@ -319,7 +339,7 @@ def load(
     if rate or duration:
         found = check(raw, str(path), text)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
-    return Scenario(path.stem, check(raw, str(path), text), raw, own, code)
+    return Scenario(path.stem, check(raw, str(path), text), raw, own, code, str(path.resolve()))
 
 
 def _journey(path: Path) -> dict[str, Any]:

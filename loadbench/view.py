@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from loadbench import evidence, units
 from loadbench.alerts import announce
+from loadbench.episodes import Spell, following, likely
 from loadbench.evidence import Evidence
 from loadbench.histogram import EMPTY
 from loadbench.merge import merge
@@ -100,6 +101,8 @@ class View(Value, frozen=True):
     reached: float | None = None  # the rate last announced as reached
     alerts: dict[str, AlertChange] = {}
     events: tuple[Event, ...] = ()
+    spells: tuple[Spell, ...] = ()  # what alerts did, in the order in which they began
+    changed: tuple[Rule, ...] | None = None  # the rules, once they were changed meanwhile
     notes: tuple[Note, ...] = ()
     examples: dict[str, Example] = {}  # the first of each kind of failure
     evidence: Evidence = Evidence()  # of how well it is measured
@@ -119,6 +122,8 @@ class View(Value, frozen=True):
 
     @property
     def rules(self) -> tuple[Rule, ...]:
+        if self.changed is not None:
+            return self.changed
         return self.start.rules if self.start else ()
 
     @property
@@ -128,6 +133,11 @@ class View(Value, frozen=True):
             for rule in self.rules
             if rule.name in self.alerts and self.alerts[rule.name].state == "firing"
         )
+
+    @property
+    def unheard(self) -> int:
+        """How many alerts fire that nobody has acknowledged."""
+        return sum(not self.alerts[rule.name].acknowledged for rule in self.firing)
 
 
 def fold(view: View, record: Record) -> View:
@@ -139,6 +149,7 @@ def fold(view: View, record: Record) -> View:
     if isinstance(record, AlertChange):
         return _alert(view, record)
     if isinstance(record, Mark):
+        view = _ruled(view, record.rules) if record.rules is not None else view
         return _event(view, record.second, "mark", record.text)
     if isinstance(record, Remark):
         noted = replace(view, notes=(*view.notes, record.note))
@@ -217,17 +228,31 @@ def _event(view: View, second: int, kind: Kind, text: str) -> View:
     return replace(view, events=(*view.events[-_MOST_EVENTS:], Event(second, kind, text)))
 
 
+def _ruled(view: View, rules: tuple[Rule, ...]) -> View:
+    """Other rules from here on: what is known of those that went is history."""
+    names = {rule.name for rule in rules}
+    alerts = {name: change for name, change in view.alerts.items() if name in names}
+    spells = tuple(
+        spell for spell in view.spells if spell.fired is not None or spell.rule.name in names
+    )
+    return replace(view, changed=rules, alerts=alerts, spells=spells)
+
+
 def _alert(view: View, change: AlertChange) -> View:
     before = view.alerts.get(change.rule)
     if before is not None and before.state == change.state == "firing":
-        change = replace(change, value=before.value, context=before.context)
-        return replace(view, alerts={**view.alerts, change.rule: change})  # only its peak is new
+        seen = before.acknowledged or change.acknowledged
+        change = replace(change, value=before.value, context=before.context, acknowledged=seen)
     after = replace(view, alerts={**view.alerts, change.rule: change})
     rule = next((rule for rule in view.rules if rule.name == change.rule), None)
     if rule is None:
         return after
+    after = replace(after, spells=following(view.spells, rule, change))
+    if before is not None and before.state == change.state == "firing":
+        return after  # only its peak is new, or that somebody has seen it
     if change.state == "firing":
-        return _event(after, change.second, "alert", announce(rule, change))
+        text = " ".join(filter(None, [announce(rule, change), likely(change.words)]))
+        return _event(after, change.second, "alert", text)
     if before is not None and before.state == "firing":
         return _event(after, change.second, "ended", announce(rule, change))
     return after

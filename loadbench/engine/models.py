@@ -31,6 +31,18 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
     Raises SpecError for whatever is wrong with the name, the file or the settings, RunError if the
     device has no room. `trust` allows files whose loading runs code of theirs.
     """
+    device.number_as_the_driver()
+    model = _loaded(name, settings, trust=trust)
+    if settings.gpu_memory is not None and model.device == "cpu":
+        raise SpecError(
+            f"engine.gpu_memory = {settings.gpu_memory:.0%}, but {name} runs on the CPU",
+            'leave it out, or set engine.device = "cuda"',
+        )
+    return model
+
+
+def _loaded(name: str, settings: EngineSpec, *, trust: bool) -> Model:
+    """As `open_model`; also of a stage of a pipeline."""
     try:
         placed = _placed(settings, settings.device.partition(",")[0])
         return _surrounded(_open(name, placed, trust), settings)
@@ -42,17 +54,28 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
 
 
 def open_instances(name: str, settings: EngineSpec, *, trust: bool = False) -> tuple[Model, ...]:
-    """As many as `settings.copies`, all in the precision that the first one chose, spread over the
-    devices that the settings leave open or name."""
+    """As many as `settings.copies`, all as the first one chose to be, spread over the devices that
+    the settings leave open or name."""
     asked, number = settings.device, settings.copies
     settings = _placed(settings, asked.partition(",")[0])  # with as many instances
     first = open_model(name, settings, trust=trust)
-    if settings.precision == "auto" and first.precision in ("fp32", "bf16", "fp16"):
-        settings = settings.model_copy(update={"precision": first.precision})
+    settings = like(first, settings)
     cards = _free_memory(first.device, settings) if number > 1 else []
     where = device.spread(asked, first.device, number, cards)
     rest = (open_model(name, _placed(settings, found), trust=trust) for found in where[1:])
     return (first, *rest)
+
+
+def like(model: Model, settings: EngineSpec) -> EngineSpec:
+    """What timing chose for a model of torch's goes for another of the kind, too."""
+    if not model.platform.startswith("pytorch") or model.precision not in ("fp32", "bf16", "fp16"):
+        return settings
+    chosen: dict[str, object] = {}
+    if settings.precision == "auto":
+        chosen["precision"] = model.precision
+    if settings.packed == "auto":
+        chosen["packed"] = "packed" in model.metadata
+    return settings.model_copy(update=chosen)
 
 
 def _placed(settings: EngineSpec, where: str) -> EngineSpec:
@@ -96,7 +119,7 @@ def _open(name: str, settings: EngineSpec, trust: bool) -> Model:
     if name.endswith(".toml"):
         from loadbench.engine.pipeline import open_pipeline
 
-        return open_pipeline(_path(name), settings, trust, partial(open_model, trust=trust))
+        return open_pipeline(_path(name), settings, trust, partial(_loaded, trust=trust))
     libraries.require(settings.libraries, trust)
     return _open_file(_path(name), settings, trust)
 
@@ -139,7 +162,7 @@ def _open_zoo(name: str, settings: EngineSpec) -> Model:
         return open_as_onnx(name, settings.model_copy(update={"backend": backend}), _open_onnx)
     import torch
 
-    where = device.choose(settings.device, torch.cuda)
+    where = device.choose(settings.device, device.cards_of(torch.cuda))
     if settings.backend in ("torchscript", "torch-export"):
         from loadbench.engine.backends.converted import open_converted
 
@@ -174,7 +197,7 @@ def _open_file(path: Path, settings: EngineSpec, trust: bool) -> Model:
 def _open_torch(path: Path, kind: files.Kind, settings: EngineSpec, trust: bool) -> Model:
     import torch
 
-    where = device.choose(settings.device, torch.cuda)
+    where = device.choose(settings.device, device.cards_of(torch.cuda))
     libraries.load_into_torch(settings.libraries)
     if kind == "torchscript":
         from loadbench.engine.backends.torchscript import open_torchscript

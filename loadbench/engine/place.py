@@ -75,6 +75,12 @@ class Place:
         self.room.limit("knee", best)
         return [Note("knee", f"{text}: larger ones are not made", "engine.max_batch allows them")]
 
+    def ask(self, rows: int, anew: bool) -> None:
+        """So many rows are asked for; `anew`: by someone who knows better than the knee."""
+        self.room.limit("max_batch", rows)
+        if anew:
+            self.room.limit("knee", None)
+
     def look(self) -> tuple[Memory | None, State]:
         """Reads the device, which may take some milliseconds; for `apply`."""
         try:
@@ -103,6 +109,7 @@ class Place:
             throttle=self.state.throttle,
             slowdown=self._slowdown(),
             others=self.state.others,
+            uuid=self.device.uuid,
         )
 
     def _rows_in(self, memory: Memory, footprint: Footprint) -> int:
@@ -153,7 +160,7 @@ def bucket_sizes(model: Model, settings: EngineSpec) -> Sizes:
     """The sizes that batches are padded to, rising; empty: any size is fine. SpecError if the model
     runs other ones."""
     own = tuple(sorted(model.metadata.get("buckets", ())))
-    asked = tuple(sorted(set(settings.buckets)))
+    asked = tuple(sorted({size for size in settings.buckets if size <= settings.max_batch}))
     if not model.batched or not asked:
         return own if model.batched else ()
     if own and not set(asked) <= set(own):

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +23,9 @@ from loadbench.errors import LoadbenchError, RunError, SpecError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
-from loadbench.runner import clocks, helm, workers
+from loadbench.runner import clocks, helm, ruling, workers
 from loadbench.runner.children import last_notes
+from loadbench.runner.courier import Courier
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
 from loadbench.runner.readings import Readings
@@ -33,17 +34,23 @@ from loadbench.runner.snapshot import others, snapshot
 from loadbench.runner.target import Target, open_target
 from loadbench.shape import Phase, Steering, length_ns
 from loadbench.spec import Scenario
+from loadbench.standing import Standing
 from loadbench.summary import Summary, summarise
 from loadbench.units import SECOND, duration, significant
 
 _SILENCE_S = 3.0
 _OVERTIME_S = 5.0  # how long a load may take beyond its drain before it is ended
 
-_HELM = ", ".join(helm.COMMANDS)
+_HELM = ", ".join((*ruling.COMMANDS, *helm.COMMANDS))
 _STEERED = Note(
     "steered",
     "the load was changed by hand: the marks tell when and how",
     "compare runs that follow their scenario",
+)
+_RETUNED = Note(
+    "retuned",
+    "the engine's settings were changed by hand: the marks tell when and how",
+    "compare runs of one setting",
 )
 _STOPPED = "the load generator was stopped by a signal from outside"
 
@@ -81,7 +88,7 @@ class Run:
         self._reason: Reason = "done"
         self._hurried = False  # told to end at once
         self._text = ""
-        self._steering = Steering()
+        self._steering, self._standing = Steering(), Standing()
         self._capacity: float | None = None  # what 100 % is, once it is calibrated
         self._clocks = clocks.read()
         self._made_results = not options.results.exists()
@@ -128,6 +135,7 @@ class Run:
 
     def _measure(self, target: Target) -> Outcome:
         nvml = Nvml.open()
+        target = replace(target, device=nvml.numbered(target.device, target.card))
         plan, rules, notes = self._plan(target)
         target.statistics()  # what it counted until now, calibration included, is not this run's
         if target.engine and not nvml.read():
@@ -141,7 +149,8 @@ class Run:
             plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
         )
         recorder = Recorder(self.folder, start, target.gpu, self._say)
-        desk = Desk(lambda command: self._command(recorder, plan, command))
+        recorder.courier = Courier(self._scenario.spec.alerts, self.folder, recorder.remark)
+        desk = Desk(lambda command: self._command(recorder, plan, target, command))
         try:
             begun = snapshot(self._scenario, start, target, plan, nvml)
             begun |= {"control": desk.path, "command": list(self._options.command)}
@@ -164,7 +173,7 @@ class Run:
         rules = alerts.changed(alerts.built_in(target.gpu is not None), own)
         limit = alerts.latency_limit(rules, spec.checks)
         plan = planned(spec, target.endpoint, (), limit)
-        found, notes = None, target.notes
+        found, notes = None, (*target.notes, *_unheeded(spec.load.unheeded))
         if spec.load.calibrate is not None:
             found, note = self._calibrate(plan, spec.load.calibrate)
             notes = (*notes, note)
@@ -217,10 +226,13 @@ class Run:
             warm_ns=target.warm_ns,
         )
 
-    def _command(self, recorder: Recorder, plan: Plan, command: dict[str, Any]) -> dict[str, Any]:
+    def _command(
+        self, recorder: Recorder, plan: Plan, target: Target, command: dict[str, Any]
+    ) -> dict[str, Any]:
         """A command from outside; ValueError if it is none, or cannot be done."""
         assert self._loading is not None
         now = time.monotonic_ns() - self._loading.origin
+        before = self._standing
         match command:
             case {"command": "stop"}:
                 text = "stop asked for"
@@ -230,13 +242,20 @@ class Run:
                 self.kill("ended by command")
             case {"command": "mark", "text": str(text)} if _is_a_text(text):
                 pass
+            case {"command": name} if name in ruling.COMMANDS:
+                return {"ok": True, "mark": recorder.rule(command, now // SECOND)}
             case {"command": name} if name in helm.COMMANDS:
                 text = self._steer(recorder, plan, command, now)
+            case {"command": "engine"}:
+                text = self._retune(recorder, target, command)
             case {"command": "mark"}:
                 raise ValueError("a mark takes a text of 1 to 200 characters, all on one line")
             case _:
-                raise ValueError('known: stop, kill, mark with a "text" of up to 200, ' + _HELM)
-        recorder.mark(text, now // SECOND)
+                raise ValueError(
+                    'known: stop, kill, engine, mark with a "text" of up to 200, ' + _HELM
+                )
+        changed = self._standing if self._standing is not before else None
+        recorder.mark(text, now // SECOND, changed)
         return {"ok": True, "mark": text}
 
     def _steer(self, recorder: Recorder, plan: Plan, command: dict[str, Any], now: int) -> str:
@@ -251,9 +270,19 @@ class Run:
         steering, text = helm.steer(command, situation)
         if self._steering == Steering():
             recorder.remark(_STEERED)
-        self._steering = steering
+        self._steering, self._standing = steering, helm.standing(steering, self._standing)
         if not self._loading.say(Command("steer", steering)):
             raise ValueError("the load has ended")
+        return text
+
+    def _retune(self, recorder: Recorder, target: Target, command: dict[str, Any]) -> str:
+        """Changes the engine by hand; returns what was done."""
+        if self._reason != "done":
+            raise ValueError("the run is being stopped")
+        settings, text = helm.retune(command, target)
+        if self._standing.engine is None:
+            recorder.remark(_RETUNED)
+        self._standing = msgspec.structs.replace(self._standing, engine=settings)
         return text
 
     def _follow(
@@ -318,6 +347,11 @@ class Run:
         return Outcome(self.folder, summary)
 
 
+def _unheeded(text: str) -> tuple[Note, ...]:
+    hint = "leave them out, or take arrivals that have a rate: constant, poisson, gamma"
+    return (Note("rate-ignored", text, hint),) if text else ()
+
+
 def _is_a_text(text: str) -> bool:
     """Whether it can stand in a line of any terminal: nothing in it steers one."""
     return 0 < len(text) <= 200 and text.isprintable()
@@ -329,16 +363,9 @@ def _may_run(scenario: Scenario, options: Options) -> None:
         raise SpecError(
             "a Locust file runs in one load process", "leave --workers and --master-bind out"
         )
-    if scenario.spec.load.locustfile and not scenario.own and not options.trust:
-        raise SpecError(
-            f"{scenario.name} runs the code in {scenario.spec.load.locustfile}",
-            "read it, then allow that with --trust",
-        )
-    if scenario.code and not options.trust:
-        raise SpecError(
-            f"{scenario.name} has the engine run code: {scenario.code}",
-            "read that, then allow it with --trust",
-        )
+    if scenario.foreign and not options.trust:
+        raise SpecError(scenario.foreign, "read it, then allow that with --trust")
+    scenario.spec.alerts.address()  # before anything is begun: does the environment have it?
 
 
 def _name(scenario: Scenario) -> str:
