@@ -114,7 +114,8 @@ def best_plan(due: Sequence[int], rows: Sequence[int], view: Outlook) -> Plan | 
     oldest = max(1, bisect_right(service, due[0] - now) - 1)
     sizes = {size, min(size, oldest), cut(service, size, view.rate) or size}
     plans = [_plan(due, rows, bisect_left(due, now + service[most]), most, view) for most in sizes]
-    return max(plans, key=_worth)
+    best = max(plans, key=_worth)
+    return best if best.last else None
 
 
 def _plan(due: Sequence[int], rows: Sequence[int], first: int, most: int, view: Outlook) -> Plan:

@@ -107,10 +107,7 @@ def _in_need(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choic
     if due != rising:
         waiting.sort(key=_deadline_of)
         due = rising
-    numbers = [request.rows for request in waiting]
-    rows: Sequence[int] = range(len(waiting) + 1)
-    if sum(numbers) > len(waiting):  # not all have one
-        rows = list(accumulate(numbers, initial=0))
+    rows = _rows_before(waiting)
     unseen = len(queue) - len(shed) - len(waiting)
     plan = None
     if waiting:
@@ -125,13 +122,21 @@ def _in_need(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choic
         return _Choice([], shed, "")
     first, last, _ = plan
     batch = waiting[first:last]
-    shed += waiting[:first] if batch else waiting
-    if not batch or (last == len(waiting) and not unseen):
+    shed += waiting[:first]
+    if last == len(waiting) and not unseen:
         return _Choice(batch, shed, "")
     more = rows[last] - rows[first] + waiting[min(last, len(waiting) - 1)].rows
     if more > rule.max_batch:
         return _Choice(batch, shed, "full")
     return _Choice(batch, shed, "deadline" if due[first] < now + service[more] else "bucket")
+
+
+def _rows_before(waiting: list[W]) -> Sequence[int]:
+    """How many rows are before each, and at the end all of them."""
+    rows = [request.rows for request in waiting]
+    if sum(rows) == len(rows):  # one each, as is usual
+        return range(len(rows) + 1)
+    return list(accumulate(rows, initial=0))
 
 
 def _too_late(queue: Collection[W], spare: int, full: int, one: int) -> list[W]:
