@@ -40,6 +40,7 @@ class ServiceTimes:
 
     def observe(self, rows: int, ns: int) -> None:
         """A batch of `rows` took `ns` from dispatch to outputs."""
+        rows = self._runs[rows] if rows <= self._largest else rows
         samples = self._samples.get(rows)
         if samples is None:
             samples = self._samples[rows] = deque(maxlen=WINDOW)
