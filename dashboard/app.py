@@ -34,6 +34,7 @@ from dashboard.screens.live import LatencyChart, Live
 from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
 from dashboard.screens.runs import Runs
+from dashboard.screens.tail import Tail
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from loadbench import control, runlog
 from loadbench.errors import LoadbenchError, RunError, SpecError
@@ -97,6 +98,7 @@ class Dashboard(App[None]):
         ):  # fmt: skip
             self.install_screen(kind(), name)
         self.install_screen(Latency(), "latency")
+        self.install_screen(Tail(), "tail")
         self.push_screen(self._first)
         self._read()
         self.set_interval(1.0, self._tick)
@@ -280,7 +282,7 @@ class Dashboard(App[None]):
 
     def action_restore(self) -> None:
         shown = self._run_screen()
-        if isinstance(shown, Latency):
+        if isinstance(shown, (Latency, Tail)):
             self.action_go("live")
         elif shown is not None and shown.maximized is not None:
             shown.minimize()

@@ -42,6 +42,7 @@ ACTIONS = (
     Action("fit", "0", "app.everything", "The whole run", "View"),
     Action("maximise", "enter", "app.maximise", "The panel in focus large, or back", "View"),
     Action("back", "escape", "app.restore", "Back to all panels", "View", shown="esc"),
+    Action("tail", "t", "app.go('tail')", "The slowest requests, and why", "View"),
     Action("stop", "s", "app.stop_run", "Stop the run (asks)", "Run", "Stop"),
     Action("mark", "m", "app.mark", "Put a mark into the run", "Run"),
     Action("logs", "o", "app.logs", "What engine and load generator wrote", "Run"),

@@ -40,6 +40,7 @@ from loadbench.trust import ASIDES, NOTED, grade
 WIDTHS = (1, 10, 60)  # seconds of a bin in each ring
 LENGTHS = (900, 1080, 2880)  # bins
 HOUR = 3600
+SLOWEST = 3  # requests of each second that are kept
 _MOST_EVENTS = 500
 _RECENT_S = 10
 
@@ -279,7 +280,7 @@ def _bin(window: Window, seconds: int) -> Bin:
     queued = window.server.waiting if window.server else None
     service = sum(part.service.total for part in window.requests.values() if part.service.count)
     requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
-    slim = replace(window, requests=requests, slowest=(), examples={})
+    slim = replace(window, requests=requests, slowest=window.slowest[:SLOWEST], examples={})
     return Bin(slim, seconds, queued, window.in_flight + window.waiting, service)
 
 
