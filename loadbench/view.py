@@ -35,6 +35,7 @@ from loadbench.model import (
     Value,
     Window,
 )
+from loadbench.standing import Standing
 from loadbench.trust import ASIDES, NOTED, grade
 
 WIDTHS = (1, 10, 60)  # seconds of a bin in each ring
@@ -99,6 +100,7 @@ class View(Value, frozen=True):
     pending: tuple[tuple[Bin, ...], ...] = ((), ())  # of the next bin of the 10 s and 60 s ring
     totals: Totals = Totals()
     warmed: int = 0  # requests done in warm-up
+    standing: Standing = Standing()  # how the run is driven by hand
     reached: float | None = None  # the rate last announced as reached
     alerts: dict[str, AlertChange] = {}
     events: tuple[Event, ...] = ()
@@ -151,6 +153,7 @@ def fold(view: View, record: Record) -> View:
         return _alert(view, record)
     if isinstance(record, Mark):
         view = _ruled(view, record.rules) if record.rules is not None else view
+        view = view if record.standing is None else replace(view, standing=record.standing)
         return _event(view, record.second, "mark", record.text)
     if isinstance(record, Remark):
         noted = replace(view, notes=(*view.notes, record.note))
