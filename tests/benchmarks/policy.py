@@ -158,7 +158,7 @@ def ablations(given: argparse.Namespace) -> None:
         "window drop alone": _window_drop_alone,
         "time has no price": _time_is_free,
         "no cut at padded sizes": _never_cut,
-        "no more than on average may come": lambda: _set(lookahead, CLUMPED=0),
+        "no more than on average may come": lambda: _set(lookahead, CLUMPED=1),
         "rate over 1 SLO, not 3": lambda: _set(scheduler, RATE_SLOS=1),
         "rate over 10 SLOs": lambda: _set(scheduler, RATE_SLOS=10),
         "10 % for sizes that ran seldom": lambda: _set(service, SPREAD=1),
