@@ -1,6 +1,7 @@
 """Several models on one nearly full card: a row that finds no memory beside others has its turn."""
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -14,6 +15,7 @@ from loadbench.engine.batcher import Batcher, Terms
 from loadbench.engine.device.seam import Cpu
 from loadbench.engine.device.simulated import Gpu
 from loadbench.engine.device.turns import Seat, Turns
+from loadbench.engine.instance import Instance, Taken
 from loadbench.engine.place import Place
 from loadbench.engine.policy import Rule
 from loadbench.engine.room import Room
@@ -21,8 +23,11 @@ from loadbench.engine.service import ServiceTimes
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
 from loadbench.engine.warmup import warm_up
+from loadbench.units import MS
 from tests.batching import Asked, Gate
 from tests.served import request_json, rows, serving, settings
+from tests.test_ahead import Books, Clock, Stream
+from tests.test_ahead import Model as Launching
 from tests.test_device import sim
 
 ROWS = 10  # that find room on the card
@@ -120,16 +125,25 @@ def test_a_model_beside_a_large_one_is_answered(depth: int) -> None:
     )  # fmt: skip
     with serving("a=fake", "b=fake", *options) as engine:
 
-        def ask(number: int) -> int:
-            name, size = ("b", 26) if number % 2 else ("a", 1)
+        def ask(name: str, size: int, number: int) -> int:
             found = engine.call(f"/v2/models/{name}/infer", request_json(rows(size, number)))
             assert found.status != 200 or found.json["outputs"][0]["data"][0] == number
             return found.status
 
-        with ThreadPoolExecutor(16) as pool:
-            assert set(pool.map(ask, range(160))) == {200}
-        lacks = [engine.stats(name)["loadbench"]["lacks"] for name in "ab"]
-        assert sum(lacks) > 0
+        def large(first: int) -> set[int]:
+            """Without a break: there is always one that runs."""
+            numbers = itertools.count(first)
+            return {ask("b", 26, next(numbers)) for _ in iter(over.is_set, True)}
+
+        over = threading.Event()
+        with ThreadPoolExecutor(4) as pool:
+            beside = [pool.submit(large, 1000 * thread) for thread in range(4)]
+            try:
+                assert {ask("a", 1, number) for number in range(30)} == {200}
+            finally:
+                over.set()
+            assert [each.result(20) for each in beside] == [{200}] * 4
+        assert engine.stats("a")["loadbench"]["lacks"] > 0
         assert engine.stop() == 0
 
 
@@ -147,6 +161,7 @@ def test_a_row_waits_for_what_runs_and_what_comes_waits_for_the_row() -> None:
             await served.asked[name].until(1)
         served.asked["a"].check(100.0)
         assert served.ran == [("b", 8), ("a", 1), ("c", 1)]
+        assert job.queue_ns > 40 * MS  # its wait is no time of the model
 
     beside("abc", test)
 
@@ -329,3 +344,41 @@ def test_nothing_is_locked_while_nobody_wants_to_be_alone() -> None:
             thread.start()
             assert done.wait(10)
         thread.join()
+
+
+class Visited(Books):
+    """While its first batch runs, somebody wants the device for himself."""
+
+    def __init__(self, clock: Clock, turns: Turns, stream: Stream) -> None:
+        super().__init__(clock, 20, True)
+        self._turns = turns
+        self._stream = stream
+        self.thread = threading.Thread(target=self._visit)
+        self.before = -1  # batches that were launched
+
+    def ahead(self, instance: Instance) -> Taken | None:
+        if not self.thread.ident:
+            self.thread.start()
+            while not self._turns.closed:
+                time.sleep(0.001)
+        return super().ahead(instance)
+
+    def _visit(self) -> None:
+        with Seat(self._turns) as seat, seat.alone() as free:
+            assert free
+            self.before = len(self._stream.launched)
+
+
+def test_nothing_is_launched_behind_a_batch_that_is_waited_for() -> None:
+    clock = Clock()
+    stream = Stream(clock, 2)
+    place = Place(Cpu(), Room(1), ServiceTimes(1))
+    place.turns = Turns(patience_s=20)
+    books = Visited(clock, place.turns, stream)
+    instance = Instance(Launching(stream), place, clock, clock.sleep)
+    instance.inbox.put(books.take())
+    instance.work(books)
+    books.thread.join(10)
+    assert books.before == 2  # the first, and the one that was taken already
+    assert len(stream.launched) == len(books.ran) == 20
+    assert stream.launched[3].gap_ns == 0  # and then again
