@@ -42,7 +42,14 @@ ACTIONS = (
     Action("fit", "0", "app.everything", "The whole run", "View"),
     Action("maximise", "enter", "app.maximise", "The panel in focus large, or back", "View"),
     Action("back", "escape", "app.restore", "Back to all panels", "View", shown="esc"),
+    Action("tail", "t", "app.go('tail')", "The slowest requests, and why", "View"),
     Action("stop", "s", "app.stop_run", "Stop the run (asks)", "Run", "Stop"),
+    Action("adjust", "a", "app.adjust", "Adjust the run: load, arrivals, batcher settings", "Run"),
+    Action("more", "U,shift+up", "app.steer('more')", "Load: 10 % more", "Run"),
+    Action("less", "D,shift+down", "app.steer('less')", "Load: 10 % less", "Run"),
+    Action("arrivals", "P", "app.steer('arrivals')", "Pause the arrivals, or resume them", "Run"),
+    Action("spike", "exclamation_mark", "app.steer('spike')",
+           "Spike: twice what is asked now, for 5 s", "Run", shown="!"),
     Action("mark", "m", "app.mark", "Put a mark into the run", "Run"),
     Action("logs", "o", "app.logs", "What engine and load generator wrote", "Run"),
     Action("speed", "full_stop", "app.speed", "Replay speed: ×1, ×10, ×60", "Run", shown="."),
@@ -57,20 +64,29 @@ ACTIONS = (
     Action("quit", "q,ctrl+c", "app.leave", "Quit", "Screens", shown="q"),
 )  # fmt: skip
 
+# of the screen of alerts
+ALERTS = (
+    Action("acknowledge", "k", "acknowledge", "Acknowledge the alert: it leaves line 1", "Alerts",
+           "Acknowledge"),
+    Action("edit-rule", "e", "edit_rule", "Edit the rule, or add one", "Alerts", "Edit rule"),
+    Action("filter", "slash", "filter", "Only alerts with some words", "Alerts", "Filter", "/"),
+    Action("episode", "enter", "show_episode", "Show the episode in the charts", "Alerts"),
+)  # fmt: skip
+
 # of the list of runs; the first part of a call names no screen: they are that screen's own
 RUNS = (
-    Action("run-mark", "x", "mark_side", "Mark run A, then B, to compare", "Runs", "Mark"),
-    Action("run-compare", "c", "compare", "Compare A and B; again: the whole page", "Runs",
+    Action("run-mark", "x", "mark_side", "Mark A, then B, to compare", "Runs", "Mark"),
+    Action("run-compare", "c", "compare", "Compare A and B; again: whole page", "Runs",
            "Compare"),
-    Action("run-open", "enter", "open", "Open a run that goes on, replay one that is over",
+    Action("run-open", "enter", "open", "Open: follow it, or replay it",
            "Runs"),
     Action("run-report", "r", "report", "The run's summary", "Runs", "Report"),
     Action("run-filter", "slash", "filter", "Only the runs with these words", "Runs", "Filter",
            "/"),
-    Action("run-baseline", "b", "baseline", "Make it the baseline of its scenario, or no longer",
+    Action("run-baseline", "b", "baseline", "Make it the baseline, or no longer",
            "Runs", "Baseline"),
     Action("run-delete", "delete", "delete", "Delete the run (asks)", "Runs", shown="del"),
-    Action("run-back", "escape", "back", "Back: filter, comparison, then the run that is open",
+    Action("run-back", "escape", "back", "Back: filter, comparison, marks",
            "Runs", shown="esc"),
 )  # fmt: skip
 

@@ -35,11 +35,13 @@ from loadbench.model import (
     Value,
     Window,
 )
+from loadbench.standing import Standing
 from loadbench.trust import ASIDES, NOTED, grade
 
 WIDTHS = (1, 10, 60)  # seconds of a bin in each ring
 LENGTHS = (900, 1080, 2880)  # bins
 HOUR = 3600
+SLOWEST = 3  # requests of each second that are kept
 _MOST_EVENTS = 500
 _RECENT_S = 10
 
@@ -98,6 +100,7 @@ class View(Value, frozen=True):
     pending: tuple[tuple[Bin, ...], ...] = ((), ())  # of the next bin of the 10 s and 60 s ring
     totals: Totals = Totals()
     warmed: int = 0  # requests done in warm-up
+    standing: Standing = Standing()  # how the run is driven by hand
     reached: float | None = None  # the rate last announced as reached
     alerts: dict[str, AlertChange] = {}
     events: tuple[Event, ...] = ()
@@ -150,6 +153,7 @@ def fold(view: View, record: Record) -> View:
         return _alert(view, record)
     if isinstance(record, Mark):
         view = _ruled(view, record.rules) if record.rules is not None else view
+        view = view if record.standing is None else replace(view, standing=record.standing)
         return _event(view, record.second, "mark", record.text)
     if isinstance(record, Remark):
         noted = replace(view, notes=(*view.notes, record.note))
@@ -279,7 +283,7 @@ def _bin(window: Window, seconds: int) -> Bin:
     queued = window.server.waiting if window.server else None
     service = sum(part.service.total for part in window.requests.values() if part.service.count)
     requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
-    slim = replace(window, requests=requests, slowest=(), examples={})
+    slim = replace(window, requests=requests, slowest=window.slowest[:SLOWEST], examples={})
     return Bin(slim, seconds, queued, window.in_flight + window.waiting, service)
 
 
