@@ -66,6 +66,8 @@ class Page(ModalScreen[None]):
         self.call_after_refresh(self._fill)  # when the sheet has its new width
 
     def _fill(self) -> None:
+        if not self.is_attached:  # left meanwhile
+            return
         width = self.query_one(ScrollableContainer).scrollable_content_region.width
         text = folded(self._text, width, self._fold) if width else self._text
         self.query_one("#page-text", Static).update(Text(text))
