@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SCENARIO ?=
 
-.PHONY: tui test lint bench bench-servers soak fuzz gpu peers proto clean
+.PHONY: tui test golden lint bench bench-servers soak fuzz gpu peers proto clean
 .DEFAULT_GOAL := tui
 
 $(STAMP): pyproject.toml constraints.txt
@@ -24,6 +24,9 @@ AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not alone' || $(AGAIN) -m 'not alone'
 	$(BIN)/python -m pytest -m alone || $(AGAIN) -m alone
+
+golden: $(STAMP)  ## stores the screens as they look now; look at: git diff tests/golden
+	RENEW_GOLDEN=1 $(BIN)/python -m pytest tests/test_golden.py
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

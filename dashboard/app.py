@@ -92,7 +92,7 @@ class Dashboard(App[None]):
             asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
         for theme in THEMES:
             self.register_theme(theme)
-        few = self.console.color_system in ("standard", "windows")
+        few = self.console.color_system in ("standard", "windows") and not self.no_color
         self.theme = self._first_theme or (SIXTEEN if few else DARK_THEME.name)
         self.theme_changed_signal.subscribe(self, lambda _: self.redraw())
         for name, kind in (

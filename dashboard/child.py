@@ -5,6 +5,7 @@ we quit, crash or are killed. Its control socket, not this module, is how it is 
 """
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,8 +77,10 @@ class Child:
         return [line for line in self.said().splitlines() if line.startswith((_ERROR, "  →"))]
 
     def failure(self) -> str:
-        """The same in one line; without a reason its last words."""
+        """The same in one line; without a reason its last words, or that a signal ended it."""
         words = " ".join(line.removeprefix(_ERROR).strip() for line in self.reasons())
+        if not words and self._process.poll() in (-signal.SIGKILL, -signal.SIGTERM):
+            return "the runner was killed"  # its last words were of something else
         return words or self.last_words()
 
     def forget(self) -> None:

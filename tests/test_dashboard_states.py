@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from rich.color import ColorSystem
 
 from dashboard.app import Dashboard
 from dashboard.follow import Follow, Post, ViewChanged
@@ -286,6 +287,20 @@ def test_no_color_leaves_bands_that_differ_in_grey(monkeypatch: pytest.MonkeyPat
     greys = asyncio.run(read())
     assert all(red == green == blue for red, green, blue in greys)
     assert greys[0][0] + 35 < greys[1][0] < greys[2][0] - 35
+
+
+def test_no_color_holds_where_there_are_only_sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 16 of a terminal cannot be made grey, so that theme is not taken then."""
+
+    async def theme() -> str:
+        app = Dashboard(Path("nowhere"), Silent(View(), 0))
+        app.console._color_system = ColorSystem.STANDARD
+        async with app.run_test():
+            return app.theme
+
+    assert asyncio.run(theme()) == "ansi-dark"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert asyncio.run(theme()) == "loadbench"
 
 
 def test_sixteen_colours_are_the_terminals_own() -> None:

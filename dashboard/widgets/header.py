@@ -114,7 +114,7 @@ class Header(Board):
             "hint": [Segment(now.hint, quiet)] if now.hint else [],
         }
         shorter = [
-            lambda: parts.update(hint=[]),
+            lambda: parts.update(hint=parts["hint"] if now.word == "FAILED" else []),
             lambda: parts.update(bar=[]),
             lambda: parts.update(trust=self._trust(scene, why=False)),
             lambda: parts.update(brand=[]),
@@ -124,8 +124,6 @@ class Header(Board):
             lambda: parts.update(steered=parts["steered"][:1]),
             lambda: parts.update(names=[]),
         ]
-        if now.word == "FAILED":  # what to press matters more than which run it is
-            shorter.append(shorter.pop(0))
         while _length(parts) > width and shorter:
             shorter.pop(0)()
         return [_fitted(parts, width)]
