@@ -1,9 +1,9 @@
 """What a screen needs to know about a run: records in, a new View out.
 
 `fold` takes one record of the log at a time and is pure, so live, attached, replayed and tested
-runs are the same thing. Windows are kept in three rings: 1 s for 15 minutes, 10 s for 3 hours and
-60 s for 2 days, the coarser ones made of the finer by merging their histograms: the p99 of a minute
-is that minute's own. Warm-up is told as a state and is in no ring and no total.
+runs are the same thing. Windows are kept in four rings: 1 s for 15 minutes, 10 s for 3 hours, 60 s
+for 2 days and hours for two weeks, the coarser ones made of the finer by merging their histograms:
+the p99 of a minute is that minute's own. Warm-up is told as a state and is in no ring and no total.
 
 Left to others: clocks (how old the newest record is), colours, what is visible.
 """
@@ -36,9 +36,9 @@ from loadbench.model import (
 )
 from loadbench.trust import ASIDES, NOTED, grade
 
-WIDTHS = (1, 10, 60)  # seconds of a bin in each ring
-LENGTHS = (900, 1080, 2880)  # bins
 HOUR = 3600
+WIDTHS = (1, 10, 60, HOUR)  # seconds of a bin in each ring
+LENGTHS = (900, 1080, 2880, 336)  # bins
 _MOST_EVENTS = 500
 _RECENT_S = 10
 
@@ -93,12 +93,13 @@ class View(Value, frozen=True):
     latest: Window | None = None  # of any stage
     end: End | None = None
     first: int | None = None  # the first recorded second
-    rings: tuple[tuple[Bin, ...], ...] = ((), (), ())
-    pending: tuple[tuple[Bin, ...], ...] = ((), ())  # of the next bin of the 10 s and 60 s ring
+    rings: tuple[tuple[Bin, ...], ...] = ((), (), (), ())
+    pending: tuple[tuple[Bin, ...], ...] = ((), (), ())  # of the next bin of the coarser rings
     totals: Totals = Totals()
     warmed: int = 0  # requests done in warm-up
     reached: float | None = None  # the rate last announced as reached
     alerts: dict[str, AlertChange] = {}
+    changes: tuple[AlertChange, ...] = ()  # of all that they are now, how they came to it
     events: tuple[Event, ...] = ()
     notes: tuple[Note, ...] = ()
     examples: dict[str, Example] = {}  # the first of each kind of failure
@@ -170,7 +171,7 @@ def pieces(view: View, begin: int, end: int) -> list[Bin]:
     """[begin, end) out of as few bins as there are: minutes within, finer ones at the edges."""
     found, at = [], begin
     while at < end:
-        piece = next((bin for level in (2, 1, 0) if (bin := _at(view, level, at, end))), None)
+        piece = next((bin for level in (3, 2, 1, 0) if (bin := _at(view, level, at, end))), None)
         if piece is None:
             at += 1
             continue
@@ -218,6 +219,7 @@ def _event(view: View, second: int, kind: Kind, text: str) -> View:
 
 
 def _alert(view: View, change: AlertChange) -> View:
+    view = replace(view, changes=(*view.changes[-_MOST_EVENTS:], change))
     before = view.alerts.get(change.rule)
     if before is not None and before.state == change.state == "firing":
         change = replace(change, value=before.value, context=before.context)
@@ -302,15 +304,20 @@ def _failures(view: View, window: Window) -> View:
 def _minute(view: View, minute: Minute) -> View:
     """Only of use where its seconds were not read: an hour-long log opens from its minutes."""
     window = minute.window
-    newest = view.newest
-    if window.stage == "warmup" or window.second < 0 or (newest or 0) > window.second:
+    begin, until = window.second, window.second + minute.seconds
+    if view.latest is not None and view.latest.second >= begin:
         return view
-    bin = _bin(window, minute.seconds)
-    first = window.second if view.first is None else view.first
+    last = replace(window, second=until - 1)
+    if window.stage == "warmup":
+        return replace(view, latest=last, warmed=view.warmed + window.done)
+    after = _failures(_reached(_stage(view, window), window), window)
+    first = begin if view.first is None else view.first
     seen = evidence.gather(view.evidence, (window,), minute.seconds)
     totals = _total(view.totals, window)
-    after = replace(view, totals=totals, first=first, latest=window, evidence=seen)
-    return replace(after, rings=(*view.rings[:2], (*view.rings[2][1 - LENGTHS[2] :], bin)))
+    after = _add(after, 2, _bin(window, minute.seconds))
+    after = replace(after, totals=totals, first=first, latest=last, evidence=seen)
+    hours = (until - first) // HOUR
+    return _hour(after, hours) if hours > (begin - first) // HOUR else after
 
 
 def _add(view: View, level: int, bin: Bin) -> View:

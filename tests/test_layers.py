@@ -13,7 +13,7 @@ LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
         "merge", "curve", "optimum", "printable"},
     1: {"spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
-        "watchspec", "overrides", "trace", "plan", "runlog", "control", "alerts", "arrivals",
+        "watchspec", "overrides", "trace", "plan", "runlog", "logindex", "control", "alerts", "arrivals",
         "yardstick", "view", "account", "evidence",
         "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
