@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from textual import work
 from textual.app import App, SystemCommand
@@ -22,9 +22,9 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from dashboard.child import Child
+from dashboard.commands import commands
 from dashboard.follow import Follow, Replay, Unreadable, ViewChanged
-from dashboard.keys import ACTIONS
-from dashboard.scene import ZOOMS, Scene, Sight, Source, scene, words
+from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
 from dashboard.screens.ask import Choice, Word
 from dashboard.screens.engine import Engine
@@ -33,7 +33,7 @@ from dashboard.screens.latency import Latency
 from dashboard.screens.live import LatencyChart, Live
 from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
-from dashboard.theme import DARK_THEME, LIGHT_THEME, SIXTEEN, THEMES
+from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from loadbench import control, runlog
 from loadbench.errors import LoadbenchError, RunError, SpecError
 from loadbench.units import SECOND
@@ -45,7 +45,8 @@ STOP, LEAVE, STAY = "Stop it", "Leave it running", "Stay"
 
 
 class Dashboard(App[None]):
-    """`reader` is where records come from; `child` the run if we started it."""
+    """`reader` is where records come from; `child` the run if we started it. `open_run` turns to
+    another run; `started` are all that were started from here, by their folders."""
 
     CSS_PATH = "dashboard.tcss"
     TITLE = "loadbench"
@@ -56,17 +57,23 @@ class Dashboard(App[None]):
         self, folder: Path, reader: Follow | Replay, child: Child | None = None, theme: str = ""
     ) -> None:
         super().__init__()
-        self.folder, self.reader, self.child = folder, reader, child
-        self.run_view = View()
-        self.sight = Sight()
+        self.started: dict[Path, Child] = {folder.resolve(): child} if child else {}
         self._first_theme = theme
-        self._snapshot: dict[str, Any] = {}
-        self._came: float | None = None  # when the newest data came
         self._drawn = 0.0
         self._scheduled = False
+        self._leaving = False
+        self._turn_to(folder, reader)
+
+    def _turn_to(self, folder: Path, reader: Follow | Replay) -> None:
+        """All that belongs to one run is set here, and so forgotten with it."""
+        self.folder, self.reader = folder, reader
+        self.child = self.started.get(folder.resolve())
+        self.run_view = View()
+        self.sight = Sight()
+        self._snapshot: dict[str, Any] = {}
+        self._came: float | None = None  # when the newest data came
         self.problem = ""
         self._gone = 0  # ticks since the runner was first seen to be gone
-        self._leaving = False
 
     def on_mount(self) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):  # so that the terminal is given back whole
@@ -80,11 +87,37 @@ class Dashboard(App[None]):
             self.install_screen(kind(), name)
         self.install_screen(Latency(), "latency")
         self.push_screen("live")
-        self.run_worker(self.reader.run(self.post_message), name="reader", exit_on_error=True)
+        self._read()
         self.set_interval(1.0, self._tick)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return {"quiet": "ansi_bright_black", "frame": "ansi_bright_black"}
+
+    # ── which run ────────────────────────────────────────────────────────────
+
+    def open_run(
+        self, folder: Path, mode: Literal["live", "replay"] = "live", child: Child | None = None
+    ) -> None:
+        """Shows another run on Live from now on: `live` one that may still go on, `replay` a
+        finished one by the clock. The run shown until now is left alone. `child` is given by who
+        has just started it. Raises SpecError for a replay without a log."""
+        if mode == "replay" and not (folder / runlog.LOG).is_file():
+            raise SpecError(f"{folder / runlog.LOG} is not there", "it was killed before it began")
+        reader = Follow(folder) if mode == "live" else Replay(folder)
+        if child is not None:
+            self.started[folder.resolve()] = child
+        self.workers.cancel_group(self, "reader")
+        # what the old reader has posted already is dealt with before this
+        self.call_later(self._open, folder, reader)
+
+    def _open(self, folder: Path, reader: Follow | Replay) -> None:
+        self._turn_to(folder, reader)
+        self._read()
+        self.action_go("live")
+
+    def _read(self) -> None:
+        run = self.reader.run(self.post_message)
+        self.run_worker(run, name="reader", group="reader", exit_on_error=True)
 
     # ── data in, scenes out ──────────────────────────────────────────────────
 
@@ -119,8 +152,9 @@ class Dashboard(App[None]):
             age = time.monotonic() - self._came
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         source = Source(
-            self.reader.mode, self.reader.speed, age, self.problem, said, self._snapshot
-        )
+            self.reader.mode, self.reader.speed, age, self.problem, said, self._snapshot,
+            str(self.folder),
+        )  # fmt: skip
         return scene(self.run_view, self.sight, source)
 
     def _run_screen(self) -> RunScreen | None:
@@ -207,9 +241,9 @@ class Dashboard(App[None]):
 
     def action_go(self, name: str) -> None:
         """Another screen of the run; what lies over the present one goes."""
+        while len(self.screen_stack) > 2:
+            self.pop_screen()
         if self._run_screen() is not self.get_screen(name):
-            while len(self.screen_stack) > 2:
-                self.pop_screen()
             self.switch_screen(name)
         self.call_after_refresh(self.redraw)
 
@@ -323,19 +357,7 @@ class Dashboard(App[None]):
     # ── the palette ──────────────────────────────────────────────────────────
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        for action in ACTIONS:
-            call = partial(self.run_action, action.call.removeprefix("app."))
-            yield SystemCommand(f"{action.group}: {action.title}", "", call)
-        for zoom in ZOOMS:
-            text = f"View: the last {words(zoom)}"
-            yield SystemCommand(text, "", partial(self.action_span, zoom))
-        for name, theme in (
-            ("dark terminals", DARK_THEME.name),
-            ("light terminals", LIGHT_THEME.name),
-            ("terminals with 16 colours", SIXTEEN),
-        ):
-            yield SystemCommand(f"View: colours for {name}", "", partial(self._use, theme))
-        yield SystemCommand("View: all themes", "", self.action_change_theme)
+        return commands(self, screen)
 
-    def _use(self, theme: str) -> None:
+    def action_colours(self, theme: str) -> None:
         self.theme = theme

@@ -78,6 +78,7 @@ class Source:
     problem: str = ""  # why no more will come, though the run has no end
     said: str = ""  # what the runner does before it writes records
     snapshot: dict[str, Any] = field(default_factory=dict)
+    run: str = ""  # its folder: which run this is
 
 
 @dataclass(frozen=True, slots=True)

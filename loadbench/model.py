@@ -2,35 +2,37 @@
 
     Sample → Window → Record (one line of the log) → View / Summary → what people see
 
-All are frozen and know nothing of where they came from or where they go. msgspec makes them JSON
-and back (`encode`, `decode_record`); a Histogram travels as HdrHistogram's base64 text. Times are
-ns of the monotonic clock unless a name says otherwise; seconds of a run count from the moment the
-recorded load began, so warm-up has negative ones.
+All are frozen and know nothing of where they came from or where they go. Times are ns of the
+monotonic clock unless a name says otherwise; seconds of a run count from the moment the recorded
+load began, so warm-up has negative ones. What a window tells of the server is defined in
+`serverside`, of the machine in `machine`, what all types share in `value`; all of it can be had
+from here.
 """
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
 from loadbench.histogram import EMPTY, Histogram
+from loadbench.machine import THROTTLE as THROTTLE
+from loadbench.machine import Gpu as Gpu
+from loadbench.machine import Machine as Machine
+from loadbench.machine import Process as Process
 from loadbench.printable import harmless_json
+from loadbench.serverside import BatchSize as BatchSize
+from loadbench.serverside import Ground as Ground
+from loadbench.serverside import Part as Part
+from loadbench.serverside import Server as Server
+from loadbench.value import Note as Note
+from loadbench.value import Value as Value
+from loadbench.value import decode as decode
+from loadbench.value import encode as encode
+from loadbench.value import from_json
+from loadbench.value import plain as plain
 
 Stage = Literal["warmup", "load", "drain"]
 AlertState = Literal["ok", "pending", "firing", "no data", "few data"]
 Trust = Literal["trusted", "doubtful", "invalid"]
-T = TypeVar("T")
-
-
-class Value(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Base of all: frozen, compared by value, absent fields left out of the JSON."""
-
-
-class Note(Value, frozen=True):
-    """A doubt or a decision that travels with the numbers: what it is, and what to do about it."""
-
-    code: str
-    text: str
-    hint: str = ""
 
 
 class Tensor(Value, frozen=True):
@@ -78,150 +80,6 @@ class Requests(Value, frozen=True):
     failed: dict[str, int] = {}
     latency: Histogram = EMPTY  # done − due of those done
     service: Histogram = EMPTY  # done − begun of those done
-
-
-class Part(Value, frozen=True):
-    """Time requests spent in one part of the server; the histogram where the server gives one."""
-
-    count: int
-    total_ns: int
-    histogram: Histogram | None = None
-
-    @property
-    def mean_ns(self) -> float | None:
-        return self.total_ns / self.count if self.count else None
-
-
-class BatchSize(Value, frozen=True):
-    """All batches of one size (in rows) that ran: how many, and the time they took together."""
-
-    batches: int
-    requests: int = 0
-    queue_ns: int | None = None  # summed over their requests
-    batch_wait_ns: int | None = None
-    compute_ns: int = 0  # summed over batches
-    infer_ns: int | None = None  # of it, the model alone
-    between_ns: int | None = None  # from the end of the batch before, where this one waited for it
-    answer_ns: int | None = None  # from the outputs until every answer was handed over
-
-
-class Ground(Value, frozen=True):
-    """How a device fares on which the model runs: how many rows a batch may have there now, and
-    what binds it (max_batch, model, memory, knee, oom); what throttles the device, by how much its
-    clock is slower for it, and the processes of others on it."""
-
-    device: str
-    limit: int
-    bound: str
-    throttle: tuple[str, ...] = ()
-    slowdown: float = 1.0
-    others: tuple[int, ...] = ()
-
-
-class Server(Value, frozen=True):
-    """The server's inside view of a window. A target without our extension has no histograms,
-    no batch wait and no close reasons; what is None was not told."""
-
-    source: str  # "loadbench" | "kserve statistics"
-    queue: Part | None = None
-    batch_wait: Part | None = None
-    compute: Part | None = None
-    sizes: dict[int, BatchSize] = {}
-    closed: dict[str, dict[int, int]] = {}  # reason → batch size → batches
-    requests: int = 0
-    rows: int = 0
-    batches: int = 0
-    failed: int = 0
-    shed: int = 0
-    padded_rows: int = 0
-    waiting: int | None = None  # in the queue now
-    instances: int | None = None
-    busy_ns: int | None = None  # summed over instances
-    max_batch: int | None = None
-    remarks: tuple[Note, ...] = ()  # what came up in the server
-    parts: dict[str, Part] = {}  # what its batches are made of; counts batches
-    cached: int = 0  # of the requests: answered from the response cache
-    grounds: tuple[Ground, ...] = ()  # one for each device; a server of others does not tell
-
-    @property
-    def room(self) -> int | None:
-        """Rows that a batch may have now, where it may have the most."""
-        return max((ground.limit for ground in self.grounds), default=self.max_batch)
-
-    @property
-    def bound(self) -> str:
-        """What makes that less than was asked for; "" if nothing does."""
-        whys = [ground.bound for ground in self.grounds if ground.limit == self.room]
-        return "" if not whys or self.room == self.max_batch else whys[0]
-
-    @property
-    def fill(self) -> float | None:
-        """Rows of the room that the batches had, as far as it is now."""
-        mean, room = self.mean_batch, self.room
-        return min(1.0, mean / room) if mean is not None and room else None
-
-    changes: tuple[str, ...] = ()  # what became of the model's versions
-
-    @property
-    def mean_batch(self) -> float | None:
-        """Rows per batch that ran; rows of batches that failed are not among `rows`."""
-        batches = sum(found.batches for found in self.sizes.values())
-        if batches:
-            return sum(size * found.batches for size, found in self.sizes.items()) / batches
-        return self.rows / self.batches if self.batches else None
-
-    @property
-    def parts_ms(self) -> dict[str, float]:
-        """What the mean batch is made of; only parts that ran."""
-        return {
-            name: part.total_ns / part.count / 1e6
-            for name, part in self.parts.items()
-            if part.count
-        }
-
-
-# NVML's bits of nvmlDeviceGetCurrentClocksEventReasons that slow the clock down against its will.
-# Idle (0x1), application clocks (0x2) and sync boost (0x10) are choices, no throttling.
-THROTTLE = {
-    0x04: "power cap",
-    0x08: "hardware slowdown",
-    0x20: "thermal (software)",
-    0x40: "thermal (hardware)",
-    0x80: "power brake",
-}
-
-
-class Gpu(Value, frozen=True):
-    """NVML's readings of one card; None where the card, the driver or a container hides it."""
-
-    index: int
-    name: str
-    uuid: str = ""
-    utilization: float | None = None  # share of time with a kernel running
-    memory_used: int | None = None
-    memory_total: int | None = None
-    power_w: float | None = None
-    temperature_c: float | None = None
-    sm_clock_mhz: int | None = None
-    throttle: tuple[str, ...] = ()
-    processes: tuple[tuple[int, int | None], ...] = ()  # (pid, bytes) of others than our engine
-
-
-class Process(Value, frozen=True):
-    """One of our own processes: CPU seconds per second (1.0 is one core) and resident bytes."""
-
-    cpu: float | None
-    memory: int | None
-
-
-class Machine(Value, frozen=True):
-    """The machine during a window."""
-
-    cpu: float | None = None  # share of all cores
-    memory_used: int | None = None
-    memory_total: int | None = None
-    gpus: tuple[Gpu, ...] = ()
-    processes: dict[str, Process] = {}  # "engine", "load", "runner"
 
 
 class Window(Value, frozen=True, tag_field="kind", tag="window"):
@@ -390,38 +248,10 @@ class End(Value, frozen=True, tag_field="kind", tag="end"):
 Record = Start | Window | Minute | AlertChange | Mark | Remark | End
 
 
-def _enc(value: Any) -> Any:
-    if isinstance(value, Histogram):
-        return value.encode()
-    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
-
-
-def _dec(kind: type, value: Any) -> Any:
-    if kind is Histogram:
-        return Histogram.decode(value)
-    raise NotImplementedError(f"{kind.__name__} has no JSON form")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_enc)
-_record = msgspec.json.Decoder(Record, dec_hook=_dec)
-
-
-def encode(value: Any) -> bytes:
-    """One line of JSON without the newline."""
-    return _encoder.encode(value)
+_record = msgspec.json.Decoder(Record, dec_hook=from_json)
 
 
 def decode_record(line: bytes) -> Record:
     """One line of the log, safe to show. Raises MsgspecError or ValueError if it is none."""
     record: Record = _record.decode(harmless_json(line))
     return record
-
-
-def decode(kind: type[T], data: bytes | str) -> T:
-    """JSON of any of the types here."""
-    return msgspec.json.decode(data, type=kind, dec_hook=_dec)
-
-
-def plain(value: Any) -> Any:
-    """The value as dicts, lists, numbers and texts."""
-    return msgspec.to_builtins(value, enc_hook=_enc, str_keys=True)

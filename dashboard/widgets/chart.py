@@ -42,7 +42,7 @@ class Timeline:
         if not found:
             return {}
         span = scene.span
-        key = (span, width, found[-1].seconds, found[0].seconds)
+        key = (scene.source.run, span, width, found[-1].seconds, found[0].seconds)
         known = self._known if key == self._known_for else {}
         grouped = columns(found, span, scene.end, width)
         newest, oldest = max(grouped), min(grouped)
@@ -124,7 +124,7 @@ class Chart(Board, can_focus=True):
             peak = max(peak, limit)
         if self.plot.top is not None:
             return Scale(self.plot.top, height)
-        key = (scene.sight, scene.span)
+        key = (scene.source.run, scene.sight, scene.span)
         top = self._top.update(peak, scene.newest, key)
         if log:
             low = lowest(values)

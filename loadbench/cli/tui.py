@@ -3,11 +3,16 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from loadbench import runlog
 from loadbench.errors import SpecError
+
+if TYPE_CHECKING:
+    from dashboard.app import Dashboard
+    from dashboard.child import Child
 
 DEFAULT = "tour"
 _END_S = 30.0  # for the runner to put its summary together after its last record
@@ -72,15 +77,48 @@ def _watch(folder: Path, speed: int | None) -> int:
     from dashboard.app import Dashboard
     from dashboard.follow import Follow, Replay
 
-    app = Dashboard(folder, Follow(folder) if speed is None else Replay(folder, speed))
+    return _show(Dashboard(folder, Follow(folder) if speed is None else Replay(folder, speed)))
+
+
+def _show(app: "Dashboard") -> int:
+    """The dashboard until it ends, and then what to know of the run that it showed last, and of
+    others that it has started."""
     app.run()
+    try:
+        for folder, child in app.started.items():
+            if child is not app.child and child.code is None:
+                _goes_on(folder)
+        return _told(app) if app.child is None else _told_of(app, app.child)
+    finally:
+        for child in app.started.values():
+            child.forget()
+
+
+def _told(app: "Dashboard") -> int:
+    """Of a run that somebody else started."""
     if app.return_code:
         return _broken(app.return_code)
-    if app.run_view.end is None and not app.problem and speed is None:
-        click.echo(f"the run goes on: loadbench tui --attach {folder}")
+    if app.run_view.end is None and not app.problem and app.reader.mode == "live":
+        _goes_on(app.folder)
     else:
-        click.echo(_text(folder))
+        click.echo(_text(app.folder))
     return 0
+
+
+def _told_of(app: "Dashboard", child: "Child") -> int:
+    """Of a run that we started: its own words and exit code."""
+    code = child.wait(_END_S if app.ended else 0.0)
+    if code is None:
+        _goes_on(app.folder)
+        return _broken(app.return_code) if app.return_code else 0
+    click.echo(child.text(), nl=False)
+    for line in child.reasons() if code else []:
+        click.echo(line, err=True)
+    return code
+
+
+def _goes_on(folder: Path) -> None:
+    click.echo(f"the run goes on: loadbench tui --attach {folder}")
 
 
 def _text(folder: Path) -> str:
@@ -113,18 +151,7 @@ def _start(arguments: list[str]) -> int:
         failed = child.code or 3
         child.forget()
         return failed
-    app = Dashboard(folder, Follow(folder), child)
-    app.run()
-    code = child.wait(_END_S if app.ended else 0.0)
-    if code is None:
-        click.echo(f"the run goes on: loadbench tui --attach {folder}")
-        child.forget()
-        return _broken(app.return_code) if app.return_code else 0
-    click.echo(child.text(), nl=False)
-    for line in child.reasons() if code else []:
-        click.echo(line, err=True)
-    child.forget()
-    return code
+    return _show(Dashboard(folder, Follow(folder), child))
 
 
 def _broken(code: int) -> int:

@@ -1,0 +1,107 @@
+"""What a window tells of the server: where its time went, how its batches were, what binds them.
+
+Our engine tells all of it, servers of others what KServe's statistics have.
+"""
+
+from loadbench.histogram import Histogram
+from loadbench.value import Note, Value
+
+
+class Part(Value, frozen=True):
+    """Time requests spent in one part of the server; the histogram where the server gives one."""
+
+    count: int
+    total_ns: int
+    histogram: Histogram | None = None
+
+    @property
+    def mean_ns(self) -> float | None:
+        return self.total_ns / self.count if self.count else None
+
+
+class BatchSize(Value, frozen=True):
+    """All batches of one size (in rows) that ran: how many, and the time they took together."""
+
+    batches: int
+    requests: int = 0
+    queue_ns: int | None = None  # summed over their requests
+    batch_wait_ns: int | None = None
+    compute_ns: int = 0  # summed over batches
+    infer_ns: int | None = None  # of it, the model alone
+    between_ns: int | None = None  # from the end of the batch before, where this one waited for it
+    answer_ns: int | None = None  # from the outputs until every answer was handed over
+
+
+class Ground(Value, frozen=True):
+    """How a device fares on which the model runs: how many rows a batch may have there now, and
+    what binds it (max_batch, model, memory, knee, oom); what throttles the device, by how much its
+    clock is slower for it, and the processes of others on it."""
+
+    device: str
+    limit: int
+    bound: str
+    throttle: tuple[str, ...] = ()
+    slowdown: float = 1.0
+    others: tuple[int, ...] = ()
+
+
+class Server(Value, frozen=True):
+    """The server's inside view of a window. A target without our extension has no histograms,
+    no batch wait and no close reasons; what is None was not told."""
+
+    source: str  # "loadbench" | "kserve statistics"
+    queue: Part | None = None
+    batch_wait: Part | None = None
+    compute: Part | None = None
+    sizes: dict[int, BatchSize] = {}
+    closed: dict[str, dict[int, int]] = {}  # reason → batch size → batches
+    requests: int = 0
+    rows: int = 0
+    batches: int = 0
+    failed: int = 0
+    shed: int = 0
+    padded_rows: int = 0
+    waiting: int | None = None  # in the queue now
+    instances: int | None = None
+    busy_ns: int | None = None  # summed over instances
+    max_batch: int | None = None
+    remarks: tuple[Note, ...] = ()  # what came up in the server
+    parts: dict[str, Part] = {}  # what its batches are made of; counts batches
+    cached: int = 0  # of the requests: answered from the response cache
+    grounds: tuple[Ground, ...] = ()  # one for each device; a server of others does not tell
+
+    @property
+    def room(self) -> int | None:
+        """Rows that a batch may have now, where it may have the most."""
+        return max((ground.limit for ground in self.grounds), default=self.max_batch)
+
+    @property
+    def bound(self) -> str:
+        """What makes that less than was asked for; "" if nothing does."""
+        whys = [ground.bound for ground in self.grounds if ground.limit == self.room]
+        return "" if not whys or self.room == self.max_batch else whys[0]
+
+    @property
+    def fill(self) -> float | None:
+        """Rows of the room that the batches had, as far as it is now."""
+        mean, room = self.mean_batch, self.room
+        return min(1.0, mean / room) if mean is not None and room else None
+
+    changes: tuple[str, ...] = ()  # what became of the model's versions
+
+    @property
+    def mean_batch(self) -> float | None:
+        """Rows per batch that ran; rows of batches that failed are not among `rows`."""
+        batches = sum(found.batches for found in self.sizes.values())
+        if batches:
+            return sum(size * found.batches for size, found in self.sizes.items()) / batches
+        return self.rows / self.batches if self.batches else None
+
+    @property
+    def parts_ms(self) -> dict[str, float]:
+        """What the mean batch is made of; only parts that ran."""
+        return {
+            name: part.total_ns / part.count / 1e6
+            for name, part in self.parts.items()
+            if part.count
+        }
