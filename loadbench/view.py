@@ -40,6 +40,7 @@ HOUR = 3600
 WIDTHS = (1, 10, 60, HOUR)  # seconds of a bin in each ring
 LENGTHS = (900, 1080, 2880, 336)  # bins
 _MOST_EVENTS = 500
+_MOST_CHANGES = 5000
 _RECENT_S = 10
 
 Kind = Literal[
@@ -219,7 +220,7 @@ def _event(view: View, second: int, kind: Kind, text: str) -> View:
 
 
 def _alert(view: View, change: AlertChange) -> View:
-    view = replace(view, changes=(*view.changes[-_MOST_EVENTS:], change))
+    view = replace(view, changes=(*view.changes[-_MOST_CHANGES:], change))
     before = view.alerts.get(change.rule)
     if before is not None and before.state == change.state == "firing":
         change = replace(change, value=before.value, context=before.context)
@@ -242,7 +243,7 @@ def _window(view: View, window: Window) -> View:
     if newest is not None and window.second < newest:
         return view  # a second told twice, as when the minute it is part of was read before
     after = _failures(_reached(_stage(view, window), window), window)
-    after = _add(after, 0, _bin(window, 1))
+    after = _add(after, 0, bin_of(window))
     first = window.second if view.first is None else view.first
     totals = _total(view.totals, window)
     seen = evidence.gather(view.evidence, (window,))
@@ -251,7 +252,7 @@ def _window(view: View, window: Window) -> View:
     return _hour(after, begun // HOUR) if begun and begun % HOUR == 0 else after
 
 
-def _bin(window: Window, seconds: int) -> Bin:
+def bin_of(window: Window, seconds: int = 1) -> Bin:
     """Without what no panel shows: a ring holds thousands of windows."""
     queued = window.server.waiting if window.server else None
     service = sum(part.service.total for part in window.requests.values() if part.service.count)
@@ -314,7 +315,7 @@ def _minute(view: View, minute: Minute) -> View:
     first = begin if view.first is None else view.first
     seen = evidence.gather(view.evidence, (window,), minute.seconds)
     totals = _total(view.totals, window)
-    after = _add(after, 2, _bin(window, minute.seconds))
+    after = _add(after, 2, bin_of(window, minute.seconds))
     after = replace(after, totals=totals, first=first, latest=last, evidence=seen)
     hours = (until - first) // HOUR
     return _hour(after, hours) if hours > (begin - first) // HOUR else after
@@ -329,14 +330,15 @@ def _add(view: View, level: int, bin: Bin) -> View:
         return view
     pending, width = view.pending[level], WIDTHS[level + 1]
     if pending and pending[0].second // width != bin.second // width:
-        view = _add(view, level + 1, _joined(pending))
+        view = _add(view, level + 1, joined(pending))
         pending = ()
     pending_now = list(view.pending)
     pending_now[level] = (*pending, bin)
     return replace(view, pending=tuple(pending_now))
 
 
-def _joined(parts: tuple[Bin, ...]) -> Bin:
+def joined(parts: tuple[Bin, ...]) -> Bin:
+    """One bin of neighbours; ValueError when there are none."""
     depths = [bin.deepest for bin in parts if bin.deepest is not None]
     return Bin(
         merge([bin.window for bin in parts]),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.segment import Segment
 from textual.geometry import Size
 
-from dashboard.measures import brief, error_share, ms_text, number, part_of, quantile_ms
+from dashboard.measures import brief, error_share, ms_text, number, part_of, parts_ms, quantile_ms
 from dashboard.scene import Scene, words
 from dashboard.theme import Palette, ink
 from dashboard.widgets.board import Board, Cells
@@ -44,23 +44,8 @@ class _Legend(NamedTuple):
 
 
 def split(scene: Scene) -> dict[str, float]:
-    """Mean ms of a request in each part of its way; network is what the parts leave of it.
-
-    Means, because they add up. Empty where the target does not tell."""
-    window = scene.visible
-    server = window.server if window else None
-    if window is None or server is None or not window.done:
-        return {}
-    parts = {"queue": server.queue, "batch wait": server.batch_wait, "compute": server.compute}
-    known = {
-        name: part.mean_ns / units.MS
-        for name, part in parts.items()
-        if part is not None and part.mean_ns is not None
-    }
-    if not known:
-        return {}
-    mean = scene.service_ns / window.done / units.MS
-    return {**known, "network": max(0.0, mean - sum(known.values()))}
+    """Where the mean request's time goes, in ms."""
+    return parts_ms(scene.visible, scene.service_ns) if scene.visible else {}
 
 
 class Split(Board):
