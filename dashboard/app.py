@@ -23,10 +23,11 @@ from textual.worker import Worker, WorkerState
 
 from dashboard.child import Child
 from dashboard.commands import commands
-from dashboard.follow import Follow, Replay, Unreadable, ViewChanged
+from dashboard.follow import Follow, Unreadable, ViewChanged
 from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
 from dashboard.screens.ask import Choice, Word
+from dashboard.screens.difference import Difference
 from dashboard.screens.engine import Engine
 from dashboard.screens.help import Help
 from dashboard.screens.latency import Latency
@@ -34,13 +35,15 @@ from dashboard.screens.live import LatencyChart, Live
 from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
+from dashboard.travel import EVERY_S, Travel
+from dashboard.widgets.board import Inspect
+from dashboard.widgets.chart import Dragged, Wheel
 from loadbench import control, runlog
 from loadbench.errors import LoadbenchError, RunError, SpecError
 from loadbench.units import SECOND
 from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
-_SPEEDS = (1, 10, 60)
 STOP, LEAVE, STAY = "Stop it", "Leave it running", "Stay"
 
 
@@ -54,7 +57,12 @@ class Dashboard(App[None]):
     BINDINGS = [Binding("ctrl+q", "leave", show=False, priority=True)]
 
     def __init__(
-        self, folder: Path, reader: Follow | Replay, child: Child | None = None, theme: str = ""
+        self,
+        folder: Path,
+        reader: Follow,
+        child: Child | None = None,
+        theme: str = "",
+        play: int = 0,
     ) -> None:
         super().__init__()
         self.started: dict[Path, Child] = {folder.resolve(): child} if child else {}
@@ -62,14 +70,15 @@ class Dashboard(App[None]):
         self._drawn = 0.0
         self._scheduled = False
         self._leaving = False
-        self._turn_to(folder, reader)
+        self._turn_to(folder, reader, play)
 
-    def _turn_to(self, folder: Path, reader: Follow | Replay) -> None:
+    def _turn_to(self, folder: Path, reader: Follow, play: int) -> None:
         """All that belongs to one run is set here, and so forgotten with it."""
         self.folder, self.reader = folder, reader
         self.child = self.started.get(folder.resolve())
         self.run_view = View()
         self.sight = Sight()
+        self.travel = Travel(self, play)
         self._snapshot: dict[str, Any] = {}
         self._came: float | None = None  # when the newest data came
         self.problem = ""
@@ -86,9 +95,11 @@ class Dashboard(App[None]):
         for name, kind in (("live", Live), ("engine", Engine), ("alerts", Alerts)):
             self.install_screen(kind(), name)
         self.install_screen(Latency(), "latency")
+        self.install_screen(Difference(), "difference")
         self.push_screen("live")
         self._read()
         self.set_interval(1.0, self._tick)
+        self.set_interval(EVERY_S, lambda: self.travel.tick())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return {"quiet": "ansi_bright_black", "frame": "ansi_bright_black"}
@@ -103,21 +114,22 @@ class Dashboard(App[None]):
         has just started it. Raises SpecError for a replay without a log."""
         if mode == "replay" and not (folder / runlog.LOG).is_file():
             raise SpecError(f"{folder / runlog.LOG} is not there", "it was killed before it began")
-        reader = Follow(folder) if mode == "live" else Replay(folder)
         if child is not None:
             self.started[folder.resolve()] = child
         self.workers.cancel_group(self, "reader")
         # what the old reader has posted already is dealt with before this
-        self.call_later(self._open, folder, reader)
+        self.call_later(self._open, folder, int(mode == "replay"))
 
-    def _open(self, folder: Path, reader: Follow | Replay) -> None:
-        self._turn_to(folder, reader)
+    def _open(self, folder: Path, play: int) -> None:
+        self._turn_to(folder, Follow(folder), play)
         self._read()
         self.action_go("live")
 
     def _read(self) -> None:
         run = self.reader.run(self.post_message)
+        past = self.reader.past.run(self.redraw, lambda why: self.post_message(Unreadable(why)))
         self.run_worker(run, name="reader", group="reader", exit_on_error=True)
+        self.run_worker(past, name="past", group="reader", exit_on_error=True)
 
     # ── data in, scenes out ──────────────────────────────────────────────────
 
@@ -128,6 +140,7 @@ class Dashboard(App[None]):
             self.sight = replace(self.sight, planned=round(start.planned_ns / SECOND))
         if message.view.end is not None:
             self._read_snapshot()
+        self.travel.tick()  # a run that is to be played is shown from its beginning
         wait = self._drawn + _BETWEEN_S - time.monotonic()
         if wait <= 0:
             self.redraw()
@@ -148,14 +161,12 @@ class Dashboard(App[None]):
 
     def scene(self) -> Scene:
         age = None
-        if self._came is not None and self.reader.mode == "live":
+        if self._came is not None:
             age = time.monotonic() - self._came
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
-        source = Source(
-            self.reader.mode, self.reader.speed, age, self.problem, said, self._snapshot,
-            str(self.folder),
-        )  # fmt: skip
-        return scene(self.run_view, self.sight, source)
+        view, past = self.travel.seen(self.reader.past), self.reader.past.version
+        source = Source(age, self.problem, said, self._snapshot, str(self.folder), past)
+        return scene(view, self.sight, source)
 
     def _run_screen(self) -> RunScreen | None:
         """The uppermost screen of the run, also when a question lies over it."""
@@ -172,7 +183,7 @@ class Dashboard(App[None]):
 
     def _watch_runner(self) -> None:
         """A runner that is gone without having written an end: say so."""
-        if self.reader.mode == "replay" or self.problem:
+        if self.problem:
             return
         if not self._snapshot:
             self._read_snapshot()
@@ -184,6 +195,7 @@ class Dashboard(App[None]):
                 self.redraw()
             return
         dead = runlog.state(self._snapshot) in ("killed", "failed")
+        dead = dead and not runlog.elsewhere(self._snapshot)
         if self.child is not None:
             dead = self.child.code is not None
         self._gone = self._gone + 1 if dead else 0
@@ -205,39 +217,18 @@ class Dashboard(App[None]):
 
     # ── the view ─────────────────────────────────────────────────────────────
 
-    def _look(self, sight: Sight) -> None:
-        self.sight = sight
-        if isinstance(self.reader, Replay):
-            self.reader.held = sight.at is not None
-        self.redraw()
+    def action_look(self, verb: str, *given: int) -> None:
+        """Where one looks and when: the verbs are those of `Travel`."""
+        getattr(self.travel, verb)(*given)
 
-    @property
-    def _newest(self) -> int:
-        return self.run_view.newest or 0
+    def on_inspect(self, message: Inspect) -> None:
+        self.travel.inspect(message.second)
 
-    def action_pause(self) -> None:
-        if self.sight.at is None:
-            self._look(self.sight.paused(self._newest, self._newest))
-        else:
-            self._look(self.sight.running())
+    def on_dragged(self, message: Dragged) -> None:
+        self.travel.drag(message.end)
 
-    def action_zoom(self, steps: int) -> None:
-        self._look(self.sight.zoomed(steps, self._newest))
-
-    def action_span(self, seconds: int) -> None:
-        self._look(replace(self.sight, zoom=seconds, everything=False, held=None))
-
-    def action_move(self, steps: int) -> None:
-        self._look(self.sight.moved(steps, self._newest))
-
-    def action_now(self) -> None:
-        self._look(self.sight.running())
-
-    def action_everything(self) -> None:
-        self._look(replace(self.sight.running(), zoom=None, everything=True))
-
-    def action_log(self) -> None:
-        self._look(replace(self.sight, log=not self.sight.log))
+    def on_wheel(self, message: Wheel) -> None:
+        self.travel.zoom(message.steps, message.second)
 
     def action_go(self, name: str) -> None:
         """Another screen of the run; what lies over the present one goes."""
@@ -263,18 +254,12 @@ class Dashboard(App[None]):
 
     def action_restore(self) -> None:
         shown = self._run_screen()
-        if isinstance(shown, Latency):
+        if isinstance(shown, Latency | Difference):
             self.action_go("live")
         elif shown is not None and shown.maximized is not None:
             shown.minimize()
-
-    def action_speed(self) -> None:
-        if not isinstance(self.reader, Replay):
-            self.notify("Only a replay has a speed: loadbench tui --replay RUN")
-            return
-        at = _SPEEDS.index(self.reader.speed) if self.reader.speed in _SPEEDS else -1
-        self.reader.speed = _SPEEDS[(at + 1) % len(_SPEEDS)]
-        self.redraw()
+        elif self.sight.cursor is not None:
+            self.travel.inspect()
 
     def action_help(self) -> None:
         self.push_screen(Help())
@@ -291,14 +276,14 @@ class Dashboard(App[None]):
 
     @work
     async def action_stop_run(self) -> None:
-        if self.reader.mode == "replay" or self.ended:
+        if self.ended:
             self.notify("Nothing to stop: this run is over.")
         elif await self.push_screen_wait(Choice("Stop the run?", (STOP, STAY))) == STOP:
             self._stop()
 
     @work
     async def action_mark(self) -> None:
-        if self.reader.mode == "replay" or self.ended:
+        if self.ended:
             self.notify("Marks can be put into a run while it goes on.")
             return
         word = await self.push_screen_wait(Word("Mark: what happened?"))

@@ -14,6 +14,7 @@ from loadbench import units
 from loadbench.histogram import Histogram
 from loadbench.merge import servers
 from loadbench.model import Gpu, Part, Window
+from loadbench.serverside import Server
 from loadbench.view import Bin, failures
 
 SHARES = (0.5, 0.95, 0.99)

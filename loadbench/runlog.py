@@ -12,6 +12,7 @@ The runner is the only writer of run.json and log.ndjson. A killed run is a log 
 
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,13 @@ def state(snapshot: dict[str, Any]) -> str:
     """`running`, `done`, `stopped`, `failed`; `killed` for a run whose runner is gone."""
     found = str(snapshot.get("state", "unknown"))
     return "killed" if found == "running" and not _alive(snapshot.get("pid")) else found
+
+
+def elsewhere(snapshot: dict[str, Any]) -> bool:
+    """Whether another machine makes the run: then nothing here can tell if its runner is alive."""
+    machine = snapshot.get("machine")
+    host = machine.get("host") if isinstance(machine, dict) else None
+    return host is not None and host != platform.node()
 
 
 def goes_on(folder: Path) -> bool:

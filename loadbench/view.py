@@ -222,9 +222,9 @@ def _event(view: View, second: int, kind: Kind, text: str) -> View:
 def _alert(view: View, change: AlertChange) -> View:
     view = replace(view, changes=(*view.changes[-_MOST_CHANGES:], change))
     before = view.alerts.get(change.rule)
+    change = peaked(before, change)
     if before is not None and before.state == change.state == "firing":
-        change = replace(change, value=before.value, context=before.context)
-        return replace(view, alerts={**view.alerts, change.rule: change})  # only its peak is new
+        return replace(view, alerts={**view.alerts, change.rule: change})
     after = replace(view, alerts={**view.alerts, change.rule: change})
     rule = next((rule for rule in view.rules if rule.name == change.rule), None)
     if rule is None:
@@ -234,6 +234,13 @@ def _alert(view: View, change: AlertChange) -> View:
     if before is not None and before.state == "firing":
         return _event(after, change.second, "ended", announce(rule, change))
     return after
+
+
+def peaked(before: AlertChange | None, change: AlertChange) -> AlertChange:
+    """Of a rule that goes on firing only the peak is new."""
+    if before is not None and before.state == change.state == "firing":
+        return replace(change, value=before.value, context=before.context)
+    return change
 
 
 def _window(view: View, window: Window) -> View:
