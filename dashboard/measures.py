@@ -12,7 +12,7 @@ from dashboard.scene import Scene
 from dashboard.widgets.bands import Point
 from loadbench import units
 from loadbench.histogram import Histogram
-from loadbench.merge import servers
+from loadbench.merge import merged_part
 from loadbench.model import Gpu, Part, Window
 from loadbench.serverside import Server
 from loadbench.view import Bin, failures
@@ -21,9 +21,9 @@ SHARES = (0.5, 0.95, 0.99)
 Reader = Callable[[Sequence[Bin]], Point]
 
 
-def served(bins: Sequence[Bin]) -> Server | None:
-    """The server's view of a column."""
-    return servers([bin.window.server for bin in bins if bin.window.server])
+def served(bins: Sequence[Bin]) -> list[Server]:
+    """What the server told in a column."""
+    return [bin.window.server for bin in bins if bin.window.server]
 
 
 def quantile_ms(window: Window, share: float, overdue: int = 0) -> float | None:
@@ -87,15 +87,17 @@ def has_gpu(scene: Scene) -> bool:
 
 def latency(bins: Sequence[Bin]) -> Point:
     """p50 ⊂ p95 ⊂ p99 of the column."""
-    parts = [part.latency for bin in bins for part in bin.window.requests.values()]
-    whole = Histogram.merged(parts)
-    beyond = sum(failures(bin.window) for bin in bins) + _overdue(bins)
-    values = [whole.quantile_of_asked(share, beyond) for share in SHARES]
-    return Point(tuple(None if value is None else value / units.MS for value in values))
+    return Point(_latency(bins, SHARES))
 
 
 def tail(bins: Sequence[Bin]) -> Point:
-    return Point((latency(bins).bands[-1],))
+    return Point(_latency(bins, (0.99,)))
+
+
+def _latency(bins: Sequence[Bin], shares: Sequence[float]) -> tuple[float | None, ...]:
+    beyond = sum(failures(bin.window) for bin in bins) + _overdue(bins)
+    values = Histogram.quantiles((bin.latency for bin in bins), shares, beyond)
+    return tuple(None if value is None else value / units.MS for value in values)
 
 
 def _overdue(bins: Sequence[Bin]) -> int:
@@ -151,10 +153,14 @@ def cpu_busy(bins: Sequence[Bin]) -> Point:
 
 def inside(bins: Sequence[Bin]) -> Point:
     """p95 of compute, of batch wait on top, of queue on top of both, in ms."""
-    server = served(bins)
-    if server is None:
+    found = served(bins)
+    if not found:
         return Point((None, None, None))
-    parts = (server.compute, server.batch_wait, server.queue)
+    parts = (
+        merged_part([server.compute for server in found]),
+        merged_part([server.batch_wait for server in found]),
+        merged_part([server.queue for server in found]),
+    )
     heights: list[float | None] = []
     total = 0.0
     for part in parts:
@@ -171,19 +177,22 @@ def batches_per_second(bins: Sequence[Bin]) -> Point:
 
 def fill(bins: Sequence[Bin]) -> Point:
     """Rows of the room there was, in per cent."""
-    server = served(bins)
-    share = server.fill if server else None
-    return Point((None if share is None else 100 * share,))
+    found = served(bins)
+    sizes = [item for server in found for item in server.sizes.items()]
+    batches = sum(size.batches for _, size in sizes)
+    room = found[-1].room if found else None
+    if not batches or not room:
+        return Point((None,))
+    rows = sum(rows * size.batches for rows, size in sizes)
+    return Point((100 * min(1.0, rows / batches / room),))
 
 
 def queue_wait(bins: Sequence[Bin]) -> Point:
-    server = served(bins)
-    return Point((part_ms(server.queue, 0.5) if server else None,))
+    return Point((part_ms(merged_part([server.queue for server in served(bins)]), 0.5),))
 
 
 def compute(bins: Sequence[Bin]) -> Point:
-    server = served(bins)
-    return Point((part_ms(server.compute, 0.5) if server else None,))
+    return Point((part_ms(merged_part([server.compute for server in served(bins)]), 0.5),))
 
 
 def instances_busy(bins: Sequence[Bin]) -> Point:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from loadbench import evidence, units
 from loadbench.alerts import announce
 from loadbench.evidence import Evidence
-from loadbench.histogram import EMPTY
+from loadbench.histogram import EMPTY, Histogram
 from loadbench.merge import merge
 from loadbench.model import (
     AlertChange,
@@ -51,13 +51,15 @@ Kind = Literal[
 class Bin(NamedTuple):
     """A merged stretch of the run. `deepest` keeps the peak of the queue, which is a state and
     would be lost in a merge; `fullest` the same of the requests in flight. Of the service times
-    only the sum stays: their histograms are not shown, and would double the size of a ring."""
+    only the sum stays: their histograms are not shown, and would double the size of a ring.
+    `latency` is that of all kinds of requests, for pictures of hours merge hundreds of bins."""
 
     window: Window
     seconds: int
     deepest: int | None
     fullest: int
     service_ns: float
+    latency: Histogram
 
     @property
     def second(self) -> int:
@@ -265,7 +267,8 @@ def bin_of(window: Window, seconds: int = 1) -> Bin:
     service = sum(part.service.total for part in window.requests.values() if part.service.count)
     requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
     slim = replace(window, requests=requests, slowest=(), examples={})
-    return Bin(slim, seconds, queued, window.in_flight + window.waiting, service)
+    open_now = window.in_flight + window.waiting
+    return Bin(slim, seconds, queued, open_now, service, window.latency)
 
 
 def _total(totals: Totals, window: Window) -> Totals:
@@ -353,6 +356,7 @@ def joined(parts: tuple[Bin, ...]) -> Bin:
         max(depths, default=None),
         max(bin.fullest for bin in parts),
         sum(bin.service_ns for bin in parts),
+        Histogram.merged(bin.latency for bin in parts),
     )
 
 
