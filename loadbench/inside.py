@@ -5,6 +5,7 @@ The engine writes it, whoever asks a server's statistics reads it; a server of o
 
 from loadbench.histogram import EMPTY, Histogram
 from loadbench.model import BatchSize, Ground, Note, Value
+from loadbench.standing import Settings
 
 
 class Batch(Value, frozen=True):
@@ -73,6 +74,7 @@ class EngineStatistics(Value, frozen=True):
     busy_ns: int = 0
     max_batch: int = 1
     policy: str = ""
+    settings: Settings | None = None  # of the batcher, as they are now
     device: str = ""
     precision: str = ""
     recent: tuple[Batch, ...] = ()  # the last 256

@@ -261,6 +261,17 @@ class LoadSpec(Section):
             raise ValueError('rates in % need a calibration: set calibrate = "3s"')
         return self
 
+    @property
+    def unheeded(self) -> str:
+        """What of the phases counts for nothing, in a sentence; empty: all counts."""
+        rates = any(phase.rate != _NO_RATE for phase in self.phases)
+        if self.arrivals != "closed" or not rates:
+            return ""
+        return (
+            f"closed loop: the rates of its phases count for nothing, {self.concurrency} requests"
+            " are kept under way"
+        )
+
     def resolve(self, capacity: float | None = None) -> tuple[Phase, ...]:
         """The shape in requests per second; of a trace its mean rate."""
         replay = self.replay

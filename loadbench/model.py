@@ -23,6 +23,7 @@ from loadbench.serverside import BatchSize as BatchSize
 from loadbench.serverside import Ground as Ground
 from loadbench.serverside import Part as Part
 from loadbench.serverside import Server as Server
+from loadbench.standing import Standing
 from loadbench.value import Note as Note
 from loadbench.value import Value as Value
 from loadbench.value import decode as decode
@@ -227,6 +228,7 @@ class Mark(Value, frozen=True, tag_field="kind", tag="mark"):
 
     second: int
     text: str
+    standing: Standing | None = None  # from here on, if that is what was changed
 
 
 class Remark(Value, frozen=True, tag_field="kind", tag="note"):

@@ -115,6 +115,22 @@ def _judged(
     )
 
 
+def summed(judged: Sequence[Optimum]) -> Optimum:
+    """Of the parts of a run, each judged by its own SLO, together; that of the last is told."""
+    if len(judged) == 1:
+        return judged[0]
+    return Optimum(
+        slo_ns=judged[-1].slo_ns,
+        arrivals=sum(part.arrivals for part in judged),
+        of=sum(part.of for part in judged),
+        reached=sum(part.reached for part in judged),
+        hosted=sum(part.hosted for part in judged),
+        best=sum(part.best for part in judged),
+        above=sum(part.above for part in judged),
+        exact=all(part.exact for part in judged),
+    )
+
+
 class _Room(NamedTuple):
     """How many arrivals the table can be filled for, and how many of its columns matter at once:
     about as many as can be served within the SLO."""

@@ -4,6 +4,7 @@ Each finding has a sign: ✓ fine, ▲ measure with care, ✗ a run cannot be ma
 """
 
 import os
+import re
 import shutil
 import socket
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from loadbench import runlog
+from loadbench.errors import LoadbenchError
 from loadbench.limits import doubts, ports, raise_files
 from loadbench.model import Value
 from loadbench.probe import Nvml, versions
@@ -19,6 +21,7 @@ from loadbench.spec import Scenario, shipped
 from loadbench.units import MS, SECOND, gigabytes, ms, percent, significant
 
 _ROOM = 1_000_000_000  # bytes: a soak's log with room to spare
+_LOOK_BACK = 20  # runs
 _PER_CORE = 100_000.0  # requests/s one load process offers (tests/benchmarks), with a margin
 
 
@@ -30,23 +33,53 @@ class Finding(Value, frozen=True, omit_defaults=False):
     text: str
 
 
-def check(scenario: Scenario | None = None, results: Path | None = None) -> list[Finding]:
-    """Looks at the machine; with a scenario also whether it can be run here."""
+def check(
+    scenario: Scenario | None = None, results: Path | None = None, trust: bool = False
+) -> list[Finding]:
+    """Looks at the machine; with a scenario also whether it can be run here, its target asked."""
     nvml = Nvml.open()
+    results = results or runlog.results_folder()
     return [
-        *_gpus(nvml),
+        *(_scenario(scenario, trust) if scenario else ()),
+        *_gpus(nvml, scenario),
         *_cores(nvml, scenario),
         *_timer(),
         *_busy(),
         *_port(),
-        *_results(results or runlog.results_folder()),
+        *_results(results),
+        *_others(results),
         *_files(scenario),
     ]
 
 
-def _gpus(nvml: Nvml) -> Iterator[Finding]:
+def _scenario(scenario: Scenario, trust: bool) -> Iterator[Finding]:
+    """Code that nobody has allowed, a server that does not answer."""
+    if scenario.foreign and not trust:
+        yield Finding("✗", "trust", f"{scenario.foreign}: read it, then allow that with --trust")
+    target = scenario.spec.target
+    if not target.url or target.url.startswith("local:"):
+        return
+    from loadbench.targets.ask import Asker
+
+    try:
+        with Asker(target.url, target.protocol, target.tls) as asker:
+            found = asker.describe(target)
+    except LoadbenchError as error:
+        yield Finding("✗", "target", f"{error.message}: {error.hint}".removesuffix(": "))
+    else:
+        speaks = f"serves {found.model}" if found.protocol == "kserve" else "answers"
+        yield Finding("✓", "target", f"{asker.url} {speaks}")
+
+
+def _gpus(nvml: Nvml, scenario: Scenario | None) -> Iterator[Finding]:
     cards = nvml.read()
-    if not cards:
+    wanted = scenario.spec.engine.device if scenario else ""
+    local = scenario is not None and scenario.spec.target.url.startswith("local:")
+    asked = [int(number or 0) for number in re.findall(r"cuda(?::(\d+))?", wanted)]
+    if local and max(asked, default=-1) >= len(cards):
+        there = f"there are only {len(cards)} GPUs" if cards else "there is no GPU"
+        yield Finding("✗", "gpu", f"engine.device is {wanted}, and {there} here")
+    elif not cards:
         yield Finding("▲", "gpu", "no GPU (NVML library not found): models run on the CPU")
     for card in cards:
         busy = card.utilization or 0
@@ -118,6 +151,13 @@ def _results(results: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     sign: Literal["✓", "▲"] = "✓" if free > _ROOM else "▲"
     yield Finding(sign, "results", f"{gigabytes(free)} GB disk free for {results}")
+
+
+def _others(results: Path) -> Iterator[Finding]:
+    for folder in runlog.runs(results)[-_LOOK_BACK:]:
+        if runlog.goes_on(folder):
+            text = f"{folder.name} is going on: two at once are a doubt on both"
+            yield Finding("▲", "other-run", text)
 
 
 def _files(scenario: Scenario | None) -> Iterator[Finding]:

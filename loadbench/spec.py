@@ -116,6 +116,7 @@ class EngineSpec(Section):
     calibration: str = ""  # .npz or .npy, only of `int8-static`
     gpu_memory: Share | None = None  # of the card's, that the model may take
     graphs: bool | Literal["auto"] = "auto"  # CUDA's; auto: torch models of closed shapes
+    packed: bool | Literal["auto"] = "auto"  # a CPU's weights for oneDNN; auto: where it is faster
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 32
     policy: Policy = "deadline"
     slo: Duration | None = None  # no SLO: nothing is shed but by the queue's bound
@@ -174,6 +175,8 @@ class EngineSpec(Section):
             raise ValueError('provider is for backend = "onnxruntime" only')
         if self.graphs is True and self.backend in ("openvino", "fake"):
             raise ValueError("graphs are for backends of CUDA cards only")
+        if self.packed is True and self.backend not in ("auto", "torch"):
+            raise ValueError('packed is for backend = "torch" only')
         if self.calibration and self.precision != "int8-static":
             raise ValueError('calibration is for precision = "int8-static" only')
         return self
@@ -266,6 +269,13 @@ class Scenario(NamedTuple):
     raw: dict[str, Any]
     own: bool = False
     code: str = ""
+
+    @property
+    def foreign(self) -> str:
+        """In a sentence what code the file has somebody run, who must be asked before; or empty."""
+        if self.spec.load.locustfile and not self.own:
+            return f"{self.name} runs the code in {self.spec.load.locustfile}"
+        return f"{self.name} has the engine run code: {self.code}" if self.code else ""
 
 
 def shipped() -> dict[str, Path]:

@@ -5,6 +5,9 @@ each size the median over the seconds of the mean in each second, which a stands
 A size that hardly ran takes what it took at the engine's warm-up times what the sizes next to it
 took more in the run than there. Without that a batcher that only ever makes small batches would
 look perfect. What is computed from these is in `optimum`.
+
+Where the largest batch or the SLO were changed while the run went on, each part of the run is
+judged by its own, as if it began idle.
 """
 
 from bisect import bisect_left
@@ -21,8 +24,19 @@ from numpy.typing import NDArray
 from loadbench import arrivals, runlog, units
 from loadbench.curve import interpolated, isotonic
 from loadbench.errors import SpecError
-from loadbench.model import BatchSize, Note, Optimum, Record, Remark, Start, Window, decode_record
-from loadbench.optimum import EXACTLY, Costs, Times, Trace, judge
+from loadbench.model import (
+    BatchSize,
+    Mark,
+    Note,
+    Optimum,
+    Record,
+    Remark,
+    Start,
+    Window,
+    decode_record,
+)
+from loadbench.optimum import EXACTLY, Costs, Times, Trace, judge, summed
+from loadbench.standing import Settings
 
 _STEADY = 1.03  # mean time of the batches by their typical time, above which it is told
 _ENOUGH = 8  # batches of a size before what they took is worth more than the warm-up
@@ -49,6 +63,7 @@ class _Told(NamedTuple):
     steered: bool
     state: str
     spec: dict[str, Any]
+    changes: Sequence[Settings] = ()  # of the engine, by hand
 
     @property
     def slo_ns(self) -> int | None:
@@ -95,22 +110,58 @@ def yardstick(folder: Path, slo_ns: int | None = None, exactly: int = EXACTLY) -
     ]
     if not len(records):
         raise SpecError(f"{folder.name}: no request reached the engine while it was recorded")
-    largest = int(start.settings.get("max_batch", max(start.warm_ns)))
+    parts = _parts(told, slo_ns, limit, found.start_ns)
     rows = int(records["rows"].min())
-    table = costs(told.windows, start.warm_ns, max(largest, rows))
+    table = costs(told.windows, start.warm_ns, max(rows, *(part.largest for part in parts)))
     instances = int(start.settings.get("instances", 1))
-    optimum = judge(_trace(records, limit), limit, _by_request(table, rows, largest), instances,
-                    exactly)  # fmt: skip
+    judged = [
+        judge(_trace(some, part.limit), part.limit, _by_request(table, rows, part.largest),
+              instances, exactly * len(some) // len(records))
+        for part, some in _by_part(parts, records)
+    ]  # fmt: skip
+    optimum = summed(judged)
     notes = (*_asked(told, slo_ns, limit), *_bounds(told, records, optimum, instances),
-             *_doubts(told, records, found.full, optimum),
+             *_doubts(told, records, found.full, optimum), *_retuned(told, len(judged)),
              *_unsteady(told.windows, table))  # fmt: skip
-    exact = optimum.exact and not any(note.code == "bound" for note in notes)
+    exact = optimum.exact and not any(note.code == "bound" for note in notes) and len(judged) == 1
     return Yardstick(replace(optimum, exact=exact, notes=notes), table)
+
+
+# ---- parts
+
+
+class _Part(NamedTuple):
+    """What counts for those who arrive from a moment of the engine's clock on."""
+
+    begin_ns: int
+    limit: int
+    largest: int
+
+
+def _parts(told: _Told, slo_ns: int | None, limit: int, start_ns: int) -> list[_Part]:
+    """The first from the beginning on."""
+    start = told.start
+    parts = [_Part(0, limit, int(start.settings.get("max_batch", max(start.warm_ns))))]
+    for change in told.changes:
+        own = slo_ns or change.slo_ns or start.limit_ns or limit
+        if (own, change.max_batch) != parts[-1][1:]:
+            parts.append(_Part((change.since_ns or 0) - start_ns, own, change.max_batch))
+    return parts
+
+
+def _by_part(parts: Sequence[_Part], records: NDArray[Any]) -> Iterable[tuple[_Part, NDArray[Any]]]:
+    """Each part in which something arrived."""
+    begins = [part.begin_ns for part in parts]
+    cuts = np.searchsorted(records["arrived_ns"].astype(np.int64), begins).tolist()
+    for part, low, high in zip(parts, cuts, [*cuts[1:], len(records)], strict=True):
+        if low < high:
+            yield part, records[low:high]
 
 
 def _told(folder: Path) -> _Told:
     start: Start | None = None
     steered = False
+    changes: list[Settings] = []
     kept: list[bytes] = []
     stride, seen = 1, 0
     for line in _lines(folder):
@@ -126,13 +177,16 @@ def _told(folder: Path) -> _Told:
         record = _decoded(line, folder)
         if isinstance(record, Start):
             start = record
+        if isinstance(record, Mark) and record.standing and record.standing.engine:
+            changes.append(record.standing.engine)
         steered = steered or (isinstance(record, Remark) and record.note.code == "steered")
     if start is None:
         raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
     windows = [record for line in kept if isinstance(record := _decoded(line, folder), Window)]
     snapshot = runlog.read_snapshot(folder)
     state, spec = runlog.state(snapshot), snapshot.get("spec", {})
-    return _Told(start, [w for w in windows if w.stage != "warmup"], steered, state, spec)
+    recorded = [window for window in windows if window.stage != "warmup"]
+    return _Told(start, recorded, steered, state, spec, tuple(dict.fromkeys(changes)))
 
 
 def _lines(folder: Path) -> Iterable[bytes]:
@@ -307,6 +361,15 @@ def _doubts(told: _Told, records: NDArray[Any], full: bool, optimum: Optimum) ->
             "scatter", f"{share} % more was reached than the typical times of a batch allow",
             "they scatter by so much: take differences below that for noise",
         )  # fmt: skip
+
+
+def _retuned(told: _Told, parts: int) -> Iterable[Note]:
+    if not told.changes:
+        return
+    text = f"the engine's settings were changed by hand ({len(told.changes)}×)"
+    if parts > 1:
+        text += f": {parts} parts, each judged by its own max_batch and SLO, as if it began idle"
+    yield Note("retuned", text, "compare runs of one setting")
 
 
 def _unsteady(windows: Iterable[Window], table: Costs) -> Iterable[Note]:

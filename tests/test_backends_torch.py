@@ -74,7 +74,8 @@ def test_outputs_equal_the_eager_model_s(folder: Path, name: str, half: str, suf
         off = deviation(only, eager(name, arrays))
         assert off < TOLERANCE[half]
         assert half == "fp32" or off > 1e-7  # it really was in half precision
-    assert [note.code for note in model.notes[1:]] == ([] if half == "fp32" else ["precision"])
+    codes = [note.code for note in model.notes[1:] if note.code != "packed"]
+    assert codes == ([] if half == "fp32" else ["precision"])
 
 
 @pytest.mark.parametrize("backend", ["torchscript", "torch-export"])
@@ -339,7 +340,7 @@ def test_auto_gives_the_fp32_weights_back_when_half_loses() -> None:
     model.batched = True
     notes = precision.settle(model, parameters, settings(precision="auto", max_batch=2))
     assert model.precision == "fp32"
-    assert "NaN or infinity" in notes[0].text
+    assert "NaN or infinity" in notes[-1].text
     assert all(map(torch.equal, parameters, before))
 
 
@@ -404,16 +405,14 @@ def test_compiled_models_answer_like_eager_ones_at_any_size(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_process_that_compiles_model_after_model_comes_to_no_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)  # for one row and for many
-    for width in (4, 5, 6):
-        inputs = f"x:FP32:-1,{width}"
-        model = opened(tmp_path, "Plain", inputs, backend="torch-compile", max_batch=4)
-        assert model.notes[-1].code == "compiled"
-        x = np.ones((3, width), np.float32)
-        np.testing.assert_array_equal(model.run({"x": x})["output0"], x + 1)
+def test_a_process_that_compiles_model_after_model_comes_to_no_limit(tmp_path: Path) -> None:
+    with torch._dynamo.config.patch(recompile_limit=2):  # for one row and for many
+        for width in (4, 5, 6):
+            inputs = f"x:FP32:-1,{width}"
+            model = opened(tmp_path, "Plain", inputs, backend="torch-compile", max_batch=4)
+            assert model.notes[-1].code == "compiled"
+            x = np.ones((3, width), np.float32)
+            np.testing.assert_array_equal(model.run({"x": x})["output0"], x + 1)
 
 
 @pytest.mark.parametrize("name", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"])

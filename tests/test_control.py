@@ -1,6 +1,7 @@
 """Commands to a run: over a real socket, answered or refused, never fatal."""
 
 import os
+import shlex
 import socket
 import stat
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadbench import control
-from loadbench.errors import RunError
+from loadbench.errors import RunError, SpecError, TargetError
 from loadbench.runner.desk import Desk
 
 
@@ -20,14 +21,20 @@ def test_a_command_and_its_answer() -> None:
         heard.append(command)
         if command["command"] == "fly":
             raise ValueError("a run cannot fly")
+        if command["command"] == "engine":
+            raise TargetError("the engine does not answer", "see engine.log")
         return {"ok": True}
 
     desk = Desk(handle)
     try:
         assert control.send(desk.path, {"command": "stop"}) == {"ok": True}
-        with pytest.raises(RunError, match="a run cannot fly"):
+        with pytest.raises(SpecError, match="a run cannot fly") as refused:
             control.send(desk.path, {"command": "fly"})
-        assert heard == [{"command": "stop"}, {"command": "fly"}]
+        with pytest.raises(RunError, match="the engine does not answer") as failed:
+            control.send(desk.path, {"command": "engine"})
+        assert (refused.value.exit_code, failed.value.exit_code) == (2, 3)
+        assert failed.value.hint == "see engine.log"
+        assert [command["command"] for command in heard] == ["stop", "fly", "engine"]
         folder = Path(desk.path).parent
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert stat.S_IMODE(os.stat(desk.path).st_mode) == 0o600
@@ -53,6 +60,34 @@ def test_rubbish_is_answered_and_the_desk_lives(line: bytes) -> None:
         assert control.send(desk.path, {"command": "stop"}) == {"ok": True}
     finally:
         desk.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rate", "500"], ["scale", "1.5"], ["pause"], ["resume"], ["spike", "1500", "5s"],
+        ["engine", "max_batch=16", "slo=50ms"], ["mark", "two words"], ["stop"], ["kill"],
+    ],
+)  # fmt: skip
+def test_a_command_is_read_as_it_is_written(words: list[str], tmp_path: Path) -> None:
+    order = control.order(words)
+    assert shlex.split(control.written(Path("results/0012-steady"), order)) == [
+        "loadbench", "tell", "12", *words,
+    ]  # fmt: skip
+    assert str(tmp_path) in control.written(tmp_path, order)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no command"), (["fly"], "no command 'fly'"), (["spike", "5"], "takes 2 words"),
+        (["pause", "now"], "takes 0 words"), (["engine"], "KEY=VALUE"),
+        (["engine", "max_batch"], "KEY=VALUE"), (["engine", "=3"], "KEY=VALUE"),
+    ],
+)  # fmt: skip
+def test_words_that_are_no_command(words: list[str], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        control.order(words)
 
 
 def test_a_client_that_goes_away() -> None:

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
-        "merge", "curve", "optimum", "printable", "value", "machine", "serverside"},
+        "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
+        "standing"},
     1: {"spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "overrides", "trace", "plan", "runlog", "logindex", "control",
         "alerts", "arrivals", "yardstick", "view", "account", "evidence",

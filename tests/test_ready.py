@@ -1,8 +1,12 @@
 """What `loadbench doctor` says of the machine."""
 
+import json
+import os
 from pathlib import Path
+from typing import Any
 
-from loadbench import ready, spec
+from loadbench import ready, runlog, spec
+from tests.running import loadbench
 
 
 def subjects(findings: list[ready.Finding]) -> dict[str, ready.Finding]:
@@ -28,3 +32,55 @@ def test_a_rate_beyond_one_process_is_told(tmp_path: Path) -> None:
     assert any("may not reach it" in text for text in texts)
     modest = spec.load("steady")
     assert not any("may not reach it" in f.text for f in ready.check(modest, tmp_path))
+
+
+def test_a_scenario_that_cannot_be_run_here_is_told_before(tmp_path: Path) -> None:
+    down = spec.load("steady", {"target.url": "http://127.0.0.1:9"})
+    assert subjects(ready.check(down, tmp_path))["target"].sign == "✗"
+    code = spec.load("steady")._replace(code='engine.factory = "own:make"')
+    assert subjects(ready.check(code, tmp_path))["trust"].sign == "✗"
+    assert "trust" not in subjects(ready.check(code, tmp_path, trust=True))
+
+
+def test_another_run_that_goes_on_is_a_doubt(tmp_path: Path) -> None:
+    folder = runlog.create(tmp_path, "other")
+    runlog.write_snapshot(folder, {"state": "running", "pid": os.getpid()})
+    found = subjects(ready.check(results=tmp_path))
+    assert found["other-run"].sign == "▲"
+    assert "0001-other" in found["other-run"].text
+    runlog.write_snapshot(folder, {"state": "done", "pid": os.getpid()})
+    assert "other-run" not in subjects(ready.check(results=tmp_path))
+
+
+def doctor(*arguments: str, cwd: Path, code: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        loadbench("doctor", "--json", *arguments, cwd=cwd, code=code).stdout
+    )
+    return found
+
+
+def test_the_doctor_tells_what_could_be_served(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "good.onnx").write_bytes(b"\x08\x08" + bytes(100))
+    (tmp_path / "bad.pt").write_text("version https://git-lfs.github.com/spec/v1")
+    (tmp_path / "stages.toml").write_text('[[stage]]\nmodel = "mlp"\n')
+    (tmp_path / "other.toml").write_text("[load]\n")
+    models = {model["url"]: model for model in doctor(cwd=tmp_path)["models"]}
+    assert {"local:mlp", "local:resnet-tiny", "local:encoder", "local:fake"} < set(models)
+    assert models["local:models/good.onnx"]["text"] == "an ONNX model"
+    assert "Git LFS pointer" in models["local:bad.pt"]["fault"]
+    assert models["local:stages.toml"]["text"] == "a pipeline of models"
+    assert "local:other.toml" not in models
+
+
+def test_the_doctor_looks_at_a_scenario_as_it_would_be_run(tmp_path: Path) -> None:
+    def said(*arguments: str, code: int = 0) -> dict[str, str]:
+        found = doctor("steady", *arguments, cwd=tmp_path, code=code)["findings"]
+        return {finding["subject"]: finding["sign"] + finding["text"] for finding in found}
+
+    assert said()["model"] == "✓local:mlp is there"
+    assert said("--target", "local:gone.onnx", code=1)["model"].startswith("✗there is no model")
+    assert "may not reach it" in said("--rate", "500000")["cores"]
+    assert said("--set", "engine.device=cuda:99", code=1)["gpu"].startswith("✗")
+    done = loadbench("doctor", "mlp", "--rate", "5", cwd=tmp_path, code=2)
+    assert "mlp is no scenario" in done.stderr

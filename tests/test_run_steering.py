@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from loadbench import runlog
-from loadbench.model import Mark, Remark, Window
+from loadbench.model import Mark, Remark, Start, Window
 from loadbench.shape import Phase, Steering
 from loadbench.units import SECOND
 from tests import lanes
 from tests.running import LOADBENCH, adds_up, loadbench, scenario
+from tests.served import serving
 
 
 @contextmanager
@@ -82,6 +83,58 @@ def test_the_load_follows_and_every_command_is_in_the_log(tmp_path: Path) -> Non
     assert resume >= pause
 
 
+def test_a_local_engine_is_changed_and_the_log_tells_from_what_to_what(tmp_path: Path) -> None:
+    def tell(*words: str, code: int = 0) -> str:
+        done = loadbench("tell", "last", *words, cwd=tmp_path, code=code)
+        return str(done.stdout + done.stderr)
+
+    with running(tmp_path, "--set", "engine.slo=200ms", seconds=6):
+        folder = wait_for(tmp_path, 0)
+        told = tell("engine", "max_batch=4", "policy=fixed", "max_wait=3ms")
+        assert told == "engine: max_batch 8 → 4, policy deadline → fixed, max_wait 3 ms\n"
+        assert "up to 8 were warmed up" in tell("engine", "max_batch=9", code=2)
+        assert "KEY=VALUE" in tell("engine", "max_batch", code=2)
+        wait_for(tmp_path, 2)
+        tell("scale", "0.5")
+        tell("engine", "policy=deadline", "slo=50ms")
+    marks = [found for found in log(folder) if isinstance(found, Mark)]
+    assert [mark.text for mark in marks] == [
+        "engine: max_batch 8 → 4, policy deadline → fixed, max_wait 3 ms",
+        "the scenario's load × 0.5",
+        "engine: policy fixed → deadline, slo 200 ms → 50 ms, hold true",
+    ]
+    stood = [mark.standing for mark in marks]
+    assert all(found and found.engine and found.engine.max_batch == 4 for found in stood)
+    assert [found.scale for found in stood if found] == [1, 0.5, 0.5]
+    last = stood[2].engine if stood[2] else None
+    assert last is not None
+    assert last.slo_ns == SECOND // 20
+    notes = [found.note.code for found in log(folder) if isinstance(found, Remark)]
+    assert notes.count("retuned") == 1
+    told_of = {
+        found.second: found.server.max_batch
+        for found in log(folder)
+        if isinstance(found, Window) and found.server
+    }
+    assert told_of[marks[0].second + 1] == 4
+    summary = runlog.read_snapshot(folder)["summary"]
+    assert adds_up(summary)
+    assert summary["failed"] == {}
+    optimum = json.loads(loadbench("optimum", "last", "--json", cwd=tmp_path).stdout)
+    assert optimum["reached"] == optimum["of"] == summary["done"]
+    assert "retuned" in [note["code"] for note in optimum["notes"]]
+
+
+def test_only_an_engine_of_the_run_s_own_is_changed(tmp_path: Path) -> None:
+    with serving("fake") as engine:
+        url = f"http://127.0.0.1:{engine.port}"
+        with running(tmp_path, "--target", url, seconds=2):
+            wait_for(tmp_path, 0)
+            told = loadbench("tell", "last", "engine", "max_batch=4", cwd=tmp_path, code=2)
+        assert "no engine that this run started" in told.stderr
+        assert engine.stats()["loadbench"]["max_batch"] == 32
+
+
 def test_a_closed_loop_is_scaled_and_paused(tmp_path: Path) -> None:
     with running(tmp_path, "--set", "load.arrivals=closed", "--set", "load.concurrency=4",
                  seconds=8):  # fmt: skip
@@ -93,6 +146,8 @@ def test_a_closed_loop_is_scaled_and_paused(tmp_path: Path) -> None:
         loadbench("tell", str(folder), "resume", cwd=tmp_path)
     scaled, paused, resumed = (found.second for found in log(folder) if isinstance(found, Mark))
     windows = {found.second: found for found in log(folder) if isinstance(found, Window)}
+    start = next(found for found in log(folder) if isinstance(found, Start))
+    assert "rate-ignored" in [note.code for note in start.notes]
     busy = {second: found.in_flight + found.waiting for second, found in windows.items()}
     assert (busy[scaled - 1], busy[scaled + 1]) == (4, 12)  # one may just have begun
     assert windows[paused + 1].in_flight == windows[paused + 1].done == 0
@@ -115,11 +170,11 @@ def test_a_spike_is_whole_with_workers_too(tmp_path: Path) -> None:
 def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
     with running(tmp_path, seconds=4):
         folder = wait_for(tmp_path, 0)
-        refused = loadbench("tell", "last", "rate", "much", cwd=tmp_path, code=3)
+        refused = loadbench("tell", "last", "rate", "much", cwd=tmp_path, code=2)
         assert "much" in refused.stderr
-        long = loadbench("tell", "last", "mark", "x" * 201, cwd=tmp_path, code=3)
+        long = loadbench("tell", "last", "mark", "x" * 201, cwd=tmp_path, code=2)
         assert "a text of 1 to 200" in long.stderr
-        steers = loadbench("tell", "last", "mark", "a\x1b[31mb", cwd=tmp_path, code=3)
+        steers = loadbench("tell", "last", "mark", "a\x1b[31mb", cwd=tmp_path, code=2)
         assert "a text of 1 to 200" in steers.stderr
         assert (
             "takes 2 words" in loadbench("tell", "last", "spike", "5", cwd=tmp_path, code=2).stderr

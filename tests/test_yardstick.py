@@ -9,7 +9,8 @@ import pytest
 
 from loadbench import arrivals, runlog
 from loadbench.errors import SpecError
-from loadbench.model import BatchSize, End, Note, Remark, Server, Start, Window
+from loadbench.model import BatchSize, End, Mark, Note, Remark, Server, Start, Window
+from loadbench.standing import Settings, Standing
 from loadbench.units import MS, SECOND
 from loadbench.yardstick import at_end, costs, typical, yardstick
 from tests.records import start, window
@@ -136,6 +137,41 @@ def test_what_qualifies_the_figure_is_said(
     path = folder.write(records((0, 4, "done"), (0, 4, "done")))
     assert words in codes(path)[code].text
     assert yardstick(path).optimum.exact == exact
+
+
+def test_a_run_whose_settings_changed_is_judged_part_by_part(tmp_path: Path) -> None:
+    """Four at once each time, 2 + m ms a batch: within 9 ms all four, in batches of two as well (4
+    and 8 ms); within 5 ms only the first two of these."""
+
+    def changed(after_ms: int, **settings: Any) -> Mark:
+        since = ORIGIN + after_ms * MS
+        return Mark(0, "by hand", Standing(engine=Settings(since_ns=since, **settings)))
+
+    folder = Folder(tmp_path)
+    folder.log += [
+        changed(100, max_batch=2, policy="deadline", slo_ns=9 * MS),
+        changed(150, max_batch=2, policy="fixed", slo_ns=9 * MS),
+        changed(200, max_batch=2, policy="fixed", slo_ns=5 * MS),
+        changed(900, max_batch=8, policy="fixed", slo_ns=5 * MS),  # nothing comes any more
+    ]
+    four = [(at, took, "done") for at in (0, 120, 300) for took in (4, 4, 8, 8)]
+    path = folder.write(records(*four))
+    optimum = yardstick(path).optimum
+    assert (optimum.of, optimum.best, optimum.reached) == (12, 4 + 4 + 2, 10)
+    assert not optimum.exact
+    told = codes(path)["retuned"].text
+    assert "by hand (4×): 3 parts, each judged by its own max_batch and SLO" in told
+    asked = yardstick(path, 20 * MS).optimum  # who asks by another SLO asks so of all
+    assert (asked.slo_ns, asked.best) == (20 * MS, 12)
+
+
+def test_another_policy_alone_is_judged_in_one_piece(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    other = Settings(8, "fixed", 9 * MS, since_ns=ORIGIN + MS)
+    folder.log.append(Mark(0, "by hand", Standing(engine=other)))
+    path = folder.write(records((0, 4, "done"), (30, 4, "done")))
+    assert yardstick(path).optimum.exact
+    assert codes(path)["retuned"].text == "the engine's settings were changed by hand (1×)"
 
 
 def test_a_machine_that_was_not_steady_is_told_apart_from_bad_scheduling(tmp_path: Path) -> None:

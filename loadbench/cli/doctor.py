@@ -1,12 +1,15 @@
 """`loadbench doctor`: is this machine fit to measure; with a model: check it and time it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
-from loadbench import spec
+from loadbench import runlog, spec
 from loadbench.model import plain
+from loadbench.overrides import parse_settings
+from loadbench.spec import Scenario
 from loadbench.units import SECOND, parse_duration
 
 
@@ -14,8 +17,11 @@ from loadbench.units import SECOND, parse_duration
 @click.argument("what", metavar="[MODEL|SCENARIO]", required=False)
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE",
-    help="A setting of the engine: engine.max_batch=8",
+    help="Any key of the scenario; of a model a setting of the engine: engine.max_batch=8",
 )  # fmt: skip
+@click.option("--target", metavar="URL", help="Of a scenario, as the next three.")
+@click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
+@click.option("--out", metavar="DIR", help="Where the run would land; default: results.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME:DTYPE:DIMS",
               help="For files that do not say: x:FP32:-1,256")  # fmt: skip
 @click.option("--output", "outputs", multiple=True, metavar="NAME:DTYPE:DIMS",
@@ -25,16 +31,18 @@ from loadbench.units import SECOND, parse_duration
 @click.option("--trust", is_flag=True, help="Run code that comes with the model's file.")
 @click.option("--load", "offer", is_flag=True, help="What load this machine can offer, and how "
               "punctually (15 s).")  # fmt: skip
-@click.option(
-    "--duration", default="2s", metavar="TIME", help="Of each of the six parts of --load."
-)
+@click.option("--duration", metavar="TIME", help="Length of the recorded load; with --load that "
+              "of each of its six parts, default: 2s.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The findings as one JSON object.")
 def command(
     what: str | None,
     settings: tuple[str, ...],
     trust: bool,
     offer: bool,
-    duration: str,
+    duration: str | None,
+    target: str | None,
+    rate: str | None,
+    out: str | None,
     as_json: bool,
     **given: Any,
 ) -> int:
@@ -48,9 +56,15 @@ def command(
     if offer:
         if what is not None:
             raise click.UsageError(f"--load looks at this machine alone, not at {what}")
-        return _offer(duration, as_json)
-    if what is None or what in spec.shipped() or (what.endswith(".toml") and not _stages(what)):
-        return _machine(what, as_json)
+        return _offer(duration or "2s", as_json)
+    if what is None or _is_scenario(what):
+        chosen = None
+        if what is not None:
+            overrides = parse_settings(settings) | ({"target.url": target} if target else {})
+            chosen = spec.load(what, overrides, rate=rate, duration=duration)
+        return _machine(chosen, runlog.results_folder(out), trust, as_json)
+    if target or rate or duration or out:
+        raise click.UsageError(f"{what} is no scenario: --target, --rate and --duration are of one")
     from loadbench.cli.serve import engine_settings
     from loadbench.engine import doctor
 
@@ -63,13 +77,13 @@ def command(
     return 0 if report.passed else 1
 
 
-def _stages(path: str) -> bool:
-    """Whether a TOML file is a pipeline of models."""
-    from pathlib import Path
-
+def _is_scenario(what: str) -> bool:
+    """Whether it is not a model: a TOML file may also be a pipeline of them."""
     from loadbench.engine.pipeline import is_pipeline
 
-    return is_pipeline(Path(path))
+    if what in spec.shipped() or what.endswith(".py"):
+        return True
+    return what.endswith(".toml") and not is_pipeline(Path(what))
 
 
 def _offer(duration: str, as_json: bool) -> int:
@@ -85,12 +99,24 @@ def _offer(duration: str, as_json: bool) -> int:
     return 0 if found.within(offer.BOUNDS_MS[-1]) else 1
 
 
-def _machine(scenario: str | None, as_json: bool) -> int:
+def _machine(chosen: Scenario | None, results: Path, trust: bool, as_json: bool) -> int:
     from loadbench import ready
+    from loadbench.engine import found
 
-    findings = ready.check(spec.load(scenario) if scenario else None)
+    findings = ready.check(chosen, results, trust)
+    url = chosen.spec.target.url if chosen else ""
+    if url.startswith("local:"):
+        fault = found.fault(url.removeprefix("local:"))
+        text = fault or f"{url} is there"
+        findings.insert(0, ready.Finding("✗" if fault else "✓", "model", text))
     if as_json:
-        click.echo(json.dumps({"findings": plain(findings)}, ensure_ascii=False))
+        told = {
+            "findings": plain(findings),
+            "models": plain(found.models(Path())),
+            "backends": found.backends(),
+            "devices": found.devices(),
+        }
+        click.echo(json.dumps(told, ensure_ascii=False))
     else:
         for finding in findings:
             click.echo(f"{finding.sign} {finding.text}")

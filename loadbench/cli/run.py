@@ -45,6 +45,7 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 )
 @click.option("--workers-wait", default="60s", metavar="TIME", help="How long; default: 60s.")
 @click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
+@click.option("--dry-run", is_flag=True, help="Send one request of each kind, show the answers.")
 @click.option("--print-folder", is_flag=True, hidden=True)
 def command(
     scenario: str,
@@ -61,6 +62,7 @@ def command(
     expect_workers: int,
     workers_wait: str,
     trust: bool,
+    dry_run: bool,
     print_folder: bool,
 ) -> int:
     """One run of SCENARIO: a name (steady, ramp, spike …), a path to a .toml or a Locust file.
@@ -75,6 +77,8 @@ def command(
     if target:
         overrides["target.url"] = target
     chosen = spec.load(scenario, overrides, rate=rate, duration=duration)
+    if dry_run:
+        return _dry(chosen, trust, as_json)
     options = Options(
         results=runlog.results_folder(out),
         name=name or "",
@@ -100,6 +104,16 @@ def command(
     else:
         click.echo(text_of(outcome.folder, outcome.summary))
     return exit_code(outcome.summary, caught, on_no_verdict == "warn")
+
+
+def _dry(chosen: spec.Scenario, trust: bool, as_json: bool) -> int:
+    from loadbench.runner import dry
+
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # ends its engine
+    target, tried = dry.try_out(chosen, trust, lambda text: _say(f"  {text}"))
+    found = json.dumps(plain(tried), ensure_ascii=False) if as_json else dry.text_of(target, tried)
+    click.echo(harmless(found))
+    return CHECK_FAILED if any(one.fault for one in tried) else PASSED
 
 
 def _say(text: str) -> None:

@@ -1,28 +1,14 @@
 """`loadbench tell RUN COMMAND`: changes, marks or stops a run that is going on somewhere else."""
 
-from typing import Any
-
 import click
 
 from loadbench import control, runlog
-from loadbench.errors import RunError, SpecError
-
-# the keys of what follows each command
-_WORDS = {
-    "rate": ("rate",),
-    "scale": ("factor",),
-    "pause": (),
-    "resume": (),
-    "spike": ("rate", "for"),
-    "mark": ("text",),
-    "stop": (),
-    "kill": (),
-}
+from loadbench.errors import RunError
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("run")
-@click.argument("name", metavar="COMMAND", type=click.Choice(list(_WORDS)))
+@click.argument("name", metavar="COMMAND", type=click.Choice(control.NAMES))
 @click.argument("words", nargs=-1)
 @click.option("--out", metavar="DIR", help="The results folder; default: results.")
 def command(run: str, name: str, words: tuple[str, ...], out: str | None) -> int:
@@ -33,20 +19,15 @@ def command(run: str, name: str, words: tuple[str, ...], out: str | None) -> int
     scale 1.5        1.5 times the scenario; 1 returns to it
     pause, resume    leave out what falls due, and no longer
     spike 1500 5s    1500 per second for 5 s, then as before
+    engine KEY=VALUE …  of a local engine: max_batch=16 policy=fixed
+                     slo=50ms max_wait=2ms hold=false
     mark TEXT        a mark in the log and the charts
     stop, kill       end gently, or at once
     """
     folder = runlog.find(run, runlog.results_folder(out))
-    keys = _WORDS[name]
-    if name == "mark" and words:
-        words = (" ".join(words),)
-    if len(words) != len(keys):
-        wanted = " ".join([name, *(key.upper() for key in keys)])
-        raise SpecError(f"{name} takes {len(keys)} words, not {len(words)}", f"write: {wanted}")
+    order = control.order((name, *words))
     path = runlog.read_snapshot(folder).get("control")
     if not path or not runlog.goes_on(folder):
         raise RunError(f"{folder.name} is over: nothing listens", "loadbench list shows what runs")
-    order: dict[str, Any] = {"command": name, **dict(zip(keys, words, strict=True))}
-    answer = control.send(str(path), order)
-    click.echo(answer.get("mark", name))
+    click.echo(control.send(str(path), order).get("mark", name))
     return 0

@@ -52,7 +52,7 @@ class Batcher:
         account: Account,
         loop: Loop,
     ) -> None:
-        self.rule = terms.rule
+        self.rule, self.settings = terms.rule, terms.settings()
         self.account = account
         self.failing = Failing(Mishaps().tell)
         self._service = service
@@ -165,6 +165,17 @@ class Batcher:
     def grounds(self) -> tuple[Ground, ...]:
         """How each device fares, for people."""
         return tuple(place.ground() for place in self.places)
+
+    def change(self, terms: Terms, now: int) -> None:
+        """Goes on by other terms: whatever waits is served by them, batches that run end as they
+        began. They ask for no more rows than were warmed up."""
+        with self._lock:
+            for place in self.places:
+                place.ask(terms.rule.max_batch, terms.rule.max_batch != self.rule.max_batch)
+            self.rule, self.settings = terms.rule, terms.settings(now)
+            self._scheduler = self._scheduler.under(terms)
+            self._queues = self._scheduler.queues
+        self._look()
 
     def drain(self) -> None:
         """Takes nothing more; what waits is run without being held."""

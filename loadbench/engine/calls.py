@@ -1,4 +1,5 @@
-"""The calls that change the repository: Triton's load and unload, and ours for who answers.
+"""The calls that change the repository: Triton's load and unload, and ours for who answers and for
+how requests are brought together.
 
 They are answered when what they ask for is done, and only where they are allowed at all.
 """
@@ -14,7 +15,7 @@ from loadbench.engine.tensors import Refused
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.model import encode
 
-PATH = re.compile(r"/v2/repository/models/([^/]+)/(load|unload|traffic)")
+PATH = re.compile(r"/v2/repository/models/([^/]+)/(load|unload|traffic|batching)")
 CLOSED = (
     "other machines reach this engine, so that its models cannot be changed by calls: listen on "
     "127.0.0.1, or start it with --allow-loading"
@@ -59,6 +60,8 @@ class Call(Forwarding):
             self._repository.load(self._name, parameters, done)
         elif self._what == "unload":
             self._repository.unload(self._name, str(parameters.get("version", "")), done)
+        elif self._what == "batching":
+            exchange.answer(response(200, encode(self._repository.retune(self._name, asked))))
         else:
             self._repository.direct(self._name, asked)
             exchange.answer(response(200, encode(traffic(self._repository, self._name))))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from loadbench.engine.backends import Model
-from loadbench.engine.batcher import Batcher
+from loadbench.engine.batcher import Batcher, Terms
 from loadbench.engine.cache import ResponseCache
 from loadbench.engine.exchange import LARGE, Exchange, Form, middle_of, refusal, written
 from loadbench.engine.faults import Faults, falsified, misshapen
@@ -59,6 +59,12 @@ class Endpoint:
         if self.watcher is not None:
             self.watcher.stop()
         return ended
+
+    def change(self, terms: Terms, now: int) -> None:
+        """Goes on by other terms from now on: larger requests than a batch come in parts."""
+        self._most = terms.rule.max_batch
+        self.signature = self.signature._replace(max_batch=terms.rule.max_batch)
+        self.batcher.change(terms, now)
 
     def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Queues an infer request, whose body begins at `data[start]`. Raises Refused for one that
@@ -218,6 +224,11 @@ class Endpoint:
         told = model_config(
             self.signature, found.platform, batcher.rule, found.device, batcher.instances
         )
+        told["parameters"] = {
+            key: {"string_value": text}
+            for key, text in batcher.settings.texts.items()
+            if text != "none" or key == "policy"
+        }
         return told | ({"response_cache": {"enable": True}} if self.cache is not None else {})
 
     def statistics(self) -> dict[str, Any]:
@@ -231,6 +242,7 @@ class Endpoint:
             instances=batcher.instances,
             max_batch=batcher.rule.max_batch,
             policy=batcher.rule.policy,
+            settings=batcher.settings,
             device=found.device,
             precision=found.precision,
             grounds=batcher.grounds(),

@@ -60,6 +60,7 @@ class Job:
 
     arrived = 0
     deadline = 0
+    timeout_ns: int | None = None  # its own limit, if it names one
     patience_ns = 0  # how long its client waits at most, which only ever shortens the time it has
     priority = 0  # as asked for: 1 is the most urgent, 0 says none
     level = 1  # what the batcher makes of it

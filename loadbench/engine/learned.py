@@ -21,6 +21,11 @@ class Rate:
         self._value = 0.0
         self._at = self._number = 0
 
+    def over(self, memory_ns: int) -> "Rate":
+        """The same, averaged over another time from now on."""
+        self._memory_ns = memory_ns
+        return self
+
     def of(self, number: int, now: int) -> float:
         """The rate, given how many have come ever; the past fades exponentially."""
         passed = now - self._at

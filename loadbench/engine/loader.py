@@ -16,6 +16,7 @@ from loadbench.engine.assembly import Wanted, assemble
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Loop
 from loadbench.engine.endpoint import Endpoint
+from loadbench.engine.models import like
 from loadbench.engine.statistics import Account
 from loadbench.engine.store import FILES
 from loadbench.errors import LoadbenchError, RunError
@@ -27,7 +28,6 @@ MOST = 16  # loads that wait for their turn
 ROOM = 1.5  # of a model's weights: what it takes to run beside them
 
 T = TypeVar("T")
-_FLOATS = ("fp32", "bf16", "fp16")
 Free = Callable[[str], int]
 Books = Callable[[str], Account]
 
@@ -98,20 +98,17 @@ def load(
     """A version beside one that is served. Raises SpecError and RunError, before anything is opened
     if there is no room for it."""
     require_room(wanted, beside, free or partial(_free, wanted.settings.sim))
-    wanted = wanted._replace(settings=_as_precise(wanted, beside))
+    wanted = wanted._replace(settings=_as_chosen(wanted, beside))
     with priority.raising_newborn():
         return assemble(wanted, books, loop, disturbed=True)
 
 
-def _as_precise(wanted: Wanted, beside: Model | None) -> EngineSpec:
-    """The precision of the version that is served, where one is to be chosen: that takes timing,
-    and times are not to be trusted beside other work."""
-    settings = wanted.settings
-    if settings.precision != "auto" or beside is None or wanted.what.endswith(".onnx"):
-        return settings
-    if not beside.platform.startswith("pytorch") or beside.precision not in _FLOATS:
-        return settings
-    return settings.model_copy(update={"precision": beside.precision})
+def _as_chosen(wanted: Wanted, beside: Model | None) -> EngineSpec:
+    """As the version that is served, where something is to be chosen by timing: times are not to be
+    trusted beside other work."""
+    if beside is None or wanted.what.endswith(".onnx"):
+        return wanted.settings
+    return like(beside, wanted.settings)
 
 
 def may_be_low(wanted: Wanted) -> bool:

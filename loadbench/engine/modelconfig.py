@@ -14,8 +14,9 @@ from loadbench.spec import EngineSpec, checked
 
 _OURS = (  # none that names a file or code
     "backend", "buckets", "cache", "cuda_graphs", "default_priority", "device", "gpu_memory",
-    "inputs", "instances", "max_batch", "max_request_rows", "max_wait", "on_error", "outputs",
-    "policy", "precision", "preferred", "priorities", "provider", "queue", "seed", "slo", "threads",
+    "hold", "inputs", "instances", "max_batch", "max_request_rows", "max_wait", "on_error",
+    "outputs", "packed", "policy", "precision", "preferred", "priorities", "provider", "queue",
+    "seed", "slo", "threads",
 )  # fmt: skip
 _WORDS = ("inputs", "outputs")  # several, parted by blanks
 
@@ -65,7 +66,7 @@ def configured(
         raise SpecError(f"{origin}: parameters is no object")
     for key, value in parameters.items():
         changes[key] = _parameter(key, value, origin, trust)
-    return Configured(_changed(settings, changes, origin), _versions(found, origin))
+    return Configured(changed(settings, changes, origin), _versions(found, origin))
 
 
 def _batching(found: Any) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _parameter(key: str, value: Any, origin: str, trust: bool) -> Any:
     return value
 
 
-def _changed(settings: EngineSpec, changes: Mapping[str, Any], origin: str) -> EngineSpec:
+def changed(settings: EngineSpec, changes: Mapping[str, Any], origin: str) -> EngineSpec:
     """All settings are checked together, since some have to agree."""
     raw = settings.model_dump(mode="json", exclude_unset=True)
     for key, value in changes.items():

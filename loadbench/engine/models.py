@@ -42,17 +42,28 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
 
 
 def open_instances(name: str, settings: EngineSpec, *, trust: bool = False) -> tuple[Model, ...]:
-    """As many as `settings.copies`, all in the precision that the first one chose, spread over the
-    devices that the settings leave open or name."""
+    """As many as `settings.copies`, all as the first one chose to be, spread over the devices that
+    the settings leave open or name."""
     asked, number = settings.device, settings.copies
     settings = _placed(settings, asked.partition(",")[0])  # with as many instances
     first = open_model(name, settings, trust=trust)
-    if settings.precision == "auto" and first.precision in ("fp32", "bf16", "fp16"):
-        settings = settings.model_copy(update={"precision": first.precision})
+    settings = like(first, settings)
     cards = _free_memory(first.device, settings) if number > 1 else []
     where = device.spread(asked, first.device, number, cards)
     rest = (open_model(name, _placed(settings, found), trust=trust) for found in where[1:])
     return (first, *rest)
+
+
+def like(model: Model, settings: EngineSpec) -> EngineSpec:
+    """What timing chose for a model of torch's goes for another of the kind, too."""
+    if not model.platform.startswith("pytorch") or model.precision not in ("fp32", "bf16", "fp16"):
+        return settings
+    chosen: dict[str, object] = {}
+    if settings.precision == "auto":
+        chosen["precision"] = model.precision
+    if settings.packed == "auto":
+        chosen["packed"] = "packed" in model.metadata
+    return settings.model_copy(update=chosen)
 
 
 def _placed(settings: EngineSpec, where: str) -> EngineSpec:

@@ -75,6 +75,12 @@ class Place:
         self.room.limit("knee", best)
         return [Note("knee", f"{text}: larger ones are not made", "engine.max_batch allows them")]
 
+    def ask(self, rows: int, anew: bool) -> None:
+        """So many rows are asked for; `anew`: by someone who knows better than the knee."""
+        self.room.limit("max_batch", rows)
+        if anew:
+            self.room.limit("knee", None)
+
     def look(self) -> tuple[Memory | None, State]:
         """Reads the device, which may take some milliseconds; for `apply`."""
         try:

@@ -18,6 +18,7 @@ from loadbench.engine.exchange import Inferring
 from loadbench.engine.loader import Loader, load, may_be_low
 from loadbench.engine.models import ZOO
 from loadbench.engine.orders import Offer, Order, Orders, directions_of
+from loadbench.engine.retune import retune
 from loadbench.engine.store import Store, stamp
 from loadbench.engine.tensors import Refused
 from loadbench.engine.versions import Loaded, Row, Versions
@@ -269,6 +270,17 @@ class Repository:
         model = self.model(name)
         model.direct(directions_of(asked), self._offer.settings.seed)
         self._changed(model)
+
+    def retune(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Has the current version, or the `version` that is named, go on by other settings of its
+        batcher. Raises Refused and SpecError."""
+        wanted = dict(asked)
+        model = self.model(name)
+        number = self.find(name, str(wanted.pop("version", ""))).signature.version
+        loaded = model.loaded[number]
+        settings, before, after = retune(loaded.endpoint, loaded.settings, wanted)
+        model.loaded[number] = loaded._replace(settings=settings)
+        return {"name": name, "version": number, "before": before, "after": after}
 
     def tick(self) -> None:
         """Once a second: gives up canaries that do badly."""

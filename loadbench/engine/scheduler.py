@@ -15,6 +15,7 @@ from loadbench.engine.queues import Queues
 from loadbench.engine.returns import Returns
 from loadbench.engine.rule import NEVER, Decision, Rule, State
 from loadbench.engine.service import ServiceTimes
+from loadbench.standing import Settings
 from loadbench.units import MS, SECOND
 
 PATIENCE_NS = SECOND  # in the order of service a request counts as due after so long, or earlier
@@ -34,6 +35,11 @@ class Terms(NamedTuple):
     waiting_bytes: int
     slo_ns: int | None  # of foreseeing rules and of `adaptive`
     places: Sequence[Place] = ()  # of the models, one for each; none: devices without limits
+
+    def settings(self, since_ns: int | None = None) -> Settings:
+        """What of it can be changed while the batcher serves."""
+        most, policy, wait_ns = self.rule.max_batch, self.rule.policy, self.rule.max_wait_ns
+        return Settings(most, policy, self.slo_ns, wait_ns, self.rule.hold, since_ns)
 
 
 class Refusal(NamedTuple):
@@ -69,10 +75,31 @@ class Scheduler:
         self._leveled = len(rule.levels) > 1 or rule.normal > 1
         self._lenient = rule.policy != "failfast" and not any(level.most for level in rule.levels)
 
+    def under(self, terms: Terms) -> "Scheduler":
+        """The same requests under other terms: those that wait are served as if they had come
+        under these, but none is refused that was taken in. What was learned is kept."""
+        new = Scheduler(terms, self._service, self._instances)
+        new._announced, new._announced_at = self._announced, self._announced_at
+        new.draining, new.last_batch = self.draining, self.last_batch
+        new.answer_times = self.answer_times
+        new._rate = self._rate.over(RATE_SLOS * terms.slo_ns if terms.slo_ns else SECOND)
+        if new._line and self._line and terms.slo_ns == self._terms.slo_ns:
+            new._line = self._line
+        if new._returns is not None:
+            new._returns = self._returns or new._returns
+        waiting = [job for queue in self.queues.in_order() for job in queue]
+        for job in sorted(waiting, key=lambda job: job.arrived):
+            new.stamp(job, job.timeout_ns)
+            new.queues.add(job)
+        new.queues.rows_added = self.queues.rows_added
+        return new
+
     def admit(self, job: Job, timeout_ns: int | None, free_at: Callable[[], int]) -> Refusal | None:
         """Takes in a request that has arrived; else why not."""
         if self.draining:
             return Refusal("draining", "the engine is shutting down", "")
+        if timeout_ns:
+            job.timeout_ns = timeout_ns
         self.stamp(job, timeout_ns)
         queues, terms = self.queues, self._terms
         if not (

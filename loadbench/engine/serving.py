@@ -83,6 +83,8 @@ class Service:
             name, what = match.groups()
             if what == "traffic":
                 return b"GET", lambda: _json(traffic(self._repository, name))
+            if what == "batching":
+                return b"GET", lambda: self._batching(name)
             return b"POST", lambda: response(405)  # a POST to it never comes here
         if _PROFILE.fullmatch(path):
             return b"POST", lambda: response(405)  # likewise
@@ -105,6 +107,11 @@ class Service:
             kept = {"latest": {"num_versions": max(1, len(found.loaded))}}
             return b"GET", lambda: _json(endpoint.config() | {"version_policy": kept})
         return b"GET", lambda: _json(endpoint.metadata() | {"versions": found.names()})
+
+    def _batching(self, name: str) -> bytes:
+        found = self._repository.find(name)
+        told = {"name": name, "version": found.signature.version}
+        return _json(told | {"settings": found.batcher.settings})
 
     def _server(self) -> bytes:
         extensions = (*EXTENSIONS, *self._extensions.names)

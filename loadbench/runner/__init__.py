@@ -33,6 +33,7 @@ from loadbench.runner.snapshot import others, snapshot
 from loadbench.runner.target import Target, open_target
 from loadbench.shape import Phase, Steering, length_ns
 from loadbench.spec import Scenario
+from loadbench.standing import Standing
 from loadbench.summary import Summary, summarise
 from loadbench.units import SECOND, duration, significant
 
@@ -44,6 +45,11 @@ _STEERED = Note(
     "steered",
     "the load was changed by hand: the marks tell when and how",
     "compare runs that follow their scenario",
+)
+_RETUNED = Note(
+    "retuned",
+    "the engine's settings were changed by hand: the marks tell when and how",
+    "compare runs of one setting",
 )
 _STOPPED = "the load generator was stopped by a signal from outside"
 
@@ -81,7 +87,7 @@ class Run:
         self._reason: Reason = "done"
         self._hurried = False  # told to end at once
         self._text = ""
-        self._steering = Steering()
+        self._steering, self._standing = Steering(), Standing()
         self._capacity: float | None = None  # what 100 % is, once it is calibrated
         self._clocks = clocks.read()
         self._made_results = not options.results.exists()
@@ -141,7 +147,7 @@ class Run:
             plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
         )
         recorder = Recorder(self.folder, start, target.gpu, self._say)
-        desk = Desk(lambda command: self._command(recorder, plan, command))
+        desk = Desk(lambda command: self._command(recorder, plan, target, command))
         try:
             begun = snapshot(self._scenario, start, target, plan, nvml)
             begun |= {"control": desk.path, "command": list(self._options.command)}
@@ -164,7 +170,7 @@ class Run:
         rules = alerts.changed(alerts.built_in(target.gpu is not None), own)
         limit = alerts.latency_limit(rules, spec.checks)
         plan = planned(spec, target.endpoint, (), limit)
-        found, notes = None, target.notes
+        found, notes = None, (*target.notes, *_unheeded(spec.load.unheeded))
         if spec.load.calibrate is not None:
             found, note = self._calibrate(plan, spec.load.calibrate)
             notes = (*notes, note)
@@ -217,10 +223,13 @@ class Run:
             warm_ns=target.warm_ns,
         )
 
-    def _command(self, recorder: Recorder, plan: Plan, command: dict[str, Any]) -> dict[str, Any]:
+    def _command(
+        self, recorder: Recorder, plan: Plan, target: Target, command: dict[str, Any]
+    ) -> dict[str, Any]:
         """A command from outside; ValueError if it is none, or cannot be done."""
         assert self._loading is not None
         now = time.monotonic_ns() - self._loading.origin
+        before = self._standing
         match command:
             case {"command": "stop"}:
                 text = "stop asked for"
@@ -232,11 +241,16 @@ class Run:
                 pass
             case {"command": name} if name in helm.COMMANDS:
                 text = self._steer(recorder, plan, command, now)
+            case {"command": "engine"}:
+                text = self._retune(recorder, target, command)
             case {"command": "mark"}:
                 raise ValueError("a mark takes a text of 1 to 200 characters, all on one line")
             case _:
-                raise ValueError('known: stop, kill, mark with a "text" of up to 200, ' + _HELM)
-        recorder.mark(text, now // SECOND)
+                raise ValueError(
+                    'known: stop, kill, engine, mark with a "text" of up to 200, ' + _HELM
+                )
+        changed = self._standing if self._standing is not before else None
+        recorder.mark(text, now // SECOND, changed)
         return {"ok": True, "mark": text}
 
     def _steer(self, recorder: Recorder, plan: Plan, command: dict[str, Any], now: int) -> str:
@@ -251,9 +265,19 @@ class Run:
         steering, text = helm.steer(command, situation)
         if self._steering == Steering():
             recorder.remark(_STEERED)
-        self._steering = steering
+        self._steering, self._standing = steering, helm.standing(steering, self._standing)
         if not self._loading.say(Command("steer", steering)):
             raise ValueError("the load has ended")
+        return text
+
+    def _retune(self, recorder: Recorder, target: Target, command: dict[str, Any]) -> str:
+        """Changes the engine by hand; returns what was done."""
+        if self._reason != "done":
+            raise ValueError("the run is being stopped")
+        settings, text = helm.retune(command, target)
+        if self._standing.engine is None:
+            recorder.remark(_RETUNED)
+        self._standing = msgspec.structs.replace(self._standing, engine=settings)
         return text
 
     def _follow(
@@ -318,6 +342,11 @@ class Run:
         return Outcome(self.folder, summary)
 
 
+def _unheeded(text: str) -> tuple[Note, ...]:
+    hint = "leave them out, or take arrivals that have a rate: constant, poisson, gamma"
+    return (Note("rate-ignored", text, hint),) if text else ()
+
+
 def _is_a_text(text: str) -> bool:
     """Whether it can stand in a line of any terminal: nothing in it steers one."""
     return 0 < len(text) <= 200 and text.isprintable()
@@ -329,16 +358,8 @@ def _may_run(scenario: Scenario, options: Options) -> None:
         raise SpecError(
             "a Locust file runs in one load process", "leave --workers and --master-bind out"
         )
-    if scenario.spec.load.locustfile and not scenario.own and not options.trust:
-        raise SpecError(
-            f"{scenario.name} runs the code in {scenario.spec.load.locustfile}",
-            "read it, then allow that with --trust",
-        )
-    if scenario.code and not options.trust:
-        raise SpecError(
-            f"{scenario.name} has the engine run code: {scenario.code}",
-            "read that, then allow it with --trust",
-        )
+    if scenario.foreign and not options.trust:
+        raise SpecError(scenario.foreign, "read it, then allow that with --trust")
 
 
 def _name(scenario: Scenario) -> str:

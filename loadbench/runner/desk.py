@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from loadbench.control import LIMIT
+from loadbench.errors import LoadbenchError
 
 
 class Desk:
     """Listens on a socket in a private folder. Commands go to `handle`, one after the other; it
-    returns the answer, or raises ValueError with what is wrong."""
+    returns the answer, or raises ValueError with what is wrong, or what its own work raised."""
 
     def __init__(self, handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="loadbench-"))  # mkdtemp makes it 0700
@@ -58,4 +59,6 @@ def _answer(line: bytes, handle: Callable[[dict[str, Any]], dict[str, Any]]) -> 
             raise ValueError('a command is an object like {"command": "stop"}')
         return handle(command)
     except (ValueError, OverflowError, RecursionError) as error:  # numbers or nesting beyond sense
-        return {"error": str(error)}
+        return {"error": str(error), "exit": 2}
+    except LoadbenchError as error:
+        return {"error": error.message, "hint": error.hint, "exit": error.exit_code}

@@ -1,5 +1,6 @@
-"""What the commands that change a running load mean: a Steering, and the words of its mark. Pure:
-the runner sends the one to the load and writes the other into the log.
+"""What the commands that change a running load mean: a Steering, and the words of its mark. The
+runner sends the one to the load and writes the other into the log. And those that change a local
+engine, which are passed on to it.
 
 A rate is held until another command; a scale multiplies what the scenario asks for, and 1 returns
 to it; a spike is over by itself. Pausing leaves out what falls due, and never shifts what comes
@@ -12,8 +13,10 @@ from msgspec.structs import replace
 
 from loadbench import units
 from loadbench.errors import SpecError
+from loadbench.runner.target import Target
 from loadbench.shape import Arrivals, Steering
-from loadbench.units import duration, significant
+from loadbench.standing import Settings, Standing, differences
+from loadbench.units import SECOND, duration, significant
 
 COMMANDS = ("rate", "scale", "pause", "resume", "spike")
 _PACED = ("constant", "poisson", "gamma")
@@ -59,6 +62,24 @@ def steer(command: dict[str, Any], run: Situation) -> tuple[Steering, str]:
             text = f"spike of {significant(rate)}/s for {duration(length)}"
             return replace(before, spike=rate, spike_until_ns=until), text
     raise ValueError(f"there is no command {name!r}")
+
+
+def standing(steering: Steering, before: Standing) -> Standing:
+    """The same for the log."""
+    until = -(-steering.spike_until_ns // SECOND) if steering.spike is not None else None
+    return Standing(
+        steering.rate, steering.scale, steering.paused, steering.spike, until, before.engine
+    )
+
+
+def retune(command: dict[str, Any], target: Target) -> tuple[Settings, str]:
+    """Changes the settings of the target's batcher; what they are now, and the words of the mark.
+    ValueError or SpecError if that cannot be done."""
+    if target.retune is None:
+        title = target.title or "the target"
+        raise ValueError(f"{title} is no engine that this run started: it is not ours to change")
+    before, after = target.retune({key: command[key] for key in command if key != "command"})
+    return after, f"engine: {differences(before, after)}"
 
 
 def _rate(command: dict[str, Any], run: Situation) -> float:

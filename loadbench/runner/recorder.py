@@ -19,6 +19,7 @@ from loadbench.model import (
     Start,
     Window,
 )
+from loadbench.standing import Standing
 from loadbench.units import SECOND, clock, ms, percent, significant
 
 _EVERY_S = 5  # seconds between two lines of progress
@@ -74,9 +75,9 @@ class Recorder:
         self.second = max(self.second, (time.monotonic_ns() - origin) // SECOND)
         self._changes(self._watch.silent(self.second, silence_s))
 
-    def mark(self, text: str, second: int) -> None:
+    def mark(self, text: str, second: int, standing: Standing | None = None) -> None:
         with self._lock:
-            self._writer.write(Mark(second, text))
+            self._writer.write(Mark(second, text, standing))
         self._say(f"{clock(second * SECOND)}  ◆ {text}")
 
     def remark(self, note: Note, second: int | None = None) -> None:

@@ -3,9 +3,10 @@
 Both are asked the same way, over their protocol; ours has no back door.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, kinds
 from loadbench.runner.children import Child, start_engine, wait_ready
 from loadbench.spec import Scenario, Spec
+from loadbench.standing import Settings
 from loadbench.targets.ask import Asker, difference
 from loadbench.targets.inputs import prepare
 from loadbench.targets.tls import doubts
@@ -35,6 +37,8 @@ class Target:
     settings: dict[str, Any]
     notes: tuple[Note, ...]
     statistics: Callable[[], Server | None]
+    # of an engine that the run started: other settings of its batcher; those before and after
+    retune: Callable[[Mapping[str, Any]], tuple[Settings, Settings]] | None = None
     warm_ns: dict[int, int] = field(default_factory=dict)  # rows → the model alone at its warm-up
 
     @property
@@ -95,6 +99,7 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
             ),
             warm_ns=facts.get("warm_ns", {}),
             statistics=_since(asker, endpoint),
+            retune=partial(asker.retune, endpoint) if engine and endpoint.model else None,
         )
 
 

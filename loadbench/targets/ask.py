@@ -5,31 +5,48 @@ is measured must be reached as the load reaches it.
 """
 
 import ssl
+import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
 
 from loadbench.errors import SpecError, TargetError
-from loadbench.model import Tensor
+from loadbench.model import Tensor, Value, decode
 from loadbench.plan import Endpoint, Tls
+from loadbench.standing import Settings
 from loadbench.targets.plain import check_path
 from loadbench.targets.statistics import Reading, difference, read
 from loadbench.targets.tls import context, explain
-from loadbench.targets.wire import Prepared
+from loadbench.targets.wire import Headers, Prepared
 from loadbench.units import hostport
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
     from loadbench.spec import TargetSpec
 
-__all__ = ["Asker", "Reading", "difference"]
+__all__ = ["Asker", "Exchange", "Reading", "difference"]
 
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 _ABSENT = (400, 404, 405, 501)  # how servers say that they do not have an extension
 _AT_FAULT = (400, 404, 405, 413, 415, 422)  # how servers say that a request cannot be served
 _BINARY = "binary_tensor_data"
+
+
+class _Retuned(Value, frozen=True):
+    before: Settings
+    after: Settings
+
+
+class Exchange(NamedTuple):
+    """An answer and the time from asking to its last byte, as one client sees it."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    took_ns: int
 
 
 class Asker:
@@ -207,12 +224,8 @@ class Asker:
     def attempt(self, request: Prepared) -> None:
         """Sends one request as the load will. Raises SpecError if the server finds fault with it;
         that it fails for other reasons is for the run to show."""
-        head, _, body = request.data.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        method, path, _ = first.split(" ")
-        headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
         try:
-            answer = self._client.request(method, path, headers=headers, content=body)
+            answer = self._sent(request)
         except httpx.HTTPError:
             return
         if answer.status_code in _AT_FAULT:
@@ -220,6 +233,25 @@ class Asker:
                 f"{self.url} refuses the inputs of {request.name!r}: {_refusal(answer)}",
                 'give it inputs that it takes: [[request]] with data = "…" or shapes = {…}',
             )
+
+    def exchange(self, request: Prepared) -> Exchange:
+        """Sends one request and gives what came back. Raises TargetError if nothing did."""
+        begun = time.monotonic_ns()
+        try:
+            answer = self._sent(request)
+        except httpx.HTTPError as error:
+            reason, hint = _explain(error)
+            raise TargetError(f"{self.url}: {reason}", hint) from error
+        took = time.monotonic_ns() - begun
+        headers = {name.lower(): value for name, value in answer.headers.raw}
+        return Exchange(answer.status_code, headers, answer.content, took)
+
+    def _sent(self, request: Prepared) -> httpx.Response:
+        head, _, body = request.data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        method, path, _ = first.split(" ")
+        headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+        return self._client.request(method, path, headers=headers, content=body)
 
     def statistics(self, endpoint: Endpoint) -> Reading | None:
         """What the model's server has counted until now; None if it does not count. Raises
@@ -235,6 +267,19 @@ class Asker:
             return read(answer.raise_for_status().content)
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
             raise TargetError(f"GET {self.url}{path}: {error}") from error
+
+    def retune(self, endpoint: Endpoint, wanted: Mapping[str, Any]) -> tuple[Settings, Settings]:
+        """Has our own engine bring requests together by other settings from now on; those before
+        and after. Raises SpecError if it refuses, TargetError if it does not answer."""
+        path = f"/v2/repository/models/{quote(endpoint.model, safe='')}/batching"
+        answer = self._ask("POST", path, dict(wanted))
+        if answer.status_code in (400, 403, 404):
+            raise SpecError(_words(answer))
+        try:
+            found = decode(_Retuned, answer.raise_for_status().content)
+        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+            raise TargetError(f"POST {self.url}{path}: {error}") from error
+        return found.before, found.after
 
     def engine_facts(self, endpoint: Endpoint) -> dict[str, Any]:
         """What our own engine says of itself: model, version, device, precision, policy, max_batch,
@@ -272,9 +317,13 @@ def _closes(answer: httpx.Response) -> bool:
 
 def _refusal(answer: httpx.Response) -> str:
     """What a server says in refusing, on one line."""
+    return f"HTTP {answer.status_code} {_words(answer)}".strip()
+
+
+def _words(answer: httpx.Response) -> str:
     try:
         found = msgspec.json.decode(answer.content)
         text = str(found["error"])
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         text = answer.text
-    return f"HTTP {answer.status_code} {' '.join(text.split())[:200]}".strip()
+    return " ".join(text.split())[:200]

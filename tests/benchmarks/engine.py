@@ -1,15 +1,16 @@
 """Engine throughput against the bare model's best batch, in one run and on the same core.
 
-    python tests/benchmarks/engine.py [--model mlp|short|NAME] [--rounds 5] [--seconds 4]
+    python tests/benchmarks/engine.py [--model mlp|plain|short|NAME] [--rounds 5] [--seconds 4]
 
 The server has core 0 and one thread, wrk (Debian package `wrk`) has core 1 and posts binary KServe
 requests over 1, 32, 64 and 128 connections. Before and after each round the bare model runs alone
 on core 0, its inputs in memory: its batch 1 is the bound of a lone request, its batch 32 that of
 throughput; the mean of the two is what the round is held against, since machines are noisy.
 
-`mlp` is the zoo's. `short` is made here: about 0.4 ms at batch 1 and 2 ms at batch 32, so that a
-request may cost less. Both burn the processor in C, without the interpreter's lock, as models do: a
-fake that sleeps would leave the core to the front end.
+`mlp` is the zoo's as it is served, its weights packed (`engine.packed`) on both sides; `plain` the
+same with the layers as torch runs them, on both sides, too. `short` is made here: about 0.4 ms at
+batch 1 and 2 ms at batch 32, so that a request may cost less. All burn the processor in C, without
+the interpreter's lock, as models do: a fake that sleeps would leave the core to the front end.
 
 What a request adds is the CPU time of the server's process less that of the bare model for as many
 rows in batches of 32 (at one connection: of 1).
@@ -44,8 +45,10 @@ import json, sys, time
 import numpy as np
 from loadbench.engine.models import open_model
 from loadbench.spec import EngineSpec
-name, inputs, outputs = json.loads(sys.argv[1])
-given = EngineSpec(threads=1, precision="fp32", inputs=tuple(inputs), outputs=tuple(outputs))
+name, inputs, outputs, packed = json.loads(sys.argv[1])
+given = EngineSpec(
+    threads=1, precision="fp32", packed=packed, inputs=tuple(inputs), outputs=tuple(outputs)
+)
 model = open_model(name, given, trust=bool(inputs))
 shape = [d if d > 0 else 64 for d in model.inputs[0].shape]
 found = {}
@@ -137,16 +140,19 @@ def serving(arguments: list[str], settings: list[str]) -> Iterator[tuple[Any, st
 
 def one_round(given: argparse.Namespace, folder: Path) -> dict[int, Cell]:
     """The bare model, the server at each number of connections, the bare model again."""
-    name, signature = given.model, ((), ())
+    name, signature, packed = given.model, ((), ()), given.model == "mlp" or "auto"
     if name == "short":
         name, signature = str(folder / "short.pt"), SIGNATURE
+    elif name == "plain":
+        name, packed = "mlp", False
     options = [w for kind, texts in zip(("--input", "--output"), signature, strict=True)
                for text in texts for w in (kind, text)]  # fmt: skip
     if signature[0]:
         options.append("--trust")
-    before = bare([name, *signature])
+    before = bare([name, *signature, packed])
     found: dict[int, tuple[float, float, float]] = {}
-    with serving([name, *options], SETTINGS) as (process, url), Asker(url, "kserve") as asker:
+    settings = [*SETTINGS, f"engine.packed={json.dumps(packed)}"]
+    with serving([name, *options], settings) as (process, url), Asker(url, "kserve") as asker:
         script = folder / "post.lua"
         script.write_text(lua(one_request(asker.describe(TargetSpec(url=url)))))
         watched = psutil.Process(process.pid)
@@ -158,7 +164,7 @@ def one_round(given: argparse.Namespace, folder: Path) -> dict[int, Cell]:
                 sys.exit(f"{wrong} answers were errors: nothing to compare")
             cpu = ended.user + ended.system - begun.user - begun.system
             found[connections] = rate, p50, cpu / (rate * given.seconds)
-    after = bare([name, *signature])
+    after = bare([name, *signature, packed])
     times = {size: (before[size][0] + after[size][0]) / 2 for size in before}
     spent = {size: (before[size][1] + after[size][1]) / 2 for size in before}
     print(f"bare: batch 1 {times[1] * 1e3:.2f} ms, batch 32 {times[32] * 1e3:.2f} ms "

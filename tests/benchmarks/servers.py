@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.servers [--rounds 5] [--seconds 4] [--fresh]
 
-A closed loop of 1, 8, 32, 64 and 128 connections against loadbench with and without `engine.hold`,
-mosec (bodies in binary, up to 32 a batch, 5 ms of linger) and Triton with a Python model, all with
-the same weights, torch and one thread. Triton runs with the delay that is best for it: each of
+A closed loop of 1, 8, 32, 64 and 128 connections against loadbench as it is, without `engine.hold`,
+and with the layers as torch runs them (`plain`: `engine.packed` off); against mosec (bodies in
+binary, up to 32 a batch, 5 ms of linger) and Triton with a Python model, all with the same weights,
+torch and one thread. Triton runs with the delay that is best for it: each of
 DELAYS is tried for a second at every size first. The servers take turns within a round, the bare
 model runs before and after it, and what counts is the ratio in the same round. Every cell is
 written to a file at once; after an interruption the same call goes on where it stopped.
@@ -106,9 +107,9 @@ def kserve(url: str, model: str, script: Path) -> Target:
     return Target(url, script)
 
 
-def ours(stack: ExitStack, folder: Path, hold: bool) -> Target:
-    port, name = _free_port(), f"loadbench-{hold}"
-    settings = ["threads=1", "precision=fp32", "max_batch=32", f"hold={str(hold).lower()}"]
+def ours(stack: ExitStack, folder: Path, name: str, *settings: str) -> Target:
+    port = _free_port()
+    settings = ("threads=1", "precision=fp32", "max_batch=32", *settings)
     command = [sys.executable, "-m", "loadbench", "serve", "mlp", "--port", str(port)]
     command += ["--follow-stdin", *(w for s in settings for w in ("--set", f"engine.{s}"))]
     log, url = folder / f"{name}.log", f"http://127.0.0.1:{port}"
@@ -173,8 +174,8 @@ class Book:
 
 
 def alone() -> list[float]:
-    """ms of the bare model's batch of 1 and of 32."""
-    return [1e3 * wall for wall, _ in bare(["mlp", [], []]).values()]
+    """ms of the bare model's batch of 1 and of 32, as torch runs it."""
+    return [1e3 * wall for wall, _ in bare(["mlp", [], [], False]).values()]
 
 
 def measured(target: Target, size: int, seconds: int) -> list[float]:
@@ -199,8 +200,10 @@ def best_delays(book: Book, delays: dict[int, Target]) -> dict[int, int]:
 def present(folder: Path, stack: ExitStack) -> dict[str, Any]:
     """Every server that can be run here, up; what is missing is said."""
     servers: dict[str, Any] = {
-        "hold": ours(stack, folder, hold=True), "no hold": ours(stack, folder, hold=False),
-    }  # fmt: skip
+        "ours": ours(stack, folder, "ours"),
+        "no hold": ours(stack, folder, "unheld", "hold=false"),
+        "plain": ours(stack, folder, "plain", "packed=false"),
+    }
     row = np.random.default_rng(1).standard_normal(256, np.float32).tobytes()
     if (PEERS / "servers-venv/.installed").exists():
         servers["mosec"] = mosec(stack, folder, row)
@@ -217,24 +220,31 @@ def report(book: Book, servers: list[str], rounds: int, delays: dict[int, int]) 
     base = [book.cells[f"{n} {when}"] for n in range(rounds) for when in ("before", "after")]
     one, full = (statistics.median(pair[index] for pair in base) for index in (0, 1))
     print(f"\nbare: {one:.2f} ms at batch 1, {32e3 / full:.0f}/s at batch 32")
-    print(f"medians of {rounds} rounds (least to most); x: requests/s and P50 of `hold` by theirs")
+    print(f"medians of {rounds} rounds (least to most); x: requests/s and P50 of ours by theirs")
     for size in SIZES:
         for name in servers:
             cells = [book.cells[f"{n} {name} {size}"] for n in range(rounds)]
-            held = [book.cells[f"{n} hold {size}"] for n in range(rounds)]
-            rates = [a[0] / b[0] for a, b in zip(held, cells, strict=True)]
-            p50s = [a[1] / b[1] for a, b in zip(held, cells, strict=True)]
             rate, p50 = (statistics.median(cell[index] for cell in cells) for index in (0, 1))
             line = f"{size:4}  {name:8} {rate:6.0f}/s  P50 {p50:6.2f} ms  "
             line += f"{rate * full / 32e3:.2f} of bare"
-            if name != "hold":
-                line += f"  x{statistics.median(rates):.2f} ({min(rates):.2f} to {max(rates):.2f})"
-                line += f"  P50 x{statistics.median(p50s):.2f} ({min(p50s):.2f} to {max(p50s):.2f})"
+            for mine in ("ours", "plain"):
+                if name not in (mine, "ours") and (name, mine) != ("no hold", "plain"):
+                    line += f"  {mine} {_ratios(book, (mine, name), size, rounds)}"
             if name == "triton":
                 line += f"  {delays[size]} ms"
             if size == 1:
                 line += f"  {p50 - one:+.2f} ms to bare batch 1"
             print(line)
+
+
+def _ratios(book: Book, names: tuple[str, str], size: int, rounds: int) -> str:
+    """Requests/s and P50 of the first by the second, in the same rounds."""
+    found = []
+    for index, what in enumerate(("x", "P50 x")):
+        pairs = [[book.cells[f"{n} {name} {size}"][index] for name in names] for n in range(rounds)]
+        each = [mine / theirs for mine, theirs in pairs]
+        found.append(f"{what}{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})")
+    return "  ".join(found)
 
 
 def main() -> None:

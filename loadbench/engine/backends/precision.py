@@ -11,7 +11,7 @@ import torch
 
 from loadbench import units
 from loadbench.engine import outputs, signature
-from loadbench.engine.backends import beside
+from loadbench.engine.backends import beside, packed
 from loadbench.engine.backends.torch_run import DTYPES, TorchModel
 from loadbench.errors import SpecError
 from loadbench.model import Note
@@ -21,7 +21,7 @@ from loadbench.spec import EngineSpec
 def settle(
     model: TorchModel, heavy: Sequence[torch.nn.Parameter], settings: EngineSpec
 ) -> tuple[Note, ...]:
-    """Sets the model's precision and says why it is that one.
+    """Sets the model's precision, packs its weights, and says why.
 
     Raises SpecError if the precision asked for cannot be had.
     """
@@ -34,17 +34,19 @@ def settle(
             )
         model.stored = model.precision = own
         _channels_last(model, heavy)
-        return (Note("precision", f"{own}: as the weights of the file are"),)
+        found = Note("precision", f"{own}: as the weights of the file are")
+        return (*packed.pack(model, settings), found)
+    notes = packed.pack(model, settings)
     if settings.precision == "fp32":
-        return ()
+        return notes
     if settings.precision != "auto":
-        return _as_asked(model, heavy, settings.precision)
+        return (*notes, *_as_asked(model, heavy, settings.precision))
     half = candidate(model.device)
     text, wins = _measured(model, heavy, half, settings.max_batch)
     if wins:
         lower(model, heavy, half)
     hint = f'set engine.precision = "{"fp32" if wins else half}" for the other'
-    return (Note("precision", text, hint),)
+    return (*notes, Note("precision", text, hint))
 
 
 def native(weights: Sequence[torch.Tensor]) -> str:
@@ -72,6 +74,7 @@ def lower(model: TorchModel, heavy: Sequence[torch.nn.Parameter], half: str) -> 
         parameter.data = parameter.data.to(DTYPES[half])
     model.precision = half
     _channels_last(model, heavy)
+    packed.renew(model)
     return before
 
 
@@ -99,6 +102,7 @@ def restore(
     for parameter, data in zip(heavy, before, strict=True):
         parameter.data = data
     model.precision = "fp32"
+    packed.renew(model)
 
 
 def _as_asked(

@@ -54,7 +54,10 @@ class TorchModel:
         self.device = where
         self.precision = "fp32"
         self.stored = "fp32"  # the weights' own; autocast is on while `precision` is another
-        self.packed = 0  # bytes of weights that torch packed when it quantised them
+        self.packed = (
+            0  # bytes of weights that are packed: all when torch quantised them, or a copy
+        )
+        self.packs: tuple[torch.nn.Module, ...] = ()  # layers that use such a copy (see `packed`)
         self.batched = False
         self.inputs = program.inputs
         self.outputs: tuple[Tensor, ...] = ()

@@ -1,0 +1,126 @@
+"""One request of each kind of a scenario, and what came back: is it asked and answered as meant?
+
+The target is opened as for a run, and closed again; nothing is measured and nothing is kept.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from loadbench import units
+from loadbench.errors import SpecError
+from loadbench.model import Value
+from loadbench.plan import Endpoint, kinds
+from loadbench.printable import printable
+from loadbench.runner.target import Target, open_target
+from loadbench.spec import Scenario
+from loadbench.targets import kserve
+from loadbench.targets.ask import Asker, Exchange
+from loadbench.targets.inputs import prepare
+from loadbench.targets.wire import BadAnswer, Prepared
+
+_SHOWN = 6  # values of an output
+_PART = re.compile(rb"(queue|batch|compute)[^,]*?;dur=([\d.]+)")
+_PARTS = {b"queue": "queue", b"batch": "batch wait", b"compute": "compute"}
+
+
+class Tried(Value, frozen=True, omit_defaults=False):
+    """A request that was sent once. `fault` says what is wrong with its answer, if anything is;
+    `parts` are the server's own times in ms."""
+
+    request: str
+    line: str  # its first line
+    sent_bytes: int
+    status: int
+    took_ms: float
+    answer_bytes: int
+    parts: dict[str, float]
+    shown: tuple[str, ...]
+    fault: str = ""
+
+
+def try_out(scenario: Scenario, trust: bool, say: Callable[[str], None]) -> tuple[str, list[Tried]]:
+    """(the target, what each kind of request brought). Raises what a run would that cannot begin,
+    and SpecError for a journey, whose users alone know what they send."""
+    if scenario.spec.load.arrivals == "journey":
+        raise SpecError(
+            f"{scenario.name} is a Locust file: what it sends is known only while its users run",
+            "run it for a moment instead: --duration 5s",
+        )
+    if scenario.foreign and not trust:
+        raise SpecError(scenario.foreign, "read it, then allow that with --trust")
+    with (
+        tempfile.TemporaryDirectory(prefix="loadbench-dry-") as place,
+        open_target(scenario, Path(place), trust, say) as target,
+    ):
+        return _title(target), _tried(scenario, target)
+
+
+def _title(target: Target) -> str:
+    facts = (target.device, str(target.settings.get("precision", "")))
+    return " · ".join([target.title, *(fact for fact in facts if fact)])
+
+
+def _tried(scenario: Scenario, target: Target) -> list[Tried]:
+    spec = scenario.spec
+    pools, _ = prepare(target.endpoint, kinds(spec), spec.load.seed, most=1)
+    with Asker(target.url, spec.target.protocol, spec.target.tls) as asker:
+        return [_one(target.endpoint, pool[0], asker.exchange(pool[0])) for pool in pools]
+
+
+def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
+    fault = "" if 200 <= answer.status < 300 else f"HTTP {answer.status}"
+    if not fault:
+        try:
+            for check in (request.check, request.strict):
+                if check is not None:
+                    check(answer.headers, answer.body)
+        except BadAnswer as error:
+            fault = f"{error.failure}: {error}"
+    told = _PART.findall(answer.headers.get(b"server-timing", b""))
+    return Tried(
+        request=request.name,
+        line=request.data.partition(b"\r\n")[0].decode("latin-1").removesuffix(" HTTP/1.1"),
+        sent_bytes=len(request.data),
+        status=answer.status,
+        took_ms=answer.took_ns / units.MS,
+        answer_bytes=len(answer.body),
+        parts={_PARTS[name]: float(took) for name, took in told},
+        shown=_shown(endpoint, answer, plain=bool(fault) or endpoint.protocol != "kserve"),
+        fault=fault,
+    )
+
+
+def _shown(endpoint: Endpoint, answer: Exchange, plain: bool) -> tuple[str, ...]:
+    """The outputs with their first values; of what is no tensor the beginning of the text."""
+    if plain:
+        return (printable(answer.body),) if answer.body else ()
+    kinds = {tensor.name: tensor.datatype for tensor in endpoint.outputs}
+    lines = []
+    for name, array in kserve.read(answer.headers, answer.body).items():
+        first = ", ".join(_value(value) for value in array.ravel()[:_SHOWN].tolist())
+        more = ", …" if array.size > _SHOWN else ""
+        lines.append(f"{name} {kinds.get(name, '')} {list(array.shape)}: {first}{more}")
+    return tuple(lines)
+
+
+def _value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)[:40]
+
+
+def text_of(target: str, tried: list[Tried]) -> str:
+    """What people read."""
+    lines = [f"dry run against {target}: one request of each kind"]
+    for one in tried:
+        parts = "  ".join(f"{name} {units.significant(ms)}" for name, ms in one.parts.items())
+        sign = f"✗ {one.fault}" if one.fault else "✓ as it should be"
+        lines += [
+            "",
+            f"{one.request}   {one.line}   {units.count(one.sent_bytes)} bytes",
+            f"  HTTP {one.status} in {units.significant(one.took_ms)} ms, "
+            f"{units.count(one.answer_bytes)} bytes{f'   ({parts} ms)' if parts else ''}",
+            *(f"  {line}" for line in one.shown),
+            f"  {sign}",
+        ]
+    return "\n".join(lines)
