@@ -177,7 +177,7 @@ def sentences(before: Moment, after: Moment, view: View) -> list[str]:
     limit = view.start.limit_ns if view.start else None
     told = [_felt(before, after, limit), *_where(before, after), *_load(before, after)]
     told += [*_batches(before, after), *_machine(before, after), *_generator(before, after)]
-    return [*told, *_between(view.events, before.second, after.second)]
+    return [*told, *_between(view.events, before.until, after.until)]
 
 
 def _felt(before: Moment, after: Moment, limit_ns: int | None) -> str:
@@ -226,7 +226,7 @@ def _load(before: Moment, after: Moment) -> Iterator[str]:
 
 
 def _batches(before: Moment, after: Moment) -> Iterator[str]:
-    for name, unit in (("waiting", " requests in the queue"), ("batch size", " rows")):
+    for name, unit in (("waiting", " requests"), ("batch size", " rows")):
         text = _moved(name, unit, before, after)
         if text:
             yield text
@@ -295,7 +295,7 @@ def _between(events: tuple[Event, ...], one: int, two: int) -> Iterator[str]:
     found = [
         event
         for event in events
-        if event.kind in ("alert", "ended", "mark") and low < event.second <= high
+        if event.kind in ("alert", "ended", "mark") and low <= event.second < high
     ]
     if not found:
         yield "No alert and no mark lies between them."

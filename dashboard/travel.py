@@ -48,8 +48,9 @@ class Travel:
             self.now()
 
     def zoom(self, steps: int, around: int | None = None) -> None:
-        """Closer (negative) or wider; in a paused view `around` stays where it is."""
+        """Closer (negative) or wider; in a paused view `around` (else the cursor) stays there."""
         before = self._app.sight
+        around = before.cursor if around is None else around
         after = before.zoomed(steps, self._newest)
         if before.at is not None and around is not None and not before.speed:
             wide, wider = before.span(self._newest), after.span(self._newest)

@@ -58,7 +58,7 @@ class Inspected(Board):
         yield "failed", units.percent(error_share(window)), "%"
         server, service = window.server, 0.0
         if server is not None and server.waiting is not None:
-            yield "queue", number(server.waiting), ""
+            yield "waiting", number(server.waiting), ""
         for name, value in parts_ms(window, service).items():
             if name != "network":
                 yield name, brief(value), " ms"

@@ -2,11 +2,12 @@
 
     python -m tests.benchmarks.longrun [--hours 8] [--rate 200] [--size 120x40] [--log FOLDER]
 
-Writes the log of such a run (seconds, minutes, alerts, marks, index; about 110 MB) and opens it with
+Writes the log of such a run (seconds, minutes, alerts, marks, index; about 110 MB) and opens it by
 `loadbench tui --attach` on a pseudo-terminal. Told are: wall and CPU time from the start of the
 program to the first drawn figures, with the index and without it (as of a run that was killed);
-resident memory above that of the dashboard on a run of one minute, at the opening, and after going
-through the whole run; and how long each key takes until its picture has been written.
+resident memory above that of the dashboard on a run of one minute, at the opening, after going
+through the run and after following all of it, second by second; and how long a key takes until its
+picture has been written.
 """
 
 import argparse
@@ -35,8 +36,10 @@ KEYS = {
     "earlier": "\x1b[D", "later": "\x1b[C", "alert before": "[", "next alert": "]",
     "closer": "+", "wider": "-", "one second": "i", "engine": "2", "live": "1",
 }  # fmt: skip
-WALK = ("alert before", "closer", "closer", "earlier", "earlier", "one second", "earlier", "later",
-        "one second", "engine", "earlier", "live", "wider", "wider", "alert before", "later")  # fmt: skip
+WALK = (
+    "alert before", "closer", "closer", "earlier", "earlier", "one second", "earlier", "later",
+    "one second", "engine", "earlier", "live", "wider", "wider", "alert before", "later",
+)  # fmt: skip
 
 
 def long_story(seconds: int, rate: float) -> Iterator[Record]:
@@ -48,7 +51,15 @@ def long_story(seconds: int, rate: float) -> Iterator[Record]:
         if second % 1800 == 900:
             yield Mark(second, f"deploy {second // 1800}")
         if second % 1800 == 1200:
-            yield AlertChange(second, "p99", "firing", 184.0, since=second - 5, peak=184.0)
+            yield AlertChange(
+                second,
+                "p99",
+                "firing",
+                184.0,
+                since=second - 5,
+                peak=184.0,
+                context="200/s asked, 150/s done",
+            )
         if second % 1800 == 1230:
             yield AlertChange(second, "p99", "ok", 44.0, since=second - 35, peak=184.0)
 
@@ -140,6 +151,25 @@ def walked(folder: Path, size: tuple[int, int], rounds: int) -> tuple[list[float
         screen.close()
 
 
+def followed(folder: Path) -> float:
+    """MB that the view takes of a dashboard that has followed the run from its first second."""
+    code = (
+        "import sys, pathlib\n"
+        "import dashboard.app\n"
+        "from loadbench import runlog, view\n"
+        "from tests.benchmarks.screen import resident_mb\n"
+        "import os\n"
+        "before, seen = resident_mb(os.getpid()), view.View()\n"
+        "for record in runlog.read(pathlib.Path(sys.argv[1])):\n"
+        "    seen = view.fold(seen, record)\n"
+        "print(resident_mb(os.getpid()) - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, cwd=ROOT
+    )
+    return float(done.stdout)
+
+
 def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
@@ -167,15 +197,16 @@ def main() -> None:
         index.unlink()
         rows["without"] = opened(long, (width, height))
         index.write_text(text)
-        print(f"a run of {options.hours:g} h, {log:.0f} MB; one of a minute: {empty[0]:.2f} s wall, "
-              f"{empty[1]:.2f} s CPU, {empty[2]:.0f} MB")  # fmt: skip
+        print(f"a run of {options.hours:g} h, {log:.0f} MB")
+        print(f"one of a minute: {empty[0]:.2f} s wall, {empty[1]:.2f} s CPU, {empty[2]:.0f} MB")
         for name, (wall, cpu, memory) in rows.items():
-            print(f"{name}: first figures after {wall:.2f} s, {cpu:.2f} s CPU, "
-                  f"{memory - empty[2]:+.0f} MB")  # fmt: skip
+            figures = f"{wall:.2f} s wall, {cpu:.2f} s CPU, {memory - empty[2]:+.0f} MB"
+            print(f"{name}: first figures after {figures}")
         times, memory = walked(long, (width, height), options.rounds)
-        print(f"{len(times)} keys at {options.size}: P50 {quantile(times, 0.5):.0f} ms, "
-              f"P99 {quantile(times, 0.99):.0f} ms, most {max(times):.0f} ms; "
-              f"{memory - empty[2]:+.0f} MB after them")  # fmt: skip
+        spread = f"P50 {quantile(times, 0.5):.0f} ms, P99 {quantile(times, 0.99):.0f} ms"
+        print(f"{len(times)} keys at {options.size}: {spread}, most {max(times):.0f} ms", end="; ")
+        print(f"{memory - empty[2]:+.0f} MB after them")
+        print(f"all its seconds folded: {followed(long):+.0f} MB")
 
 
 if __name__ == "__main__":
