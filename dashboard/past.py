@@ -16,10 +16,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from loadbench import logindex
+from loadbench.bin import Bin, bin_of, joined
 from loadbench.errors import SpecError
 from loadbench.logindex import Block
 from loadbench.model import Window
-from loadbench.view import Bin, View, bin_of, bins, joined
+from loadbench.view import View, bins
 
 FINE_S, MIDDLE_S = 900, 3600  # spans up to which single seconds and tens of them are worth reading
 _KEPT = 1500  # bins

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from loadbench import view as views
-from loadbench.model import AlertChange, Window
+from loadbench.model import Window
 from loadbench.view import Bin, View
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
     at_end = over and moment == newest
     unfinished = last.in_flight + last.waiting if last and at_end else 0
     return Scene(
-        view=view if sight.at is None else _as_of(view, moment, moment == newest),
+        view=view if sight.at is None or moment == newest else views.as_of(view, moment),
         sight=sight,
         source=source,
         newest=newest,
@@ -175,16 +175,6 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
         unfinished=unfinished,
         over=over,
     )
-
-
-def _as_of(view: View, moment: int, last: bool) -> View:
-    """As the run stood then: its alerts, and that it went on."""
-    alerts: dict[str, AlertChange] = {}
-    for change in view.changes:
-        if change.second >= moment and not last:
-            break
-        alerts[change.rule] = views.peaked(alerts.get(change.rule), change)
-    return structs.replace(view, alerts=alerts, end=view.end if last else None)
 
 
 def _with(window: Window | None, unfinished: int) -> Window | None:

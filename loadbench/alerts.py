@@ -1,8 +1,8 @@
 """Alert rules: windows in, state changes out.
 
-A rule watches one quantity over the last 10 s, merged. It goes ok → pending when the quantity is
-beyond the limit, → firing when it has been so for the rule's time, and ends when it has been clean
-for the same time. What a machine does not have is `no data`: never 0, never firing.
+A rule watches one of the `quantities` over the last 10 s, merged. It goes ok → pending when the
+quantity is beyond the limit, → firing when it has been so for the rule's time, and ends when it has
+been clean for the same time. What a machine does not have is `no data`: never 0, never firing.
 
 A request that failed, or is unanswered and already older than the limit, counts as over it; so a
 server that hangs raises the P99 alert. Under 100 requests the latency rules say `few data`.
@@ -12,136 +12,18 @@ import difflib
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from loadbench import units
 from loadbench.errors import SpecError
 from loadbench.merge import merge
-from loadbench.model import AlertChange, AlertState, Check, Gpu, Rule, Window
+from loadbench.model import AlertChange, AlertState, Check, Rule, Window
+from loadbench.quantities import QUANTITIES as QUANTITIES
+from loadbench.quantities import SPAN_S, Reading, Span
 
-SPAN_S = 10
-ENOUGH = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What a rule looks at: the last windows, the same merged, and which GPU the engine uses."""
-
-    windows: tuple[Window, ...]
-    merged: Window
-    gpu: int | None  # None: no GPU of this machine serves the model
-
-    @property
-    def card(self) -> Gpu | None:
-        machine = self.merged.machine
-        cards = machine.gpus if machine else ()
-        return next((card for card in cards if card.index == self.gpu), None)
-
-    @property
-    def failed(self) -> int:
-        return sum(self.merged.failed.values()) + self.merged.unsent
-
-
-Reading = float | AlertState | None  # a value, why it says nothing, or nothing there
-
-
-def _quantile(share: float) -> Callable[[Span], Reading]:
-    def read(span: Span) -> Reading:
-        latency = span.merged.latency
-        beyond = span.failed + span.windows[-1].overdue  # overdue is a state: the newest counts
-        if latency.count + beyond < ENOUGH:
-            return "few data"
-        value = latency.quantile_of_asked(share, beyond)
-        return None if value is None else value / units.MS
-
-    return read
-
-
-def _errors(span: Span) -> Reading:
-    total = span.merged.done + span.failed
-    return span.failed / total if total >= ENOUGH else "few data"
-
-
-def _lateness(span: Span) -> Reading:
-    value = span.merged.lateness.quantile(0.99)
-    return None if value is None else value / units.MS
-
-
-def _throughput(span: Span) -> Reading:
-    return span.merged.done / len(span.windows)
-
-
-def _queue_growth(span: Span) -> Reading:
-    """Slope of the least-squares line through the requests waiting or in flight, per second."""
-    open_now = [window.in_flight + window.waiting for window in span.windows]
-    n = len(open_now)
-    if n < SPAN_S:
-        return "few data"
-    middle = (n - 1) / 2
-    spread = sum((at - middle) ** 2 for at in range(n))
-    return sum((at - middle) * value for at, value in enumerate(open_now)) / spread
-
-
-def _gpu_utilization(span: Span) -> Reading:
-    """Only while there is load: an idle GPU without requests is no news."""
-    if not span.card or not span.windows[-1].asked:
-        return None
-    return span.card.utilization
-
-
-def _gpu_memory(span: Span) -> Reading:
-    newest = span.windows[-1].machine
-    cards = newest.gpus if newest else ()
-    card = next((card for card in cards if card.index == span.gpu), None)
-    if not card or card.memory_used is None or not card.memory_total:
-        return None
-    return card.memory_used / card.memory_total
-
-
-def _memory(span: Span) -> Reading:
-    machine = span.windows[-1].machine
-    if not machine or machine.memory_used is None or not machine.memory_total:
-        return None
-    return machine.memory_used / machine.memory_total
-
-
-def _cpu(span: Span) -> Reading:
-    return span.merged.machine.cpu if span.merged.machine else None
-
-
-def _silence(span: Span) -> Reading:
-    return 0.0  # a window has come; the runner tells of those that did not (Watch.silent)
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """Something a rule can watch: how it is read, in which unit, and what people call it."""
-
-    read: Callable[[Span], Reading]
-    unit: str  # "ms", "%", "/s", "s", "°C", "W", ""
-    title: str
-
-
-QUANTITIES: dict[str, Quantity] = {
-    "p50": Quantity(_quantile(0.5), "ms", "p50 latency"),
-    "p95": Quantity(_quantile(0.95), "ms", "p95 latency"),
-    "p99": Quantity(_quantile(0.99), "ms", "p99 latency"),
-    "errors": Quantity(_errors, "%", "errors"),
-    "gpu_utilization": Quantity(_gpu_utilization, "%", "GPU utilisation"),
-    "gpu_memory": Quantity(_gpu_memory, "%", "GPU memory"),
-    "gpu_temperature": Quantity(
-        lambda span: span.card.temperature_c if span.card else None, "°C", "GPU temperature"
-    ),
-    "gpu_power": Quantity(lambda span: span.card.power_w if span.card else None, "W", "GPU power"),
-    "memory": Quantity(_memory, "%", "memory"),
-    "cpu": Quantity(_cpu, "%", "CPU"),
-    "lateness": Quantity(_lateness, "ms", "load generator late"),
-    "queue_growth": Quantity(_queue_growth, "/s", "queue growing"),
-    "throughput": Quantity(_throughput, "/s", "throughput"),
-    "in_flight": Quantity(lambda span: float(span.windows[-1].in_flight), "", "in flight"),
-    "silence": Quantity(_silence, "s", "no data"),
-}
 _RULE = re.compile(r"\s*([a-z0-9_]+)\s*([<>])=?\s*(.+)")
 
 
@@ -205,6 +87,12 @@ def changed(rules: Iterable[Rule], own: Iterable[tuple[Rule, bool]]) -> tuple[Ru
     return tuple(result)
 
 
+def matching(rules: Iterable[Rule], wanted: Rule) -> Rule | None:
+    """The one that watches the same quantity on the same side."""
+    side = (wanted.quantity, wanted.above)
+    return next((rule for rule in rules if (rule.quantity, rule.above) == side), None)
+
+
 def latency_limit(rules: Iterable[Rule], checks: Iterable[Check]) -> int | None:
     """The latency limit of the run in ns: a p99 check's, else the p99 alert's."""
     for found in checks:
@@ -261,9 +149,18 @@ def _finite(reading: Reading) -> float | None:
 
 def describe(rule: Rule) -> str:
     """`p99 latency > 100 ms for 5 s`."""
-    sign = ">" if rule.above else "<"
-    text = f"{QUANTITIES[rule.quantity].title} {sign} {limit_text(rule)}"
+    return f"{QUANTITIES[rule.quantity].title} {condition(rule)}"
+
+
+def condition(rule: Rule) -> str:
+    """`> 100 ms for 5 s`."""
+    text = f"{'>' if rule.above else '<'} {limit_text(rule)}"
     return f"{text} for {units.duration(rule.for_ns)}" if rule.for_ns else text
+
+
+def written(rule: Rule) -> str:
+    """As a scenario has it in `when`: `p99 > 100 ms`."""
+    return f"{rule.quantity} {'>' if rule.above else '<'} {limit_text(rule)}"
 
 
 @dataclass(slots=True)
@@ -337,13 +234,49 @@ class Watch:
         ]
         return [change for change in found if change]
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return tuple(episode.rule for episode in self._episodes)
+
+    def change(self, rules: Iterable[Rule], second: int) -> list[AlertChange]:
+        """Other rules from now on. What is known of a rule of the same name and quantity stays;
+        of one that goes while it fires, the end."""
+        before = {(found.rule.name, found.rule.quantity): found for found in self._episodes}
+        episodes = []
+        for rule in rules:
+            found = before.pop((rule.name, rule.quantity), None) or _Episode(rule)
+            found.rule = rule
+            episodes.append(found)
+        self._episodes = episodes
+        return [
+            AlertChange(
+                second,
+                gone.rule.name,
+                "ok",
+                None,
+                gone.begun,
+                _finite(gone.peak),
+                limit=gone.rule.limit,
+            )
+            for gone in before.values()
+            if gone.state == "firing"
+        ]
+
+    def acknowledge(self, name: str, second: int) -> AlertChange:
+        """Somebody has seen that a rule fires. ValueError if it does not."""
+        for found in self._episodes:
+            if found.rule.name == name and found.state == "firing":
+                return replace(self._told(found, second), acknowledged=True)
+        raise ValueError(f"no alert {name!r} fires now")
+
     def standing(self, second: int) -> list[AlertChange]:
         """What still fires when the run ends, said once more with the peak it came to."""
-        return [
-            AlertChange(second, found.rule.name, "firing", None, found.begun, _finite(found.peak))
-            for found in self._episodes
-            if found.state == "firing"
-        ]
+        return [self._told(found, second) for found in self._episodes if found.state == "firing"]
+
+    def _told(self, found: _Episode, second: int) -> AlertChange:
+        """What fires, as far as it has come."""
+        name, peak, limit = found.rule.name, _finite(found.peak), found.rule.limit
+        return AlertChange(second, name, "firing", None, found.begun, peak, limit=limit)
 
     def _change(self, episode: _Episode, second: int, reading: Reading) -> AlertChange | None:
         before, since, peak = episode.state, episode.begun, episode.peak
@@ -360,6 +293,7 @@ class Watch:
             since=since if ended else episode.begun,
             peak=_finite(peak if ended else episode.peak),
             context=self._context() if state == "firing" else "",
+            limit=episode.rule.limit if "firing" in (state, before) else None,
         )
 
     def _context(self) -> str:

@@ -10,6 +10,8 @@ what is wrong, and whether the command is (2) or what it was to change does not 
     {"command": "spike", "rate": 1500, "for": "5s"}        then what would be without it
     {"command": "engine", "max_batch": 16, "slo": "50ms"}  of a local engine: its batcher
     {"command": "mark", "text": "…"}                       in the log and the charts, as all are
+    {"command": "alert", "when": "p99 > 200 ms", "for": "10s"}     a rule, as `[[alert]]` has it
+    {"command": "acknowledge", "rule": "p99"}              of an alert that fires: somebody saw it
     {"command": "stop"}    {"command": "kill"}             gently, at once
 
 `order` reads a command as people write it, `written` writes one so.
@@ -36,6 +38,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "resume": (),
     "spike": ("rate", "for"),
     "mark": ("text",),
+    "alert": ("when", "for"),
+    "acknowledge": ("rule",),
     "stop": (),
     "kill": (),
 }

@@ -221,6 +221,9 @@ class AlertChange(Value, frozen=True, tag_field="kind", tag="alert"):
     since: int | None = None
     peak: float | None = None
     context: str = ""
+    limit: float | None = None  # that the rule had, of a change to or from firing
+    words: tuple[str, ...] = ()  # of the same changes: the verdict, a sentence each
+    acknowledged: bool = False  # a firing one told again: somebody has seen it
 
 
 class Mark(Value, frozen=True, tag_field="kind", tag="mark"):
@@ -229,6 +232,7 @@ class Mark(Value, frozen=True, tag_field="kind", tag="mark"):
     second: int
     text: str
     standing: Standing | None = None  # from here on, if that is what was changed
+    rules: tuple[Rule, ...] | None = None  # if it changed them: all alert rules from here on
 
 
 class Remark(Value, frozen=True, tag_field="kind", tag="note"):

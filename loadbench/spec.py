@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from loadbench import units
+from loadbench.alertspec import AlertsSpec
 from loadbench.aroundspec import Names, Plugins, code_of
 from loadbench.errors import SpecError
 from loadbench.faults import explain
@@ -240,6 +241,7 @@ class Spec(Section):
     request: tuple[RequestSpec, ...] = ()
     checks: Checks = ()
     alert: tuple[AlertSpec, ...] = ()
+    alerts: AlertsSpec = AlertsSpec()
 
     @model_validator(mode="before")
     @classmethod
@@ -262,20 +264,24 @@ class Spec(Section):
 class Scenario(NamedTuple):
     """A checked scenario and where it came from. `raw` is the TOML after all overrides; `own` says
     that it is a Locust file which the user named, not one that a scenario brings along; `code` is
-    the first setting by which the file itself has the engine run somebody's code."""
+    the first setting by which the file itself has the engine run somebody's code; `file`
+    is where it was read."""
 
     name: str
     spec: Spec
     raw: dict[str, Any]
     own: bool = False
     code: str = ""
+    file: str = ""
 
     @property
     def foreign(self) -> str:
         """In a sentence what code the file has somebody run, who must be asked before; or empty."""
         if self.spec.load.locustfile and not self.own:
             return f"{self.name} runs the code in {self.spec.load.locustfile}"
-        return f"{self.name} has the engine run code: {self.code}" if self.code else ""
+        if self.code:
+            return f"{self.name} has the engine run code: {self.code}"
+        return self.spec.alerts.foreign
 
 
 def shipped() -> dict[str, Path]:
@@ -329,7 +335,7 @@ def load(
     if rate or duration:
         found = check(raw, str(path), text)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
-    return Scenario(path.stem, check(raw, str(path), text), raw, own, code)
+    return Scenario(path.stem, check(raw, str(path), text), raw, own, code, str(path.resolve()))
 
 
 def _journey(path: Path) -> dict[str, Any]:

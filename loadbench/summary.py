@@ -57,6 +57,8 @@ class Episode(Value, frozen=True, omit_defaults=False):
     ended: int | None
     peak: float | None
     context: str
+    limit: float | None = None  # that the rule had
+    verdict: tuple[str, ...] = ()  # why, a sentence each
 
 
 class Summary(Value, frozen=True, omit_defaults=False):
@@ -269,10 +271,12 @@ def _episodes(changes: Sequence[AlertChange]) -> Iterable[Episode]:
         found = firing.pop(change.rule, None)
         if change.state == "firing":
             since = change.second if change.since is None else change.since
-            begun = Episode(change.rule, since, None, None, change.context)
-            firing[change.rule] = replace(found, peak=change.peak) if found else begun
+            begun = found or Episode(change.rule, since, None, None, change.context, change.limit)
+            peak = change.peak if found else None
+            firing[change.rule] = replace(begun, peak=peak, verdict=change.words or begun.verdict)
         elif found:
-            yield replace(found, ended=change.second, peak=change.peak)
+            words = change.words or found.verdict
+            yield replace(found, ended=change.second, peak=change.peak, verdict=words)
     yield from firing.values()
 
 

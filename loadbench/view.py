@@ -16,8 +16,10 @@ from msgspec.structs import replace
 
 from loadbench import evidence, units
 from loadbench.alerts import announce
+from loadbench.bin import Bin as Bin
+from loadbench.bin import bin_of, joined
+from loadbench.episodes import Spell, following, likely
 from loadbench.evidence import Evidence
-from loadbench.histogram import EMPTY, Histogram
 from loadbench.merge import merge
 from loadbench.model import (
     AlertChange,
@@ -40,34 +42,12 @@ HOUR = 3600
 WIDTHS = (1, 10, 60, HOUR)  # seconds of a bin in each ring
 LENGTHS = (900, 1080, 2880, 336)  # bins
 _MOST_EVENTS = 500
-_MOST_CHANGES = 5000
+_MOST_CHANGES = 1000
 _RECENT_S = 10
 
 Kind = Literal[
     "alert", "ended", "mark", "note", "stage", "load", "hour", "failure", "done", "failed"
 ]
-
-
-class Bin(NamedTuple):
-    """A merged stretch of the run. `deepest` keeps the peak of the queue, which is a state and
-    would be lost in a merge; `fullest` the same of the requests in flight. Of the service times
-    only the sum stays: their histograms are not shown, and would double the size of a ring.
-    `latency` is that of all kinds of requests, for pictures of hours merge hundreds of bins."""
-
-    window: Window
-    seconds: int
-    deepest: int | None
-    fullest: int
-    service_ns: float
-    latency: Histogram
-
-    @property
-    def second(self) -> int:
-        return self.window.second
-
-    @property
-    def until(self) -> int:
-        return self.window.second + self.seconds
 
 
 class Event(NamedTuple):
@@ -102,8 +82,10 @@ class View(Value, frozen=True):
     warmed: int = 0  # requests done in warm-up
     reached: float | None = None  # the rate last announced as reached
     alerts: dict[str, AlertChange] = {}
-    changes: tuple[AlertChange, ...] = ()  # of all that they are now, how they came to it
+    changes: tuple[AlertChange | Mark, ...] = ()  # how rules and alerts became what they are
     events: tuple[Event, ...] = ()
+    spells: tuple[Spell, ...] = ()  # what alerts did, in the order in which they began
+    changed: tuple[Rule, ...] | None = None  # the rules, once they were changed meanwhile
     notes: tuple[Note, ...] = ()
     examples: dict[str, Example] = {}  # the first of each kind of failure
     evidence: Evidence = Evidence()  # of how well it is measured
@@ -123,6 +105,8 @@ class View(Value, frozen=True):
 
     @property
     def rules(self) -> tuple[Rule, ...]:
+        if self.changed is not None:
+            return self.changed
         return self.start.rules if self.start else ()
 
     @property
@@ -132,6 +116,11 @@ class View(Value, frozen=True):
             for rule in self.rules
             if rule.name in self.alerts and self.alerts[rule.name].state == "firing"
         )
+
+    @property
+    def unheard(self) -> int:
+        """How many alerts fire that nobody has acknowledged."""
+        return sum(not self.alerts[rule.name].acknowledged for rule in self.firing)
 
 
 def fold(view: View, record: Record) -> View:
@@ -143,6 +132,8 @@ def fold(view: View, record: Record) -> View:
     if isinstance(record, AlertChange):
         return _alert(view, record)
     if isinstance(record, Mark):
+        if record.rules is not None:
+            view = _ruled(_kept(view, record), record.rules)
         return _event(view, record.second, "mark", record.text)
     if isinstance(record, Remark):
         noted = replace(view, notes=(*view.notes, record.note))
@@ -155,6 +146,14 @@ def fold(view: View, record: Record) -> View:
     ended = replace(view, end=record)
     second = max(record.second, view.newest or 0)  # it is over when its last second is
     return _event(ended, second, "failed" if failed else "done", text or "run failed")
+
+
+def as_of(view: View, second: int) -> View:
+    """The rules and the alerts as they stood at the beginning of a second, and no end yet."""
+    then = View(start=view.start)
+    for change in view.changes:
+        then = fold(then, change) if change.second < second else then
+    return replace(view, alerts=then.alerts, spells=then.spells, changed=then.changed, end=None)
 
 
 def bins(view: View, begin: float, end: float) -> tuple[Bin, ...]:
@@ -221,28 +220,39 @@ def _event(view: View, second: int, kind: Kind, text: str) -> View:
     return replace(view, events=(*view.events[-_MOST_EVENTS:], Event(second, kind, text)))
 
 
+def _kept(view: View, change: AlertChange | Mark) -> View:
+    return replace(view, changes=(*view.changes[-_MOST_CHANGES:], change))
+
+
+def _ruled(view: View, rules: tuple[Rule, ...]) -> View:
+    """Other rules from here on: what is known of those that went is history."""
+    names = {rule.name for rule in rules}
+    alerts = {name: change for name, change in view.alerts.items() if name in names}
+    spells = tuple(
+        spell for spell in view.spells if spell.fired is not None or spell.rule.name in names
+    )
+    return replace(view, changed=rules, alerts=alerts, spells=spells)
+
+
 def _alert(view: View, change: AlertChange) -> View:
-    view = replace(view, changes=(*view.changes[-_MOST_CHANGES:], change))
+    view = _kept(view, change)
     before = view.alerts.get(change.rule)
-    change = peaked(before, change)
     if before is not None and before.state == change.state == "firing":
-        return replace(view, alerts={**view.alerts, change.rule: change})
+        seen = before.acknowledged or change.acknowledged
+        change = replace(change, value=before.value, context=before.context, acknowledged=seen)
     after = replace(view, alerts={**view.alerts, change.rule: change})
     rule = next((rule for rule in view.rules if rule.name == change.rule), None)
     if rule is None:
         return after
+    after = replace(after, spells=following(view.spells, rule, change))
+    if before is not None and before.state == change.state == "firing":
+        return after  # only its peak is new, or that somebody has seen it
     if change.state == "firing":
-        return _event(after, change.second, "alert", announce(rule, change))
+        text = " ".join(filter(None, [announce(rule, change), likely(change.words)]))
+        return _event(after, change.second, "alert", text)
     if before is not None and before.state == "firing":
         return _event(after, change.second, "ended", announce(rule, change))
     return after
-
-
-def peaked(before: AlertChange | None, change: AlertChange) -> AlertChange:
-    """Of a rule that goes on firing only the peak is new."""
-    if before is not None and before.state == change.state == "firing":
-        return replace(change, value=before.value, context=before.context)
-    return change
 
 
 def _window(view: View, window: Window) -> View:
@@ -259,16 +269,6 @@ def _window(view: View, window: Window) -> View:
     after = replace(after, latest=window, first=first, totals=totals, evidence=seen)
     begun = window.second + 1 - first
     return _hour(after, begun // HOUR) if begun and begun % HOUR == 0 else after
-
-
-def bin_of(window: Window, seconds: int = 1) -> Bin:
-    """Without what no panel shows: a ring holds thousands of windows."""
-    queued = window.server.waiting if window.server else None
-    service = sum(part.service.total for part in window.requests.values() if part.service.count)
-    requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
-    slim = replace(window, requests=requests, slowest=(), examples={})
-    open_now = window.in_flight + window.waiting
-    return Bin(slim, seconds, queued, open_now, service, window.latency)
 
 
 def _total(totals: Totals, window: Window) -> Totals:
@@ -345,19 +345,6 @@ def _add(view: View, level: int, bin: Bin) -> View:
     pending_now = list(view.pending)
     pending_now[level] = (*pending, bin)
     return replace(view, pending=tuple(pending_now))
-
-
-def joined(parts: tuple[Bin, ...]) -> Bin:
-    """One bin of neighbours; ValueError when there are none."""
-    depths = [bin.deepest for bin in parts if bin.deepest is not None]
-    return Bin(
-        merge([bin.window for bin in parts]),
-        parts[-1].until - parts[0].second,
-        max(depths, default=None),
-        max(bin.fullest for bin in parts),
-        sum(bin.service_ns for bin in parts),
-        Histogram.merged(bin.latency for bin in parts),
-    )
 
 
 def _hour(view: View, number: int) -> View:

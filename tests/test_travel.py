@@ -178,7 +178,7 @@ def test_two_moments_are_kept_and_compared(folder: Path) -> None:
             lines = await press(pilot, "right_square_bracket", "right", "right", "comma")
             screen = "\n".join(lines)
             assert "What changed from A 02:29 to B 02:39" in screen
-            assert "· p99 rose from 19.1 to 79." in screen
+            assert "· p99 rose from 19.1 to 80.3 ms." in screen
             assert "in queue" in screen
             assert "compute is unchanged" in screen
             assert "02:35 p99 latency > 100 ms" in screen

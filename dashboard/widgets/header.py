@@ -176,7 +176,7 @@ class Header(Board):
         return [Segment(text, ink(self.ink.p99))]
 
     def _alerts(self, scene: Scene) -> Cells:
-        firing = len(scene.view.firing)
+        firing = scene.view.unheard
         if scene.stale and scene.source.age_s is not None:
             text = f"▲ no data for {int(scene.source.age_s)} s"
             return [Segment(text, ink(self.ink.p99, bold=True))]

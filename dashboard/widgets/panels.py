@@ -247,7 +247,8 @@ class Ticker(Board):
         cells: Cells = [Segment(" ")]
         room = width - 1
         self._ends: list[tuple[int, Event]] = []
-        for event in near(scene.view.events, scene)[self._later(scene) :]:
+        events = near(scene.view.events, scene)
+        for event in (e for e in events if not scene.past or e.second < scene.moment):
             clock, sign, colour = moment(event, self.ink)
             text = f" {event.text}   "
             needed = len(clock) + 2 + len(text)
@@ -261,11 +262,6 @@ class Ticker(Board):
             room -= needed
             self._ends.append((width - room, event))
         return [cells]
-
-    @staticmethod
-    def _later(scene: Scene) -> int:
-        """How many of them were still to come."""
-        return sum(event.second >= scene.moment for event in near(scene.view.events, scene))
 
     def on_click(self, event: Click) -> None:
         hit = next((found for end, found in self._ends if event.x < end), None)

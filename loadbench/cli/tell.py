@@ -22,6 +22,8 @@ def command(run: str, name: str, words: tuple[str, ...], out: str | None) -> int
     engine KEY=VALUE …  of a local engine: max_batch=16 policy=fixed
                      slo=50ms max_wait=2ms hold=false
     mark TEXT        a mark in the log and the charts
+    alert 'p99 > 200 ms' 10s  another limit and time, or a new rule; off: no longer
+    acknowledge p99  somebody has seen that this alert fires
     stop, kill       end gently, or at once
     """
     folder = runlog.find(run, runlog.results_folder(out))

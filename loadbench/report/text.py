@@ -1,8 +1,11 @@
 """The end of a run as text: checks first, all figures under one alignment. Plain characters, no
 colours: it is read in CI logs, mails and files as often as in terminals."""
 
+from msgspec.structs import replace
+
 from loadbench import units
 from loadbench.alerts import QUANTITIES, limit_text, show
+from loadbench.episodes import LIKELY, TRY
 from loadbench.model import Machine, Rule
 from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
@@ -12,6 +15,7 @@ from loadbench.units import SECOND, clock, count, percent, significant
 
 _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
 _KINDS, _SAID = 8, 100  # failures listed, characters shown of what came
+_EXPLAINED = 5  # alerts with their verdict
 _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running"}
 
 
@@ -251,13 +255,25 @@ def _late(summary: Summary) -> str:
 
 def _alerts(summary: Summary, rules: tuple[Rule, ...]) -> list[str]:
     known = {rule.name: rule for rule in rules}
-    return ["", *(f"  ▲ {_episode(found, known)}" for found in summary.alerts)] * bool(
-        summary.alerts
-    )
+    lines = []
+    for number, found in enumerate(summary.alerts):
+        lines.append(f"  ▲ {_episode(found, known)}")
+        if number < _EXPLAINED:
+            lines += _why(found)
+    return ["", *lines] if lines else []
+
+
+def _why(found: Episode) -> list[str]:
+    """The verdict below an alert: what was measured, then the guess and what to try."""
+    measured = [line for line in found.verdict[1:] if not line.startswith((LIKELY, TRY))]
+    guessed = [line for line in found.verdict if line.startswith((LIKELY, TRY))]
+    return [f"    {' '.join(part)}" for part in (measured, guessed) if part]
 
 
 def _episode(found: Episode, rules: dict[str, Rule]) -> str:
     rule = rules.get(found.rule)
+    if rule and found.limit is not None:  # it may have been changed since
+        rule = replace(rule, limit=found.limit)
     title = QUANTITIES[rule.quantity].title if rule else found.rule
     began = clock(found.began * SECOND)
     ended = clock(found.ended * SECOND) if found.ended is not None else "the end"

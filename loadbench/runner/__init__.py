@@ -23,8 +23,9 @@ from loadbench.errors import LoadbenchError, RunError, SpecError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
-from loadbench.runner import clocks, helm, workers
+from loadbench.runner import clocks, helm, ruling, workers
 from loadbench.runner.children import last_notes
+from loadbench.runner.courier import Courier
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
 from loadbench.runner.readings import Readings
@@ -40,7 +41,7 @@ from loadbench.units import SECOND, duration, significant
 _SILENCE_S = 3.0
 _OVERTIME_S = 5.0  # how long a load may take beyond its drain before it is ended
 
-_HELM = ", ".join(helm.COMMANDS)
+_HELM = ", ".join((*ruling.COMMANDS, *helm.COMMANDS))
 _STEERED = Note(
     "steered",
     "the load was changed by hand: the marks tell when and how",
@@ -147,6 +148,7 @@ class Run:
             plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
         )
         recorder = Recorder(self.folder, start, target.gpu, self._say)
+        recorder.courier = Courier(self._scenario.spec.alerts, self.folder, recorder.remark)
         desk = Desk(lambda command: self._command(recorder, plan, target, command))
         try:
             begun = snapshot(self._scenario, start, target, plan, nvml)
@@ -239,6 +241,8 @@ class Run:
                 self.kill("ended by command")
             case {"command": "mark", "text": str(text)} if _is_a_text(text):
                 pass
+            case {"command": name} if name in ruling.COMMANDS:
+                return {"ok": True, "mark": recorder.rule(command, now // SECOND)}
             case {"command": name} if name in helm.COMMANDS:
                 text = self._steer(recorder, plan, command, now)
             case {"command": "engine"}:
@@ -360,6 +364,7 @@ def _may_run(scenario: Scenario, options: Options) -> None:
         )
     if scenario.foreign and not options.trust:
         raise SpecError(scenario.foreign, "read it, then allow that with --trust")
+    scenario.spec.alerts.address()  # before anything is begun: does the environment have it?
 
 
 def _name(scenario: Scenario) -> str:

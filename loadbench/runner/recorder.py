@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -19,6 +20,9 @@ from loadbench.model import (
     Start,
     Window,
 )
+from loadbench.runner.courier import Courier, message
+from loadbench.runner.ruling import rewritten
+from loadbench.runner.verdicts import Verdicts
 from loadbench.standing import Standing
 from loadbench.units import SECOND, clock, ms, percent, significant
 
@@ -39,10 +43,13 @@ class Recorder:
         self._say = say
         self._rules = {rule.name: rule for rule in start.rules}
         self._watch = alerts.Watch(start.rules, gpu)
+        self._verdicts = Verdicts(start.device)
+        self._start = start
+        self.courier: Courier | None = None
         self.second = 0
         self._newest = Window(second=0, stage="drain")
         self._recent: list[Window] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._changed = False
         self._noted = set(start.notes)
         self._writer = runlog.Writer(folder)
@@ -55,7 +62,9 @@ class Recorder:
         with self._lock:
             self._writer.write(window)
         if window.stage == "load":
-            self._changes(self._watch.see(window))
+            with self._lock:
+                self._verdicts.see(window)
+                self._changes(self._watch.see(window))
             self._progress(window)
 
     def _told(self, window: Window, server: Server) -> Window:
@@ -73,12 +82,31 @@ class Recorder:
     def silence(self, origin: int, silence_s: float) -> None:
         """No window for so long: the generator stands still, or the machine does."""
         self.second = max(self.second, (time.monotonic_ns() - origin) // SECOND)
-        self._changes(self._watch.silent(self.second, silence_s))
+        with self._lock:
+            self._changes(self._watch.silent(self.second, silence_s))
 
     def mark(self, text: str, second: int, standing: Standing | None = None) -> None:
+        self._mark(Mark(second, text, standing))
+
+    def _mark(self, mark: Mark) -> None:
         with self._lock:
-            self._writer.write(Mark(second, text, standing))
-        self._say(f"{clock(second * SECOND)}  ◆ {text}")
+            self._writer.write(mark)
+        self._say(f"{clock(mark.second * SECOND)}  ◆ {mark.text}")
+
+    def rule(self, command: dict[str, Any], second: int) -> str:
+        """Changes an alert rule, or takes note that somebody has seen an alert; what was done.
+        ValueError if it cannot be done."""
+        with self._lock:
+            if command["command"] == "acknowledge":
+                name = str(command.get("rule"))
+                self._writer.write(self._watch.acknowledge(name, second))
+                return f"acknowledged: {alerts.describe(self._rules[name])}"
+            rules, text = rewritten(command, self._watch.rules)
+            changes = self._watch.change(rules, second)
+            self._changes(changes)
+            self._rules = {rule.name: rule for rule in rules}
+            self._mark(Mark(second, text, rules=rules))
+        return text
 
     def remark(self, note: Note, second: int | None = None) -> None:
         """What came up in this second, or in the newest that is known."""
@@ -108,20 +136,30 @@ class Recorder:
             )
 
     def end(self, end: End) -> None:
+        if self.courier:
+            self.courier.close()
         with self._lock:
             for standing in self._watch.standing(self.second):
-                self._writer.write(standing)
+                words = self._verdicts.words(self._rules[standing.rule], standing)
+                self._writer.write(replace(standing, words=words))
             self._writer.close(end)
 
     def _changes(self, changes: list[AlertChange]) -> None:
+        """Writes them down; of those to and from firing also why, and everybody is told."""
         for change in changes:
-            with self._lock:
-                self._writer.write(change)
-            firing = change.state == "firing"
-            if firing or (change.state == "ok" and change.since is not None):
-                sign = "▲" if firing else "✓"
-                text = alerts.announce(self._rules[change.rule], change)
-                self._say(f"{clock(change.second * SECOND)}  {sign} {text}")
+            rule, firing = self._rules[change.rule], change.state == "firing"
+            told = change.limit is not None
+            if told:
+                change = replace(change, words=self._verdicts.words(rule, change))
+            self._writer.write(change)
+            if not told:
+                continue
+            when, sign = clock(change.second * SECOND), "▲" if firing else "✓"
+            self._say(f"{when}  {sign} {alerts.announce(rule, change)}")
+            for line in change.words[-2:] if firing else ():
+                self._say(f"{' ' * len(when)}    {line}")
+            if self.courier:
+                self.courier.send(message(self._start, rule, change))
 
     def _progress(self, window: Window) -> None:
         self._recent.append(window)

@@ -31,6 +31,7 @@ def snapshot(
         "began": start.wall_time,
         "pid": os.getpid(),
         "scenario": scenario.name,
+        "scenario_file": scenario.file,
         "title": scenario.spec.title,
         "spec": scenario.spec.model_dump(mode="json"),
         "phases": plain(plan.phases),

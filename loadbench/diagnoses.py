@@ -1,0 +1,328 @@
+"""What can be behind an alert: a fixed list of causes, each of which looks at the figures alone.
+
+`DIAGNOSES` is the whole of it, from what spoils the measurement itself to what is left when nothing
+stands out. A cause tells what was measured, then what is likely behind it, then what to try. How a
+verdict is made of them is `words`'s.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from loadbench import units
+from loadbench.evidence import OWN_FAILURES
+from loadbench.model import Gpu, Machine
+from loadbench.situation import Situation, parts_ms
+from loadbench.trust import cause
+from loadbench.units import count, percent, significant
+
+_LATE_NS = 5 * units.MS
+_STALL_NS = 100 * units.MS
+_PART = 0.2  # of the p99 latency: less of it is not what makes it high
+_FULL = 0.9  # of a core, of all cores, of a memory, of the instances' time
+_FEW_BUSY = 0.5  # of their time: the instances wait for requests
+_LOW = 0.3  # of the time with a kernel running: the GPU idles
+_ONE_KIND = 0.8  # of the failures: they have one cause
+_FAILING = 0.01  # of what ended
+_SMALL, _TINY = 0.5, 0.25  # of the rows that a batch could have
+_SLOWER, _SAME = 1.3, 1.25  # times as long, for batches of about the same size
+_OUTSIDE, _OUTSIDE_MS = 0.6, 5.0
+_GROWTH = 0.02  # of what is asked
+
+
+class Finding(NamedTuple):
+    """A cause: what was measured, what is likely behind it, what to try."""
+
+    code: str
+    text: str
+    guess: str
+    hint: str
+
+
+def diagnoses(situation: Situation) -> list[Finding]:
+    """All causes that the figures show, what the alert itself is about first; at least one."""
+    found = [finding for look in DIAGNOSES if (finding := look(situation))]
+    own = _OWN.get(situation.quantity, ())
+    found.sort(key=lambda finding: finding.code not in own)  # stable: the list's order otherwise
+    return found or [_nothing(situation)]
+
+
+def _silent(now: Situation) -> Finding | None:
+    if now.quantity != "silence":
+        return None
+    text = "The load generator told nothing in that time."
+    guess = "it was stopped, starved of its core, or waited for memory or a disk"
+    return Finding("silent", text, guess, "read load.log, and what else this machine did")
+
+
+def _generator(now: Situation) -> Finding | None:
+    cpu, tail = now.load_cpu, _PART * (now.now.latency.quantile(0.99) or 0)
+    if now.quantity == "lateness":
+        tail = 0.0
+    late = now.late_ns if (now.late_ns or 0) > max(_LATE_NS, tail) else None
+    stall = now.now.stall_ns if now.now.stall_ns > max(_STALL_NS, tail) else 0
+    full = cpu is not None and cpu >= _FULL
+    if not (full or late or stall):
+        return None
+    parts = [f"is {units.ms(late)} ms late (p99)"] if late else []
+    parts += [f"uses {percent(cpu)} % of a core"] if full else []
+    why, hint = cause(now.now.stall_cause)
+    parts += [f"stood still for {units.ms(stall)} ms"] if stall else []
+    text = f"The load generator {' and '.join(parts)}: not the target's fault."
+    if stall and not full:
+        return Finding("generator-late", text, f"{why} while the generator had work to do", hint)
+    hint = "more load processes (--workers), or a core of its own for the generator"
+    return Finding("generator-late", text, "one load process cannot send this much here", hint)
+
+
+def _errors(now: Situation) -> Finding | None:
+    failed = now.now.failed
+    number, ended = sum(failed.values()), now.now.done + sum(failed.values())
+    if not number or number < _FAILING * ended:
+        return None
+    kind = max(failed, key=lambda name: failed[name])
+    if failed[kind] < _ONE_KIND * number:
+        kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
+        text = f"{percent(number / ended)} % fail, in several ways: {kinds}."
+        return Finding("errors", text, "the target is in trouble as a whole", "read its log")
+    guess, hint = _failure(kind)
+    share = "all" if failed[kind] == number else f"{percent(failed[kind] / number)} % of them"
+    text = f"{percent(number / ended)} % fail, {share} by {kind} ({count(failed[kind])})."
+    return Finding("errors", text, guess, hint)
+
+
+def _failure(kind: str) -> tuple[str, str]:
+    """What is likely behind a kind of failure, and what to try."""
+    if kind in OWN_FAILURES:
+        what = "ephemeral ports" if kind == "no_ports" else "file descriptors"
+        return f"this machine ran out of {what}", "raise its limit, or ask for less"
+    if kind in _FAILURES:
+        return _FAILURES[kind]
+    begin = next((begin for begin in ("http_4", "http_5") if kind.startswith(begin)), "")
+    return _FAILURES.get(begin, ("the target fails in a way of its own", "read its log"))
+
+
+_REFUSES = (
+    "the target refuses what it cannot answer in time, to protect the rest",
+    "ask for less, or give it more: larger batches, more instances, a longer SLO",
+)
+_BREAKS = ("the target, or a proxy before it, breaks connections off", "read its log and limits")
+_SLOW = ("the target does not answer in time", "ask for less, or raise target.timeout")
+_AWAY = ("nothing listens there (any more)", "is it up, and is this its port? read engine.log")
+_FAILURES = {
+    "http_429": _REFUSES, "http_503": _REFUSES, "refused": _AWAY, "unreachable": _AWAY,
+    "reset": _BREAKS, "closed": _BREAKS, "truncated": _BREAKS,
+    "connect_timeout": _SLOW, "first_byte_timeout": _SLOW, "timeout": _SLOW,
+    "http_4": ("the target does not take what is sent", "look at [[request]] and the first answer"),
+    "http_5": ("an error inside the target", "read its log: engine.log of a local one"),
+    "wrong_output": ("the model answers otherwise than expected", "a looser tolerance, or the fix"),
+    "bad_answer": ("the answers are not what the protocol says", "look at the first answer"),
+}  # fmt: skip
+
+
+def _other_process(now: Situation) -> Finding | None:
+    others = now.others
+    if not others:
+        return None
+    each = [
+        f"pid {pid}" + (f", {units.gigabytes(size)} GB" if size else "")
+        for pid, size in list(others.items())[:3]
+    ]
+    many = "another process is" if len(others) == 1 else f"{len(others)} other processes are"
+    text = f"{many[:1].upper()}{many[1:]} on {now.device or 'the device'} ({'; '.join(each)})."
+    guess = f"{many} using the GPU"
+    return Finding("other-process", text, guess, "stop it, or measure on a card of your own")
+
+
+def _throttled(now: Situation) -> Finding | None:
+    if not now.throttle:
+        return None
+    text = f"The clock of {now.device or 'the device'} is held down: {', '.join(now.throttle)}."
+    guess = "the device is slower than it can be"
+    return Finding("throttled", text, guess, "cool it, or fix its clock to one that it can hold")
+
+
+def _memory(now: Situation) -> Finding | None:
+    card, machine = now.card, now.now.machine
+    least = 0.8 if now.quantity in ("memory", "gpu_memory") else _FULL
+    if card and now.quantity != "memory" and _fills(card.memory_used, card.memory_total, least):
+        text = f"GPU {card.index} holds {_of(card)} GB."
+        guess = "the next larger batch finds no memory and is cut or fails"
+        return Finding("memory", text, guess, "a smaller engine.max_batch, or fewer instances")
+    if machine and _fills(machine.memory_used, machine.memory_total, least):
+        text = f"This machine's memory holds {_of(machine)} GB."
+        guess = "it is nearly full: the machine swaps, or will end a process"
+        return Finding("memory", text, guess, "a smaller model, or fewer instances")
+    return None
+
+
+def _fills(used: int | None, total: int | None, share: float) -> bool:
+    return used is not None and bool(total) and used >= share * (total or 0)
+
+
+def _of(found: Gpu | Machine) -> str:
+    return f"{units.gigabytes(found.memory_used)} of {units.gigabytes(found.memory_total)}"
+
+
+def _cpu(now: Situation) -> Finding | None:
+    machine = now.now.machine
+    if machine is None or machine.cpu is None or machine.cpu < _FULL:
+        return None
+    used = {name: found.cpu for name, found in machine.processes.items() if found.cpu}
+    each = ", ".join(f"{name} {percent(cpu)} % of a core" for name, cpu in used.items())
+    text = f"The CPU is {percent(machine.cpu)} % busy" + (f": {each}." if each else ".")
+    guess = "engine, generator and the rest of this machine take each other's time"
+    return Finding("cpu", text, guess, "fewer engine.threads, or the load on another host")
+
+
+def _idle_gpu(now: Situation) -> Finding | None:
+    """What a GPU that is hardly used means here."""
+    card, busy, server = now.card, now.busy, now.now.server
+    if card is None or card.utilization is None or card.utilization >= _LOW or not now.asked:
+        return None
+    text = f"GPU {card.index} is busy {percent(card.utilization)} % of the time"
+    if busy is not None and busy < _FEW_BUSY:
+        return _waits(now, f"{text}, the engine {percent(busy)} %")
+    if (share := now.prepared) is not None and share >= 0.4:
+        text += f"; preprocessing takes {percent(share)} % of a batch's time."
+        guess = "preprocessing on the CPU keeps the GPU waiting"
+        return Finding("idle-gpu", text, guess, "put it into the model, or more engine.instances")
+    mean, room = (server.mean_batch, server.room) if server else (None, None)
+    if mean is not None and room and mean < _TINY * room:
+        text += f"; batches have {significant(mean)} of {room} rows."
+        guess = "batches are too small: the GPU waits for the host between them"
+        return Finding("idle-gpu", text, guess, "more requests at once, or engine.graphs = true")
+    if (share := now.inferred) is not None and share < 0.6:
+        text += f"; of a batch's time the model itself takes {percent(share)} %."
+        guess = "the host prepares and copies for longer than the GPU computes"
+        return Finding("idle-gpu", text, guess, "loadbench doctor MODEL; smaller inputs, fp16")
+    guess = "the host, not the GPU, sets the pace"
+    return Finding("idle-gpu", f"{text}.", guess, "engine.graphs = true, or a compiled backend")
+
+
+def _waits(now: Situation, text: str) -> Finding:
+    """The engine waits for requests: who lets it wait?"""
+    room = now.now.server.room if now.now.server else None
+    if (now.late_ns or 0) > _LATE_NS or (now.load_cpu or 0) >= _FULL:
+        guess = "the GPU is starved by the load generator"
+        return Finding("idle-gpu", f"{text}.", guess, "more load processes: --workers 2")
+    if now.closed and room and now.open < room:
+        text += f"; only {count(now.open)} requests are open at a time."
+        guess = "too few users at once to keep it busy"
+        return Finding("idle-gpu", text, guess, "a higher load.concurrency")
+    text += f"; all of the {significant(now.asked)}/s asked are answered as they come."
+    guess = "little is asked of this GPU, which is no fault"
+    return Finding("idle-gpu", text, guess, "a higher rate, until the latency limit is near")
+
+
+def _standstill(now: Situation) -> Finding | None:
+    if now.now.done or not now.open:
+        return None
+    age = units.duration(now.now.oldest_ns)
+    text = f"Nothing was answered; {count(now.open)} requests are open, the oldest for {age}."
+    return Finding("standstill", text, "the target hangs", "read its log (o); is it alive?")
+
+
+def _small_batches(now: Situation) -> Finding | None:
+    server, parts = now.now.server, now.parts_ms
+    if server is None or server.mean_batch is None or not server.room:
+        return None
+    waits = parts.get("queue", 0.0) > parts.get("compute", 0.0) or (
+        server.waiting is not None and server.waiting > server.room
+    )
+    if not waits or server.mean_batch >= _SMALL * server.room:
+        return None
+    rows = f"{significant(server.mean_batch)} of {server.room} rows"
+    text = f"Batches have {rows} though requests wait"
+    reasons = {reason: sum(by.values()) for reason, by in server.closed.items()}
+    if not reasons:
+        hint = "its batching: the size it prefers, the delay it allows"
+        return Finding("small-batches", f"{text}.", "the target does not batch what it could", hint)
+    reason = max(reasons, key=lambda name: reasons[name])
+    text += f"; {percent(reasons[reason] / sum(reasons.values()))} % of them close by {reason}."
+    guess, hint = _CLOSED.get(reason, _CLOSED[""])
+    return Finding("small-batches", text, guess, hint)
+
+
+_CLOSED = {
+    "deadline": ("the SLO leaves no time for larger batches", "a longer engine.slo"),
+    "bucket": ("requests of different shapes cannot ride together", "fewer shapes, or padding"),
+    "full": ("single requests fill batches of their shape", "a larger engine.max_batch"),
+    "": ("the policy does not wait for more", 'engine.policy = "deadline"'),
+}
+
+
+def _slower(now: Situation) -> Finding | None:
+    """Compute takes longer than before, for batches of about the same size."""
+    server, earlier = now.now.server, now.before.server if now.before else None
+    if server is None or earlier is None:
+        return None
+    compute, before = parts_ms(server).get("compute"), parts_ms(earlier).get("compute")
+    size, sized = server.mean_batch, earlier.mean_batch
+    if not compute or not before or compute < _SLOWER * before:
+        return None
+    if size and sized and size > _SAME * sized:
+        return None  # larger batches take longer
+    text = f"Compute takes {significant(compute)} ms; before it took {significant(before)} ms"
+    text += f" for batches of {significant(size)} rows." if size else "."
+    guess = "something else uses the processor or the device"
+    return Finding("slower", text, guess, "look at what else runs; screen 2 has the parts")
+
+
+def _grows(now: Situation) -> Finding | None:
+    busy, parts = now.busy, now.parts_ms
+    growing = now.growth > max(1.0, _GROWTH * now.asked)
+    queued = parts.get("queue", 0.0) > sum(parts.values()) / 2
+    if now.closed or not (growing or (busy is not None and busy >= _FULL and queued)):
+        return None
+    text = f"{significant(now.asked)}/s are asked, {significant(now.done)}/s get done"
+    text += f", {count(now.open)} are open" + (
+        f"; the engine is busy {percent(busy)} % of the time." if busy is not None else "."
+    )
+    guess = "this is more than the target can do"
+    return Finding("overload", text, guess, "ask for less; more instances or devices")
+
+
+def _outside(now: Situation) -> Finding | None:
+    parts, mean = now.parts_ms, now.mean_ms
+    if not parts or mean is None:
+        return None
+    outside = mean - sum(parts.values())
+    if outside < max(_OUTSIDE_MS, _OUTSIDE * mean):
+        return None
+    text = f"{significant(outside)} of a request's {significant(mean)} ms pass outside the server."
+    guess = "its front end, large bodies or the network"
+    return Finding("outside", text, guess, "smaller bodies, more connections, or a nearer host")
+
+
+def _nothing(now: Situation) -> Finding:
+    text = "Nothing else that is measured stands out."
+    if now.now.server is None:
+        text = "This target does not tell what it does; nothing else that is measured stands out."
+    return Finding("nothing", text, "", "look at the log of the target for that time")
+
+
+DIAGNOSES: tuple[Callable[[Situation], Finding | None], ...] = (
+    _silent,
+    _generator,
+    _standstill,
+    _other_process,
+    _throttled,
+    _memory,
+    _errors,
+    _cpu,
+    _idle_gpu,
+    _small_batches,
+    _slower,
+    _grows,
+    _outside,
+)
+# which of them an alert is itself about
+_OWN = {
+    "errors": ("errors",),
+    "gpu_utilization": ("idle-gpu",),
+    "gpu_memory": ("memory",),
+    "memory": ("memory",),
+    "cpu": ("cpu",),
+    "gpu_temperature": ("throttled",),
+    "gpu_power": ("throttled",),
+}

@@ -1,0 +1,134 @@
+"""What an alert rule can watch: each quantity, read from the last 10 s of a run, merged.
+
+What a machine does not have is None: no data, never 0. A request that failed, or is unanswered and
+already older than the limit, counts as over it; under 100 requests the latency says `few data`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loadbench import units
+from loadbench.model import AlertState, Gpu, Window
+
+SPAN_S = 10
+ENOUGH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a rule looks at: the last windows, the same merged, and which GPU the engine uses."""
+
+    windows: tuple[Window, ...]
+    merged: Window
+    gpu: int | None  # None: no GPU of this machine serves the model
+
+    @property
+    def card(self) -> Gpu | None:
+        machine = self.merged.machine
+        cards = machine.gpus if machine else ()
+        return next((card for card in cards if card.index == self.gpu), None)
+
+    @property
+    def failed(self) -> int:
+        return sum(self.merged.failed.values()) + self.merged.unsent
+
+
+Reading = float | AlertState | None  # a value, why it says nothing, or nothing there
+
+
+def _quantile(share: float) -> Callable[[Span], Reading]:
+    def read(span: Span) -> Reading:
+        latency = span.merged.latency
+        beyond = span.failed + span.windows[-1].overdue  # overdue is a state: the newest counts
+        if latency.count + beyond < ENOUGH:
+            return "few data"
+        value = latency.quantile_of_asked(share, beyond)
+        return None if value is None else value / units.MS
+
+    return read
+
+
+def _errors(span: Span) -> Reading:
+    total = span.merged.done + span.failed
+    return span.failed / total if total >= ENOUGH else "few data"
+
+
+def _lateness(span: Span) -> Reading:
+    value = span.merged.lateness.quantile(0.99)
+    return None if value is None else value / units.MS
+
+
+def _throughput(span: Span) -> Reading:
+    return span.merged.done / len(span.windows)
+
+
+def _queue_growth(span: Span) -> Reading:
+    """Slope of the least-squares line through the requests waiting or in flight, per second."""
+    open_now = [window.in_flight + window.waiting for window in span.windows]
+    n = len(open_now)
+    if n < SPAN_S:
+        return "few data"
+    middle = (n - 1) / 2
+    spread = sum((at - middle) ** 2 for at in range(n))
+    return sum((at - middle) * value for at, value in enumerate(open_now)) / spread
+
+
+def _gpu_utilization(span: Span) -> Reading:
+    """Only while there is load: an idle GPU without requests is no news."""
+    if not span.card or not span.windows[-1].asked:
+        return None
+    return span.card.utilization
+
+
+def _gpu_memory(span: Span) -> Reading:
+    newest = span.windows[-1].machine
+    cards = newest.gpus if newest else ()
+    card = next((card for card in cards if card.index == span.gpu), None)
+    if not card or card.memory_used is None or not card.memory_total:
+        return None
+    return card.memory_used / card.memory_total
+
+
+def _memory(span: Span) -> Reading:
+    machine = span.windows[-1].machine
+    if not machine or machine.memory_used is None or not machine.memory_total:
+        return None
+    return machine.memory_used / machine.memory_total
+
+
+def _cpu(span: Span) -> Reading:
+    return span.merged.machine.cpu if span.merged.machine else None
+
+
+def _silence(span: Span) -> Reading:
+    return 0.0  # a window has come; the runner tells of those that did not (Watch.silent)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Something a rule can watch: how it is read, in which unit, and what people call it."""
+
+    read: Callable[[Span], Reading]
+    unit: str  # "ms", "%", "/s", "s", "°C", "W", ""
+    title: str
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "p50": Quantity(_quantile(0.5), "ms", "p50 latency"),
+    "p95": Quantity(_quantile(0.95), "ms", "p95 latency"),
+    "p99": Quantity(_quantile(0.99), "ms", "p99 latency"),
+    "errors": Quantity(_errors, "%", "errors"),
+    "gpu_utilization": Quantity(_gpu_utilization, "%", "GPU utilisation"),
+    "gpu_memory": Quantity(_gpu_memory, "%", "GPU memory"),
+    "gpu_temperature": Quantity(
+        lambda span: span.card.temperature_c if span.card else None, "°C", "GPU temperature"
+    ),
+    "gpu_power": Quantity(lambda span: span.card.power_w if span.card else None, "W", "GPU power"),
+    "memory": Quantity(_memory, "%", "memory"),
+    "cpu": Quantity(_cpu, "%", "CPU"),
+    "lateness": Quantity(_lateness, "ms", "load generator late"),
+    "queue_growth": Quantity(_queue_growth, "/s", "queue growing"),
+    "throughput": Quantity(_throughput, "/s", "throughput"),
+    "in_flight": Quantity(lambda span: float(span.windows[-1].in_flight), "", "in flight"),
+    "silence": Quantity(_silence, "s", "no data"),
+}

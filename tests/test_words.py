@@ -1,0 +1,187 @@
+"""The verdict in words: each cause from figures that have it, and none from figures that do not."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from loadbench import alerts
+from loadbench.diagnoses import diagnoses
+from loadbench.histogram import Histogram
+from loadbench.merge import merge
+from loadbench.model import (
+    AlertChange,
+    BatchSize,
+    Gpu,
+    Machine,
+    Part,
+    Process,
+    Server,
+    Window,
+)
+from loadbench.situation import Situation, Stretch, stretches
+from loadbench.units import MS, SECOND
+from loadbench.words import explain
+from tests.records import window
+
+P99 = alerts.parse_rule("p99 > 100 ms", 5 * SECOND)
+GB = 10**9
+
+
+def part(ms: float, count: int = 100) -> Part:
+    return Part(count, round(ms * count * MS))
+
+
+def server(queue: float = 0.4, compute: float = 6.4, size: int = 16, **fields: Any) -> Server:
+    """A second of an engine: mean ms in queue and compute, its batches of one size."""
+    sizes = {size: BatchSize(batches=10, requests=10 * size, compute_ns=10 * 6 * MS)}
+    given: dict[str, Any] = {
+        "queue": part(queue), "batch_wait": part(0.1), "compute": part(compute), "sizes": sizes,
+        "batches": 10, "rows": 10 * size, "instances": 1, "busy_ns": int(0.6 * SECOND),
+        "max_batch": 32, "waiting": 0, "closed": {"late-bind": {size: 10}}, **fields,
+    }  # fmt: skip
+    return Server(source="loadbench", **given)
+
+
+def card(utilization: float = 0.88, **fields: Any) -> Machine:
+    gpu = Gpu(0, "H200", utilization=utilization, memory_used=31 * GB, memory_total=141 * GB)
+    return Machine(cpu=0.5, gpus=(replace(gpu, **fields),))
+
+
+def calm(latency_ms: float = 8.0, **fields: Any) -> Window:
+    given = {"server": server(), "machine": card(), **fields}
+    return window(0, [latency_ms] * 100, **given)
+
+
+def look(now: Window, quantity: str = "p99", **fields: Any) -> Situation:
+    return Situation(now, 1, quantity, "cuda:0", **fields)
+
+
+def late(ms: float) -> Histogram:
+    return Histogram.of([round(ms * MS)] * 100)
+
+
+LOW = card(0.12)
+BUSY = {"busy_ns": int(0.95 * SECOND)}
+CASES = {
+    "generator late": (calm(lateness=late(12)), "p99", "generator-late", "12.0 ms late",
+                       "--workers"),
+    "generator full": (calm(cpu_ns=int(0.97 * SECOND)), "p99", "generator-late",
+                       "97 % of a core", "--workers"),
+    "generator stood": (calm(stall_ns=400 * MS, stall_cause="gc"), "p99", "generator-late",
+                        "stood still for 400 ms", "keep fewer objects"),
+    "another process": (calm(machine=card(processes=((4121, 2 * GB),))), "p99", "other-process",
+                        "pid 4121, 2.0 GB", "stop it"),
+    "throttled": (calm(machine=card(throttle=("power cap",))), "p99", "throttled", "power cap",
+                  "cool it"),
+    "CPU full": (calm(machine=Machine(cpu=0.98, processes={"engine": Process(1.7, 1)})), "p99",
+                 "cpu", "98 % busy: engine 170 % of a core", "engine.threads"),
+    "card full": (calm(machine=card(memory_used=138 * GB)), "p99", "memory", "138 of 141 GB",
+                  "max_batch"),
+    "card filling": (calm(machine=card(memory_used=115 * GB)), "gpu_memory", "memory",
+                     "115 of 141 GB", "max_batch"),
+    "host full": (calm(machine=Machine(memory_used=31 * GB, memory_total=32 * GB)), "memory",
+                  "memory", "31 of 32 GB", "smaller model"),
+    "one kind of error": (window(0, [5.0] * 60, {"http_503": 38, "reset": 2}), "errors", "errors",
+                          "40 % fail, 95 % of them by http_503 (38)", "ask for less"),
+    "kinds of errors": (window(0, [5.0] * 60, {"http_500": 20, "reset": 20}), "errors", "errors",
+                        "in several ways: http_500 20, reset 20", "read its log"),
+    "small batches": (calm(80.0, server=server(70.0, size=4, closed={"deadline": {4: 10}})), "p99",
+                      "small-batches", "4.00 of 32 rows though requests wait", "engine.slo"),
+    "overload": (replace(calm(80.0, server=server(70.0, **BUSY)), asked=160, in_flight=61), "p99",
+                 "overload", "160/s are asked, 100/s get done, 61 are open", "ask for less"),
+    "outside": (calm(40.0), "p99", "outside", "33.1 of a request's 40.0 ms", "smaller bodies"),
+    "hangs": (window(0, asked=100, in_flight=300, oldest_ns=4 * SECOND), "p99", "standstill",
+              "300 requests are open, the oldest for 4 s", "alive"),
+    "silence": (calm(), "silence", "silent", "told nothing", "load.log"),
+    "nothing": (calm(), "p99", "nothing", "Nothing else", "log of the target"),
+    # what a GPU that is hardly used means
+    "little asked": (calm(machine=LOW, server=server(busy_ns=SECOND // 10)), "gpu_utilization",
+                     "idle-gpu", "the engine 10 %; all of the 100/s", "higher rate"),
+    "starved": (calm(machine=LOW, server=server(busy_ns=SECOND // 10), lateness=late(30)),
+                "gpu_utilization", "idle-gpu", "the engine 10 %", "--workers"),
+    "few users": (calm(machine=LOW, server=server(busy_ns=SECOND // 10), rate=None, in_flight=4),
+                  "gpu_utilization", "idle-gpu", "only 4 requests are open", "load.concurrency"),
+    "CPU-bound preprocessing": (
+        calm(machine=LOW, server=server(
+            parts={"preprocess image": part(5.0), "model": part(2.0)}, **BUSY)),
+        "gpu_utilization", "idle-gpu", "preprocessing takes 71 %", "engine.instances"),
+    "tiny batches": (calm(machine=LOW, server=server(size=2, **BUSY)), "gpu_utilization",
+                     "idle-gpu", "batches have 2.00 of 32 rows", "engine.graphs"),
+    "host paces": (calm(machine=LOW, server=server(**BUSY)), "gpu_utilization", "idle-gpu",
+                   "GPU 0 is busy 12 % of the time.", "engine.graphs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_cause_is_told_with_its_numbers_and_what_to_try(name: str) -> None:
+    now, quantity, code, text, hint = CASES[name]
+    found = diagnoses(look(now, quantity))[0]
+    assert found.code == code
+    assert text in found.text
+    assert hint in found.hint
+
+
+def test_compute_that_got_slower_is_told_only_for_batches_of_the_same_size() -> None:
+    now = calm(30.0, server=server(compute=22.0))
+    found = diagnoses(look(now, before=calm()))
+    assert [finding.code for finding in found] == ["slower"]
+    assert "Compute takes 22.0 ms; before it took 6.40 ms for batches of 16.0 rows" in found[0].text
+    larger = calm(30.0, server=server(compute=22.0, size=32))
+    assert [finding.code for finding in diagnoses(look(larger, before=calm()))] == ["nothing"]
+
+
+def test_what_spoils_the_measurement_comes_first_and_what_the_alert_is_about_before_it() -> None:
+    now = replace(calm(lateness=late(12)), machine=card(memory_used=140 * GB))
+    assert [found.code for found in diagnoses(look(now))] == ["generator-late", "memory"]
+    about = [found.code for found in diagnoses(look(now, "gpu_memory"))]
+    assert about == ["memory", "generator-late"]
+
+
+def test_the_verdict_says_what_is_measured_first_and_guesses_last() -> None:
+    slow = calm(80.0, server=server(70.0, **BUSY), machine=card(processes=((4121, None),)))
+    change = AlertChange(171, "p99", "firing", 184.0, 150, 184.0)
+    found = explain(look(replace(slow, asked=160), before=calm()), P99, change)
+    assert found.lines == (
+        "p99 latency was up to 184 ms (limit 100 ms) for the last 22 s.",
+        "Queue wait makes up 88 % of the mean request; compute is unchanged (6.40 ms).",
+        "Another process is on cuda:0 (pid 4121).",
+        "160/s are asked, 100/s get done, 0 are open; the engine is busy 95 % of the time.",
+        "Likely: another process is using the GPU.",
+        "Try: stop it, or measure on a card of your own.",
+    )
+
+
+def test_a_generator_a_little_late_is_not_what_makes_a_slow_target_slow() -> None:
+    slow = calm(400.0, lateness=late(12), server=server(380.0, **BUSY))
+    assert diagnoses(look(slow))[0].code == "overload"
+    assert diagnoses(look(slow, "lateness"))[0].code == "generator-late"
+
+
+def test_where_nothing_stands_out_there_is_no_guess() -> None:
+    found = explain(look(calm()), P99)
+    assert found.likely == ""
+    assert not any(line.startswith("Likely") for line in found.lines)
+
+
+def test_a_target_that_tells_nothing_is_judged_from_outside() -> None:
+    plain = window(0, [80.0] * 100)
+    found = explain(Situation(plain, 1, "p99"), P99, AlertChange(9, "p99", "ok", 4.0, 2, 90.0))
+    assert found.said[0] == "p99 latency was up to 90.0 ms (limit 100 ms) for 7 s."
+    assert "This target does not tell what it does" in found.said[-1]
+
+
+def test_which_seconds_are_looked_at() -> None:
+    fires = AlertChange(171, "p99", "firing", 184.0, 150, 184.0)
+    assert stretches(fires, P99) == (Stretch(150, 172), Stretch(117, 147))
+    long = replace(fires, second=400)
+    assert stretches(long, P99)[0] == Stretch(371, 401)
+    ended = replace(fires, second=190, state="ok")
+    assert stretches(ended, P99)[0] == Stretch(150, 176)  # not what was clean again
+
+
+def test_figures_are_per_second_of_the_stretch() -> None:
+    windows = [replace(calm(), asked=160) for _ in range(5)]
+    found = Situation(merge(windows), 5)
+    assert (found.asked, found.done, found.growth) == (160, 100, 60)
+    assert found.busy == pytest.approx(0.6)
