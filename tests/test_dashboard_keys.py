@@ -153,7 +153,7 @@ def test_the_palette_does_what_the_keys_do() -> None:
                 ("View: Back to now", "RUNNING"),
                 ("Screens: Screen 2: Engine", "Batch size"),
                 ("View: the last 15m", "-15m"),
-                ("Screens: All keys, and how to read the screen", "esc = back"),
+                ("Screens: All keys, and how to read the screen", "Zoom in: a shorter"),
             ):
                 result = commands[title].callback()
                 if result is not None:

@@ -19,6 +19,9 @@ READING = (
     "number of the errors counts the whole run. A column of a chart shows its highest value, "
     "percentiles are those of all its requests. Gaps are seconds without data. Pausing freezes "
     "the view, never the run.",
+    "Time: a click into a chart looks at that second, dragging moves the picture, the wheel zooms; "
+    "a click at an event, or into the bar of line 1, goes there. ← and → go from second to second "
+    "while one is looked at. All of it works on runs that go on as well; end is back to now.",
     "tab brings the next panel into focus, ctrl+p has every action by name.",
     "▲ alert or attention   ◆ mark   ✓ over   ● running   ◔ warm-up   ‖ view paused   ■ done   "
     "✗ failed   ↺ replay   ▓ queue   ▒ batch wait   █ compute   ░ network",
