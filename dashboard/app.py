@@ -34,6 +34,7 @@ from dashboard.screens.latency import Latency
 from dashboard.screens.live import LatencyChart, Live
 from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
+from dashboard.screens.runs import Runs
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from dashboard.travel import EVERY_S, Travel
 from dashboard.widgets.board import Inspect
@@ -44,12 +45,14 @@ from loadbench.units import SECOND
 from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
+NO_RUN = "no run"  # a folder of results that no runner makes
 STOP, LEAVE, STAY = "Stop it", "Leave it running", "Stay"
 
 
 class Dashboard(App[None]):
     """`reader` is where records come from; `child` the run if we started it. `open_run` turns to
-    another run; `started` are all that were started from here, by their folders."""
+    another run; `started` are all that were started from here, by their folders. No run is open
+    while `folder` is called NO_RUN. `first` is the screen to begin with."""
 
     CSS_PATH = "dashboard.tcss"
     TITLE = "loadbench"
@@ -62,23 +65,24 @@ class Dashboard(App[None]):
         reader: Follow,
         child: Child | None = None,
         theme: str = "",
-        play: int = 0,
+        first: str = "live",
     ) -> None:
         super().__init__()
+        self._first = first
         self.started: dict[Path, Child] = {folder.resolve(): child} if child else {}
         self._first_theme = theme
         self._drawn = 0.0
         self._scheduled = False
         self._leaving = False
-        self._turn_to(folder, reader, play)
+        self._turn_to(folder, reader)
 
-    def _turn_to(self, folder: Path, reader: Follow, play: int) -> None:
+    def _turn_to(self, folder: Path, reader: Follow) -> None:
         """All that belongs to one run is set here, and so forgotten with it."""
         self.folder, self.reader = folder, reader
         self.child = self.started.get(folder.resolve())
         self.run_view = View()
         self.sight = Sight()
-        self.travel = Travel(self, play)
+        self.travel = Travel(self, reader.play)
         self._snapshot: dict[str, Any] = {}
         self._came: float | None = None  # when the newest data came
         self.problem = ""
@@ -92,11 +96,13 @@ class Dashboard(App[None]):
         few = self.console.color_system in ("standard", "windows")
         self.theme = self._first_theme or (SIXTEEN if few else DARK_THEME.name)
         self.theme_changed_signal.subscribe(self, lambda _: self.redraw())
-        for name, kind in (("live", Live), ("engine", Engine), ("alerts", Alerts)):
+        for name, kind in (
+            ("live", Live), ("engine", Engine), ("alerts", Alerts), ("runs", Runs),
+        ):  # fmt: skip
             self.install_screen(kind(), name)
         self.install_screen(Latency(), "latency")
         self.install_screen(Difference(), "difference")
-        self.push_screen("live")
+        self.push_screen(self._first)
         self._read()
         self.set_interval(1.0, self._tick)
         self.set_interval(EVERY_S, lambda: self.travel.tick())
@@ -118,10 +124,10 @@ class Dashboard(App[None]):
             self.started[folder.resolve()] = child
         self.workers.cancel_group(self, "reader")
         # what the old reader has posted already is dealt with before this
-        self.call_later(self._open, folder, int(mode == "replay"))
+        self.call_later(self._open, folder, Follow(folder, play=int(mode == "replay")))
 
-    def _open(self, folder: Path, play: int) -> None:
-        self._turn_to(folder, Follow(folder), play)
+    def _open(self, folder: Path, reader: Follow) -> None:
+        self._turn_to(folder, reader)
         self._read()
         self.action_go("live")
 
@@ -165,7 +171,8 @@ class Dashboard(App[None]):
             age = time.monotonic() - self._came
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         view, past = self.travel.seen(self.reader.past), self.reader.past.version
-        source = Source(age, self.problem, said, self._snapshot, str(self.folder), past)
+        run = str(self.folder) if self.opened else ""
+        source = Source(age, self.problem, said, self._snapshot, run, past)
         return scene(view, self.sight, source)
 
     def _run_screen(self) -> RunScreen | None:
@@ -195,7 +202,6 @@ class Dashboard(App[None]):
                 self.redraw()
             return
         dead = runlog.state(self._snapshot) in ("killed", "failed")
-        dead = dead and not runlog.elsewhere(self._snapshot)
         if self.child is not None:
             dead = self.child.code is not None
         self._gone = self._gone + 1 if dead else 0
@@ -211,9 +217,15 @@ class Dashboard(App[None]):
             self._snapshot = {}  # not written yet: asked again each second
 
     @property
+    def opened(self) -> bool:
+        """Whether there is a run to be shown at all."""
+        return self.folder.name != NO_RUN
+
+    @property
     def ended(self) -> bool:
         gone = self.child is not None and self.child.code is not None
-        return gone or self.run_view.end is not None or bool(self.problem)
+        over = self.run_view.end is not None or bool(self.problem)
+        return gone or over or not self.opened
 
     # ── the view ─────────────────────────────────────────────────────────────
 

@@ -10,7 +10,7 @@ REASONS = {
     "idle": "instance was idle",
     "late-bind": "instance came free",
     "full": "full",
-    "bucket": "shape bucket full",
+    "bucket": "at a good size",
     "deadline": "deadline near",
     "announced": "announced came",
     "hold": "waited its time",

@@ -89,10 +89,11 @@ class Tail:
 
 
 class Follow:
-    """A run, finished or going on."""
+    """A run, finished or going on. `play` is the speed at which it shall be shown from its
+    beginning, 0 to show it as it is now."""
 
-    def __init__(self, folder: Path) -> None:
-        self.view = View()
+    def __init__(self, folder: Path, play: int = 0) -> None:
+        self.view, self.play = View(), play
         self._log = folder / runlog.LOG
         self._contents = Contents()
         self._tail = Tail(self._log)

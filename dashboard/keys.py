@@ -61,13 +61,31 @@ ACTIONS = (
     Action("mark", "m", "app.mark", "Put a mark into the run", "Run"),
     Action("logs", "o", "app.logs", "What engine and load generator wrote", "Run"),
     Action("live", "1", "app.go('live')", "Screen 1: Live", "Screens", "Screens",
-           "1", "1-3"),
+           "1", "1-4"),
     Action("engine", "2", "app.go('engine')", "Screen 2: Engine", "Screens"),
     Action("alerts", "3", "app.go('alerts')", "Screen 3: Alerts", "Screens"),
+    Action("runs", "4", "app.go('runs')", "Screen 4: Runs, old and new", "Screens"),
     Action("help", "question_mark", "app.help", "All keys, and how to read the screen", "Screens",
            "Help", "?"),
     Action("screenshot", "ctrl+s", "app.picture", "Save the screen as a picture (SVG)", "Screens"),
     Action("quit", "q,ctrl+c", "app.leave", "Quit", "Screens", shown="q"),
+)  # fmt: skip
+
+# of the list of runs; the first part of a call names no screen: they are that screen's own
+RUNS = (
+    Action("run-mark", "x", "mark_side", "Mark run A, then B, to compare", "Runs", "Mark"),
+    Action("run-compare", "c", "compare", "Compare A and B; again: the whole page", "Runs",
+           "Compare"),
+    Action("run-open", "enter", "open", "Open a run that goes on, replay one that is over",
+           "Runs"),
+    Action("run-report", "r", "report", "The run's summary", "Runs", "Report"),
+    Action("run-filter", "slash", "filter", "Only the runs with these words", "Runs", "Filter",
+           "/"),
+    Action("run-baseline", "b", "baseline", "Make it the baseline of its scenario, or no longer",
+           "Runs", "Baseline"),
+    Action("run-delete", "delete", "delete", "Delete the run (asks)", "Runs", shown="del"),
+    Action("run-back", "escape", "back", "Back: filter, comparison, then the run that is open",
+           "Runs", shown="esc"),
 )  # fmt: skip
 
 

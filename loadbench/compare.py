@@ -80,7 +80,7 @@ class Comparison(Value, frozen=True, omit_defaults=False):
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
-    """Compares two snapshots (run.json). Raises SpecError if one has no summary."""
+    """Compares two snapshots (run.json). Raises SpecError if one has no whole summary."""
     for side in (a, b):
         if not side.get("summary"):
             name = side.get("run", "?")
@@ -88,6 +88,16 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
                 f"{name} has no summary: it was not finished",
                 f"loadbench show {name} reads what there is",
             )
+    try:
+        return _compared(a, b)
+    except (KeyError, TypeError, AttributeError) as error:  # what a foreign file may lack or hold
+        runs = " or ".join(dict.fromkeys(str(side.get("run", "?")) for side in (a, b)))
+        raise SpecError(
+            f"the summary of {runs} is damaged: {error!r}", "loadbench show RUN reads the log"
+        ) from error
+
+
+def _compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     work = [*_differences(a, b, _LOAD), *_differences(a, b, _WORK)]
     differences = (*work, *_differences(a, b, _SETTINGS))
     return Comparison(

@@ -105,8 +105,7 @@ class Histogram:
         low, width = _lower(np.searchsorted(below, ranks) + start)
         edges = low + width - 1
         return tuple(
-            math.inf if rank > total else int(edge)
-            for rank, edge in zip(ranks, edges, strict=True)
+            math.inf if rank > total else int(edge) for rank, edge in zip(ranks, edges, strict=True)
         )
 
     def minus(self, earlier: "Histogram") -> "Histogram":

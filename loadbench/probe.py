@@ -48,6 +48,14 @@ class Nvml:
         """All cards now. `own` are process ids that are ours, so not named as others."""
         return tuple(self._card(index, handle, own) for index, handle in self._cards)
 
+    def numbered(self, device: str, uuid: str) -> str:
+        """The device by the number that its card has here, which tells by its UUID: in a process
+        that sees only some of the cards (CUDA_VISIBLE_DEVICES) it has another one."""
+        for index, handle in self._cards:
+            if uuid and _text(self._ask("nvmlDeviceGetUUID", handle)) == uuid:
+                return f"{device.partition(':')[0]}:{index}"
+        return device
+
     def _ask(self, function: str, *arguments: Any) -> Any:
         """One reading, or None where the card, the driver or a container does not give it."""
         try:

@@ -28,6 +28,7 @@ from loadbench.printable import harmless_value
 
 LOG = "log.ndjson"
 SNAPSHOT = "run.json"
+SCHEMA = 1  # of run.json
 _NUMBERED = re.compile(r"(\d{4,})-")
 
 
@@ -112,16 +113,16 @@ def read_snapshot(folder: Path) -> dict[str, Any]:
 
 
 def state(snapshot: dict[str, Any]) -> str:
-    """`running`, `done`, `stopped`, `failed`; `killed` for a run whose runner is gone."""
+    """`running`, `done`, `stopped`, `failed`; `killed` for a run of this machine whose runner is
+    gone. Of one on another machine nothing more is known than what it wrote."""
     found = str(snapshot.get("state", "unknown"))
-    return "killed" if found == "running" and not _alive(snapshot.get("pid")) else found
+    gone = found == "running" and here(snapshot) and not _alive(snapshot.get("pid"))
+    return "killed" if gone else found
 
 
-def elsewhere(snapshot: dict[str, Any]) -> bool:
-    """Whether another machine makes the run: then nothing here can tell if its runner is alive."""
-    machine = snapshot.get("machine")
-    host = machine.get("host") if isinstance(machine, dict) else None
-    return host is not None and host != platform.node()
+def here(snapshot: dict[str, Any]) -> bool:
+    """Whether the runner is, or was, a process of this machine."""
+    return snapshot.get("host") in (None, "", platform.node())
 
 
 def goes_on(folder: Path) -> bool:

@@ -43,6 +43,7 @@ class Ground(Value, frozen=True):
     throttle: tuple[str, ...] = ()
     slowdown: float = 1.0
     others: tuple[int, ...] = ()
+    uuid: str = ""  # of the card: CUDA may count the machine's cards in another way than the driver
 
 
 class Server(Value, frozen=True):

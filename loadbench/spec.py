@@ -180,6 +180,10 @@ class EngineSpec(Section):
             raise ValueError('packed is for backend = "torch" only')
         if self.calibration and self.precision != "int8-static":
             raise ValueError('calibration is for precision = "int8-static" only')
+        if self.gpu_memory == 0:
+            raise ValueError("gpu_memory = 0 leaves no room for anything: leave it out for all")
+        if self.buckets and min(self.buckets) > self.max_batch:
+            raise ValueError(f"buckets are all above max_batch ({self.max_batch}): raise that")
         return self
 
 

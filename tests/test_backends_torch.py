@@ -14,6 +14,7 @@ import torch
 from loadbench.engine import zoo
 from loadbench.engine.backends import precision
 from loadbench.engine.backends.converted import save
+from loadbench.engine.backends.prepare import place
 from loadbench.engine.backends.torch_run import Program, TorchModel
 from loadbench.engine.models import open_model
 from loadbench.engine.signature import inputs_of
@@ -296,13 +297,54 @@ def test_no_room_for_a_batch_is_a_memory_error() -> None:
         model.run({})
 
 
-def test_a_fault_of_the_device_stays_one() -> None:
-    def call(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+SCRIPTED = """The following operation failed in the TorchScript interpreter.
+Traceback of TorchScript (most recent call last):
+    return torch.zeros(9999999999999999, device="cuda:0")
+RuntimeError: CUDA out of memory. Tried to allocate 37252902.99 GiB."""
 
-    model = TorchModel(Program("broken", "pytorch", torch.nn.Identity(), call, ()), "cpu")
-    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
-        model.run({})
+
+def raising(error: Exception) -> TorchModel:
+    def call(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        raise error
+
+    return TorchModel(Program("broken", "pytorch", torch.nn.Identity(), call, ()), "cpu")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError(SCRIPTED),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    ],
+)
+def test_a_card_without_room_is_a_memory_error_however_it_is_said(error: Exception) -> None:
+    with pytest.raises(MemoryError, match="no room for this batch"):
+        raising(error).run({})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+    ],
+)
+def test_a_fault_of_the_device_stays_one(error: Exception) -> None:
+    with pytest.raises(type(error), match="CUDA error") as caught:
+        raising(error).run({})
+    assert caught.value is error
+
+
+def test_a_card_too_full_to_be_used_at_all_is_one_error() -> None:
+    class Full(torch.nn.Module):
+        def to(self, *args: Any, **kwargs: Any) -> Any:
+            raise torch.AcceleratorError("CUDA error: out of memory")
+
+    with pytest.raises(MemoryError, match="out of memory"):
+        place(Full(), "cuda:0")
 
 
 def test_half_precision_that_overflows_is_told(tmp_path: Path) -> None:

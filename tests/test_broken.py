@@ -103,6 +103,10 @@ def wrapped(cause: Exception) -> Exception:
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x"), ""),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), "CUBLAS_STATUS_EXECUTION"),
         (RuntimeError("CUDA failure 700: an illegal memory access"), "CUDA failure 700"),
+        (RuntimeError("CUBLAS failure 13: CUBLAS_STATUS_EXECUTION_FAILED"), "CUBLAS failure 13"),
+        (RuntimeError("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED"), ""),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "CUDNN_STATUS_EXECUTION"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"), ""),  # that may be the input's
         (AcceleratorError(""), "AcceleratorError"),
         (wrapped(AcceleratorError(SAID)), SAID),
     ],

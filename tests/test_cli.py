@@ -8,46 +8,20 @@ import pytest
 
 from loadbench import runlog
 from loadbench.cli import main
-from loadbench.model import End, Note, Record, Remark, encode, plain
-from loadbench.summary import summarise
-from tests.records import start, window
+from loadbench.model import End, Note, Remark, encode
+from tests.ended import finished
 from tests.running import loadbench
-
-
-def finished(
-    results: Path,
-    name: str,
-    latency_ms: float,
-    failed: dict[str, int] | None = None,
-    **settings: Any,
-) -> Path:
-    """A run folder with a log and a snapshot."""
-    folder = runlog.create(results, name)
-    records: list[Record] = [start(run=folder.name)]
-    records += [window(second, [latency_ms] * 500, failed) for second in range(3)]
-    writer = runlog.Writer(folder)
-    for record in records:
-        writer.write(record)
-    writer.close(End(2, "done"))
-    snapshot = {
-        "run": folder.name,
-        "state": "done",
-        "began": "2026-01-01T12:00:00.000+00:00",
-        "target": {"name": "local:mlp", "model": "mlp"},
-        "spec": {"engine": {"max_batch": 32, **settings}, "load": {"seed": 7}},
-        "summary": plain(summarise(runlog.read(folder))),
-    }
-    runlog.write_snapshot(folder, snapshot)
-    return folder
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
     text = loadbench("--help", cwd=tmp_path).stdout
-    for name in ("tui", "run", "serve", "list", "show", "doctor", "compare"):
+    for name in ("tui", "run", "serve", "list", "show", "doctor", "compare", "baseline"):
         assert f"\n  {name}" in text
 
 
-@pytest.mark.parametrize("command", ["tui", "run", "serve", "list", "show", "doctor", "compare"])
+@pytest.mark.parametrize(
+    "command", ["tui", "run", "serve", "list", "show", "doctor", "compare", "baseline"]
+)
 def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
     assert "Usage:" in loadbench(command, "--help", cwd=tmp_path).stdout
 
@@ -84,7 +58,7 @@ def test_what_others_put_into_a_log_cannot_steer_the_terminal(
 ) -> None:
     hostile = "\x1b]0;owned\x07\x9b2J\u202e"
     settings: dict[str, Any] = {hostile: 1}
-    folder = finished(tmp_path, "one", 10.0, None, **settings)
+    folder = finished(tmp_path, "one", 10.0, **settings)
     records = list(runlog.read(folder))
     note = Note("task-raised", f"answer {hostile}\nüber")
     raw = [*map(encode, records[:-1]), encode(Remark(2, note)), encode(End(2, "failed", hostile))]
@@ -121,7 +95,7 @@ def test_compare_shows_settings_before_figures(tmp_path: Path) -> None:
     text = loadbench("compare", "1", cwd=tmp_path).stdout
     settings, figures = text.index("engine.max_batch: 32 → 8"), text.index("p99 ms")
     assert settings < figures
-    assert "-50.0 %  inconclusive (1 run each)  1+1" in text
+    assert "-50.0 %  ? inconclusive (1 run each)  1+1" in text
     found = json.loads(loadbench("compare", "1", "2", "--json", cwd=tmp_path).stdout)
     assert found["comparable"] is True
     assert found["differences"] == [{"key": "engine.max_batch", "a": 32, "b": 8}]

@@ -16,8 +16,10 @@ from loadbench.engine.device.lock import claim, runtime_folder
 from loadbench.engine.device.seam import Cpu, Memory, State
 from loadbench.engine.device.simulated import OTHER, Gpu
 from loadbench.engine.device.simulated import choose as choose_simulated
+from loadbench.engine.models import open_model
 from loadbench.errors import SpecError
 from loadbench.simspec import SimSpec
+from loadbench.spec import EngineSpec
 from loadbench.units import SECOND
 
 GB = 10**9
@@ -63,6 +65,12 @@ class Library:
     nvmlDeviceGetName = nvmlDeviceGetUUID
 
     @staticmethod
+    def nvmlDeviceGetHandleByUUID(uuid: str) -> str:
+        if uuid != "MIG-cd":
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return uuid
+
+    @staticmethod
     def nvmlDeviceGetMemoryInfo(card: str) -> SimpleNamespace:
         return SimpleNamespace(free=len(card), total=99)
 
@@ -75,6 +83,7 @@ class Library:
         ("auto", (3, 9, 4), "cuda:1"),
         ("cuda", (3, 9, 4), "cuda:1"),
         ("cuda:2", (3, 9, 4), "cuda:2"),
+        ("cuda:02", (3, 9, 4), "cuda:2"),  # torch bears no other spelling
     ],
 )
 def test_auto_takes_the_card_with_the_most_free_memory(
@@ -96,6 +105,28 @@ def test_a_card_that_is_missing_is_an_error(asked: str, free: tuple[int, ...], w
         device.choose(asked, Cards(*free))
     assert word in caught.value.message + caught.value.hint
     assert asked in caught.value.message
+
+
+def test_the_driver_is_asked_about_the_cards_that_torch_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = device.Nvml(Library, {"CUDA_VISIBLE_DEVICES": "0,2"})
+    monkeypatch.setattr(device, "Nvml", lambda: driver)
+    hidden, none = Cards(1, 2, 3), Cards()
+    assert device.cards_of(Cards(1, 2)) is driver
+    assert device.cards_of(hidden) is hidden
+    assert device.cards_of(none) is none
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PCI_BUS_ID"), ("x", "x")])
+def test_cuda_counts_the_cards_as_the_driver_unless_told_otherwise(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", before)
+    open_model("fake", EngineSpec())
+    assert os.environ["CUDA_DEVICE_ORDER"] == after
 
 
 def test_the_host_has_a_name_and_free_memory_and_no_more() -> None:
@@ -148,6 +179,8 @@ def test_a_file_larger_than_the_memory_is_refused() -> None:
         ("1,9,0", ["GPU-ab"]),  # CUDA stops at the first that it does not know
         ("", []),
         ("-1", []),
+        ("1,MIG-cd,0", ["GPU-ab", "MIG-cd", "GPU-aa"]),  # a slice of a card
+        ("0,MIG-none", ["GPU-aa"]),
     ],
 )
 def test_visible_devices_are_counted_as_cuda_counts_them(
@@ -215,6 +248,7 @@ class Torch:
 
     def __init__(self) -> None:
         self.allocated = self.most = 400
+        self.share = 1.0
         self.resets: list[int] = []
 
     def get_device_properties(self, index: int) -> SimpleNamespace:
@@ -225,6 +259,9 @@ class Torch:
 
     def mem_get_info(self, index: int) -> tuple[int, int]:
         return 1000 + index, 8000
+
+    def get_per_process_memory_fraction(self, index: int) -> float:
+        return self.share
 
     def memory_reserved(self, index: int) -> int:
         return 700
@@ -250,6 +287,14 @@ def test_a_card_tells_what_torch_and_the_driver_know_of_it() -> None:
     assert card.peak() == 550
     assert torch.resets == [0]
     assert card.state() == State((), 1501, ())
+
+
+def test_what_this_process_may_take_of_a_card_counts_not_what_is_free() -> None:
+    torch = Torch()
+    card = Card(0, torch, Nvml(Driver(), {}))
+    for share, free in ((1.0, 1000), (0.15, 500), (0.05, 0)):  # of 8000, where it has 700
+        torch.share = share
+        assert card.memory() == Memory(free, 8000, 700, 400)
 
 
 def test_throttling_and_others_on_a_card_are_seen() -> None:
@@ -280,6 +325,22 @@ def test_without_torch_the_driver_alone_is_asked() -> None:
     card.begin_peak()
     assert (card.title(), card.uuid, card.peak()) == ("driver's card 1", "GPU-11-aa", None)
     assert card.memory() == Memory(11, 100)
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_GPU_IS_LOST])
+def test_a_card_without_memory_of_its_own_has_the_host_s(code: int) -> None:
+    class Shared(Driver):
+        def nvmlDeviceGetMemoryInfo(self, card: int) -> SimpleNamespace:
+            raise pynvml.NVMLError(code)
+
+    cards = Nvml(Shared(), {})
+    if code == pynvml.NVML_ERROR_NOT_SUPPORTED:
+        free, total = cards.mem_get_info(0)
+        assert total == Cpu().memory().total
+        assert 0 < free < total
+    else:
+        with pytest.raises(pynvml.NVMLError):
+            cards.mem_get_info(0)
 
 
 class Clock:
@@ -373,10 +434,8 @@ def test_a_card_is_claimed_by_one_process_until_that_ends(tmp_path: Path) -> Non
     assert claim("GPU-2", tmp_path) == claim("", tmp_path) == claim("GPU-1", None) == ""
     ours.send(None)
     other.join(10)
-    claim.cache_clear()
     assert claim("GPU-1", tmp_path) == ""
     assert claim("GPU-1", tmp_path) == ""  # a second model of the same process
-    claim.cache_clear()
 
 
 def test_locks_lie_where_nobody_else_can_write(

@@ -10,13 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"distribution", "inside", "limits", "model", "errors", "units", "histogram", "shape",
+    0: {"orphan", "distribution", "inside", "limits", "model", "errors", "units", "histogram",
+        "shape",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
         "standing"},
     1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",
         "spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "overrides", "trace", "plan", "runlog", "logindex", "control",
-        "alerts", "arrivals", "yardstick", "bin", "view", "account", "evidence",
+        "alerts", "arrivals", "catalogue", "baseline",
+        "yardstick", "bin", "view", "account", "evidence",
         "overload", "summary", "trust", "compare", "targets"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "__main__"},
@@ -44,6 +46,8 @@ OWNERS = {
         "loadbench.simspec",
         "loadbench.faults",
     ),
+    "aiohttp": ("dashboard.web",),
+    "textual_serve": ("dashboard.web",),
     "scipy": ("loadbench.stats", "loadbench.engine.watch"),
 }
 READS = {("ready", "probe"), ("engine", "probe")}  # the machine

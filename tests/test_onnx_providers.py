@@ -9,11 +9,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from loadbench.engine import device
 from loadbench.engine.backends import onnx_file, onnx_providers
 from loadbench.engine.backends.onnx_bound import Bound
 from loadbench.engine.backends.onnx_providers import Placed, Wanted, listed, place
+from loadbench.engine.backends.onnx_run import OnnxModel
 from loadbench.engine.models import open_model
 from loadbench.errors import SpecError
 from loadbench.spec import EngineSpec
@@ -175,6 +177,28 @@ def test_what_a_card_leaves_to_the_cpu_is_told(path: Path) -> None:
 def test_graphs_need_a_card(path: Path) -> None:
     with pytest.raises(SpecError, match=r"engine\.graphs"):
         open_model(str(path), EngineSpec(threads=1, graphs=True, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("CUDA failure 2: out of memory ; GPU=0", MemoryError),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0", MemoryError),
+        ("Failed to allocate memory for requested buffer of size 1", MemoryError),
+        ("CUBLAS failure 13: CUBLAS_STATUS_EXECUTION_FAILED ; GPU=0", ort_errors.Fail),
+        ("Got invalid dimensions for input: x", SpecError),
+    ],
+)
+def test_what_a_card_says_is_understood(path: Path, said: str, kind: type[Exception]) -> None:
+    model = open_model(str(path), EngineSpec(threads=1, device="cpu"))
+    assert isinstance(model, OnnxModel)
+
+    def fail(*_: Any) -> Any:
+        raise ort_errors.Fail(f"[ONNXRuntimeError] : 1 : FAIL : {said}")
+
+    model._call = fail
+    with pytest.raises(kind):
+        model.run(feed(2))
 
 
 class Recorded:

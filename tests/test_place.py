@@ -89,6 +89,22 @@ def test_weights_that_come_are_not_taken_for_a_batch_and_their_going_is_seen() -
     assert place.room.most == 33
 
 
+def test_a_share_of_the_card_bounds_its_batches() -> None:
+    settings = EngineSpec.model_validate(
+        {"device": "sim", "gpu_memory": "50 %", "max_batch": 64, "fake": {"a": "0 ms"}, "sim":
+         {"memory": "2 GB", "weights": "400 MB", "batch": "100 MB", "row": "40 MB", "seed": 4713}}
+    )  # fmt: skip
+    models = open_instances("fake", settings)
+    (place,) = found = places(models, settings, 64)
+    warm_up(models, found, 64)
+    assert place.device.memory().free == 600 * MB
+    assert (place.room.most, place.room.bound) == (11, "memory")  # 0.9 · 600 = 540 = 100 + 11 · 40
+    with pytest.raises(SpecError, match="gpu_memory = 50%, but fake runs on the CPU"):
+        open_instances("fake", EngineSpec.model_validate({"gpu_memory": "50 %"}))
+    with pytest.raises(RunError, match="does not fit into the memory"):
+        open_instances("fake", settings.model_copy(update={"gpu_memory": 0.1}))
+
+
 def test_instances_on_one_card_share_its_memory() -> None:
     place, *_ = ground(most=64, instances=2)
     assert place.room.most == (1440 // 2 - 100) // 40
@@ -242,6 +258,7 @@ def test_buckets_are_those_asked_for_if_the_model_runs_them() -> None:
     model = FakeModel(FakeSpec())
     assert bucket_sizes(model, EngineSpec(buckets=(8, 1, 4, 4))) == (1, 4, 8)
     assert bucket_sizes(model, EngineSpec()) == ()
+    assert bucket_sizes(model, EngineSpec(buckets=(1, 8, 64))) == (1, 8)
     model.metadata["buckets"] = [8, 4]
     assert bucket_sizes(model, EngineSpec()) == (4, 8)
     assert bucket_sizes(model, EngineSpec(buckets=(8,))) == (8,)

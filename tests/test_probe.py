@@ -95,6 +95,18 @@ def test_others_on_the_card_are_named_but_not_our_own() -> None:
     assert card.processes == ((11, None),)
 
 
+def test_a_card_has_the_driver_s_number_whatever_a_process_calls_it() -> None:
+    class Two(FakeNvml):
+        def nvmlDeviceGetUUID(self, card: int) -> bytes:
+            return f"GPU-{card}".encode()
+
+    nvml = Nvml(Two(cards=2))
+    assert nvml.numbered("cuda:0", "GPU-1") == "cuda:1"  # CUDA_VISIBLE_DEVICES=1
+    assert nvml.numbered("cuda:0", "GPU-5") == "cuda:0"
+    assert nvml.numbered("cpu", "") == "cpu"
+    assert Nvml(None).numbered("sim:0", "SIM-0") == "sim:0"
+
+
 def test_several_cards() -> None:
     assert [card.index for card in Nvml(FakeNvml(cards=3)).read()] == [0, 1, 2]
 

@@ -86,6 +86,8 @@ weight = 3
         (LOAD + "[checks]\np99 = '< 100'\n", "'100' is not a duration"),
         (LOAD + "[engine]\nmax_batch = 0\n", "line 4: engine.max_batch"),
         (LOAD + "[engine]\npolicy = 'magic'\n", "line 4: engine.policy"),
+        (LOAD + "[engine]\nbuckets = [64]\n", "buckets are all above max_batch (32)"),
+        (LOAD + "[engine]\ngpu_memory = '0 %'\n", "gpu_memory = 0 leaves no room"),
         (LOAD + "[engine.fake]\nstall = '5 s every 1 s'\n", "shorter than its period"),
         ('[load]\nphases = [{ rate = "40 %", for = "5s" }]\n', "rates in % need a calibration"),
         ('[load]\narrivals = "constant"\ncv = 2.0\n', 'line 3: load.cv: only arrivals = "gamma"'),

@@ -212,6 +212,10 @@ class Edge:
     def empty_cache(self) -> None:
         pass
 
+    def synchronize(self, device: torch.device) -> None:
+        for lane in [name for name in self.races.seen if name != HOST]:
+            _join(self.races.step(HOST), self.races.step(lane))
+
     def memory_reserved(self, index: int) -> int:
         return self.reserved
 
@@ -314,6 +318,19 @@ def test_streams_touch_no_memory_that_another_one_works_on(recorded: bool | str)
     assert replays == (
         0 if recorded is False else 7 + 3
     )  # 3 rows have no graph; once each to be compared
+
+
+def test_weights_that_are_still_cast_are_waited_for() -> None:
+    model = net()
+    edge = Edge(model)
+    caster = edge.Stream(torch.device("cpu"))
+    with edge.races:
+        with edge.stream(caster):
+            for weight in model.weights():
+                edge.races.touch(weight, True, "cast")
+        attach(model, settings(graphs=False), edge, pinned=False)
+        model.run(inputs_of(model, 2))
+    assert edge.races.races == []
 
 
 class Careless(Streams):
@@ -430,8 +447,8 @@ def test_each_size_has_a_graph_the_largest_first_in_one_pool() -> None:
 
 
 def test_sizes_that_are_asked_for_are_recorded() -> None:
-    desk = Desk(buckets=(3, 2))
-    assert desk.model.metadata["buckets"] == [2, 3]
+    desk = Desk(buckets=(3, 2, 8))
+    assert desk.model.metadata["buckets"] == [2, 3]  # of up to four
 
 
 @pytest.mark.parametrize("how", ["capture", "values"])

@@ -49,7 +49,7 @@ async def attached(
     folder: Path, size: tuple[int, int] = (120, 40), play: int = 0
 ) -> AsyncIterator[tuple[Dashboard, Pilot[Any]]]:
     """The dashboard on the folder, its whole log read."""
-    app = Dashboard(folder, Follow(folder), theme="loadbench", play=play)
+    app = Dashboard(folder, Follow(folder, play), theme="loadbench")
     async with app.run_test(size=size) as pilot:
         while app.run_view.end is None:
             await pilot.pause(0.05)

@@ -1,5 +1,7 @@
 """All keys, and how to read the screen."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
@@ -8,7 +10,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from dashboard.keys import ACTIONS, written
+from dashboard.keys import ACTIONS, Action, written
 from dashboard.theme import Palette, palette
 
 READING = (
@@ -30,11 +32,12 @@ READING = (
 _WIDE = 110
 
 
-def keys(colours: Palette, wide: bool) -> Table:
-    """The groups, side by side where there is room."""
-    groups = list(dict.fromkeys(action.group for action in ACTIONS))
+def keys(colours: Palette, wide: bool, own: tuple[Action, ...] = ()) -> Table:
+    """The groups, side by side where there is room; `own` are those of the screen below."""
+    actions = (*own, *ACTIONS)
+    groups = dict.fromkeys(action.group for action in actions)
     table = Table.grid(padding=(0, 3, 0, 0))
-    texts = [_group(group, colours) for group in groups]
+    texts = [_group([one for one in actions if one.group == group], colours) for group in groups]
     if wide:
         first, *rest = texts
         table.add_row(first, Text("\n").join(rest))
@@ -44,13 +47,12 @@ def keys(colours: Palette, wide: bool) -> Table:
     return table
 
 
-def _group(group: str, colours: Palette) -> Text:
+def _group(actions: Sequence[Action], colours: Palette) -> Text:
     text = Text()
-    text.append(f"{group}\n", style=f"bold {colours.p95}")
-    for action in ACTIONS:
-        if action.group == group:
-            text.append(f"{written(action):>6}  ", style="bold")
-            text.append(f"{action.title}\n")
+    text.append(f"{actions[0].group}\n", style=f"bold {colours.p95}")
+    for action in actions:
+        text.append(f"{written(action):>6}  ", style="bold")
+        text.append(f"{action.title}\n")
     return text
 
 
@@ -60,9 +62,10 @@ class Help(ModalScreen[None]):
     BINDINGS = [Binding("escape,question_mark,q,enter,space", "dismiss", "Back", show=False)]
 
     def compose(self) -> ComposeResult:
-        colours = palette(self.app.theme)
+        colours, below = palette(self.app.theme), self.app.screen_stack[-2]
+        own = getattr(below, "actions", ())
         with VerticalScroll(classes="sheet"):
-            yield Static(keys(colours, self.app.size.width >= _WIDE))
-            for paragraph in READING:
+            yield Static(keys(colours, self.app.size.width >= _WIDE, own))
+            for paragraph in (*getattr(below, "reading", ()), *READING):
                 yield Static(Text(f"\n{paragraph}"))
             yield Static(Text("\nesc = back", style=colours.quiet))

@@ -38,6 +38,8 @@ def state(scene: Scene, ink: Palette) -> State:
         return _ended(scene, ink, at)
     if source.problem:
         return State("✗", "FAILED", ink.error, f"{at} {source.problem}")
+    if not source.run:
+        return State("○", "NO RUN", ink.quiet, "4 = runs, old and new")
     if view.latest is None:
         return State("○", "STARTING", ink.quiet, source.said or "waiting for the run")
     if view.latest.stage == "warmup":
@@ -105,7 +107,6 @@ class Header(Board):
         colours = self.ink
         now = state(scene, colours)
         names = title(scene)
-        alerts = self._alerts(scene)
         bar = self._bar(scene)
         plain, bold, quiet = ink(colours.text), ink(colours.text, bold=True), ink(colours.quiet)
         parts = {
@@ -118,7 +119,7 @@ class Header(Board):
             ],
             "detail": [Segment(now.detail, plain)] if now.detail else [],
             "bar": bar,
-            "alerts": alerts,
+            "alerts": alerts(scene, colours),
             "trust": self._trust(scene, why=True),
             "hint": [Segment(now.hint, quiet)] if now.hint else [],
         }
@@ -175,15 +176,16 @@ class Header(Board):
             text += f": {doubts[0].code.replace('-', ' ')}"
         return [Segment(text, ink(self.ink.p99))]
 
-    def _alerts(self, scene: Scene) -> Cells:
-        firing = scene.view.unheard
-        if scene.stale and scene.source.age_s is not None:
-            text = f"▲ no data for {int(scene.source.age_s)} s"
-            return [Segment(text, ink(self.ink.p99, bold=True))]
-        if not firing or scene.view.end is not None:
-            return []
-        text = f"▲ {firing} alert{'s' if firing > 1 else ''}"
-        return [Segment(text, ink(self.ink.p99, bold=True))]
+
+def alerts(scene: Scene, colours: Palette) -> Cells:
+    """How many alerts nobody has acknowledged, or that no data comes; none once it is over."""
+    firing = scene.view.unheard
+    text = f"▲ {firing} alert{'s' if firing > 1 else ''}" if firing else ""
+    if scene.stale and scene.source.age_s is not None:
+        text = f"▲ no data for {int(scene.source.age_s)} s"
+    elif scene.view.end is not None:
+        text = ""
+    return [Segment(text, ink(colours.p99, bold=True))] if text else []
 
 
 def _width(part: Cells) -> int:

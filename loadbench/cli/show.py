@@ -6,8 +6,8 @@ import click
 
 from loadbench import runlog
 from loadbench.errors import SpecError
-from loadbench.model import Start, plain
-from loadbench.report.text import summary_text
+from loadbench.model import plain
+from loadbench.report.text import run_text
 from loadbench.summary import summarise
 
 
@@ -21,14 +21,10 @@ def command(run: str, out: str | None, as_json: bool) -> None:
     It is made from the log each time, so a run that was killed has one up to its last second.
     """
     folder = runlog.find(run, runlog.results_folder(out))
-    records = list(runlog.read(folder))
-    start = records[0] if records else None
-    if not isinstance(start, Start):
-        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
-    summary = summarise(records, runlog.goes_on(folder))
+    if not as_json:
+        click.echo(run_text(folder))
+        return
+    summary = summarise(runlog.read(folder), runlog.goes_on(folder))
     if summary is None:
         raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
-    if as_json:
-        click.echo(json.dumps(plain(summary), ensure_ascii=False))
-    else:
-        click.echo(summary_text(summary, start.rules, str(folder)))
+    click.echo(json.dumps(plain(summary), ensure_ascii=False))

@@ -13,8 +13,10 @@ from loadbench.errors import SpecError
 if TYPE_CHECKING:
     from dashboard.app import Dashboard
     from dashboard.child import Child
+    from dashboard.web import Pages
 
 DEFAULT = "tour"
+_IN_TAB = "TEXTUAL_DRIVER" in os.environ  # pipes lead to a browser
 _END_S = 30.0  # for the runner to put its summary together after its last record
 
 
@@ -22,6 +24,7 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.argument("scenario", required=False)
 @click.option("--attach", metavar="RUN", help="Follow a run that someone else started.")
 @click.option("--replay", metavar="RUN", help="Play a run from its beginning.")
+@click.option("--runs", "listed", is_flag=True, help="Begin with the list of runs.")
 @click.option("--speed", type=click.IntRange(1, 1000), default=1, help="Of a replay: 1, 10, 60.")
 @click.option("--target", metavar="URL", help="http://host:port or local:MODEL")
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
@@ -30,10 +33,13 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.option("--workers", metavar="N", help="Load processes of this host.")
 @click.option("--out", metavar="DIR", help="Where runs land; default: results.")
 @click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
+@click.option("--web", is_flag=True, help="In a browser of this machine instead of the terminal.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, help="Of --web; 0: any.")
 def command(
     scenario: str | None,
     attach: str | None,
     replay: str | None,
+    listed: bool,
     speed: int,
     target: str | None,
     rate: str | None,
@@ -42,22 +48,40 @@ def command(
     workers: str | None,
     out: str | None,
     trust: bool,
+    web: bool,
+    port: int,
 ) -> int:
     """Watch SCENARIO run (without one: the tour), or a run given by --attach or --replay.
 
     Without a terminal the scenario is run headless, with the same summary and exit code.
     """
+    if _IN_TAB:
+        from loadbench.orphan import die_with_parent
+
+        die_with_parent()
     # Textual draws on stderr
-    terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)) or _IN_TAB
     watched = attach or replay
+    if listed and (watched or scenario):
+        raise SpecError("--runs opens no run", "give it alone: enter opens the one you choose")
+    if listed:
+        results = runlog.results_folder(out)
+        if web:
+            return _in_tabs(_pages(port), "--runs", "--out", str(results.absolute()))
+        if not terminal:
+            raise SpecError("the dashboard needs a terminal", "loadbench list")
+        return _list(results)
     if watched:
         if (attach and replay) or scenario:
             raise SpecError(
                 "one run at a time", "give a SCENARIO, or --attach RUN, or --replay RUN"
             )
-        if not terminal:
+        if not (terminal or web):
             raise SpecError("the dashboard needs a terminal", f"loadbench show {watched}")
         folder = runlog.find(watched, runlog.results_folder(out))
+        if web:
+            how = ("--speed", str(speed), "--replay") if replay else ("--attach",)
+            return _in_tabs(_pages(port), *how, str(folder.absolute()))
         return _watch(folder, speed if replay else None)
     given = {"--target": target, "--rate": rate, "--duration": duration}
     given |= {"--workers": workers, "--out": out}
@@ -67,10 +91,10 @@ def command(
     for setting in settings:
         arguments += ["--set", setting]
     arguments += ["--trust"] if trust else []
-    if not terminal:
+    if not (terminal or web):
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", "loadbench", "run", *arguments])
-    return _start(arguments)
+    return _start(arguments, _pages(port) if web else None)
 
 
 def _watch(folder: Path, speed: int | None) -> int:
@@ -79,13 +103,23 @@ def _watch(folder: Path, speed: int | None) -> int:
 
     if speed is not None and not (folder / runlog.LOG).is_file():
         raise SpecError(f"{folder / runlog.LOG} is not there", "it was killed before it began")
-    return _show(Dashboard(folder, Follow(folder), play=speed or 0))
+    return _show(Dashboard(folder, Follow(folder, speed or 0)))
+
+
+def _list(results: Path) -> int:
+    from dashboard.app import NO_RUN, Dashboard
+    from dashboard.follow import Follow
+
+    none = results / NO_RUN
+    return _show(Dashboard(none, Follow(none), first="runs"))
 
 
 def _show(app: "Dashboard") -> int:
     """The dashboard until it ends, and then what to know of the run that it showed last, and of
     others that it has started."""
     app.run()
+    if _IN_TAB:  # nobody reads on
+        return app.return_code or 0
     try:
         for folder, child in app.started.items():
             if child is not app.child and child.code is None:
@@ -100,6 +134,8 @@ def _told(app: "Dashboard") -> int:
     """Of a run that somebody else started."""
     if app.return_code:
         return _broken(app.return_code)
+    if not app.opened:
+        return 0
     if app.run_view.end is None and not app.problem:
         _goes_on(app.folder)
     else:
@@ -113,6 +149,11 @@ def _told_of(app: "Dashboard", child: "Child") -> int:
     if code is None:
         _goes_on(app.folder)
         return _broken(app.return_code) if app.return_code else 0
+    return _ended(child, code)
+
+
+def _ended(child: "Child", code: int) -> int:
+    """Its own words and exit code."""
     click.echo(child.text(), nl=False)
     for line in child.reasons() if code else []:
         click.echo(line, err=True)
@@ -136,7 +177,24 @@ def _text(folder: Path) -> str:
     return summary_text(summary, records[0].rules, str(folder))
 
 
-def _start(arguments: list[str]) -> int:
+def _pages(port: int) -> "Pages":
+    """For a browser, before anything is started. Raises SpecError and RunError."""
+    try:
+        from dashboard.web import Pages, free_port
+    except ModuleNotFoundError as error:
+        text = f"--web needs {(error.name or '').replace('_', '-')}"
+        raise SpecError(text, "pip install 'loadbench[web]'") from error
+    return Pages(free_port(port))
+
+
+def _in_tabs(pages: "Pages", *arguments: str) -> int:
+    """A dashboard for each tab, until a signal comes."""
+    pages.show([sys.executable, "-m", "loadbench", "tui", *arguments])
+    return 0
+
+
+def _start(arguments: list[str], pages: "Pages | None") -> int:
+    """A run of our own, in the terminal or in a browser."""
     from dashboard.child import Child
 
     child = Child(arguments)
@@ -153,6 +211,15 @@ def _start(arguments: list[str]) -> int:
         failed = child.code or 3
         child.forget()
         return failed
+    if pages is not None:
+        try:
+            _in_tabs(pages, "--attach", str(folder.absolute()))
+            if child.code is not None:
+                return _ended(child, child.code)
+            _goes_on(folder)
+            return 0
+        finally:
+            child.forget()
     return _show(Dashboard(folder, Follow(folder), child))
 
 

@@ -20,6 +20,7 @@ from loadbench.engine.service import ServiceTimes
 from loadbench.engine.shared import Regions
 from loadbench.engine.split import MOST_BATCHES
 from loadbench.engine.statistics import Account
+from loadbench.engine.unused import unused
 from loadbench.engine.warmup import warm_up
 from loadbench.engine.watch import watch
 from loadbench.engine.watch.slow import SlowLog
@@ -59,7 +60,7 @@ def assemble(
     disputed = disputes(found)
     unasked = "max_batch" not in settings.model_fields_set
     warm = warm_up(models, found, rule.max_batch, free=unasked, disturbed=disturbed)
-    model.notes = (*model.notes, *disputed, *warm.notes)
+    model.notes = (*model.notes, *disputed, *warm.notes, *unused(settings, model))
     times = found[0].service
     version = wanted.version or model.version
     waiting = queue_rows(settings, rule, times)

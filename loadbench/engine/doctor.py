@@ -12,6 +12,7 @@ from loadbench.engine.measure import Timing
 from loadbench.engine.models import open_model
 from loadbench.engine.place import bucket_sizes
 from loadbench.engine.room import MARGIN, Footprint, knee
+from loadbench.engine.unused import unused
 from loadbench.errors import RunError
 from loadbench.model import Note, Tensor, Value
 from loadbench.spec import EngineSpec
@@ -85,7 +86,7 @@ def examine(name: str, settings: EngineSpec, *, trust: bool = False) -> Report:
         knee=knee({timing.rows: timing.fastest_ns for timing in timings}),
         nonfinite=_nonfinite(model, timings[-1].rows),
         timings=timings,
-        notes=model.notes,
+        notes=(*model.notes, *unused(settings, model)),
         metadata=dict(model.metadata),
     )
 

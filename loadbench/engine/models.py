@@ -31,6 +31,18 @@ def open_model(name: str, settings: EngineSpec, *, trust: bool = False) -> Model
     Raises SpecError for whatever is wrong with the name, the file or the settings, RunError if the
     device has no room. `trust` allows files whose loading runs code of theirs.
     """
+    device.number_as_the_driver()
+    model = _loaded(name, settings, trust=trust)
+    if settings.gpu_memory is not None and model.device == "cpu":
+        raise SpecError(
+            f"engine.gpu_memory = {settings.gpu_memory:.0%}, but {name} runs on the CPU",
+            'leave it out, or set engine.device = "cuda"',
+        )
+    return model
+
+
+def _loaded(name: str, settings: EngineSpec, *, trust: bool) -> Model:
+    """As `open_model`; also of a stage of a pipeline."""
     try:
         placed = _placed(settings, settings.device.partition(",")[0])
         return _surrounded(_open(name, placed, trust), settings)
@@ -107,7 +119,7 @@ def _open(name: str, settings: EngineSpec, trust: bool) -> Model:
     if name.endswith(".toml"):
         from loadbench.engine.pipeline import open_pipeline
 
-        return open_pipeline(_path(name), settings, trust, partial(open_model, trust=trust))
+        return open_pipeline(_path(name), settings, trust, partial(_loaded, trust=trust))
     libraries.require(settings.libraries, trust)
     return _open_file(_path(name), settings, trust)
 
@@ -150,7 +162,7 @@ def _open_zoo(name: str, settings: EngineSpec) -> Model:
         return open_as_onnx(name, settings.model_copy(update={"backend": backend}), _open_onnx)
     import torch
 
-    where = device.choose(settings.device, torch.cuda)
+    where = device.choose(settings.device, device.cards_of(torch.cuda))
     if settings.backend in ("torchscript", "torch-export"):
         from loadbench.engine.backends.converted import open_converted
 
@@ -185,7 +197,7 @@ def _open_file(path: Path, settings: EngineSpec, trust: bool) -> Model:
 def _open_torch(path: Path, kind: files.Kind, settings: EngineSpec, trust: bool) -> Model:
     import torch
 
-    where = device.choose(settings.device, torch.cuda)
+    where = device.choose(settings.device, device.cards_of(torch.cuda))
     libraries.load_into_torch(settings.libraries)
     if kind == "torchscript":
         from loadbench.engine.backends.torchscript import open_torchscript

@@ -109,6 +109,7 @@ class Place:
             throttle=self.state.throttle,
             slowdown=self._slowdown(),
             others=self.state.others,
+            uuid=self.device.uuid,
         )
 
     def _rows_in(self, memory: Memory, footprint: Footprint) -> int:
@@ -159,7 +160,7 @@ def bucket_sizes(model: Model, settings: EngineSpec) -> Sizes:
     """The sizes that batches are padded to, rising; empty: any size is fine. SpecError if the model
     runs other ones."""
     own = tuple(sorted(model.metadata.get("buckets", ())))
-    asked = tuple(sorted(set(settings.buckets)))
+    asked = tuple(sorted({size for size in settings.buckets if size <= settings.max_batch}))
     if not model.batched or not asked:
         return own if model.batched else ()
     if own and not set(asked) <= set(own):

@@ -16,11 +16,11 @@ from locust.env import Environment
 
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.load.lane import Lane
-from loadbench.load.orphan import die_with_parent
 from loadbench.load.ready import Load, make_ready
 from loadbench.load.reporter import Outlet
 from loadbench.load.user import LaneUser
 from loadbench.model import decode, encode
+from loadbench.orphan import die_with_parent
 from loadbench.plan import Broken, Command, Plan
 
 if TYPE_CHECKING:

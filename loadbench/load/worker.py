@@ -29,10 +29,10 @@ from loadbench.load import link
 from loadbench.load.clock import identity
 from loadbench.load.lane import Lane
 from loadbench.load.link import Down, Up
-from loadbench.load.orphan import die_with_parent
 from loadbench.load.ready import Load, make_ready
 from loadbench.load.user import LaneUser
 from loadbench.model import Note, Window
+from loadbench.orphan import die_with_parent
 from loadbench.plan import Broken, Finished, Message, Plan, Started
 from loadbench.units import MS, SECOND, hostport
 

@@ -1,15 +1,19 @@
 """The end of a run as text: checks first, all figures under one alignment. Plain characters, no
 colours: it is read in CI logs, mails and files as often as in terminals."""
 
+from itertools import chain
+from pathlib import Path
+
 from msgspec.structs import replace
 
-from loadbench import units
+from loadbench import runlog, units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.episodes import LIKELY, TRY
-from loadbench.model import Machine, Rule
+from loadbench.errors import SpecError
+from loadbench.model import Machine, Rule, Start
 from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
-from loadbench.summary import CheckResult, Episode, Summary, Times
+from loadbench.summary import CheckResult, Episode, Summary, Times, summarise
 from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
 
@@ -17,6 +21,19 @@ _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
 _KINDS, _SAID = 8, 100  # failures listed, characters shown of what came
 _EXPLAINED = 5  # alerts with their verdict
 _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running"}
+
+
+def run_text(folder: Path) -> str:
+    """The page of a run, made from its log: also of one that was killed, or goes on. Raises
+    SpecError if nothing was recorded, or the log is damaged."""
+    records = runlog.read(folder)
+    start = next(records, None)
+    summary = None
+    if isinstance(start, Start):
+        summary = summarise(chain([start], records), runlog.goes_on(folder))
+    if summary is None or not isinstance(start, Start):
+        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
+    return summary_text(summary, start.rules, str(folder))
 
 
 def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "") -> str:

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -135,6 +135,7 @@ class Run:
 
     def _measure(self, target: Target) -> Outcome:
         nvml = Nvml.open()
+        target = replace(target, device=nvml.numbered(target.device, target.card))
         plan, rules, notes = self._plan(target)
         target.statistics()  # what it counted until now, calibration included, is not this run's
         if target.engine and not nvml.read():

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from loadbench.probe import Nvml, versions
 from loadbench.runner.target import Target
 from loadbench.spec import Scenario
 
-SCHEMA = 1
 _LOOK_BACK = 20
 
 
@@ -24,12 +24,13 @@ def snapshot(
     """run.json as it stands when the load begins."""
     endpoint = target.endpoint
     return {
-        "schema": SCHEMA,
+        "schema": runlog.SCHEMA,
         "loadbench": __version__,
         "run": start.run,
         "state": "running",
         "began": start.wall_time,
         "pid": os.getpid(),
+        "host": platform.node(),
         "scenario": scenario.name,
         "scenario_file": scenario.file,
         "title": scenario.spec.title,

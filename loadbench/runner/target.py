@@ -40,6 +40,7 @@ class Target:
     # of an engine that the run started: other settings of its batcher; those before and after
     retune: Callable[[Mapping[str, Any]], tuple[Settings, Settings]] | None = None
     warm_ns: dict[int, int] = field(default_factory=dict)  # rows → the model alone at its warm-up
+    card: str = ""  # the UUID of the card that the device is
 
     @property
     def gpu(self) -> int | None:
@@ -99,6 +100,7 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
             ),
             warm_ns=facts.get("warm_ns", {}),
             statistics=_since(asker, endpoint),
+            card=str(facts.get("card", "")),
             retune=partial(asker.retune, endpoint) if engine and endpoint.model else None,
         )
 

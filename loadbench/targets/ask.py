@@ -283,7 +283,7 @@ class Asker:
 
     def engine_facts(self, endpoint: Endpoint) -> dict[str, Any]:
         """What our own engine says of itself: model, version, device, precision, policy, max_batch,
-        instances, warm_ns, notes. Empty for other servers."""
+        instances, warm_ns, notes, card (the UUID of the first one). Empty for other servers."""
         reading = self.statistics(endpoint)
         if reading is None or reading.engine is None:
             return {}
@@ -292,7 +292,9 @@ class Asker:
             key: found[key] for key in ("model", "version", "notes") if key in found
         }
         fields = ("device", "precision", "policy", "max_batch", "instances", "warm_ns")
-        return {**health, **{field: getattr(reading.engine, field) for field in fields}}
+        card = next((ground.uuid for ground in reading.engine.grounds), "")
+        own = {field: getattr(reading.engine, field) for field in fields}
+        return {**health, **own, "card": card}
 
 
 def _explain(error: httpx.HTTPError) -> tuple[str, str]:

@@ -17,9 +17,11 @@ import torch
 
 from loadbench.engine import zoo
 from loadbench.engine.backends.streams import Streams
+from loadbench.engine.backends.torch_run import Program, TorchModel
 from loadbench.engine.device.cuda import open_card
 from loadbench.engine.models import open_model
 from loadbench.engine.signature import inputs_of
+from loadbench.model import Tensor
 from loadbench.spec import EngineSpec
 from tests.gpu.driving import bare, drive, pictures
 from tests.gpu.resnet import opened, resnet
@@ -154,6 +156,38 @@ def test_a_card_without_room_costs_nobody_an_answer() -> None:
     assert found.most < 64
     for number in range(8):
         assert far(found.answers[number][0], right[number]) < 5e-3
+
+
+class Greedy(torch.nn.Module):
+    """Wants more than any card has."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.zeros(1 << 50, device=x.device).sum()
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+def test_want_of_memory_is_known_for_what_it_is(scripted: bool) -> None:
+    """TorchScript says it with an error of its own."""
+    module = Greedy()
+    called: Any = torch.jit.script(module) if scripted else module
+    inputs = (Tensor("x", "FP32", (-1,)),)
+    program = Program("greedy", "pytorch", module, lambda given: called(given["x"]), inputs)
+    with pytest.raises(MemoryError):
+        TorchModel(program, CARD).run({"x": np.zeros(1, np.float32)})
+
+
+def test_a_share_of_the_card_is_what_may_be_had() -> None:
+    torch.ones(1, device=CARD)
+    card = open_card(0)
+    before = card.memory()
+    torch.cuda.set_per_process_memory_fraction(0.25, 0)
+    try:
+        after = card.memory()
+        assert after.free <= 0.26 * before.total < before.total
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(before.total // 3, dtype=torch.uint8, device=CARD)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, 0)
 
 
 def test_a_card_tells_of_itself() -> None:

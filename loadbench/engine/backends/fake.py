@@ -111,4 +111,7 @@ def open_fake(settings: EngineSpec) -> FakeModel:
     if not settings.device.startswith("sim"):
         return FakeModel(settings.fake)
     where = choose(settings.device, settings.sim)
-    return FakeModel(settings.fake, gpu(int(where.partition(":")[2]), settings.sim))
+    card = gpu(int(where.partition(":")[2]), settings.sim)
+    if settings.gpu_memory is not None:
+        card.limit(settings.gpu_memory)
+    return FakeModel(settings.fake, card)

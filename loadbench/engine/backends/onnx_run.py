@@ -25,6 +25,7 @@ from loadbench.engine.backends import (
 from loadbench.engine.backends.onnx_bound import Bound
 from loadbench.engine.backends.onnx_providers import Opened, Placed, Wanted, short
 from loadbench.engine.backends.stated import stated
+from loadbench.engine.device.broken import fault_of, lacks_memory
 from loadbench.engine.measure import sizes as buckets
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
@@ -38,7 +39,6 @@ _RUN_ERRORS = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
-_FULL = ("Failed to allocate memory", "out of memory", "bad_alloc", "BFCArena")
 
 Call = Callable[[Sequence[str], Mapping[str, NDArray[Any]]], Sequence[Any]]
 
@@ -75,12 +75,11 @@ class OnnxModel:
         try:
             found = self._call(self._names, feed)
         except _RUN_ERRORS as error:
-            text = str(error)
-            if any(word in text for word in _FULL):
+            if lacks_memory(str(error)):
                 raise MemoryError(f"{self.device} has no room for this batch") from error
-            if "CUDA failure" in text or "CUDNN failure" in text:  # the device's fault
+            if fault_of(error):
                 raise
-            raise SpecError(f"the model refuses this input: {short(text)}") from error
+            raise SpecError(f"the model refuses this input: {short(str(error))}") from error
         return {
             name: onnx_ports.typed(np.asarray(array))
             for name, array in zip(self._names, found, strict=True)
@@ -142,7 +141,8 @@ def _load(
     signature.require(found, tuple(parse_tensor(text) for text in settings.outputs))
     model.use(found, doubts)
     if bound is not None and wanted.graphs:
-        rows = sorted(settings.buckets) or buckets(settings.max_batch)
+        asked = {size for size in settings.buckets if size <= settings.max_batch}
+        rows = sorted(asked) or buckets(settings.max_batch)
         bound.record(rows if found.batched else (1,), found.batched)
         if found.batched:  # the batcher pads to these, and plans with them
             model.metadata["buckets"] = list(rows)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from loadbench.engine import datatypes, device, signature
 from loadbench.engine.backends import precision, quantized
 from loadbench.engine.backends.stated import stated
-from loadbench.engine.backends.torch_run import Program, TorchModel
+from loadbench.engine.backends.torch_run import Program, TorchModel, is_full
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
 from loadbench.spec import EngineSpec, parse_tensor
@@ -32,7 +32,9 @@ def place(module: torch.nn.Module, where: str) -> torch.nn.Module:
     module.requires_grad_(False)
     try:
         return module.to(where)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:  # also of a card too full to begin anything on it
+        if not is_full(error):
+            raise
         raise MemoryError(str(error)) from error
 
 

@@ -79,6 +79,7 @@ class Streams:
         self._cuda = cuda
         self._pinned = pinned
         device = torch.device(model.device)
+        cuda.synchronize(device)  # where weights may still be cast on a stream that these ignore
         self._inward, self.compute, self._outward = (cuda.Stream(device) for _ in range(3))
         row = {name: array.nbytes for name, array in signature.inputs_of(model, 1).items()}
         rows = min(rows, MOST_BYTES // max(1, sum(row.values())))
@@ -237,7 +238,8 @@ def attach(
             hint = "close them with --input NAME:DTYPE:-1,…, or export the model so"
             model.notes = (*model.notes, Note("graphs", text, hint))
         return
-    sizes = tuple(sorted(settings.buckets)) or graphs.steps(largest)
+    asked = {size for size in settings.buckets if size <= largest}
+    sizes = tuple(sorted(asked)) or graphs.steps(largest)
     try:
         streams.recorded = graphs.record(model, sizes, streams.compute, cuda)
     except (RuntimeError, SpecError, MemoryError) as error:

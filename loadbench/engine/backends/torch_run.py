@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loadbench.engine import datatypes
 from loadbench.engine.backends import Arrays, Launcher
+from loadbench.engine.device.broken import fault_of, lacks_memory
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
 
@@ -184,7 +185,7 @@ def version(metadata: Mapping[str, Any]) -> str:
 
 def is_full(error: Exception) -> bool:
     """Whether memory is what is lacking."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or lacks_memory(str(error))
 
 
 def _refusal(error: Exception) -> Exception:
@@ -192,7 +193,7 @@ def _refusal(error: Exception) -> Exception:
 
     A fault of the device or of the compiler is not the input's: it stays what it is.
     """
-    if isinstance(error, torch.AcceleratorError) or "_dynamo" in type(error).__module__:
+    if fault_of(error) or "_dynamo" in type(error).__module__:
         return error
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return SpecError(f"the model refuses this input: {lines[-1].strip()}")

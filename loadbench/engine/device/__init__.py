@@ -1,6 +1,6 @@
 """The device a model runs on: which one, what is free on it, how many threads.
 
-Which cards there are is asked of `torch.cuda` itself for torch's backends, of NVML for others,
+Whether there are cards is asked of `torch.cuda` itself for torch's backends, of NVML for others,
 which would otherwise have to wait for torch to load. What a device can tell while it serves is
 behind `seam.Device`, with CUDA (`cuda`), the CPU and a simulated GPU (`simulated`) on its other
 side. The CUDA side has been run against stand-ins for those libraries only.
@@ -18,7 +18,10 @@ from loadbench.engine.device.seam import Cpu, Device
 from loadbench.errors import SpecError
 from loadbench.simspec import SimSpec
 
-__all__ = ["Cuda", "Nvml", "choose", "open_device", "require_room", "spread", "threads"]
+__all__ = [
+    "Cuda", "Nvml", "cards_of", "choose", "number_as_the_driver", "open_device", "require_room",
+    "spread", "threads",
+]  # fmt: skip
 
 
 class Cuda(Protocol):
@@ -27,6 +30,20 @@ class Cuda(Protocol):
     def is_available(self) -> bool: ...
     def device_count(self) -> int: ...
     def mem_get_info(self, device: int) -> tuple[int, int]: ...
+
+
+def cards_of(cuda: Cuda) -> Cuda:
+    """Whom to ask about the cards that `cuda` (torch's) may use: the driver, since torch would take
+    some hundred MB on each card that it is asked about; torch where these do not see as many."""
+    driver = Nvml()
+    same = cuda.is_available() and driver.device_count() == cuda.device_count()
+    return driver if same else cuda
+
+
+def number_as_the_driver() -> None:
+    """Has CUDA count this process's cards as the driver does, and `nvidia-smi`, unless the user
+    wants it otherwise: by itself it counts the fastest first. To be called before CUDA is used."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def choose(asked: str, cuda: Cuda) -> str:
@@ -48,7 +65,7 @@ def choose(asked: str, cuda: Cuda) -> str:
         if index >= count:
             known = ", ".join(f"cuda:{i}" for i in range(count))
             raise SpecError(f"there is no {asked} on this machine", f"there are: {known}")
-        return asked
+        return f"cuda:{index}"
     free = [cuda.mem_get_info(index)[0] for index in range(count)]
     return f"cuda:{free.index(max(free))}"
 

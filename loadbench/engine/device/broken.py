@@ -1,4 +1,4 @@
-"""Whether a device has failed for good.
+"""What an error says of the device: that it had no memory left, or that it has failed for good.
 
 After some faults (a kernel's failed assertion, a bus error) a process can use its CUDA context no
 more: every call fails until the process is started anew. What one request brought about can not be
@@ -6,8 +6,20 @@ told from that at once, so it takes a row of such faults with nothing that ran b
 """
 
 REPEATS = 3
-_MARKS = ("CUDA error", "CUDA failure", "CUDNN failure")
-_FULL = ("out of memory", "ALLOC_FAILED")  # which passes
+_MARKS = (
+    "CUDA error", "CUDA failure", "CUDNN failure", "CUBLAS failure", "CUDNN_STATUS_EXECUTION_FAILED"
+)  # fmt: skip
+# Of torch's allocators, CUDA, cuBLAS, cuDNN, ONNX Runtime's arenas. Words: what runs the model
+# (TorchScript for one) may have put an error of its own around theirs.
+_FULL = (
+    "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "DefaultCPUAllocator",
+    "Failed to allocate memory", "bad_alloc", "BFCArena",
+)  # fmt: skip
+
+
+def lacks_memory(text: str) -> bool:
+    """Whether an error with this text is one for want of memory, which passes."""
+    return any(words in text for words in _FULL)
 
 
 def fault_of(error: BaseException | None) -> str:
@@ -16,8 +28,7 @@ def fault_of(error: BaseException | None) -> str:
         text = str(error)
         kinds = [kind.__name__ for kind in type(error).__mro__]
         if "AcceleratorError" in kinds or any(mark in text for mark in _MARKS):
-            full = any(word in text for word in _FULL)
-            return "" if full else (text.strip().splitlines() or [kinds[0]])[0]
+            return "" if lacks_memory(text) else (text.strip().splitlines() or [kinds[0]])[0]
         error = error.__cause__
     return ""
 

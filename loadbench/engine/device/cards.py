@@ -10,15 +10,15 @@ from typing import Any
 
 import pynvml
 
-from loadbench.engine.device.seam import State
+from loadbench.engine.device.seam import Cpu, State
 from loadbench.model import THROTTLE
 
 
 class Nvml:
     """The cards that CUDA would show to this process, in the driver's order.
 
-    CUDA_VISIBLE_DEVICES is honoured as CUDA does: entries are indices or the beginning of UUIDs,
-    and the list ends at the first that is neither.
+    CUDA_VISIBLE_DEVICES is honoured as CUDA does: entries are indices, the beginning of UUIDs or
+    slices of a card (MIG), and the list ends at the first that is none of these.
     """
 
     def __init__(self, library: Any = pynvml, environment: Mapping[str, str] = os.environ) -> None:
@@ -44,7 +44,9 @@ class Nvml:
                     and self._library.nvmlDeviceGetUUID(card).startswith(entry)
                 )
             ]
-            if not found:
+            if entry.startswith("MIG-"):
+                found = [self._ask("nvmlDeviceGetHandleByUUID", entry)]
+            if not found or found[0] is None:
                 break
             chosen.append(found[0])
         return chosen
@@ -56,7 +58,13 @@ class Nvml:
         return len(self._cards)
 
     def mem_get_info(self, device: int) -> tuple[int, int]:
-        memory = self._library.nvmlDeviceGetMemoryInfo(self._cards[device])
+        try:
+            memory = self._library.nvmlDeviceGetMemoryInfo(self._cards[device])
+        except pynvml.NVMLError as error:
+            if error.value != pynvml.NVML_ERROR_NOT_SUPPORTED:
+                raise
+            host = Cpu().memory()  # what a card without memory of its own uses (Jetson, DGX Spark)
+            return host.free, host.total
         return int(memory.free), int(memory.total)
 
     def get_device_name(self, device: int) -> str:
@@ -69,9 +77,10 @@ class Nvml:
         return str(self._ask("nvmlDeviceGetUUID", self._cards[device]) or "")
 
     def index_of(self, uuid: str) -> int | None:
-        """The card with that UUID: CUDA may count the cards in another order than the driver."""
+        """The card with that UUID, given without its kind (`GPU-`) in front: CUDA may count the
+        cards in another order than the driver."""
         for index in range(len(self._cards)):
-            if self.uuid(index).removeprefix("GPU-") == uuid.removeprefix("GPU-"):
+            if self.uuid(index).partition("-")[2] == uuid:
                 return index
         return None
 

@@ -1,8 +1,9 @@
 """A CUDA card: its memory as torch's allocator and the driver tell it, its state as NVML does.
 
-Without torch (ONNX Runtime has an arena of its own, which tells nothing) the driver alone is asked,
-and what a batch takes stays unknown. Tested against stand-ins for `torch.cuda` and NVML only: it
-has not run on a card.
+Without torch the driver alone is asked, and what a batch takes stays unknown. ONNX Runtime needs no
+more: its arena tells nothing, but keeps what the largest batch took at the warm-up, so that nobody
+else can take that away; sizes that found no memory then are come back to a row at a time (`room`).
+Tested against stand-ins for `torch.cuda` and NVML only: it has not run on a card.
 """
 
 import os
@@ -27,6 +28,7 @@ class Allocator(Protocol):
     def mem_get_info(self, device: int) -> tuple[int, int]: ...
     def get_device_name(self, device: int) -> str: ...
     def get_device_properties(self, device: int) -> Any: ...
+    def get_per_process_memory_fraction(self, device: int) -> float: ...
     def memory_reserved(self, device: int) -> int: ...
     def memory_allocated(self, device: int) -> int: ...
     def max_memory_allocated(self, device: int) -> int: ...
@@ -55,9 +57,14 @@ class Card:
     def memory(self) -> Memory:
         if self._allocator is None:
             return Memory(*self._cards.mem_get_info(self._card))
-        free, total = self._allocator.mem_get_info(self._index)
-        held = self._allocator.memory_reserved(self._index) - _kept.get(self._index, 0)
-        return Memory(free, total, held, self._allocator.memory_allocated(self._index))
+        allocator, index = self._allocator, self._index
+        free, total = allocator.mem_get_info(index)
+        reserved = allocator.memory_reserved(index)
+        # What engine.gpu_memory allows this process counts, where that is less
+        allowed = round(total * allocator.get_per_process_memory_fraction(index))
+        free = max(0, min(free, allowed - reserved))
+        held = reserved - _kept.get(index, 0)
+        return Memory(free, total, held, allocator.memory_allocated(index))
 
     def state(self) -> State:
         return self._cards.state(self._card, os.getpid())

@@ -8,8 +8,9 @@ import fcntl
 import os
 import stat
 import tempfile
-from functools import cache
 from pathlib import Path
+
+_ours: set[Path] = set()  # locks that this process holds, until it ends
 
 
 def runtime_folder() -> Path | None:
@@ -26,18 +27,17 @@ def runtime_folder() -> Path | None:
     return path if private and not found.st_mode & 0o022 else None
 
 
-@cache
 def claim(uuid: str, folder: Path | None) -> str:
     """Claims the card for this process, for as long as it lives. Returns "" when it is ours, or
     nobody can tell; else the words for who has it, as `process 4711`."""
     if folder is None or not uuid:
         return ""
+    path = folder / f"loadbench-{uuid.replace('/', '_')}.lock"
+    if path in _ours:
+        return ""
     try:
-        file = os.open(
-            folder / f"loadbench-{uuid.replace('/', '_')}.lock",
-            os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
-            0o600,
-        )
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(path, flags, 0o600)
     except OSError:
         return ""
     try:
@@ -46,6 +46,7 @@ def claim(uuid: str, folder: Path | None) -> str:
         told = os.pread(file, 20, 0).decode("ascii", "replace").strip()
         os.close(file)
         return f"process {told}" if told.isdigit() else "another process"
+    _ours.add(path)
     os.ftruncate(file, 0)
     os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
     return ""

@@ -34,6 +34,7 @@ class Gpu:
         self._lock = threading.Lock()
         self._random = random.Random(settings.seed + index)
         self._used = self._peak = self._before = 0
+        self._allowed = settings.memory
         self._measuring = False
 
     def title(self) -> str:
@@ -64,6 +65,10 @@ class Gpu:
         """How many times longer everything takes now."""
         phase = self._settings.throttle_phase()
         return phase[0] if phase and self._within(phase[1], phase[2]) else 1.0
+
+    def limit(self, share: float) -> None:
+        """This process may take so much of the memory and no more."""
+        self._allowed = round(share * self._settings.memory)
 
     def load(self) -> None:
         """Takes the memory of a model's weights. MemoryError if there is not so much."""
@@ -97,7 +102,8 @@ class Gpu:
             self._peak = max(self._peak, self._used)
 
     def _free(self) -> int:
-        return max(0, self._settings.memory - self._used - self._taken())
+        there = self._settings.memory - self._used - self._taken()
+        return max(0, min(there, self._allowed - self._used))
 
     def _taken(self) -> int:
         """Bytes that the other process has now."""

@@ -1,4 +1,4 @@
-"""Load processes end with whoever started them: by the end of their stdin, which everybody reads
+"""Processes that end with whoever started them: by the end of their stdin, which everybody reads
 for himself, and where one is stopped (SIGSTOP) and reads nothing, by the kernel."""
 
 import ctypes

@@ -1,0 +1,82 @@
+"""A page of text over a screen, made in a thread: reading a long run's log takes a while."""
+
+import re
+import textwrap
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import ScrollableContainer
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from loadbench.errors import LoadbenchError
+
+
+class Page(ModalScreen[None]):
+    """`make` returns the text, or raises LoadbenchError, which is shown instead. Lines that are
+    too long are folded if asked to; else (tables) one moves to their end."""
+
+    BINDINGS = [
+        Binding("escape,q", "dismiss", "Back", show=False),
+        Binding("space", "page_down", show=False),
+    ]
+
+    @dataclass
+    class Made(Message):
+        """The text is there."""
+
+        text: str
+
+    def __init__(self, title: str, make: Callable[[], str], fold: bool = False) -> None:
+        super().__init__()
+        self._title, self._make, self._fold = title, make, fold
+        self._text = "reading the log…"
+
+    def compose(self) -> ComposeResult:
+        with ScrollableContainer(classes="sheet page") as sheet:
+            sheet.border_title = Text(self._title).markup
+            sheet.border_subtitle = "esc = back"
+            yield Static(Text(self._text), id="page-text")
+
+    def on_mount(self) -> None:
+        self.query_one(ScrollableContainer).focus()
+        # a daemon: leaving the dashboard does not wait for a log of hours
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            text = self._make()
+        except LoadbenchError as error:
+            text = f"✗ {error.message}" + (f"\n  → {error.hint}" if error.hint else "")
+        with suppress(RuntimeError):  # the loop is closed: nobody looks any more
+            self.post_message(self.Made(text))
+
+    def on_page_made(self, message: Made) -> None:
+        self._text = message.text
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        sheet = self.query_one(ScrollableContainer)
+        width = min(sheet.size.width or self.app.size.width, self.app.size.width) - 1
+        text = folded(self._text, width) if self._fold else self._text
+        self.query_one("#page-text", Static).update(Text(text))
+
+    def action_page_down(self) -> None:
+        self.query_one(ScrollableContainer).scroll_page_down(animate=False)
+
+
+def folded(text: str, width: int) -> str:
+    """Long lines on several, the rest of each below the beginning of its words."""
+    lines = []
+    for line in text.splitlines():
+        label = re.match(r"  [A-Z]{3,} +|\s*(?:[▲·✗] )?", line)
+        indent = min(len(label[0]) if label else 0, width // 2)
+        wrapped = textwrap.wrap(line, width, subsequent_indent=" " * indent)
+        lines += wrapped or [""]
+    return "\n".join(lines)

@@ -1,0 +1,249 @@
+"""The runs of a results folder as lines of a list, each from its run.json alone.
+
+A list must show what is there, so nothing here raises because of one run: a snapshot that is
+missing, damaged, or written by another version becomes an entry that says so. Reading a run's log
+is left to who opens it.
+"""
+
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from loadbench import runlog
+from loadbench.errors import LoadbenchError
+from loadbench.model import Note, Trust, Value
+from loadbench.printable import harmless
+
+LARGEST = 16_000_000  # bytes of a run.json that are read
+_NOTES, _CHECKS, _TEXT = 20, 50, 300  # kept of each run
+_FRESH_S = 30.0  # a log written to so recently has a writer, on whatever machine
+_STARTS_S = 600.0  # so long may it take until a run has a run.json
+State = Literal[
+    "running", "done", "stopped", "failed", "killed", "not begun", "unreadable", "other version"
+]
+Stamp = tuple[int, int, int]
+
+
+class Checked(Value, frozen=True):
+    """A check of the run's summary; `value` is None where a percentile has no number."""
+
+    name: str
+    state: str
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+    text: str = ""
+
+
+class Entry(Value, frozen=True):
+    """One run. Latencies in ms, `failed` a share of the asked; None where there is no figure.
+    `problem` says why a run cannot be read."""
+
+    folder: str
+    name: str
+    state: State
+    problem: str = ""
+    began: str = ""  # ISO 8601, with its zone
+    scenario: str = ""
+    title: str = ""
+    target: str = ""
+    device: str = ""
+    commit: str = ""
+    seconds: float | None = None
+    done_per_s: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    limit_ms: float | None = None  # that a percentile without a number lies above
+    failed: float | None = None
+    checks: tuple[Checked, ...] = ()
+    trust: Trust | None = None
+    text: str = ""  # why it ended as it did
+    notes: tuple[Note, ...] = ()
+    stamp: Stamp | None = None
+
+    @property
+    def number(self) -> str:
+        """What people call it: 0147."""
+        return self.name.partition("-")[0]
+
+    @property
+    def passed(self) -> int:
+        """How many of its checks passed."""
+        return sum(check.state == "passed" for check in self.checks)
+
+    @property
+    def words(self) -> str:
+        """All that a filter looks at, in lower case."""
+        grade = self.trust or ""
+        texts = (self.name, self.scenario, self.target, self.device, self.state, grade)
+        return " ".join((*texts, self.title, self.commit)).lower()
+
+
+class _Summary(msgspec.Struct):
+    seconds: float | None = None
+    asked: int = 0
+    done: int = 0
+    limit_ms: float | None = None
+    rate: dict[str, float | None] = {}
+    latency_ms: dict[str, float | None] = {}
+    checks: tuple[Checked, ...] = ()
+    trust: Trust | None = None
+    text: str = ""
+    notes: tuple[Note, ...] = ()
+
+
+class _Target(msgspec.Struct):
+    name: str = ""
+    device: str = ""
+
+
+class _Snapshot(msgspec.Struct):
+    state: str = "unknown"
+    pid: int | None = None
+    host: str = ""
+    began: str = ""
+    scenario: str = ""
+    title: str | None = None
+    commit: str | None = None
+    target: _Target | None = None
+    summary: _Summary | None = None
+
+
+class _Version(msgspec.Struct):
+    schema: int = runlog.SCHEMA
+    loadbench: str = "another version"
+
+
+def entries(results: Path, known: Mapping[str, Entry] | None = None) -> Iterator[Entry]:
+    """The runs, newest first. What is `known` (by name) and has not changed is not read again."""
+    for folder in reversed(runlog.runs(results)):
+        before = known.get(folder.name) if known else None
+        found = entry(folder, before)
+        if found is not None:
+            yield found
+
+
+def entry(folder: Path, known: Entry | None = None) -> Entry | None:
+    """One run; None if its folder is gone."""
+    path = folder / runlog.SNAPSHOT
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return _missing(folder)
+    except OSError as error:
+        return _unreadable(folder, f"run.json cannot be read: {error.strerror}")
+    stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+    if known is not None and known.stamp == stamp and known.state != "running":
+        return known
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+        return _unreadable(folder, "run.json is no snapshot of a run", stamp)
+    try:
+        return _decoded(folder, path.read_bytes(), stamp)
+    except FileNotFoundError:
+        return _missing(folder)
+    except OSError as error:
+        return _unreadable(folder, f"run.json cannot be read: {error.strerror}")
+    except (msgspec.MsgspecError, ValueError) as error:
+        return _unreadable(folder, f"run.json is damaged: {harmless(str(error))}", stamp)
+
+
+def _missing(folder: Path) -> Entry | None:
+    if not folder.is_dir():
+        return None
+    return Entry(
+        str(folder), folder.name, "not begun", "no readable run.json: starting, or it never began"
+    )
+
+
+def _unreadable(folder: Path, problem: str, stamp: Stamp | None = None) -> Entry:
+    return Entry(str(folder), folder.name, "unreadable", problem, stamp=stamp)
+
+
+def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
+    version = msgspec.json.decode(data, type=_Version)
+    if version.schema != runlog.SCHEMA:
+        made = harmless(version.loadbench)
+        problem = f"written by loadbench {made}: not readable by this one"
+        return Entry(str(folder), folder.name, "other version", problem, stamp=stamp)
+    found = msgspec.json.decode(data, type=_Snapshot)
+    target, summary = found.target or _Target(), found.summary or _Summary()
+    return Entry(
+        folder=str(folder),
+        name=folder.name,
+        state=_state(folder, found),
+        began=_line(found.began),
+        scenario=_line(found.scenario),
+        title=_line(found.title),
+        target=_line(target.name),
+        device=_line(target.device),
+        commit=_line(found.commit),
+        seconds=summary.seconds,
+        done_per_s=summary.rate.get("done"),
+        p50_ms=summary.latency_ms.get("p50"),
+        p99_ms=summary.latency_ms.get("p99"),
+        limit_ms=summary.limit_ms if summary.asked else None,
+        failed=1 - summary.done / summary.asked if summary.asked else None,
+        checks=tuple(map(_check, summary.checks[:_CHECKS])),
+        trust=summary.trust,
+        text=_line(summary.text),
+        notes=tuple(map(_note, summary.notes[:_NOTES])),
+        stamp=stamp,
+    )
+
+
+def _state(folder: Path, found: _Snapshot) -> State:
+    """As the runner wrote it; of one on another machine its log tells whether it is still there."""
+    state = runlog.state({"state": found.state, "pid": found.pid, "host": found.host})
+    if state == "running" and not runlog.here({"host": found.host}):
+        state = "running" if _written(folder / runlog.LOG, _FRESH_S) else "killed"
+    known: dict[str, State] = {
+        "running": "running", "done": "done", "stopped": "stopped", "failed": "failed",
+    }  # fmt: skip
+    return known.get(state, "killed")
+
+
+def _written(path: Path, seconds: float) -> bool:
+    """Whether a file or folder was written to so recently."""
+    try:
+        return time.time() - path.stat().st_mtime < seconds
+    except OSError:
+        return False
+
+
+def _line(text: str | None) -> str:
+    return harmless((text or "")[:_TEXT]).replace("\n", " ")[:_TEXT]
+
+
+def _note(note: Note) -> Note:
+    return Note(_line(note.code), _line(note.text), _line(note.hint))
+
+
+def _check(check: Checked) -> Checked:
+    return msgspec.structs.replace(
+        check, name=_line(check.name), text=_line(check.text), unit=_line(check.unit)
+    )
+
+
+def remove(folder: Path, results: Path) -> None:
+    """Deletes a run. Raises LoadbenchError if it goes on, or is no run folder of these results."""
+    if folder.is_symlink() or folder not in runlog.runs(results):
+        raise LoadbenchError(f"{folder.name} is no run folder in {results}", "remove it by hand")
+    found = entry(folder)
+    if found is None:
+        return
+    starts = found.state == "not begun" and _written(folder, _STARTS_S)
+    unclear = found.problem != "" and _written(folder / runlog.LOG, _FRESH_S)
+    if starts or unclear or found.state == "running":
+        word = "may be starting" if starts else "goes on"
+        raise LoadbenchError(f"{folder.name} {word}: it is not deleted", "stop it first")
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise LoadbenchError(
+            f"{folder.name} cannot be deleted: {error.strerror or error}", "remove it by hand"
+        ) from error
