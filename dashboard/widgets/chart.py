@@ -171,11 +171,11 @@ class Chart(Board, can_focus=True):
                 colour = self.ink.p99 if alert else self.ink.limit
                 self._moment(grid, scene, width, event.second, "▲" if alert else "◆", colour)
 
-        moments = [(found.second, "AB"[at]) for at, found in enumerate(scene.sight.moments)]
-        for second, sign in moments:
-            self._moment(grid, scene, width, min(second, scene.newest - 1), sign, self.ink.ok)
         if scene.sight.cursor is not None:
             self._moment(grid, scene, width, scene.sight.cursor, "▽", self.ink.text)
+        for sign, kept in zip("AB", scene.sight.moments, strict=False):
+            second = min(kept.second, scene.newest - 1)
+            self._moment(grid, scene, width, second, sign, self.ink.ok)
 
     def _moment(
         self, grid: Grid, scene: Scene, width: int, second: int, sign: str, colour: str
