@@ -49,6 +49,7 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (half an hour
 	$(BIN)/python -m tests.benchmarks.policy
 	$(BIN)/python tests/benchmarks/screen.py
 	$(BIN)/python tests/benchmarks/known_answer.py
+	$(BIN)/python -m tests.benchmarks.certainty
 	$(BIN)/python -m tests.benchmarks.workers
 	$(BIN)/python -m tests.benchmarks.swap
 

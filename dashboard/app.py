@@ -5,13 +5,11 @@ socket, so a dashboard that dies takes nothing with it.
 """
 
 import asyncio
-import errno
 import os
 import signal
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +21,11 @@ from textual.worker import Worker, WorkerState
 
 from dashboard.child import Child
 from dashboard.commands import commands
+from dashboard.driver import LEAVE, STAY, STOP, Driver
 from dashboard.follow import Follow, Unreadable, ViewChanged
 from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
-from dashboard.screens.ask import Choice, Word
+from dashboard.screens.ask import Choice
 from dashboard.screens.difference import Difference
 from dashboard.screens.engine import Engine
 from dashboard.screens.help import Help
@@ -35,18 +34,19 @@ from dashboard.screens.live import LatencyChart, Live
 from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
 from dashboard.screens.runs import Runs
+from dashboard.screens.tail import Tail
+from dashboard.steering import Wish
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from dashboard.travel import EVERY_S, Travel
 from dashboard.widgets.board import Inspect
 from dashboard.widgets.chart import Dragged, Wheel
-from loadbench import control, runlog
-from loadbench.errors import LoadbenchError, RunError, SpecError
+from loadbench import runlog
+from loadbench.errors import SpecError
 from loadbench.units import SECOND
 from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
 NO_RUN = "no run"  # a folder of results that no runner makes
-STOP, LEAVE, STAY = "Stop it", "Leave it running", "Stay"
 
 
 class Dashboard(App[None]):
@@ -83,9 +83,10 @@ class Dashboard(App[None]):
         self.run_view = View()
         self.sight = Sight()
         self.travel = Travel(self, reader.play)
-        self._snapshot: dict[str, Any] = {}
+        self.snapshot: dict[str, Any] = {}
         self._came: float | None = None  # when the newest data came
         self.problem = ""
+        self.driver = Driver(self)
         self._gone = 0  # ticks since the runner was first seen to be gone
 
     def on_mount(self) -> None:
@@ -102,6 +103,7 @@ class Dashboard(App[None]):
             self.install_screen(kind(), name)
         self.install_screen(Latency(), "latency")
         self.install_screen(Difference(), "difference")
+        self.install_screen(Tail(), "tail")
         self.push_screen(self._first)
         self._read()
         self.set_interval(1.0, self._tick)
@@ -145,7 +147,7 @@ class Dashboard(App[None]):
         if start is not None and start.planned_ns and self.sight.planned is None:
             self.sight = replace(self.sight, planned=round(start.planned_ns / SECOND))
         if message.view.end is not None:
-            self._read_snapshot()
+            self.read_snapshot()
         self.travel.tick()  # a run that is to be played is shown from its beginning
         wait = self._drawn + _BETWEEN_S - time.monotonic()
         if wait <= 0:
@@ -172,7 +174,7 @@ class Dashboard(App[None]):
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         view, past = self.travel.seen(self.reader.past), self.reader.past.version
         run = str(self.folder) if self.opened else ""
-        source = Source(age, self.problem, said, self._snapshot, run, past)
+        source = Source(age, self.problem, said, self.snapshot, run, past)
         return scene(view, self.sight, source)
 
     def _run_screen(self) -> RunScreen | None:
@@ -192,16 +194,16 @@ class Dashboard(App[None]):
         """A runner that is gone without having written an end: say so."""
         if self.problem:
             return
-        if not self._snapshot:
-            self._read_snapshot()
+        if not self.snapshot:
+            self.read_snapshot()
         if self._leaving and self.ended:
             self.exit()
         if self.run_view.end is not None:
-            if "summary" not in self._snapshot:
-                self._read_snapshot()
+            if "summary" not in self.snapshot:
+                self.read_snapshot()
                 self.redraw()
             return
-        dead = runlog.state(self._snapshot) in ("killed", "failed")
+        dead = runlog.state(self.snapshot) in ("killed", "failed")
         if self.child is not None:
             dead = self.child.code is not None
         self._gone = self._gone + 1 if dead else 0
@@ -210,11 +212,11 @@ class Dashboard(App[None]):
             self.problem = said or "the runner is gone: killed?"
             self.redraw()
 
-    def _read_snapshot(self) -> None:
+    def read_snapshot(self) -> None:
         try:
-            self._snapshot = runlog.read_snapshot(self.folder)
+            self.snapshot = runlog.read_snapshot(self.folder)
         except SpecError:
-            self._snapshot = {}  # not written yet: asked again each second
+            self.snapshot = {}  # not written yet: asked again each second
 
     @property
     def opened(self) -> bool:
@@ -266,7 +268,7 @@ class Dashboard(App[None]):
 
     def action_restore(self) -> None:
         shown = self._run_screen()
-        if isinstance(shown, Latency | Difference):
+        if isinstance(shown, Latency | Tail | Difference):
             self.action_go("live")
         elif shown is not None and shown.maximized is not None:
             shown.minimize()
@@ -286,22 +288,17 @@ class Dashboard(App[None]):
 
     # ── the run ──────────────────────────────────────────────────────────────
 
-    @work
-    async def action_stop_run(self) -> None:
-        if self.ended:
-            self.notify("Nothing to stop: this run is over.")
-        elif await self.push_screen_wait(Choice("Stop the run?", (STOP, STAY))) == STOP:
-            self._stop()
+    def action_stop_run(self) -> None:
+        self.driver.ask_stop()
 
-    @work
-    async def action_mark(self) -> None:
-        if self.ended:
-            self.notify("Marks can be put into a run while it goes on.")
-            return
-        word = await self.push_screen_wait(Word("Mark: what happened?"))
-        if word:
-            self._read_snapshot()
-            self._command({"command": "mark", "text": word}, f"marked: {word}")
+    def action_mark(self) -> None:
+        self.driver.ask_mark()
+
+    def action_adjust(self) -> None:
+        self.driver.adjust()
+
+    def action_steer(self, wish: Wish) -> None:
+        self.driver.steer(wish)
 
     @work
     async def action_leave(self) -> None:
@@ -314,38 +311,7 @@ class Dashboard(App[None]):
             self.exit()
         elif answer == STOP:
             self._leaving = True
-            self._stop()
-
-    def _stop(self) -> None:
-        """By the run's socket; before it has one, by a signal to the runner."""
-        self._read_snapshot()
-        text = "stopping: no more requests, waiting for the answers"
-        if self._snapshot.get("control"):
-            self._command({"command": "stop"}, text)
-            return
-        pid = self.child.pid if self.child else self._snapshot.get("pid")
-        try:
-            if not isinstance(pid, int):
-                raise ProcessLookupError(errno.ESRCH, "its process is not known yet")
-            os.kill(pid, signal.SIGTERM)
-        except OSError as error:
-            self.notify(f"cannot stop it: {error.strerror}", severity="error")
-        else:
-            self.notify(text)
-
-    @work(thread=True)
-    def _command(self, command: dict[str, Any], done: str) -> None:
-        """A command over the socket; in a thread, because the runner may take its time."""
-        tell = partial(self.call_from_thread, self.notify)
-        try:
-            path = self._snapshot.get("control")
-            if not path:
-                raise RunError("the run takes no commands yet", "try again in a moment")
-            control.send(str(path), command)
-        except LoadbenchError as error:
-            tell(f"{error.message}. {error.hint}", severity="error")
-        else:
-            tell(done)
+            self.driver.stop()
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.worker.name == "reader" and event.state is WorkerState.SUCCESS:

@@ -24,6 +24,7 @@ class Account(Value, frozen=True):
     notes: tuple[Note, ...]
     evidence: Evidence  # of how it was measured
     steady: tuple[Window, ...]  # the whole seconds of the stage load, one by one
+    rest: tuple[Window, ...] = ()  # what was recorded after them
     overdue: int | None = None  # of a run that goes on: what is open and late already
 
     @property
@@ -86,5 +87,6 @@ def account(records: Iterable[Record], running: bool = False) -> Account | None:
         notes=(*start.notes, *notes),
         evidence=evidence.gather(evidence.begin(start), whole),
         steady=tuple(load),
+        rest=tuple(whole[len(load) :]),
         overdue=whole[-1].overdue if whole and running and end is None else None,
     )

@@ -11,6 +11,8 @@ from loadbench.histogram import EMPTY, Histogram
 from loadbench.merge import merge
 from loadbench.model import Window
 
+SLOWEST = 3  # requests of each second that are kept
+
 
 class Bin(NamedTuple):
     """A merged stretch of the run. `deepest` keeps the peak of the queue, which is a state and
@@ -39,7 +41,7 @@ def bin_of(window: Window, seconds: int = 1) -> Bin:
     queued = window.server.waiting if window.server else None
     service = sum(part.service.total for part in window.requests.values() if part.service.count)
     requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
-    slim = replace(window, requests=requests, slowest=(), examples={})
+    slim = replace(window, requests=requests, slowest=window.slowest[:SLOWEST], examples={})
     open_now = window.in_flight + window.waiting
     return Bin(slim, seconds, queued, open_now, service, window.latency)
 

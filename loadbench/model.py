@@ -19,6 +19,7 @@ from loadbench.machine import Gpu as Gpu
 from loadbench.machine import Machine as Machine
 from loadbench.machine import Process as Process
 from loadbench.printable import harmless_json
+from loadbench.ride import Ride as Ride
 from loadbench.serverside import BatchSize as BatchSize
 from loadbench.serverside import Ground as Ground
 from loadbench.serverside import Part as Part
@@ -57,6 +58,8 @@ class Sample(Value, frozen=True):
     batch_wait_ns: int | None = None
     compute_ns: int | None = None
     batch: int | None = None
+    ride: Ride | None = None  # of that batch, where our engine serves
+    held: bool = False  # it was begun late because every connection was busy
 
 
 class Example(Value, frozen=True):

@@ -12,6 +12,8 @@ from msgspec.structs import replace
 
 from loadbench import units
 from loadbench.account import Account, account
+from loadbench.assurance import QUANTILES, Blocks, Certainty, assess, band, known
+from loadbench.causes import plainly, slowest
 from loadbench.evidence import Evidence
 from loadbench.histogram import Histogram
 from loadbench.model import (
@@ -31,14 +33,15 @@ from loadbench.model import (
 from loadbench.overload import overloaded
 from loadbench.trust import grade
 
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 Reason = Literal["done", "stopped", "failed", "killed", "running"]
 Times = dict[str, float | None]
+_SLOWEST = 3
 
 
 class CheckResult(Value, frozen=True, omit_defaults=False):
     """A check on what this run measured. `value` is null where a percentile falls among the
-    failed. `certainty` says whether it would hold again; null: not assessed."""
+    failed. `certainty` is "shown" or "not shown", whether it would hold again; null where nothing
+    can be said, and `why`. `more`: requests that would show it, null if far too many."""
 
     name: str
     state: Literal["passed", "failed", "no data"]
@@ -47,6 +50,16 @@ class CheckResult(Value, frozen=True, omit_defaults=False):
     limit: float
     unit: str
     text: str
+    more: int | None = None
+    design_effect: float | None = None
+    effective: int | None = None  # as many independent requests would say as much
+    why: str = ""
+
+    @property
+    def sure(self) -> str:
+        """`shown`, `not shown (≈ 12,000 more)`; "" where nothing can be said."""
+        found = Certainty(self.certainty or "", self.more, why=self.why)
+        return found.words if self.certainty else ""
 
 
 class Episode(Value, frozen=True, omit_defaults=False):
@@ -95,6 +108,10 @@ class Summary(Value, frozen=True, omit_defaults=False):
     alerts: tuple[Episode, ...]
     notes: tuple[Note, ...]
     trust: Trust
+    # 95 % bands of the percentiles of latency_ms as [low, high]; high null: nothing bounds it
+    bands_ms: dict[str, tuple[float, float | None]] = {}
+    certainty: Certainty = Certainty()  # how far the requests depend on each other; why no bands
+    slowest: tuple[dict[str, Any], ...] = ()  # requests, with where their time went and the cause
     optimum: dict[str, Any] | None = None  # what the batcher reached of the best possible
 
 
@@ -110,7 +127,8 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
         return None
     whole, start = total.whole, total.start
     latency = whole.latency
-    results = tuple(judge(check, total) for check in start.checks)
+    blocks = Blocks(total.steady, total.rest, total.missed)
+    results = tuple(judge(check, total, blocks) for check in start.checks)
     seen = total.evidence
     if not running:  # nothing more will come: what was open stays so
         seen = replace(seen, unsent=total.unsent, missed=total.missed)
@@ -159,6 +177,9 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
         alerts=tuple(_episodes(total.alerts)),
         notes=(*total.notes, *doubts),
         trust=trust,
+        bands_ms=_bands(blocks),
+        certainty=known(blocks),
+        slowest=tuple(_slowest(total)),
         optimum=best_possible(total.end.optimum) if total.end else None,
     )
 
@@ -280,8 +301,23 @@ def _episodes(changes: Sequence[AlertChange]) -> Iterable[Episode]:
     yield from firing.values()
 
 
-def judge(check: Check, total: Account) -> CheckResult:
-    """One check on what was measured, over all requests asked."""
+def _slowest(total: Account) -> Iterable[dict[str, Any]]:
+    windows = (*total.steady, *total.rest)
+    for sample, cause in slowest(windows, total.whole, total.start, _SLOWEST):
+        yield plainly(sample, cause, total.start)
+
+
+def _bands(blocks: Blocks) -> dict[str, tuple[float, float | None]]:
+    found = {name: band(blocks, share) for name, share in QUANTILES.items()}
+    return {
+        name: (band.low / units.MS, _ms(band.high))
+        for name, band in found.items()
+        if band is not None
+    }
+
+
+def judge(check: Check, total: Account, blocks: Blocks) -> CheckResult:
+    """One check on what was measured, over all requests asked, and whether that is shown."""
     value, unit = _measured(check.name, total)
     if value is None:
         state: Literal["passed", "failed", "no data"] = "no data"
@@ -291,7 +327,20 @@ def judge(check: Check, total: Account) -> CheckResult:
             state = "failed" if not check.text.startswith("<=") else "passed"
     scale = units.MS if unit == "ms" else 1
     shown = None if value is None or math.isinf(value) else value / scale
-    return CheckResult(check.name, state, None, shown, check.limit / scale, unit, check.text)
+    sure = assess(check, blocks, total.start.limit_ns)
+    return CheckResult(
+        check.name,
+        state,
+        sure.state or None,
+        shown,
+        check.limit / scale,
+        unit,
+        check.text,
+        sure.more,
+        sure.effect,
+        sure.effective,
+        sure.why,
+    )
 
 
 def _measured(name: str, total: Account) -> tuple[float | None, str]:

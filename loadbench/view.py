@@ -36,6 +36,7 @@ from loadbench.model import (
     Value,
     Window,
 )
+from loadbench.standing import Standing
 from loadbench.trust import ASIDES, NOTED, grade
 
 HOUR = 3600
@@ -80,9 +81,10 @@ class View(Value, frozen=True):
     pending: tuple[tuple[Bin, ...], ...] = ((), (), ())  # of the next bin of the coarser rings
     totals: Totals = Totals()
     warmed: int = 0  # requests done in warm-up
+    standing: Standing = Standing()  # how the run is driven by hand
     reached: float | None = None  # the rate last announced as reached
     alerts: dict[str, AlertChange] = {}
-    changes: tuple[AlertChange | Mark, ...] = ()  # how rules and alerts became what they are
+    changes: tuple[AlertChange | Mark, ...] = ()  # of rules, alerts and how it is driven
     events: tuple[Event, ...] = ()
     spells: tuple[Spell, ...] = ()  # what alerts did, in the order in which they began
     changed: tuple[Rule, ...] | None = None  # the rules, once they were changed meanwhile
@@ -132,8 +134,10 @@ def fold(view: View, record: Record) -> View:
     if isinstance(record, AlertChange):
         return _alert(view, record)
     if isinstance(record, Mark):
-        if record.rules is not None:
-            view = _ruled(_kept(view, record), record.rules)
+        if record.rules is not None or record.standing is not None:
+            view = _kept(view, record)
+        view = _ruled(view, record.rules) if record.rules is not None else view
+        view = view if record.standing is None else replace(view, standing=record.standing)
         return _event(view, record.second, "mark", record.text)
     if isinstance(record, Remark):
         noted = replace(view, notes=(*view.notes, record.note))
@@ -153,7 +157,14 @@ def as_of(view: View, second: int) -> View:
     then = View(start=view.start)
     for change in view.changes:
         then = fold(then, change) if change.second < second else then
-    return replace(view, alerts=then.alerts, spells=then.spells, changed=then.changed, end=None)
+    return replace(
+        view,
+        alerts=then.alerts,
+        spells=then.spells,
+        changed=then.changed,
+        standing=then.standing,
+        end=None,
+    )
 
 
 def bins(view: View, begin: float, end: float) -> tuple[Bin, ...]:

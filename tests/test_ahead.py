@@ -30,6 +30,7 @@ from loadbench.engine.service import ServiceTimes
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
 from loadbench.engine.watch import Watched
+from loadbench.ride import Ride
 from loadbench.simspec import SimSpec
 from loadbench.spec import FakeSpec
 from loadbench.units import MS, SECOND
@@ -99,7 +100,7 @@ class Books:
         self._left -= 1
         x = np.full((1, 2), self._left, np.float32)
         job = Job({"x": x}, 1, ((2,),), lambda _: True)
-        return Taken([job], "", self._left, self._clock(), 0, 0, 1)
+        return Taken([job], Ride(self._left, "idle"), self._clock(), 0, 0, 1)
 
     def ahead(self, instance: Instance) -> Taken | None:
         return self.take() if self._ahead else None

@@ -254,7 +254,7 @@ def test_without_a_socket_the_runner_gets_a_signal(tmp_path: Path) -> None:
     runner.stdin.close()
 
 
-@pytest.mark.parametrize("key", ["s", "m", "full_stop"])
+@pytest.mark.parametrize("key", ["s", "m", "a", "U", "P", "exclamation_mark", "full_stop"])
 def test_what_cannot_be_done_is_said(key: str) -> None:
     async def walk() -> None:
         async with shown(told(Story(seconds=30))) as (app, pilot):

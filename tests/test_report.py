@@ -43,7 +43,9 @@ def test_a_run_that_went_well() -> None:
         ]
     )
     assert found.splitlines()[0] == "loadbench 0001-steady-mlp   local:mlp   3 s   ■ done"
-    assert "CHECKS    ✓ p99 10.0 ms < 100 ms    ✓ errors 0 % < 1 %" in found
+    short = "not shown (≥ 39,000 more)"
+    assert f"CHECKS    ✓ p99 10.0 ms < 100 ms · {short}    ✓ errors 0 % < 1 % · {short}" in found
+    assert "CERTAIN   no bands: 80 seconds at one rate are needed" in found
     assert "LOAD      asked 500/s   done 500/s (100 %)   1,500 requests   none failed" in found
     assert "on time 100 % (within 100 ms)" in found
     # half of the requests were answered from the cache, without queue and compute

@@ -88,7 +88,7 @@ def test_a_local_engine_is_changed_and_the_log_tells_from_what_to_what(tmp_path:
         done = loadbench("tell", "last", *words, cwd=tmp_path, code=code)
         return str(done.stdout + done.stderr)
 
-    with running(tmp_path, "--set", "engine.slo=200ms", seconds=6):
+    with running(tmp_path, "--set", "engine.slo=5s", seconds=40):
         folder = wait_for(tmp_path, 0)
         told = tell("engine", "max_batch=4", "policy=fixed", "max_wait=3ms")
         assert told == "engine: max_batch 8 → 4, policy deadline → fixed, max_wait 3 ms\n"
@@ -96,19 +96,21 @@ def test_a_local_engine_is_changed_and_the_log_tells_from_what_to_what(tmp_path:
         assert "KEY=VALUE" in tell("engine", "max_batch", code=2)
         wait_for(tmp_path, 2)
         tell("scale", "0.5")
-        tell("engine", "policy=deadline", "slo=50ms")
+        tell("engine", "policy=deadline", "slo=2s")
+        tell("stop")
     marks = [found for found in log(folder) if isinstance(found, Mark)]
     assert [mark.text for mark in marks] == [
         "engine: max_batch 8 → 4, policy deadline → fixed, max_wait 3 ms",
         "the scenario's load × 0.5",
-        "engine: policy fixed → deadline, slo 200 ms → 50 ms, hold true",
+        "engine: policy fixed → deadline, slo 5 s → 2 s, hold true",
+        "stop asked for",
     ]
-    stood = [mark.standing for mark in marks]
+    stood = [mark.standing for mark in marks[:3]]
     assert all(found and found.engine and found.engine.max_batch == 4 for found in stood)
     assert [found.scale for found in stood if found] == [1, 0.5, 0.5]
     last = stood[2].engine if stood[2] else None
     assert last is not None
-    assert last.slo_ns == SECOND // 20
+    assert last.slo_ns == 2 * SECOND
     notes = [found.note.code for found in log(folder) if isinstance(found, Remark)]
     assert notes.count("retuned") == 1
     told_of = {
@@ -121,16 +123,17 @@ def test_a_local_engine_is_changed_and_the_log_tells_from_what_to_what(tmp_path:
     assert adds_up(summary)
     assert summary["failed"] == {}
     optimum = json.loads(loadbench("optimum", "last", "--json", cwd=tmp_path).stdout)
-    assert optimum["reached"] == optimum["of"] == summary["done"]
+    assert optimum["of"] >= summary["done"]  # what was left of the warm-up comes on top
     assert "retuned" in [note["code"] for note in optimum["notes"]]
 
 
 def test_only_an_engine_of_the_run_s_own_is_changed(tmp_path: Path) -> None:
     with serving("fake") as engine:
         url = f"http://127.0.0.1:{engine.port}"
-        with running(tmp_path, "--target", url, seconds=2):
+        with running(tmp_path, "--target", url, seconds=40):
             wait_for(tmp_path, 0)
             told = loadbench("tell", "last", "engine", "max_batch=4", cwd=tmp_path, code=2)
+            loadbench("tell", "last", "stop", cwd=tmp_path)
         assert "no engine that this run started" in told.stderr
         assert engine.stats()["loadbench"]["max_batch"] == 32
 
@@ -168,7 +171,7 @@ def test_a_spike_is_whole_with_workers_too(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
-    with running(tmp_path, seconds=4):
+    with running(tmp_path, seconds=40):
         folder = wait_for(tmp_path, 0)
         refused = loadbench("tell", "last", "rate", "much", cwd=tmp_path, code=2)
         assert "much" in refused.stderr

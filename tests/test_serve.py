@@ -19,6 +19,7 @@ import pytest
 from loadbench.arrivals import MAGIC, OUTCOMES, RECORD
 from loadbench.inside import EngineStatistics
 from loadbench.model import decode
+from loadbench.ride import read
 from tests.served import (
     Engine,
     read_answer,
@@ -101,8 +102,12 @@ def test_infer_in_json_and_binary_gives_each_its_rows(engine: Engine, path: str)
 
 def test_every_answer_says_where_its_time_went(engine: Engine) -> None:
     answer = engine.call(INFER, request_json(rows(2)))
-    parts = dict(part.split(";") for part in answer.headers["server-timing"].split(", "))
-    assert parts.keys() == {"queue", "batch", "compute", "size"}
+    timing = answer.headers["server-timing"]
+    parts = dict(part.split(";") for part in timing.split(", "))
+    assert parts.keys() >= {"queue", "batch", "compute", "size"}
+    ride = read(timing.encode())
+    assert ride is not None
+    assert (ride.number > 0, ride.closed) == (True, "idle")
     assert float(parts["queue"].removeprefix("dur=")) >= 0
     assert float(parts["compute"].removeprefix("dur=")) >= 1.0
     assert parts["size"] == "desc=2"

@@ -10,6 +10,7 @@ from dashboard.scene import Scene
 from dashboard.screens.run import RunScreen
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
+from dashboard.widgets.checks import Checks
 from dashboard.widgets.panels import Events
 from dashboard.widgets.table import Column, table
 from loadbench import units
@@ -98,4 +99,5 @@ class Alerts(RunScreen):
 
     def body(self) -> ComposeResult:
         yield Rules(id="rules", classes="panel")
+        yield Checks(id="checks", classes="panel")
         yield History(id="history", classes="panel")

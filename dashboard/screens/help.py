@@ -71,8 +71,8 @@ class Help(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         colours, below = palette(self.app.theme), self.app.screen_stack[-2]
         own = getattr(below, "actions", ())
-        with VerticalScroll(classes="sheet"):
+        with VerticalScroll(classes="sheet") as sheet:
+            sheet.border_subtitle = "esc = back"  # in sight however far it is scrolled
             yield Static(keys(colours, self.app.size.width >= _WIDE, own))
             for paragraph in (*getattr(below, "reading", ()), *READING):
                 yield Static(Text(f"\n{paragraph}"))
-            yield Static(Text("\nesc = back", style=colours.quiet))

@@ -9,12 +9,14 @@ from dashboard.measures import ms_text, quantile_ms
 from dashboard.scene import Scene, words
 from dashboard.screens.live import LATENCY, LatencyChart
 from dashboard.screens.run import RunScreen
+from dashboard.sureness import InView
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
 from dashboard.widgets.engine import bar
 from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.histogram import Histogram
+from loadbench.report.certain import within
 from loadbench.view import failures
 
 _SHARES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
@@ -64,10 +66,17 @@ class Distribution(Board):
 
 
 class Percentiles(Board):
-    """The percentiles of what was asked, and on how many requests each rests."""
+    """The percentiles of what was asked with their bands, and on how many requests each rests."""
+
+    def __init__(self, sure: InView, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._sure = sure
 
     def titles(self, scene: Scene) -> None:
-        self.head("Percentiles [dim](ms)[/]")
+        found = self._sure.certainty(scene)
+        effect = f"design effect {units.significant(found.effect, 2)}"
+        why = effect if found.effect is not None else f"no bands: {found.why}"
+        self.head("Percentiles [dim](ms, ± at 95 %)[/]", below=(why, "no bands yet"))
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         plain, window = ink(self.ink.text), scene.visible
@@ -78,17 +87,28 @@ class Percentiles(Board):
         for share in _SHARES:
             value = ms_text(quantile_ms(window, share, scene.overdue), scene.limit_ns)
             beyond = round(asked * (1 - share))
-            rows.append([f"p{share * 100:g}", value, units.count(beyond)])
-        rows.append(["max", units.ms(window.latency.maximum), ""])
-        columns = (Column("", left=True), Column("ms"), Column("requests beyond"))
+            rows.append([f"p{share * 100:g}", value, self._band(scene, share), units.count(beyond)])
+        rows.append(["max", units.ms(window.latency.maximum), "", ""])
+        columns = (Column("", left=True), Column("ms"), Column("±", 2), Column("beyond", 1))
         return table(columns, rows, width, (ink(self.ink.quiet), plain, plain))
+
+    def _band(self, scene: Scene, share: float) -> str:
+        """`±1.1`; `≥ 44.1` where nothing bounds it above."""
+        window, found = scene.visible, self._sure.band(scene, share)
+        value = quantile_ms(window, share, scene.overdue) if window else None
+        if found is None or value is None:
+            return ""
+        return within(value, (found.low / units.MS, found.high and found.high / units.MS)).strip(
+            " ()"
+        )
 
 
 class Latency(RunScreen):
     """Chart above, distribution and percentiles below."""
 
     def body(self) -> ComposeResult:
-        yield LatencyChart(LATENCY, id="latency")
+        sure = InView()
+        yield LatencyChart(LATENCY, sure, id="latency")
         with Horizontal(id="below"):
             yield Distribution(id="distribution", classes="panel")
-            yield Percentiles(id="percentiles", classes="panel")
+            yield Percentiles(sure, id="percentiles", classes="panel")

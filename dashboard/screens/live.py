@@ -9,6 +9,7 @@ from dashboard import measures
 from dashboard.measures import ms_text, number, quantile_ms
 from dashboard.scene import Scene
 from dashboard.screens.run import RunScreen
+from dashboard.sureness import InView
 from dashboard.theme import legend
 from dashboard.widgets.chart import Chart, Plot
 from dashboard.widgets.panels import Events, RequestTable, Split, Ticker
@@ -124,7 +125,12 @@ def _queued(scene: Scene) -> bool:
 
 
 class LatencyChart(Chart):
-    """Bands with their values, the limit, and how wide a column is."""
+    """Bands with their values, the limit, how wide a column is, and how sure the p99 of all that
+    is in view is."""
+
+    def __init__(self, plot: Plot, sure: InView, id: str | None = None) -> None:
+        super().__init__(plot, id=id)
+        self._sure = sure
 
     def titles(self, scene: Scene) -> None:
         ink, window = self.ink, scene.recent
@@ -140,10 +146,19 @@ class LatencyChart(Chart):
         )
         limit = legend("┄", ink.limit, f"limit {units.ms(scene.limit_ns)} ms")
         parts = [self._resolution(scene), "log scale" if scene.sight.log else ""]
-        parts.append(limit if scene.limit_ns else "")
+        parts += [self._tail(scene), limit if scene.limit_ns else ""]
         below = [part for part in parts if part]
         fewer = ["  ".join(below[at:]) for at in range(len(below) + 1)]
         self.head(f"Latency  {values} ms", f"Latency {values.replace('  ', ' ')}", below=fewer)
+
+    def _tail(self, scene: Scene) -> str:
+        """`p99 in view 46.2 ±1.1`; "" where it has no band."""
+        value = quantile_ms(scene.visible, 0.99, scene.overdue) if scene.visible else None
+        found = self._sure.band(scene, 0.99)
+        around = found.around(value * units.MS) if found and value is not None else None
+        if around is None:
+            return ""
+        return f"p99 in view {units.significant(value)} ±{units.significant(around / units.MS, 2)}"
 
     def _resolution(self, scene: Scene) -> str:
         step = scene.span / max(1, self.size.width - 6)
@@ -201,16 +216,17 @@ class Live(RunScreen):
     """Tiles, charts, the time split, requests and events."""
 
     def body(self) -> ComposeResult:
+        sure = InView()
         with Horizontal(id="tiles"):
             yield from tiles()
         with Horizontal(id="charts"):
-            yield LatencyChart(LATENCY, id="latency")
+            yield LatencyChart(LATENCY, sure, id="latency")
             yield ThroughputChart(THROUGHPUT, id="throughput")
             with Vertical(id="third"):
                 yield MachineChart(GPU, id="machine")
                 yield QueueChart(QUEUE, id="queue")
         yield Split(id="split")
         with Horizontal(id="bottom"):
-            yield RequestTable(id="requests")
+            yield RequestTable(sure, id="requests")
             yield Events(id="events")
         yield Ticker(id="ticker")

@@ -14,6 +14,7 @@ from dashboard.scene import Scene
 from dashboard.theme import Palette, ink
 from dashboard.widgets.board import Board, Cells, Inspect
 from loadbench import units
+from loadbench.standing import load_words
 
 _BAR = 18
 
@@ -118,6 +119,7 @@ class Header(Board):
                 Segment(f" {now.word}", ink(colours.text, bold=True)),
             ],
             "detail": [Segment(now.detail, plain)] if now.detail else [],
+            "steered": self._steered(scene),
             "bar": bar,
             "alerts": alerts(scene, colours),
             "trust": self._trust(scene, why=True),
@@ -132,6 +134,7 @@ class Header(Board):
             lambda: parts.update(detail=[Segment(now.detail.replace(" / ", "/"), plain)]),
             lambda: parts.update(names=[Segment(" · ".join(names[:1] + names[2:]), plain)]),
             lambda: parts.update(names=[Segment(names[0] if names else "", plain)]),
+            lambda: parts.update(steered=parts["steered"][:1]),
             lambda: parts.update(names=[]),
         ]
         while _length(parts) > width and shorter:
@@ -165,6 +168,14 @@ class Header(Board):
         if not scene.past and start and start.planned_ns:
             share = min(1.0, share * start.planned_ns / units.SECOND / max(1, scene.newest))
         self.post_message(Inspect(int(share * scene.newest)))
+
+    def _steered(self, scene: Scene) -> Cells:
+        """How the load is driven by hand: `◆ × 1.5, arrivals paused`."""
+        words = load_words(scene.view.standing, scene.newest) if scene.going else []
+        if not words or scene.paused:
+            return []
+        style = ink(self.ink.limit, bold=True)
+        return [Segment("◆", style), Segment(f" {', '.join(words)}", style)]
 
     def _trust(self, scene: Scene, why: bool) -> Cells:
         """`▲ doubtful: generator late`, by the first of the reasons."""

@@ -10,6 +10,7 @@ from textual.geometry import Size
 
 from dashboard.measures import brief, error_share, ms_text, number, part_of, parts_ms, quantile_ms
 from dashboard.scene import Scene, words
+from dashboard.sureness import InView
 from dashboard.theme import Palette, ink
 from dashboard.widgets.board import Board, Cells, Inspect
 from dashboard.widgets.table import Column, table
@@ -25,6 +26,7 @@ _REQUESTS = (
     Column("p50", 2),
     Column("p95", 3),
     Column("p99"),
+    Column("±", 7),
     Column("p99.9", 6),
     Column("max", 4),
     Column("fail", 1),
@@ -113,7 +115,11 @@ def _part(name: str, colours: Palette) -> tuple[str, str]:
 
 
 class RequestTable(Board):
-    """One row for each kind of request, and all of them."""
+    """One row for each kind of request, and all of them; with how sure the p99 of all is."""
+
+    def __init__(self, sure: InView, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._sure = sure
 
     def titles(self, scene: Scene) -> None:
         kinds = _kinds(scene.visible) if scene.visible else []
@@ -163,15 +169,24 @@ class RequestTable(Board):
         alone = Window(0, "load", requests={name: part}, unsent=unsent)
         overdue = scene.overdue if whole else 0
         times = [quantile_ms(alone, share, overdue) for share in (0.5, 0.95, 0.99, 0.999)]
+        shown = [ms_text(value, scene.limit_ns) for value in times]
         return [
             name,
             units.count(part.done),
             number(part.done / max(1, scene.visible_s)),
-            *(ms_text(value, scene.limit_ns) for value in times),
+            *shown[:3],
+            self._band(scene, times[2]) if whole else "",
+            shown[3],
             units.ms(part.latency.maximum),
             units.count(failures(alone)),
             units.percent(error_share(alone)),
         ]
+
+    def _band(self, scene: Scene, tail: float | None) -> str:
+        """Half as wide as the p99's band is, in ms."""
+        found = self._sure.band(scene, 0.99)
+        around = found.around(tail * units.MS) if found and tail is not None else None
+        return "" if around is None else units.significant(around / units.MS, 2)
 
 
 def _kinds(window: Window) -> list[str]:

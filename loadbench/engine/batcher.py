@@ -21,6 +21,7 @@ from loadbench.engine.instance import Instance, Taken
 from loadbench.engine.job import Job, Ran
 from loadbench.engine.mishaps import Mishaps
 from loadbench.engine.place import Place
+from loadbench.engine.rides import Rides
 from loadbench.engine.room import Room
 from loadbench.engine.rule import NEVER
 from loadbench.engine.scheduler import Scheduler
@@ -30,6 +31,7 @@ from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
 from loadbench.inside import Batch
 from loadbench.model import Ground
+from loadbench.ride import told
 from loadbench.units import MS, SECOND
 
 
@@ -58,7 +60,7 @@ class Batcher:
         self._service = service
         self._scheduler = Scheduler(terms, service, len(models))
         self.open = 0  # requests not yet answered
-        self._number = 0
+        self._rides = Rides()
         self._loop = loop
         self._lock = threading.Lock()
         self._queues = self._scheduler.queues
@@ -241,7 +243,7 @@ class Batcher:
             self._give_up(shed)
         for piece in pieces:
             if piece.fault is None:
-                self._answer(piece, batch.reason if piece.jobs is batch.jobs else "bisect")
+                self._answer(piece, batch)
             elif piece.jobs:
                 for job in piece.jobs:
                     job.reply(piece.fault)
@@ -264,9 +266,11 @@ class Batcher:
             )
         )
 
-    def _answer(self, piece: Piece, reason: str) -> None:
+    def _answer(self, piece: Piece, batch: Taken) -> None:
         jobs, rows = piece.jobs, piece.rows
-        ran = Ran(piece.outputs, rows, piece.compute_ns, len(jobs) == 1)
+        reason = batch.reason if jobs is batch.jobs else "bisect"
+        ride = told(batch.ride, batch.waited_ns)
+        ran = Ran(piece.outputs, rows, piece.compute_ns, len(jobs) == 1, ride)
         bad: list[Job] = []
         at = 0
         for job in jobs:
@@ -374,15 +378,14 @@ class Batcher:
         for job in jobs:
             job.batch_wait_ns = free - job.free_mark
             job.queue_ns = now - job.arrived - job.batch_wait_ns
-        self._number += 1
         table = place.service.table
         rows = sum([job.rows for job in jobs])
         predicted = table[min(rows, len(table) - 1)]
         size = padded(place.sizes, rows)
+        ride = self._rides.next(jobs, rows, size, decision.reason, now)
         place.begins(size)
         instance.until = start + predicted
-        number = self._number
-        return Taken(jobs, decision.reason, number, now, predicted, len(shed), size), None
+        return Taken(jobs, ride, now, predicted, len(shed), size), None
 
     def _free_at(self) -> int:
         """When an instance is planned to be free."""

@@ -172,7 +172,7 @@ class Endpoint:
             return None
         answer = self._writer.write(plan, ran.outputs_of(0, plan.rows))
         size = step * plan.rows
-        middle = middle_of(answer, size, ran.compute_ns, ran.rows)
+        middle = middle_of(answer, size, ran.compute_ns, ran.rows, ran.ride)
         return Form(whole.tobytes(), step, size, middle)
 
     def _answer(self, plan: Plan, served: Served) -> bytes:

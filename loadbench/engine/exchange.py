@@ -168,13 +168,14 @@ def written(answer: Answer, served: Served) -> bytes:
         b"cache;desc=hit, " if served.cached else b"", served.queue_ns / MS,
         served.batch_wait_ns / MS,
     )  # fmt: skip
-    middle = middle_of(answer, sum(map(len, tensors)), served.compute_ns, served.size)
+    tail = sum(map(len, tensors))
+    middle = middle_of(answer, tail, served.compute_ns, served.size, served.ride)
     return b"".join((head, times, middle, *tensors))
 
 
-def middle_of(answer: Answer, tail: int, compute_ns: int, size: int) -> bytes:
+def middle_of(answer: Answer, tail: int, compute_ns: int, size: int, ride: bytes) -> bytes:
     """An answer from behind the request's own times up to its `tail` bytes of tensors."""
     length = len(answer.header)
-    timing = b", compute;dur=%.3f, size;desc=%d\r\n" % (compute_ns / MS, size)
+    timing = b", compute;dur=%.3f, size;desc=%d%b\r\n" % (compute_ns / MS, size, ride)
     extension = b"Inference-Header-Content-Length: %d\r\n" % length if answer.binary else b""
     return b"%b%bContent-Length: %d\r\n\r\n%b" % (timing, extension, length + tail, answer.header)

@@ -19,6 +19,7 @@ from loadbench.engine.execution import Failing, Piece, execute, settled
 from loadbench.engine.flight import Launched, launch
 from loadbench.engine.job import Job
 from loadbench.engine.place import Place
+from loadbench.ride import Ride
 from loadbench.units import MS, SECOND
 
 RECENT = 16  # batches by which the next is timed
@@ -30,14 +31,22 @@ class Taken(NamedTuple):
     """Requests on their way to an instance."""
 
     jobs: list[Job]
-    reason: str
-    number: int
+    ride: Ride
     taken: int
     predicted_ns: int
     shed: int
     size: int  # rows, padding included
     between_ns: int = 0
     waited_ns: int = 0  # since it was taken, for the batch before it
+
+    @property
+    def reason(self) -> str:
+        """Why it closed."""
+        return self.ride.closed
+
+    @property
+    def number(self) -> int:
+        return self.ride.number
 
     @property
     def begun(self) -> int:

@@ -25,6 +25,7 @@ class Served(NamedTuple):
     compute_ns: int
     size: int  # rows of the batch it was part of
     cached: bool = False  # it was part of none: the answer had been kept
+    ride: bytes = b""  # of that batch, as clients are told (loadbench.ride)
 
 
 Reply = Callable[[Served | Refused], bool]
@@ -33,13 +34,16 @@ Reply = Callable[[Served | Refused], bool]
 class Ran:
     """What came of all requests that ran at once."""
 
-    __slots__ = ("alone", "compute_ns", "forms", "outputs", "rows")
+    __slots__ = ("alone", "compute_ns", "forms", "outputs", "ride", "rows")
 
-    def __init__(self, outputs: Arrays, rows: int, compute_ns: int, alone: bool) -> None:
+    def __init__(
+        self, outputs: Arrays, rows: int, compute_ns: int, alone: bool, ride: bytes = b""
+    ) -> None:
         self.outputs = outputs  # of all rows
         self.rows = rows
         self.compute_ns = compute_ns
         self.alone = alone  # one request, which may have no batch axis
+        self.ride = ride
         self.forms: dict[int, Any] = {}  # what answers have in common, by id() of their plan
 
     def outputs_of(self, at: int, rows: int) -> Arrays:
@@ -122,7 +126,8 @@ class Job:
     def served(self, ran: Ran, at: int) -> bool:
         """Its rows begin at `at`. False: no good answer could be made of them."""
         own = ran.outputs_of(at, self.rows)
-        return self.reply(Served(own, self.queue_ns, self.batch_wait_ns, ran.compute_ns, ran.rows))
+        times = (self.queue_ns, self.batch_wait_ns, ran.compute_ns)
+        return self.reply(Served(own, *times, ran.rows, ride=ran.ride))
 
 
 def shapes_of(job: Job) -> dict[str, tuple[int, ...]]:

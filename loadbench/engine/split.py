@@ -84,4 +84,5 @@ def _joined(parts: list[Served]) -> Served | Refused:
     ended = max(part.queue_ns + part.batch_wait_ns + part.compute_ns for part in parts)
     compute = ended - first.queue_ns - first.batch_wait_ns
     size = max(part.size for part in parts)
-    return Served(outputs, first.queue_ns, first.batch_wait_ns, compute, size)
+    times = (first.queue_ns, first.batch_wait_ns, compute)
+    return Served(outputs, *times, size, ride=first.ride)

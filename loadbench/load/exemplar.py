@@ -3,7 +3,9 @@
 import re
 
 from loadbench.load.connection import Connection
+from loadbench.load.ledger import HELD
 from loadbench.model import Sample
+from loadbench.ride import read
 from loadbench.units import MS
 
 # lengths are limited: whatever a server writes there is read quickly, and is a number one can tell
@@ -29,4 +31,6 @@ def sample(connection: Connection, done: int, failure: str, data: bytes) -> Samp
         batch_wait_ns=parts.get(b"batch"),
         compute_ns=parts.get(b"compute"),
         batch=int(size[1]) if size else None,
+        ride=read(text),
+        held=bool(connection.code & HELD),
     )

@@ -11,13 +11,15 @@ from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.episodes import LIKELY, TRY
 from loadbench.errors import SpecError
 from loadbench.model import Machine, Rule, Start
+from loadbench.report.certain import check_words, rests_on, within
 from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
+from loadbench.report.slowest import slowest_text
 from loadbench.summary import CheckResult, Episode, Summary, Times, summarise
 from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
 
-_SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
+Bands = dict[str, tuple[float, float | None]]
 _KINDS, _SAID = 8, 100  # failures listed, characters shown of what came
 _EXPLAINED = 5  # alerts with their verdict
 _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running"}
@@ -44,6 +46,7 @@ def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "
         ("LOAD", _load(summary)),
         ("FAILED", _failed(summary)),
         ("LATENCY", _latency(summary)),
+        ("CERTAIN", _certain(summary)),
         ("ANSWERED", _answered(summary)),
         ("TIME", _time(summary)),
         ("ENGINE", _engine(summary)),
@@ -51,6 +54,7 @@ def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "
         ("OPTIMUM", _optimum(summary)),
         ("MACHINE", _machine(summary)),
         ("LATE", _late(summary)),
+        ("SLOWEST", f"\n{' ' * 12}".join(map(slowest_text, summary.slowest))),
     ):
         if text:
             lines.append(f"  {title:<9} {text}")
@@ -73,16 +77,9 @@ def _head(summary: Summary) -> str:
 
 
 def _check(check: CheckResult, summary: Summary) -> str:
-    name = check.name.replace("_", " ").replace("p99 9", "p99.9")
-    if check.state == "no data":
-        return f"○ {name} {check.text}: no data"
-    if check.value is None:
-        share = percent(summary.missed / summary.asked)
-        value = f"> {units.significant(check.limit)} ms ({share} % not answered well)"
-        return f"{_SIGNS[check.state]} {name} {value}"
-    value = percent(check.value) if check.unit == "%" else significant(check.value)
-    unit = check.unit if check.unit.startswith("/") else f" {check.unit}"
-    return f"{_SIGNS[check.state]} {name} {value}{unit} {check.text}"
+    """`✓ p99 46.2 ms < 100 ms · not shown (≈ 12,000 more)`."""
+    words = check_words(check, _share(summary.missed, summary.asked))
+    return " · ".join(filter(None, (words, check.sure)))
 
 
 def _load(summary: Summary) -> str:
@@ -138,14 +135,15 @@ def _share(part: int, whole: int) -> float | None:
 _NAMES = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
 
 
-def _times(times: Times, limit_ms: float | None = None) -> str:
+def _times(times: Times, limit_ms: float | None = None, bands: Bands | None = None) -> str:
     shown = []
+    bands = bands or {}
     for key, name in _NAMES.items():
         value = times.get(key)
         if value is None and limit_ms is not None:
             shown.append(f"{name} > {significant(limit_ms)}")
         else:
-            shown.append(f"{name} {significant(value)}")
+            shown.append(f"{name} {significant(value)}{within(value, bands.get(key))}")
     return "   ".join(shown)
 
 
@@ -153,8 +151,15 @@ def _latency(summary: Summary) -> str:
     if not summary.asked:
         return "no requests were recorded"
     missing = summary.missed
-    text = f"{_times(summary.latency_ms, summary.limit_ms if missing else None)} ms"
+    limit = summary.limit_ms if missing else None
+    text = f"{_times(summary.latency_ms, limit, summary.bands_ms)} ms"
     return f"{text}   (from the time each request was due)"
+
+
+def _certain(summary: Summary) -> str:
+    if not summary.asked:
+        return ""
+    return rests_on(summary.certainty, summary.asked, bool(summary.bands_ms))
 
 
 def _answered(summary: Summary) -> str:

@@ -1,0 +1,114 @@
+"""Driving the run that is shown: stop it, mark it, steer its load and its engine; what keys, the
+palette and the panel ask for goes through the run's own control socket.
+"""
+
+import errno
+import os
+import signal
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dashboard.screens.ask import Choice, Word
+from dashboard.screens.steer import Steer
+from dashboard.steering import Helm, Refused, Row, Wish, rows
+from loadbench import control
+from loadbench.errors import LoadbenchError
+
+if TYPE_CHECKING:
+    from dashboard.app import Dashboard
+
+NOW, STOP, LEAVE, STAY = "End at once", "Stop it", "Leave it running", "Stay"
+
+
+class Driver:
+    """Of one run; another one has its own."""
+
+    def __init__(self, app: "Dashboard") -> None:
+        self._app = app
+        self._helm = Helm()
+
+    def _is_over(self, what: str) -> bool:
+        """Whether the run takes no commands any more; then that is said."""
+        if self._app.ended:
+            self._app.notify(f"Nothing to {what}: this run is over.")
+            return True
+        self._app.read_snapshot()
+        return False
+
+    def ask_stop(self) -> None:
+        """Asks whether, and how."""
+        if not self._is_over("stop"):
+            self._app.run_worker(self._asked_stop())
+
+    async def _asked_stop(self) -> None:
+        choice = Choice("Stop the run?", (NOW, STOP, STAY))
+        answer = await self._app.push_screen_wait(choice)
+        if answer in (NOW, STOP):
+            self.stop(at_once=answer == NOW)
+
+    def ask_mark(self) -> None:
+        """Asks for a word."""
+        if not self._is_over("mark"):
+            self._app.run_worker(self._asked_mark())
+
+    async def _asked_mark(self) -> None:
+        word = await self._app.push_screen_wait(Word("Mark: what happened?"))
+        if word:
+            self.command({"command": "mark", "text": word}, f"marked: {word}")
+
+    def adjust(self) -> None:
+        """Opens the panel."""
+        if not self._is_over("adjust"):
+            line = partial(control.written, self._app.folder)
+            self._app.push_screen(Steer(self._driven, self._tell, line))
+
+    def _driven(self) -> list[Row]:
+        view = self._app.run_view
+        return rows(self._helm.standing(view), view, self._app.snapshot)
+
+    def steer(self, wish: Wish) -> None:
+        """By a key: 10 % more or less, the arrivals, a spike."""
+        if self._is_over("steer"):
+            return
+        try:
+            self.command(self._helm.wanted(wish, self._app.run_view))
+        except Refused as refused:
+            self._app.notify(str(refused), severity="error")
+
+    def stop(self, at_once: bool = False) -> None:
+        """By the run's socket; before it has one, by a signal to the runner."""
+        app = self._app
+        app.read_snapshot()
+        text = "stopping: no more requests, waiting for the answers"
+        text = "ending at once: what is open stays unfinished" if at_once else text
+        if app.snapshot.get("control"):
+            self.command({"command": "kill" if at_once else "stop"}, text)
+            return
+        pid = app.child.pid if app.child else app.snapshot.get("pid")
+        try:
+            if not isinstance(pid, int):
+                raise ProcessLookupError(errno.ESRCH, "its process is not known yet")
+            os.kill(pid, signal.SIGTERM)
+        except OSError as error:
+            app.notify(f"cannot stop it: {error.strerror}", severity="error")
+        else:
+            app.notify(text)
+
+    def command(self, command: dict[str, Any], done: str = "") -> None:
+        """Tells the run, and people what came of it: what the run says, or `done`."""
+        self._app.run_worker(self._told(command, done))
+
+    async def _told(self, command: dict[str, Any], done: str) -> None:
+        app = self._app
+        try:
+            did = await self._tell(command)
+        except LoadbenchError as error:
+            app.notify(f"{error.message}. {error.hint}", severity="error", markup=False)
+        else:
+            app.notify(f"{done or did}\n{control.written(app.folder, command)}", markup=False)
+
+    async def _tell(self, command: dict[str, Any]) -> str:
+        path = self._app.snapshot.get("control")
+        done = await self._helm.tell(path, command, self._app.run_view)
+        self._app.redraw()
+        return done

@@ -1,0 +1,92 @@
+"""How sure the figures on the screen are: the view's bins as blocks of `assurance`, checks judged
+as the summary will judge them.
+
+Looking takes some milliseconds, so that it is done anew every few seconds of the run, and when
+another stretch is looked at.
+"""
+
+from dashboard.scene import Scene
+from loadbench.account import Account
+from loadbench.assurance import Band, Blocks, Certainty, band, known
+from loadbench.histogram import Histogram
+from loadbench.model import Window
+from loadbench.summary import CheckResult, judge
+from loadbench.view import Bin, View, bins, failures, merged, pieces
+
+_EVERY_S = 5
+_ENOUGH = 84  # bins of 10 s: fewer could hardly be doubled
+
+
+class InView:
+    """Bands of percentiles of what is visible."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._bands: dict[float, Band | None] = {}
+        self._blocks: Blocks | None = None
+
+    def band(self, scene: Scene, share: float) -> Band | None:
+        """Of this percentile; None where there is none (yet)."""
+        blocks = self._look(scene)
+        if share not in self._bands:
+            self._bands[share] = band(blocks, share)
+        return self._bands[share]
+
+    def certainty(self, scene: Scene) -> Certainty:
+        """By how much its requests depend on each other, or why nothing can be told."""
+        return known(self._look(scene))
+
+    def _look(self, scene: Scene) -> Blocks:
+        run = scene.view.start.run if scene.view.start else ""
+        end = scene.end if scene.paused else scene.end // _EVERY_S
+        key = (run, scene.begin if scene.paused else scene.span, end, scene.going)
+        if self._blocks is None or key != self._key:
+            self._key, self._bands = key, {}
+            whole = scene.visible.latency if scene.visible else None
+            first = max(scene.view.first or 0, scene.begin)
+            self._blocks = _blocks(scene, first, scene.end, whole)
+        return self._blocks
+
+
+def judged(scene: Scene) -> tuple[tuple[CheckResult, ...], Blocks]:
+    """The checks of the run on all that is recorded of it until the visible end."""
+    view, first = scene.view, scene.view.first or 0
+    start, whole = view.start, merged(pieces(view, first, scene.end))
+    blocks = _blocks(scene, first, scene.end, whole.latency if whole else None)
+    if start is None or whole is None:
+        return (), blocks
+    load = [bin for bin in pieces(view, first, scene.end) if bin.window.stage == "load"]
+    total = Account(
+        start=start,
+        end=view.end,
+        whole=whole,
+        load=merged(load),
+        seconds=float(sum(bin.seconds for bin in load)),
+        alerts=(),
+        notes=(),
+        evidence=view.evidence,
+        steady=(),
+        overdue=scene.overdue + scene.unfinished,
+    )
+    return tuple(judge(check, total, blocks) for check in start.checks), blocks
+
+
+def _blocks(scene: Scene, begin: int, end: int, latency: Histogram | None) -> Blocks:
+    """The stretch in bins of one length; what does not fit goes to the last."""
+    found = _stretch(scene.view, begin, end)
+    longest = max((bin.seconds for bin in found), default=1)
+    steady: list[Window] = []
+    rest: list[Window] = []
+    for bin in found:
+        whole = bin.seconds == longest and bin.window.stage == "load"
+        (steady if whole else rest).append(bin.window)
+    missed = sum(failures(bin.window) for bin in found) + scene.overdue + scene.unfinished
+    return Blocks(steady, rest, missed, latency)
+
+
+def _stretch(view: View, begin: int, end: int) -> tuple[Bin, ...]:
+    """The finest bins, or where those are many the next coarser ones."""
+    coarse = tuple(bin for bin in view.rings[1] if begin <= bin.second and bin.until <= end)
+    if len(coarse) < _ENOUGH:
+        return bins(view, begin, end)
+    return (*coarse, *bins(view, coarse[-1].until, end))

@@ -1,0 +1,66 @@
+"""The checks of the run as they stand: passed or failed on what was measured, and beside it whether
+that is shown, or about how many requests more would show it."""
+
+from rich.segment import Segment
+from textual.geometry import Size
+
+from dashboard.scene import Scene
+from dashboard.sureness import judged
+from dashboard.theme import ink
+from dashboard.widgets.board import Board, Cells
+from loadbench.assurance import Blocks, known
+from loadbench.report.certain import check_words, effect_words
+from loadbench.summary import CheckResult
+
+_EVERY_S = 5
+
+
+class Checks(Board):
+    """A row a check, and what their certainty rests on. Without checks it takes no room."""
+
+    _results: tuple[CheckResult, ...] = ()
+    _blocks: Blocks | None = None
+    _key: object = None
+
+    def show(self, scene: Scene) -> None:
+        key = (scene.end if scene.paused else scene.end // _EVERY_S, scene.going, scene.view.start)
+        if key != self._key:
+            before = len(self._results)
+            self._key = key
+            self._results, self._blocks = judged(scene)
+            if len(self._results) != before:
+                self.refresh(layout=True)
+        super().show(scene)
+
+    def titles(self, scene: Scene) -> None:
+        self.display = bool(scene.view.start and scene.view.start.checks)
+        self.head("Checks [dim](of the run until here)[/]", "Checks")
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._results) + 1
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        quiet = ink(self.ink.quiet)
+        if not self._results or self._blocks is None:
+            return [[Segment("no requests yet", quiet)]]
+        words = [check_words(found, self._share(self._blocks)) for found in self._results]
+        wide = max(map(len, words)) + 3
+        rows = [
+            self._row(found, text.ljust(wide), width)
+            for found, text in zip(self._results, words, strict=True)
+        ]
+        rests = effect_words(known(self._blocks), self._blocks.total)
+        return [*rows, [Segment(rests[:width], quiet)]]
+
+    def _row(self, found: CheckResult, text: str, width: int) -> Cells:
+        colours = {"passed": self.ink.ok, "failed": self.ink.error}
+        sure = found.sure or (found.why and f"nothing can be shown: {found.why}")
+        shown = self.ink.text if found.certainty == "shown" else self.ink.quiet
+        return [
+            Segment(text[:1], ink(colours.get(found.state, self.ink.quiet))),
+            Segment(text[1:], ink(self.ink.text)),
+            Segment(sure[: max(0, width - len(text))], ink(shown)),
+        ]
+
+    def _share(self, blocks: Blocks) -> float:
+        return int(blocks.missed.sum()) / blocks.total if blocks.total else 0.0

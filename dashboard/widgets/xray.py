@@ -1,0 +1,142 @@
+"""The slowest requests in view, taken apart: each a bar on one time axis, and why it was slow."""
+
+import textwrap
+
+from rich.segment import Segment
+
+from dashboard.scene import Scene, words
+from dashboard.theme import Palette, ink
+from dashboard.widgets.axis import label, ticks
+from dashboard.widgets.board import Board, Cells
+from loadbench import units
+from loadbench.causes import (
+    COMPUTE,
+    HELD,
+    LATE,
+    QUEUE,
+    REST,
+    SENDING,
+    WAIT,
+    Around,
+    explain,
+    latency,
+    second,
+    seconds,
+    stretches,
+)
+from loadbench.model import Sample, Window
+from loadbench.report.slowest import machine_then, rode, took
+from loadbench.view import bins
+
+_LEAST = 4  # rows a request; a fifth keeps them apart where there is room
+
+
+def look(name: str, colours: Palette) -> tuple[str, str]:
+    """The sign and the colour of a stretch."""
+    return {
+        LATE: ("╌", colours.error),
+        HELD: ("≈", colours.asked),
+        SENDING: ("·", colours.text),
+        QUEUE: ("▓", colours.p99),
+        WAIT: ("▒", colours.limit),
+        COMPUTE: ("█", colours.p95),
+        REST: ("░", colours.quiet),
+    }[name]
+
+
+def around(scene: Scene, sample: Sample) -> Around:
+    """What is known of its time, as finely as the view still has it."""
+    found: list[Window] = []
+    for at in seconds(sample, scene.view.start):
+        found += [
+            bin.window for bin in bins(scene.view, at, at + 1) if bin.window not in found[-1:]
+        ]
+    return Around(tuple(found), scene.visible, scene.view.start)
+
+
+class Xray(Board):
+    """Rows for each request: what it was, its bar, its cause, its figures."""
+
+    def titles(self, scene: Scene) -> None:
+        ended = f"of those that ended in the last {words(scene.span)}"
+        legend = [
+            f"[{colour if colour.startswith('#') else f'ansi_{colour}'}]{sign}[/] {name}"
+            for name in (LATE, HELD, QUEUE, WAIT, COMPUTE, REST)
+            for sign, colour in [look(name, self.ink)]
+        ]
+        below = ["  ".join(legend), " ".join(legend[2:]), ""]
+        self.head(f"The slowest requests [dim]({ended})[/]", "The slowest requests", below=below)
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        samples = scene.visible.slowest if scene.visible else ()
+        if not samples:
+            text = "No request ended in view. Move or zoom, or wait for the first answers."
+            return [[Segment(text[:width], ink(self.ink.quiet))]]
+        longest = max(map(latency, samples))
+        rows: list[Cells] = []
+        gap = (_LEAST + 1) * len(samples) < height
+        for number, sample in enumerate(samples):
+            found = self._request(scene, sample, longest, width)
+            if len(rows) + len(found) > height - 2:
+                break
+            rows += [*([[]] if gap and number else []), *found]
+        return [*rows, *self._axis(longest, scene, width)]
+
+    def _request(self, scene: Scene, sample: Sample, longest: int, width: int) -> list[Cells]:
+        context = around(scene, sample)
+        cause = explain(sample, context)
+        plain, quiet = ink(self.ink.text), ink(self.ink.quiet)
+        why = textwrap.wrap(cause.text, max(20, width - 2)) or [""]
+        times = "  ".join(f"{name} {units.ms(length)}" for name, length in stretches(sample))
+        return [
+            self._head(scene, sample, machine_then(context.then, context.start), width),
+            self._bar(sample, longest, width),
+            *([Segment(("→ " if not at else "  ") + line, plain)] for at, line in enumerate(why)),
+            [Segment(f"  {times} ms"[:width], quiet)],
+        ]
+
+    def _head(self, scene: Scene, sample: Sample, state: str, width: int) -> Cells:
+        """As much of it as fits, the machine's state first to go."""
+        at = second(sample, scene.view.start)
+        when = "" if at is None else f"at {units.clock(at * units.SECOND)}"
+        parts = [when, sample.request, rode(sample), state]
+        text = took(sample)
+        rest = "   ".join(filter(None, parts))
+        while len(text) + 3 + len(rest) > width and parts:
+            parts.pop()
+            rest = "   ".join(filter(None, parts))
+        return [
+            Segment(text, ink(self.ink.p99, bold=True)),
+            Segment(f"   {rest}" if rest else "", ink(self.ink.text)),
+        ]
+
+    def _bar(self, sample: Sample, longest: int, width: int) -> Cells:
+        cells: Cells = []
+        at = before = 0
+        for name, length in stretches(sample):
+            at += length
+            until = round(at / longest * width)
+            sign, colour = look(name, self.ink)
+            cells.append(Segment(sign * (until - before), ink(colour)))
+            before = until
+        return cells
+
+    def _axis(self, longest: int, scene: Scene, width: int) -> list[Cells]:
+        """Ms since each was due, and the limit of the run."""
+        top = longest / units.MS
+        line, below = ["─"] * width, [" "] * width
+        marks = [(0.0, "due"), *((tick, f"{label(tick)}") for tick in ticks(top, width // 12))]
+        limit = scene.limit_ns / units.MS if scene.limit_ns else None
+        if limit is not None and limit <= top:
+            marks = [(tick, text) for tick, text in marks if abs(tick - limit) > top / 12]
+            marks.append((limit, f"limit {label(limit)}"))
+        for value, text in marks:
+            x = min(width - 1, round(value / top * width))
+            line[x] = "┴"
+            left = max(0, min(width - len(text), x - len(text) // 2))
+            below[left : left + len(text)] = text
+        unit = " ms"
+        if "".join(below[-len(unit) - 1 :]).strip() == "":
+            below[-len(unit) :] = unit
+        quiet = ink(self.ink.quiet)
+        return [[Segment("".join(line), quiet)], [Segment("".join(below), quiet)]]

@@ -1,0 +1,129 @@
+"""How sure a share is that was counted over requests which are not independent of each other.
+
+Requests that are near each other wait in the same queue, so n of them say less than n. By how much
+is the design effect: the variance of the shares of blocks, in parts of what it would be were they
+independent. Counts are divided by it and fed to a bound that holds at every look (a beta-binomial
+mixture martingale, Robbins 1970; Ville's inequality), because a run is looked at every second and
+may be stopped when it looks good. All of it is for a stretch of constant load.
+
+Pure arithmetic: what is counted, and what is made of it, is for others (`loadbench.assurance`).
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST = 40  # blocks, and requests in parts of the design effect, before anything is said
+WRONG = 0.01  # how often a verdict may be wrong, looked at as often as one likes
+BAND = 0.05  # the same of a percentile's band
+_GROWTH = 1.1
+_CORRELATION = 0.05
+_FURTHEST = 1e5  # times as many requests: beyond that nobody waits
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def design_effect(asked: Ints, over: Ints) -> float | None:
+    """Of an indicator that `over` of `asked` requests had, block by block; at least 1. Blocks are
+    doubled until that no longer adds to it; None: there are too few for that. NaN where all or
+    none had it: then it says nothing."""
+    total = int(asked.sum())
+    if not 0 < int(over.sum()) < total:
+        return math.nan
+    before = math.inf
+    found, correlation = 0.0, 0.0
+    while len(asked) >= LEAST:
+        found, correlation = _spread(asked, over)
+        if found <= before * _GROWTH and correlation < _CORRELATION and before < math.inf:
+            return max(1.0, found)
+        before = found
+        asked, over = _doubled(asked), _doubled(over)
+    return None
+
+
+def _spread(asked: Ints, over: Ints) -> tuple[float, float]:
+    """The variance of blocks in parts of the binomial's, and the correlation of neighbours."""
+    share = over.sum() / asked.sum()
+    left = over - share * asked  # blocks have their own numbers of requests: a ratio estimate
+    squares = float((left * left).sum())
+    binomial = float(asked.sum()) * share * (1 - share)
+    if not squares:
+        return 0.0, 0.0
+    blocks = len(asked)
+    return squares * blocks / (blocks - 1) / binomial, float((left[1:] * left[:-1]).sum()) / squares
+
+
+def _doubled(counts: Ints) -> Ints:
+    """Neighbours added up; an odd one out joins the last."""
+    even = len(counts) // 2 * 2
+    found: Ints = counts[:even].reshape(-1, 2).sum(axis=1)
+    if even < len(counts) and len(found):
+        found[-1] += counts[-1]
+    return found
+
+
+def larger(effects: list[float | None]) -> float | None:
+    """The design effect by several indicators: the largest; None if one is not known yet. Where
+    none says anything (all requests alike) there is nothing that could depend: 1."""
+    if None in effects:
+        return None
+    return max((found for found in effects if found and not math.isnan(found)), default=1.0)
+
+
+def evidence(over: float, asked: float, share: float) -> float:
+    """The logarithm of the mixture against `over` of `asked` independent requests having a true
+    share of `share` (between 0 and 1): large where that is hard to believe."""
+    a, b = 0.5, 0.5 / share
+    return (
+        _log_beta(a + over, b + asked - over)
+        - _log_beta(a, b)
+        - over * math.log(share)
+        - (asked - over) * math.log1p(-share)
+    )
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def shown(over: float, asked: float, share: float, effect: float) -> bool:
+    """Whether the true share certainly lies on that side of `share` on which the counted does."""
+    if asked < LEAST * effect:
+        return False
+    return evidence(over / effect, asked / effect, share) >= -math.log(WRONG)
+
+
+def further(over: float, asked: float, share: float, effect: float) -> float | None:
+    """How many requests more would show it, were they like those so far; None: far too many."""
+    low, high = 1.0, _FURTHEST
+    if not asked or not shown(over * high, asked * high, share, effect):
+        return None
+    while high / low > 1.001:
+        middle = math.sqrt(low * high)
+        if shown(over * middle, asked * middle, share, effect):
+            high = middle
+        else:
+            low = middle
+    return asked * (high - 1)
+
+
+def bounds(asked: float, share: float, effect: float) -> tuple[float, float]:
+    """(fewest, most) of `asked` requests that may be found beyond a value for it to be still
+    believable that a `share` of all is: the counts that enclose a percentile's band."""
+    n = asked / effect
+    middle = n * share
+
+    def edge(inside: float, outside: float) -> float:
+        if evidence(outside, n, share) < -math.log(BAND):
+            return outside
+        for _ in range(60):
+            at = (inside + outside) / 2
+            if evidence(at, n, share) < -math.log(BAND):
+                inside = at
+            else:
+                outside = at
+        return inside
+
+    return edge(middle, 0.0) * effect, edge(middle, n) * effect

@@ -1,0 +1,43 @@
+"""How sure the figures of a run are, in words: percentiles with bands, and what these rest on."""
+
+from loadbench.assurance import Band, Certainty
+from loadbench.summary import CheckResult
+from loadbench.units import count, percent, significant
+
+_SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
+
+
+def check_words(check: CheckResult, missed: float | None) -> str:
+    """`✓ p99 46.2 ms < 100 ms`: on what was measured. `missed`: the share not answered well."""
+    name = check.name.replace("_", " ").replace("p99 9", "p99.9")
+    if check.state == "no data":
+        return f"○ {name} {check.text}: no data"
+    if check.value is None:
+        value = f"> {significant(check.limit)} ms ({percent(missed)} % not answered well)"
+        return f"{_SIGNS[check.state]} {name} {value}"
+    value = percent(check.value) if check.unit == "%" else significant(check.value)
+    unit = check.unit if check.unit.startswith("/") else f" {check.unit}"
+    return f"{_SIGNS[check.state]} {name} {value}{unit} {check.text}"
+
+
+def within(value: float | None, found: tuple[float, float | None] | None) -> str:
+    """` ±1.1`, ` (≥ 44.1)` where nothing bounds it above; "" without a band. All in ms."""
+    if value is None or found is None:
+        return ""
+    around = Band(*found).around(value)
+    if around is None:
+        return f" (≥ {significant(found[0])})"
+    return f" ±{significant(around, 2)}"
+
+
+def effect_words(found: Certainty, asked: int) -> str:
+    """By how much requests depend on each other, or why that is not known."""
+    if found.effect is None or found.effective is None:
+        return found.why
+    said = f"{count(asked)} requests say as much as {count(found.effective)} independent ones"
+    return f"{said} (design effect {significant(found.effect, 2)})"
+
+
+def rests_on(found: Certainty, asked: int, bands: bool) -> str:
+    """What the bands rest on, or why there are none."""
+    return f"{'± holds at 95 %' if bands else 'no bands'}: {effect_words(found, asked)}"

@@ -1,0 +1,152 @@
+"""The tail: the slowest requests in view as bars with a cause; and how sure figures are, beside
+them."""
+
+import asyncio
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+from msgspec.structs import replace
+
+from loadbench.bin import SLOWEST
+from loadbench.model import Check, Record, Ride, Sample, Start, Window
+from loadbench.units import MS, SECOND
+from loadbench.view import View, bins
+from tests.stage import folded, settle, shown, text
+from tests.storyline import Story, records
+
+ORIGIN = 10**6 * SECOND
+CHECKS = (
+    Check("p99", False, 100 * MS, "< 100 ms"),
+    Check("errors", False, 0.05, "< 5 %"),
+    Check("mean", False, 30 * MS, "< 30 ms"),
+)
+STEADY = Story(seconds=400, rate=200.0, spike=(900, 900), end=None, names=("infer",))
+
+
+def told(story: Story, slow: bool = True) -> Iterator[Record]:
+    """The story at one rate, each second with requests that were slow for a full batch."""
+    for record in records(story):
+        if isinstance(record, Start):
+            yield replace(record, origin_ns=ORIGIN, checks=CHECKS)
+        elif isinstance(record, Window) and slow:
+            samples = tuple(slowly(record.second, 80 + n) for n in (9, 6, 3, 1))
+            yield replace(record, rate=200.0, slowest=samples)
+        else:
+            yield record
+
+
+def slowly(second: int, queue: int) -> Sample:
+    """It waited for so many ms in the queue, having come 2 ms after a full batch was closed."""
+    due = ORIGIN + second * SECOND
+    sent = due + MS
+    ride = Ride(second * 30, "late-bind", False, (queue + 4) * MS, 32, "full")
+    done = sent + (queue + 2 + 7 + 1) * MS
+    done += second * 100  # the later the slower, by nothing that shows
+    parts = (queue * MS, 2 * MS, 7 * MS)
+    return Sample("infer", due, due, sent, done, "", *parts, batch=9, ride=ride)
+
+
+@cache
+def view(slow: bool = True) -> View:
+    return folded(told(STEADY, slow))
+
+
+def screen(given: View, *keys: str, size: tuple[int, int] = (120, 40)) -> list[str]:
+    async def walk() -> str:
+        async with shown(given, size) as (app, pilot):
+            for key in keys:
+                await pilot.press(key)
+                await settle(pilot)
+            return text(app)
+
+    return asyncio.run(walk()).split("\n")
+
+
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (120, 40), (200, 60)])
+def test_each_is_a_bar_with_its_cause_at_every_size(size: tuple[int, int]) -> None:
+    lines = screen(view(), "t", size=size)
+    whole = "\n".join(lines)
+    assert "│ 100 ms   at 06:39" in lines[2]
+    assert "▓▓▓▓▓" in lines[3]
+    assert "█" in lines[3]
+    assert "→ arrived 2.00 ms after a full batch of 32 closed" in whole
+    assert "sending 1.00  queue 89.0  batch wait 2.00  compute" in whole
+    assert "due" in whole
+    assert all(len(line) <= size[0] for line in lines)
+    if size[0] >= 120:
+        assert "batch 11970 of 9 rows, closed late-bind   GPU 88 %, CPU 61 %" in whole
+        assert whole.count("→ arrived") == 5
+
+
+def test_all_bars_are_on_one_time_axis() -> None:
+    """Half as long a way is half as long a bar."""
+    first = next(told(STEADY))
+    pair = (slowly(5, 90), slowly(5, 40))
+    lines = screen(folded([first, Window(5, "load", rate=200.0, slowest=pair)]), "t")
+    longer, shorter = (line.strip("│ ") for line in lines if "▓▓" in line and "queue" not in line)
+    assert len(longer) == 116
+    assert len(shorter) == round(116 * 51 / 101)
+    assert longer.count("▓") == pytest.approx(90 / 101 * 116, abs=1)
+
+
+def test_escape_and_the_key_of_a_screen_lead_back() -> None:
+    assert "The slowest requests" in "\n".join(screen(view(), "t"))
+    assert "Where the time goes" in "\n".join(screen(view(), "t", "escape"))
+    assert "Batch size" in "\n".join(screen(view(), "t", "2"))
+    assert "The slowest requests" in "\n".join(screen(view(), "2", "t"))
+
+
+def test_what_is_in_view_counts() -> None:
+    """Paused a minute earlier other requests are the slowest."""
+    newest = "\n".join(screen(view(), "plus", "plus", "t"))
+    earlier = "\n".join(screen(view(), "plus", "plus", "left", "left", "left", "left", "left", "t"))
+    assert "at 06:39" in newest
+    assert "at 06:39" not in earlier
+
+
+def test_a_run_without_any_says_what_to_do() -> None:
+    assert "No request ended in view. Move or zoom" in "\n".join(screen(view(False), "t"))
+    assert "No request ended in view" in "\n".join(screen(View(), "t"))
+
+
+def test_rings_keep_few_of_them() -> None:
+    found = bins(view(), 0, 400)
+    assert {len(bin.window.slowest) for bin in found if bin.seconds == 1} == {SLOWEST}
+    assert max(len(bin.window.slowest) for ring in view().rings for bin in ring) <= 5
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+def test_checks_stand_with_what_is_shown_of_them(size: tuple[int, int]) -> None:
+    whole = "\n".join(screen(view(), "3", size=size))
+    assert "✓ p99 " in whole
+    assert "< 100 ms   shown" in whole
+    assert "✓ errors 0 % < 5 %" in whole
+    assert "nothing can be shown: only percentiles and shares" in whole
+    assert "requests say as much as" in whole
+
+
+def test_a_run_without_checks_has_no_panel_of_them() -> None:
+    assert "Checks" not in "\n".join(screen(folded(records(STEADY)), "3"))
+
+
+def test_percentiles_on_live_carry_their_band_where_there_is_room() -> None:
+    lines = screen(view())
+    assert "p99 in view " in "\n".join(lines)
+    assert "±" in "\n".join(lines)
+    requests = next(line for line in lines if " ± " in line and "request" in line)
+    assert requests.index(" ± ") > requests.index("p99")
+    assert "p99 in view" in "\n".join(screen(view(), size=(80, 24)))
+
+
+def test_there_is_none_where_the_rate_changed_and_it_is_said_why() -> None:
+    changing = folded(records(Story(seconds=240, end=None)))
+    assert "p99 in view" not in "\n".join(screen(changing))
+    assert "no bands" in "\n".join(screen(changing, "enter"))
+
+
+def test_the_large_panel_has_a_band_for_each() -> None:
+    lines = screen(view(), "enter")
+    p50 = next(line for line in lines if "│ p50 " in line)
+    assert "±" in p50
+    assert "design effect" in "\n".join(lines)
