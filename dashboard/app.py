@@ -23,6 +23,7 @@ from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.driver import LEAVE, STAY, STOP, Driver
 from dashboard.follow import Follow, Unreadable, ViewChanged
+from dashboard.ringing import Way, ring
 from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
 from dashboard.screens.ask import Choice
@@ -74,6 +75,7 @@ class Dashboard(App[None]):
         self._drawn = 0.0
         self._scheduled = False
         self._leaving = False
+        self.notify_by: Way = "auto"
         self._turn_to(folder, reader)
 
     def _turn_to(self, folder: Path, reader: Follow) -> None:
@@ -142,6 +144,7 @@ class Dashboard(App[None]):
     # ── data in, scenes out ──────────────────────────────────────────────────
 
     def on_view_changed(self, message: ViewChanged) -> None:
+        ring(self, message.view)
         self.run_view, self._came = message.view, message.at
         start = message.view.start
         if start is not None and start.planned_ns and self.sight.planned is None:
@@ -243,6 +246,11 @@ class Dashboard(App[None]):
 
     def on_wheel(self, message: Wheel) -> None:
         self.travel.zoom(message.steps, message.second)
+
+    def bring(self, begin: int, end: int) -> None:
+        """Live, paused, with these seconds in view."""
+        self.travel.bring(begin, end)
+        self.action_go("live")
 
     def action_go(self, name: str) -> None:
         """Another screen of the run; what lies over the present one goes."""

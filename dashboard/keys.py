@@ -78,20 +78,29 @@ ACTIONS = (
     Action("quit", "q,ctrl+c", "app.leave", "Quit", "Screens", shown="q"),
 )  # fmt: skip
 
+# of the screen of alerts
+ALERTS = (
+    Action("acknowledge", "k", "acknowledge", "Acknowledge the alert: it leaves line 1", "Alerts",
+           "Acknowledge"),
+    Action("edit-rule", "e", "edit_rule", "Edit the rule, or add one", "Alerts", "Edit rule"),
+    Action("filter", "slash", "filter", "Only alerts with some words", "Alerts", "Filter", "/"),
+    Action("episode", "enter", "show_episode", "Show the episode in the charts", "Alerts"),
+)  # fmt: skip
+
 # of the list of runs; the first part of a call names no screen: they are that screen's own
 RUNS = (
-    Action("run-mark", "x", "mark_side", "Mark run A, then B, to compare", "Runs", "Mark"),
-    Action("run-compare", "c", "compare", "Compare A and B; again: the whole page", "Runs",
+    Action("run-mark", "x", "mark_side", "Mark A, then B, to compare", "Runs", "Mark"),
+    Action("run-compare", "c", "compare", "Compare A and B; again: whole page", "Runs",
            "Compare"),
-    Action("run-open", "enter", "open", "Open a run that goes on, replay one that is over",
+    Action("run-open", "enter", "open", "Open: follow it, or replay it",
            "Runs"),
     Action("run-report", "r", "report", "The run's summary", "Runs", "Report"),
     Action("run-filter", "slash", "filter", "Only the runs with these words", "Runs", "Filter",
            "/"),
-    Action("run-baseline", "b", "baseline", "Make it the baseline of its scenario, or no longer",
+    Action("run-baseline", "b", "baseline", "Make it the baseline, or no longer",
            "Runs", "Baseline"),
     Action("run-delete", "delete", "delete", "Delete the run (asks)", "Runs", shown="del"),
-    Action("run-back", "escape", "back", "Back: filter, comparison, then the run that is open",
+    Action("run-back", "escape", "back", "Back: filter, comparison, marks",
            "Runs", shown="esc"),
 )  # fmt: skip
 

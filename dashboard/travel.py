@@ -74,6 +74,10 @@ class Travel:
         sight = self._app.sight.paused(max(1, min(self._newest, at)), self._newest)
         self._stand(sight)
 
+    def bring(self, begin: int, end: int) -> None:
+        """Paused, with these seconds in view."""
+        self._look(replace(self._app.sight.running(), at=end, held=end - begin))
+
     def now(self) -> None:
         self._look(self._app.sight.running())
 

@@ -18,6 +18,7 @@ from loadbench import runlog
 from loadbench.errors import LoadbenchError
 from loadbench.model import Note, Trust, Value
 from loadbench.printable import harmless
+from loadbench.summary import CheckResult
 
 LARGEST = 16_000_000  # bytes of a run.json that are read
 _NOTES, _CHECKS, _TEXT = 20, 50, 300  # kept of each run
@@ -27,17 +28,6 @@ State = Literal[
     "running", "done", "stopped", "failed", "killed", "not begun", "unreadable", "other version"
 ]
 Stamp = tuple[int, int, int]
-
-
-class Checked(Value, frozen=True):
-    """A check of the run's summary; `value` is None where a percentile has no number."""
-
-    name: str
-    state: str
-    value: float | None = None
-    limit: float | None = None
-    unit: str = ""
-    text: str = ""
 
 
 class Entry(Value, frozen=True):
@@ -60,7 +50,7 @@ class Entry(Value, frozen=True):
     p99_ms: float | None = None
     limit_ms: float | None = None  # that a percentile without a number lies above
     failed: float | None = None
-    checks: tuple[Checked, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
     trust: Trust | None = None
     text: str = ""  # why it ended as it did
     notes: tuple[Note, ...] = ()
@@ -91,7 +81,7 @@ class _Summary(msgspec.Struct):
     limit_ms: float | None = None
     rate: dict[str, float | None] = {}
     latency_ms: dict[str, float | None] = {}
-    checks: tuple[Checked, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
     trust: Trust | None = None
     text: str = ""
     notes: tuple[Note, ...] = ()
@@ -223,10 +213,10 @@ def _note(note: Note) -> Note:
     return Note(_line(note.code), _line(note.text), _line(note.hint))
 
 
-def _check(check: Checked) -> Checked:
-    return msgspec.structs.replace(
-        check, name=_line(check.name), text=_line(check.text), unit=_line(check.unit)
-    )
+def _check(check: CheckResult) -> CheckResult:
+    texts = {name: _line(getattr(check, name)) for name in ("name", "text", "unit", "why")}
+    sure = check.certainty and _line(check.certainty)
+    return msgspec.structs.replace(check, **texts, certainty=sure)
 
 
 def remove(folder: Path, results: Path) -> None:

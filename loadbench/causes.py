@@ -26,14 +26,16 @@ _NOT_SLOW = 1.5  # times the median of all: nothing stands out
 CAUSES = {
     "generator-stall": "generator late {time}: not the server's fault ({why}, for {stood})",
     "generator-late": "generator late {time}: not the server's fault",
-    "answer-unread": "{time} outside of the server; the load generator stood still for {stood} in"
-    " that second: {why}",
+    "answer-unread": "{time} outside of queue, batch and compute; the load generator stood still"
+    " for {stood} in that second: {why}",
     "connections": "waited {time} for a free connection: all {connections} were busy",
     "connecting": "connecting and sending took {time}",
     "failed": "failed as {failure} after {time}",
     "after-full": "arrived {after} after a full batch of {rows} closed, and waited {time} for it",
     "after-batch": "arrived {after} after a batch of {rows} closed ({reason}), and waited {time}",
     "behind-cold": "waited {time} for a cold shape: the batch before it was the first of its kind",
+    "slow-before": "arrived {after} after a batch of {rows} closed, and waited {time} for it:"
+    " {usual} is usual",
     "backlog": "waited {time} behind others: it was there before the batch before its own closed",
     "queue": "waited {time} in the server's queue",
     "held-back": "held back {time}: rode in a batch of {rows} closed by {reason}",
@@ -189,8 +191,12 @@ def _queued(sample: Sample, time: int, compute_ns: int | None) -> Cause:
     after = ride.after_ns - waited  # the batch before was closed so long before it came
     if after < 0:
         return _say("backlog", time=time)
-    if ride.before_first and time > _UNUSUAL * (compute_ns or 0):
+    long = compute_ns is not None and time > _UNUSUAL * compute_ns
+    if ride.before_first and (long or compute_ns is None):
         return _say("behind-cold", time=time)
+    if long:
+        words = {"after": after, "time": time, "usual": compute_ns}
+        return _say("slow-before", rows=ride.before_rows, **words)
     code = "after-full" if ride.before_closed == "full" else "after-batch"
     return _say(code, after=after, time=time, rows=ride.before_rows, reason=ride.before_closed)
 

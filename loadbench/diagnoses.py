@@ -170,6 +170,8 @@ def _cpu(now: Situation) -> Finding | None:
     used = {name: found.cpu for name, found in machine.processes.items() if found.cpu}
     each = ", ".join(f"{name} {percent(cpu)} % of a core" for name, cpu in used.items())
     text = f"The CPU is {percent(machine.cpu)} % busy" + (f": {each}." if each else ".")
+    if sum(used.values()) < _FEW_BUSY:  # of a core
+        return Finding("cpu", text, "other programs take this machine's cores", "stop them")
     guess = "engine, generator and the rest of this machine take each other's time"
     return Finding("cpu", text, guess, "fewer engine.threads, or the load on another host")
 

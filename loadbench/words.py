@@ -55,8 +55,8 @@ def _headline(rule: Rule, change: AlertChange) -> str:
     length = units.duration(max(1, change.second - since + (not ended)) * units.SECOND)
     if rule.quantity == "silence":
         return f"No figures came for {peak} ({limit})."
-    verb = "was up to" if rule.above else "was down to"
-    return f"{title} {verb} {peak} ({limit}) for {'' if ended else 'the last '}{length}."
+    side = "up" if rule.above else "down"
+    return f"{title}: {side} to {peak} ({limit}) for {'' if ended else 'the last '}{length}."
 
 
 def _split(now: Situation) -> str:

@@ -99,7 +99,7 @@ def test_the_log_of_a_run_has_every_change_and_the_view_follows(tmp_path: Path) 
         ("pending", False, None), ("firing", False, 100.0), ("firing", True, 100.0),
         ("ok", False, 400.0),
     ]  # fmt: skip
-    assert changes[1].words[0].startswith("p99 latency was up to 300 ms (limit 100 ms)")
+    assert changes[1].words[0].startswith("p99 latency: up to 300 ms (limit 100 ms)")
     assert changes[1].words[-1].startswith("Try: ")
     assert [m.text for m in records if isinstance(m, Mark)] == [
         "alert changed: p99 latency > 400 ms for 1 s (was > 100 ms for 3 s)",

@@ -75,15 +75,21 @@ CASES = [
     ("failed", request(rest=1000, failure="timeout"), {}, "failed as timeout after 1000 ms"),
     (
         "after-full",
+        request(queue=11.6, compute=6, batch=7, ride=Ride(4, "idle", False, 12 * MS, 32, "full")),
+        {},
+        "arrived 0.400 ms after a full batch of 32 closed, and waited 11.6 ms for it",
+    ),
+    (
+        "slow-before",
         request(queue=279.6, compute=20, batch=7, ride=FULL),
         {},
-        "arrived 0.400 ms after a full batch of 32 closed, and waited 280 ms for it",
+        "arrived 0.400 ms after a batch of 32 closed, and waited 280 ms for it: 6.00 ms is usual",
     ),
     (
         "after-batch",
-        request(queue=20, compute=6, batch=3, ride=Ride(4, "idle", False, 21 * MS, 4, "idle")),
+        request(queue=11, compute=6, batch=3, ride=Ride(4, "idle", False, 12 * MS, 4, "idle")),
         {},
-        "arrived 1.00 ms after a batch of 4 closed (idle), and waited 20.0 ms",
+        "arrived 1.00 ms after a batch of 4 closed (idle), and waited 11.0 ms",
     ),
     (
         "behind-cold",

@@ -77,6 +77,13 @@ def test_a_command_is_read_as_it_is_written(words: list[str], tmp_path: Path) ->
     assert str(tmp_path) in control.written(tmp_path, order)
 
 
+def test_numbers_are_written_as_people_write_them() -> None:
+    spike = {"command": "spike", "rate": 545.0, "for": "5s"}
+    assert control.written(Path("results/0012-a"), spike) == "loadbench tell 12 spike 545 5s"
+    scale = {"command": "scale", "factor": 1.21}
+    assert control.written(Path("results/0012-a"), scale) == "loadbench tell 12 scale 1.21"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.containers import ScrollableContainer
 from textual.pilot import Pilot
 from textual.widgets import Button
 
@@ -18,10 +19,11 @@ from dashboard.follow import Follow
 from dashboard.keys import ACTIONS, RUNS
 from dashboard.screens.ask import Choice
 from dashboard.screens.help import Help
-from dashboard.screens.page import Page
+from dashboard.screens.page import Page, folded
 from dashboard.screens.runs import Runs
 from dashboard.widgets.runlist import COLUMNS, fitting
 from loadbench import baseline, runlog
+from loadbench.report.text import run_text
 from tests.ended import finished, killed
 from tests.stage import settle, text
 
@@ -275,6 +277,26 @@ def test_the_report_is_what_show_prints_also_of_a_killed_run(tmp_path: Path) -> 
             assert pilot.app.screen is screen
 
     asyncio.run(walk())
+
+
+def test_long_lines_of_a_report_are_folded_and_none_is_cut(tmp_path: Path) -> None:
+    several(tmp_path)
+
+    async def walk() -> None:
+        async with listed(tmp_path, (60, 16)) as (_, pilot):
+            await press(pilot, "end", "r")
+            await until(pilot, lambda: "CHECKS" in "\n".join(lines(pilot)))
+            for width in (60, 80, 60):
+                await pilot.resize_terminal(width, 16)
+                await settle(pilot)
+                sheet = pilot.app.screen.query_one(ScrollableContainer)
+                assert not sheet.show_horizontal_scrollbar
+
+    asyncio.run(walk())
+    text = run_text(tmp_path / "0001-one")
+    assert "".join(folded(text, 50).split()) == "".join(text.split())
+    assert max(map(len, folded(text, 50).splitlines())) <= 50
+    assert "\n" + " " * 12 + "1,500 requests" in folded(text, 50)  # below the words, not the label
 
 
 def test_enter_replays_what_is_over_and_follows_what_goes_on(tmp_path: Path) -> None:

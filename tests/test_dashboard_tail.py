@@ -70,7 +70,7 @@ def test_each_is_a_bar_with_its_cause_at_every_size(size: tuple[int, int]) -> No
     assert "│ 100 ms   at 06:39" in lines[2]
     assert "▓▓▓▓▓" in lines[3]
     assert "█" in lines[3]
-    assert "→ arrived 2.00 ms after a full batch of 32 closed" in whole
+    assert "→ arrived 2.00 ms after a batch of 32 closed" in whole
     assert "sending 1.00  queue 89.0  batch wait 2.00  compute" in whole
     assert "due" in whole
     assert all(len(line) <= size[0] for line in lines)

@@ -76,6 +76,8 @@ CASES = {
                   "cool it"),
     "CPU full": (calm(machine=Machine(cpu=0.98, processes={"engine": Process(1.7, 1)})), "p99",
                  "cpu", "98 % busy: engine 170 % of a core", "engine.threads"),
+    "CPU taken": (calm(machine=Machine(cpu=0.98, processes={"engine": Process(0.2, 1)})), "p99",
+                  "cpu", "98 % busy: engine 20 % of a core", "stop them"),
     "card full": (calm(machine=card(memory_used=138 * GB)), "p99", "memory", "138 of 141 GB",
                   "max_batch"),
     "card filling": (calm(machine=card(memory_used=115 * GB)), "gpu_memory", "memory",
@@ -143,7 +145,7 @@ def test_the_verdict_says_what_is_measured_first_and_guesses_last() -> None:
     change = AlertChange(171, "p99", "firing", 184.0, 150, 184.0)
     found = explain(look(replace(slow, asked=160), before=calm()), P99, change)
     assert found.lines == (
-        "p99 latency was up to 184 ms (limit 100 ms) for the last 22 s.",
+        "p99 latency: up to 184 ms (limit 100 ms) for the last 22 s.",
         "Queue wait makes up 88 % of the mean request; compute is unchanged (6.40 ms).",
         "Another process is on cuda:0 (pid 4121).",
         "160/s are asked, 100/s get done, 0 are open; the engine is busy 95 % of the time.",
@@ -167,7 +169,7 @@ def test_where_nothing_stands_out_there_is_no_guess() -> None:
 def test_a_target_that_tells_nothing_is_judged_from_outside() -> None:
     plain = window(0, [80.0] * 100)
     found = explain(Situation(plain, 1, "p99"), P99, AlertChange(9, "p99", "ok", 4.0, 2, 90.0))
-    assert found.said[0] == "p99 latency was up to 90.0 ms (limit 100 ms) for 7 s."
+    assert found.said[0] == "p99 latency: up to 90.0 ms (limit 100 ms) for 7 s."
     assert "This target does not tell what it does" in found.said[-1]
 
 

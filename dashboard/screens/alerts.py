@@ -1,103 +1,117 @@
-"""Screen 3, Alerts: where each rule stands, what it did in this run, and what casts doubt on it."""
+"""Screen 3, Alerts: where each rule stands, what it did in this run, and why."""
 
-import textwrap
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from rich.segment import Segment
+from textual import work
 from textual.app import ComposeResult
-from textual.geometry import Size
+from textual.screen import Screen
 
+from dashboard.keys import ACTIONS, ALERTS
 from dashboard.scene import Scene
+from dashboard.screens.ask import Word
+from dashboard.screens.rule import Edit, listens
 from dashboard.screens.run import RunScreen
-from dashboard.theme import ink
-from dashboard.widgets.board import Board, Cells
+from dashboard.widgets.alerting import History, Rules, Why, spell_of
 from dashboard.widgets.checks import Checks
-from dashboard.widgets.panels import Events
-from dashboard.widgets.table import Column, table
-from loadbench import units
-from loadbench.alerts import describe, show
-from loadbench.model import Note, Rule
-from loadbench.view import Event
+from dashboard.widgets.picker import Picker
+from loadbench.episodes import Spell
 
-_COLUMNS = (
-    Column("state", left=True),
-    Column("rule", left=True),
-    Column("value then", 1),
-    Column("peak", 2),
-    Column("since", 3),
-)
-_SIGNS = {
-    "ok": "●", "pending": "◔", "firing": "▲", "no data": "○", "few data": "○",
-}  # fmt: skip
+if TYPE_CHECKING:
+    from dashboard.app import Dashboard
+
+_ELSEWHERE = ("pause", "zoom-in", "log", "stop")  # not in this screen's footer
+_AROUND = 0.5  # of an episode's length, to be seen before and after it
 
 
-class Rules(Board):
-    """One row a rule: its state, the value that brought it there, the peak, since when."""
+class Alerts(RunScreen, inherit_bindings=False):
+    """Rules above, their history below, and why the picked one fires."""
 
-    _known = 0
-
-    def titles(self, scene: Scene) -> None:
-        self.head("Rules [dim](over the last 10 s, merged)[/]")
-        if len(scene.view.rules) != self._known:
-            self._known = len(scene.view.rules)
-            self.refresh(layout=True)
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return 1 + (len(self.scene.view.rules) if self.scene else 0)
-
-    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
-        plain = ink(self.ink.text)
-        rows = [self._row(scene, rule) for rule in scene.view.rules]
-        lines = table(_COLUMNS, rows, width, (ink(self.ink.quiet), plain, plain))
-        for line, rule in zip(lines[1:], scene.view.rules, strict=False):
-            change = scene.view.alerts.get(rule.name)
-            state = change.state if change else "ok"
-            colour = {
-                "firing": self.ink.p99, "pending": self.ink.asked, "ok": self.ink.text,
-            }.get(state, self.ink.quiet)  # fmt: skip
-            line[0] = line[0]._replace(style=ink(colour, bold=state == "firing"))
-        return lines
-
-    def _row(self, scene: Scene, rule: Rule) -> list[str]:
-        change = scene.view.alerts.get(rule.name)
-        if change is None:
-            return ["● ok", describe(rule), "", "", ""]
-        word = "FIRING" if change.state == "firing" else change.state
-        open_now = change.state in ("pending", "firing")
-        since = change.since if open_now and change.since is not None else change.second
-        return [
-            f"{_SIGNS[change.state]} {word}",
-            describe(rule),
-            "" if change.value is None else show(rule, change.value),
-            "" if change.peak is None else show(rule, change.peak),
-            units.clock(since * units.SECOND),
-        ]
-
-
-class History(Events):
-    """How far the run can be trusted and why not further; what alerts did, and the marks beside."""
-
-    def titles(self, scene: Scene) -> None:
-        grade = scene.view.trust[0]
-        self.head("History of this run" if grade == "trusted" else f"Why this run is {grade}")
-
-    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
-        doubts = [line for note in scene.view.trust[1] for line in self._doubt(note, width)]
-        return [*doubts, *super().draw(scene, width, max(0, height - len(doubts)))]
-
-    def _doubt(self, note: Note, width: int) -> list[Cells]:
-        text = f"{note.text}: {note.hint}" if note.hint else note.text
-        first, *rest = textwrap.wrap(text, max(8, width - 2))
-        head = [Segment("▲ ", ink(self.ink.p99)), Segment(first, ink(self.ink.text))]
-        return [head, *([Segment(f"  {line}", ink(self.ink.text))] for line in rest)]
-
-    def found(self, scene: Scene) -> list[Event]:
-        return [event for event in scene.view.events if event.kind in ("alert", "ended", "mark")]
-
-
-class Alerts(RunScreen):
-    """Rules above, their history below."""
+    app: "Dashboard"
+    AUTO_FOCUS = "#history"
+    actions = ALERTS
+    BINDINGS = [
+        *(action.binding for action in ALERTS if action.key != "enter"),
+        *(
+            replace(action.binding, show=False) if action.id in _ELSEWHERE else action.binding
+            for action in ACTIONS
+        ),
+        *Screen.BINDINGS,
+    ]
 
     def body(self) -> ComposeResult:
         yield Rules(id="rules", classes="panel")
         yield Checks(id="checks", classes="panel")
         yield History(id="history", classes="panel")
+        yield Why(id="why", classes="panel")
+
+    def show(self, scene: Scene) -> None:
+        for board in self.query(Picker):
+            board.show(scene)
+        self._choose(scene)
+        super().show(scene)
+
+    def on_picker_picked(self) -> None:
+        scene = self.query_one(Why).scene
+        if scene is not None:
+            self._choose(scene)
+            self.query_one(Why).show(scene)
+
+    def _choose(self, scene: Scene) -> None:
+        """What the lower panel tells of: the episode under the cursor, or the rule."""
+        rules, history, why = self.query_one(Rules), self.query_one(History), self.query_one(Why)
+        spell = _spell(scene, history.picked)
+        if rules.has_focus or spell is None:
+            names = {rule.name: rule for rule in scene.view.rules}
+            why.rule = names.get(str(rules.picked))
+            spell = spell_of(scene, why.rule) if why.rule else None
+        else:
+            why.rule = spell.rule
+        why.spell = spell
+
+    # ── what keys ask ────────────────────────────────────────────────────────
+
+    def action_show_episode(self) -> None:
+        """Live, paused, with the episode in the middle."""
+        spell = self.query_one(Why).spell
+        if spell is None:
+            self.notify("No alert has fired: there is nothing to show.")
+            return
+        newest = self.app.run_view.newest or 0
+        ended = newest if spell.ended is None else spell.ended
+        around = max(15, round(_AROUND * (ended - spell.began)))
+        self.app.bring(max(0, spell.began - around), min(newest, ended + around))
+
+    def action_acknowledge(self) -> None:
+        """The episode under the cursor, if it fires; else all that do."""
+        view, spell = self.app.run_view, self.query_one(Why).spell
+        firing = [s for s in view.spells if s.firing and not s.acknowledged]
+        chosen = [s for s in firing if spell is not None and s.began == spell.began
+                  and s.rule.name == spell.rule.name] or firing  # fmt: skip
+        self.app.read_snapshot()
+        if not chosen or not listens(self.app):
+            self.notify("No alert fires that nobody has seen.")
+            return
+        for found in chosen:
+            self.app.driver.command({"command": "acknowledge", "rule": found.rule.name})
+
+    @work
+    async def action_edit_rule(self) -> None:
+        rule = self.query_one(Why).rule
+        await self.app.push_screen_wait(Edit(rule))
+
+    @work
+    async def action_filter(self) -> None:
+        rules = self.query_one(Rules)
+        question = Word("Only alerts with these words (none: all):", rules.words)
+        self.only(await self.app.push_screen_wait(question))
+
+    def only(self, words: str) -> None:
+        """Leaves out what has not these words; none: shows all."""
+        for picker in self.query(Picker):
+            picker.words = words
+        self.app.redraw()
+
+
+def _spell(scene: Scene, key: object) -> Spell | None:
+    return next((s for s in scene.view.spells if (s.rule.name, s.began) == key), None)

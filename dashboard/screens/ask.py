@@ -42,14 +42,14 @@ class Word(ModalScreen[str]):
 
     BINDINGS = [Binding("escape", "nothing", "Back", show=False)]
 
-    def __init__(self, question: str) -> None:
+    def __init__(self, question: str, value: str = "") -> None:
         super().__init__()
-        self._question = question
+        self._question, self._value = question, value
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Label(self._question, markup=False)
-            yield Input(max_length=120, compact=True)
+            yield Input(self._value, max_length=120, compact=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value.strip())

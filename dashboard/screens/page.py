@@ -62,9 +62,8 @@ class Page(ModalScreen[None]):
         self.on_resize()
 
     def on_resize(self) -> None:
-        sheet = self.query_one(ScrollableContainer)
-        width = min(sheet.size.width or self.app.size.width, self.app.size.width) - 1
-        text = folded(self._text, width) if self._fold else self._text
+        width = self.query_one(ScrollableContainer).scrollable_content_region.width
+        text = folded(self._text, width) if self._fold and width else self._text
         self.query_one("#page-text", Static).update(Text(text))
 
     def action_page_down(self) -> None:
@@ -77,6 +76,6 @@ def folded(text: str, width: int) -> str:
     for line in text.splitlines():
         label = re.match(r"  [A-Z]{3,} +|\s*(?:[▲·✗] )?", line)
         indent = min(len(label[0]) if label else 0, width // 2)
-        wrapped = textwrap.wrap(line, width, subsequent_indent=" " * indent)
+        wrapped = textwrap.wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False)
         lines += wrapped or [""]
     return "\n".join(lines)

@@ -51,15 +51,20 @@ class Picker(Board, can_focus=True):
         self.words = ""  # rows without them are left out
         self._key: Hashable = None
         self._top = 0  # the uppermost row that is drawn
+        self._made: tuple[Scene, str, str, list[Row]] | None = None
 
     def rows(self, scene: Scene) -> list[Row]:
         """All rows, the filter left aside."""
         raise NotImplementedError
 
     def found(self, scene: Scene) -> list[Row]:
-        """Those with all words of the filter."""
-        words = self.words.lower().split()
-        return [row for row in self.rows(scene) if _has(row, words)]
+        """Those with all words of the filter; made once for a scene."""
+        made = self._made
+        if made is None or made[0] is not scene or made[1:3] != (self.words, self.app.theme):
+            words = self.words.lower().split()
+            rows = [row for row in self.rows(scene) if _has(row, words)]
+            made = self._made = (scene, self.words, self.app.theme, rows)
+        return made[3]
 
     @property
     def picked(self) -> Hashable:
@@ -85,11 +90,8 @@ class Picker(Board, can_focus=True):
         at = self._top + place.y - 1 if place is not None and place.y > 0 else -1
         if 0 <= at < len(rows):
             self.pick(rows[at].key)
-        if event.chain == 2:
-            self.run_action_later()
-
-    def run_action_later(self) -> None:
-        self.call_later(self.run_action, "screen.show_episode")
+            if event.chain == 2:
+                self.call_later(self.run_action, "screen.show_episode")
 
     def on_focus(self) -> None:
         self._redraw()
@@ -106,19 +108,12 @@ class Picker(Board, can_focus=True):
         rows = self.found(scene)
         quiet = ink(self.ink.quiet)
         if not rows:
-            return [
-                [
-                    Segment(
-                        f" {self.EMPTY}" if not self.words else " nothing with these words", quiet
-                    )
-                ]
-            ]
+            text = "nothing with these words" if self.words else self.EMPTY
+            return [[Segment(f" {text}", quiet)]]
         at, room = self._at(rows), max(1, height - 1)
         self._top = max(0, min(self._top, at, len(rows) - room), at - room + 1)
-        plain = ink(self.ink.text)
-        head, *lines = table(
-            self.COLUMNS, [row.cells for row in rows], width, (quiet, plain, plain)
-        )
+        plain, cells = ink(self.ink.text), [row.cells for row in rows]
+        head, *lines = table(self.COLUMNS, cells, width, (quiet, plain, plain))
         drawn = [
             self._line(line, row, row is rows[at] and self.has_focus, width)
             for line, row in zip(lines, rows, strict=True)

@@ -9,12 +9,11 @@ from dashboard.theme import Palette, ink
 from dashboard.widgets.runlist import state
 from dashboard.widgets.table import Column, table
 from loadbench import units
-from loadbench.catalogue import Checked, Entry
+from loadbench.catalogue import Entry
 from loadbench.compare import Comparison
+from loadbench.report.certain import check_words
 from loadbench.report.comparison import HEADS, cells, differences, doubts
-from loadbench.units import percent, significant
 
-_SIGNS = {"passed": "✓", "failed": "✗"}
 _DIFFERENT = "different load: deltas are not comparable"
 _COLUMNS = tuple(
     Column(title, {"n": 3, "verdict": 2}.get(title, 0), left=title in ("metric", "verdict"))
@@ -36,9 +35,10 @@ def about(entry: Entry, colours: Palette) -> Text:
         text.append("✗ it has no end: its runner was killed. r = what it recorded until then\n",
                     ink(colours.error))  # fmt: skip
     for check in entry.checks:
-        good = check.state == "passed"
-        text.append(f"{_SIGNS.get(check.state, '○')} ", ink(colours.ok if good else colours.error))
-        text.append(f"{_measured(check)}   ", plain)
+        sign, _, words = check_words(check, entry.failed).partition(" ")
+        text.append(f"{sign} ", ink(colours.ok if check.state == "passed" else colours.error))
+        text.append(words, plain)
+        text.append(f" · {check.sure}   " if check.sure else "   ", quiet)
     if entry.checks:
         text.append("\n")
     for note in entry.notes:
@@ -49,17 +49,6 @@ def about(entry: Entry, colours: Palette) -> Text:
 
 
 _HINT = "enter = open   r = report   x = mark A, then B   c = compare"
-
-
-def _measured(check: Checked) -> str:
-    name = check.name.replace("_", " ").replace("p99 9", "p99.9")
-    if check.state not in _SIGNS:
-        return f"{name} {check.text}: {check.state}"
-    unit = check.unit if check.unit.startswith("/") else f" {check.unit}"
-    if check.value is None:
-        return f"{name} > {significant(check.limit)}{unit} (not answered well)"
-    value = percent(check.value) if check.unit == "%" else significant(check.value)
-    return f"{name} {value}{unit} {check.text}"
 
 
 def beside(found: Comparison, width: int, colours: Palette) -> Text:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dashboard.web import Pages
 
 DEFAULT = "tour"
+_NOTIFY = "loadbench.notify"
 _IN_TAB = "TEXTUAL_DRIVER" in os.environ  # pipes lead to a browser
 _END_S = 30.0  # for the runner to put its summary together after its last record
 
@@ -33,6 +34,14 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.option("--workers", metavar="N", help="Load processes of this host.")
 @click.option("--out", metavar="DIR", help="Where runs land; default: results.")
 @click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
+@click.option(
+    "--notify",
+    type=click.Choice(["auto", "osc9", "osc777", "off"]),
+    default="auto",
+    expose_value=False,
+    callback=lambda context, _, value: context.meta.update({_NOTIFY: value}),
+    help="How the terminal takes desktop notifications of alerts; auto: if it is known to.",
+)
 @click.option("--web", is_flag=True, help="In a browser of this machine instead of the terminal.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, help="Of --web; 0: any.")
 def command(
@@ -117,6 +126,7 @@ def _list(results: Path) -> int:
 def _show(app: "Dashboard") -> int:
     """The dashboard until it ends, and then what to know of the run that it showed last, and of
     others that it has started."""
+    app.notify_by = click.get_current_context().meta.get(_NOTIFY, "auto")
     app.run()
     if _IN_TAB:  # nobody reads on
         return app.return_code or 0

@@ -1,0 +1,293 @@
+"""The panels of the Alerts screen: where each rule stands, what it did, and why."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from textual.geometry import Size
+
+from dashboard.measures import card
+from dashboard.scene import Scene
+from dashboard.theme import ink
+from dashboard.widgets.board import Board, Cells
+from dashboard.widgets.picker import Picker, Row
+from dashboard.widgets.table import Column
+from loadbench import units
+from loadbench import view as views
+from loadbench.alerts import QUANTITIES, condition, describe, limit_text, show
+from loadbench.episodes import LIKELY, TRY, Spell
+from loadbench.merge import merge
+from loadbench.model import AlertChange, AlertState, Note, Rule, Window
+from loadbench.quantities import SPAN_S, Reading, Span
+from loadbench.situation import Situation, Stretch, stretches
+from loadbench.units import SECOND, clock
+from loadbench.words import explain
+
+_SIGNS = {
+    "ok": "● ok", "pending": "◔ pending", "firing": "▲ FIRING", "seen": "△ seen",
+    "no data": "○ no data", "few data": "○ few data",
+}  # fmt: skip
+_WORTH, _HIGH = 40, 99  # columns of a verdict, at least; its lines, at most
+
+
+def windows(scene: Scene, part: Stretch) -> list[Window]:
+    """The windows of a stretch of the run, as fine as they are known."""
+    first = scene.view.first or 0
+    found = views.pieces(scene.view, max(first, part.begin), min(part.end, scene.end))
+    return [bin.window for bin in found]
+
+
+def standing(scene: Scene, rule: Rule) -> str:
+    """The rule's state: a key of `_SIGNS`."""
+    change = scene.view.alerts.get(rule.name)
+    if change is None:
+        return "ok"
+    return "seen" if change.state == "firing" and change.acknowledged else change.state
+
+
+def spell_of(scene: Scene, rule: Rule) -> Spell | None:
+    """The rule's last episode."""
+    return next((s for s in reversed(scene.view.spells) if s.rule.name == rule.name), None)
+
+
+def span(scene: Scene) -> Span | None:
+    """The last 10 s as rules look at them; None where single seconds are not known any more."""
+    near = views.pieces(scene.view, scene.end - SPAN_S, scene.end)
+    if scene.recent is None or any(bin.seconds > 1 for bin in near):
+        return None
+    gpu = card(scene, scene.recent)
+    return Span(tuple(bin.window for bin in near), scene.recent, gpu.index if gpu else None)
+
+
+def peak(scene: Scene, spell: Spell, seen: Span | None) -> float | None:
+    """How far an episode went; the log has that of an open one as it was when it began to fire.
+    None for a percentile among the failed."""
+    if spell.ended is not None or seen is None or spell.rule.quantity == "silence":
+        return spell.peak
+    now = QUANTITIES[spell.rule.quantity].read(seen)
+    if not isinstance(now, float | int) or spell.peak is None:
+        return spell.peak
+    most = max(now, spell.peak) if spell.rule.above else min(now, spell.peak)
+    return most if math.isfinite(most) else None
+
+
+class Rules(Picker):
+    """One row a rule: its state, its value now, its limit, for how long, its last change."""
+
+    COLUMNS = (
+        Column("state", left=True),
+        Column("rule", left=True),
+        Column("now", 1, left=True),
+        Column("limit", 2, left=True),
+        Column("for", 3, left=True),
+        Column("last change", 4, left=True),
+    )
+    EMPTY = "no rules yet"
+    _known = 0
+
+    def titles(self, scene: Scene) -> None:
+        start = scene.view.start
+        of = f"of {start.scenario}, " if start else ""
+        only = f" only: {self.words}" if self.words else ""
+        self.head(f"Rules [dim]({of}over the last 10 s){only}[/]", f"Rules[dim]{only}[/]")
+        if len(scene.view.rules) != self._known:
+            self._known = len(scene.view.rules)
+            self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return 1 + max(1, self._known)
+
+    def rows(self, scene: Scene) -> list[Row]:
+        seen = span(scene)
+        found = [self._row(scene, rule, seen) for rule in scene.view.rules]
+        if self.size.height - 1 < len(found):  # what matters is in sight
+            urgent = ("firing", "seen", "pending")
+            names = [rule.name for rule in scene.view.rules if standing(scene, rule) in urgent]
+            found.sort(key=lambda row: row.key not in names)
+        return found
+
+    def _row(self, scene: Scene, rule: Rule, seen: Span | None) -> Row:
+        state = standing(scene, rule)
+        colour = {
+            "firing": self.ink.p99, "pending": self.ink.asked, "ok": self.ink.ok,
+        }.get(state, self.ink.quiet)  # fmt: skip
+        sign = ">" if rule.above else "<"
+        cells = [
+            _SIGNS[state],
+            QUANTITIES[rule.quantity].title,
+            self._now(scene, rule, seen),
+            f"{sign} {limit_text(rule)}",
+            units.duration(rule.for_ns) if rule.for_ns else "0 s",
+            self._last(scene, rule, state),
+        ]
+        return Row(rule.name, cells, colour, state == "firing")
+
+    def _now(self, scene: Scene, rule: Rule, seen: Span | None) -> str:
+        if rule.quantity == "silence":
+            age = scene.source.age_s if scene.going else None
+            return "n/a" if age is None else f"{int(age)} s"
+        reading: Reading = QUANTITIES[rule.quantity].read(seen) if seen else None
+        return reading if isinstance(reading, str) else show(rule, reading)
+
+    def _last(self, scene: Scene, rule: Rule, state: str) -> str:
+        spell = spell_of(scene, rule)
+        if state == "no data":
+            missing = rule.quantity.startswith("gpu") and not scene.view.latest
+            return "" if missing else "not known here"
+        if state == "few data":
+            return "under 100 requests in 10 s"
+        if spell is None:
+            return "never"
+        began = clock(spell.began * SECOND)
+        if spell.ended is not None:
+            return f"{clock(spell.ended * SECOND)}  ended"
+        length = spell.seconds(scene.end)
+        if spell.fired is None:
+            return f"{began}  ({length} of {units.duration(rule.for_ns)})"
+        return f"{began}  ({units.duration(length * SECOND)})"
+
+
+class History(Picker):
+    """One row an episode, the newest first."""
+
+    COLUMNS = (
+        Column("began", left=True),
+        Column("", left=True),
+        Column("what", left=True),
+        Column("lasted", 1, left=True),
+        Column("peak", 2, left=True),
+        Column("while", 3, left=True),
+    )
+    EMPTY = "no alert has fired"
+
+    def titles(self, scene: Scene) -> None:
+        number = sum(spell.fired is not None for spell in scene.view.spells)
+        told = f" [dim]({number} alert{'s' * (number != 1)}; enter shows one in the charts)[/]"
+        self.head(f"History of this run{told if number else ''}", "History of this run")
+
+    def rows(self, scene: Scene) -> list[Row]:
+        spells = [spell for spell in scene.view.spells if spell.began < max(1, scene.end)]
+        seen = span(scene)
+        return [self._row(scene, spell, seen) for spell in reversed(spells)]
+
+    def _row(self, scene: Scene, spell: Spell, seen: Span | None) -> Row:
+        open_now = spell.ended is None
+        sign, colour = "▲ on", self.ink.p99
+        if spell.fired is None:
+            sign, colour = "◔ pending", self.ink.asked
+        elif not open_now:
+            sign, colour = "✓ ended", self.ink.ok
+        elif not scene.going:
+            sign = "▲ to the end"
+        elif spell.acknowledged:
+            sign, colour = "△ seen", self.ink.quiet
+        length = units.duration(spell.seconds(scene.end) * SECOND)
+        cells = [
+            clock(spell.began * SECOND),
+            sign,
+            describe(spell.rule).partition(" for ")[0],
+            f"{length} +" if open_now and scene.going else length,
+            _told(spell, peak(scene, spell, seen)),
+            spell.context,
+        ]
+        return Row((spell.rule.name, spell.began), cells, colour, open_now)
+
+
+class Why(Board):
+    """The verdict on what is picked: measured first, then the guess and what to try; below it
+    what casts doubt on the run."""
+
+    def __init__(self, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.rule: Rule | None = None
+        self.spell: Spell | None = None
+        self._high = 0
+        self._told_of: tuple[Scene, Rule | None, Spell | None] | None = None
+        self._words: Sequence[str] = ()
+
+    def titles(self, scene: Scene) -> None:
+        title = "Nothing fires"
+        if self.rule is not None:
+            title = describe(self.rule)
+        grade = scene.view.trust[0]
+        told = f"this run is {grade}" if grade != "trusted" else ""
+        if told and self.spell is None:
+            self.head(f"Why {told}")
+        else:
+            self.head(title, below=(told, ""))
+        high = len(self._all(scene, max(_WORTH, self.size.width), _HIGH))
+        if high != self._high:
+            self._high = high
+            self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return max(1, self._high)
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        return self._all(scene, width, height)
+
+    def _all(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        """What fits: the guess and what to try stay, of what was measured the first stays."""
+        of, before = (scene, self.rule, self.spell), self._told_of
+        if before is None or any(a is not b for a, b in zip(of, before, strict=True)):
+            self._told_of, self._words = of, self._verdict(scene)
+        measured, guessed = (
+            [line for text in self._words if text.startswith((LIKELY, TRY)) is guess
+             for line in self._told(text, width)]
+            for guess in (False, True)
+        )  # fmt: skip
+        verdict = [*measured[: max(1, height - len(guessed))], *guessed]
+        doubts = [line for note in scene.view.trust[1] for line in self._doubt(note, width)]
+        if self.spell is None:  # nothing has gone wrong: how it is measured matters more
+            return [*doubts, *verdict]
+        return [*verdict, *doubts]
+
+    def _verdict(self, scene: Scene) -> Sequence[str]:
+        """Its sentences. An episode whose seconds are not known any more is told by the log."""
+        rule, spell = self.rule, self.spell
+        if rule is None:
+            return ["No rules are watched."] if scene.view.start else ["Waiting for the run."]
+        if spell is None:
+            return self._calm(scene, rule)
+        second = scene.end - 1 if spell.ended is None else spell.ended
+        state: AlertState = "firing" if spell.ended is None else "ok"
+        far = peak(scene, spell, span(scene))
+        change = AlertChange(second, rule.name, state, spell.value, spell.began, far)
+        at, before = stretches(change, rule)
+        now, calm = windows(scene, at), windows(scene, before)
+        length = at.end - max(at.begin, scene.view.first or 0)
+        if not now or length < 1 or spell.fired is None:
+            return spell.words or [f"{describe(rule)}: not long enough yet to fire."]
+        found = Situation(
+            merge(now), length, rule.quantity, _device(scene), merge(calm) if calm else None
+        )
+        return explain(found, rule, change).lines
+
+    def _calm(self, scene: Scene, rule: Rule) -> list[str]:
+        change = scene.view.alerts.get(rule.name)
+        if change is not None and change.state == "no data":
+            return [f"{QUANTITIES[rule.quantity].title}: not known here, so it cannot fire."]
+        if change is not None and change.state == "few data":
+            return ["Too few requests to say: a percentile needs 100 in 10 s."]
+        return [f"{QUANTITIES[rule.quantity].title} has not been {condition(rule)}."]
+
+    def _told(self, text: str, width: int) -> list[Cells]:
+        guess = text.startswith((LIKELY, TRY))
+        style = ink(self.ink.p95 if guess else self.ink.text)
+        return [[Segment(line, style)] for line in textwrap.wrap(text, max(8, width))]
+
+    def _doubt(self, note: Note, width: int) -> list[Cells]:
+        text = f"{note.text}: {note.hint}" if note.hint else note.text
+        first, *rest = textwrap.wrap(text, max(8, width - 2))
+        head = [Segment("▲ ", ink(self.ink.p99)), Segment(first, ink(self.ink.text))]
+        return [head, *([Segment(f"  {line}", ink(self.ink.text))] for line in rest)]
+
+
+def _told(spell: Spell, value: float | None) -> str:
+    """How far it went; a percentile among the failed has no number."""
+    return show(spell.rule, math.inf if value is None else value)
+
+
+def _device(scene: Scene) -> str:
+    return scene.view.start.device if scene.view.start else ""

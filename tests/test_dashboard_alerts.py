@@ -1,0 +1,360 @@
+"""The Alerts screen: what it says of rules and episodes, and what its keys do."""
+
+import asyncio
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from textual.pilot import Pilot
+from textual.widgets import Button, Input, Label
+
+from dashboard.app import Dashboard
+from dashboard.ringing import news, notification, way
+from dashboard.screens.ask import Word
+from dashboard.screens.live import Live
+from dashboard.screens.rule import Edit
+from loadbench import runlog, spec
+from loadbench.model import AlertChange, Mark, encode
+from loadbench.units import SECOND
+from loadbench.view import View, fold
+from tests.records import start
+from tests.stage import folded, settle, shown, text, told
+from tests.storyline import Story, records
+from tests.test_dashboard_keys import desk
+from tests.test_dashboard_run import terminal
+
+FIRING = Story(seconds=165, end=None)
+OVER = Story(end=None)
+
+
+async def press(pilot: Pilot[Any], *keys: str) -> list[str]:
+    """The screen's lines after the keys."""
+    await pilot.press(*keys)
+    await settle(pilot)
+    app = pilot.app
+    assert isinstance(app, Dashboard)
+    return text(app).split("\n")
+
+
+def screen(view: View, size: tuple[int, int] = (120, 40), *keys: str) -> list[str]:
+    async def read() -> list[str]:
+        async with shown(view, size) as (_, pilot):
+            return await press(pilot, "3", *keys)
+
+    return asyncio.run(read())
+
+
+def row(lines: list[str], words: str) -> str:
+    return next(line for line in lines if words in line)
+
+
+def test_each_rule_has_its_state_its_value_now_and_its_last_change() -> None:
+    view = told(FIRING)
+    pending = AlertChange(161, "queue_growth", "pending", 25.0, 161, 25.0)
+    few = AlertChange(3, "errors", "few data", None)
+    lines = screen(fold(fold(view, pending), few))
+    head = lines[2]
+    assert head.split() == ["│", "state", "rule", "now", "limit", "for", "last", "change", "│"]
+    assert re.search(r"▲ FIRING +p99 latency +80\.5 ms +> 100 ms +5 s +02:30  \(15 s\)", lines[3])
+    assert re.search(r"● ok +GPU utilisation +88 % +< 30 % +10 s +never", row(lines, "GPU util"))
+    growing = row(lines, "queue growing")
+    assert re.search(r"◔ pending .*> 20/s +10 s +02:41  \(4 of 10 s\)", growing)
+    assert re.search(r"○ few data +errors .*under 100 requests", row(lines, "errors"))
+    ended = screen(told(OVER))
+    assert re.search(r"● ok +p99 latency .*03:02  ended", ended[3])
+
+
+def test_a_quantity_that_this_machine_has_not_is_no_data() -> None:
+    view = told(Story(seconds=60, end=None, gpu=False))
+    lines = screen(fold(view, AlertChange(0, "gpu_utilization", "no data", None)))
+    assert re.search(r"○ no data +GPU utilisation +n/a +< 30 %", row(lines, "GPU utilisation"))
+
+
+def test_history_has_one_row_an_episode_and_the_lower_panel_says_why() -> None:
+    lines = screen(told(FIRING))
+    assert "History of this run (1 alert;" in row(lines, "History")
+    episode = row(lines, "›02:30")
+    assert re.search(
+        r"▲ on +p99 latency > 100 ms +15 s \+ +184 ms +200/s asked, 150/s done", episode
+    )
+    why = lines[
+        next(at for at, line in enumerate(lines) if "p99 latency > 100 ms for 5 s ─" in line) :
+    ]
+    whole = " ".join(line.strip("│ ") for line in why)
+    assert "p99 latency: up to 184 ms (limit 100 ms) for the last 15 s." in whole
+    assert re.search(r"Queue wait makes up 8\d % of the mean request; compute is unchanged", whole)
+    assert re.search(r"\d+/s are asked, 1\d\d/s get done, .* are open", whole)
+    assert whole.index("are asked") < whole.index("Likely: ") < whole.index("Try: ")
+    ended = screen(told(OVER))
+    assert re.search(r"›02:30 +✓ ended +p99 latency > 100 ms +32 s +184 ms", row(ended, "›02:30"))
+    assert any("p99 latency: up to 184 ms (limit 100 ms) for 32 s." in line for line in ended)
+
+
+def test_without_episodes_the_screen_says_so() -> None:
+    lines = screen(told(Story(seconds=60, end=None)))
+    assert any("no alert has fired" in line for line in lines)
+    assert any("p99 latency has not been > 100 ms for 5 s." in line for line in lines)
+
+
+def test_what_fires_is_in_sight_where_there_is_little_room() -> None:
+    view = told(FIRING)
+    for name in ("silence", "lateness"):
+        view = fold(view, AlertChange(160, name, "firing", 9.0, 155, 9.0, "", 5.0))
+    for size in ((60, 16), (80, 24)):
+        lines = screen(view, size)
+        found = [line for line in lines if "▲ FIRING" in line]
+        assert len(found) == 3
+        assert any("Try: " in line for line in lines)
+        assert any(line.strip("│").startswith("›02:35") for line in lines)
+        assert all(len(line) <= size[0] for line in lines)
+
+
+def seen(view: View) -> View:
+    """As the log has it once somebody acknowledged what fires."""
+    change = AlertChange(165, "p99", "firing", None, 150, 190.0, "", 100.0, (), True)
+    return fold(view, change)
+
+
+def test_an_acknowledged_alert_leaves_line_1_and_stays_in_history(tmp_path: Path) -> None:
+    async def walk() -> None:
+        async with shown(told(FIRING), folder=tmp_path) as (app, pilot):
+            lines = await press(pilot, "3")
+            assert "▲ 1 alert" in lines[0]
+            await press(pilot, "k")
+            await app.workers.wait_for_complete()
+            app.run_view = seen(app.run_view)
+            app.redraw()
+            lines = await press(pilot)
+            assert "▲ 1 alert" not in lines[0]
+            assert "△ seen" in row(lines, "›02:30")
+            assert "△ seen" in lines[3]
+            await press(pilot, "k")
+            await app.workers.wait_for_complete()
+
+    with desk(tmp_path / "control") as came:
+        runlog.write_snapshot(tmp_path, {"control": str(tmp_path / "control"), "pid": os.getpid()})
+        asyncio.run(walk())
+    assert came == [{"command": "acknowledge", "rule": "p99"}]  # the second had nothing to do
+
+
+def test_enter_shows_the_episode_in_the_charts() -> None:
+    async def walk() -> None:
+        async with shown(told(OVER)) as (app, pilot):
+            lines = await press(pilot, "3", "enter")
+            assert isinstance(app.screen, Live)
+            assert "VIEW PAUSED  at 03:18" in lines[0]  # half of it after its end
+            assert app.sight.span(240) == 32 + 2 * 16
+            assert any("▲" in line[7:79] for line in lines[8:25])
+            await press(pilot, "end")
+            assert "RUNNING" in text(app)
+            none = await press(pilot, "3", "slash", *"nothing", "enter", "enter")
+            assert any("nothing with these words" in line for line in none)
+
+    asyncio.run(walk())
+
+
+def test_a_click_picks_an_episode_and_a_double_click_shows_it() -> None:
+    view = fold(told(OVER), AlertChange(200, "errors", "firing", 0.02, 196, 0.02, "", 0.01))
+
+    async def walk() -> None:
+        async with shown(view) as (app, pilot):
+            lines = await press(pilot, "3")
+            assert "›03:16" in row(lines, "errors > 1 %")
+            await pilot.click("#history", offset=(5, 3))
+            lines = await press(pilot)
+            assert "›02:30" in row(lines, "✓ ended")
+            await pilot.click("#history", offset=(5, 3), times=2)
+            await settle(pilot)
+            assert isinstance(app.screen, Live)
+
+    asyncio.run(walk())
+
+
+def test_the_filter_leaves_out_what_has_not_its_words() -> None:
+    async def walk() -> None:
+        async with shown(told(FIRING)) as (app, pilot):
+            await press(pilot, "3", "slash")
+            assert isinstance(app.screen, Word)
+            lines = await press(pilot, *"memory", "enter")
+            assert "only: memory" in lines[1]
+            assert [line for line in lines if "● ok" in line] == [row(lines, "GPU memory")]
+            lines = await press(pilot, "slash", "ctrl+u", "enter")
+            assert len([line for line in lines if "● ok" in line]) == 6
+
+    asyncio.run(walk())
+
+
+def test_tab_and_arrows_pick_the_rule_that_is_told_of() -> None:
+    async def walk() -> None:
+        async with shown(told(FIRING)) as (app, pilot):
+            await press(pilot, "3")
+            app.screen.query_one("#rules").focus()
+            lines = await press(pilot, "down", "down")
+            assert "›● ok" in row(lines, "GPU memory ") or "› ok" in row(lines, "GPU memory ")
+            assert any("GPU memory has not been > 80 % for 5 s." in line for line in lines)
+            lines = await press(pilot, "tab")
+            assert any("p99 latency: up to 184 ms" in line for line in lines)
+
+    asyncio.run(walk())
+
+
+OWN = """[load]
+phases = [ {rate = 3, for = "3s"} ]  # mine
+"""
+
+
+def test_a_rule_is_edited_with_every_fault_told_while_typing(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+
+    async def typed(pilot: Pilot[Any], field: str, words: str) -> str:
+        pilot.app.screen.query_one(field, Input).value = words
+        await settle(pilot)
+        said = pilot.app.screen.query_one("#said", Label)
+        return str(said.content)
+
+    async def walk() -> None:
+        async with shown(told(FIRING), folder=tmp_path) as (app, pilot):
+            lines = await press(pilot, "3", "e")
+            assert isinstance(app.screen, Edit)
+            assert "p99 > 100 ms" in "\n".join(lines)
+            apply = app.screen.query_one("#run", Button)
+            assert "did you mean 'p9" in await typed(pilot, "#when", "p98 > 100 ms")
+            assert apply.disabled
+            assert "not a duration" in await typed(pilot, "#when", "p99 > 100")
+            assert "for how long?" in await typed(pilot, "#for", " ")
+            await typed(pilot, "#for", "10s")
+            assert "p99 latency > 250 ms for 10 s" in await typed(pilot, "#when", "p99 > 250 ms")
+            assert not apply.disabled
+            await pilot.click("#both")
+            await app.workers.wait_for_complete()
+            await settle(pilot)
+            assert not isinstance(app.screen, Edit)
+            await press(pilot, "e")
+            await typed(pilot, "#for", "off")
+            await pilot.click("#run")
+            await app.workers.wait_for_complete()
+
+    with desk(tmp_path / "control") as came:
+        snapshot = {"control": str(tmp_path / "control"), "pid": os.getpid()}
+        runlog.write_snapshot(tmp_path, {**snapshot, "scenario_file": str(path)})
+        asyncio.run(walk())
+    assert came == [
+        {"command": "alert", "when": "p99 > 250 ms", "for": "10 s"},
+        {"command": "alert", "when": "p99 > 100 ms", "for": "off"},
+    ]
+    (alert,) = spec.load(str(path)).spec.alert
+    assert (alert.when, alert.length) == ("p99 > 250 ms", 10 * SECOND)
+    assert path.read_text().startswith(OWN)
+
+
+def test_of_a_run_that_is_over_a_rule_can_only_be_saved(tmp_path: Path) -> None:
+    runlog.write_snapshot(tmp_path, {"scenario_file": str(tmp_path / "users.py")})
+
+    async def walk() -> None:
+        async with shown(told(Story(seconds=60)), folder=tmp_path) as (app, pilot):
+            await press(pilot, "3", "e")
+            off = {name for name in ("run", "file", "both")
+                   if app.screen.query_one(f"#{name}", Button).disabled}  # fmt: skip
+            assert off == {"run", "file", "both"}
+            assert "no place for alert rules" in " ".join(text(app).split())
+            await press(pilot, "escape", "k")
+            assert any("nobody has seen" in note.message for note in app._notifications)
+
+    asyncio.run(walk())
+
+
+def test_changed_rules_are_those_that_are_shown() -> None:
+    view = told(FIRING)
+    rules = tuple(replace(rule, limit=250.0) if rule.name == "p99" else rule for rule in view.rules)
+    lines = screen(fold(view, Mark(164, "alert changed", rules=rules[:3])))
+    assert re.search(r"p99 latency +80\.5 ms +> 250 ms", lines[3])
+    assert not any("queue growing" in line for line in lines)
+
+
+# ── making itself heard ──────────────────────────────────────────────────────
+
+FIRED = AlertChange(151, "p99", "firing", 184.0, 146, 184.0, "", 100.0)
+
+
+def test_an_alert_is_news_once_and_only_while_the_run_goes_on() -> None:
+    before = told(Story(seconds=150, end=None))
+    after = fold(before, FIRED)
+    assert [spell.rule.name for spell in news(before, after)] == ["p99"]
+    assert news(after, after) == []
+    assert news(after, seen(after)) == []
+    assert news(View(), after) == []  # it fired before we looked
+    ended = fold(after, AlertChange(170, "p99", "ok", 44.0, 146, 190.0, limit=100.0))
+    assert news(after, ended) == []
+    again = fold(ended, AlertChange(180, "p99", "firing", 120.0, 176, 120.0, "", 100.0))
+    assert len(news(ended, again)) == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "environment", "expected"),
+    [
+        ("auto", {"TERM": "xterm-256color"}, "off"),
+        ("auto", {"TERM": "xterm-kitty"}, "osc9"),
+        ("auto", {"TERM": "foot"}, "osc777"),
+        ("auto", {"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}, "osc9"),
+        ("auto", {"TERM": "tmux-256color", "TERM_PROGRAM": "WezTerm"}, "off"),
+        ("auto", {"TERM": "xterm-kitty", "TMUX": "/tmp/tmux"}, "off"),
+        ("osc9", {"TERM": "screen", "TMUX": "/tmp/tmux"}, "osc9"),
+        ("off", {"TERM": "foot"}, "off"),
+    ],
+)
+def test_only_terminals_that_know_notifications_get_them(
+    chosen: Any, environment: dict[str, str], expected: str
+) -> None:
+    assert way(chosen, environment) == expected
+
+
+def test_a_notification_holds_nothing_that_steers_a_terminal() -> None:
+    fired = news(
+        told(Story(seconds=150, end=None)), fold(told(Story(seconds=150, end=None)), FIRED)
+    )
+    text = notification(fired, "0147-a;b\x1b]0;\x07x", "osc777", tmux=False)
+    assert text.startswith("\x1b]777;notify;loadbench 0147-a,b")
+    assert text.endswith(";▲ p99 latency > 100 ms for 5 s (184 ms)\x07")
+    assert text.count("\x1b") == text.count("\x07") == 1
+    assert notification(fired, "0147", "osc9", tmux=False) == (
+        "\x1b]9;loadbench 0147: ▲ p99 latency > 100 ms for 5 s (184 ms)\x07"
+    )
+    wrapped = notification(fired, "0147", "osc9", tmux=True)
+    assert wrapped.startswith("\x1bPtmux;\x1b\x1b]9;")
+    assert wrapped.endswith("\x07\x1b\\")
+    assert notification(fired, "0147", "off", tmux=False) == ""
+    assert notification([], "0147", "osc9", tmux=False) == ""
+
+
+def test_the_terminal_rings_and_is_told_once(tmp_path: Path) -> None:
+    folder = tmp_path / "0001-story"
+    folder.mkdir()
+    runlog.write_snapshot(folder, {"state": "running", "pid": os.getpid()})
+    story = list(records(Story(seconds=12, end=None)))
+    log = folder / runlog.LOG
+    log.write_bytes(b"".join(encode(record) + b"\n" for record in story))
+    with terminal("--attach", str(folder), "--notify", "osc777") as screen:
+        screen.until("● RUNNING  00:12")
+        screen.written = ""
+        fired = replace(FIRED, second=11, since=6)
+        with open(log, "ab") as file:
+            file.write(encode(fired) + b"\n")
+        screen.until("▲ 1 alert")
+        with open(log, "ab") as file:
+            file.write(encode(replace(fired, acknowledged=True)) + b"\n")
+            file.write(encode(Mark(12, "a mark after it")) + b"\n")
+        screen.until("a mark after it")
+        assert screen.written.count("\x1b]777;notify;loadbench 0001-story;▲ p99 latency") == 1
+        rest = re.sub(r"\x1b\][^\x07]*\x07", "", screen.written)
+        assert rest.count("\x07") == 1  # the bell
+        screen.press("q")
+        screen.end()
+
+
+def test_a_start_without_rules_is_drawn() -> None:
+    lines = screen(folded([start(rules=())]))
+    assert any("no rules yet" in line for line in lines)
