@@ -283,6 +283,14 @@ class Dashboard(App[None]):
         elif self.sight.cursor is not None:
             self.travel.inspect()
 
+    def action_new_run(self) -> None:
+        from dashboard.screens.launcher import Launcher  # reads scenarios: not for who only watches
+
+        if not self.is_screen_installed("launcher"):
+            self.install_screen(Launcher(), "launcher")
+        if self.get_screen("launcher") not in self.screen_stack:
+            self.push_screen("launcher")
+
     def action_help(self) -> None:
         self.push_screen(Help())
 

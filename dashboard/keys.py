@@ -16,6 +16,7 @@ class Action(NamedTuple):
     footer: str = ""
     shown: str = ""  # how the key is written
     in_footer: str = ""  # the same in the footer, where one word may stand for several keys
+    first: bool = False  # before the widget in focus gets the key: what is typed into may use it
 
     @property
     def binding(self) -> Binding:
@@ -27,6 +28,7 @@ class Action(NamedTuple):
             key_display=self.in_footer or self.shown or None,
             id=self.id,
             tooltip=self.title,
+            priority=self.first,
         )
 
 
@@ -67,6 +69,7 @@ ACTIONS = (
            "Spike: twice what is asked now, for 5 s", "Run", shown="!"),
     Action("mark", "m", "app.mark", "Put a mark into the run", "Run"),
     Action("logs", "o", "app.logs", "What engine and load generator wrote", "Run"),
+    Action("new-run", "n", "app.new_run", "Put a new run together", "Run"),
     Action("live", "1", "app.go('live')", "Screen 1: Live", "Screens", "Screens",
            "1", "1-4"),
     Action("engine", "2", "app.go('engine')", "Screen 2: Engine", "Screens"),
@@ -76,6 +79,22 @@ ACTIONS = (
            "Help", "?"),
     Action("screenshot", "ctrl+s", "app.picture", "Save the screen as a picture (SVG)", "Screens"),
     Action("quit", "q,ctrl+c", "app.leave", "Quit", "Screens", shown="q"),
+)  # fmt: skip
+
+# of the screen that puts a new run together
+NEW_RUN = (
+    Action("launch-next", "tab", "next(1)", "Next field", "New run", "Next"),
+    Action("launch-before", "shift+tab", "next(-1)", "Field before", "New run"),
+    Action("launch-start", "ctrl+r", "start", "Start the run", "New run", "Start",
+           first=True),
+    Action("launch-dry", "ctrl+d", "dry_run", "Dry run: send one request, show its answer",
+           "New run", "Dry run", first=True),
+    Action("launch-edit", "e", "edit", "The scenario's file in $EDITOR", "New run", "Edit"),
+    Action("launch-trust", "ctrl+t", "trust", "Allow the scenario's code, or no longer",
+           "New run", first=True),
+    Action("launch-copy", "ctrl+y", "copy", "Copy the command line", "New run", first=True),
+    Action("launch-look", "f5", "look", "Look again: files, targets, machine", "New run"),
+    Action("launch-back", "escape", "back", "Back to the run", "New run", "Back", shown="esc"),
 )  # fmt: skip
 
 # of the screen of alerts

@@ -16,10 +16,10 @@ def isotonic(values: list[float], weights: list[int]) -> list[float]:
 
 def interpolated(known: list[int], values: list[float], largest: int) -> tuple[int, ...]:
     """Straight lines between known sizes, flat before the first, in proportion after the last."""
-    table = [values[0]] * (largest + 1)
+    table = [values[0]] * known[0]
     for (low, start), (high, end) in pairwise(zip(known, values, strict=True)):
-        for rows in range(low, min(high, largest + 1)):
-            table[rows] = start + (end - start) * (rows - low) / (high - low)
-    for rows in range(known[-1], largest + 1):
-        table[rows] = values[-1] * rows / known[-1]
-    return tuple(round(value) for value in table)
+        table.append(start)
+        if high > low + 1:
+            table += [start + (end - start) * n / (high - low) for n in range(1, high - low)]
+    table += [values[-1] * rows / known[-1] for rows in range(known[-1], largest + 1)]
+    return tuple([round(value) for value in table[: largest + 1]])

@@ -243,7 +243,7 @@ class _Table:
         row[low + 1 : high] = self._rows[at, low : high - 1]  # given up
         if most > 0:
             begin = at + 1 - most
-            low = self._low[begin]
+            low = min(self._low[begin : at + 1])  # with times of their own it may fall again
             until = max(self._high[begin : at + 1])
             ended = np.maximum(self._rows[begin : at + 1, low:until], arrived)
             ended += self._occupied[-most:]

@@ -358,3 +358,30 @@ def test_the_terminal_rings_and_is_told_once(tmp_path: Path) -> None:
 def test_a_start_without_rules_is_drawn() -> None:
     lines = screen(folded([start(rules=())]))
     assert any("no rules yet" in line for line in lines)
+
+
+def test_the_peak_of_an_episode_that_goes_on_follows_what_is_measured() -> None:
+    begun = AlertChange(151, "p99", "firing", 70.0, 150, 70.0, "", 60.0)
+    view = fold(told(Story(seconds=155, end=None)), begun)
+    later = fold(told(FIRING), begun)  # 80.5 ms are measured by now
+
+    async def walk() -> None:
+        async with shown(replace(view, spells=view.spells[-1:])) as (app, pilot):
+            lines = await press(pilot, "3")
+            first = re.search(r"p99 latency > 60 ms .*?([\d.]+) ms", row(lines, "›02:30"))
+            app.run_view = replace(later, spells=view.spells[-1:])
+            app.redraw()
+            lines = await press(pilot)
+            then = re.search(r"p99 latency > 60 ms .*?([\d.]+) ms", row(lines, "›02:30"))
+            assert first is not None
+            assert then is not None
+            assert float(then[1]) >= float(first[1]) >= 70.0
+            calm = fold(later, AlertChange(165, "p95", "no data", None))
+            app.run_view = replace(calm, spells=view.spells[-1:], rings=told(OVER).rings)
+            app.redraw()
+            lines = await press(pilot)
+            last = re.search(r"p99 latency > 60 ms .*?([\d.]+) ms", row(lines, "›02:30"))
+            assert last is not None
+            assert last[1] == then[1]  # it does not fall
+
+    asyncio.run(walk())

@@ -17,6 +17,7 @@ from tests.storyline import Story, records
 
 QUIET = Story(seconds=20, spike=(-1, -1), end=None)
 DONE = Story(seconds=60)
+OTHER = Story(seconds=60, rate=400.0, spike=(20, 40), seed=8, end=None)  # as long, but another
 
 
 def recorded(folder: Path, story: Story) -> Path:
@@ -28,7 +29,7 @@ def recorded(folder: Path, story: Story) -> Path:
 
 
 def test_another_run_takes_the_place_of_the_first_on_every_screen(tmp_path: Path) -> None:
-    first, second = recorded(tmp_path / "0001-a", QUIET), recorded(tmp_path / "0002-b", DONE)
+    first, second = recorded(tmp_path / "0001-a", OTHER), recorded(tmp_path / "0002-b", DONE)
 
     async def look(app: Dashboard, pilot: Pilot[None]) -> str:
         found = ""
@@ -53,13 +54,14 @@ def test_another_run_takes_the_place_of_the_first_on_every_screen(tmp_path: Path
             as_first = await look(fresh, pilot)
         app = Dashboard(first, Follow(first), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            while app.run_view.newest != 20:
+            while app.run_view.newest != 60:
                 await pilot.pause(0.05)
-            await pilot.press("minus", "space", "3", "question_mark")
+            assert await look(app, pilot) != as_first
+            await pilot.press("3", "question_mark")
             await opened(app, pilot, second, 60)
             assert app.screen is app.get_screen("live")  # the help is gone with the first run
             assert await look(app, pilot) == as_first
-            await opened(app, pilot, first, 20)
+            await opened(app, pilot, first, 60)
             assert "■ DONE" not in text(app)
             assert app.run_view.end is None
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loadbench.engine.policy import Rule
@@ -63,6 +63,7 @@ def test_no_schedule_serves_more_and_one_serves_as_many(
     rising,
     st.lists(st.integers(1, 3), min_size=6, max_size=6),
 )
+@example([0, 0, 0, 1], 5, [0, 2, 2], [1, 3, 1, 1, 1, 1])  # the third makes good for the second
 def test_with_times_of_their_own_none_in_order_serves_more_and_one_as_many(
     arrived: list[int], slo: int, occupied: list[int], slower: list[int]
 ) -> None:

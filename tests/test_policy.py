@@ -252,6 +252,28 @@ def test_a_batch_just_over_a_padded_size_is_cut_there_if_that_is_quicker() -> No
     assert len(decide(rule, tight, State(0, table, rate=1.0), 0).take) == 4
 
 
+def test_a_batch_that_leaves_a_padded_size_empty_is_cut_where_others_will_fill_it() -> None:
+    table = (0, 4, 5, 7, 7, 12, 12, 12, 12)  # padded to 1, 2, 4, 8
+    queue = [Request(0, 1, 20)] * 6
+    for rate, taken in ((0.01, 6), (0.3, 4)):
+        decision = decide(Rule("deadline", 8), queue, State(0, table, rate=rate), 0)
+        assert (decision.take, decision.shed) == (queue[:taken], [])
+
+
+def test_the_urgent_are_served_first_where_the_others_can_wait() -> None:
+    table = tuple(affine(2 * MS, MS // 4)(rows) for rows in range(33))
+    urgent, rule = [Request(0, 1, 4 * MS)] * 2, Rule("deadline", 32)
+    state = State(0, table, rate=2 / MS)
+    patient = [Request(0, 1, 100 * MS)] * 20
+    decision = decide(rule, urgent + patient, state, 0)
+    assert (decision.take, decision.reason, decision.shed) == (
+        urgent + patient[:6], "deadline", []
+    )  # fmt: skip
+    hurried = [Request(0, 1, 8 * MS)] * 20  # they cannot, nor can those who come
+    decision = decide(rule, urgent + hurried, state, 0)
+    assert (decision.take, decision.shed) == (hurried, urgent)
+
+
 def test_a_plan_that_gives_everybody_up_is_doubted_when_it_is_old() -> None:
     queue = [Request(0, 1, 5 * MS), Request(1, 1, 6 * MS)]
     table = (100 * MS,) * 9

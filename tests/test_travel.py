@@ -249,7 +249,8 @@ def test_a_click_at_an_event_goes_there(folder: Path) -> None:
             assert app.sight.cursor == 155
         async with attached(folder, (80, 24)) as (app, pilot):
             await pilot.click("#ticker", offset=(4, 0))
-            await settle(pilot)
+            while app.sight.cursor is None:
+                await pilot.pause(0.05)
             assert app.sight.cursor == 239  # the end of the run: its last second
 
     asyncio.run(walk())

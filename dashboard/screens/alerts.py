@@ -12,7 +12,7 @@ from dashboard.scene import Scene
 from dashboard.screens.ask import Word
 from dashboard.screens.rule import Edit, listens
 from dashboard.screens.run import RunScreen
-from dashboard.widgets.alerting import History, Rules, Why, spell_of
+from dashboard.widgets.alerting import History, Peaks, Rules, Why, spell_of
 from dashboard.widgets.checks import Checks
 from dashboard.widgets.picker import Picker
 from loadbench.episodes import Spell
@@ -42,8 +42,9 @@ class Alerts(RunScreen, inherit_bindings=False):
     def body(self) -> ComposeResult:
         yield Rules(id="rules", classes="panel")
         yield Checks(id="checks", classes="panel")
-        yield History(id="history", classes="panel")
-        yield Why(id="why", classes="panel")
+        peaks = Peaks()
+        yield History(peaks, id="history", classes="panel")
+        yield Why(peaks, id="why", classes="panel")
 
     def show(self, scene: Scene) -> None:
         for board in self.query(Picker):

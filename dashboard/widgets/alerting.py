@@ -60,16 +60,40 @@ def span(scene: Scene) -> Span | None:
     return Span(tuple(bin.window for bin in near), scene.recent, gpu.index if gpu else None)
 
 
-def peak(scene: Scene, spell: Spell, seen: Span | None) -> float | None:
-    """How far an episode went; the log has that of an open one as it was when it began to fire.
-    None for a percentile among the failed."""
-    if spell.ended is not None or seen is None or spell.rule.quantity == "silence":
-        return spell.peak
-    now = QUANTITIES[spell.rule.quantity].read(seen)
-    if not isinstance(now, float | int) or spell.peak is None:
-        return spell.peak
-    most = max(now, spell.peak) if spell.rule.above else min(now, spell.peak)
-    return most if math.isfinite(most) else None
+class Peaks:
+    """How far open episodes have come; the log has that as it was when they began to fire. What
+    came before anybody looked on is not known."""
+
+    def __init__(self) -> None:
+        self._most: dict[tuple[str, int], float] = {}
+
+    def look(self, scene: Scene, seen: Span | None) -> None:
+        """Takes the present values; a view that stands still has none."""
+        if scene.paused or seen is None:
+            return
+        found = {}
+        for spell in scene.view.spells:
+            if spell.ended is None and spell.rule.quantity != "silence":
+                found[_key(spell)] = self._further(
+                    spell, QUANTITIES[spell.rule.quantity].read(seen)
+                )
+        self._most = {key: most for key, most in found.items() if most is not None}
+
+    def _further(self, spell: Spell, now: Reading) -> float | None:
+        known = [self._most.get(_key(spell)), spell.peak, now]
+        values = [float(value) for value in known if isinstance(value, float | int)]
+        if spell.peak is None and spell.fired is not None:
+            return math.inf  # among the failed already
+        return (max if spell.rule.above else min)(values, default=None)
+
+    def of(self, spell: Spell) -> float:
+        """Infinite for a percentile among the failed."""
+        known = spell.peak if spell.ended is not None else self._most.get(_key(spell), spell.peak)
+        return math.inf if known is None else known
+
+
+def _key(spell: Spell) -> tuple[str, int]:
+    return spell.rule.name, spell.began
 
 
 class Rules(Picker):
@@ -161,6 +185,10 @@ class History(Picker):
     )
     EMPTY = "no alert has fired"
 
+    def __init__(self, peaks: Peaks, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.peaks = peaks
+
     def titles(self, scene: Scene) -> None:
         number = sum(spell.fired is not None for spell in scene.view.spells)
         told = f" [dim]({number} alert{'s' * (number != 1)}; enter shows one in the charts)[/]"
@@ -168,10 +196,10 @@ class History(Picker):
 
     def rows(self, scene: Scene) -> list[Row]:
         spells = [spell for spell in scene.view.spells if spell.began < max(1, scene.end)]
-        seen = span(scene)
-        return [self._row(scene, spell, seen) for spell in reversed(spells)]
+        self.peaks.look(scene, span(scene))
+        return [self._row(scene, spell) for spell in reversed(spells)]
 
-    def _row(self, scene: Scene, spell: Spell, seen: Span | None) -> Row:
+    def _row(self, scene: Scene, spell: Spell) -> Row:
         open_now = spell.ended is None
         sign, colour = "▲ on", self.ink.p99
         if spell.fired is None:
@@ -188,18 +216,19 @@ class History(Picker):
             sign,
             describe(spell.rule).partition(" for ")[0],
             f"{length} +" if open_now and scene.going else length,
-            _told(spell, peak(scene, spell, seen)),
+            show(spell.rule, self.peaks.of(spell)),
             spell.context,
         ]
-        return Row((spell.rule.name, spell.began), cells, colour, open_now)
+        return Row(_key(spell), cells, colour, spell.firing)
 
 
 class Why(Board):
     """The verdict on what is picked: measured first, then the guess and what to try; below it
     what casts doubt on the run."""
 
-    def __init__(self, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, peaks: Peaks, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
+        self._peaks = peaks
         self.rule: Rule | None = None
         self.spell: Spell | None = None
         self._high = 0
@@ -252,7 +281,8 @@ class Why(Board):
             return self._calm(scene, rule)
         second = scene.end - 1 if spell.ended is None else spell.ended
         state: AlertState = "firing" if spell.ended is None else "ok"
-        far = peak(scene, spell, span(scene))
+        most = self._peaks.of(spell)
+        far = None if math.isinf(most) else most
         change = AlertChange(second, rule.name, state, spell.value, spell.began, far)
         at, before = stretches(change, rule)
         now, calm = windows(scene, at), windows(scene, before)
@@ -282,11 +312,6 @@ class Why(Board):
         first, *rest = textwrap.wrap(text, max(8, width - 2))
         head = [Segment("▲ ", ink(self.ink.p99)), Segment(first, ink(self.ink.text))]
         return [head, *([Segment(f"  {line}", ink(self.ink.text))] for line in rest)]
-
-
-def _told(spell: Spell, value: float | None) -> str:
-    """How far it went; a percentile among the failed has no number."""
-    return show(spell.rule, math.inf if value is None else value)
 
 
 def _device(scene: Scene) -> str:

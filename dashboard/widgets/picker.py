@@ -21,7 +21,8 @@ from dashboard.widgets.table import Column, table
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`key` says what it is about, `colour` is its first column's."""
+    """`key` says what it is about, `colour` is its first column's; the cursor begins at the first
+    `strong` one."""
 
     key: Hashable
     cells: Sequence[str]
@@ -77,7 +78,8 @@ class Picker(Board, can_focus=True):
         self._redraw()
 
     def _at(self, rows: Sequence[Row]) -> int:
-        return next((at for at, row in enumerate(rows) if row.key == self._key), 0)
+        strong = next((at for at, row in enumerate(rows) if row.strong), 0)
+        return next((at for at, row in enumerate(rows) if row.key == self._key), strong)
 
     def action_step(self, steps: int) -> None:
         rows = self.found(self.scene) if self.scene else []

@@ -2,13 +2,15 @@
 
 A batch that fails is halved until the request that the model cannot bear is alone; the others get
 their answers. One bad request among n costs 2·log₂(n) further runs, and if all are bad the model
-runs 2·n − 1 times. A batch that does not fit into memory is halved likewise, down to single rows: a
-request fails only if one of its rows does not fit by itself. Where the device likes certain sizes,
-a batch is padded to the next one; nobody gets a padding row.
+runs 2·n − 1 times. A batch that does not fit into memory is halved likewise, down to single rows,
+and each of those that still does not fit runs again with the device to itself: a request fails only
+if one of its rows does not fit by itself. Where the device likes certain sizes, a batch is padded
+to the next one; nobody gets a padding row.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +48,8 @@ class Failing(NamedTuple):
 
     tell: Callable[[Sequence[Job], Refused, Exception | None], object]  # who failed for what
     together: bool = False  # as a whole and at once, unless it is for want of memory
+    # Has the device to itself inside, or False: what runs beside has not ended in time
+    alone: Callable[[], AbstractContextManager[bool]] | None = None
 
 
 class Tried(NamedTuple):
@@ -73,6 +77,10 @@ def settled(
         return [piece]
     if piece.memory and len(jobs) == 1 and piece.rows > 1 and model.batched:
         parts = _halves(model, jobs[0], dispatched, failing, sizes)
+    elif piece.memory and len(jobs) == 1 and failing.alone is not None:
+        with failing.alone() as free:
+            again = _attempt(model, jobs, dispatched, sizes) if free else _crowded(piece)
+        parts = settled(model, again, dispatched, failing._replace(alone=None), sizes)
     elif len(jobs) == 1 or (failing.together and not piece.memory):
         failing.tell(jobs, piece.fault, error)
         return [piece]
@@ -83,6 +91,13 @@ def settled(
     if piece.memory:  # the batcher must learn at which size
         parts.append(piece._replace(jobs=()))
     return parts
+
+
+def _crowded(piece: Piece) -> Tried:
+    """What is told instead of a run alone that did not come about. The lack of memory is told by
+    the piece that follows."""
+    text = f"{piece.fault}; what else runs on the device did not end in time"
+    return Tried(piece._replace(fault=Refused(500, text), memory=False))
 
 
 def _halves(model: Model, job: Job, dispatched: int, failing: Failing, sizes: Sizes) -> list[Piece]:

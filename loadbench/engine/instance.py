@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 from loadbench.engine.backends import Model
+from loadbench.engine.device.turns import Seat
 from loadbench.engine.execution import Failing, Piece, execute, settled
 from loadbench.engine.flight import Launched, launch
 from loadbench.engine.job import Job
@@ -37,7 +38,7 @@ class Taken(NamedTuple):
     shed: int
     size: int  # rows, padding included
     between_ns: int = 0
-    waited_ns: int = 0  # since it was taken, for the batch before it
+    waited_ns: int = 0  # since it was taken, for the batch before it, or one that had to be alone
 
     @property
     def reason(self) -> str:
@@ -133,22 +134,32 @@ class Instance:
         self.thread: threading.Thread | None = None
         self._clock = clock
         self._sleep = sleep
+        self._seat = Seat(place.turns)
         self._pace = _Pace()
         self._landed = 0  # when the last batch had ended
         self._late = 0  # by how much the thread woke up too late for the batch that is taken
 
     def work(self, owner: Owner) -> None:
         """Runs what comes into the inbox, and what follows, until it is told None."""
-        batch = self.inbox.get()
-        while batch is not None:
-            flying = self._launch(batch, False)
-            if flying is not None:
-                batch = self._fly(flying, owner)
-            else:
-                sizes = self.place.sizes
-                pieces = execute(self.model, batch.jobs, batch.begun, owner.failing, sizes)
-                batch = owner.ended(self, batch, pieces)
-            batch = batch or self.inbox.get()
+        failing = self._failing(owner)
+        with self._seat as seat:
+            batch = self.inbox.get()
+            while batch is not None:
+                if seat.begin():
+                    batch = batch._replace(waited_ns=self._clock() - batch.taken)
+                flying = self._launch(batch, False)
+                if flying is not None:
+                    batch = self._fly(flying, owner)
+                else:
+                    sizes = self.place.sizes
+                    pieces = execute(self.model, batch.jobs, batch.begun, failing, sizes)
+                    batch = owner.ended(self, batch, pieces)
+                if batch is None:
+                    seat.end()
+                    batch = self.inbox.get()
+
+    def _failing(self, owner: Owner) -> Failing:
+        return owner.failing._replace(alone=self._seat.alone)
 
     def _fly(self, flying: _Flying, owner: Owner) -> Taken | None:
         """Waits for a batch that was launched and for all that are launched behind it; then what
@@ -183,7 +194,8 @@ class Instance:
 
     def _ahead(self, flying: _Flying, begun: int, owner: Owner) -> Taken | None:
         """The batch behind the one that flies since `begun`, if there is one in time; none behind
-        one that failed when it was launched, and is to be run again in parts."""
+        one that failed when it was launched, and is to be run again in parts, and none while
+        somebody waits for the device."""
         if flying.launched.failed:
             return None
         due = self._pace.due(begun, flying.batch.size)
@@ -191,7 +203,7 @@ class Instance:
         while (left := due - self._clock()) > 0 and not flying.launched.done:
             self._sleep(min(left, NAP_NS) / SECOND)
             self._late = max(0, self._clock() - due)  # other threads may have had the interpreter
-        return owner.ahead(self)
+        return None if self._seat.awaited else owner.ahead(self)
 
     def _land(self, flying: _Flying, late: bool, owner: Owner) -> tuple[Taken, list[Piece]]:
         """What came of a batch. Its time is that by which it held up the next: from the end of the
@@ -202,7 +214,7 @@ class Instance:
         piece = tried.piece
         if piece.fault is not None:
             batch = batch._replace(waited_ns=piece.ended - batch.taken)
-            model, sizes, failing = self.model, self.place.sizes, owner.failing
+            model, sizes, failing = self.model, self.place.sizes, self._failing(owner)
             if piece.memory and flying.behind and flying.launched.failed:
                 # The one before, which has ended, may have had what it lacked
                 pieces = execute(model, batch.jobs, piece.ended, failing, sizes)
@@ -215,7 +227,7 @@ class Instance:
         followed = batch.taken < self._landed
         whole = piece.infer_ns
         if not late:
-            whole = max(whole, piece.ended - max(batch.taken, self._landed))
+            whole = max(whole, piece.ended - max(batch.begun, self._landed))
         gap = min(flying.launched.gap_ns, whole - piece.infer_ns) if followed else 0
         own = whole - gap
         piece = piece._replace(input_ns=own - piece.infer_ns)

@@ -3,17 +3,20 @@
 Window drop gives up every head that the one large batch would be too late for. Often these could
 have ridden in a smaller batch before it, at the price of its fixed time; where the load is passing
 (a burst) that time costs nobody anything, where it is lasting it costs those to come more than it
-saves. And where batches are padded to certain sizes, a batch just over such a size is better cut
-there. So each plan deals with those that wait, batch by batch, and is worth the rows that it serves
-in time, less those that the time it takes is expected to cost among who comes meanwhile.
+saves. And where batches are padded to certain sizes, a batch that would not fill its size is often
+better cut at the one below: the rest ride with those who come meanwhile. So each plan deals with
+those that wait, batch by batch, and is worth the rows that it serves in time, less those that the
+time it takes is expected to cost among who comes meanwhile.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-CUTS = 1  # steps from window drop's first batch to the largest that the oldest can bear
+from loadbench.engine.rule import NEVER, State
+
 CLEARLY = 0.95  # times are measured; a batch more costs what is not in them, too
+CLUMPED = 3  # times as many as on average may come for one batch, as chance has it
 TIE = 1e-12  # rows a ns: of plans that are else worth the same the shorter one,
 KEEP = 1e-4  # rows a request: and the one that gives up less now
 
@@ -23,6 +26,7 @@ class Outlook(NamedTuple):
 
     service: Sequence[int]  # of a batch by its rows
     largest: int  # rows of a batch
+    rate: float  # rows that come in a ns
     now: int
     free: float  # who comes from now on is in time if all that wait are dealt with by then…
     price: float  # …and so many rows are lost for each ns that this takes longer
@@ -34,22 +38,26 @@ class Plan(NamedTuple):
     first: int
     last: int
     worth: float
-    tight: bool  # it takes no more because its first request could not bear it
 
 
-def outlook(service: Sequence[int], largest: int, limit_ns: int, rate: float) -> Outlook:
-    """As of the moment 0. For requests that may take `limit_ns`, of which `rate` rows come in each
-    ns.
+def outlook(state: State, largest: int, limit_ns: int, now: int, unseen_ns: float) -> Outlook:
+    """For requests that may take `limit_ns`; those that wait behind whom a plan deals with take
+    `unseen_ns` more.
 
-    Those that come until a moment t are run after it, and the first of them has just come. A ns is
+    Those that come until a moment t are run after it, and the first of them came at once. A ns is
     worth the rows that are served in it by batches of which two fit into the limit.
     """
-    fixed, row = line(service, largest)
-    free = (limit_ns - fixed) / (1 + rate * row)
-    if rate * free > largest:  # more than one batch
+    service, rate = state.service, max(state.rate, 1 / NEVER)
+    gap = 1 / (CLUMPED * rate)
+    sizes = range(1, largest + 1)
+    rows = bisect_right(sizes, float(limit_ns), key=lambda size: size * gap + service[size])
+    if rows < largest:
+        free = max(rows * gap, limit_ns - service[rows + 1])
+    else:  # more than one batch, and chance evens out
         free = limit_ns / (1 + rate * service[largest] / largest)
     best = target(service, largest, limit_ns)
-    return Outlook(service, largest, 0, max(0.0, free), best / max(1, service[best]))
+    free += now - unseen_ns
+    return Outlook(service, largest, rate, now, free, best / max(1, service[best]))
 
 
 def target(service: Sequence[int], largest: int, limit_ns: int) -> int:
@@ -66,20 +74,24 @@ def line(service: Sequence[int], largest: int) -> tuple[int, float]:
     return max(0, service[1] - round(row)), row
 
 
-def cut(service: Sequence[int], rows: int) -> int:
-    """A smaller batch than one of so many rows that, the rest following in another, takes clearly
-    less time than all at once; 0: there is none. Only padding, or a device's own steps, make so."""
+def cut(service: Sequence[int], rows: int, rate: float) -> int:
+    """A smaller batch than one of so many rows that, the rest following in another with those who
+    come meanwhile, takes clearly less time a row; 0: there is none. Only padding, or a device's own
+    steps, make so."""
     whole = service[rows]
     below = bisect_left(service, whole) - 1
-    return below if below > 0 and service[below] + service[rows - below] < CLEARLY * whole else 0
+    if below <= 0:
+        return 0
+    then = min(below, rows - below + int(rate * service[below]))
+    both = service[below] + service[then]
+    return below if both * rows < CLEARLY * whole * (below + then) else 0
 
 
 def window(
     due: Sequence[int], rows: Sequence[int], largest: int, service: Sequence[int], now: int
 ) -> int:
-    """How many of the first window drop gives up: until the head can bear a batch of all that fit.
-    `due` are the deadlines, rising; `rows` how many rows the requests before each have, and at the
-    end all of them."""
+    """How many of the first window drop gives up: until the head can bear a batch of all that
+    fit."""
 
     def fits(at: int) -> bool:
         return due[at] - now >= service[min(rows[-1] - rows[at], largest)]
@@ -87,44 +99,40 @@ def window(
     return bisect_left(range(len(due)), True, key=fits)
 
 
-def best_plan(due: Sequence[int], rows: Sequence[int], least: int, view: Outlook) -> Plan:
-    """The plan that is worth most. `least` is what window drop would give up, fewer than all.
+def best_plan(due: Sequence[int], rows: Sequence[int], view: Outlook) -> Plan | None:
+    """The plan that is worth most; None: nobody can be in time. `due` are the deadlines, rising;
+    `rows` how many rows the requests before each have, and at the end all of them.
 
-    Beside window drop's own plan there are those whose first batch is smaller, with the oldest
-    that can bear it at its head, and those that cut the batch where padding makes that quicker.
+    Its first batch is as large as window drop's, or as the oldest can bear, or is cut where padding
+    makes that quicker; at its head is the oldest that can bear it.
     """
     service, largest, now = view.service, view.largest, view.now
+    least = window(due, rows, largest, service, now)
+    if least == len(due):
+        return None
     size = min(largest, rows[-1] - rows[least])
-    best = _plan(due, rows, least, largest, view)
-    if least:
-        smallest = max(1, bisect_right(service, due[0] - now) - 1)
-        last = least
-        for most in range(size, smallest - 1, -max(1, -(-(size - smallest) // CUTS))):
-            first = bisect_left(due, now + service[most], 0, last)
-            if first < last:
-                best = max(best, _plan(due, rows, first, largest, view), key=_worth)
-                last = first
-    if below := cut(service, size):
-        first = bisect_left(due, now + service[below])
-        best = max(best, _plan(due, rows, first, below, view), key=_worth)
-    return best
+    oldest = max(1, bisect_right(service, due[0] - now) - 1)
+    sizes = {size, min(size, oldest), cut(service, size, view.rate) or size}
+    plans = [_plan(due, rows, bisect_left(due, now + service[most]), most, view) for most in sizes]
+    best = max(plans, key=_worth)
+    return best if best.last else None
 
 
 def _plan(due: Sequence[int], rows: Sequence[int], first: int, most: int, view: Outlook) -> Plan:
     """Gives up the first so many and runs batches, each as large as its head allows, the first of
     `most` rows at most; until going on is worth no more, or has a price."""
-    service, largest, ended, free, price = view
+    service, largest, _, ended, free, price = view
     number, at, served = len(due), first, 0
     begin = last = 0
-    worth, tight = -1.0, False
+    worth = -1.0
     while at < number:
         room = bisect_right(service, due[at] - ended) - 1
         size = room if room < most else most
         if size < rows[at + 1] - rows[at] <= room:  # of more rows than a batch may have for now:
             size = rows[at + 1] - rows[at]  # it runs alone
         until = bisect_right(rows, rows[at] + size) - 1 if size > 0 else at
-        if until == at:
-            at += 1
+        if until == at:  # it is too late for this one, and for whom not even one row could serve
+            at = max(at + 1, bisect_left(due, ended + service[1], at))
             continue
         size = rows[until] - rows[at]
         ended += service[size]
@@ -133,13 +141,13 @@ def _plan(due: Sequence[int], rows: Sequence[int], first: int, most: int, view: 
         if ended > free:
             found -= price * (ended - free)
         if not last:
-            begin, last, tight, worth = at, until, room < most, found
+            begin, last, worth = at, until, found
         elif found > worth:
             worth = found
         if ended > free:
             break
         most, at = largest, until
-    return Plan(begin, last, worth - KEEP * begin, tight)
+    return Plan(begin, last, worth - KEEP * begin)
 
 
 def _worth(plan: Plan) -> float:

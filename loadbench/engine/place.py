@@ -12,6 +12,7 @@ from loadbench.engine.device import open_device
 from loadbench.engine.device.broken import Verdict, fault_of
 from loadbench.engine.device.lock import claim, runtime_folder
 from loadbench.engine.device.seam import Device, Memory, State
+from loadbench.engine.device.turns import turns_of
 from loadbench.engine.room import MARGIN, MEMORY, OOM, Footprint, Room, knee
 from loadbench.engine.service import ServiceTimes
 from loadbench.errors import SpecError
@@ -32,6 +33,7 @@ class Place:
         sizes: Sizes = (),
     ) -> None:
         self.device = device
+        self.turns = turns_of(device.name)
         self.room = room
         self.service = service
         self.sizes = sizes

@@ -8,14 +8,13 @@ decided at all: the batch stays open until the very moment it can start (late bi
 The rules of other servers are in `baselines`; the values that come and go in `rule`.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from itertools import accumulate, groupby, islice
-from operator import gt
 from typing import Generic, NamedTuple
 
 from loadbench.engine import baselines
-from loadbench.engine.lookahead import best_plan, cut, line, outlook, target, window
+from loadbench.engine.lookahead import best_plan, cut, line, outlook, target
 from loadbench.engine.rule import NEVER as NEVER
 from loadbench.engine.rule import Ahead, W, Waiting, prompt
 from loadbench.engine.rule import Decision as Decision
@@ -25,7 +24,7 @@ from loadbench.engine.rule import Rule as Rule
 from loadbench.engine.rule import State as State
 from loadbench.units import MS
 
-LOOKED = 4  # batches of those that wait are looked at, at most
+LOOKED = 3  # batches of those that wait are looked at, at most
 LATE_NS = MS  # that a timer may be,
 LATE = 1 / 16  # or that part of a request's time, on a machine that is busy
 ANNOUNCED = 0.1  # of a batch's fixed time: how long a request that has begun to arrive is awaited
@@ -71,9 +70,13 @@ def _deadline(rule: Rule, queue: Collection[W], state: State, now: int) -> Decis
 
 def _choose(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choice[W]:
     """The first that fit, if all of them will be in time; else see `_in_need`."""
+    if not queue:
+        return _Choice([], [], "")
+    service, most = state.service, rule.max_batch
+    if next(iter(queue)).deadline < now + planned(service, min(len(queue), most)):
+        return _in_need(rule, queue, state, now)
     batch: list[W] = []
-    rows, most = 0, rule.max_batch
-    tight = NEVER
+    rows, tight = 0, NEVER
     for request in queue:
         rows += request.rows
         if rows > most and batch:
@@ -82,10 +85,7 @@ def _choose(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choice
         batch.append(request)
         if request.deadline < tight:
             tight = request.deadline
-    if not batch:
-        return _Choice([], [], "")
-    service = state.service
-    if tight < now + planned(service, rows) or (rows < len(service) and cut(service, rows)):
+    if tight < now + planned(service, rows) or (len(batch) > 1 and cut(service, rows, state.rate)):
         return _in_need(rule, queue, state, now)
     full = rows >= most or len(batch) < len(queue)
     return _Choice(batch, [], "full" if full else "")
@@ -99,36 +99,55 @@ def _in_need(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choic
     otherwise one slow spell could shut the engine for ever.
     """
     service, looked = state.service, LOOKED * rule.max_batch
-    waiting = list(islice(queue, 2 * looked))
+    full = service[rule.max_batch]
+    shed = _too_late(queue, len(queue) - looked, now + full, now + service[1])
+    waiting = list(islice(queue, len(shed), len(shed) + looked))
     due = [request.deadline for request in waiting]
-    if any(map(gt, due, islice(due, 1, None))):
+    rising = sorted(due)
+    if due != rising:
         waiting.sort(key=_deadline_of)
-        due.sort()
-    # Behind so many that only full batches can run, whoever cannot bear one is in the way
-    spare = min(max(0, len(queue) - looked), len(waiting))
-    full = planned(service, rule.max_batch)
-    lost = max(bisect_left(due, now + full, 0, spare), bisect_left(due, now + service[1]))
-    ordered, due = waiting[lost : lost + looked], due[lost : lost + looked]
-    rows = list(accumulate([request.rows for request in ordered], initial=0))
-    least = window(due, rows, rule.max_batch, service, now)
-    if least == len(due):
-        if state.stale and waiting[-1].deadline > now:
-            return _Choice(waiting[-1:], waiting[:-1], "probe")
-        return _Choice([], waiting, "")
-    head = ordered[least]
-    view = outlook(service, rule.max_batch, head.deadline - head.arrived, state.rate)
-    unseen = len(queue) - lost - len(ordered)
-    beyond = full * unseen * rows[-1] / len(ordered) / rule.max_batch
-    plan = best_plan(due, rows, least, view._replace(now=now, free=now + view.free - beyond))
-    if plan.first == plan.last:
-        return _Choice([], waiting[: lost + len(ordered)], "")
-    batch, shed = ordered[plan.first : plan.last], waiting[: lost + plan.first]
-    if plan.last == len(ordered) and not unseen:
+        due = rising
+    rows = _rows_before(waiting)
+    unseen = len(queue) - len(shed) - len(waiting)
+    plan = None
+    if waiting:
+        typical = waiting[len(waiting) // 2]
+        limit = typical.deadline - typical.arrived
+        behind = full * unseen * rows[-1] / len(waiting) / rule.max_batch
+        plan = best_plan(due, rows, outlook(state, rule.max_batch, limit, now, behind))
+    if plan is None:
+        shed += waiting
+        if state.stale and shed[-1].deadline > now:
+            return _Choice(shed[-1:], shed[:-1], "probe")
+        return _Choice([], shed, "")
+    first, last, _ = plan
+    batch = waiting[first:last]
+    shed += waiting[:first]
+    if last == len(waiting) and not unseen:
         return _Choice(batch, shed, "")
-    following = ordered[min(plan.last, len(ordered) - 1)].rows
-    if rows[plan.last] - rows[plan.first] + following > rule.max_batch:
+    more = rows[last] - rows[first] + waiting[min(last, len(waiting) - 1)].rows
+    if more > rule.max_batch:
         return _Choice(batch, shed, "full")
-    return _Choice(batch, shed, "deadline" if plan.tight else "bucket")
+    return _Choice(batch, shed, "deadline" if due[first] < now + service[more] else "bucket")
+
+
+def _rows_before(waiting: list[W]) -> Sequence[int]:
+    """How many rows are before each, and at the end all of them."""
+    rows = [request.rows for request in waiting]
+    if sum(rows) == len(rows):  # one each, as is usual
+        return range(len(rows) + 1)
+    return list(accumulate(rows, initial=0))
+
+
+def _too_late(queue: Collection[W], spare: int, full: int, one: int) -> list[W]:
+    """Those in front who cannot be in time, were they alone in a batch (which would end at `one`).
+    Behind so many that only `full` batches can run, whoever cannot bear one is in the way."""
+    found: list[W] = []
+    for request in queue:
+        if request.deadline >= (full if len(found) < spare else one):
+            break
+        found.append(request)
+    return found
 
 
 def _by_urgency(rule: Rule, queue: Collection[W], state: State, now: int) -> _Choice[W]:

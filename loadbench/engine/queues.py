@@ -87,11 +87,10 @@ class Queues:
         self.bytes -= size
         kept: list[Job] = []
         while left:
-            job = queue.popleft()
-            if job.taken:
-                left -= 1
-            else:
-                kept.append(job)
+            front = [queue.popleft() for _ in range(left)]
+            others = [job for job in front if not job.taken]
+            kept += others
+            left = len(others)
         queue.extendleft(reversed(kept))
 
     def expire(self, now: int) -> list[Job]:

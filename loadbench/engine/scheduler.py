@@ -206,7 +206,7 @@ class Scheduler:
                 if self._returns is not None:
                     self._returns.started(now)
                 self._held = ""
-                return decision._replace(shed=shed)
+                return Decision(decision.take, decision.reason, shed)
             if decision.until is not None and decision.until < until:
                 held, until = decision.reason, decision.until
         self._held = held

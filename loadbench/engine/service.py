@@ -27,7 +27,7 @@ class ServiceTimes:
 
     def __init__(self, largest: int, sizes: Sizes = ()) -> None:
         self._largest = largest
-        self.sizes = sizes
+        self._runs = [min(largest, padded(sizes, rows)) for rows in range(largest + 1)]
         self._samples: dict[int, deque[int]] = {}
         self._unthrottled: dict[int, deque[int]] = {}
         self._slowdown = 1.0
@@ -40,6 +40,7 @@ class ServiceTimes:
 
     def observe(self, rows: int, ns: int) -> None:
         """A batch of `rows` took `ns` from dispatch to outputs."""
+        rows = self._runs[rows] if rows <= self._largest else rows
         samples = self._samples.get(rows)
         if samples is None:
             samples = self._samples[rows] = deque(maxlen=WINDOW)
@@ -89,10 +90,7 @@ class ServiceTimes:
             quantiles = [self._high.get(rows) or self._middle[rows] * above for rows in known]
             rising = isotonic(quantiles, [len(self._samples[rows]) for rows in known])
             table = interpolated(known, rising, self._largest)
-            if self.sizes:
-                most = self._largest
-                table = tuple(table[min(most, padded(self.sizes, n))] for n in range(most + 1))
-            self._table = table
+            self._table = tuple([table[rows] for rows in self._runs])
             self._unseen = 0
         return self._table
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from loadbench.engine.backends import Arrays, Model
+from loadbench.engine.device.turns import Seat
 from loadbench.engine.measure import sizes
 from loadbench.engine.place import Place
 from loadbench.engine.room import OOM
@@ -32,7 +33,8 @@ class Warmth(NamedTuple):
 class _Sizes:
     """What the sizes took on one place."""
 
-    def __init__(self, disturbed: bool) -> None:
+    def __init__(self, place: Place, disturbed: bool) -> None:
+        self.seat = Seat(place.turns)  # other models may serve there
         self.disturbed = disturbed
         self.ns: dict[int, list[int]] = {}
         self.peaks: dict[int, int] = {}
@@ -48,11 +50,12 @@ def warm_up(
     nobody asked for `largest`, `disturbed` that other work takes the processor away meanwhile: then
     only the shortest time of each size counts."""
     until = time.monotonic_ns() + BUDGET_NS
-    found = {place: _Sizes(disturbed) for place in places}
+    found = {place: _Sizes(place, disturbed) for place in places}
     for model, place in zip(models, places, strict=True):
         rising = place.sizes or sizes(largest if model.batched else 1)
-        for rows in reversed(rising):
-            _try(model, place, found[place], rows, until)
+        with found[place].seat:
+            for rows in reversed(rising):
+                _try(model, place, found[place], rows, until)
         if rising[0] in found[place].lacking:
             text = f"{model.name}: no memory for a batch of {rising[0]} on {place.device.name}"
             raise RunError(text, "free some, or serve it on a larger device")
@@ -79,7 +82,7 @@ def _lacking(place: Place, found: _Sizes) -> Note:
 
 def _try(model: Model, place: Place, found: _Sizes, rows: int, until: int) -> None:
     place.device.begin_peak()
-    times = _times(model, rows, until)
+    times = _times(model, found.seat, rows, until)
     if not times:
         found.lacking.append(rows)
         return
@@ -92,12 +95,13 @@ def _try(model: Model, place: Place, found: _Sizes, rows: int, until: int) -> No
     found.ns.setdefault(rows, []).extend(times)
 
 
-def _times(model: Model, rows: int, until: int) -> list[int]:
+def _times(model: Model, seat: Seat, rows: int, until: int) -> list[int]:
     """How long (ns) a batch of `rows` takes; empty: it does not fit. The first is slower (buffers,
     tuning) and counts only if there is no time for another."""
     arrays = inputs_of(model, rows)
     found: list[int] = []
     while len(found) <= REPEATS and (len(found) < 2 or time.monotonic_ns() < until):
+        seat.begin()
         started = time.monotonic_ns()
         if not _run(model, arrays, rows):
             return []

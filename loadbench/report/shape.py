@@ -30,13 +30,45 @@ def shape_text(load: LoadSpec, capacity: float | None, width: int, height: int) 
     """
     if load.arrivals == "journey":
         return _journey(load)
-    relative = capacity is None and _relative(load)
-    phases = load.resolve(100.0 if relative else capacity)
-    unit = " %" if relative else "/s"
-    lines = [*_listed(load, phases, unit), "", _whole(load, phases, relative)]
-    if load.arrivals not in ("closed", "once"):
-        lines = [*_chart(load, phases, unit, (width, height)), "", *lines]
+    phases, unit = _resolved(load, capacity)
+    lines = [*_listed(load, phases, unit), "", _whole(load, phases, unit)]
+    if drawn := chart_lines(load, capacity, width, height):
+        lines = [*drawn, "", *lines]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def chart_lines(load: LoadSpec, capacity: float | None, width: int, height: int) -> list[str]:
+    """The chart alone: `height` rows, the axis of time and its labels. Nothing for a load that has
+    no rate: a closed loop, all at once, a journey. Raises SpecError as `shape_text` does."""
+    if load.arrivals in ("closed", "once", "journey"):
+        return []
+    phases, unit = _resolved(load, capacity)
+    return list(_chart(load, phases, unit, (width, height)))
+
+
+def whole_text(load: LoadSpec, capacity: float | None = None) -> str:
+    """One line: how requests arrive, how many, how long. Raises SpecError as `shape_text` does."""
+    return (
+        _journey(load) if load.arrivals == "journey" else _whole(load, *_resolved(load, capacity))
+    )
+
+
+def rates_text(load: LoadSpec) -> str:
+    """The rate in a word or two: `300/s`, `20 → 300/s`, `60 … 140 %`; empty where there is none."""
+    if load.arrivals in ("closed", "journey") or not load.resolve(1.0):
+        return ""
+    phases, unit = _resolved(load, None)
+    if len(phases) == 1:
+        return _rate(phases[0], unit)
+    rates = [rate for phase in phases for rate in (phase.start, phase.end)]
+    low, high = min(rates), max(rates)
+    return f"{_number(low)} … {_number(high)}{unit}" if low < high else f"{_number(low)}{unit}"
+
+
+def _resolved(load: LoadSpec, capacity: float | None) -> tuple[tuple[Phase, ...], str]:
+    """The phases and the unit of their rates."""
+    relative = capacity is None and _relative(load)
+    return load.resolve(100.0 if relative else capacity), " %" if relative else "/s"
 
 
 def _journey(load: LoadSpec) -> str:
@@ -58,7 +90,7 @@ def _relative(load: LoadSpec) -> bool:
     return True in found
 
 
-def _whole(load: LoadSpec, phases: Sequence[Phase], relative: bool) -> str:
+def _whole(load: LoadSpec, phases: Sequence[Phase], unit: str) -> str:
     """The last line: how requests arrive, how many, how long."""
     length = duration(length_ns(phases))
     if load.arrivals == "closed":
@@ -70,7 +102,7 @@ def _whole(load: LoadSpec, phases: Sequence[Phase], relative: bool) -> str:
         "trace": f"from {load.trace.path if load.trace else ''}",
         "once": "all at the beginning",
     }.get(load.arrivals, f"{load.arrivals} arrivals")
-    if relative:
+    if unit != "/s":
         return f"{how}: {length}, rates in % of what a calibration finds"
     number = math.fsum(phase.requests for phase in phases)
     if number > _COUNTED:

@@ -122,13 +122,14 @@ def others(given: argparse.Namespace) -> None:
             row(f"{name}, {load}", runs_of(given, "poisson", (load,), policy=name))
 
 
-def _window_drop(slack: Sequence[int], rows: Sequence[int], least: int, view: Outlook) -> Plan:
+def _window_drop(due: Sequence[int], rows: Sequence[int], view: Outlook) -> Plan | None:
     """The head goes as long as the batch of all that fit would be too late."""
+    least = lookahead.window(due, rows, view.largest, view.service, view.now)
     size = min(rows[-1] - rows[least], view.largest)
-    return Plan(least, least + size, 0.0, tight=False)
+    return Plan(least, least + size, 0.0) if size else None
 
 
-def _uncut(service_ns: Sequence[int], rows: int) -> int:
+def _uncut(service_ns: Sequence[int], rows: int, rate: float) -> int:
     return 0
 
 
@@ -157,8 +158,7 @@ def ablations(given: argparse.Namespace) -> None:
         "window drop alone": _window_drop_alone,
         "time has no price": _time_is_free,
         "no cut at padded sizes": _never_cut,
-        "4 sizes tried": lambda: _set(lookahead, CUTS=4),
-        "16 sizes tried": lambda: _set(lookahead, CUTS=16),
+        "no more than on average may come": lambda: _set(lookahead, CLUMPED=1),
         "rate over 1 SLO, not 3": lambda: _set(scheduler, RATE_SLOS=1),
         "rate over 10 SLOs": lambda: _set(scheduler, RATE_SLOS=10),
         "10 % for sizes that ran seldom": lambda: _set(service, SPREAD=1),

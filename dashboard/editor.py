@@ -1,0 +1,47 @@
+"""A file in the user's editor, the dashboard set aside for as long."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from textual.app import App, SuspendNotSupported
+
+_USUAL = ("editor", "nano", "vi")
+
+
+def command() -> list[str]:
+    """$VISUAL or $EDITOR, else what is usually there; empty if nothing is."""
+    given = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if given:
+        return shlex.split(given)
+    return next(([name] for name in _USUAL if shutil.which(name)), [])
+
+
+def edit(app: App[Any], path: Path) -> tuple[str, Path | None]:
+    """(what to tell, the file that was edited). What lies outside of the present folder ships with
+    loadbench: a copy of it is edited, which never replaces a file that is there."""
+    editor = command()
+    if not editor:
+        return "no editor found: set $EDITOR", None
+    try:
+        with app.suspend():  # first: where that cannot be, nothing is copied either
+            own = path if path.resolve().is_relative_to(Path.cwd()) else _copied(path)
+            code = subprocess.run([*editor, str(own)], check=False).returncode
+    except SuspendNotSupported:
+        return f"there is no terminal for an editor here: edit {path}", None
+    except (OSError, ValueError) as error:
+        return f"{shlex.join(editor)}: {error}", None
+    app.refresh(layout=True)
+    if code:
+        return f"{shlex.join(editor)} ended with exit code {code}", own
+    return (f"edited {own}" if own == path else f"edited {own}, a copy of {path.name}"), own
+
+
+def _copied(path: Path) -> Path:
+    own = Path(path.name)
+    if not own.exists():
+        shutil.copyfile(path, own)
+    return own

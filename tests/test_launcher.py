@@ -1,0 +1,284 @@
+"""The screen of a new run, on real files, with real doctors and real runs."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList
+
+from dashboard.app import Dashboard
+from dashboard.keys import ACTIONS, NEW_RUN
+from dashboard.screens.launcher import Launcher
+from dashboard.screens.live import Live
+from dashboard.screens.tryout import TryOut
+from loadbench import control, runlog
+from tests.running import scenario
+from tests.stage import settle, shown, text, told
+from tests.storyline import Story
+from tests.test_dashboard_run import terminal, wait_for_end
+
+RUNNING = Story(seconds=60, spike=(-1, -1), end=None)
+SIZES = [(60, 16), (80, 24), (120, 40), (200, 60)]
+PATIENCE = 120  # of 50 ms
+
+
+async def until(pilot: Pilot[Any], done: Callable[[], bool]) -> None:
+    for _ in range(PATIENCE):
+        if done():
+            await settle(pilot)
+            return
+        await pilot.pause(0.05)
+    assert isinstance(pilot.app, Dashboard)
+    raise AssertionError(f"it never came:\n{text(pilot.app)}")
+
+
+@asynccontextmanager
+async def launcher(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int] = (120, 40)
+) -> AsyncIterator[tuple[Dashboard, Launcher, Pilot[Any]]]:
+    """The screen in a folder of files, once the doctor has looked."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("LOADBENCH_RESULTS", raising=False)
+    async with shown(told(RUNNING), size, folder / "results" / "0001-shown") as (app, pilot):
+        await pilot.press("n")
+        screen = app.screen
+        assert isinstance(screen, Launcher)
+        await until(pilot, lambda: screen._reported == screen.draft)
+        yield app, screen, pilot
+
+
+def said(app: Dashboard) -> str:
+    """What was told in a corner of the screen."""
+    return "\n".join(one.message for one in app._notifications)
+
+
+def cursor_at(screen: Launcher, name: str) -> None:
+    """Moves to a line of one of the lists."""
+    for found, names in (
+        ("#scenarios", [one.name for one in screen._shelf]),
+        ("#targets", [one.url for one in screen._aims]),
+    ):
+        if name in names:
+            options = screen.query_one(found, OptionList)
+            options.focus()
+            options.highlighted = names.index(name)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_size_has_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    wide = size[0] >= 100
+
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch, size) as (app, screen, pilot):
+            seen = ""
+            for _ in range(15):
+                lines = text(app).split("\n")
+                assert len(lines) == size[1]
+                assert max(map(len, lines)) <= size[0]
+                assert "loadbench run steady" in "\n".join(lines[-4:])
+                assert "^r Start" in lines[-1]
+                assert not [one for one in screen.query("*") if one.show_horizontal_scrollbar]
+                assert ("3 Ready?" in lines[1]) is not wide
+                seen += text(app)
+                await pilot.press("tab")
+                await settle(pilot)
+            for word in (
+                "─ Scenario",
+                "─ Target",
+                "─ Settings",
+                "─ Ready?",
+                "limit p99",
+                "disk free",
+            ):
+                assert word in seen, word
+            assert ("─ Load shape" in seen) is (size[1] > 16)
+            assert app.screen.focused is screen.query_one("#scenarios")  # once around
+
+    asyncio.run(walk())
+
+
+def test_the_shape_and_the_command_follow_what_is_chosen_and_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch) as (app, screen, pilot):
+            assert "2,979 requests in 30 s" in text(app)
+            cursor_at(screen, "ramp")
+            await until(pilot, lambda: "18,495 requests in 1m 30s" in text(app))
+            assert "20 … 300/s" in text(app)
+            screen.query_one("#rate", Input).focus()
+            await pilot.press(*"250")
+            await until(pilot, lambda: "$ loadbench run ramp --rate 250" in text(app))
+            await until(pilot, lambda: "requests in 1m 30s" in text(app) and "300/s ┤" in text(app))
+            assert "✗" not in text(app)
+
+    asyncio.run(walk())
+
+
+def test_faults_are_told_as_they_are_typed_and_block_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch) as (app, screen, pilot):
+            screen.query_one("#max_batch", Input).focus()
+            await pilot.press(*"9999")
+            words = "✗ engine.max_batch: Input should be less than"
+            await until(pilot, lambda: words in text(app))
+            assert "✗ max batch" in text(app)
+            await pilot.press("ctrl+d")
+            assert app.screen is screen
+            await pilot.press("ctrl+r")
+            await until(pilot, lambda: "this run cannot be made" in said(app))
+            await pilot.press(*["backspace"] * 2)
+            await until(pilot, lambda: "✗ max batch" not in text(app))
+            assert "--set engine.max_batch=99" in text(app)
+            assert not runlog.runs(tmp_path / "results")
+
+    asyncio.run(walk())
+
+
+def test_a_broken_file_is_a_line_with_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mixed.toml").write_text("[load]\nrampp = 3\n")
+
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch, (200, 60)) as (app, screen, pilot):
+            assert "mixed.toml            ✗ line 2: unknown key 'load.rampp'" in text(app)
+            cursor_at(screen, "mixed.toml")
+            await until(pilot, lambda: screen._reported == screen.draft)
+            await pilot.press("ctrl+r")
+            words = "✗ this run cannot be made: line 2: unknown key"
+            await until(pilot, lambda: words in said(app))
+            (tmp_path / "mixed.toml").write_text('[load]\nphases = [{ rate = 5, for = "9s" }]\n')
+            await pilot.press("f5")
+            await until(pilot, lambda: "5/s for 9 s" in text(app))
+            assert screen.draft.scenario == "mixed.toml"
+
+    asyncio.run(walk())
+
+
+def test_targets_are_the_zoo_files_and_what_was_given_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x08" + bytes(64))
+    (tmp_path / "bad.pt").write_text("version https://git-lfs.github.com/spec/v1")
+    for url in ("http://127.0.0.1:9", "local:mlp"):
+        folder = runlog.create(tmp_path / "results", "old")
+        runlog.write_snapshot(folder, {"spec": {"target": {"url": url}}})
+
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch, (200, 60)) as (app, screen, pilot):
+            urls = [aim.url for aim in screen._aims]
+            assert urls == [
+                "", "local:mlp", "local:resnet-tiny", "local:encoder", "local:fake",
+                "local:bad.pt", "local:net.onnx", "http://127.0.0.1:9",
+            ]  # fmt: skip
+            assert "✗ bad.pt is a Git LFS pointer" in text(app)
+            assert "of 0001-old" in text(app)
+            cursor_at(screen, "http://127.0.0.1:9")
+            await until(pilot, lambda: "✗ GET http://127.0.0.1:9/v2" in text(app))
+            assert screen.query_one("#policy", Input).disabled
+            assert screen.query_one("#url", Input).value == "http://127.0.0.1:9"
+            await pilot.press("ctrl+r")
+            await until(pilot, lambda: "this run cannot be made: GET http" in said(app))
+            screen.query_one("#url", Input).value = "local:net.onnx"
+            await until(pilot, lambda: "✓ local:net.onnx is there" in text(app))
+            assert not screen.query_one("#policy", Input).disabled
+
+    asyncio.run(walk())
+
+
+def test_code_of_a_scenario_must_be_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = scenario(tmp_path)
+    own.write_text(own.read_text().replace("[engine]", '[engine]\npreprocess = "own:code"'))
+
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch) as (app, screen, pilot):
+            cursor_at(screen, "own.toml")
+            await until(pilot, lambda: "✗ own has the engine run code" in text(app))
+            await pilot.press("ctrl+t")
+            await until(pilot, lambda: "✗ own has the engine" not in text(app))
+            assert "--trust" in screen.command
+            cursor_at(screen, "steady")
+            await until(pilot, lambda: screen.command == "loadbench run steady")
+
+    asyncio.run(walk())
+
+
+def test_a_dry_run_shows_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario(tmp_path)
+
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch) as (app, screen, pilot):
+            cursor_at(screen, "own.toml")
+            await until(pilot, lambda: screen._reported == screen.draft)
+            await pilot.press("ctrl+d")
+            assert isinstance(app.screen, TryOut)
+            await until(pilot, lambda: "✓ as it should be" in text(app))
+            assert "$ loadbench run own.toml --dry-run" in text(app)
+            assert "y FP32 [1, 16]: " in text(app)
+            await pilot.press("escape")
+            assert isinstance(app.screen, Launcher)
+            await pilot.press("escape")
+            assert isinstance(app.screen, Live)
+
+    asyncio.run(walk())
+
+
+def test_help_and_palette_have_its_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch, (120, 60)) as (app, screen, pilot):
+            commands = {found.title: found for found in app.get_system_commands(screen)}
+            assert {f"{one.group}: {one.title}" for one in (*NEW_RUN, *ACTIONS)} <= set(commands)
+            assert {one.id for one in NEW_RUN} <= {found.id for _, found in screen._bindings}
+            copied = commands["New run: Copy the command line"].callback()
+            assert copied is not None
+            await copied
+            assert app.clipboard == "loadbench run steady"
+            await pilot.press("question_mark")
+            await settle(pilot)
+            for one in NEW_RUN:
+                assert one.title in text(app)
+
+    asyncio.run(walk())
+
+
+def test_a_run_started_here_is_followed_and_the_first_one_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = scenario(tmp_path, load="", s=2)
+    (tmp_path / "edit.py").write_text(
+        "import pathlib, sys\npath = pathlib.Path(sys.argv[1])\n"
+        "path.write_text('title = \"edited now\"\\n' + path.read_text())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDITOR", f"{sys.executable} edit.py")
+    with terminal(str(own), "--duration", "60s") as screen:
+        screen.until("● RUNNING")
+        screen.press("n")
+        screen.until("Ready?")
+        screen.until("$ loadbench run own.toml")
+        screen.press("e")
+        screen.until("edited now")
+        screen.press("\x12")
+        screen.until("■ DONE")
+        screen.press("q")
+        assert screen.end() in (0, 4)  # 4: two runs at once were too much for a verdict
+    said = screen.written.replace("\r", "")
+    first, second = runlog.runs(Path("results"))
+    assert f"the run goes on: loadbench tui --attach {first.resolve()}" in said
+    assert "CHECKS" in said or "LOAD" in said
+    assert wait_for_end(second).reason == "done"
+    assert "own.toml" in runlog.read_snapshot(second)["command"]
+    control.send(str(runlog.read_snapshot(first)["control"]), {"command": "kill"})
+    assert wait_for_end(first).reason == "stopped"
