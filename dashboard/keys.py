@@ -117,7 +117,7 @@ RUNS = (
     Action("run-filter", "slash", "filter", "Only the runs with these words", "Runs", "Filter",
            "/"),
     Action("run-baseline", "b", "baseline", "Make it the baseline, or no longer",
-           "Runs", "Baseline"),
+           "Runs"),
     Action("run-delete", "delete", "delete", "Delete the run (asks)", "Runs", shown="del"),
     Action("run-back", "escape", "back", "Back: filter, comparison, marks",
            "Runs", shown="esc"),

@@ -71,7 +71,8 @@ def test_each_is_a_bar_with_its_cause_at_every_size(size: tuple[int, int]) -> No
     assert "▓▓▓▓▓" in lines[3]
     assert "█" in lines[3]
     assert "→ arrived 2.00 ms after a batch of 32 closed" in whole
-    assert "sending 1.00  queue 89.0  batch wait 2.00  compute" in whole
+    assert "sending 1.00  queue 89.0  batch wait 2.00" in whole
+    assert "compute 7.00  network 1.04 ms" in whole
     assert "due" in whole
     assert all(len(line) <= size[0] for line in lines)
     if size[0] >= 120:

@@ -20,7 +20,8 @@ from loadbench.errors import LoadbenchError
 
 class Page(ModalScreen[None]):
     """`make` returns the text, or raises LoadbenchError, which is shown instead. Lines that are
-    too long are folded if asked to; else (tables) one moves to their end."""
+    too long are folded if asked to; else (tables) only warnings are, and one moves to the end of
+    the others."""
 
     BINDINGS = [
         Binding("escape,q", "dismiss", "Back", show=False),
@@ -59,21 +60,30 @@ class Page(ModalScreen[None]):
 
     def on_page_made(self, message: Made) -> None:
         self._text = message.text
-        self.on_resize()
+        self._fill()
 
     def on_resize(self) -> None:
+        self.call_after_refresh(self._fill)  # when the sheet has its new width
+
+    def _fill(self) -> None:
+        if not self.is_attached:  # left meanwhile
+            return
         width = self.query_one(ScrollableContainer).scrollable_content_region.width
-        text = folded(self._text, width) if self._fold and width else self._text
+        text = folded(self._text, width, self._fold) if width else self._text
         self.query_one("#page-text", Static).update(Text(text))
 
     def action_page_down(self) -> None:
         self.query_one(ScrollableContainer).scroll_page_down(animate=False)
 
 
-def folded(text: str, width: int) -> str:
-    """Long lines on several, the rest of each below the beginning of its words."""
+def folded(text: str, width: int, tables: bool = True) -> str:
+    """Long lines on several, the rest of each below the beginning of its words; if not `tables`
+    only those that warn."""
     lines = []
     for line in text.splitlines():
+        if not (tables or line.lstrip().startswith("▲")):
+            lines.append(line)
+            continue
         label = re.match(r"  [A-Z]{3,} +|\s*(?:[▲·✗] )?", line)
         indent = min(len(label[0]) if label else 0, width // 2)
         wrapped = textwrap.wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False)

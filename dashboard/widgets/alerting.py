@@ -262,11 +262,14 @@ class Why(Board):
         if before is None or any(a is not b for a, b in zip(of, before, strict=True)):
             self._told_of, self._words = of, self._verdict(scene)
         measured, guessed = (
-            [line for text in self._words if text.startswith((LIKELY, TRY)) is guess
-             for line in self._told(text, width)]
+            [self._told(text, width) for text in self._words
+             if text.startswith((LIKELY, TRY)) is guess]
             for guess in (False, True)
         )  # fmt: skip
-        verdict = [*measured[: max(1, height - len(guessed))], *guessed]
+        room = height - sum(map(len, guessed))
+        while len(measured) > 1 and sum(map(len, measured)) > room:
+            measured.pop()  # sentences stay whole
+        verdict = [line for sentence in (*measured, *guessed) for line in sentence]
         doubts = [line for note in scene.view.trust[1] for line in self._doubt(note, width)]
         if self.spell is None:  # nothing has gone wrong: how it is measured matters more
             return [*doubts, *verdict]

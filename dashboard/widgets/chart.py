@@ -4,6 +4,7 @@ What was not measured is a gap, never zero. Columns that are over are computed o
 """
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -257,5 +258,6 @@ class Chart(Board, can_focus=True):
 
 
 def _message(text: str, width: int, height: int, colour: str) -> list[Cells]:
-    blank: list[Cells] = [[] for _ in range(max(0, (height - 1) // 2))]
-    return [*blank, [Segment(text[:width].center(width), ink(colour))]]
+    lines = textwrap.wrap(text, width)
+    blank: list[Cells] = [[] for _ in range(max(0, (height - len(lines)) // 2))]
+    return [*blank, *([Segment(line.center(width), ink(colour))] for line in lines)]

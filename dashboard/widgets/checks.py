@@ -55,11 +55,12 @@ class Checks(Board):
     def _row(self, found: CheckResult, text: str, width: int) -> Cells:
         colours = {"passed": self.ink.ok, "failed": self.ink.error}
         sure = found.sure or (found.why and f"nothing can be shown: {found.why}")
+        room = width - len(text)
         shown = self.ink.text if found.certainty == "shown" else self.ink.quiet
         return [
             Segment(text[:1], ink(colours.get(found.state, self.ink.quiet))),
             Segment(text[1:], ink(self.ink.text)),
-            Segment(sure[: max(0, width - len(text))], ink(shown)),
+            Segment(sure if len(sure) <= room else f"{sure[: max(0, room - 1)]}…", ink(shown)),
         ]
 
     def _share(self, blocks: Blocks) -> float:

@@ -38,7 +38,7 @@ def state(scene: Scene, ink: Palette) -> State:
     if view.end is not None:
         return _ended(scene, ink, at)
     if source.problem:
-        return State("✗", "FAILED", ink.error, f"{at} {source.problem}")
+        return State("✗", "FAILED", ink.error, f"{at} {source.problem}", "o = log")
     if not source.run:
         return State("○", "NO RUN", ink.quiet, "4 = runs, old and new")
     if view.latest is None:
@@ -137,6 +137,8 @@ class Header(Board):
             lambda: parts.update(steered=parts["steered"][:1]),
             lambda: parts.update(names=[]),
         ]
+        if now.word == "FAILED":  # what to press matters more than which run it is
+            shorter.append(shorter.pop(0))
         while _length(parts) > width and shorter:
             shorter.pop(0)()
         before = {name: parts[name] for name in ("brand", "scenario", "names", "state", "detail")}

@@ -66,7 +66,7 @@ class Split(Board):
         if not parts:
             mean = scene.service_ns / scene.visible.done / units.MS if scene.visible.done else None
             text = "This target does not report queue and batch times. Shown: client side only."
-            short = "No queue and batch times from this target: client side only."
+            short = "No queue or batch times told: client side only."
             return [
                 [Segment(text if len(text) <= width else short[:width], quiet)],
                 [Segment(f"a request takes {units.significant(mean)} ms on average", quiet)],

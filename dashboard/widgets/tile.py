@@ -85,7 +85,8 @@ class Tile(Board):
         quiet = ink(self.ink.quiet)
         name, sign = reading.short, "▲" if reading.alert else ""
         room = width - 1 - len(reading.value) - len(sign) - 1
-        unit = reading.close if len(name) + len(reading.close) <= room else ""
+        known = any(map(str.isdigit, reading.value))
+        unit = reading.close if known and len(name) + len(reading.close) <= room else ""
         return [
             Segment(f"{name[: max(0, room - len(unit))]} ", quiet),
             Segment(sign + reading.value, ink(colour, bold=True)),

@@ -71,7 +71,8 @@ class Xray(Board):
         samples = scene.visible.slowest if scene.visible else ()
         if not samples:
             text = "No request ended in view. Move or zoom, or wait for the first answers."
-            return [[Segment(text[:width], ink(self.ink.quiet))]]
+            lines = textwrap.wrap(text, max(1, width))
+            return [[Segment(line, ink(self.ink.quiet))] for line in lines]
         longest = max(map(latency, samples))
         rows: list[Cells] = []
         gap = (_LEAST + 1) * len(samples) < height
@@ -87,12 +88,15 @@ class Xray(Board):
         cause = explain(sample, context)
         plain, quiet = ink(self.ink.text), ink(self.ink.quiet)
         why = textwrap.wrap(cause.text, max(20, width - 2)) or [""]
-        times = "  ".join(f"{name} {units.ms(length)}" for name, length in stretches(sample))
+        times = [f"{name} {units.ms(length)}" for name, length in stretches(sample)]
         return [
             self._head(scene, sample, machine_then(context.then, context.start), width),
             self._bar(sample, longest, width),
             *([Segment(("→ " if not at else "  ") + line, plain)] for at, line in enumerate(why)),
-            [Segment(f"  {times} ms"[:width], quiet)],
+            *(
+                [Segment(f"  {line}", quiet)]
+                for line in _packed([*times[:-1], f"{times[-1]} ms"], width - 2)
+            ),
         ]
 
     def _head(self, scene: Scene, sample: Sample, state: str, width: int) -> Cells:
@@ -140,3 +144,14 @@ class Xray(Board):
             below[-len(unit) :] = unit
         quiet = ink(self.ink.quiet)
         return [[Segment("".join(line), quiet)], [Segment("".join(below), quiet)]]
+
+
+def _packed(parts: list[str], width: int) -> list[str]:
+    """As few lines as they fit on, none of them taken apart."""
+    lines = parts[:1]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(part)
+    return lines
