@@ -22,11 +22,12 @@ from textual.worker import Worker, WorkerState
 from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.driver import LEAVE, STAY, STOP, Driver
-from dashboard.follow import Follow, Replay, Unreadable, ViewChanged
+from dashboard.follow import Follow, Unreadable, ViewChanged
 from dashboard.ringing import Way, ring
 from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
 from dashboard.screens.ask import Choice
+from dashboard.screens.difference import Difference
 from dashboard.screens.engine import Engine
 from dashboard.screens.help import Help
 from dashboard.screens.latency import Latency
@@ -37,13 +38,15 @@ from dashboard.screens.runs import Runs
 from dashboard.screens.tail import Tail
 from dashboard.steering import Wish
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
+from dashboard.travel import EVERY_S, Travel
+from dashboard.widgets.board import Inspect
+from dashboard.widgets.chart import Dragged, Wheel
 from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.units import SECOND
 from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
-_SPEEDS = (1, 10, 60)
 NO_RUN = "no run"  # a folder of results that no runner makes
 
 
@@ -60,7 +63,7 @@ class Dashboard(App[None]):
     def __init__(
         self,
         folder: Path,
-        reader: Follow | Replay,
+        reader: Follow,
         child: Child | None = None,
         theme: str = "",
         first: str = "live",
@@ -75,12 +78,13 @@ class Dashboard(App[None]):
         self.notify_by: Way = "auto"
         self._turn_to(folder, reader)
 
-    def _turn_to(self, folder: Path, reader: Follow | Replay) -> None:
+    def _turn_to(self, folder: Path, reader: Follow) -> None:
         """All that belongs to one run is set here, and so forgotten with it."""
         self.folder, self.reader = folder, reader
         self.child = self.started.get(folder.resolve())
         self.run_view = View()
         self.sight = Sight()
+        self.travel = Travel(self, reader.play)
         self.snapshot: dict[str, Any] = {}
         self._came: float | None = None  # when the newest data came
         self.problem = ""
@@ -100,10 +104,12 @@ class Dashboard(App[None]):
         ):  # fmt: skip
             self.install_screen(kind(), name)
         self.install_screen(Latency(), "latency")
+        self.install_screen(Difference(), "difference")
         self.install_screen(Tail(), "tail")
         self.push_screen(self._first)
         self._read()
         self.set_interval(1.0, self._tick)
+        self.set_interval(EVERY_S, lambda: self.travel.tick())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return {"quiet": "ansi_bright_black", "frame": "ansi_bright_black"}
@@ -118,21 +124,22 @@ class Dashboard(App[None]):
         has just started it. Raises SpecError for a replay without a log."""
         if mode == "replay" and not (folder / runlog.LOG).is_file():
             raise SpecError(f"{folder / runlog.LOG} is not there", "it was killed before it began")
-        reader = Follow(folder) if mode == "live" else Replay(folder)
         if child is not None:
             self.started[folder.resolve()] = child
         self.workers.cancel_group(self, "reader")
         # what the old reader has posted already is dealt with before this
-        self.call_later(self._open, folder, reader)
+        self.call_later(self._open, folder, Follow(folder, play=int(mode == "replay")))
 
-    def _open(self, folder: Path, reader: Follow | Replay) -> None:
+    def _open(self, folder: Path, reader: Follow) -> None:
         self._turn_to(folder, reader)
         self._read()
         self.action_go("live")
 
     def _read(self) -> None:
         run = self.reader.run(self.post_message)
+        past = self.reader.past.run(self.redraw, lambda why: self.post_message(Unreadable(why)))
         self.run_worker(run, name="reader", group="reader", exit_on_error=True)
+        self.run_worker(past, name="past", group="reader", exit_on_error=True)
 
     # ── data in, scenes out ──────────────────────────────────────────────────
 
@@ -144,6 +151,7 @@ class Dashboard(App[None]):
             self.sight = replace(self.sight, planned=round(start.planned_ns / SECOND))
         if message.view.end is not None:
             self.read_snapshot()
+        self.travel.tick()  # a run that is to be played is shown from its beginning
         wait = self._drawn + _BETWEEN_S - time.monotonic()
         if wait <= 0:
             self.redraw()
@@ -164,14 +172,13 @@ class Dashboard(App[None]):
 
     def scene(self) -> Scene:
         age = None
-        if self._came is not None and self.reader.mode == "live":
+        if self._came is not None:
             age = time.monotonic() - self._came
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
-        source = Source(
-            self.reader.mode, self.reader.speed, age, self.problem, said, self.snapshot,
-            str(self.folder) if self.opened else "",
-        )  # fmt: skip
-        return scene(self.run_view, self.sight, source)
+        view, past = self.travel.seen(self.reader.past), self.reader.past.version
+        run = str(self.folder) if self.opened else ""
+        source = Source(age, self.problem, said, self.snapshot, run, past)
+        return scene(view, self.sight, source)
 
     def _run_screen(self) -> RunScreen | None:
         """The uppermost screen of the run, also when a question lies over it."""
@@ -188,7 +195,7 @@ class Dashboard(App[None]):
 
     def _watch_runner(self) -> None:
         """A runner that is gone without having written an end: say so."""
-        if self.reader.mode == "replay" or self.problem:
+        if self.problem:
             return
         if not self.snapshot:
             self.read_snapshot()
@@ -227,44 +234,23 @@ class Dashboard(App[None]):
 
     # ── the view ─────────────────────────────────────────────────────────────
 
-    def _look(self, sight: Sight) -> None:
-        self.sight = sight
-        if isinstance(self.reader, Replay):
-            self.reader.held = sight.at is not None
-        self.redraw()
+    def action_look(self, verb: str, *given: int) -> None:
+        """Where one looks and when: the verbs are those of `Travel`."""
+        getattr(self.travel, verb)(*given)
 
-    @property
-    def _newest(self) -> int:
-        return self.run_view.newest or 0
+    def on_inspect(self, message: Inspect) -> None:
+        self.travel.inspect(message.second)
 
-    def action_pause(self) -> None:
-        if self.sight.at is None:
-            self._look(self.sight.paused(self._newest, self._newest))
-        else:
-            self._look(self.sight.running())
+    def on_dragged(self, message: Dragged) -> None:
+        self.travel.drag(message.end)
 
-    def action_zoom(self, steps: int) -> None:
-        self._look(self.sight.zoomed(steps, self._newest))
-
-    def action_span(self, seconds: int) -> None:
-        self._look(replace(self.sight, zoom=seconds, everything=False, held=None))
+    def on_wheel(self, message: Wheel) -> None:
+        self.travel.zoom(message.steps, message.second)
 
     def bring(self, begin: int, end: int) -> None:
         """Live, paused, with these seconds in view."""
-        self._look(replace(self.sight.running(), at=end, held=end - begin))
+        self.travel.bring(begin, end)
         self.action_go("live")
-
-    def action_move(self, steps: int) -> None:
-        self._look(self.sight.moved(steps, self._newest))
-
-    def action_now(self) -> None:
-        self._look(self.sight.running())
-
-    def action_everything(self) -> None:
-        self._look(replace(self.sight.running(), zoom=None, everything=True))
-
-    def action_log(self) -> None:
-        self._look(replace(self.sight, log=not self.sight.log))
 
     def action_go(self, name: str) -> None:
         """Another screen of the run; what lies over the present one goes."""
@@ -290,18 +276,12 @@ class Dashboard(App[None]):
 
     def action_restore(self) -> None:
         shown = self._run_screen()
-        if isinstance(shown, (Latency, Tail)):
+        if isinstance(shown, Latency | Tail | Difference):
             self.action_go("live")
         elif shown is not None and shown.maximized is not None:
             shown.minimize()
-
-    def action_speed(self) -> None:
-        if not isinstance(self.reader, Replay):
-            self.notify("Only a replay has a speed: loadbench tui --replay RUN")
-            return
-        at = _SPEEDS.index(self.reader.speed) if self.reader.speed in _SPEEDS else -1
-        self.reader.speed = _SPEEDS[(at + 1) % len(_SPEEDS)]
-        self.redraw()
+        elif self.sight.cursor is not None:
+            self.travel.inspect()
 
     def action_new_run(self) -> None:
         from dashboard.screens.launcher import Launcher  # reads scenarios: not for who only watches

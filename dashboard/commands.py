@@ -24,7 +24,7 @@ def commands(app: App[None], screen: Screen[Any]) -> Iterator[SystemCommand]:
         run = partial(app.run_action, action.call, screen)
         yield SystemCommand(f"{action.group}: {action.title}", "", run)
     for zoom in ZOOMS:
-        run = partial(app.run_action, f"span({zoom})")
+        run = partial(app.run_action, f"look('span', {zoom})")
         yield SystemCommand(f"View: the last {words(zoom)}", "", run)
     for name, theme in _COLOURS:
         run = partial(app.run_action, f"colours({theme!r})")

@@ -29,7 +29,7 @@ class Driver:
 
     def _is_over(self, what: str) -> bool:
         """Whether the run takes no commands any more; then that is said."""
-        if self._app.reader.mode == "replay" or self._app.ended:
+        if self._app.ended:
             self._app.notify(f"Nothing to {what}: this run is over.")
             return True
         self._app.read_snapshot()

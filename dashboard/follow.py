@@ -1,31 +1,34 @@
-"""Reading a run: the growing log of a live one, or a finished one by a clock.
+"""Reading a run: its log as far as there is one, then what is appended.
 
 A log is only ever appended to, so following it is remembering an offset; plain polling works on
-every file system. Both sources fold records into a View and post one ViewChanged a step, which a
-newer one replaces while it waits: a slow terminal makes no backlog.
+every file system, and nothing is locked. A long one is opened from its minutes and its index: of
+its seconds only the last are read (`past` reads more where one looks). Records are folded into a
+View and told by one ViewChanged a step, which a newer one replaces while it waits: a slow terminal
+makes no backlog.
 """
 
 import asyncio
+import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import msgspec
 from textual.message import Message
 
-from loadbench import runlog
+from dashboard.past import Past
+from loadbench import logindex, runlog
 from loadbench.errors import SpecError
-from loadbench.model import Minute, Record, Start, decode_record
+from loadbench.logindex import Contents
 from loadbench.view import LENGTHS, View, fold
 
 POLL_S = 0.2
 SLICE_S = 0.03  # longest stretch of reading between two turns of the event loop
+_RARELY = (5000, 20, 50)
 _CHUNK = 4_000_000
-_WINDOW, _MINUTE = b'{"kind":"window"', b'{"kind":"minute"'
-_SLACK = 120  # windows that a backlog may be too long before it is cut
+_WHOLE = LENGTHS[0] // 60 + 2  # minutes up to which a log is read whole
+_LAST = 2  # minutes of a longer one whose seconds are read
 
 
 @dataclass
@@ -52,12 +55,17 @@ Post = Callable[[Message], object]
 class Tail:
     """Whole lines of a growing file, each once. A half-written last line waits for its end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
-        self._offset = 0
+        self._offset = offset
         self._rest = b""
         self._inode: int | None = None
         self.behind = False  # there was more than one reading takes
+
+    @property
+    def at(self) -> int:
+        """The offset of the next line."""
+        return self._offset - len(self._rest)
 
     def read(self) -> tuple[list[bytes], bool]:
         """(new lines, begun anew): the file was cut or replaced, so what was read is void."""
@@ -75,110 +83,76 @@ class Tail:
         self._offset += len(data)
         self.behind = len(data) == _CHUNK
         *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > logindex.LONGEST:
+            raise SpecError(f"{self._path}: has a line of more than {logindex.LONGEST} bytes")
         return lines, anew
 
 
-def newest_only(lines: list[bytes]) -> list[bytes]:
-    """Of a long backlog the seconds that the finest ring can hold, and the minutes for the rest."""
-    windows = [index for index, line in enumerate(lines) if line.startswith(_WINDOW)]
-    if len(windows) <= LENGTHS[0] + _SLACK:
-        return lines
-    enough = windows[-LENGTHS[0]]
-    minutes = [at for at in range(enough) if lines[at].startswith(_MINUTE)]
-    cut = minutes[-1] if minutes else 0  # what follows a minute is in no minute before it
-    return [line for at, line in enumerate(lines) if at > cut or not line.startswith(_WINDOW)]
-
-
 class Follow:
-    """A run that may still be going on."""
+    """A run, finished or going on. `play` is the speed at which it shall be shown from its
+    beginning, 0 to show it as it is now."""
 
-    mode: Literal["live", "replay"] = "live"
-    speed = 1
-
-    def __init__(self, folder: Path) -> None:
-        self.view = View()
-        self._tail = Tail(folder / runlog.LOG)
+    def __init__(self, folder: Path, play: int = 0) -> None:
+        self.view, self.play = View(), play
+        self._log = folder / runlog.LOG
+        self._contents = Contents()
+        self._tail = Tail(self._log)
+        self.past = Past(self._log)
 
     async def run(self, post: Post) -> None:
         """Reads until cancelled, or until a line is no record."""
-        backlog: list[bytes] = []
-        while True:
-            lines, anew = self._tail.read()
-            if anew:
-                self.view, backlog = View(), []
-            backlog = newest_only(backlog + lines)
-            if self._tail.behind:
-                await asyncio.sleep(0)
-                continue
-            if not backlog:
-                await asyncio.sleep(POLL_S)
-                continue
-            try:
-                await self._fold(backlog)
-            except SpecError as error:
-                post(ViewChanged(self.view, time.monotonic()))
-                post(Unreadable(error.message))
-                return
-            backlog = []
+        try:
+            await self._open()
+            while True:
+                lines, anew = self._tail.read()
+                if anew:
+                    await self._open()
+                    continue
+                if lines:
+                    self._note(lines)
+                    await self._fold(lines)
+                    if not self._tail.behind:
+                        post(ViewChanged(self.view, time.monotonic()))
+                await asyncio.sleep(0 if self._tail.behind else POLL_S)
+        except SpecError as error:
             post(ViewChanged(self.view, time.monotonic()))
+            post(Unreadable(error.message))
 
-    async def _fold(self, lines: list[bytes]) -> None:
+    async def _open(self) -> None:
+        """What there is, a long log without most of its seconds; then the tail goes on."""
+        self.view, contents = View(), logindex.read(self._log)
+        if contents is None:
+            contents = await self._scanned()
+        blocks = contents.blocks
+        cut = blocks[-_LAST].begin if len(blocks) > _WHOLE else 0
+        minutes = [block.end for block in blocks[:-_LAST] if cut]
+        early = sorted([at for at in contents.others if at < cut] + minutes)
+        self._contents, self._tail = contents, Tail(self._log, cut)
+        self.past.open(blocks)
+        await self._fold(logindex.lines_at(self._log, early) if early else ())
+        # what is there stays: looking through it for cycles, and often, would delay keys
+        gc.freeze()
+        gc.set_threshold(*_RARELY)
+
+    async def _scanned(self) -> Contents:
+        contents = Contents()
+        if self._log.exists():
+            for contents in logindex.scan(self._log):  # noqa: B007  # the last one is whole
+                await asyncio.sleep(0)
+        return contents
+
+    def _note(self, lines: list[bytes]) -> None:
+        """Where the new ones lie; those that were there at the opening are known."""
+        at = self._tail.at - sum(len(line) + 1 for line in lines)
+        for line in lines:
+            if at >= self._contents.end:
+                self._contents.add(line)
+            at += len(line) + 1
+
+    async def _fold(self, lines: Iterable[bytes]) -> None:
         until = time.monotonic() + SLICE_S
         for line in lines:
-            self.view = fold(self.view, _decode(line))
+            self.view = fold(self.view, logindex.decode(line))
             if time.monotonic() > until:
                 await asyncio.sleep(0)
                 until = time.monotonic() + SLICE_S
-
-
-class Replay:
-    """A finished run, told again by the clock."""
-
-    mode: Literal["live", "replay"] = "replay"
-
-    def __init__(self, folder: Path, speed: int = 1) -> None:
-        self.view = View()
-        self.speed = speed
-        self.held = False
-        self._records = runlog.read(folder)
-        self._clock = 0.0  # seconds of the run
-
-    async def run(self, post: Post) -> None:
-        """Plays to the end of the log."""
-        record = next(self._records, None)
-        if isinstance(record, Start):
-            self._clock = -record.warmup_ns / 1e9
-        before = time.monotonic()
-        while record is not None:
-            changed = False
-            try:
-                while record is not None and due(record) <= self._clock:
-                    self.view, changed = fold(self.view, record), True
-                    record = next(self._records, None)
-            except SpecError as error:
-                post(Unreadable(error.message))
-                record = None
-            if changed:
-                post(ViewChanged(self.view, time.monotonic()))
-            await asyncio.sleep(POLL_S / 2)
-            now = time.monotonic()
-            self._clock += 0.0 if self.held else (now - before) * self.speed
-            before = now
-
-
-def due(record: Record) -> float:
-    """The second of the run at which a record was written."""
-    if isinstance(record, Start):
-        return float("-inf")
-    if isinstance(record, Minute):
-        return record.window.second + record.seconds
-    second = record.second
-    return second + 1 if record.__struct_config__.tag == "window" else second
-
-
-def _decode(line: bytes) -> Record:
-    try:
-        return decode_record(line)
-    except (msgspec.MsgspecError, ValueError) as error:
-        text = line[:40].decode("utf-8", "replace")
-        raise SpecError(f"the log is damaged at {text!r}: {error}") from error

@@ -11,16 +11,19 @@ from collections.abc import Callable, Sequence
 from dashboard.scene import Scene
 from dashboard.widgets.bands import Point
 from loadbench import units
-from loadbench.merge import merge
+from loadbench.histogram import Histogram
+from loadbench.merge import merged_part
 from loadbench.model import Gpu, Part, Window
+from loadbench.serverside import Server
 from loadbench.view import Bin, failures
 
 SHARES = (0.5, 0.95, 0.99)
 Reader = Callable[[Sequence[Bin]], Point]
 
 
-def joined(bins: Sequence[Bin]) -> Window:
-    return merge([bin.window for bin in bins])
+def served(bins: Sequence[Bin]) -> list[Server]:
+    """What the server told in a column."""
+    return [bin.window.server for bin in bins if bin.window.server]
 
 
 def quantile_ms(window: Window, share: float, overdue: int = 0) -> float | None:
@@ -38,6 +41,26 @@ def part_ms(part: Part | None, share: float) -> float | None:
     if part.histogram is not None:
         value = part.histogram.quantile(share)
     return None if value is None else value / units.MS
+
+
+def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
+    """Mean ms of a request in each part of its way; network is what the parts leave of it.
+
+    Means, because they add up. Empty where the target does not tell. `service_ns`: the sum of all
+    requests, from begun to done."""
+    server = window.server
+    if server is None or not window.done:
+        return {}
+    parts = {"queue": server.queue, "batch wait": server.batch_wait, "compute": server.compute}
+    known = {
+        name: part.mean_ns / units.MS
+        for name, part in parts.items()
+        if part is not None and part.mean_ns is not None
+    }
+    if not known:
+        return {}
+    mean = service_ns / window.done / units.MS
+    return {**known, "network": max(0.0, mean - sum(known.values()))}
 
 
 def error_share(window: Window) -> float | None:
@@ -64,12 +87,17 @@ def has_gpu(scene: Scene) -> bool:
 
 def latency(bins: Sequence[Bin]) -> Point:
     """p50 ⊂ p95 ⊂ p99 of the column."""
-    window, open_now = joined(bins), _overdue(bins)
-    return Point(tuple(quantile_ms(window, share, open_now) for share in SHARES))
+    return Point(_latency(bins, SHARES))
 
 
 def tail(bins: Sequence[Bin]) -> Point:
-    return Point((quantile_ms(joined(bins), 0.99, _overdue(bins)),))
+    return Point(_latency(bins, (0.99,)))
+
+
+def _latency(bins: Sequence[Bin], shares: Sequence[float]) -> tuple[float | None, ...]:
+    beyond = sum(failures(bin.window) for bin in bins) + _overdue(bins)
+    values = Histogram.quantiles((bin.latency for bin in bins), shares, beyond)
+    return tuple(None if value is None else value / units.MS for value in values)
 
 
 def _overdue(bins: Sequence[Bin]) -> int:
@@ -125,10 +153,14 @@ def cpu_busy(bins: Sequence[Bin]) -> Point:
 
 def inside(bins: Sequence[Bin]) -> Point:
     """p95 of compute, of batch wait on top, of queue on top of both, in ms."""
-    server = joined(bins).server
-    if server is None:
+    found = served(bins)
+    if not found:
         return Point((None, None, None))
-    parts = (server.compute, server.batch_wait, server.queue)
+    parts = (
+        merged_part([server.compute for server in found]),
+        merged_part([server.batch_wait for server in found]),
+        merged_part([server.queue for server in found]),
+    )
     heights: list[float | None] = []
     total = 0.0
     for part in parts:
@@ -145,19 +177,22 @@ def batches_per_second(bins: Sequence[Bin]) -> Point:
 
 def fill(bins: Sequence[Bin]) -> Point:
     """Rows of the room there was, in per cent."""
-    server = joined(bins).server
-    share = server.fill if server else None
-    return Point((None if share is None else 100 * share,))
+    found = served(bins)
+    sizes = [item for server in found for item in server.sizes.items()]
+    batches = sum(size.batches for _, size in sizes)
+    room = found[-1].room if found else None
+    if not batches or not room:
+        return Point((None,))
+    rows = sum(rows * size.batches for rows, size in sizes)
+    return Point((100 * min(1.0, rows / batches / room),))
 
 
 def queue_wait(bins: Sequence[Bin]) -> Point:
-    server = joined(bins).server
-    return Point((part_ms(server.queue, 0.5) if server else None,))
+    return Point((part_ms(merged_part([server.queue for server in served(bins)]), 0.5),))
 
 
 def compute(bins: Sequence[Bin]) -> Point:
-    server = joined(bins).server
-    return Point((part_ms(server.compute, 0.5) if server else None,))
+    return Point((part_ms(merged_part([server.compute for server in served(bins)]), 0.5),))
 
 
 def instances_busy(bins: Sequence[Bin]) -> Point:

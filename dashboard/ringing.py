@@ -30,7 +30,7 @@ _LONGEST = 200  # characters
 def ring(app: "Dashboard", view: View) -> None:
     """Tells of what has begun to fire in this view, once; a replay is silent."""
     fired = news(app.run_view, view)
-    if not fired or app.reader.mode == "replay":
+    if not fired or app.reader.play:
         return
     app.bell()
     how, tmux = way(app.notify_by, os.environ), "TMUX" in os.environ

@@ -1,18 +1,22 @@
 """What the widgets draw from: a run as it is known, and what of it is looked at.
 
 `Sight` is what keys change (zoom, pause, place, scale); `scene` puts it together with a View into
-one frozen Scene. All pure: the clock and the state of the runner come in as arguments.
+one frozen Scene. All pure: the clock and the state of the runner come in as arguments. In the past
+a scene is as the run was then: its alerts, and that it had not ended.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
 from loadbench import view as views
 from loadbench.model import Window
 from loadbench.view import Bin, View
+
+if TYPE_CHECKING:
+    from dashboard.moments import Moment
 
 ZOOMS = (60, 240, 900, 3600, 21_600)
 STALE_S = 3.0
@@ -21,7 +25,8 @@ STALE_S = 3.0
 @dataclass(frozen=True, slots=True)
 class Sight:
     """Where the user looks. `zoom` None grows with the run, up to its planned length; `at` None
-    is now; `held` is the span at which a growing view was paused."""
+    is now; `held` is the span at which a growing view was paused. `cursor` is the second that is
+    looked at; `speed` above zero plays the run, and `played` says that it did before a pause."""
 
     zoom: int | None = None
     everything: bool = False
@@ -29,6 +34,10 @@ class Sight:
     log: bool = False
     planned: int | None = None
     held: int | None = None
+    cursor: int | None = None
+    speed: int = 0
+    played: bool = False
+    moments: "tuple[Moment, ...]" = ()  # kept to be compared: A, B
 
     def zoomed(self, steps: int, newest: int) -> "Sight":
         """Closer (negative) or wider; after the widest step comes all of the run."""
@@ -44,15 +53,16 @@ class Sight:
 
     def paused(self, at: int, newest: int) -> "Sight":
         """Standing still at a second, at the present width."""
-        return replace(self, at=at, held=self.span(newest))
+        return replace(self, at=at, held=self.span(newest), speed=0)
 
     def running(self) -> "Sight":
         """With the run again."""
-        return replace(self, at=None, held=None)
+        return replace(self, at=None, held=None, cursor=None, speed=0, played=False)
 
     def moved(self, steps: int, newest: int) -> "Sight":
         """A fifth of what is visible to the left or right; moving pauses the view."""
         at = newest if self.at is None else self.at
+        newest = max(newest, 1)
         step = max(1, self.span(newest) // 5)
         return self.paused(max(1, min(newest, at + steps * step)), newest)
 
@@ -64,6 +74,8 @@ class Sight:
             return max(10, newest)
         if self.zoom is not None:
             return self.zoom
+        if self.at is not None and self.played:
+            newest = self.at  # a run that is played grows as it did
         step = next((zoom for zoom in ZOOMS if newest <= zoom), ZOOMS[-1])
         return step if self.planned is None else min(step, max(self.planned, newest, ZOOMS[0]))
 
@@ -72,13 +84,12 @@ class Sight:
 class Source:
     """Where the records come from, and how it stands with it."""
 
-    mode: Literal["live", "replay"] = "live"
-    speed: int = 1
     age_s: float | None = None  # since the newest record came
     problem: str = ""  # why no more will come, though the run has no end
     said: str = ""  # what the runner does before it writes records
     snapshot: dict[str, Any] = field(default_factory=dict)
     run: str = ""  # its folder: which run this is
+    version: int = 0  # of what was read of its past: rises when there is more
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +102,29 @@ class Scene:
     newest: int
     begin: int  # visible: [begin, end) in seconds of the run
     end: int
-    recent: Window | None  # the 10 s before `end`
+    recent: Window | None  # the 10 s before `moment`
     recent_s: int
     visible: Window | None
     visible_s: int
     service_ns: float  # summed over the visible requests
     overdue: int = 0  # open at `end` and over the limit already
     unfinished: int = 0  # never answered: the run is over
+    over: bool = False  # nothing more will come, now
 
     @property
     def paused(self) -> bool:
+        """Standing still; a run that is played is not."""
+        return self.sight.at is not None and not self.sight.speed
+
+    @property
+    def past(self) -> bool:
+        """Whether this is another time than now."""
         return self.sight.at is not None
+
+    @property
+    def moment(self) -> int:
+        """What is looked at ends here."""
+        return self.end if self.sight.cursor is None else self.sight.cursor + 1
 
     @property
     def span(self) -> int:
@@ -111,11 +134,12 @@ class Scene:
     def stale(self) -> bool:
         """Values are shown dim: nothing has come for a while though something should."""
         age = self.source.age_s
-        return age is not None and age > STALE_S and self.going
+        return age is not None and age > STALE_S and self.going and not self.past
 
     @property
     def going(self) -> bool:
-        return self.view.end is None and not self.source.problem
+        """At the time that is looked at."""
+        return self.view.end is None and (self.past or not self.source.problem)
 
     @property
     def limit_ns(self) -> int | None:
@@ -128,13 +152,15 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
     end = newest if sight.at is None else min(sight.at, newest)
     begin = end - sight.span(newest)
     first = view.first or 0
-    near = views.pieces(view, max(first, end - 10), end)
+    moment = end if sight.cursor is None else sight.cursor + 1
+    near = views.pieces(view, max(first, moment - 10), moment)
     wide = views.pieces(view, max(first, begin), end)
     last = near[-1].window if near and near[-1].seconds == 1 else None
-    over = (view.end is not None or bool(source.problem)) and end == newest
-    unfinished = last.in_flight + last.waiting if last and over else 0
+    over = view.end is not None or bool(source.problem)
+    at_end = over and moment == newest
+    unfinished = last.in_flight + last.waiting if last and at_end else 0
     return Scene(
-        view=view,
+        view=view if sight.at is None or moment == newest else views.as_of(view, moment),
         sight=sight,
         source=source,
         newest=newest,
@@ -145,8 +171,9 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
         visible=_with(views.merged(wide), unfinished),
         visible_s=views.seconds(wide),
         service_ns=sum(bin.service_ns for bin in wide),
-        overdue=last.overdue if last and not over else 0,
+        overdue=last.overdue if last and not at_end else 0,
         unfinished=unfinished,
+        over=over,
     )
 
 

@@ -146,9 +146,9 @@ def servers(found: Sequence[Server]) -> Server | None:
     busy = [server.busy_ns for server in found if server.busy_ns is not None]
     return Server(
         source=last.source,
-        queue=_part([server.queue for server in found]),
-        batch_wait=_part([server.batch_wait for server in found]),
-        compute=_part([server.compute for server in found]),
+        queue=merged_part([server.queue for server in found]),
+        batch_wait=merged_part([server.batch_wait for server in found]),
+        compute=merged_part([server.compute for server in found]),
         sizes=_sizes(found),
         closed={
             reason: _added(server.closed.get(reason, {}) for server in found) for reason in reasons
@@ -182,7 +182,8 @@ def _grounds(found: Sequence[Server]) -> tuple[Ground, ...]:
     return tuple(latest.values())
 
 
-def _part(parts: Sequence[Part | None]) -> Part | None:
+def merged_part(parts: Sequence[Part | None]) -> Part | None:
+    """A part of the server's time over all windows that told it."""
     found = [part for part in parts if part is not None]
     if not found:
         return None

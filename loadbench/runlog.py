@@ -3,7 +3,8 @@
     results/0147-spike-resnet-tiny/
       run.json       the snapshot; replaced by rename, so that a reader never sees half of it
       log.ndjson     one Record a line, appended and flushed each second
-      log.idx        offsets of the minutes, written at the end: long runs open from these
+      log.idx        where the minutes and all but the seconds lie, written at the end: long runs
+                     open from these
       arrivals.bin   engine.log   load.log   as the children wrote them
 
 The runner is the only writer of run.json and log.ndjson. A killed run is a log without an End.
@@ -20,13 +21,13 @@ from typing import Any, BinaryIO
 import msgspec
 
 from loadbench.errors import RunError, SpecError
+from loadbench.logindex import INDEX, Contents
 from loadbench.merge import merge
 from loadbench.model import End, Minute, Record, Window, decode_record, encode
 from loadbench.printable import harmless_value
 
 LOG = "log.ndjson"
 SNAPSHOT = "run.json"
-INDEX = "log.idx"
 SCHEMA = 1  # of run.json
 _NUMBERED = re.compile(r"(\d{4,})-")
 
@@ -151,7 +152,7 @@ class Writer:
         self._folder = folder
         self._file: BinaryIO = open(folder / LOG, "ab", buffering=0)  # noqa: SIM115
         self._minute: list[Window] = []
-        self._index: list[tuple[int, int]] = []  # (second, offset of its minute record)
+        self._index = Contents()
 
     def write(self, record: Record) -> None:
         if isinstance(record, Window):
@@ -164,16 +165,17 @@ class Writer:
             self._flush_minute()
 
     def _append(self, record: Record) -> None:
+        line = encode(record)
         try:
-            self._file.write(encode(record) + b"\n")
+            self._file.write(line + b"\n")
         except OSError as error:
             raise RunError(
                 f"{self._folder / LOG}: cannot be written: {error.strerror}",
                 "what was measured until now is kept",
             ) from error
+        self._index.add(line)
 
     def _flush_minute(self) -> None:
-        self._index.append((self._minute[0].second, self._file.tell()))
         self._append(Minute(merge(self._minute), len(self._minute)))
         self._minute.clear()
 
@@ -183,7 +185,7 @@ class Writer:
             self._flush_minute()
         self._append(end)
         self._file.close()
-        (self._folder / INDEX).write_text(json.dumps({"minutes": self._index}))
+        (self._folder / INDEX).write_text(self._index.text())
 
 
 def read(folder: Path) -> Iterator[Record]:

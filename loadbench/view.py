@@ -1,9 +1,9 @@
 """What a screen needs to know about a run: records in, a new View out.
 
 `fold` takes one record of the log at a time and is pure, so live, attached, replayed and tested
-runs are the same thing. Windows are kept in three rings: 1 s for 15 minutes, 10 s for 3 hours and
-60 s for 2 days, the coarser ones made of the finer by merging their histograms: the p99 of a minute
-is that minute's own. Warm-up is told as a state and is in no ring and no total.
+runs are the same thing. Windows are kept in four rings: 1 s for 15 minutes, 10 s for 3 hours, 60 s
+for 2 days and hours for two weeks, the coarser ones made of the finer by merging their histograms:
+the p99 of a minute is that minute's own. Warm-up is told as a state and is in no ring and no total.
 
 Left to others: clocks (how old the newest record is), colours, what is visible.
 """
@@ -16,9 +16,10 @@ from msgspec.structs import replace
 
 from loadbench import evidence, units
 from loadbench.alerts import announce
+from loadbench.bin import Bin as Bin
+from loadbench.bin import bin_of, joined
 from loadbench.episodes import Spell, following, likely
 from loadbench.evidence import Evidence
-from loadbench.histogram import EMPTY
 from loadbench.merge import merge
 from loadbench.model import (
     AlertChange,
@@ -38,36 +39,16 @@ from loadbench.model import (
 from loadbench.standing import Standing
 from loadbench.trust import ASIDES, NOTED, grade
 
-WIDTHS = (1, 10, 60)  # seconds of a bin in each ring
-LENGTHS = (900, 1080, 2880)  # bins
 HOUR = 3600
-SLOWEST = 3  # requests of each second that are kept
+WIDTHS = (1, 10, 60, HOUR)  # seconds of a bin in each ring
+LENGTHS = (900, 1080, 2880, 336)  # bins
 _MOST_EVENTS = 500
+_MOST_CHANGES = 1000
 _RECENT_S = 10
 
 Kind = Literal[
     "alert", "ended", "mark", "note", "stage", "load", "hour", "failure", "done", "failed"
 ]
-
-
-class Bin(NamedTuple):
-    """A merged stretch of the run. `deepest` keeps the peak of the queue, which is a state and
-    would be lost in a merge; `fullest` the same of the requests in flight. Of the service times
-    only the sum stays: their histograms are not shown, and would double the size of a ring."""
-
-    window: Window
-    seconds: int
-    deepest: int | None
-    fullest: int
-    service_ns: float
-
-    @property
-    def second(self) -> int:
-        return self.window.second
-
-    @property
-    def until(self) -> int:
-        return self.window.second + self.seconds
 
 
 class Event(NamedTuple):
@@ -96,13 +77,14 @@ class View(Value, frozen=True):
     latest: Window | None = None  # of any stage
     end: End | None = None
     first: int | None = None  # the first recorded second
-    rings: tuple[tuple[Bin, ...], ...] = ((), (), ())
-    pending: tuple[tuple[Bin, ...], ...] = ((), ())  # of the next bin of the 10 s and 60 s ring
+    rings: tuple[tuple[Bin, ...], ...] = ((), (), (), ())
+    pending: tuple[tuple[Bin, ...], ...] = ((), (), ())  # of the next bin of the coarser rings
     totals: Totals = Totals()
     warmed: int = 0  # requests done in warm-up
     standing: Standing = Standing()  # how the run is driven by hand
     reached: float | None = None  # the rate last announced as reached
     alerts: dict[str, AlertChange] = {}
+    changes: tuple[AlertChange | Mark, ...] = ()  # of rules, alerts and how it is driven
     events: tuple[Event, ...] = ()
     spells: tuple[Spell, ...] = ()  # what alerts did, in the order in which they began
     changed: tuple[Rule, ...] | None = None  # the rules, once they were changed meanwhile
@@ -152,6 +134,8 @@ def fold(view: View, record: Record) -> View:
     if isinstance(record, AlertChange):
         return _alert(view, record)
     if isinstance(record, Mark):
+        if record.rules is not None or record.standing is not None:
+            view = _kept(view, record)
         view = _ruled(view, record.rules) if record.rules is not None else view
         view = view if record.standing is None else replace(view, standing=record.standing)
         return _event(view, record.second, "mark", record.text)
@@ -166,6 +150,21 @@ def fold(view: View, record: Record) -> View:
     ended = replace(view, end=record)
     second = max(record.second, view.newest or 0)  # it is over when its last second is
     return _event(ended, second, "failed" if failed else "done", text or "run failed")
+
+
+def as_of(view: View, second: int) -> View:
+    """The rules and the alerts as they stood at the beginning of a second, and no end yet."""
+    then = View(start=view.start)
+    for change in view.changes:
+        then = fold(then, change) if change.second < second else then
+    return replace(
+        view,
+        alerts=then.alerts,
+        spells=then.spells,
+        changed=then.changed,
+        standing=then.standing,
+        end=None,
+    )
 
 
 def bins(view: View, begin: float, end: float) -> tuple[Bin, ...]:
@@ -185,7 +184,7 @@ def pieces(view: View, begin: int, end: int) -> list[Bin]:
     """[begin, end) out of as few bins as there are: minutes within, finer ones at the edges."""
     found, at = [], begin
     while at < end:
-        piece = next((bin for level in (2, 1, 0) if (bin := _at(view, level, at, end))), None)
+        piece = next((bin for level in (3, 2, 1, 0) if (bin := _at(view, level, at, end))), None)
         if piece is None:
             at += 1
             continue
@@ -232,6 +231,10 @@ def _event(view: View, second: int, kind: Kind, text: str) -> View:
     return replace(view, events=(*view.events[-_MOST_EVENTS:], Event(second, kind, text)))
 
 
+def _kept(view: View, change: AlertChange | Mark) -> View:
+    return replace(view, changes=(*view.changes[-_MOST_CHANGES:], change))
+
+
 def _ruled(view: View, rules: tuple[Rule, ...]) -> View:
     """Other rules from here on: what is known of those that went is history."""
     names = {rule.name for rule in rules}
@@ -243,6 +246,7 @@ def _ruled(view: View, rules: tuple[Rule, ...]) -> View:
 
 
 def _alert(view: View, change: AlertChange) -> View:
+    view = _kept(view, change)
     before = view.alerts.get(change.rule)
     if before is not None and before.state == change.state == "firing":
         seen = before.acknowledged or change.acknowledged
@@ -269,22 +273,13 @@ def _window(view: View, window: Window) -> View:
     if newest is not None and window.second < newest:
         return view  # a second told twice, as when the minute it is part of was read before
     after = _failures(_reached(_stage(view, window), window), window)
-    after = _add(after, 0, _bin(window, 1))
+    after = _add(after, 0, bin_of(window))
     first = window.second if view.first is None else view.first
     totals = _total(view.totals, window)
     seen = evidence.gather(view.evidence, (window,))
     after = replace(after, latest=window, first=first, totals=totals, evidence=seen)
     begun = window.second + 1 - first
     return _hour(after, begun // HOUR) if begun and begun % HOUR == 0 else after
-
-
-def _bin(window: Window, seconds: int) -> Bin:
-    """Without what no panel shows: a ring holds thousands of windows."""
-    queued = window.server.waiting if window.server else None
-    service = sum(part.service.total for part in window.requests.values() if part.service.count)
-    requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
-    slim = replace(window, requests=requests, slowest=window.slowest[:SLOWEST], examples={})
-    return Bin(slim, seconds, queued, window.in_flight + window.waiting, service)
 
 
 def _total(totals: Totals, window: Window) -> Totals:
@@ -331,15 +326,20 @@ def _failures(view: View, window: Window) -> View:
 def _minute(view: View, minute: Minute) -> View:
     """Only of use where its seconds were not read: an hour-long log opens from its minutes."""
     window = minute.window
-    newest = view.newest
-    if window.stage == "warmup" or window.second < 0 or (newest or 0) > window.second:
+    begin, until = window.second, window.second + minute.seconds
+    if view.latest is not None and view.latest.second >= begin:
         return view
-    bin = _bin(window, minute.seconds)
-    first = window.second if view.first is None else view.first
+    last = replace(window, second=until - 1)
+    if window.stage == "warmup":
+        return replace(view, latest=last, warmed=view.warmed + window.done)
+    after = _failures(_reached(_stage(view, window), window), window)
+    first = begin if view.first is None else view.first
     seen = evidence.gather(view.evidence, (window,), minute.seconds)
     totals = _total(view.totals, window)
-    after = replace(view, totals=totals, first=first, latest=window, evidence=seen)
-    return replace(after, rings=(*view.rings[:2], (*view.rings[2][1 - LENGTHS[2] :], bin)))
+    after = _add(after, 2, bin_of(window, minute.seconds))
+    after = replace(after, totals=totals, first=first, latest=last, evidence=seen)
+    hours = (until - first) // HOUR
+    return _hour(after, hours) if hours > (begin - first) // HOUR else after
 
 
 def _add(view: View, level: int, bin: Bin) -> View:
@@ -351,22 +351,11 @@ def _add(view: View, level: int, bin: Bin) -> View:
         return view
     pending, width = view.pending[level], WIDTHS[level + 1]
     if pending and pending[0].second // width != bin.second // width:
-        view = _add(view, level + 1, _joined(pending))
+        view = _add(view, level + 1, joined(pending))
         pending = ()
     pending_now = list(view.pending)
     pending_now[level] = (*pending, bin)
     return replace(view, pending=tuple(pending_now))
-
-
-def _joined(parts: tuple[Bin, ...]) -> Bin:
-    depths = [bin.deepest for bin in parts if bin.deepest is not None]
-    return Bin(
-        merge([bin.window for bin in parts]),
-        parts[-1].until - parts[0].second,
-        max(depths, default=None),
-        max(bin.fullest for bin in parts),
-        sum(bin.service_ns for bin in parts),
-    )
 
 
 def _hour(view: View, number: int) -> View:

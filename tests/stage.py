@@ -63,3 +63,9 @@ async def settle(pilot: Pilot[Any]) -> None:
     """Until all that keys and records caused has been drawn."""
     for _ in range(3):  # record → message → scene → cells: each pause sees the queues empty
         await pilot.pause(0.01)
+
+
+async def ended(app: Dashboard) -> None:
+    """Until all that keys have set going has ended; what reads the log goes on."""
+    if own := [worker for worker in app.workers if worker.group != "reader"]:
+        await app.workers.wait_for_complete(own)

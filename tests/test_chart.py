@@ -28,7 +28,8 @@ def chars(grid: Grid) -> list[str]:
 
 
 def bin_at(second: int, length: int = 1) -> Bin:
-    return Bin(window(second, [1.0]), length, None, 0, 0.0)
+    told = window(second, [1.0])
+    return Bin(told, length, None, 0, 0.0, told.latency)
 
 
 def test_one_band_has_eight_heights_a_cell() -> None:

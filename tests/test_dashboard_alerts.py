@@ -21,7 +21,7 @@ from loadbench.model import AlertChange, Mark, encode
 from loadbench.units import SECOND
 from loadbench.view import View, fold
 from tests.records import start
-from tests.stage import folded, settle, shown, text, told
+from tests.stage import ended, folded, settle, shown, text, told
 from tests.storyline import Story, records
 from tests.test_dashboard_keys import desk
 from tests.test_dashboard_run import terminal
@@ -124,7 +124,7 @@ def test_an_acknowledged_alert_leaves_line_1_and_stays_in_history(tmp_path: Path
             lines = await press(pilot, "3")
             assert "▲ 1 alert" in lines[0]
             await press(pilot, "k")
-            await app.workers.wait_for_complete()
+            await ended(app)
             app.run_view = seen(app.run_view)
             app.redraw()
             lines = await press(pilot)
@@ -132,7 +132,7 @@ def test_an_acknowledged_alert_leaves_line_1_and_stays_in_history(tmp_path: Path
             assert "△ seen" in row(lines, "›02:30")
             assert "△ seen" in lines[3]
             await press(pilot, "k")
-            await app.workers.wait_for_complete()
+            await ended(app)
 
     with desk(tmp_path / "control") as came:
         runlog.write_snapshot(tmp_path, {"control": str(tmp_path / "control"), "pid": os.getpid()})
@@ -230,13 +230,13 @@ def test_a_rule_is_edited_with_every_fault_told_while_typing(tmp_path: Path) -> 
             assert "p99 latency > 250 ms for 10 s" in await typed(pilot, "#when", "p99 > 250 ms")
             assert not apply.disabled
             await pilot.click("#both")
-            await app.workers.wait_for_complete()
+            await ended(app)
             await settle(pilot)
             assert not isinstance(app.screen, Edit)
             await press(pilot, "e")
             await typed(pilot, "#for", "off")
             await pilot.click("#run")
-            await app.workers.wait_for_complete()
+            await ended(app)
 
     with desk(tmp_path / "control") as came:
         snapshot = {"control": str(tmp_path / "control"), "pid": os.getpid()}

@@ -16,18 +16,16 @@ from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
 from dashboard.app import Dashboard
-from dashboard.follow import Replay
 from dashboard.keys import ACTIONS
 from dashboard.screens.ask import Choice, Word
 from dashboard.screens.help import Help
 from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
 from loadbench import runlog
-from loadbench.model import encode
 from loadbench.view import fold
 from tests.records import window
 from tests.stage import settle, shown, text, told
-from tests.storyline import Story, records
+from tests.storyline import Story
 
 RUNNING = Story(end=None)
 
@@ -155,7 +153,7 @@ def test_the_palette_does_what_the_keys_do() -> None:
                 ("View: Back to now", "RUNNING"),
                 ("Screens: Screen 2: Engine", "Batch size"),
                 ("View: the last 15m", "-15m"),
-                ("Screens: All keys, and how to read the screen", "esc = back"),
+                ("Screens: All keys, and how to read the screen", "Zoom in: a shorter"),
             ):
                 result = commands[title].callback()
                 if result is not None:
@@ -272,34 +270,5 @@ def test_q_leaves_a_run_that_someone_else_started() -> None:
         async with shown(told(RUNNING)) as (app, pilot):
             await press(pilot, "q")
             assert app._exit
-
-    asyncio.run(walk())
-
-
-def test_a_replay_changes_its_speed_and_stands_still_when_paused(tmp_path: Path) -> None:
-    with open(tmp_path / runlog.LOG, "wb") as file:
-        file.writelines(encode(record) + b"\n" for record in records(Story(seconds=60)))
-
-    async def walk() -> None:
-        replay = Replay(tmp_path, 60)
-        app = Dashboard(tmp_path, replay, theme="loadbench")
-        async with app.run_test(size=(120, 40)) as pilot:
-            while replay.view.newest is None:
-                await pilot.pause(0.05)
-            lines = await press(pilot, "space")
-            assert "VIEW PAUSED" in lines[0]
-            assert replay.held
-            stood = replay.view.newest
-            await pilot.pause(0.5)
-            assert replay.view.newest == stood
-            lines = await press(pilot, "full_stop", "space")
-            assert "↺ REPLAY  ×1 " in lines[0]
-            await press(pilot, "full_stop", "full_stop")
-            for _ in range(100):
-                if replay.view.end is not None:
-                    break
-                await pilot.pause(0.1)
-            await pilot.pause(0.6)
-            assert "↺ REPLAY ENDED  ×60 01:00" in text(app)
 
     asyncio.run(walk())

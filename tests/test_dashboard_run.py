@@ -173,7 +173,8 @@ def test_a_finished_run_is_replayed(tmp_path: Path) -> None:
     assert "CHECKS" in done.stdout  # without a terminal: headless, the same end text
     assert "\x1b" not in done.stdout
     with terminal("--replay", "1", "--speed", "60", "--out", str(tmp_path)) as screen:
-        screen.until("REPLAY ENDED")
+        screen.until("REPLAY")
+        screen.until("■ DONE")
         screen.press("q")
         assert screen.end() == 0
         assert "CHECKS" in screen.written

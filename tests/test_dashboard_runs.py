@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from textual.widgets import Button
 
 from dashboard.app import NO_RUN, Dashboard
-from dashboard.follow import Follow, Replay
+from dashboard.follow import Follow
 from dashboard.keys import ACTIONS, RUNS
 from dashboard.screens.ask import Choice
 from dashboard.screens.help import Help
@@ -319,7 +319,7 @@ def test_enter_replays_what_is_over_and_follows_what_goes_on(tmp_path: Path) -> 
             assert "● RUNNING" in lines(pilot)[0]  # the list does not hide how the open run is
             await press(pilot, "end", "enter")
             await until(pilot, lambda: app.folder == tmp_path / "0001-one")
-            assert isinstance(app.reader, Replay)
+            assert app.reader.play == 1
             await press(pilot, "4", "escape")
             assert app.screen is app.get_screen("live")
             (tmp_path / "0002-two" / runlog.LOG).unlink()

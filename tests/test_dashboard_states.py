@@ -93,15 +93,14 @@ def test_done_counts_its_checks(tmp_path: Path) -> None:
     assert "■ DONE  00:30 ✗ 1 of 2 checks  q = summary" in asyncio.run(read())
 
 
-def test_a_replay_at_its_end_is_of_no_plan() -> None:
+def test_a_run_that_is_played_says_how_fast_and_where() -> None:
     async def read() -> str:
         async with shown(ended("done")) as (app, pilot):
-            app.reader.mode = "replay"
-            app.redraw()
+            await pilot.press("p")
             await settle(pilot)
             return text(app)
 
-    assert "↺ REPLAY ENDED  ×1 00:30\n" in asyncio.run(read())
+    assert "↺ REPLAY  ×1 00:01 / 00:30" in asyncio.run(read())
 
 
 def test_stopped_early() -> None:

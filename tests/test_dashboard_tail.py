@@ -8,9 +8,10 @@ from functools import cache
 import pytest
 from msgspec.structs import replace
 
+from loadbench.bin import SLOWEST
 from loadbench.model import Check, Record, Ride, Sample, Start, Window
 from loadbench.units import MS, SECOND
-from loadbench.view import SLOWEST, View, bins
+from loadbench.view import View, bins
 from tests.stage import folded, settle, shown, text
 from tests.storyline import Story, records
 

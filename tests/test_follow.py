@@ -1,26 +1,24 @@
-"""Reading runs: a growing file, a torn line, a late one, a cut one; and replay by a clock."""
+"""Reading runs: a growing file, a torn line, a late one, a cut one; long
+ones by their index, and the past where one looks."""
 
 import asyncio
+import functools
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from textual.message import Message
 
-from dashboard.follow import (
-    Follow,
-    Replay,
-    Tail,
-    Unreadable,
-    ViewChanged,
-    due,
-    newest_only,
-)
-from loadbench import runlog
-from loadbench.errors import SpecError
-from loadbench.model import End, Mark, Minute, Record, encode
+from dashboard.follow import Follow, Tail, Unreadable, ViewChanged
+from dashboard.past import Past
+from loadbench import logindex, runlog
+from loadbench.merge import merge
+from loadbench.model import AlertChange, End, Mark, Minute, Record, Window, encode
+from loadbench.view import View, bins, fold, merged, recent
 from tests.records import start, window
 from tests.storyline import Story, records
 
@@ -128,68 +126,134 @@ def test_a_log_that_begins_anew_forgets_the_old_one(tmp_path: Path) -> None:
     assert reader.view.start.scenario == "other"
 
 
-def test_a_long_backlog_opens_from_its_minutes(tmp_path: Path) -> None:
-    writer = runlog.Writer(tmp_path)
-    writer.write(start())
-    for second in range(1800):
-        writer.write(window(second, [1.0]))
-    writer.write(Mark(1799, "late"))
-    writer.close(End(1800, "done"))
-    lines = (tmp_path / runlog.LOG).read_bytes().splitlines()
-    kept = newest_only(lines)
-    assert len(kept) == 1 + 900 + 30 + 2
-    reader, _ = follow(tmp_path, lambda: None, lambda reader: reader.view.end is not None)
-    assert reader.view.newest == 1800
-    assert reader.view.totals.done == 1800
-    short = lines[:700]
-    assert newest_only(short) == short
+def long_log(folder: Path, minutes: int, end: bool = True) -> list[Record]:
+    """A run of so many minutes with two seconds of warm-up, an alert that came and went, a mark."""
+    told: list[Record] = [start()]
+    told += [window(at, [1.0], stage="warmup") for at in (-2, -1)]
+    told += [window(at, [5.0 + at % 7], rate=1.0) for at in range(60 * minutes)]
+    told[100:100] = [AlertChange(97, "p99", "firing", 120.0, since=92), Mark(97, "deploy")]
+    told[140:140] = [AlertChange(135, "p99", "ok", 50.0, since=92)]
+    told += [End(60 * minutes, "done")] if end else []
+    writer = runlog.Writer(folder)
+    for record in told:
+        if isinstance(record, End):
+            writer.close(record)
+        else:
+            writer.write(record)
+    writer._file.close()  # as a kill does
+    return told
 
 
-def write_log(folder: Path, told: list[Record]) -> None:
-    with open(folder / runlog.LOG, "wb") as file:
-        file.writelines(encode(record) + b"\n" for record in told)
+def opened(folder: Path, newest: int) -> Follow:
+    return follow(folder, lambda: None, lambda reader: reader.view.newest == newest)[0]
 
 
-def test_replay_tells_the_run_by_its_clock(tmp_path: Path) -> None:
-    write_log(tmp_path, list(records(Story(seconds=20))))
-    replay, seen = Replay(tmp_path, speed=60), list[tuple[float, int]]()
-    begun = time.monotonic()
-
-    def note(message: Message) -> None:
-        assert isinstance(message, ViewChanged)
-        seen.append((time.monotonic() - begun, message.view.newest or 0))
-
-    asyncio.run(replay.run(note))
-    assert replay.view.end is not None
-    assert replay.view.newest == 20
-    assert seen[-1][0] > 0.3  # 22 s of a run at ×60 are not told at once
-    assert len({newest for _, newest in seen}) > 2
+def harm(log: Path, second: int) -> None:
+    """Makes the line of a second unreadable without moving anything."""
+    data = log.read_bytes()
+    at = data.index(b'{"kind":"window","second":%d,' % second) + len(b'{"kind":"window",')
+    log.write_bytes(data[:at] + b"!" + data[at + 1 :])
 
 
-def test_a_held_replay_stands_still(tmp_path: Path) -> None:
-    write_log(tmp_path, list(records(Story(seconds=20))))
-    replay = Replay(tmp_path, speed=1000)
-    replay.held = True
+@pytest.mark.parametrize("end", [True, False])
+def test_a_long_log_is_opened_from_its_minutes(tmp_path: Path, end: bool) -> None:
+    told = long_log(tmp_path, 30, end)
+    whole = functools.reduce(fold, told, View())
+    harm(tmp_path / runlog.LOG, 700)  # of no matter: no second of then is read
+    view = opened(tmp_path, 1800).view
+    assert len(view.rings[0]) < 180
+    assert view.totals == whole.totals
+    assert view.first == whole.first
+    assert view.warmed == whole.warmed
+    assert view.alerts == whole.alerts
+    assert view.evidence.lateness == whole.evidence.lateness
+    assert merged(view.rings[2][:29]).latency == merged(whole.rings[2][:29]).latency  # type: ignore[union-attr]
+    lasting = {"alert", "ended", "mark", "done", "stage"}
+    assert [event for event in view.events if event.kind in lasting] == [
+        event for event in whole.events if event.kind in lasting
+    ]
+
+
+def test_a_short_log_is_read_whole(tmp_path: Path) -> None:
+    told = long_log(tmp_path, 4)
+    assert opened(tmp_path, 240).view == functools.reduce(fold, told, View())
+
+
+def test_what_is_appended_to_a_long_log_is_indexed_too(tmp_path: Path) -> None:
+    told = [record for record in long_log(tmp_path, 20, end=False) if isinstance(record, Window)]
+
+    def go_on() -> None:
+        time.sleep(0.3)
+        tail = [replace(told[-1], second=1200 + at) for at in range(60)]
+        lines = [*tail, Minute(merge(tail), 60), *(replace(told[-1], second=1260),)]
+        append(tmp_path / runlog.LOG, b"".join(encode(line) + b"\n" for line in lines))
+
+    reader, _ = follow(tmp_path, go_on, lambda reader: reader.view.newest == 1261)
+    *_, scanned = logindex.scan(tmp_path / runlog.LOG)
+    assert reader._contents == scanned
+    assert [block.second for block in scanned.blocks[-2:]] == [1140, 1200]
+
+
+def look(folder: Path, view: View, past: Past, *given: Any) -> list[str]:
+    """Lets it read what is wanted; what it complained of."""
+    failed: list[str] = []
 
     async def some() -> None:
-        task = asyncio.create_task(replay.run(lambda message: None))
-        await asyncio.sleep(0.5)
-        assert replay.view.newest is None
-        replay.held = False
-        await asyncio.wait_for(task, 10)
+        done = asyncio.Event()
+        past.look(view, *given)
+        if not past._wanted:
+            return
+        task = asyncio.create_task(
+            past.run(lambda: None if past._wanted else done.set(), failed.append)
+        )
+        await asyncio.wait_for(done.wait(), 30)
+        task.cancel()
 
     asyncio.run(some())
-    assert replay.view.newest == 20
+    return failed
 
 
-def test_records_are_due_when_their_second_is_over() -> None:
-    assert due(start()) == float("-inf")
-    assert due(window(7, [1.0])) == 8
-    assert due(Mark(7, "x")) == 7
-    assert due(Minute(window(0, [1.0]), 60)) == 60
-    assert due(End(9, "done")) == 9
+def test_seconds_of_the_past_are_read_where_one_looks(tmp_path: Path) -> None:
+    told = [r for r in long_log(tmp_path, 30) if isinstance(r, Window) and r.second >= 0]
+    reader = opened(tmp_path, 1800)
+    view, past = reader.view, reader.past
+    assert {bin.seconds for bin in bins(view, 300, 600)} == {60}
+    assert look(tmp_path, view, past, 300, 600) == []
+    filled = past.filled(view, 300, 600)
+    found = bins(filled, 300, 600)
+    assert [bin.second for bin in found] == list(range(300, 600))
+    assert all(bin.window.done == told[bin.second].done for bin in found)
+    assert filled.newest == view.newest
+    assert recent(filled, 455).latency == merge(told[445:455]).latency  # type: ignore[union-attr]
 
 
-def test_a_replay_of_nothing_says_so(tmp_path: Path) -> None:
-    with pytest.raises(SpecError):
-        next(Replay(tmp_path)._records)
+def test_a_single_second_of_a_wide_view_is_read_as_well(tmp_path: Path) -> None:
+    long_log(tmp_path, 70)
+    reader = opened(tmp_path, 4200)
+    look(tmp_path, reader.view, reader.past, 0, 4200, [1234])
+    found = bins(reader.past.filled(reader.view, 0, 4200), 0, 4200)
+    early = [bin for bin in found if bin.second < 4000]
+    assert {bin.seconds for bin in early} == {1, 60}
+    assert [bin.second for bin in early if bin.seconds == 1] == list(range(1200, 1260))
+    assert sum(bin.seconds for bin in found) == 4200
+
+
+def test_an_hour_is_read_as_tens_and_no_more_is_kept_than_that(tmp_path: Path) -> None:
+    long_log(tmp_path, 70)
+    reader = opened(tmp_path, 4200)
+    look(tmp_path, reader.view, reader.past, 300, 3900)
+    found = bins(reader.past.filled(reader.view, 300, 3900), 300, 3900)
+    assert [bin.second for bin in found] == list(range(300, 3900, 10))
+    for begin in range(0, 2700, 900):  # seconds of all of it: more than is kept
+        look(tmp_path, reader.view, reader.past, begin, begin + 900)
+    assert sum(len(kept) for _, kept in reader.past._kept.values()) <= 1500
+
+
+def test_a_damaged_second_of_the_past_is_told_when_one_looks_there(tmp_path: Path) -> None:
+    long_log(tmp_path, 30)
+    harm(tmp_path / runlog.LOG, 700)
+    reader = opened(tmp_path, 1800)
+    failed = look(tmp_path, reader.view, reader.past, 600, 900)
+    assert len(failed) == 1
+    assert "damaged" in failed[0]
+    assert {b.seconds for b in bins(reader.past.filled(reader.view, 600, 900), 600, 900)} == {1, 60}

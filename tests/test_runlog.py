@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loadbench import runlog
+from loadbench import logindex, runlog
 from loadbench.errors import RunError, SpecError
 from loadbench.merge import merge
 from loadbench.model import End, Mark, Minute, Record, Window
@@ -76,7 +76,7 @@ def test_minutes_and_their_index(tmp_path: Path) -> None:
     for second in range(150):
         writer.write(window(second, [5.0]))
     writer.close(End(149, "done"))
-    index = json.loads((tmp_path / runlog.INDEX).read_text())["minutes"]
+    index = json.loads((tmp_path / logindex.INDEX).read_text())["minutes"]
     with open(tmp_path / runlog.LOG, "rb") as file:
         for second, offset in index:
             file.seek(offset)
@@ -101,7 +101,7 @@ def test_a_killed_writer_leaves_every_whole_second(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from loadbench import runlog
+from loadbench import logindex, runlog
 from tests.records import start, window
 writer = runlog.Writer(Path({str(tmp_path)!r}))
 writer.write(start())

@@ -60,7 +60,7 @@ def test_a_view_is_never_changed() -> None:
 def test_coarse_rings_hold_the_merged_histograms_of_their_seconds() -> None:
     windows = steady(200)
     view = folded(start(), *windows)
-    ones, tens, minutes = view.rings
+    ones, tens, minutes, _ = view.rings
     assert [len(ring) for ring in (ones, tens, minutes)] == [200, 19, 3]
     assert [bin.second for bin in minutes] == [0, 60, 120]
     expected = merge(windows[60:120])
@@ -189,7 +189,7 @@ def test_a_long_run_says_each_hour_how_it_drifts() -> None:
     assert len(told) == 2
     assert told[0].startswith("h1: 1")
     assert "+2" in told[1]
-    assert [len(ring) for ring in view.rings] == [900, 719, 119]
+    assert [len(ring) for ring in view.rings] == [900, 719, 119, 1]
 
 
 def test_servers_that_tell_less_are_folded_too() -> None:

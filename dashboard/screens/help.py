@@ -21,6 +21,9 @@ READING = (
     "number of the errors counts the whole run. A column of a chart shows its highest value, "
     "percentiles are those of all its requests. Gaps are seconds without data. Pausing freezes "
     "the view, never the run.",
+    "Time: a click into a chart looks at that second, dragging moves the picture, the wheel zooms; "
+    "a click at an event, or into the bar of line 1, goes there. ← and → go from second to second "
+    "while one is looked at. All of it works on runs that go on as well; end is back to now.",
     "tab brings the next panel into focus, ctrl+p has every action by name.",
     "▲ alert or attention   ◆ mark   ✓ over   ● running   ◔ warm-up   ‖ view paused   ■ done   "
     "✗ failed   ↺ replay   ▓ queue   ▒ batch wait   █ compute   ░ network",
@@ -36,12 +39,19 @@ def keys(colours: Palette, wide: bool, own: tuple[Action, ...] = ()) -> Table:
     table = Table.grid(padding=(0, 3, 0, 0))
     texts = [_group([one for one in actions if one.group == group], colours) for group in groups]
     if wide:
-        first, *rest = texts
-        table.add_row(first, Text("\n").join(rest))
+        at = _half([len(text.plain.splitlines()) for text in texts])
+        table.add_row(Text("\n").join(texts[:at]), Text("\n").join(texts[at:]))
     else:
         for text in texts:
             table.add_row(text)
     return table
+
+
+def _half(heights: Sequence[int]) -> int:
+    """How many of the groups stand left, so that both columns are about as high."""
+    return min(
+        range(1, len(heights)), key=lambda at: max(sum(heights[:at]), sum(heights[at:])), default=1
+    )
 
 
 def _group(actions: Sequence[Action], colours: Palette) -> Text:

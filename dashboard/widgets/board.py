@@ -5,10 +5,12 @@ for another reason (an overlay closing, say) costs nothing.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -17,6 +19,13 @@ from dashboard.theme import Palette, palette
 
 Cells = list[Segment]
 _CORNERS = 6  # of a border's width that no text can take
+
+
+@dataclass
+class Inspect(Message):
+    """Somebody clicked at this second of the run."""
+
+    second: int
 
 
 class Board(Widget):

@@ -9,6 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.segment import Segment
+from textual.events import (
+    Click,
+    MouseDown,
+    MouseEvent,
+    MouseMove,
+    MouseScrollDown,
+    MouseScrollUp,
+)
+from textual.message import Message
 
 from dashboard.scene import Scene, columns, last_column
 from dashboard.theme import Palette, ink
@@ -22,7 +31,7 @@ from dashboard.widgets.bands import (
     draw_moment,
     join,
 )
-from dashboard.widgets.board import Board, Cells
+from dashboard.widgets.board import Board, Cells, Inspect
 from loadbench.view import Bin, bins
 
 AXIS = 6  # cells left of the data: a label of four, a space, the line
@@ -43,7 +52,8 @@ class Timeline:
         if not found:
             return {}
         span = scene.span
-        key = (scene.source.run, span, width, found[-1].seconds, found[0].seconds)
+        source = scene.source
+        key = (source.run, source.version, span, width, found[-1].seconds, found[0].seconds)
         known = self._known if key == self._known_for else {}
         grouped = columns(found, span, scene.end, width)
         newest, oldest = max(grouped), min(grouped)
@@ -75,8 +85,28 @@ class Plot:
     empty: str = "no data yet"
 
 
+@dataclass
+class Dragged(Message):
+    """The picture was moved: its right edge shall be this second."""
+
+    end: int
+
+
+@dataclass
+class Wheel(Message):
+    """Closer (negative) or wider, around the second under the mouse."""
+
+    steps: int
+    second: int | None
+
+
 class Chart(Board, can_focus=True):
-    """A plot over the visible time. Closed columns are computed once."""
+    """A plot over the visible time. Closed columns are computed once.
+
+    A click looks at the second under it, dragging moves the picture, the wheel zooms."""
+
+    _held: tuple[int, int] | None = None  # where the mouse went down, and the right edge then
+    _dragged = False
 
     def __init__(self, plot: Plot, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -90,7 +120,7 @@ class Chart(Board, can_focus=True):
             self.plot, self._top, self._timeline = plot, Top(), Timeline(plot.read)
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
-        axis = AXIS if width > 3 * AXIS and height >= _SMALL else 0
+        axis = self._axis(width, height)
         wide, high = width - axis, height - (1 if axis else 0)
         points = self._points(scene, wide)
         if not points:
@@ -125,7 +155,8 @@ class Chart(Board, can_focus=True):
             peak = max(peak, limit)
         if self.plot.top is not None:
             return Scale(self.plot.top, height)
-        key = (scene.source.run, scene.sight, scene.span)
+        place = None if scene.sight.speed else scene.sight.at
+        key = (scene.source.run, scene.span, log, place)
         top = self._top.update(peak, scene.newest, key)
         if log:
             low = lowest(values)
@@ -135,15 +166,83 @@ class Chart(Board, can_focus=True):
 
     def _moments(self, grid: Grid, scene: Scene, width: int) -> None:
         """Alerts and marks: what happened shows in every chart."""
-        first = last_column(scene.span, scene.end, width) - width + 1
         for event in scene.view.events:
-            if event.kind not in ("alert", "mark") or not scene.begin <= event.second < scene.end:
-                continue
-            at = event.second * width // scene.span - first
-            if 0 <= at < width:
+            if event.kind in ("alert", "mark"):
                 alert = event.kind == "alert"
                 colour = self.ink.p99 if alert else self.ink.limit
-                draw_moment(grid, at, "▲" if alert else "◆", colour)
+                self._moment(grid, scene, width, event.second, "▲" if alert else "◆", colour)
+
+        if scene.sight.cursor is not None:
+            self._moment(grid, scene, width, scene.sight.cursor, "▽", self.ink.text)
+        for sign, kept in zip("AB", scene.sight.moments, strict=False):
+            second = min(kept.second, scene.newest - 1)
+            self._moment(grid, scene, width, second, sign, self.ink.ok)
+
+    def _moment(
+        self, grid: Grid, scene: Scene, width: int, second: int, sign: str, colour: str
+    ) -> None:
+        at = second * width // scene.span - self._first(scene, width)
+        if scene.begin <= second < scene.end and 0 <= at < width:
+            draw_moment(grid, at, sign, colour)
+
+    @staticmethod
+    def _first(scene: Scene, width: int) -> int:
+        return last_column(scene.span, scene.end, width) - width + 1
+
+    def second_at(self, x: int) -> int | None:
+        """The second that is drawn at this column of the widget's inside; of a wide column its
+        first alert or mark, else its middle. None beside the data."""
+        scene, axis = self.scene, self._axis(*self.size)
+        width = self.size.width - axis
+        if scene is None or not 0 <= x - axis < width:
+            return None
+        at = self._first(scene, width) + x - axis
+        low = -(-at * scene.span // width)
+        high = max(low + 1, -(-(at + 1) * scene.span // width))
+        for event in scene.view.events:
+            if event.kind in ("alert", "mark") and low <= event.second < high:
+                return event.second
+        second = (low + high - 1) // 2
+        return second if scene.begin <= second < scene.end and second >= 0 else None
+
+    def on_mouse_down(self, event: MouseDown) -> None:
+        if event.button == 1 and self.scene is not None:
+            self._held, self._dragged = (event.screen_x, self.scene.end), False
+            self.capture_mouse()
+
+    def on_mouse_move(self, event: MouseMove) -> None:
+        width = self.size.width - self._axis(*self.size)
+        if self._held is None or self.scene is None or width < 1:
+            return
+        x, end = self._held
+        if self._dragged or abs(event.screen_x - x) > 1:
+            self._dragged = True
+            self.post_message(Dragged(end - (event.screen_x - x) * self.scene.span // width))
+
+    def on_mouse_up(self) -> None:
+        self._held = None
+        self.release_mouse()
+
+    def on_click(self, event: Click) -> None:
+        offset = event.get_content_offset(self)
+        second = None if offset is None or self._dragged else self.second_at(offset.x)
+        if second is not None:
+            self.post_message(Inspect(second))
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        self._wheel(event, -1)
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        self._wheel(event, 1)
+
+    def _wheel(self, event: MouseEvent, steps: int) -> None:
+        event.stop()
+        offset = event.get_content_offset(self)
+        self.post_message(Wheel(steps, None if offset is None else self.second_at(offset.x)))
+
+    @staticmethod
+    def _axis(width: int, height: int) -> int:
+        return AXIS if width > 3 * AXIS and height >= _SMALL else 0
 
     def _framed(self, rows: list[Cells], scale: Scale, scene: Scene, width: int) -> list[Cells]:
         quiet = ink(self.ink.quiet)
@@ -152,7 +251,7 @@ class Chart(Board, can_focus=True):
             [Segment(f"{at.get(y, ''):>{AXIS - 2}} {'┤' if y in at else '│'}", quiet), *row]
             for y, row in enumerate(rows)
         ]
-        live = scene.sight.at is None and scene.going and scene.source.mode == "live"
+        live = not scene.past and scene.going
         below = time_axis(scene.span, width, None if live else scene.end)
         framed.append([Segment(f"{self.plot.unit:>{AXIS - 2}} └{below}", quiet)])
         return framed

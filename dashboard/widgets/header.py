@@ -8,10 +8,11 @@ do.
 from typing import NamedTuple
 
 from rich.segment import Segment
+from textual.events import Click
 
 from dashboard.scene import Scene
 from dashboard.theme import Palette, ink
-from dashboard.widgets.board import Board, Cells
+from dashboard.widgets.board import Board, Cells, Inspect
 from loadbench import units
 from loadbench.standing import load_words
 
@@ -32,13 +33,8 @@ def state(scene: Scene, ink: Palette) -> State:
     """How the run stands, in a word."""
     view, source = scene.view, scene.source
     at = units.clock(scene.newest * units.SECOND)
-    if scene.paused:
-        here = units.clock(scene.end * units.SECOND)
-        detail = f"at {here}, run is at {at}" if source.mode == "live" else f"at {here}"
-        return State("‖", "VIEW PAUSED", ink.asked, detail, "space = continue")
-    if source.mode == "replay":
-        word, of = ("REPLAY", _planned(scene)) if view.end is None else ("REPLAY ENDED", "")
-        return State("↺", word, ink.p95, f"×{source.speed} {at}{of}")
+    if scene.past:
+        return _past(scene, ink, at)
     if view.end is not None:
         return _ended(scene, ink, at)
     if source.problem:
@@ -53,6 +49,20 @@ def state(scene: Scene, ink: Palette) -> State:
         detail = f"{units.clock(max(0, gone))}  {units.count(view.warmed)} requests"
         return State("◔", "WARM-UP", ink.asked, detail)
     return State("●", "RUNNING", ink.ok, f"{at}{_planned(scene)}")
+
+
+def _past(scene: Scene, ink: Palette, at: str) -> State:
+    """Another time than now: standing, or being played."""
+    sight = scene.sight
+    if sight.speed:
+        here = units.clock(scene.end * units.SECOND)
+        return State("↺", "REPLAY", ink.p95, f"×{sight.speed} {here} / {at}")
+    seen = scene.end if sight.cursor is None else sight.cursor
+    here = units.clock(seen * units.SECOND)
+    over = scene.over
+    detail = f"at {here} of {at}" if over else f"at {here}, run is at {at}"
+    hint = "space = play on" if sight.played else f"{'end' if over else 'space'} = continue"
+    return State("‖", "VIEW PAUSED", ink.asked, detail, hint)
 
 
 def _ended(scene: Scene, ink: Palette, at: str) -> State:
@@ -92,6 +102,8 @@ def title(scene: Scene) -> list[str]:
 class Header(Board):
     """The line itself."""
 
+    _bar_at: int | None = None  # where it was drawn
+
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         colours = self.ink
         now = state(scene, colours)
@@ -114,6 +126,7 @@ class Header(Board):
             "hint": [Segment(now.hint, quiet)] if now.hint else [],
         }
         shorter = [
+            lambda: parts.update(bar=[] if scene.past else parts["bar"]),
             lambda: parts.update(hint=parts["hint"] if now.word == "FAILED" else []),
             lambda: parts.update(bar=[]),
             lambda: parts.update(trust=self._trust(scene, why=False)),
@@ -126,17 +139,35 @@ class Header(Board):
         ]
         while _length(parts) > width and shorter:
             shorter.pop(0)()
-        return [_fitted(parts, width)]
+        before = {name: parts[name] for name in ("brand", "scenario", "names", "state", "detail")}
+        fitted = _fitted(parts, width)
+        used = [_width(part) for part in before.values() if part]
+        self._bar_at = 1 + sum(used) + 2 * len(used) if parts["bar"] else None
+        return [fitted]
 
     def _bar(self, scene: Scene) -> Cells:
+        """How far the run is; in the past where in the run one is, by a click on it elsewhere."""
         start = scene.view.start
-        if not start or not start.planned_ns or not scene.going or scene.paused:
+        if scene.past:
+            at = min(_BAR - 1, scene.moment * _BAR // max(1, scene.newest))
+            return [Segment("━" * at + "●", ink(self.ink.p95)), self._rest(_BAR - at - 1)]
+        if not start or not start.planned_ns or not scene.going:
             return []
         done = min(_BAR, scene.newest * units.SECOND * _BAR // start.planned_ns)
-        return [
-            Segment("━" * done, ink(self.ink.p95)),
-            Segment("─" * (_BAR - done), ink(self.ink.quiet)),
-        ]
+        return [Segment("━" * done, ink(self.ink.p95)), self._rest(_BAR - done)]
+
+    def _rest(self, cells: int) -> Segment:
+        return Segment("─" * cells, ink(self.ink.quiet))
+
+    def on_click(self, event: Click) -> None:
+        """Into the bar: to that part of what there is of the run."""
+        scene = self.scene
+        if scene is None or self._bar_at is None or not 0 <= event.x - self._bar_at < _BAR:
+            return
+        start, share = scene.view.start, (event.x - self._bar_at) / _BAR
+        if not scene.past and start and start.planned_ns:
+            share = min(1.0, share * start.planned_ns / units.SECOND / max(1, scene.newest))
+        self.post_message(Inspect(int(share * scene.newest)))
 
     def _steered(self, scene: Scene) -> Cells:
         """How the load is driven by hand: `◆ × 1.5, arrivals paused`."""
@@ -168,8 +199,12 @@ def alerts(scene: Scene, colours: Palette) -> Cells:
     return [Segment(text, ink(colours.p99, bold=True))] if text else []
 
 
+def _width(part: Cells) -> int:
+    return sum(segment.cell_length for segment in part)
+
+
 def _length(parts: dict[str, Cells]) -> int:
-    used = [sum(segment.cell_length for segment in part) for part in parts.values() if part]
+    used = [_width(part) for part in parts.values() if part]
     return 1 + sum(used) + 2 * (len(used) - 1)
 
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.segment import Segment
+from textual.events import Click
 from textual.geometry import Size
 
-from dashboard.measures import brief, error_share, ms_text, number, part_of, quantile_ms
+from dashboard.measures import brief, error_share, ms_text, number, part_of, parts_ms, quantile_ms
 from dashboard.scene import Scene, words
 from dashboard.sureness import InView
 from dashboard.theme import Palette, ink
-from dashboard.widgets.board import Board, Cells
+from dashboard.widgets.board import Board, Cells, Inspect
 from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.merge import merge
@@ -36,6 +37,7 @@ _SIGNS = {
     "hour": "·", "failure": "✗", "done": "■", "failed": "✗",
 }  # fmt: skip
 
+_NEXT = 2  # events after the one where one is
 _SHORT = {"batch wait": "wait", "network": "net"}
 
 
@@ -46,23 +48,8 @@ class _Legend(NamedTuple):
 
 
 def split(scene: Scene) -> dict[str, float]:
-    """Mean ms of a request in each part of its way; network is what the parts leave of it.
-
-    Means, because they add up. Empty where the target does not tell."""
-    window = scene.visible
-    server = window.server if window else None
-    if window is None or server is None or not window.done:
-        return {}
-    parts = {"queue": server.queue, "batch wait": server.batch_wait, "compute": server.compute}
-    known = {
-        name: part.mean_ns / units.MS
-        for name, part in parts.items()
-        if part is not None and part.mean_ns is not None
-    }
-    if not known:
-        return {}
-    mean = scene.service_ns / window.done / units.MS
-    return {**known, "network": max(0.0, mean - sum(known.values()))}
+    """Where the mean request's time goes, in ms."""
+    return parts_ms(scene.visible, scene.service_ns) if scene.visible else {}
 
 
 class Split(Board):
@@ -217,22 +204,44 @@ def moment(event: Event, colours: Palette) -> tuple[str, str, str]:
     return units.clock(event.second * units.SECOND), _SIGNS[event.kind], colour
 
 
+def near(events: Sequence[Event], scene: Scene) -> list[Event]:
+    """Newest first; in the past the two that came next, then what had happened."""
+    newest_first = sorted(events, key=lambda event: -event.second)
+    if not scene.past:
+        return newest_first
+    later = [event for event in newest_first if event.second >= scene.moment]
+    shown = [] if scene.sight.speed else later[-_NEXT:]
+    return [*shown, *newest_first[len(later) :]]
+
+
 class Events(Board):
-    """What happened, newest first, wrapped under itself."""
+    """What happened, newest first, wrapped under itself; in the past from the place where one is,
+    with what came next above it. A click goes there."""
+
+    _rows: Sequence[Event] = ()  # of which event each row is
 
     def titles(self, scene: Scene) -> None:
         self.head("Events")
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         rows: list[Cells] = []
-        for event in reversed(self.found(scene)):
+        drawn: list[Event] = []
+        for event in near(self.found(scene), scene):
             if len(rows) >= height:
                 break
-            rows += self._lines(event, width)
+            lines = self._lines(event, width)
+            rows += lines
+            drawn += [event] * len(lines)
+        self._rows = drawn
         return rows or [[Segment("nothing yet", ink(self.ink.quiet))]]
 
     def found(self, scene: Scene) -> Sequence[Event]:
         return scene.view.events
+
+    def on_click(self, event: Click) -> None:
+        offset = event.get_content_offset(self)
+        if offset is not None and 0 <= offset.y < len(self._rows):
+            self.post_message(Inspect(self._rows[offset.y].second))
 
     def _lines(self, event: Event, width: int) -> list[Cells]:
         clock, sign, colour = moment(event, self.ink)
@@ -252,7 +261,9 @@ class Ticker(Board):
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         cells: Cells = [Segment(" ")]
         room = width - 1
-        for event in reversed(scene.view.events):
+        self._ends: list[tuple[int, Event]] = []
+        events = near(scene.view.events, scene)
+        for event in (e for e in events if not scene.past or e.second < scene.moment):
             clock, sign, colour = moment(event, self.ink)
             text = f" {event.text}   "
             needed = len(clock) + 2 + len(text)
@@ -264,7 +275,13 @@ class Ticker(Board):
                 Segment(_cut(text, room - len(clock) - 2), ink(self.ink.text)),
             ]
             room -= needed
+            self._ends.append((width - room, event))
         return [cells]
+
+    def on_click(self, event: Click) -> None:
+        hit = next((found for end, found in self._ends if event.x < end), None)
+        if hit is not None:
+            self.post_message(Inspect(hit.second))
 
 
 def _cut(text: str, room: int) -> str:

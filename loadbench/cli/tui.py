@@ -24,7 +24,7 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.command()
 @click.argument("scenario", required=False)
 @click.option("--attach", metavar="RUN", help="Follow a run that someone else started.")
-@click.option("--replay", metavar="RUN", help="Watch a finished run again.")
+@click.option("--replay", metavar="RUN", help="Play a run from its beginning.")
 @click.option("--runs", "listed", is_flag=True, help="Begin with the list of runs.")
 @click.option("--speed", type=click.IntRange(1, 1000), default=1, help="Of a replay: 1, 10, 60.")
 @click.option("--target", metavar="URL", help="http://host:port or local:MODEL")
@@ -108,9 +108,11 @@ def command(
 
 def _watch(folder: Path, speed: int | None) -> int:
     from dashboard.app import Dashboard
-    from dashboard.follow import Follow, Replay
+    from dashboard.follow import Follow
 
-    return _show(Dashboard(folder, Follow(folder) if speed is None else Replay(folder, speed)))
+    if speed is not None and not (folder / runlog.LOG).is_file():
+        raise SpecError(f"{folder / runlog.LOG} is not there", "it was killed before it began")
+    return _show(Dashboard(folder, Follow(folder, speed or 0)))
 
 
 def _list(results: Path) -> int:
@@ -144,7 +146,7 @@ def _told(app: "Dashboard") -> int:
         return _broken(app.return_code)
     if not app.opened:
         return 0
-    if app.run_view.end is None and not app.problem and app.reader.mode == "live":
+    if app.run_view.end is None and not app.problem:
         _goes_on(app.folder)
     else:
         click.echo(_text(app.folder))

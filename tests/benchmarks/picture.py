@@ -125,7 +125,7 @@ async def picture(options: argparse.Namespace) -> None:
         if options.screen != "live":
             app.action_go(options.screen)
         if options.zoom:
-            app.action_span(options.zoom)
+            app.action_look("span", options.zoom)
         for key in options.keys.split():
             await pilot.press(key)
         await settle(pilot)

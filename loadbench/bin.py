@@ -1,0 +1,59 @@
+"""A stretch of a run as a view keeps it: a window, slim, with what a merge would lose.
+
+Left to others: which stretches there are, and how long they are kept.
+"""
+
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from loadbench.histogram import EMPTY, Histogram
+from loadbench.merge import merge
+from loadbench.model import Window
+
+SLOWEST = 3  # requests of each second that are kept
+
+
+class Bin(NamedTuple):
+    """A merged stretch of the run. `deepest` keeps the peak of the queue, which is a state and
+    would be lost in a merge; `fullest` the same of the requests in flight. Of the service times
+    only the sum stays: their histograms are not shown, and would double the size of a ring.
+    `latency` is that of all kinds of requests, for pictures of hours merge hundreds of bins."""
+
+    window: Window
+    seconds: int
+    deepest: int | None
+    fullest: int
+    service_ns: float
+    latency: Histogram
+
+    @property
+    def second(self) -> int:
+        return self.window.second
+
+    @property
+    def until(self) -> int:
+        return self.window.second + self.seconds
+
+
+def bin_of(window: Window, seconds: int = 1) -> Bin:
+    """Without what no panel shows: a ring holds thousands of windows."""
+    queued = window.server.waiting if window.server else None
+    service = sum(part.service.total for part in window.requests.values() if part.service.count)
+    requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
+    slim = replace(window, requests=requests, slowest=window.slowest[:SLOWEST], examples={})
+    open_now = window.in_flight + window.waiting
+    return Bin(slim, seconds, queued, open_now, service, window.latency)
+
+
+def joined(parts: tuple[Bin, ...]) -> Bin:
+    """One bin of neighbours; ValueError when there are none."""
+    depths = [bin.deepest for bin in parts if bin.deepest is not None]
+    return Bin(
+        merge([bin.window for bin in parts]),
+        parts[-1].until - parts[0].second,
+        max(depths, default=None),
+        max(bin.fullest for bin in parts),
+        sum(bin.service_ns for bin in parts),
+        Histogram.merged(bin.latency for bin in parts),
+    )

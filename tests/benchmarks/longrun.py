@@ -1,0 +1,213 @@
+"""What it costs to open a run of eight hours and to go through it.
+
+    python -m tests.benchmarks.longrun [--hours 8] [--rate 200] [--size 120x40] [--log FOLDER]
+
+Writes the log of such a run (seconds, minutes, alerts, marks, index; about 110 MB) and opens it by
+`loadbench tui --attach` on a pseudo-terminal. Told are: wall and CPU time from the start of the
+program to the first drawn figures, with the index and without it (as of a run that was killed);
+resident memory above that of the dashboard on a run of one minute, at the opening, after going
+through the run and after following all of it, second by second; and how long a key takes until its
+picture has been written.
+"""
+
+import argparse
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from loadbench import runlog
+from loadbench.model import AlertChange, End, Mark, Record, Start, Window
+from tests.benchmarks.screen import cpu_s, resident_mb
+from tests.storyline import Story, records
+
+ROOT = Path(__file__).parents[2]
+QUIET_S = 0.02  # nothing more is written: the picture is whole
+KEYS = {
+    "earlier": "\x1b[D", "later": "\x1b[C", "alert before": "[", "next alert": "]",
+    "closer": "+", "wider": "-", "one second": "i", "engine": "2", "live": "1",
+}  # fmt: skip
+WALK = (
+    "alert before", "closer", "closer", "earlier", "earlier", "one second", "earlier", "later",
+    "one second", "engine", "earlier", "live", "wider", "wider", "alert before", "later",
+)  # fmt: skip
+
+
+def long_story(seconds: int, rate: float) -> Iterator[Record]:
+    """A steady run with an alert and a mark each half hour."""
+    for record in records(Story(seconds=seconds, rate=rate, spike=(0, 0))):
+        if isinstance(record, Start | Window | End):
+            yield record
+        second = record.second if isinstance(record, Window) else -1
+        if second % 1800 == 900:
+            yield Mark(second, f"deploy {second // 1800}")
+        if second % 1800 == 1200:
+            yield AlertChange(
+                second,
+                "p99",
+                "firing",
+                184.0,
+                since=second - 5,
+                peak=184.0,
+                context="200/s asked, 150/s done",
+            )
+        if second % 1800 == 1230:
+            yield AlertChange(second, "p99", "ok", 44.0, since=second - 35, peak=184.0)
+
+
+def write(folder: Path, seconds: int, rate: float) -> None:
+    folder.mkdir(parents=True)
+    runlog.write_snapshot(folder, {"run": folder.name, "state": "done", "summary": {}})
+    writer = runlog.Writer(folder)
+    for record in long_story(seconds, rate):
+        if isinstance(record, End):
+            writer.close(record)
+        else:
+            writer.write(record)
+
+
+class Screen:
+    """The dashboard on a pseudo-terminal."""
+
+    def __init__(self, folder: Path, size: tuple[int, int], *more: str) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        command = [sys.executable, "-m", "loadbench", "tui", "--attach", str(folder), *more]
+        environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        self._begun = time.monotonic()
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ROOT
+        )
+        os.close(theirs)
+
+    def until(self, words: str) -> tuple[float, float]:
+        """(wall, CPU) seconds since the start when the words are there."""
+        found = b""
+        while words not in re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", found).decode("utf-8", "ignore"):
+            if not select.select([self._ours], [], [], 60)[0]:
+                raise TimeoutError(words)
+            found += os.read(self._ours, 1 << 16)
+        return time.monotonic() - self._begun, cpu_s(self.process.pid)
+
+    def drain(self, quiet_s: float = 0.6) -> None:
+        while select.select([self._ours], [], [], quiet_s)[0]:
+            os.read(self._ours, 1 << 16)
+
+    def press(self, key: str) -> float:
+        """ms until the first picture after a key has been written."""
+        begun = last = time.monotonic()
+        os.write(self._ours, KEYS[key].encode())
+        while select.select([self._ours], [], [], QUIET_S if last > begun else 5)[0]:
+            os.read(self._ours, 1 << 16)
+            last = time.monotonic()
+            if last - begun > 2:
+                break
+        return (last - begun) * 1000
+
+    @property
+    def memory_mb(self) -> float:
+        return resident_mb(self.process.pid)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        os.close(self._ours)
+
+
+def opened(folder: Path, size: tuple[int, int]) -> tuple[float, float, float]:
+    """Wall and CPU seconds to the first figures, MB then."""
+    screen = Screen(folder, size)
+    try:
+        wall, cpu = screen.until("DONE")
+        screen.drain()
+        return wall, cpu, screen.memory_mb
+    finally:
+        screen.close()
+
+
+def walked(folder: Path, size: tuple[int, int], rounds: int) -> tuple[list[float], float]:
+    """ms of each key of a walk through the run, MB at its end."""
+    screen = Screen(folder, size)
+    try:
+        screen.until("DONE")
+        screen.drain()
+        times = []
+        for _ in range(rounds):
+            for key in WALK:
+                times.append(screen.press(key))
+                time.sleep(0.05)
+        screen.drain()
+        return times, screen.memory_mb
+    finally:
+        screen.close()
+
+
+def followed(folder: Path) -> float:
+    """MB that the view takes of a dashboard that has followed the run from its first second."""
+    code = (
+        "import sys, pathlib\n"
+        "import dashboard.app\n"
+        "from loadbench import runlog, view\n"
+        "from tests.benchmarks.screen import resident_mb\n"
+        "import os\n"
+        "before, seen = resident_mb(os.getpid()), view.View()\n"
+        "for record in runlog.read(pathlib.Path(sys.argv[1])):\n"
+        "    seen = view.fold(seen, record)\n"
+        "print(resident_mb(os.getpid()) - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, cwd=ROOT
+    )
+    return float(done.stdout)
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A run of hours: opening it, going through it.")
+    parser.add_argument("--hours", type=float, default=8.0)
+    parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
+    parser.add_argument("--size", default="120x40")
+    parser.add_argument("--rounds", type=int, default=20, help=f"of {len(WALK)} keys")
+    parser.add_argument("--log", help="a folder for the logs, kept; default: a temporary one")
+    options = parser.parse_args()
+    width, height = (int(text) for text in options.size.split("x"))
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(options.log or temporary)
+        long, short = place / "0001-long", place / "0002-short"
+        for folder, seconds in ((long, round(options.hours * 3600)), (short, 60)):
+            if not folder.exists():
+                write(folder, seconds, options.rate)
+        log = (long / runlog.LOG).stat().st_size / 1e6
+        empty = opened(short, (width, height))
+        rows = {"with its index": opened(long, (width, height))}
+        index = long / "log.idx"
+        text = index.read_text()
+        index.unlink()
+        rows["without"] = opened(long, (width, height))
+        index.write_text(text)
+        print(f"a run of {options.hours:g} h, {log:.0f} MB")
+        print(f"one of a minute: {empty[0]:.2f} s wall, {empty[1]:.2f} s CPU, {empty[2]:.0f} MB")
+        for name, (wall, cpu, memory) in rows.items():
+            figures = f"{wall:.2f} s wall, {cpu:.2f} s CPU, {memory - empty[2]:+.0f} MB"
+            print(f"{name}: first figures after {figures}")
+        times, memory = walked(long, (width, height), options.rounds)
+        spread = f"P50 {quantile(times, 0.5):.0f} ms, P99 {quantile(times, 0.99):.0f} ms"
+        print(f"{len(times)} keys at {options.size}: {spread}, most {max(times):.0f} ms", end="; ")
+        print(f"{memory - empty[2]:+.0f} MB after them")
+        print(f"all its seconds folded: {followed(long):+.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
