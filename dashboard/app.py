@@ -7,6 +7,7 @@ socket, so a dashboard that dies takes nothing with it.
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -37,6 +38,7 @@ from dashboard.screens.run import RunScreen
 from dashboard.screens.runs import Runs
 from dashboard.screens.tail import Tail
 from dashboard.steering import Wish
+from dashboard.terminal import is_gone
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from dashboard.travel import EVERY_S, Travel
 from dashboard.widgets.board import Inspect
@@ -173,7 +175,7 @@ class Dashboard(App[None]):
     def scene(self) -> Scene:
         age = None
         if self._came is not None:
-            age = time.monotonic() - self._came
+            age = max(0.0, time.monotonic() - self._came)
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         view, past = self.travel.seen(self.reader.past), self.reader.past.version
         run = str(self.folder) if self.opened else ""
@@ -187,6 +189,9 @@ class Dashboard(App[None]):
 
     def _tick(self) -> None:
         """Once a second: what happens without a record coming."""
+        if not self.is_headless and is_gone(sys.__stdin__):
+            self.exit(None, 128 + signal.SIGHUP)
+            return
         self._watch_runner()
         waiting = self.run_view.latest is None
         stale = self._came is not None and time.monotonic() - self._came > 2

@@ -61,6 +61,11 @@ class Terminal:
         self.written = ""
         os.write(self._ours, keys.encode())
 
+    def vanish(self) -> None:
+        """The window is closed."""
+        os.close(self._ours)
+        self._ours = -1
+
     def end(self) -> int:
         """The exit code, with all that was still written."""
         end = time.monotonic() + PATIENCE_S
@@ -74,7 +79,8 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self._ours)
+        if self._ours >= 0:
+            os.close(self._ours)
 
 
 @contextmanager
@@ -133,6 +139,15 @@ def test_a_signal_gives_the_terminal_back_and_leaves_the_run_alive(
         assert screen.end() == 128 + number
         assert "?1049l" in screen.written
         assert "the run goes on: loadbench tui --attach" in screen.written
+    assert wait_for_end(only_run(tmp_path)).reason == "done"
+
+
+def test_a_terminal_that_vanishes_ends_the_dashboard_and_not_the_run(tmp_path: Path) -> None:
+    """Also where it sends no signal, as one that does not control the session."""
+    with terminal(*FAKE, "--duration", "4s", "--out", str(tmp_path)) as screen:
+        screen.until("● RUNNING")
+        screen.vanish()
+        assert screen.process.wait(PATIENCE_S) != 0
     assert wait_for_end(only_run(tmp_path)).reason == "done"
 
 
