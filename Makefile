@@ -39,18 +39,20 @@ $(BENCH): tests/benchmarks/clients.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-bench: $(STAMP)  ## loadbench against wrk and others, side by side (half an hour, two cores)
+bench: $(STAMP)  ## loadbench against wrk and others, side by side (an hour, two cores)
 	-@$(MAKE) --no-print-directory $(BENCH)
 	$(BIN)/python -m tests.benchmarks.lane
 	-$(BIN)/python -m tests.benchmarks.lane_tls --rounds 5 --seconds 2
 	$(BIN)/python -m tests.benchmarks.lane_stall
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python tests/benchmarks/engine.py
+	$(BIN)/python tests/benchmarks/engine.py --model plain
 	$(BIN)/python tests/benchmarks/engine.py --model short
 	$(BIN)/python tests/benchmarks/front.py
 	$(BIN)/python -m tests.benchmarks.optimum --rounds 1
 	$(BIN)/python -m tests.benchmarks.policy
 	$(BIN)/python tests/benchmarks/screen.py
+	$(BIN)/python -m tests.benchmarks.longrun
 	$(BIN)/python tests/benchmarks/known_answer.py
 	$(BIN)/python -m tests.benchmarks.certainty
 	$(BIN)/python -m tests.benchmarks.workers
