@@ -230,7 +230,8 @@ def test_when_the_master_is_killed_nobody_goes_on() -> None:
             wait_gone(found.pids, 2.0)
             assert remote.wait(15) == 3
             assert remote.stderr is not None
-            assert b"no master answered" in remote.stderr.read()
+            said = remote.stderr.read()  # whether it had got as far as the plan
+            assert b"no master answered" in said or b"nothing is heard of the master" in said
 
 
 def test_a_master_that_is_frozen_and_wakes_up() -> None:

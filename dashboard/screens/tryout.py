@@ -65,4 +65,5 @@ class TryOut(ModalScreen[None]):
         text = Text(f"$ {command_line(self._arguments)}\n\n", style=colours.p95)
         text.append(self._said, style=colours.text)
         text.append(f"\n{last}", style=colours.quiet)
-        self.query_one("#tried", Static).update(text)
+        for shown in self.query("#tried").results(Static):  # none once it is left
+            shown.update(text)
