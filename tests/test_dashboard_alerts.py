@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Label
 
-from dashboard.app import Dashboard
 from dashboard.ringing import news, notification, way
 from dashboard.screens.ask import Word
 from dashboard.screens.live import Live
@@ -23,20 +22,11 @@ from loadbench.view import View, fold
 from tests.records import start
 from tests.stage import ended, folded, settle, shown, text, told
 from tests.storyline import Story, records
-from tests.test_dashboard_keys import desk
+from tests.test_dashboard_keys import desk, press
 from tests.test_dashboard_run import terminal
 
 FIRING = Story(seconds=165, end=None)
 OVER = Story(end=None)
-
-
-async def press(pilot: Pilot[Any], *keys: str) -> list[str]:
-    """The screen's lines after the keys."""
-    await pilot.press(*keys)
-    await settle(pilot)
-    app = pilot.app
-    assert isinstance(app, Dashboard)
-    return text(app).split("\n")
 
 
 def screen(view: View, size: tuple[int, int] = (120, 40), *keys: str) -> list[str]:

@@ -149,7 +149,9 @@ def _told(app: "Dashboard") -> int:
     if app.run_view.end is None and not app.problem:
         _goes_on(app.folder)
     else:
-        click.echo(_text(app.folder))
+        from loadbench.report.text import run_text
+
+        click.echo(run_text(app.folder))
     return 0
 
 
@@ -172,19 +174,6 @@ def _ended(child: "Child", code: int) -> int:
 
 def _goes_on(folder: Path) -> None:
     click.echo(f"the run goes on: loadbench tui --attach {folder}")
-
-
-def _text(folder: Path) -> str:
-    """The end text, made from the log: also of a run that was killed."""
-    from loadbench.model import Start
-    from loadbench.report.text import summary_text
-    from loadbench.summary import summarise
-
-    records = list(runlog.read(folder))
-    summary = summarise(records)
-    if summary is None or not isinstance(records[0], Start):
-        return f"{folder}: nothing was recorded"
-    return summary_text(summary, records[0].rules, str(folder))
 
 
 def _pages(port: int) -> "Pages":
