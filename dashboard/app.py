@@ -89,7 +89,7 @@ class Dashboard(App[None]):
         self.travel = Travel(self, reader.play)
         self.snapshot: dict[str, Any] = {}
         self._came: float | None = None  # when the newest data came
-        self.problem = ""
+        self.problem, self.killed = "", False
         self.driver = Driver(self)
         self._gone = 0  # ticks since the runner was first seen to be gone
 
@@ -179,7 +179,8 @@ class Dashboard(App[None]):
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         view, past = self.travel.seen(self.reader.past), self.reader.past.version
         run = str(self.folder) if self.opened else ""
-        source = Source(age, self.problem, said, self.snapshot, run, past)
+        name = self.folder.name.partition("-")[0] if run else ""
+        source = Source(age, self.problem, self.killed, said, self.snapshot, run, name, past)
         return scene(view, self.sight, source)
 
     def _run_screen(self) -> RunScreen | None:
@@ -211,13 +212,14 @@ class Dashboard(App[None]):
                 self.read_snapshot()
                 self.redraw()
             return
-        dead = runlog.state(self.snapshot) in ("killed", "failed")
+        state = runlog.state(self.snapshot)
+        dead, killed = state in ("killed", "failed"), state == "killed"
         if self.child is not None:
-            dead = self.child.code is not None
+            dead, killed = self.child.code is not None, self.child.killed
         self._gone = self._gone + 1 if dead else 0
         if self._gone >= 2:  # what it wrote last has been read by now
             said = self.child.failure() if self.child else ""
-            self.problem = said or "the runner is gone: killed?"
+            self.problem, self.killed = said or "the runner is gone: killed?", killed
             self.redraw()
 
     def read_snapshot(self) -> None:
@@ -317,6 +319,12 @@ class Dashboard(App[None]):
 
     def action_adjust(self) -> None:
         self.driver.adjust()
+
+    def action_again(self) -> None:
+        self.driver.again()
+
+    def action_compare(self) -> None:
+        self.driver.compare()
 
     def action_steer(self, wish: Wish) -> None:
         self.driver.steer(wish)

@@ -260,7 +260,7 @@ def test_every_state_is_told_without_colour() -> None:
     told_by = {
         "starting": "○ STARTING", "warm-up": "◔ WARM-UP", "running": "● RUNNING",
         "alert": "▲ 1 alert", "paused": "‖ VIEW PAUSED", "no-data": "▲ no data",
-        "failed": "✗ FAILED", "killed": "✗ FAILED", "stopped": "■ STOPPED", "done": "■ DONE",
+        "failed": "✗ FAILED", "killed": "✗ KILLED", "stopped": "■ STOPPED", "done": "■ DONE",
     }  # fmt: skip
     for state, words in told_by.items():
         lines = (GOLDEN / f"live-{state}.txt").read_text(encoding="utf-8").splitlines()

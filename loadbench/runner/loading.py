@@ -20,7 +20,7 @@ class Loading:
     `target` are what a journey says of itself."""
 
     def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]) -> None:
-        self._child = Child("load", ["loadbench.load"], folder / "load.log")
+        self._child = Child("load generator", ["loadbench.load"], folder / "load.log")
         self._child.say(encode(plan))
         try:
             wait_ns = plan.workers.wait_ns if plan.workers else 0
