@@ -181,7 +181,7 @@ class Dashboard(App[None]):
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         view, past = self.travel.seen(self.reader.past), self.reader.past.version
         run = str(self.folder) if self.opened else ""
-        name = self.folder.name.partition("-")[0] if run else ""
+        name = runlog.called(self.folder) if run else ""
         source = Source(age, self.problem, self.killed, said, self.snapshot, run, name, past)
         return scene(view, self.sight, source)
 

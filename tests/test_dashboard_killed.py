@@ -72,4 +72,3 @@ def test_a_dashboard_that_was_killed_finds_its_run_again(tmp_path: Path) -> None
         run.kill()
         screen.until("The runner is gone: killed?")  # not our child: nobody told us
     assert len(list(runlog.read(only_run(tmp_path)))) >= before > 2
-

@@ -45,16 +45,18 @@ class Checks(Board):
             return [[Segment("no requests yet", quiet)]]
         words = [check_words(found, self._share(self._blocks)) for found in self._results]
         wide = max(map(len, words)) + 3
+        rests = effect_words(known(self._blocks), self._blocks.total)
         rows = [
-            self._row(found, text.ljust(wide), width)
+            self._row(found, text.ljust(wide), width, rests)
             for found, text in zip(self._results, words, strict=True)
         ]
-        rests = effect_words(known(self._blocks), self._blocks.total)
         return [*rows, [Segment(rests[:width], quiet)]]
 
-    def _row(self, found: CheckResult, text: str, width: int) -> Cells:
+    def _row(self, found: CheckResult, text: str, width: int, below: str) -> Cells:
+        """`below` is told once for all: no row repeats it."""
         colours = {"passed": self.ink.ok, "failed": self.ink.error}
-        sure = found.sure or (found.why and f"nothing can be shown: {found.why}")
+        why = "" if found.why == below else f": {found.why}"
+        sure = found.sure or (found.why and f"nothing can be shown{why}")
         room = width - len(text)
         shown = self.ink.text if found.certainty == "shown" else self.ink.quiet
         return [
