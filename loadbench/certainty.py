@@ -127,3 +127,25 @@ def bounds(asked: float, share: float, effect: float) -> tuple[float, float]:
         return inside
 
     return edge(middle, 0.0) * effect, edge(middle, n) * effect
+
+
+def believable(over: float, asked: float, effect: float) -> tuple[float, float] | None:
+    """The shares that are still believable (95 %, at every look) when `over` of `asked` requests
+    had it; None where there are too few to say."""
+    if asked < LEAST * effect:
+        return None
+    n, found = asked / effect, over / effect
+    limit = -math.log(BAND)
+
+    def edge(inside: float, outside: float) -> float:
+        for _ in range(60):
+            at = (inside + outside) / 2
+            if evidence(found, n, at) < limit:
+                inside = at
+            else:
+                outside = at
+        return inside
+
+    point = min(1 - 1e-12, max(1e-12, over / asked))
+    low = edge(point, 1e-15) if over else 0.0
+    return low, edge(point, 1 - 1e-15) if over < asked else 1.0
