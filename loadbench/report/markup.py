@@ -19,7 +19,7 @@ class Markup(str):
 Child = Markup | str | int | float | None | Iterable["Child"]
 
 
-def tag(name: str, *children: Child, **attributes: object) -> Markup:
+def tag(name: str, /, *children: Child, **attributes: object) -> Markup:
     """One element. `class_` is class and `aria_label` aria-label; an attribute that is None or
     False is left out."""
     written = "".join(

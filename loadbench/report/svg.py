@@ -74,6 +74,7 @@ class Over(NamedTuple):
     moments: Sequence[Moment] = ()
     most: int = 4  # ticks upwards
     least: float = 0.0  # the top is no lower
+    times: int = 8  # ticks along it; none where the chart below has them
 
 
 def chart(frame: Frame, *inside: Markup) -> Markup:
@@ -81,15 +82,23 @@ def chart(frame: Frame, *inside: Markup) -> Markup:
     return tag(
         "svg",
         [_across(tick) for tick in frame.y],
-        tag("text", frame.unit, class_="unit", x=-8, y=0, dy=-8) if frame.unit else None,
+        _unit(frame.unit),
         inside,
         tag("line", class_="base", x1=0, x2="100%", y1="100%", y2="100%"),
         [_below(tick, odd=bool(number % 2)) for number, tick in enumerate(frame.x)],
-        class_="chart",
+        class_="chart" if frame.x else "chart joined",
         role="img",
         aria_label=frame.label,
         height=frame.height,
     )
+
+
+def _unit(unit: str) -> Markup | None:
+    """Above the ticks: a short one as they are, a word from the left edge on."""
+    if not unit:
+        return None
+    short = len(unit) <= 3
+    return tag("text", unit, class_="y" if short else None, x=-8 if short else -40, y=0, dy=-8)
 
 
 def _across(tick: Tick) -> Markup:
@@ -190,7 +199,7 @@ def lines(columns: Sequence[Column], kinds: Sequence[str], over: Over, filled: s
 def _timed(over: Over, top: float, *inside: Markup) -> Markup:
     frame = Frame(
         over.label,
-        time_ticks(over.begin, over.end),
+        time_ticks(over.begin, over.end, over.times) if over.times else (),
         upwards(top, over.most),
         over.height,
         over.unit,

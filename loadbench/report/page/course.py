@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from loadbench import units
+from loadbench.model import Gpu
 from loadbench.report.markup import Markup, joined
 from loadbench.report.page.material import Material
 from loadbench.report.page.sections import csv, figure, key, quiet, section
@@ -53,7 +54,7 @@ def throughput(material: Material, stretches: Sequence[Stretch]) -> Markup:
         Column(
             stretch.begin,
             stretch.end,
-            (stretch.done, stretch.asked),
+            (stretch.done, None if stretch.drained else stretch.asked),
             f"{stretch.when}: asked {significant(stretch.asked)}/s,"
             f" done {significant(stretch.done)}/s, failed {significant(stretch.failed)}/s",
         )
@@ -64,19 +65,20 @@ def throughput(material: Material, stretches: Sequence[Stretch]) -> Markup:
         f"Throughput over time: {_range([stretch.asked for stretch in stretches])} asked each"
         f" second, {_range([stretch.done for stretch in stretches])} done."
     )
-    picture = lines(columns, ("area", "asked"), over(material, stretches, label, "/s"), "area")
+    failed = [stretch.failed for stretch in stretches]
+    shared = over(material, stretches, label, "/s")
+    if any(failed):
+        shared = shared._replace(times=0)
+    picture = lines(columns, ("area", "asked"), shared, "area")
     keys = [
         key("area", "done", f"{significant(rate['done'])}/s"),
         key("asked", "asked", f"{significant(rate['asked'])}/s", "stroke"),
     ]
-    failed = [stretch.failed for stretch in stretches]
     if not any(failed):
         return figure("Throughput", picture, *keys, "none failed")
-    keys.append(key("failed", "failed, below", count(material.summary.missed)))
-    return joined(
-        figure("Throughput", picture, *keys),
-        _strip(material, stretches, "Failed over time", "/s", lambda stretch: stretch.failed),
-    )
+    keys.append(key("failed", "not answered well, below", count(material.summary.missed)))
+    below = _strip(material, stretches, "Failed over time", "/s", lambda stretch: stretch.failed)
+    return figure("Throughput", joined(picture, below), *keys)
 
 
 def _strip(
@@ -89,14 +91,14 @@ def _strip(
         Column(stretch.begin, stretch.end, (value,), f"{stretch.when}: {significant(value)}{unit}")
         for stretch, value in zip(stretches, found, strict=True)
     ]
-    shared = over(material, stretches, label, unit, 44)._replace(moments=(), most=2, least=1.0)
+    shared = over(material, stretches, label, "", 44)._replace(moments=(), most=2, least=1.0)
     return lines(columns, ("failed",), shared, "failed")
 
 
 def latency(
     material: Material, stretches: Sequence[Stretch], title: str = "Latency", top: float = 0.0
 ) -> Markup:
-    """Nested bands p50 ⊂ p95 ⊂ p99 under the limit."""
+    """Nested bands p50 ⊂ p95 ⊂ p99 under the limit. With a `top` it is one of several."""
     columns = [
         Column(
             stretch.begin,
@@ -114,7 +116,8 @@ def latency(
     if limit_ns:
         level = Level(limit_ns / MS, f"limit {significant(limit_ns / MS)} ms")
         label += f" The limit is {significant(limit_ns / MS)} ms."
-    shared = over(material, stretches, label, "ms", 210)._replace(level=level, least=top)
+    shared = over(material, stretches, label, "ms", 210)
+    shared = shared._replace(level=level, least=top, times=4 if top else 8)
     keys = [
         key(name, name, ms_or_limit(found.get(name), material)) for name in ("p50", "p95", "p99")
     ]
@@ -166,10 +169,10 @@ def _range(values: Sequence[float | None]) -> str:
 def machine(material: Material, stretches: Sequence[Stretch]) -> Markup | None:
     """The card where there is one, the processor, on the time axis of the others."""
     readers: list[tuple[str, str, Reader, float]] = [
-        ("GPU busy", "%", lambda s: _percent(s.card and s.card.utilization), 100.0),
+        ("GPU busy", "%", lambda s: _percent(_card(s).utilization), 100.0),
         ("GPU memory", "GB", _memory, 1.0),
-        ("GPU power", "W", lambda s: s.card and s.card.power_w, 1.0),
-        ("GPU clock", "MHz", lambda s: s.card and s.card.sm_clock_mhz, 1.0),
+        ("GPU power", "W", lambda s: _card(s).power_w, 1.0),
+        ("GPU clock", "MHz", lambda s: _card(s).sm_clock_mhz, 1.0),
         ("CPU, all cores", "%", lambda s: _percent(s.cpu), 100.0),
         ("Engine, of a core", "%", lambda s: _percent(s.engine), 100.0),
     ]
@@ -198,8 +201,13 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else share * 100
 
 
+def _card(stretch: Stretch) -> Gpu:
+    """One without readings where there is none."""
+    return stretch.card or Gpu(0, "")
+
+
 def _memory(stretch: Stretch) -> float | None:
-    used = stretch.card.memory_used if stretch.card else None
+    used = _card(stretch).memory_used
     return None if used is None else used / _GB
 
 
@@ -219,7 +227,9 @@ def _small(
     known = [value for value in found if value is not None]
     mean = sum(known) / len(known)
     label = f"{title} over time: {_range(found)} {unit}."
-    shared = over(material, stretches, label, unit, 90)._replace(most=2, least=least, moments=())
+    shared = over(material, stretches, label, unit, 90)._replace(
+        most=2, least=least, moments=(), times=4
+    )
     shown = percent(mean / 100) if unit == "%" else significant(mean)
     return figure(
         title,
@@ -244,7 +254,7 @@ def _table(stretches: Sequence[Stretch]) -> Markup:
             s.in_flight,
             s.queue,
             _percent(s.cpu),
-            _percent(s.card and s.card.utilization),
+            _percent(_card(s).utilization),
         )
         for s in stretches
     ]

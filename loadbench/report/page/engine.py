@@ -180,7 +180,7 @@ def _rate(level: Windows) -> str:
 
 
 def _levels(windows: Windows) -> list[Windows]:
-    """Windows of about the same rate, the lowest first; rates that were hardly held are left out."""
+    """Windows of about the same rate, the lowest first, without rates that were hardly held."""
     rates = sorted({window.rate or 0.0 for window in windows})
     if not rates:
         return []

@@ -85,12 +85,12 @@ def distribution(bars: Sequence[Bar], limit_ms: float | None, words: str) -> Mar
                 height=share,
             )
         )
-    limit = ()
+    limit = joined()
     if limit_ms is not None and low < limit_ms < high:
         at = percent(x(limit_ms))
-        limit = (tag("line", class_="limit", x1=at, x2=at, y1=0, y2="100%"),)
+        limit = tag("line", class_="limit", x1=at, x2=at, y1=0, y2="100%")
     frame = Frame(words, log_axis(low, high, 7), upwards(top, 3), 190, "requests")
-    return chart(frame, stretched(*drawn), *limit)
+    return chart(frame, stretched(*drawn), limit)
 
 
 class Curve(NamedTuple):
@@ -311,6 +311,20 @@ def stack(pieces: Sequence[Piece], whole: float, words: str) -> Markup:
     return tag("svg", drawn, class_="stack", role="img", aria_label=words, height=22)
 
 
+def swatch(kind: str) -> Markup:
+    """A part of a stack as its key shows it."""
+    place = {"width": "100%", "height": "100%"}
+    return tag(
+        "svg",
+        tag("rect", class_=f"piece {kind}", **place),
+        tag("rect", class_=f"pattern {kind}", fill=f"url(#{kind})", **place),
+        class_="swatch",
+        aria_hidden="true",
+        width=12,
+        height=12,
+    )
+
+
 def patterns() -> Markup:
     """What the parts of a stack are drawn with: once in a page."""
 
@@ -328,7 +342,7 @@ def patterns() -> Markup:
         "svg",
         tag(
             "defs",
-            pattern("queue", "M-1 5L5 -1M1 7L7 1"),
+            pattern("queue", "M-1 1L1 -1M0 6L6 0M5 7L7 5"),
             pattern("wait", "M3 0V6"),
             pattern("network", "M0 3H6"),
             pattern("late", "M0 0L6 6M0 6L6 0"),

@@ -19,6 +19,7 @@ from loadbench.report.page.figures import (
     percentiles,
     spread,
     stack,
+    swatch,
 )
 from loadbench.report.page.material import Material
 from loadbench.report.page.sections import csv, entries, figure, key, quiet, section, signed
@@ -118,7 +119,13 @@ def _drawn(way: Way, whole: float) -> Markup:
     total = sum(way.parts.values())
     pieces = [Piece(name, _KINDS[name], value) for name, value in way.parts.items() if value > 0]
     keys = [
-        key(piece.kind, piece.name, _part(piece.value, total))
+        tag(
+            "span",
+            swatch(piece.kind),
+            f"{piece.name} ",
+            tag("b", _part(piece.value, total)),
+            class_="key",
+        )
         for piece in pieces
         if piece.value >= total * 0.005
     ]
@@ -159,14 +166,23 @@ def _ways(material: Material) -> tuple[list[Way], list[str]]:
         least = significant(latency(slowest[-1]) / MS)
         rests = f"mean of the {count(len(slowest))} slowest that were answered: ≥ {least} ms"
         found.append(Way("Slowest", _mean(slowest), rests))
-    if not missing:
-        return found, []
-    why = (
-        f"Not shown: requests near {' and '.join(missing)}. The log keeps the slowest few of each"
-        f" {'minute' if material.coarse else 'second'} with their way, and too few of these took"
-        " about so long; the slowest stand for them."
-    )
-    return found, [why] if samples else []
+    return found, _why(missing, material) if samples else []
+
+
+def _why(missing: Sequence[str], material: Material) -> list[str]:
+    """Why there is no way of requests near some percentiles."""
+    failed = [name for name in missing if material.summary.latency_ms.get(name) is None]
+    rare = [name for name in missing if name not in failed]
+    told = []
+    if failed:
+        told.append(f"{' and '.join(failed)} fall among the requests that were not answered well.")
+    if rare:
+        kept = "minute" if material.coarse else "second"
+        told.append(
+            f"No bar for requests near {' and '.join(rare)}: the log keeps the way of the slowest"
+            f" few of each {kept}, and too few of them took about so long."
+        )
+    return told
 
 
 def _middle(material: Material) -> Way | None:

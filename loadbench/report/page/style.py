@@ -30,12 +30,14 @@ section{margin:0 0 36px}
 .eyebrow{color:var(--quiet);font-size:13px;margin:0 0 6px;display:flex;gap:14px;flex-wrap:wrap}
 .quiet{color:var(--quiet)}.small{font-size:13px;line-height:1.45}
 .ok{color:var(--ok)}.bad{color:var(--error)}.warn{color:var(--limit)}
+.outcome{font-weight:650;margin:0 0 2px}
 .verdict{font-size:20px;line-height:1.4;color:var(--strong);margin:0 0 12px;font-weight:550;
  letter-spacing:-.005em}
 ul.plain{list-style:none;margin:0;padding:0}
 ul.plain li{padding:2px 0 2px 22px;text-indent:-22px}
 ul.plain li>*{text-indent:0}
 .sign{display:inline-block;width:22px;text-indent:0;font-weight:650}
+.apart{margin-top:18px}
 .tiles{display:grid;grid-template-columns:repeat(4,1fr);gap:1px;background:var(--rule);
  border:1px solid var(--rule);border-radius:8px;overflow:hidden}
 .below{margin-top:10px}
@@ -64,9 +66,9 @@ i.whisker{border-color:var(--text)!important}
 .three{grid-template-columns:repeat(3,minmax(0,1fr))}
 svg{display:block}
 svg.chart{overflow:visible;width:calc(100% - 62px);margin:24px 16px 26px 46px}
-svg.chart.low{margin-top:12px}
+svg.chart.joined{margin-bottom:12px}.joined+svg.chart{margin-top:0}
 .chart text{font-size:11.5px;fill:var(--quiet)}
-.chart .y{text-anchor:end}.chart .x{text-anchor:middle}.chart .unit{text-anchor:end}
+.chart .y{text-anchor:end}.chart .x{text-anchor:middle}
 .grid{stroke:var(--rule);stroke-width:1}.base{stroke:var(--quiet);stroke-width:1;opacity:.7}
 path.p50,rect.p50{fill:var(--p50)}path.p95,rect.p95{fill:var(--p95)}
 path.p99,rect.p99{fill:var(--p99)}.area{fill:var(--area)}.over{fill:var(--p99)}
@@ -101,8 +103,9 @@ svg.bar,svg.stack{width:100%}svg.bar{min-width:60px;border-radius:2px}
 .piece.compute,i.compute{fill:var(--p95);background-color:var(--p95)}
 .piece.network,i.network{fill:var(--rule);background-color:var(--rule)}
 .piece.late,i.late{fill:var(--quiet);background-color:var(--quiet)}
-.hatch{stroke:var(--ground);stroke-width:1.3;opacity:.55;fill:none}
-.defs{position:absolute}
+.hatch{stroke:var(--ground);stroke-width:1.3;opacity:.45;fill:none}
+.defs{position:absolute}svg.swatch{display:inline-block;margin-right:5px;vertical-align:-1px;
+ border-radius:2px}
 .way{display:grid;grid-template-columns:120px minmax(0,1fr);gap:4px 18px;align-items:start;
  margin:0 0 14px}
 .way .who{line-height:22px}.way .keys{display:flex;flex-wrap:wrap;gap:0 16px;font-size:13px;
@@ -124,7 +127,7 @@ pre{background:var(--raised);border:1px solid var(--rule);border-radius:6px;padd
 details{margin:8px 0 0}summary{cursor:pointer;color:var(--quiet);font-size:13px}
 summary:hover{color:var(--text)}
 footer{color:var(--quiet);font-size:12.5px;border-top:1px solid var(--rule);padding-top:14px}
-@media (max-width:760px){
+@media screen and (max-width:760px){
  main{padding:20px 16px 40px}h1{font-size:21px}.verdict{font-size:18px}
  .tiles{grid-template-columns:repeat(2,1fr)}.two,.three{grid-template-columns:minmax(0,1fr)}
  .tile{padding:11px 12px}.tile .value{font-size:22px}
@@ -133,17 +136,13 @@ footer{color:var(--quiet);font-size:12.5px;border-top:1px solid var(--rule);padd
  dl{grid-template-columns:minmax(0,1fr);gap:0}dd{margin-bottom:8px}td.fill{width:32%}
 }
 @media screen and (prefers-color-scheme:dark){:root{DARK}}
-@page{size:A4;margin:13mm 12mm}
+@page{size:A4;margin:12mm 11mm}
 @media print{
- body{font-size:11.5px;line-height:1.4;print-color-adjust:exact;-webkit-print-color-adjust:exact}
- main{max-width:none;padding:0}h1{font-size:20px}h2{font-size:14px;margin-bottom:8px}
- .verdict{font-size:15px}section{margin-bottom:20px}header{margin-bottom:14px;padding-bottom:10px}
- .tiles{grid-template-columns:repeat(4,1fr)}.tile{padding:8px 12px}.tile .value{font-size:19px}
- .two{grid-template-columns:repeat(2,minmax(0,1fr));gap:4px 24px}
- .three{grid-template-columns:repeat(3,minmax(0,1fr));gap:4px 24px}
- table{font-size:10.5px}th,td{padding:3px 0 3px 12px}.small,figcaption{font-size:10.5px}
- figure,tr,.way,.tiles,li{break-inside:avoid}h2,h3{break-after:avoid}
- details:not([open]){display:none}pre{max-height:none;white-space:pre-wrap;font-size:9.5px}
+ body{print-color-adjust:exact;-webkit-print-color-adjust:exact}
+ main{max-width:none;padding:0;zoom:.77}section{margin-bottom:22px}header{margin-bottom:16px}
+ figure,tr,.way,.tiles,li,.three{break-inside:avoid}h1,h2,h3,figcaption{break-after:avoid}
+ figure{margin-bottom:10px}p,li{orphans:3;widows:3}
+ details:not([open]){display:none}pre{max-height:none;white-space:pre-wrap;columns:2}
  .scroll{overflow:visible}
 }
 """

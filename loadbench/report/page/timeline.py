@@ -40,6 +40,7 @@ class Stretch(NamedTuple):
     cpu: float | None
     engine: float | None  # of a core
     card: Gpu | None
+    drained: bool = False  # nothing is due any more, what is open is waited for
 
     @property
     def when(self) -> str:
@@ -85,6 +86,7 @@ def _stretch(found: Sequence[Bin], start: Start | None) -> Stretch:
         cpu=machine.cpu if machine else None,
         engine=engine.cpu if engine else None,
         card=card_of(machine, start),
+        drained=all(bin.window.stage == "drain" for bin in found),
     )
 
 

@@ -11,7 +11,7 @@ from loadbench.report.page.material import Material
 from loadbench.report.page.sections import entries, section, signed
 from loadbench.report.text import mean_split
 from loadbench.summary import CheckResult, Summary
-from loadbench.trust import NOTED
+from loadbench.trust import ASIDES, NOTED
 from loadbench.units import SECOND, count, percent, significant
 
 _KEPT = 0.99  # of what was asked, answered well
@@ -22,14 +22,14 @@ _STATES = {
 }  # fmt: skip
 
 
-def head(material: Material) -> Markup:
-    """Name, target, when, how it ended."""
+def head(material: Material, among: str = "") -> Markup:
+    """Name, target, when, how it ended; `among`: of what it is one."""
     summary, snapshot = material.summary, material.snapshot
     sign, state = _STATES[summary.reason]
     length = units.duration(round(summary.seconds * SECOND))
     began = material.start.wall_time.replace("T", " ").partition(".")[0]
     facts = [
-        summary.target, summary.device, length, f"{sign} {state}", f"trust: {summary.trust}",
+        summary.target, summary.device, among, length, f"{sign} {state}", f"trust: {summary.trust}",
         began and f"{began} {material.start.wall_time[-6:]}",
     ]  # fmt: skip
     title = str(snapshot.get("title") or "")
@@ -45,7 +45,6 @@ def verdict(material: Material) -> Markup:
     """The checks and one sentence."""
     summary = material.summary
     sign, kind = headline(summary)
-    said = joined(tag("span", f"{sign} ", class_=kind), sentence(material))
     checks = (_check(check, summary) for check in summary.checks)
     ended = None
     if summary.reason in ("killed", "failed", "running") and summary.text:
@@ -56,8 +55,31 @@ def verdict(material: Material) -> Markup:
             "p", f"The batcher reached {of_the_best(summary.optimum)}.", class_="small quiet"
         )
     return section(
-        "Verdict", tag("p", said, class_="verdict"), ended, entries(checks), best, name="verdict"
+        "Verdict",
+        tag("p", f"{sign} {outcome(summary)}", class_=f"outcome {kind}"),
+        tag("p", sentence(material), class_="verdict"),
+        ended,
+        entries(checks),
+        best,
+        name="verdict",
     )
+
+
+def outcome(summary: Summary) -> str:
+    """`2 of 3 checks failed`, in as many words."""
+    if summary.trust == "invalid":
+        return "No verdict: the numbers cannot be trusted"
+    states = [check.state for check in summary.checks]
+    failed, unknown = states.count("failed"), states.count("no data")
+    many = "1 check" if len(states) == 1 else f"{len(states)} checks"
+    if not states:
+        return "No checks were asked for"
+    if failed:
+        return f"{failed} of {many} failed"
+    if unknown:
+        return f"{unknown} of {many} without data"
+    passed = f"{many} passed"
+    return f"{passed} until now" if summary.reason in ("running", "killed") else passed
 
 
 def headline(summary: Summary) -> tuple[str, str]:
@@ -91,10 +113,7 @@ def sentence(material: Material) -> str:
         name = max(split, key=lambda name: split[name])
         share = percent(split[name] / (sum(split.values()) or 1))
         parts.append(f"{name} is {share} % of the mean request")
-    text = "; ".join(filter(None, parts)) + "."
-    if summary.trust == "invalid":
-        return f"No verdict: the numbers cannot be trusted. {text}"
-    return text
+    return "; ".join(parts) + "."
 
 
 def _kept(material: Material) -> str:
@@ -231,7 +250,7 @@ def notes(material: Material) -> Markup | None:
     if not doubts and not others:
         return None
     grade = {
-        "trusted": ("✓", "ok", "Trusted: nothing was found that makes the numbers weaker."),
+        "trusted": ("✓", "ok", "Trusted: nothing in how it was measured weakens the numbers."),
         "doubtful": ("▲", "warn", "Doubtful: read the numbers with what is said here."),
         "invalid": ("✗", "bad", "Invalid: the numbers cannot be trusted, so there is no verdict."),
     }[material.summary.trust]
@@ -240,7 +259,7 @@ def notes(material: Material) -> Markup | None:
         entries(
             [
                 signed(grade[0], grade[1], tag("b", grade[2])),
-                *(_note("▲", "warn", note) for note in doubts),
+                *(_note(*_sign(note), note) for note in doubts),
                 *(_note("·", "quiet", note) for note in others),
             ]
         ),
@@ -255,6 +274,10 @@ def _sorted(material: Material) -> tuple[list[Note], list[Note]]:
     )
     told = [Note(*parts) for parts in found]
     return [n for n in told if n.code not in own], [n for n in told if n.code in own]
+
+
+def _sign(note: Note) -> tuple[str, str]:
+    return ("·", "quiet") if note.code in ASIDES else ("▲", "warn")
 
 
 def _note(sign: str, kind: str, note: Note) -> Markup:
