@@ -81,9 +81,7 @@ class Page:
         if whole:
             size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
             clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-            found = await self.call(
-                "Page.captureScreenshot", captureBeyondViewport=True, clip=clip
-            )
+            found = await self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         return base64.b64decode(found["data"])
 
     async def printed(self) -> bytes:

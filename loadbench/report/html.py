@@ -88,12 +88,8 @@ def document(title: str, *inside: Child) -> str:
 def _several(materials: Sequence[Material]) -> str:
     names = _names(materials)
     scenarios = dict.fromkeys(one.summary.scenario for one in materials)
-    head = tag(
-        "header",
-        tag("p", tag("span", "loadbench"), class_="eyebrow"),
-        tag("h1", f"{len(materials)} runs beside each other"),
-        tag("p", ", ".join(scenarios), class_="facts"),
-    )
+    title = f"{len(materials)} runs beside each other"
+    head = verdict.titled(", ".join(scenarios), title, [one.name for one in materials])
     pair = beside.pair(materials[0], materials[1]) if len(materials) == 2 else None
     return document(
         " · ".join(names),
@@ -108,7 +104,8 @@ def _several(materials: Sequence[Material]) -> str:
             quiet("Over time all have the same scale."),
             name="latency",
         ),
-        *(_own(one, name) for one, name in zip(materials, names, strict=True)),
+        *(verdict.notes(one, f"{name}:") for one, name in zip(materials, names, strict=True)),
+        *(again.again(one, f"{name}:") for one, name in zip(materials, names, strict=True)),
     )
 
 
@@ -121,14 +118,6 @@ def _names(materials: Sequence[Material]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(one.folder) for one in materials]
 
 
-def _own(material: Material, name: str) -> Markup:
-    return section(
-        f"{name}: notes, and how to repeat it",
-        Markup(verdict.notes(material) or ""),
-        again.again(material),
-    )
-
-
 def _series(folder: Path) -> str:
     """Each repeat, then the middle one whole."""
     facts = series_facts(folder)
@@ -138,14 +127,13 @@ def _series(folder: Path) -> str:
     names = [f"repeat {one.folder.name}" for one in materials]
     middle = _middle(materials)
     whole = beside.overall(facts)
-    own = middle.folder.name
-    about = (
-        f"From here on: repeat {own}, whose p99 is the middle one."
-        f" Any other: loadbench report {middle.number}/N"
-    )
+    snapshot, summary = middle.snapshot, middle.summary
+    title = str(snapshot.get("title") or summary.scenario)
+    state = str(facts.get("state"))
+    told = [summary.target, summary.device, f"{len(materials)} repeats", state, str(facts["text"])]
     return document(
         str(facts.get("run")),
-        verdict.head(middle, f"{len(materials)} repeats"),
+        verdict.titled(f"series {runlog.called(folder)}", title, told),
         section("Verdicts", whole, beside.said(materials, names), name="verdict"),
         section("Each repeat", beside.matrix(materials, names), name="repeats"),
         section(
@@ -154,7 +142,8 @@ def _series(folder: Path) -> str:
             beside.courses(materials, names),
             quiet("Over time all have the same scale."),
         ),
-        tag("p", tag("b", about), class_="break"),
+        tag("h1", f"Repeat {middle.folder.name}, whose p99 is the middle one", class_="break"),
+        quiet(f"Any other: loadbench report {folder.name.partition('-')[0]}/N"),
         *_parts(middle),
     )
 

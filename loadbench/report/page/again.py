@@ -23,17 +23,17 @@ _LONGEST = 40_000  # characters of a scenario
 _CODED = ("trace", "locustfile")  # settings that name files: to check them would read these
 
 
-def again(material: Material) -> Markup:
-    """The list, and the scenario as it was run."""
+def again(material: Material, of: str = "") -> Markup:
+    """The list, and the scenario as it was run; `of` one run of several."""
     snapshot = material.snapshot
     facts = [(name, value) for name, value in _facts(material) if value]
     scenario = scenario_text(snapshot.get("spec"))
     return section(
-        "To repeat it",
+        f"{of} To repeat it".strip(),
         tag("dl", [joined(tag("dt", name), tag("dd", value)) for name, value in facts]),
         tag("h3", "Scenario, with all that was set by hand", class_="apart") if scenario else None,
         tag("pre", scenario, tabindex=0) if scenario else None,
-        name="again",
+        name=None if of else "again",
     )
 
 

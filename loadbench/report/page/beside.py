@@ -13,7 +13,7 @@ from loadbench.report.markup import Markup, joined, tag
 from loadbench.report.page.course import joined_grid, latency
 from loadbench.report.page.figures import Curve, percentiles
 from loadbench.report.page.material import Material
-from loadbench.report.page.sections import entries, figure, key, quiet, section, signed, table
+from loadbench.report.page.sections import entries, figure, line_key, quiet, section, signed, table
 from loadbench.report.page.timeline import timeline
 from loadbench.report.page.verdict import headline, outcome, sentence
 from loadbench.report.sides import snapshots
@@ -184,7 +184,7 @@ def curves(materials: Sequence[Material], names: Sequence[str]) -> Markup | None
     words = "Latency by percentile: " + "; ".join(
         f"{name} p99 {significant(one.summary.latency_ms.get('p99'))} ms" for one, name in shown
     )
-    keys = [key(f"run{at}", name, "", "stroke") for at, (_, name) in enumerate(shown)]
+    keys = [line_key(f"run{at}", name) for at, (_, name) in enumerate(shown)]
     level = Level(limit, "limit") if limit else None
     return figure("Percentiles of all that was asked", percentiles(drawn, level, words), *keys)
 

@@ -138,16 +138,15 @@ def _queue(material: Material, stretches: Sequence[Stretch]) -> Markup:
     """What waits in the server where it tells, else what is open at it."""
     told = any(stretch.queue is not None for stretch in stretches)
     title, words = ("Queue", "waiting") if told else ("In flight", "sent and unanswered")
-    read: Reader = (lambda s: s.queue) if told else (lambda s: s.in_flight)
-    found = [read(stretch) for stretch in stretches]
+    found = [stretch.queue if told else stretch.in_flight for stretch in stretches]
     columns = [
-        Column(s.begin, s.end, (value,), f"{s.when}: {significant(value)} {words}")
+        Column(s.begin, s.end, (value,), f"{s.when}: {count(value)} {words}")
         for s, value in zip(stretches, found, strict=True)
     ]
     label = f"{title} over time: {_range(found)} requests {words}."
     shared = over(material, stretches, label, "", 70)._replace(most=2, least=4.0, moments=())
     deepest = max((value for value in found if value is not None), default=None)
-    mark = key("area", words, f"at most {significant(deepest)}")
+    mark = key("area", words, f"at most {count(deepest)}")
     return figure(title, lines(columns, ("area",), shared, "area"), mark)
 
 

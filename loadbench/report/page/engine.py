@@ -156,7 +156,8 @@ def steps(material: Material) -> Markup | None:
         "The knee is where more throughput begins to cost more latency than before it: the point"
         " that lies farthest below the straight line between both ends."
         if bend
-        else f"No knee: p99 stayed within {_BEND:g} times that of the lowest rate."
+        else f"No knee: p99 was {_ms(points['p99'][0].y)} at the lowest rate and"
+        f" {_ms(points['p99'][-1].y)} at the highest."
     )
     keys = [key(name, name) for name in _NAMES]
     rows = [(_rate(level_), *(p[at].x and p[at].y for p in points.values()), len(level_) * seconds)
@@ -201,10 +202,14 @@ def _point(level: Windows, name: str, seconds: int) -> Point:
     latency = Histogram.merged(window.latency for window in level)
     value = latency.quantile_of_asked(_NAMES[name], missed)
     ms = None if value is None else value / MS
-    shown = "among the failed" if ms == math.inf else f"{significant(ms)} ms"
+    shown = _ms(ms)
     length = units.duration(len(level) * seconds * units.SECOND)
     text = f"asked {_rate(level)}/s, done {significant(done)}/s for {length}: {name} {shown}"
     return Point(done, ms, text)
+
+
+def _ms(value: float | None) -> str:
+    return "among the failed" if value == math.inf else f"{significant(value)} ms"
 
 
 def knee(points: Sequence[Point]) -> Point | None:

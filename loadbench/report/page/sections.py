@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from loadbench.report.markup import Child, Markup, joined, tag
 
 
-def section(title: str, *inside: Child, name: str = "") -> Markup:
+def section(title: str, *inside: Child, name: str | None = None) -> Markup:
     """A part of the page under its heading."""
-    return tag("section", tag("h2", title), *inside, id=name or None)
+    return tag("section", tag("h2", title), *inside, id=name)
 
 
 def figure(title: str, picture: Markup, *keys: Child) -> Markup:
@@ -20,6 +20,13 @@ def key(kind: str, name: str, value: str = "", stroke: str = "") -> Markup:
     sign = tag("i", class_=f"{kind} {stroke}".strip())
     said = joined(" ", tag("b", value)) if value else None
     return tag("span", sign, name, said, class_="key")
+
+
+def line_key(kind: str, name: str) -> Markup:
+    """A line as it is drawn, and its name."""
+    drawn = tag("path", class_=f"line {kind}", d="M0 6H26")
+    sign = tag("svg", drawn, class_="swatch", aria_hidden="true", width=26, height=12)
+    return tag("span", sign, name, class_="key")
 
 
 def table(

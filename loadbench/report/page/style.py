@@ -61,6 +61,8 @@ i.p50{background:var(--p50)}i.p95{background:var(--p95)}i.p99{background:var(--p
 i.area{background:var(--area)}i.failed{background:var(--error)}i.over{background:var(--p99)}
 i.asked{border-color:var(--asked)!important}i.limit{border-color:var(--limit)!important}
 i.whisker{border-color:var(--text)!important}
+h1.break{font-size:21px;border-top:1px solid var(--rule);padding-top:26px;margin-top:8px}
+.two figure,.three figure{margin-bottom:4px}.scroll+ul{margin-top:8px}
 .two,.three{display:grid;gap:8px 36px}
 .two{grid-template-columns:repeat(2,minmax(0,1fr))}
 .three{grid-template-columns:repeat(3,minmax(0,1fr))}
@@ -81,9 +83,6 @@ path.line{fill:none;stroke-width:1.8;vector-effect:non-scaling-stroke;stroke-lin
 .line.run2{stroke:var(--limit);stroke-dasharray:2 3}
 .line.run3{stroke:var(--ok);stroke-dasharray:9 3 2 3}.line.run4{stroke:var(--quiet)}
 .line.run5{stroke:var(--p50);stroke-dasharray:4 4}
-i.run0{border-color:var(--p95)!important}i.run1{border-color:var(--p99)!important}
-i.run2{border-color:var(--limit)!important}i.run3{border-color:var(--ok)!important}
-i.run4{border-color:var(--quiet)!important}i.run5{border-color:var(--p50)!important}
 .limit{stroke:var(--limit);stroke-width:1.4;stroke-dasharray:5 4}
 .chart .limit-text{fill:var(--limit);text-anchor:end}
 .moment{stroke:var(--quiet);stroke-width:1;stroke-dasharray:1 3}

@@ -1,8 +1,10 @@
 """The top of a page: what was run, the verdict in a sentence, eight numbers, what weakens them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from loadbench import certainty, units
+from loadbench import certainty, runlog, units
 from loadbench.model import Note
 from loadbench.report.certain import check_words, effect_words
 from loadbench.report.markup import Child, Markup, joined, tag
@@ -22,21 +24,26 @@ _STATES = {
 }  # fmt: skip
 
 
-def head(material: Material, among: str = "") -> Markup:
-    """Name, target, when, how it ended; `among`: of what it is one."""
+def head(material: Material) -> Markup:
+    """Name, target, when, how it ended."""
     summary, snapshot = material.summary, material.snapshot
     sign, state = _STATES[summary.reason]
     length = units.duration(round(summary.seconds * SECOND))
     began = material.start.wall_time.replace("T", " ").partition(".")[0]
     facts = [
-        summary.target, summary.device, among, length, f"{sign} {state}", f"trust: {summary.trust}",
+        summary.target, summary.device, length, f"{sign} {state}", f"trust: {summary.trust}",
         began and f"{began} {material.start.wall_time[-6:]}",
     ]  # fmt: skip
-    title = str(snapshot.get("title") or "")
+    title = str(snapshot.get("title") or summary.scenario or summary.run)
+    return titled(f"run {runlog.called(material.folder)}", title, facts)
+
+
+def titled(what: str, title: str, facts: Sequence[str]) -> Markup:
+    """The top of any page."""
     return tag(
         "header",
-        tag("p", tag("span", "loadbench"), tag("span", f"run {summary.run}"), class_="eyebrow"),
-        tag("h1", title or summary.scenario or summary.run),
+        tag("p", tag("span", "loadbench"), tag("span", what), class_="eyebrow"),
+        tag("h1", title),
         tag("p", [tag("span", fact) for fact in facts if fact], class_="facts"),
     )
 
@@ -244,8 +251,8 @@ def _believable(
 # ── what weakens them ────────────────────────────────────────────────────────
 
 
-def notes(material: Material) -> Markup | None:
-    """Doubts first, then what else is to be known."""
+def notes(material: Material, of: str = "") -> Markup | None:
+    """Doubts first, then what else is to be known; `of` one run of several."""
     doubts, others = _sorted(material)
     if not doubts and not others:
         return None
@@ -255,7 +262,7 @@ def notes(material: Material) -> Markup | None:
         "invalid": ("✗", "bad", "Invalid: the numbers cannot be trusted, so there is no verdict."),
     }[material.summary.trust]
     return section(
-        "Notes",
+        f"{of} Notes".strip(),
         entries(
             [
                 signed(grade[0], grade[1], tag("b", grade[2])),
@@ -263,7 +270,7 @@ def notes(material: Material) -> Markup | None:
                 *(_note("·", "quiet", note) for note in others),
             ]
         ),
-        name="notes",
+        name=None if of else "notes",
     )
 
 
