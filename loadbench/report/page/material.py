@@ -85,7 +85,8 @@ def _coarse(log: Path, contents: Contents) -> Iterator[Record]:
     """Minutes and all that is neither minute nor second, then the last seconds."""
     blocks = contents.blocks
     cut = blocks[-_LAST].begin
-    early = [at for at in contents.others if at < cut] + [block.end for block in blocks[:-_LAST]]
+    minutes = [block.end for block in blocks[: -_LAST - 1]]  # the next one stands at the cut
+    early = [at for at in contents.others if at < cut] + minutes
     for line in logindex.lines_at(log, sorted(early)):
         yield logindex.decode(line)
     with open(log, "rb") as file:

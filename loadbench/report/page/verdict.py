@@ -1,5 +1,6 @@
 """The top of a page: what was run, the verdict in a sentence, eight numbers, what weakens them."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -230,7 +231,7 @@ def _on_time(material: Material) -> Markup:
     late = [int(number) for number in material.blocks.over(limit_ns)]
     found = _believable(material, 1 - summary.on_time, late, mirrored=True)
     within = f"within {significant(summary.limit_ms)} ms"
-    return _tile("On time", percent(summary.on_time), "%", found, within)
+    return _tile("On time", _fine(summary.on_time), "%", found, within)
 
 
 def _believable(
@@ -245,7 +246,15 @@ def _believable(
     if found is None:
         return None
     low, high = (1 - found[1], 1 - found[0]) if mirrored else found
-    return joined(tag("b", f"{percent(low)} to {percent(high)} %"), " · ")
+    return joined(tag("b", f"{_fine(low)} to {_fine(high)} %"), " · ")
+
+
+def _fine(share: float) -> str:
+    """Like `percent`; near 100 % as fine as what is missing to it needs: 98.2, 99.97."""
+    missing = (1 - share) * 100
+    if not 0 < missing < 10:
+        return percent(share)
+    return f"{share * 100:.{min(6, max(1, 1 - math.floor(math.log10(missing))))}f}"
 
 
 # ── what weakens them ────────────────────────────────────────────────────────
