@@ -116,7 +116,7 @@ def session(snapshot: Mapping[str, Any], a: Seen, b: Seen) -> Session:
     idle = {side: idle_cpu(seen[side].windows, plan, side) for side in SIDES}
     return Session(
         run=str(snapshot["run"]),
-        names=tuple(str(snapshot["sides"][side]["name"]) for side in SIDES),
+        names=(str(snapshot["sides"]["a"]["name"]), str(snapshot["sides"]["b"]["name"])),
         state=str(snapshot["state"]),
         text=str(snapshot.get("text", "")),
         layout=plan,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +67,7 @@ class Options:
     command: tuple[str, ...] = ()  # to be typed to get the same run again
     trust: bool = False
     python: str = ""  # the interpreter of another build, to start its engine with
-    meet: Callable[[], int] | None = None  # when all is ready: the moment to begin (monotonic ns)
+    meet: Callable[[Target], int] | None = None  # all is ready: gives the moment (monotonic ns)
     workers: Workers | None = None  # None: one load process
     folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
 
@@ -146,7 +147,7 @@ class Run:
         target.statistics()  # what it counted until now, calibration included, is not this run's
         if target.engine and not nvml.read():
             notes = (*notes, NO_GPU)
-        meet = self._options.meet
+        meet = partial(self._options.meet, target) if self._options.meet else None
         plan = msgspec.structs.replace(plan, workers=self._options.workers, waits=bool(meet))
         loading = self._loading = Loading(plan, self.folder, self._say, meet)
         probe = Probe(nvml, lambda: _pids(target, loading))
