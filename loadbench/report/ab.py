@@ -1,4 +1,4 @@
-"""The page of an A/B, made from the logs of its two sides: also of one that goes on or was killed."""
+"""The page of an A/B, from the logs of its two sides: also of one that goes on or was killed."""
 
 import json
 from pathlib import Path
