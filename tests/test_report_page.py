@@ -1,5 +1,6 @@
 """The HTML report as text: which parts it has for which run, what it says, what it escapes."""
 
+import html
 import os
 import re
 from pathlib import Path
@@ -148,7 +149,7 @@ def test_a_percentile_among_the_failed_has_no_number(tmp_path: Path) -> None:
 def test_percentiles_carry_intervals_where_there_are_some(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     given: list[Record] = [start(planned_ns=240 * SECOND, limit_ns=40 * MS)]
-    given += [window(at, random.exponential(10, 200), rate=200.0) for at in range(240)]
+    given += [window(at, list(random.exponential(10, 200)), rate=200.0) for at in range(240)]
     page = report([told(tmp_path, [*given, End(239, "done")])])
     tile = page.partition('<div class="name">p99</div>')[2].partition("</div></div>")[0]
     found = re.search(r"<b>([\d.]+) to ([\d.]+) ms</b>", tile)
@@ -228,10 +229,10 @@ def test_several_runs_stand_beside_each_other(tmp_path: Path) -> None:
     page = report(folders)
     assert "3 runs beside each other" in page
     for number in ("0001", "0002", "0003"):
-        assert "<th" in page and f">{number}</th>" in page
+        assert f">{number}</th>" in page
     assert page.count('class="line run') >= 3
-    assert "B against A" not in page
-    assert "B against A" in report(folders[:2])
+    assert "★" in page
+    assert "inconclusive (1 run each)" in report(folders[:2])
     with pytest.raises(SpecError, match="too many"):
         report(folders * 5)
 
@@ -269,12 +270,9 @@ def test_secrets_are_left_out() -> None:
 
 def test_a_table_to_take_away_holds_no_formula() -> None:
     found = csv("x", ("a", "b"), [("=1+1", 'say "hi", you'), (-1.5, None), ("-2+3", 1e-7)])
-    for line in (
-        "&#x27;=1+1,&quot;say &quot;&quot;hi&quot;&quot;, you&quot;",
-        "-1.5,",
-        "-2+3,1e-07",
-    ):
-        assert line in found
+    text = html.unescape(found)
+    for line in ('\'=1+1,"say ""hi"", you"\n', "\n-1.5,\n", "\n'-2+3,1e-07"):
+        assert line in text
 
 
 def test_nothing_recorded_is_an_error(tmp_path: Path) -> None:

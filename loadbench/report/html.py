@@ -27,7 +27,7 @@ def report(folders: Sequence[Path]) -> str:
     if len(folders) > _MOST:
         raise SpecError(f"{len(folders)} runs are too many for one page", f"choose {_MOST} at most")
     if len(folders) > 1:
-        return _several([read(runlog.latest(folder)) for folder in folders])
+        return _several(folders)
     (folder,) = folders
     if runlog.is_series(folder):
         return _series(folder)
@@ -85,18 +85,18 @@ def document(title: str, *inside: Child) -> str:
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
-def _several(materials: Sequence[Material]) -> str:
+def _several(folders: Sequence[Path]) -> str:
+    materials = [_chosen(folder) for folder in folders]
     names = _names(materials)
     scenarios = dict.fromkeys(one.summary.scenario for one in materials)
     title = f"{len(materials)} runs beside each other"
     head = verdict.titled(", ".join(scenarios), title, [one.name for one in materials])
-    pair = beside.pair(materials[0], materials[1]) if len(materials) == 2 else None
     return document(
         " · ".join(names),
         head,
         section("Verdicts", beside.said(materials, names), name="verdict"),
-        section("B against A", pair, name="comparison") if pair else None,
-        section("Figures", beside.matrix(materials, names), name="figures"),
+        section("Compared", beside.judged(folders, materials), name="comparison"),
+        section("Figures", beside.figures(materials, names), name="figures"),
         section(
             "Latency",
             beside.curves(materials, names),
@@ -107,6 +107,20 @@ def _several(materials: Sequence[Material]) -> str:
         *(verdict.notes(one, f"{name}:") for one, name in zip(materials, names, strict=True)),
         *(again.again(one, f"{name}:") for one, name in zip(materials, names, strict=True)),
     )
+
+
+def _chosen(folder: Path) -> Material:
+    """The run itself; of a series the repeat whose p99 is the middle one."""
+    if not runlog.is_series(folder):
+        return read(folder)
+    return _middle(_repeats(folder))
+
+
+def _repeats(folder: Path) -> list[Material]:
+    found = [read(path) for path in runlog.repeats(folder) if (path / runlog.LOG).is_file()]
+    if not found:
+        raise SpecError(f"{folder}: nothing was recorded in any of its repeats")
+    return found
 
 
 def _names(materials: Sequence[Material]) -> list[str]:
@@ -121,9 +135,7 @@ def _names(materials: Sequence[Material]) -> list[str]:
 def _series(folder: Path) -> str:
     """Each repeat, then the middle one whole."""
     facts = series_facts(folder)
-    materials = [read(path) for path in runlog.repeats(folder) if (path / runlog.LOG).is_file()]
-    if not materials:
-        raise SpecError(f"{folder}: nothing was recorded in any of its repeats")
+    materials = _repeats(folder)
     names = [f"repeat {one.folder.name}" for one in materials]
     middle = _middle(materials)
     whole = beside.overall(facts)
@@ -135,7 +147,7 @@ def _series(folder: Path) -> str:
         str(facts.get("run")),
         verdict.titled(f"series {runlog.called(folder)}", title, told),
         section("Verdicts", whole, beside.said(materials, names), name="verdict"),
-        section("Each repeat", beside.matrix(materials, names), name="repeats"),
+        section("Each repeat", beside.figures(materials, names), name="repeats"),
         section(
             "Latency of each repeat",
             beside.curves(materials, names),

@@ -4,19 +4,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadbench import baseline
-from loadbench.compare import Comparison, compare
+from loadbench import baseline, runlog
 from loadbench.errors import SpecError
-from loadbench.model import plain
-from loadbench.report.comparison import HEADS, cells, differences, doubts
+from loadbench.judge.comparison import Comparison, Side, compare
+from loadbench.judge.matrix import matrix
+from loadbench.model import Note, plain
+from loadbench.report.comparison import HEADS, cells, differences, doubts, sentences
 from loadbench.report.markup import Markup, joined, tag
+from loadbench.report.matrix import FRONT, NAMED, matrix_rows
 from loadbench.report.page.course import joined_grid, latency
 from loadbench.report.page.figures import Curve, percentiles
 from loadbench.report.page.material import Material
 from loadbench.report.page.sections import entries, figure, line_key, quiet, section, signed, table
 from loadbench.report.page.timeline import timeline
 from loadbench.report.page.verdict import headline, outcome, sentence
-from loadbench.report.sides import snapshots
+from loadbench.report.sides import side
 from loadbench.report.svg import Level
 from loadbench.units import percent, significant
 
@@ -26,36 +28,74 @@ _FEW = 110  # columns of a small chart
 
 
 def against(material: Material) -> Markup | None:
-    """The run against the baseline of its scenario, if there is one."""
-    results = material.folder.absolute().parent
+    """The run against the baseline of its scenario, if there is one; a repeat as part of its
+    series."""
+    whole = material.folder.absolute()
+    if runlog.called(whole) != whole.name:
+        whole = whole.parent
     scenario = material.summary.scenario
     try:
-        folder = baseline.find(scenario, results)
+        folder = baseline.find(scenario, whole.parent)
         if folder is None:
             return None
-        if folder.absolute() == material.folder.absolute():
-            inside = [quiet(f"This run is the baseline of {scenario}.")]
+        if folder.absolute() == whole:
+            inside = quiet(f"This run is the baseline of {scenario}.")
         else:
-            inside = [compared(compare(_whole(folder), _side(material)), "baseline", "this run")]
+            inside = compared(compare(side([folder]), _side(whole, [material])))
     except SpecError as error:
-        inside = [quiet(f"Not compared: {error.message}.")]
-    return section("Against the baseline", *inside, name="baseline")
+        inside = quiet(f"Not compared: {error.message}.")
+    return section("Against the baseline", inside, name="baseline")
 
 
-def _side(material: Material) -> dict[str, Any]:
-    return {"run": material.name, **material.snapshot, "summary": plain(material.summary)}
-
-
-def _whole(folder: Path) -> dict[str, Any]:
-    return snapshots(folder)[0]
-
-
-def pair(a: Material, b: Material) -> Markup:
-    """Two runs in the words of `loadbench compare`."""
+def judged(folders: Sequence[Path], materials: Sequence[Material]) -> Markup:
+    """Runs or series in the words of `loadbench compare`: all against the first."""
     try:
-        return compared(compare(_side(a), _side(b)))
+        sides = [_side(folder, materials) for folder in folders]
+        found = [compare(sides[0], other) for other in sides[1:]]
     except SpecError as error:
         return quiet(f"Not compared: {error.message}.")
+    if len(found) == 1:
+        return compared(found[0])
+    whole = matrix(sides, found)
+    heads, *rows = matrix_rows(whole)
+    left = [at for at, head in enumerate(heads) if head in NAMED] + [len(heads) - 1]
+    return joined(
+        table(heads, rows, left=left),
+        quiet(FRONT),
+        entries(signed("▲", "warn", note.text, _hint(note)) for note in whole.notes),
+    )
+
+
+def _hint(note: Note) -> Markup | None:
+    return tag("span", f" → {note.hint}", class_="quiet") if note.hint else None
+
+
+def _side(folder: Path, known: Sequence[Material]) -> Side:
+    """What has been read already is not read again."""
+    for one in known:
+        if one.folder.absolute() == folder.absolute():
+            told = {"run": one.name, **one.snapshot, "summary": plain(one.summary)}
+            return Side(runlog.called(one.folder), (told,))
+    return side([folder])
+
+
+def compared(found: Comparison) -> Markup:
+    """What differs first, then the figures, then what they rest on and what weakens them."""
+    rows = [cells(row, bounds=True) for row in found.rows]
+    return joined(
+        tag("p", tag("b", "A "), found.a, tag("b", "  B "), found.b),
+        _differing(differences(found)),
+        table(HEADS, rows, left=(0, HEADS.index("verdict"))) if found.comparable else None,
+        entries(signed("·", "quiet", text) for text in sentences(found)),
+        entries(signed("▲", "warn", text) for text in doubts(found)),
+    )
+
+
+def _differing(found: Sequence[str]) -> Markup:
+    if not found:
+        return quiet("Same scenario, settings, versions and machine.")
+    more = f" and {len(found) - _CHANGED} more" if len(found) > _CHANGED else ""
+    return tag("p", tag("b", "Differs: "), " · ".join(found[:_CHANGED]), more, class_="small")
 
 
 def overall(facts: Mapping[str, Any]) -> Markup:
@@ -78,28 +118,6 @@ def overall(facts: Mapping[str, Any]) -> Markup:
     )
 
 
-def compared(found: Comparison, a: str = "", b: str = "") -> Markup:
-    """What differs first, then the figures, then what weakens them."""
-    heads = [_named(head, {"A": a, "B": b}) for head in HEADS]
-    return joined(
-        tag("p", tag("b", "A "), f"{found.a}  ", tag("b", "B "), found.b),
-        _differing(differences(found)),
-        table(heads, [cells(row) for row in found.rows], left=(0, HEADS.index("verdict"))),
-        entries(signed("▲", "warn", text) for text in doubts(found)),
-    )
-
-
-def _named(head: str, names: Mapping[str, str]) -> str:
-    return f"{head} · {names[head]}" if names.get(head) else head
-
-
-def _differing(found: Sequence[str]) -> Markup:
-    if not found:
-        return quiet("Same scenario, settings, versions and machine.")
-    more = f" and {len(found) - _CHANGED} more" if len(found) > _CHANGED else ""
-    return tag("p", tag("b", "Differs: "), " · ".join(found[:_CHANGED]), more, class_="small")
-
-
 # ── several ──────────────────────────────────────────────────────────────────
 
 _ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -119,7 +137,7 @@ _ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-def matrix(materials: Sequence[Material], names: Sequence[str]) -> Markup:
+def figures(materials: Sequence[Material], names: Sequence[str]) -> Markup:
     """A row for each figure, a column for each run."""
     sides = [plain(material.summary) for material in materials]
     rows = []
