@@ -16,7 +16,7 @@ LAYERS = {
         "standing", "certainty", "ride"},
     1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",
         "spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
-        "watchspec", "overrides", "trace", "plan", "runlog", "logindex", "control",
+        "watchspec", "overrides", "trace", "plan", "runlog", "snapshots", "logindex", "control",
         "alerts", "arrivals", "catalogue", "baseline",
         "yardstick", "bin", "view", "account", "evidence", "assurance", "causes",
         "overload", "summary", "trust", "compare", "targets"},

@@ -11,7 +11,7 @@ from loadbench.compare import compare
 from loadbench.errors import SpecError
 from loadbench.model import plain
 from loadbench.report.comparison import comparison_text
-from loadbench.summary import summarise
+from loadbench.snapshots.reading import summarised
 
 
 @click.command()
@@ -43,5 +43,5 @@ def _side(folder: Path) -> dict[str, Any]:
     """The run's snapshot; the summary of one without an end is made from its log."""
     snapshot = runlog.read_snapshot(folder)
     if not snapshot.get("summary"):
-        snapshot["summary"] = plain(summarise(runlog.read(folder), runlog.goes_on(folder)))
+        snapshot["summary"] = plain(summarised(folder)[1])
     return snapshot

@@ -56,6 +56,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "checks": len(entry.checks),
         "trust": entry.trust,
         "state": entry.problem or entry.state,
+        "altered": entry.altered,
     }
 
 
@@ -70,7 +71,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         _latency(entry.p99_ms, entry),
         percent(entry.failed),
         f"{sign} {entry.passed}/{len(entry.checks)}" if entry.checks else "",
-        entry.problem or entry.state,
+        " ▲ ".join(filter(None, (entry.problem or entry.state, entry.altered))),
     )
 
 

@@ -5,10 +5,9 @@ import json
 import click
 
 from loadbench import runlog
-from loadbench.errors import SpecError
 from loadbench.model import plain
 from loadbench.report.text import run_text
-from loadbench.summary import summarise
+from loadbench.snapshots.reading import summarised
 
 
 @click.command()
@@ -24,7 +23,5 @@ def command(run: str, out: str | None, as_json: bool) -> None:
     if not as_json:
         click.echo(run_text(folder))
         return
-    summary = summarise(runlog.read(folder), runlog.goes_on(folder))
-    if summary is None:
-        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
+    _, summary = summarised(folder)
     click.echo(json.dumps(plain(summary), ensure_ascii=False))
