@@ -55,6 +55,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "checks_passed": entry.passed,
         "checks": len(entry.checks),
         "trust": entry.trust,
+        "repeats": entry.repeats,
         "state": entry.problem or entry.state,
         "altered": entry.altered,
     }
@@ -62,6 +63,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     sign = "✓" if entry.passed == len(entry.checks) else "✗"
+    times = "" if entry.repeats == 1 else f" ×{entry.repeats}"
     return (
         entry.name,
         _when(entry),
@@ -71,7 +73,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         _latency(entry.p99_ms, entry),
         percent(entry.failed),
         f"{sign} {entry.passed}/{len(entry.checks)}" if entry.checks else "",
-        " ▲ ".join(filter(None, (entry.problem or entry.state, entry.altered))),
+        " ▲ ".join(filter(None, (entry.problem or f"{entry.state}{times}", entry.altered))),
     )
 
 

@@ -12,6 +12,7 @@ from loadbench.model import Machine, Rule
 from loadbench.report.certain import check_words, rests_on, within
 from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
+from loadbench.report.series import series_text
 from loadbench.report.slowest import slowest_text
 from loadbench.snapshots.reading import summarised
 from loadbench.summary import CheckResult, Episode, Summary, Times
@@ -25,9 +26,23 @@ _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "
 
 
 def run_text(folder: Path) -> str:
+<<<<<<< HEAD
     """The page of a run, made from its log: also of one that was killed, or goes on. Raises
     SpecError if nothing was recorded, or the log is damaged."""
     start, summary = summarised(folder)
+=======
+    """The page of a run, made from its log: also of one that was killed, or goes on; that of a
+    series of repeats. Raises SpecError if nothing was recorded, or the log is damaged."""
+    if runlog.is_series(folder):
+        return series_text(folder)
+    records = runlog.read(folder)
+    start = next(records, None)
+    summary = None
+    if isinstance(start, Start):
+        summary = summarise(chain([start], records), runlog.goes_on(folder))
+    if summary is None or not isinstance(start, Start):
+        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
+>>>>>>> main
     return summary_text(summary, start.rules, str(folder))
 
 
