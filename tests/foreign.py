@@ -81,4 +81,3 @@ def digests(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.stat().st_size < 10_000_000
     }
-

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from loadbench import units
+from loadbench import runlog, units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.episodes import LIKELY, TRY
 from loadbench.model import Machine, Rule
@@ -26,23 +26,11 @@ _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "
 
 
 def run_text(folder: Path) -> str:
-<<<<<<< HEAD
-    """The page of a run, made from its log: also of one that was killed, or goes on. Raises
-    SpecError if nothing was recorded, or the log is damaged."""
-    start, summary = summarised(folder)
-=======
     """The page of a run, made from its log: also of one that was killed, or goes on; that of a
     series of repeats. Raises SpecError if nothing was recorded, or the log is damaged."""
     if runlog.is_series(folder):
         return series_text(folder)
-    records = runlog.read(folder)
-    start = next(records, None)
-    summary = None
-    if isinstance(start, Start):
-        summary = summarise(chain([start], records), runlog.goes_on(folder))
-    if summary is None or not isinstance(start, Start):
-        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
->>>>>>> main
+    start, summary = summarised(folder)
     return summary_text(summary, start.rules, str(folder))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from loadbench.printable import harmless, harmless_value
+from loadbench.printable import harmless, harmless_value, suspect
 
 LARGEST = 16_000_000  # bytes of a run.json that are read
 _DEEPEST = 64  # levels of JSON: ours has a dozen
@@ -67,7 +67,7 @@ def value(data: bytes) -> Any:
         raise ValueError(harmless(str(error))) from error
     if not _within(found, _DEEPEST):
         raise ValueError("it is nested too deep")
-    return harmless_value(found)
+    return harmless_value(found) if suspect(data) else found
 
 
 def _within(found: Any, levels: int) -> bool:

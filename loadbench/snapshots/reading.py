@@ -21,20 +21,27 @@ def summarised(folder: Path) -> tuple[Start, Summary]:
     """The beginning and the Summary of a run: also of one that was killed, or goes on. SpecError
     if nothing was recorded, or the log is damaged."""
     begun: list[Start] = []
+    summary = summary_of(folder, begun)
+    if summary is None or not begun:
+        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
+    return begun[0], summary
+
+
+def summary_of(folder: Path, begun: list[Start] | None = None) -> Summary | None:
+    """The Summary alone; None if nothing was recorded. Its Start is put into `begun`."""
     try:
-        summary = summarise(_noted(runlog.read(folder), begun), runlog.goes_on(folder))
+        records = _noted(runlog.read(folder), [] if begun is None else begun)
+        summary = summarise(records, runlog.goes_on(folder))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise SpecError(
             f"{folder / runlog.LOG}: its figures cannot be: {error!r}",
             "was it damaged? if not, this is an error of loadbench: please report it",
         ) from error
-    if summary is None or not begun:
-        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
     doubts = _doubts(folder)
-    if doubts:
-        trust: Trust = "doubtful" if summary.trust == "trusted" else summary.trust
-        summary = replace(summary, notes=(*summary.notes, *doubts), trust=trust)
-    return begun[0], summary
+    if summary is None or not doubts:
+        return summary
+    trust: Trust = "doubtful" if summary.trust == "trusted" else summary.trust
+    return replace(summary, notes=(*summary.notes, *doubts), trust=trust)
 
 
 def _doubts(folder: Path) -> list[Note]:
