@@ -165,11 +165,12 @@ def _answered(summary: Summary) -> str:
     return f"{_times(summary.answered_ms)} ms   (of the {count(summary.done)} answered alone)"
 
 
-def _time(summary: Summary) -> str:
-    """Where the time goes, from the means: they add up, medians do not."""
+def mean_split(summary: Summary) -> dict[str, float]:
+    """Where the time of the mean request goes, in ms: means add up, medians do not. Empty where the
+    target does not tell."""
     server, mean = summary.server, summary.service_ms["mean"]
     if server is None or mean is None:
-        return ""
+        return {}
     parts: dict[str, float] = {}
     asked = 1 - server["cached"] / max(1, server["requests"])  # of the model: the cache's took none
     for name, key in (
@@ -180,10 +181,13 @@ def _time(summary: Summary) -> str:
         found = server[key]
         if found and found["mean"] is not None:
             parts[name] = found["mean"] * asked
+    return {**parts, "network": max(0.0, mean - sum(parts.values()))} if parts else {}
+
+
+def _time(summary: Summary) -> str:
+    parts = mean_split(summary)
     if not parts:
         return ""
-    network = mean - sum(parts.values())
-    parts["network"] = max(0.0, network)
     whole = sum(parts.values())
     shares = "   ".join(
         f"{name} {significant(value)} ms {percent(value / whole)} %"
