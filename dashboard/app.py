@@ -114,7 +114,8 @@ class Dashboard(App[None]):
         self.set_interval(EVERY_S, lambda: self.travel.tick())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        return {"quiet": "ansi_bright_black", "frame": "ansi_bright_black"}
+        grey = "ansi_bright_black"
+        return {"quiet": grey, "frame": grey, "chosen": "ansi_cyan"}
 
     # ── which run ────────────────────────────────────────────────────────────
 
