@@ -29,7 +29,7 @@ golden: $(STAMP)  ## stores the screens as they look now; look at: git diff test
 	RENEW_GOLDEN=1 $(BIN)/python -m pytest tests/test_golden.py
 
 # The real program in tmux, during a real tour: on a machine that does nothing else.
-pictures: $(STAMP)  ## the pictures of the README (four minutes; needs tmux, and DejaVu's fonts)
+pictures: $(STAMP)  ## the pictures of the README (three minutes; needs tmux, and DejaVu's fonts)
 	$(BIN)/python -m tests.benchmarks.pictures
 
 cast: $(STAMP)  ## docs/tour.cast, a film for asciinema (a minute and a half; needs tmux)

@@ -105,6 +105,13 @@ def test_what_a_film_stores_of_a_change_makes_the_new_screen() -> None:
     assert cast.difference(after, after) == ""
 
 
+def test_a_screen_of_which_a_part_is_missing_is_not_whole() -> None:
+    screen = stored("live-running")["120×40"]
+    assert cast.whole(screen)
+    assert not cast.whole(screen.replace("│", " ", 1))
+    assert not cast.whole(screen.split("\n", 1)[1])
+
+
 def test_pictures_that_the_readme_shows_are_there_and_small() -> None:
     shown = re.findall(r"\]\((docs/[\w-]+\.png)\)", (ROOT / "README.md").read_text("utf-8"))
     assert len(shown) >= 8

@@ -77,15 +77,13 @@ def faults(lines: list[str]) -> list[str]:
 
 
 def whole(frame: str) -> bool:
-    """Whether a screen is complete: line 1, footer, and each box closed on all corners."""
-    lines = frame.rstrip("\n").split("\n")
-    corners = {frame.count(corner) for corner in "╭╮╰╯"}
+    """Whether a screen is complete: line 1, footer, and between them boxes from edge to edge."""
+    first, *inner, last = frame.rstrip("\n").split("\n")
     return (
-        len(lines) == SIZE[1]
-        and " RUNNING " in lines[0]
-        and "palette" in lines[-1]
-        and len(corners) == 1
-        and corners != {0}
+        len(inner) == SIZE[1] - 2
+        and " RUNNING " in first
+        and "palette" in last
+        and all(line[:1] in tuple("╭│╰") and line[SIZE[0] - 1 :] in tuple("╮│╯") for line in inner)
     )
 
 

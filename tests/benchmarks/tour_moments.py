@@ -11,6 +11,7 @@ import argparse
 import math
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.pane import Pane, program
 
 SIZES = ((120, 40), (80, 24), (200, 60))
-MOMENTS = (4, 12, 20, 28, 34, 40, 46, 54, 66, 80)  # seconds: the spike is from 30 to 45
+MOMENTS = (4, 12, 20, 28, 34, 40, 46, 53, 62, 72)  # seconds: the spike is from 30 to 45
 NEEDED = {"done/s", "asked/s", "p50", "p99", "errors", "queue", "batch", "GPU"}
 
 
@@ -106,7 +107,7 @@ def started(pane: Pane, results: Path) -> Path:
     pane.wait("RUNNING|FAILED", 120)
     found = sorted(results.glob("0*/log.ndjson"))
     if not found:
-        raise RunError(f"no run in {results}", pane.text())
+        raise RunError(f"no run in {results}:\n{pane.text()}")
     return found[-1]
 
 
@@ -114,13 +115,14 @@ def reached(text: str, moment: int) -> bool:
     """Whether it is that second of the run. Raises RunError once it is over."""
     now = figures.clock(text.split("\n")[0], "RUNNING")
     if now is None:
-        raise RunError("the run ended before its time", text)
+        raise RunError(f"the run ended before its second {moment}:\n{text}")
     return now >= moment
 
 
 def watch(results: Path) -> list[Line]:
     lines: list[Line] = []
     with ExitStack() as stack:
+        at_once = stack.enter_context(ThreadPoolExecutor(len(SIZES)))
         first = stack.enter_context(Pane(program("tui", "tour", "--out", str(results)), SIZES[0]))
         log = started(first, results)
         attached = program("tui", "--attach", str(log.parent))
@@ -129,14 +131,10 @@ def watch(results: Path) -> list[Line]:
             pane.wait("RUNNING")
         for moment in MOMENTS:
             first.wait(lambda text, at=moment: reached(text, at), 60)
-            for pane in panes:
-                size = f"{pane.size[0]}×{pane.size[1]}"
-                lines += hold(size, look(pane), log)
+            for pane, texts in zip(panes, at_once.map(look, panes), strict=True):
+                lines += hold(f"{pane.size[0]}×{pane.size[1]}", texts, log)
             print(f"{moment:3d} s: {len(lines)} figures", file=sys.stderr, flush=True)
         first.wait("■ DONE", 60)
-        for pane in panes:
-            pane.press("q")
-            pane.wait("(?m)^loadbench +0")
     return lines
 
 
