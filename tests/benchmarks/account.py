@@ -70,6 +70,16 @@ class Account:
         return sum(rows * number for rows, number in sizes) / batches if batches else None
 
     @property
+    def fill_percent(self) -> float | None:
+        """Of the room that a batch may have at the end."""
+        told = [window["server"] for window in self.windows if window.get("server")]
+        mean = self.mean_batch
+        if not told or mean is None:
+            return None
+        rooms = [ground["limit"] for ground in told[-1].get("grounds", [])]
+        return min(100.0, 100 * mean / max(rooms or [told[-1]["max_batch"]]))
+
+    @property
     def batches(self) -> float:
         return sum((window.get("server") or {}).get("batches", 0) for window in self.windows)
 

@@ -3,7 +3,7 @@ seconds. Left to others: whether they are right.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from rich.style import Style
@@ -13,6 +13,7 @@ from dashboard.widgets.tile import digits
 _CLOCK = r"(?:(\d+):)?(\d\d):(\d\d)"
 _VALUE = r"n/a|> ?[\d.,]+|[\d.,]+k?"
 _LARGE = "0123456789.,>"
+_LIVE = {"Throughput": "done/s", "Latency": "p99", "Errors": "errors", "Queue": "queue"}
 _TENS = 10  # seconds that tiles cover
 
 
@@ -49,22 +50,28 @@ def live(text: str) -> list[Figure]:
     now = clock(lines[0], "RUNNING")
     if now is None:
         return []
-    tiles = _large(lines) if "╭" in lines[1] else _small(lines[1])
+    tiles = _large(lines, _LIVE) if "╭" in lines[1] else _small(lines[1])
     near = [(name, value) for name, value in [*tiles, *_titles(text)] if value]
     recent = [Figure(name, value, max(0, now - _TENS), now) for name, value in near]
     return recent + [Figure(name, value, begin, now) for name, value, begin in _table(lines, now)]
 
 
 def engine(text: str) -> list[Figure]:
-    """Of the Engine screen: batches a second and their mean size, now and in view."""
+    """Of the Engine screen: batches a second, how full they are, their mean size; now, in view."""
     lines = text.split("\n")
     now = clock(lines[0], "RUNNING")
     if now is None:
         return []
     found = []
-    for name, pattern in (("batches", r"batch ([\d.,]+)/s"), ("batch", r"([\d.,]+) rows each")):
-        value = re.search(pattern, lines[1] if name == "batches" else text)
-        found += [Figure(name, value[1], max(0, now - _TENS), now)] if value else []
+    tiles: Iterable[tuple[str, str]] = ()
+    if "╭" in lines[1]:
+        tiles = _large(lines, {"Batches": "batches", "Batch fill": "fill"})
+        tiles = [*tiles, *(("batch", mean) for mean in re.findall(r"─ ([\d.,]+) rows each", text))]
+    else:
+        tiles = re.findall(r"(batch|fill) +([\d.,]+)(?:/s|%)", lines[1])
+        tiles = [("batches" if name == "batch" else name, value) for name, value in tiles]
+    for name, value in tiles:
+        found.append(Figure(name, value, max(0, now - _TENS), now))
     mean, wide = re.search(r" mean ([\d.,]+) ", text), re.search(r"rows, last (\w+)\)", text)
     if mean and wide:
         found.append(Figure("batch", mean[1], max(0, now - span(wide[1])), now))
@@ -105,14 +112,13 @@ def _small(line: str) -> Iterator[tuple[str, str]]:
         yield names[name], value
 
 
-def _large(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Tiles with large digits, and what stands in their lower borders."""
-    names = {"Throughput": "done/s", "Latency": "p99", "Errors": "errors", "Queue": "queue"}
+def _large(lines: Sequence[str], names: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Tiles with large digits, by the words they begin with; and the rate asked for below them."""
     for found in re.finditer(r"╭[^╭╮]*╮", lines[1]):
         left, right = found.span()
-        name = re.search(r"[A-Z]\w+", found[0])
+        name = re.search("|".join(names), found[0])
         foot = lines[6 - (len(lines[5]) > left and lines[5][left] == "╰")][left:right]
-        if name and name[0] in names:
+        if name:
             yield names[name[0]], _spelt([line[left + 2 : right - 2] for line in lines[2:5]])
         if asked := re.search(rf"─ asked ({_VALUE}) ─", foot):
             yield "asked/s", asked[1]
