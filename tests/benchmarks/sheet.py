@@ -94,7 +94,7 @@ class Sheet:
 
 
 def draw(lines: Iterable[Iterable[Segment]], size: tuple[int, int], path: Path) -> None:
-    """Lines of segments as a PNG; its colours are few, so it is stored with a table of them."""
+    """Lines of segments as a PNG."""
     sheet = Sheet(*size)
     for row, line in enumerate(lines):
         column = 0
@@ -102,5 +102,4 @@ def draw(lines: Iterable[Iterable[Segment]], size: tuple[int, int], path: Path) 
             for char in segment.text:
                 sheet.cell(column, row, char, segment.style or Style())
                 column += 1
-    few = sheet.image.quantize(128, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+    sheet.image.save(path, optimize=True)
