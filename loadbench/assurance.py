@@ -13,7 +13,7 @@ import numpy as np
 
 from loadbench import certainty, units
 from loadbench.histogram import Histogram
-from loadbench.model import Check, Window
+from loadbench.model import Check, Shown, Window
 from loadbench.value import Value
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
@@ -193,6 +193,18 @@ def assess(check: Check, blocks: Blocks, limit_ns: int | None) -> Certainty:
     return Certainty("not shown", None if more is None else round(more), effect, effective)
 
 
+def decided(check: Check, blocks: Blocks, limit_ns: int | None) -> Shown | None:
+    """What a check is shown to be; None: nothing yet."""
+    found, claim = assess(check, blocks, limit_ns), _claim(check, blocks, limit_ns)
+    if claim is None or found.state != "shown" or found.effect is None:
+        return None
+    share, over = claim
+    under = int(over.sum()) < share * blocks.total
+    # few requests beyond a limit are what `p99 < 100 ms` asks for, and `on_time > 99 %`
+    wanted = check.above != (check.name in QUANTILES or check.name == "errors")
+    return Shown(check.name, "passed" if under == wanted else "failed", found.effect)
+
+
 def _shown(share: float, over: certainty.Ints, blocks: Blocks) -> Certainty | None:
     """What has been shown once stays so: the bound holds at all looks together. It must have been
     the side on which the whole run lies."""
@@ -221,17 +233,29 @@ def _unknown(number: int, share: float, blocks: Blocks) -> Certainty:
     return Certainty("not shown", round(max(least, needed)), why=why)
 
 
+def share_of(check: Check, limit_ns: int | None) -> float | None:
+    """The share of requests that a check is about; None: it is about something else, which cannot
+    be shown."""
+    if check.name in QUANTILES:
+        share = 1 - QUANTILES[check.name]
+    elif check.name == "errors":
+        share = check.limit
+    elif check.name == "asked_done" or (check.name == "on_time" and limit_ns is not None):
+        share = 1 - check.limit
+    else:
+        return None
+    return share if 0 < share < 1 else None
+
+
 def _claim(
     check: Check, blocks: Blocks, limit_ns: int | None
 ) -> tuple[float, certainty.Ints] | None:
     """A check as a share of requests that may have something, and who has it."""
-    if check.name in QUANTILES:
-        share, over = 1 - QUANTILES[check.name], blocks.over(check.limit)
-    elif check.name == "on_time" and limit_ns is not None:
-        share, over = 1 - check.limit, blocks.over(limit_ns)
-    elif check.name in ("errors", "asked_done"):
-        share = check.limit if check.name == "errors" else 1 - check.limit
-        over = blocks.missed
-    else:
+    share = share_of(check, limit_ns)
+    if share is None:
         return None
-    return (share, over) if 0 < share < 1 else None
+    if check.name in QUANTILES:
+        return share, blocks.over(check.limit)
+    if check.name == "on_time" and limit_ns is not None:
+        return share, blocks.over(limit_ns)
+    return share, blocks.missed

@@ -7,9 +7,14 @@ from loadbench.units import count, percent, significant
 _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
 
 
+def check_name(name: str) -> str:
+    """As people read it: `p99.9`, `on time`."""
+    return name.replace("_", " ").replace("p99 9", "p99.9")
+
+
 def check_words(check: CheckResult, missed: float | None) -> str:
     """`✓ p99 46.2 ms < 100 ms`: on what was measured. `missed`: the share not answered well."""
-    name = check.name.replace("_", " ").replace("p99 9", "p99.9")
+    name = check_name(check.name)
     if check.state == "no data":
         return f"○ {name} {check.text}: no data"
     if check.value is None:

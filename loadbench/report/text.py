@@ -72,8 +72,8 @@ def _head(summary: Summary) -> str:
         parts.append(f"▲ {summary.trust}")
     head = "   ".join(part for part in parts if part)
     signs = {"failed": "✗", "killed": "✗", "running": "●"}
-    told = summary.reason in signs and summary.text
-    return f"{head}\n  {signs[summary.reason]} {summary.text}" if told else head
+    told = (summary.reason in signs or summary.reason == "done") and summary.text
+    return f"{head}\n  {signs.get(summary.reason, '■')} {summary.text}" if told else head
 
 
 def _check(check: CheckResult, summary: Summary) -> str:

@@ -26,6 +26,7 @@ from loadbench.probe import NO_GPU, Nvml, Probe
 from loadbench.runner import clocks, helm, ruling, workers
 from loadbench.runner.children import last_notes
 from loadbench.runner.courier import Courier
+from loadbench.runner.decision import Decision, decidable
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
 from loadbench.runner.readings import Readings
@@ -66,6 +67,7 @@ class Options:
     command: tuple[str, ...] = ()  # to be typed to get the same run again
     trust: bool = False
     workers: Workers | None = None  # None: one load process
+    decide: bool = False  # it ends as soon as its checks are decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Run:
         self._text = ""
         self._steering, self._standing = Steering(), Standing()
         self._capacity: float | None = None  # what 100 % is, once it is calibrated
+        self._decision: Decision | None = None
         self._clocks = clocks.read()
         self._made_results = not options.results.exists()
         self.folder = runlog.create(options.results, options.name or _name(scenario))
@@ -148,6 +151,7 @@ class Run:
         start = self._start(
             plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
         )
+        self._decision = Decision(start) if self._options.decide else None
         recorder = Recorder(self.folder, start, target.gpu, self._say)
         recorder.courier = Courier(self._scenario.spec.alerts, self.folder, recorder.remark)
         desk = Desk(lambda command: self._command(recorder, plan, target, command))
@@ -300,7 +304,7 @@ class Run:
             if isinstance(message, Finished):
                 for note in message.notes:
                     recorder.remark(note)
-                if message.reason == "stopped" and self._reason == "done":
+                if message.reason == "stopped" and not self._deadline:
                     self._fail(RunError(_STOPPED, "see load.log in the run's folder"))
                 return
             if isinstance(message, Mark):
@@ -313,6 +317,7 @@ class Run:
                 heard = now
                 machine, server = readings.of(message.second)
                 recorder.window(msgspec.structs.replace(message, machine=machine, server=server))
+                self._decide(recorder, message)
             elif now - heard > _SILENCE_S:
                 recorder.silence(loading.origin, now - heard)
             if target.engine and target.engine.ended() is not None and not self._deadline:
@@ -321,6 +326,16 @@ class Run:
                 text = "the load generator did not end by itself"
                 recorder.remark(Note("load-ended", text, "see load.log"))
                 return
+
+    def _decide(self, recorder: Recorder, window: Window) -> None:
+        """Ends a run that goes on until its checks are decided, once they are."""
+        if self._decision is None or self._deadline:
+            return
+        for mark in self._decision.see(window):
+            recorder.put(mark)
+        if self._decision.made:
+            drain_s = self._scenario.spec.load.drain / SECOND
+            self._end("done", self._decision.words, Command("stop"), drain_s)
 
     def _fail(self, error: LoadbenchError) -> None:
         self._end(
@@ -333,7 +348,10 @@ class Run:
             if note not in start.notes:
                 recorder.remark(note)
         optimum = yardstick.at_end(self.folder) if self._told else None
-        recorder.end(End(recorder.second, self._reason, self._text, optimum))
+        early = self._reason == "done" and self._deadline is not None
+        if self._reason == "done" and self._decision:
+            self._text = self._decision.words
+        recorder.end(End(recorder.second, self._reason, self._text, optimum, early))
         summary = summarise(runlog.read(self.folder))
         if summary is None:
             raise RunError(f"{self.folder}: the log has no beginning")
@@ -363,6 +381,8 @@ def _may_run(scenario: Scenario, options: Options) -> None:
         raise SpecError(
             "a Locust file runs in one load process", "leave --workers and --master-bind out"
         )
+    if options.decide:
+        decidable(scenario)
     if scenario.foreign and not options.trust:
         raise SpecError(scenario.foreign, "read it, then allow that with --trust")
     scenario.spec.alerts.address()  # before anything is begun: does the environment have it?

@@ -86,9 +86,9 @@ class Recorder:
             self._changes(self._watch.silent(self.second, silence_s))
 
     def mark(self, text: str, second: int, standing: Standing | None = None) -> None:
-        self._mark(Mark(second, text, standing))
+        self.put(Mark(second, text, standing))
 
-    def _mark(self, mark: Mark) -> None:
+    def put(self, mark: Mark) -> None:
         with self._lock:
             self._writer.write(mark)
         self._say(f"{clock(mark.second * SECOND)}  ◆ {mark.text}")
@@ -105,7 +105,7 @@ class Recorder:
             changes = self._watch.change(rules, second)
             self._changes(changes)
             self._rules = {rule.name: rule for rule in rules}
-            self._mark(Mark(second, text, rules=rules))
+            self.put(Mark(second, text, rules=rules))
         return text
 
     def remark(self, note: Note, second: int | None = None) -> None:
