@@ -1,10 +1,10 @@
-"""`loadbench run`: one run without a screen; a line every few seconds, the summary at the end."""
+"""`loadbench run`: runs without a screen; a line every few seconds, the summary at the end."""
 
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,12 +13,17 @@ from typing import Any
 import click
 
 from loadbench import runlog, spec
+from loadbench.cli.outputs import Outputs, output_options
+from loadbench.errors import SpecError
+from loadbench.judge.certain import unshown
 from loadbench.model import Start, plain
 from loadbench.overrides import parse_settings
 from loadbench.printable import harmless
-from loadbench.report.text import summary_text
+from loadbench.report.conclusion import Conclusion, concluded, not_made
+from loadbench.report.series import series_facts
+from loadbench.report.text import run_text, summary_text
 from loadbench.summary import Summary
-from loadbench.units import parse_duration
+from loadbench.units import SECOND, parse_duration
 
 PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 
@@ -38,6 +43,20 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
     default="fail",
     help="What an untrustworthy run exits with: 4, or 0 with a warning.",
 )
+@click.option(
+    "--repeats", default=1, type=click.IntRange(1, 1000), help="So many runs, as one series."
+)
+@click.option(
+    "--cool-down",
+    metavar="TIME",
+    help="Between two repeats; default: 5s, none where each starts an engine of its own.",
+)
+@click.option("--certain", is_flag=True, help="A pass that is not shown is none: exit code 4.")
+@click.option(
+    "--until-decided",
+    metavar="MAX",
+    help="Go on until each check is shown to pass or fail, so long at most; implies --certain.",
+)
 @click.option("--workers", default=0, type=click.IntRange(0), help="Load processes of this host.")
 @click.option("--master-bind", metavar="HOST[:PORT]", help="Let workers of other hosts join here.")
 @click.option(
@@ -47,6 +66,7 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 @click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
 @click.option("--dry-run", is_flag=True, help="Send one request of each kind, show the answers.")
 @click.option("--print-folder", is_flag=True, hidden=True)
+@output_options
 def command(
     scenario: str,
     target: str | None,
@@ -57,6 +77,10 @@ def command(
     out: str | None,
     as_json: bool,
     on_no_verdict: str,
+    repeats: int,
+    cool_down: str | None,
+    certain: bool,
+    until_decided: str | None,
     workers: int,
     master_bind: str | None,
     expect_workers: int,
@@ -64,19 +88,24 @@ def command(
     trust: bool,
     dry_run: bool,
     print_folder: bool,
+    outputs: Outputs,
 ) -> int:
-    """One run of SCENARIO: a name (steady, ramp, spike …), a path to a .toml or a Locust file.
+    """Runs SCENARIO, once or as a series of --repeats: a name (steady, ramp, spike …), a path to a
+    .toml or a Locust file.
 
     Exit codes: 0 fine, 1 a check failed, 2 bad input, 3 the run could not be made, 4 no verdict,
     129/130/143 stopped by a signal after a complete snapshot.
     """
+    from loadbench.experiments.repeats import Series
     from loadbench.runner import Options, Run
     from loadbench.runner.workers import chosen as chosen_workers
 
     overrides: dict[str, Any] = parse_settings(settings)
     if target:
         overrides["target.url"] = target
-    chosen = spec.load(scenario, overrides, rate=rate, duration=duration)
+    if until_decided and duration:
+        raise SpecError("--until-decided says how long the run may be", "leave --duration out")
+    chosen = spec.load(scenario, overrides, rate=rate, duration=until_decided or duration)
     if dry_run:
         return _dry(chosen, trust, as_json)
     options = Options(
@@ -91,19 +120,28 @@ def command(
             parse_duration(workers_wait),
             chosen.spec,
         ),
+        decide=until_decided is not None,
     )
-    run = Run(chosen, options, lambda text: _say(f"  {text}"))
+    pause_s = parse_duration(cool_down) / SECOND if cool_down else None
+    run: Run | Series
+    if repeats > 1:
+        run = Series(chosen, options, lambda text: _say(f"  {text}"), repeats, pause_s)
+    else:
+        run = Run(chosen, options, lambda text: _say(f"  {text}"))
     if print_folder:
         click.echo(f"run {run.folder}")
     else:
         _say(f"run {run.folder}")
     with _signals(run) as caught:
-        outcome = run.execute()
+        made = run.execute()
+    summaries = [one.summary for one in made] if isinstance(made, list) else [made.summary]
     if as_json:
-        click.echo(json.dumps(plain(outcome.summary), ensure_ascii=False))
+        found = plain(summaries[0]) if repeats == 1 else series_facts(run.folder)
+        click.echo(json.dumps(found, ensure_ascii=False))
     else:
-        click.echo(text_of(outcome.folder, outcome.summary))
-    return exit_code(outcome.summary, caught, on_no_verdict == "warn")
+        click.echo(run_text(run.folder) if repeats > 1 else text_of(run.folder, summaries[0]))
+    certain, warn = certain or until_decided is not None, on_no_verdict == "warn"
+    return outputs.conclude(_concluded(chosen.name, summaries, caught, warn, certain))
 
 
 def _dry(chosen: spec.Scenario, trust: bool, as_json: bool) -> int:
@@ -159,19 +197,29 @@ def _signals(run: Any) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def exit_code(summary: Summary, caught: list[int], warn: bool) -> int:
-    """What the run exits with; doubts are told on stderr."""
+def exit_code(summaries: Sequence[Summary], caught: list[int], certain: bool) -> int:
+    """What the runs come to; 4 where there is no verdict. `certain`: what passed must be shown."""
     if caught:
         return 128 + caught[0]
-    if summary.reason == "failed":
+    if any(summary.reason == "failed" for summary in summaries):
         return NOT_MADE
-    if summary.trust == "invalid":
-        click.echo("loadbench: no verdict: the numbers cannot be trusted", err=True)
-        return PASSED if warn else NO_VERDICT
-    failed = [check for check in summary.checks if check.state == "failed"]
-    if failed:
+    if any(summary.trust == "invalid" for summary in summaries):
+        return NO_VERDICT
+    checks = [check for summary in summaries for check in summary.checks]
+    states = {check.state for check in checks}
+    if "failed" in states:
         return CHECK_FAILED
-    if any(check.state == "no data" for check in summary.checks):
-        click.echo("loadbench: no verdict: a check had no data", err=True)
-        return PASSED if warn else NO_VERDICT
-    return PASSED
+    return NO_VERDICT if "no data" in states or (certain and unshown(checks)) else PASSED
+
+
+def _concluded(
+    name: str, summaries: Sequence[Summary], caught: list[int], warn: bool, certain: bool
+) -> Conclusion:
+    """What is left for CI; why there is no verdict is told on stderr."""
+    code = exit_code(summaries, caught, certain)
+    if not summaries:
+        return not_made(name, "it was ended before anything was measured", "", code)
+    found = concluded(summaries, code, warn, certain)
+    if found.state == "no verdict":
+        click.echo(f"loadbench: {harmless(found.title)}", err=True)
+    return found

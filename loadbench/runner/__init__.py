@@ -43,16 +43,6 @@ _SILENCE_S = 3.0
 _OVERTIME_S = 5.0  # how long a load may take beyond its drain before it is ended
 
 _HELM = ", ".join((*ruling.COMMANDS, *helm.COMMANDS))
-_STEERED = Note(
-    "steered",
-    "the load was changed by hand: the marks tell when and how",
-    "compare runs that follow their scenario",
-)
-_RETUNED = Note(
-    "retuned",
-    "the engine's settings were changed by hand: the marks tell when and how",
-    "compare runs of one setting",
-)
 _STOPPED = "the load generator was stopped by a signal from outside"
 
 Reason = Literal["done", "stopped", "failed"]
@@ -68,6 +58,7 @@ class Options:
     trust: bool = False
     workers: Workers | None = None  # None: one load process
     decide: bool = False  # it ends as soon as its checks are decided
+    folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +86,9 @@ class Run:
         self._decision: Decision | None = None
         self._clocks = clocks.read()
         self._made_results = not options.results.exists()
-        self.folder = runlog.create(options.results, options.name or _name(scenario))
+        self.folder = options.folder or runlog.create(
+            options.results, options.name or usual_name(scenario)
+        )
 
     @property
     def recording(self) -> bool:
@@ -214,7 +207,7 @@ class Run:
         ahead = timedelta(microseconds=(self._loading.origin - time.monotonic_ns()) / 1000)
         began = (datetime.now(UTC) + ahead).astimezone()
         return Start(
-            run=self.folder.name,
+            run=runlog.called(self.folder),
             scenario=self._scenario.name,
             target=target.title or self._loading.target or self._scenario.name,
             planned_ns=length_ns(plan.phases) or self._loading.length_ns,
@@ -273,7 +266,7 @@ class Run:
         )
         steering, text = helm.steer(command, situation)
         if self._steering == Steering():
-            recorder.remark(_STEERED)
+            recorder.remark(helm.STEERED)
         self._steering, self._standing = steering, helm.standing(steering, self._standing)
         if not self._loading.say(Command("steer", steering)):
             raise ValueError("the load has ended")
@@ -285,7 +278,7 @@ class Run:
             raise ValueError("the run is being stopped")
         settings, text = helm.retune(command, target)
         if self._standing.engine is None:
-            recorder.remark(_RETUNED)
+            recorder.remark(helm.RETUNED)
         self._standing = msgspec.structs.replace(self._standing, engine=settings)
         return text
 
@@ -388,7 +381,7 @@ def _may_run(scenario: Scenario, options: Options) -> None:
     scenario.spec.alerts.address()  # before anything is begun: does the environment have it?
 
 
-def _name(scenario: Scenario) -> str:
+def usual_name(scenario: Scenario) -> str:
     """`steady-resnet-tiny`: the scenario and what it is run against."""
     url = scenario.spec.target.url
     target = url.removeprefix("local:").rstrip("/").rpartition("/")[2]
