@@ -6,8 +6,9 @@ It holds for a stretch of one rate: over a changing one a figure is a count of w
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 CHANGED = "the rate changed within the run"
 UNPACED = "its arrivals have no constant rate"
 EMPTY = "no requests were recorded"
+AMONG = "it falls among the requests not answered well"
 LINKED = "slow requests come in bunches that are long for this run: run longer"
 OTHER = "only percentiles and shares of requests can be shown"
 _BLOCKS = 2 * certainty.LEAST  # to begin with: they are doubled at least once
@@ -79,17 +81,19 @@ class Blocks:
         rest: Sequence[Window] = (),
         missed: int = 0,
         whole: Histogram | None = None,
+        of: "Quantity | None" = None,
     ) -> None:
         """`rest` is what came after the last of them, and `missed` the number of all that were
         asked and not answered well: what is not known of whole seconds goes to the last. `whole` is
-        the latency of all, where it is known already."""
+        the latency of all, where it is known already; `of` is what is looked at; None: that."""
+        of = of or LATENCY
         step = -(-len(windows) // _MOST)
         groups = [windows[at : at + step] for at in range(0, len(windows), max(1, step))]
         if groups:
             groups[-1] = [*groups[-1], *rest]
         self.why = _unfit(windows)
-        self.latency = [Histogram.merged(window.latency for window in group) for group in groups]
-        lost = np.array([sum(map(missing, group)) for group in groups], np.int64)
+        self.latency = [Histogram.merged(map(of.values, group)) for group in groups]
+        lost = np.array([sum(map(of.lost, group)) for group in groups], np.int64)
         if len(lost):
             lost[-1] += max(0, missed - int(lost.sum()))
         self.missed = lost
@@ -138,6 +142,16 @@ def missing(window: Window) -> int:
     return sum(window.failed.values()) + window.unsent + window.lost
 
 
+class Quantity(NamedTuple):
+    """What of a window percentiles are taken of, and how many were larger than any number."""
+
+    values: Callable[[Window], Histogram]
+    lost: Callable[[Window], int]
+
+
+LATENCY = Quantity(lambda window: window.latency, missing)
+
+
 def _unfit(windows: Sequence[Window]) -> str:
     """Why these seconds are no stretch of constant load; "": they are."""
     if not windows:
@@ -161,12 +175,20 @@ def known(blocks: Blocks) -> Certainty:
 
 def band(blocks: Blocks, share: float) -> Band | None:
     """Of a percentile; None where none can be told yet, or ever."""
+    found = band_or_why(blocks, share)
+    return found if isinstance(found, Band) else None
+
+
+def band_or_why(blocks: Blocks, share: float) -> Band | str:
+    """The band of a percentile, or why it has none."""
     value = blocks.quantile(share)
-    if blocks.why or value is None or math.isinf(value):
-        return None
+    if blocks.why or value is None:
+        return blocks.why or EMPTY
+    if math.isinf(value):
+        return AMONG
     effect = blocks.effect(blocks.over(value))
     if effect is None or blocks.total < certainty.LEAST * effect:
-        return None
+        return SHORT if len(blocks.asked) < _BLOCKS else LINKED
     fewest, most = certainty.bounds(blocks.total, 1 - share, effect)
     low = blocks.quantile(1 - min(blocks.total, math.ceil(most)) / blocks.total)
     high = blocks.quantile(1 - math.floor(fewest) / blocks.total) if fewest >= 1 else None

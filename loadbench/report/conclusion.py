@@ -111,13 +111,16 @@ def unfit(summaries: Sequence[Summary]) -> str:
 
 def _words(check: CheckResult, summary: Summary) -> str:
     """`p99 46.2 ms < 100 ms · shown`."""
-    return " · ".join(filter(None, (_measured(check, summary), check.sure or check.why)))
+    why = summary.no_bands.get("latency_ms", {}).get(check.name, "")
+    unbounded = f"no ±: {why}" if why and why != check.why else ""
+    return " · ".join(filter(None, (_measured(check, summary), check.sure or check.why, unbounded)))
 
 
 def _measured(check: CheckResult, summary: Summary) -> str:
     """`p99 46.2 ms < 100 ms`, `p99 153 ms, not < 100 ms`."""
     share = summary.missed / summary.asked if summary.asked else None
-    words = check_words(check, share).partition(" ")[2]
+    band = summary.bands_ms.get(check.name)
+    words = check_words(check, share, band).partition(" ")[2]
     if check.state != "failed":
         return words
     return f"{words.removesuffix(check.text).rstrip()}, not {check.text}"

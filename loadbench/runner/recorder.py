@@ -50,7 +50,7 @@ class Recorder:
         self._newest = Window(second=0, stage="drain")
         self._recent: list[Window] = []
         self._lock = threading.RLock()
-        self._changed = False
+        self._changed = self._progressed = False
         self._noted = set(start.notes)
         self._writer = runlog.Writer(folder)
         self._writer.write(start)
@@ -167,6 +167,9 @@ class Recorder:
             return
         merged = merge(self._recent)
         seconds = len(self._recent)
+        if not self._progressed:
+            self._progressed = True
+            self._say(f"(each line is of {seconds} s alone: too short for percentiles with ±)")
         self._recent.clear()
         latency, failed = merged.latency, sum(merged.failed.values())
         total = merged.done + failed
