@@ -15,7 +15,7 @@ import click
 from loadbench import runlog, spec
 from loadbench.cli.outputs import Outputs, output_options
 from loadbench.errors import SpecError
-from loadbench.judge.certain import unshown
+from loadbench.judge.checks import CHECK_FAILED, PASSED, verdict
 from loadbench.model import Start, plain
 from loadbench.overrides import parse_settings
 from loadbench.printable import harmless
@@ -24,8 +24,6 @@ from loadbench.report.series import series_facts
 from loadbench.report.text import run_text, summary_text
 from loadbench.summary import Summary
 from loadbench.units import SECOND, parse_duration
-
-PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 
 
 @click.command()
@@ -197,26 +195,11 @@ def _signals(run: Any) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def exit_code(summaries: Sequence[Summary], caught: list[int], certain: bool) -> int:
-    """What the runs come to; 4 where there is no verdict. `certain`: what passed must be shown."""
-    if caught:
-        return 128 + caught[0]
-    if any(summary.reason == "failed" for summary in summaries):
-        return NOT_MADE
-    if any(summary.trust == "invalid" for summary in summaries):
-        return NO_VERDICT
-    checks = [check for summary in summaries for check in summary.checks]
-    states = {check.state for check in checks}
-    if "failed" in states:
-        return CHECK_FAILED
-    return NO_VERDICT if "no data" in states or (certain and unshown(checks)) else PASSED
-
-
 def _concluded(
     name: str, summaries: Sequence[Summary], caught: list[int], warn: bool, certain: bool
 ) -> Conclusion:
     """What is left for CI; why there is no verdict is told on stderr."""
-    code = exit_code(summaries, caught, certain)
+    code = 128 + caught[0] if caught else verdict(summaries, certain)
     if not summaries:
         return not_made(name, "it was ended before anything was measured", "", code)
     found = concluded(summaries, code, warn, certain)

@@ -1,34 +1,47 @@
 """`loadbench show RUN`: the summary of one run, from its log: also of a run that was killed."""
 
 import json
+from pathlib import Path
 
 import click
 
 from loadbench import runlog
+from loadbench.cli.outputs import Outputs, output_options
 from loadbench.errors import SpecError
+from loadbench.judge.checks import verdict
 from loadbench.model import plain
+from loadbench.report.conclusion import concluded
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
-from loadbench.summary import summarise
+from loadbench.summary import Summary, summarise
 
 
 @click.command()
 @click.argument("run", default="last")
 @click.option("--out", metavar="DIR", help="The results folder; default: results.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
-def command(run: str, out: str | None, as_json: bool) -> None:
+@click.option("--certain", is_flag=True, help="In those files a pass that is not shown is none.")
+@output_options
+def command(run: str, out: str | None, as_json: bool, certain: bool, outputs: Outputs) -> None:
     """The summary of RUN: a number (12), a repeat's (12/3), a folder, or `last`.
 
     It is made from the log each time, so a run that was killed has one up to its last second.
     """
     folder = runlog.find(run, runlog.results_folder(out))
+    if any(outputs):
+        summaries = [_summary(one) for one in runlog.repeats(folder)]
+        outputs.conclude(concluded(summaries, verdict(summaries, certain), False, certain))
     if not as_json:
         click.echo(run_text(folder))
         return
     if runlog.is_series(folder):
         click.echo(json.dumps(series_facts(folder), ensure_ascii=False))
         return
-    summary = summarise(runlog.read(folder), runlog.goes_on(folder))
-    if summary is None:
+    click.echo(json.dumps(plain(_summary(folder)), ensure_ascii=False))
+
+
+def _summary(folder: Path) -> Summary:
+    found = summarise(runlog.read(folder), runlog.goes_on(folder))
+    if found is None:
         raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
-    click.echo(json.dumps(plain(summary), ensure_ascii=False))
+    return found

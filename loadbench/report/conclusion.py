@@ -8,8 +8,9 @@ A run that cannot be trusted passes nothing and fails nothing.
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from loadbench.judge.certain import unshown, why_not
+from loadbench.judge.checks import unshown, why_not
 from loadbench.model import Value
+from loadbench.printable import harmless
 from loadbench.report.certain import check_name, check_words
 from loadbench.summary import CheckResult, Summary
 from loadbench.trust import SPOILING
@@ -55,7 +56,8 @@ class Conclusion(Value, frozen=True, omit_defaults=False):
 
 def not_made(scenario: str, message: str, hint: str, exit_code: int) -> Conclusion:
     """Of a run that could not be made, or could not begin."""
-    return Conclusion(scenario, "", "error", exit_code, message, hint=hint)
+    name, message, hint = harmless(scenario), harmless(message), harmless(hint)
+    return Conclusion(name, "", "error", exit_code, message, hint=hint)
 
 
 def concluded(
