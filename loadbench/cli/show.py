@@ -10,6 +10,7 @@ from loadbench.cli.outputs import Outputs, output_options
 from loadbench.errors import SpecError
 from loadbench.judge.checks import verdict
 from loadbench.model import plain
+from loadbench.report.ab import session_facts, session_text
 from loadbench.report.conclusion import concluded
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
@@ -28,6 +29,15 @@ def command(run: str, out: str | None, as_json: bool, certain: bool, outputs: Ou
     It is made from the log each time, so a run that was killed has one up to its last second.
     """
     folder = runlog.find(run, runlog.results_folder(out))
+    if runlog.is_ab(folder):
+        if any(outputs):
+            raise SpecError(
+                f"{folder.name} is a session of two targets in turns: it has no checks",
+                "loadbench show RUN --json",
+            )
+        facts = json.dumps(session_facts(folder), ensure_ascii=False) if as_json else None
+        click.echo(facts or session_text(folder))
+        return
     if any(outputs):
         summaries = [_summary(one) for one in runlog.repeats(folder)]
         outputs.conclude(concluded(summaries, verdict(summaries, certain), False, certain))

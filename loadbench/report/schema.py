@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from loadbench.compare import Comparison
+from loadbench.judge.comparison import Comparison
 from loadbench.report.conclusion import Conclusion
 from loadbench.summary import Summary
 

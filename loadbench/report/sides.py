@@ -1,9 +1,11 @@
 """Run folders as what is judged: the snapshots of their repeats, each with a summary."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loadbench import runlog
+from loadbench.judge.comparison import Side
 from loadbench.model import plain
 from loadbench.summary import summarise
 
@@ -20,6 +22,12 @@ def snapshots(folder: Path) -> list[dict[str, Any]]:
         for path in runlog.repeats_of(folder, found)
         if (path / runlog.SNAPSHOT).is_file()  # the next one may be starting just now
     ]
+
+
+def side(folders: Sequence[Path], name: str = "") -> Side:
+    """Runs and series as one side; its name is theirs if none is given."""
+    found = [one for folder in folders for one in snapshots(folder)]
+    return Side(name or " + ".join(runlog.called(folder) for folder in folders), tuple(found))
 
 
 def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,9 +27,10 @@ from loadbench.probe import NO_GPU, Nvml, Probe
 from loadbench.runner import clocks, helm, ruling, workers
 from loadbench.runner.children import last_notes
 from loadbench.runner.courier import Courier
-from loadbench.runner.decision import Decision, decidable
+from loadbench.runner.decision import Decision
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, capacity
+from loadbench.runner.permission import may_run
 from loadbench.runner.readings import Readings
 from loadbench.runner.recorder import Recorder
 from loadbench.runner.snapshot import others, snapshot
@@ -56,6 +58,8 @@ class Options:
     name: str = ""
     command: tuple[str, ...] = ()  # to be typed to get the same run again
     trust: bool = False
+    python: str = ""  # the interpreter of another build, to start its engine with
+    meet: Callable[[Target], int] | None = None  # all is ready: gives the moment (monotonic ns)
     workers: Workers | None = None  # None: one load process
     decide: bool = False  # it ends as soon as its checks are decided
     folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
@@ -119,8 +123,11 @@ class Run:
     def execute(self) -> Outcome:
         """Makes the run. If it fails before anything was recorded, its folder is removed."""
         try:
-            _may_run(self._scenario, self._options)
-            with open_target(self._scenario, self.folder, self._options.trust, self._say) as target:
+            may_run(
+                self._scenario, self._options.trust, self._options.workers, self._options.decide
+            )
+            trust, python = self._options.trust, self._options.python
+            with open_target(self._scenario, self.folder, trust, self._say, python) as target:
                 return self._measure(target)
         finally:
             if not (self.folder / runlog.LOG).exists():
@@ -136,11 +143,14 @@ class Run:
         target.statistics()  # what it counted until now, calibration included, is not this run's
         if target.engine and not nvml.read():
             notes = (*notes, NO_GPU)
-        plan = msgspec.structs.replace(plan, workers=self._options.workers)
-        loading = self._loading = Loading(plan, self.folder, self._say)
+        meet = partial(self._options.meet, target) if self._options.meet else None
+        plan = msgspec.structs.replace(plan, workers=self._options.workers, waits=bool(meet))
+        loading = self._loading = Loading(plan, self.folder, self._say, meet)
         probe = Probe(nvml, lambda: _pids(target, loading))
         first = -math.ceil(plan.warmup_ns / SECOND)
-        readings = Readings(loading.origin, first, probe.read, target.statistics)
+        readings = Readings(
+            loading.origin, first, lambda: target.seen(probe.read()), target.statistics
+        )
         start = self._start(
             plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
         )
@@ -286,7 +296,7 @@ class Run:
         self, loading: Loading, recorder: Recorder, readings: Readings, target: Target
     ) -> None:
         """Takes the load's messages until it has finished, or has to be given up."""
-        heard = time.monotonic()
+        heard = max(time.monotonic(), loading.origin / SECOND)
         while True:
             try:
                 message = loading.next(0.25)
@@ -366,19 +376,6 @@ def _unheeded(text: str) -> tuple[Note, ...]:
 def _is_a_text(text: str) -> bool:
     """Whether it can stand in a line of any terminal: nothing in it steers one."""
     return 0 < len(text) <= 200 and text.isprintable()
-
-
-def _may_run(scenario: Scenario, options: Options) -> None:
-    """SpecError if the scenario brings code along that nobody has said may run, or that cannot."""
-    if scenario.spec.load.locustfile and options.workers:
-        raise SpecError(
-            "a Locust file runs in one load process", "leave --workers and --master-bind out"
-        )
-    if options.decide:
-        decidable(scenario)
-    if scenario.foreign and not options.trust:
-        raise SpecError(scenario.foreign, "read it, then allow that with --trust")
-    scenario.spec.alerts.address()  # before anything is begun: does the environment have it?
 
 
 def usual_name(scenario: Scenario) -> str:
