@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from loadbench import alerts, runlog, yardstick
-from loadbench.errors import LoadbenchError, RunError, SpecError
+from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
