@@ -54,6 +54,7 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (an hour, two
 	$(BIN)/python tests/benchmarks/screen.py
 	$(BIN)/python -m tests.benchmarks.longrun
 	$(BIN)/python tests/benchmarks/known_answer.py
+	$(BIN)/python -m tests.benchmarks.shelf
 	$(BIN)/python -m tests.benchmarks.workers
 	$(BIN)/python -m tests.benchmarks.swap
 

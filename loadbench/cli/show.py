@@ -1,7 +1,6 @@
 """`loadbench show RUN`: the summary of one run, from its log: also of a run that was killed."""
 
 import json
-from pathlib import Path
 
 import click
 
@@ -14,7 +13,7 @@ from loadbench.report.ab import session_facts, session_text
 from loadbench.report.conclusion import concluded
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
-from loadbench.summary import Summary, summarise
+from loadbench.snapshots.reading import summarised
 
 
 @click.command()
@@ -39,7 +38,7 @@ def command(run: str, out: str | None, as_json: bool, certain: bool, outputs: Ou
         click.echo(facts or session_text(folder))
         return
     if any(outputs):
-        summaries = [_summary(one) for one in runlog.repeats(folder)]
+        summaries = [summarised(one)[1] for one in runlog.repeats(folder)]
         outputs.conclude(concluded(summaries, verdict(summaries, certain), False, certain))
     if not as_json:
         click.echo(run_text(folder))
@@ -47,11 +46,5 @@ def command(run: str, out: str | None, as_json: bool, certain: bool, outputs: Ou
     if runlog.is_series(folder):
         click.echo(json.dumps(series_facts(folder), ensure_ascii=False))
         return
-    click.echo(json.dumps(plain(_summary(folder)), ensure_ascii=False))
-
-
-def _summary(folder: Path) -> Summary:
-    found = summarise(runlog.read(folder), runlog.goes_on(folder))
-    if found is None:
-        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
-    return found
+    _, summary = summarised(folder)
+    click.echo(json.dumps(plain(summary), ensure_ascii=False))
