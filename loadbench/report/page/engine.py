@@ -20,6 +20,7 @@ from loadbench.view import failures
 
 _GROUPS, _REASONS = 8, 8
 _STEPS, _PARTS = 24, 12  # rates that are shown one by one; of more, so many stretches of them
+_FEWEST = 3  # rates that make a curve
 _LEAST_S = 3  # seconds at a rate
 _RAMP = 0.2  # of the seconds at rates that were hardly held: the load was a ramp
 _BEND = 2.0  # times the first latency: from there on a curve has a knee
@@ -135,9 +136,9 @@ def _mean(total_ns: int | None, number: int) -> float | None:
 
 
 def steps(material: Material) -> Markup | None:
-    """Latency over throughput, if the load had at least three rates."""
+    """Latency over throughput, if the load had several rates."""
     found = _levels([w for w in material.total.steady if w.rate])
-    if len(found) < 3:
+    if len(found) < _FEWEST:
         return None
     seconds = 60 if material.coarse else 1
     points = {name: [_point(level, name, seconds) for level in found] for name in _NAMES}
@@ -185,7 +186,7 @@ def _rate(level: Windows) -> str:
 def _levels(windows: Windows) -> list[Windows]:
     """Windows of about the same rate, the lowest first, without rates that were hardly held."""
     rates = sorted({window.rate or 0.0 for window in windows})
-    if not rates:
+    if len(rates) < _FEWEST:
         return []
     low, high = rates[0], rates[-1]
     held = Counter(window.rate or 0.0 for window in windows)
