@@ -8,7 +8,6 @@ from functools import cache
 import pytest
 from msgspec.structs import replace
 
-from loadbench.assurance import CHANGED
 from loadbench.bin import SLOWEST
 from loadbench.model import Check, Record, Ride, Sample, Start, Window
 from loadbench.units import MS, SECOND
@@ -126,17 +125,6 @@ def test_checks_stand_with_what_is_shown_of_them(size: tuple[int, int]) -> None:
     assert "✓ errors 0 % < 5 %" in whole
     assert "nothing can be shown: only percentiles and shares" in whole
     assert "requests say as much as" in whole
-
-
-def test_why_nothing_can_be_shown_is_said_once() -> None:
-    """That the rate changed holds for all checks: it stands below them."""
-    story = Story(seconds=200, end=None)
-    start, *rest = records(story)
-    assert isinstance(start, Start)
-    checks = (Check("p99", False, 100e6, "< 100 ms"), Check("errors", False, 0.05, "< 5 %"))
-    lines = screen(folded([replace(start, checks=checks), *rest]), "3")
-    assert sum("nothing can be shown" in line for line in lines) == 2
-    assert sum(CHANGED in line for line in lines) == 1
 
 
 def test_a_run_without_checks_has_no_panel_of_them() -> None:

@@ -37,7 +37,7 @@ class Checks(Board):
         self.head("Checks [dim](of the run until here)[/]", "Checks")
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return len(self._results) + 1
+        return max(1, len(self._results) + bool(self._rests()))
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         quiet = ink(self.ink.quiet)
@@ -45,18 +45,23 @@ class Checks(Board):
             return [[Segment("no requests yet", quiet)]]
         words = [check_words(found, self._share(self._blocks)) for found in self._results]
         wide = max(map(len, words)) + 3
-        rests = effect_words(known(self._blocks), self._blocks.total)
         rows = [
-            self._row(found, text.ljust(wide), width, rests)
+            self._row(found, text.ljust(wide), width)
             for found, text in zip(self._results, words, strict=True)
         ]
-        return [*rows, [Segment(rests[:width], quiet)]]
+        rests = self._rests()
+        return [*rows, [Segment(rests[:width], quiet)]] if rests else rows
 
-    def _row(self, found: CheckResult, text: str, width: int, below: str) -> Cells:
-        """`below` is told once for all: no row repeats it."""
+    def _rests(self) -> str:
+        """What their certainty rests on; "" where each row says already why there is none."""
+        if self._blocks is None:
+            return ""
+        found = effect_words(known(self._blocks), self._blocks.total)
+        return "" if all(check.why == found for check in self._results) else found
+
+    def _row(self, found: CheckResult, text: str, width: int) -> Cells:
         colours = {"passed": self.ink.ok, "failed": self.ink.error}
-        why = "" if found.why == below else f": {found.why}"
-        sure = found.sure or (found.why and f"nothing can be shown{why}")
+        sure = found.sure or (found.why and f"nothing can be shown: {found.why}")
         room = width - len(text)
         shown = self.ink.text if found.certainty == "shown" else self.ink.quiet
         return [
