@@ -147,7 +147,7 @@ def checked(summaries: Sequence[Summary], certain: bool) -> Iterable[Finding]:
         checks = [check for _, check in found]
         title = f"{check_name(name)} {checks[0].text}"
         if doubt:
-            yield Finding("check", title, "no verdict", f"{doubt} ({text})")
+            yield Finding("check", title, "no verdict", f"{doubt}; measured: {text}")
         elif any(check.state == "failed" for check in checks):
             yield Finding("check", title, "failed", text)
         elif any(check.state == "no data" for check in checks):
