@@ -6,21 +6,17 @@ A run that cannot be trusted passes nothing and fails nothing.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from loadbench.judge.checks import CHECK_FAILED, NO_VERDICT, PASSED, unshown, why_not
-from loadbench.judge.comparison import Comparison, Row
-from loadbench.judge.gate import Decision, decision, missed
+from loadbench.judge.checks import unshown, why_not
+from loadbench.judge.comparison import Comparison
 from loadbench.model import Value
 from loadbench.printable import harmless
 from loadbench.report.certain import check_name, check_words
-from loadbench.report.comparison import cells
 from loadbench.summary import CheckResult, Summary
 from loadbench.trust import SPOILING
-from loadbench.units import percent
 
 State = Literal["passed", "failed", "no verdict", "error"]
-_WEIGHT = (PASSED, NO_VERDICT, CHECK_FAILED)  # a regression that was found is a verdict
 _STATES: dict[int, State] = {0: "passed", 1: "failed", 4: "no verdict"}
 
 
@@ -32,14 +28,6 @@ class Finding(Value, frozen=True, omit_defaults=False):
     name: str
     state: Literal["passed", "failed", "no verdict"]
     text: str
-
-
-class Held(NamedTuple):
-    """Runs against a baseline: the comparison, and what it is worth to a gate."""
-
-    comparison: Comparison
-    decision: Decision
-    strict: bool = False
 
 
 class Conclusion(Value, frozen=True, omit_defaults=False):
@@ -79,62 +67,20 @@ def concluded(
     exit_code: int,
     warn: bool,
     certain: bool,
-    held: Held | None = None,
 ) -> Conclusion:
-    """Of the runs that were made, at least one. `exit_code` is that of the runs by themselves,
-    before `warn` makes 0 of a missing verdict; `held` is how they stand against a baseline."""
-    code = exit_code
-    if held and exit_code in (PASSED, NO_VERDICT):  # a run that failed by itself has failed
-        code = max((exit_code, held.decision.code), key=_WEIGHT.index)
-    state = _STATES.get(code, "error")
-    findings = (*checked(summaries, certain), *(compared(held) if held else ()))
+    """Of the runs that were made, at least one. `exit_code` is the verdict's, before `warn` makes 0
+    of a missing one."""
+    state = _STATES.get(exit_code, "error")
+    findings = tuple(checked(summaries, certain))
     return Conclusion(
         summaries[0].scenario,
         summaries[0].run.partition("/")[0],
         state,
-        0 if warn and state == "no verdict" else code,
-        _sentence(state, findings, summaries, held),
+        0 if warn and state == "no verdict" else exit_code,
+        _sentence(state, findings, summaries),
         findings,
-        unseen(held.comparison) if held else "",
         summaries=tuple(summaries),
-        comparison=held.comparison if held else None,
     )
-
-
-def held_against(comparison: Comparison, strict: bool) -> Held:
-    """A comparison with what it is worth to a gate."""
-    return Held(comparison, decision(comparison, strict), strict)
-
-
-def compared(held: Held) -> Iterable[Finding]:
-    """Each gated metric of a comparison."""
-    against = held.comparison.a
-    for row in held.comparison.gated:
-        state: Literal["passed", "failed", "no verdict"] = "passed"
-        if row.word == "worse":
-            state = "failed"
-        elif row.word == "inconclusive":
-            state = "no verdict"
-        yield Finding("comparison", f"{row.metric} against {against}", state, change_words(row))
-
-
-def unseen(comparison: Comparison) -> str:
-    """How small a regression could have been missed, or that this is not known."""
-    found = missed(comparison)
-    return found or "how small a regression could have been missed is not known: repeats tell"
-
-
-def change_words(row: Row) -> str:
-    """`p99 46.2 → 53.1 ms, +15.0 % (+11.2 … +19.1), margin 5 %: worse`."""
-    _, a, b, change, _, n = cells(row, bounds=True)
-    parts = [f"{row.metric} {a} → {b} {row.unit}".rstrip(), change, f"{n} repeats"]
-    if row.margin is not None:
-        parts.append(f"margin {percent(row.margin)} %")
-    text = f"{', '.join(filter(None, parts))}: {row.word}"
-    if row.why:
-        return f"{text} ({row.why})"
-    more = row.word == "inconclusive" and row.more
-    return f"{text}; some {row.more} further repeats a side would settle it" if more else text
 
 
 def checked(summaries: Sequence[Summary], certain: bool) -> Iterable[Finding]:
@@ -187,14 +133,12 @@ def _measured(check: CheckResult, summary: Summary) -> str:
     return f"{words.removesuffix(check.text).rstrip()}, not {check.text}"
 
 
-def _sentence(
-    state: State, findings: Sequence[Finding], summaries: Sequence[Summary], held: Held | None
-) -> str:
+def _sentence(state: State, findings: Sequence[Finding], summaries: Sequence[Summary]) -> str:
     if state == "error":
         return next((one.text for one in summaries if one.reason != "done"), "the run was stopped")
     wanted = [one.text for one in findings if one.state == state]
     if state == "no verdict":
-        return unfit(summaries) or "; ".join(wanted) or (held.decision.text if held else "")
+        return unfit(summaries) or "; ".join(wanted)
     if state == "failed":
         return "; ".join(wanted)
     if not findings:
