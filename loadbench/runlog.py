@@ -9,7 +9,8 @@
 
 The runner is the only writer of run.json and log.ndjson. A killed run is a log without an End.
 
-A series of repeats is one numbered folder with a run.json of its own and a run folder for each
+The two sides of an A/B are `a/` and `b/` in a folder whose run.json has "kind": "ab". A series of
+repeats is one numbered folder with a run.json of its own and a run folder for each
 repeat, by its number:
 
     results/0148-steady-mlp/
@@ -39,6 +40,8 @@ SCHEMA = 1  # of run.json
 _NUMBERED = re.compile(r"(\d{4,})-")
 _REPEAT = re.compile(r"[1-9]\d{0,3}")
 SERIES = "series"  # the kind of a snapshot that has repeats
+AB = "ab"  # and of one that has two sides, `a/` and `b/`
+_SIDE = re.compile(r"[ab]")
 
 
 def results_folder(given: str | None = None) -> Path:
@@ -91,6 +94,8 @@ def find(name: str, results: Path) -> Path:
     whole, _, repeat = name.rpartition("/")
     if whole and _REPEAT.fullmatch(repeat):
         return _repeat(find(whole, results), repeat)
+    if whole and _SIDE.fullmatch(repeat) and is_ab(folder := find(whole, results)):
+        return folder / repeat
     known = runs(results)
     if name == "last" and known:
         return known[-1]
@@ -139,8 +144,18 @@ def latest(folder: Path) -> Path:
     return (repeats(folder) or [folder])[-1]
 
 
+def is_ab(folder: Path) -> bool:
+    """Whether the folder holds the two sides of an A/B."""
+    try:
+        return read_snapshot(folder).get("kind") == AB
+    except SpecError:
+        return False
+
+
 def single(folder: Path) -> Path:
     """The one run in a folder. SpecError for a series of several: one has to be named."""
+    if is_ab(folder):
+        raise SpecError(f"{folder.name} has two sides", f"name one: {folder.name}/a")
     found = repeats(folder)
     if len(found) == 1:
         return found[0]
@@ -150,7 +165,8 @@ def single(folder: Path) -> Path:
 
 def called(folder: Path) -> str:
     """What a run is called: its folder's name, with the series' before it if it is a repeat."""
-    inside = _REPEAT.fullmatch(folder.name) and _number(folder.parent)
+    part = _REPEAT.fullmatch(folder.name) or _SIDE.fullmatch(folder.name)
+    inside = part and _number(folder.parent)
     return f"{folder.parent.name}/{folder.name}" if inside else folder.name
 
 

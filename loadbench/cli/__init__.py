@@ -23,6 +23,7 @@ COMMANDS = {
     "doctor": ("look", "Is this machine fit to measure; with a model: check and time it."),
     "optimum": ("judge", "How much of the best possible the batcher reached in a run."),
     "compare": ("judge", "Two runs side by side, and the settings that differ."),
+    "ab": ("judge", "Two targets in turns in one session: is B better or worse than A?"),
     "baseline": ("judge", "Which run others are compared with: set, show, list, forget."),
 }
 
