@@ -17,8 +17,11 @@ from loadbench.errors import SpecError
 from loadbench.judge import differences
 from loadbench.judge.comparison import Comparison, Side, Terms, compare, terms_of
 from loadbench.judge.gate import Decision, decision
+from loadbench.model import plain
 from loadbench.report.sides import side
 from loadbench.spec import Scenario
+
+REPEATS = 6  # made where nothing else is asked for: with fewer than 5 there is no verdict
 
 
 class Gate(NamedTuple):
@@ -39,7 +42,10 @@ class Gate(NamedTuple):
         found = side([folder or runlog.find(wanted, results)])
         compare(found, found, self.terms)  # is it whole?
         first = found.snapshots[0]
+        load = scenario.spec.load
         ours = {**first, "spec": scenario.spec.model_dump(mode="json")}
+        if load.calibrate is None:  # else rates are of what is found out at its beginning
+            ours["phases"] = plain(load.resolve(None))
         if other := differences.work(first, ours):
             raise SpecError(
                 f"{found.name} did different work: {other[0].key} was {other[0].a!r},"
@@ -48,10 +54,17 @@ class Gate(NamedTuple):
             )
         return found
 
-    def held(self, against: Side, folder: Path, warn: bool) -> tuple[Comparison, Decision]:
+    def held(self, against: Side, folder: Path, warn: bool) -> "Held":
         """The run that was made, or the series, against the baseline."""
         found = compare(against, side([folder]), self.terms)
-        return found, decision(found, self.strict, warn)
+        return Held(found, decision(found, self.strict, warn))
+
+
+class Held(NamedTuple):
+    """How a run stands against its baseline, and what that means for its exit code."""
+
+    comparison: Comparison
+    decision: Decision
 
 
 def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,9 +13,11 @@ from typing import Any
 import click
 
 from loadbench import runlog, spec
+from loadbench.cli.gate import REPEATS, Gate, gate_options
 from loadbench.model import Start, plain
 from loadbench.overrides import parse_settings
 from loadbench.printable import harmless
+from loadbench.report.comparison import comparison_text
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text, summary_text
 from loadbench.summary import Summary
@@ -40,7 +42,9 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
     help="What an untrustworthy run exits with: 4, or 0 with a warning.",
 )
 @click.option(
-    "--repeats", default=1, type=click.IntRange(1, 1000), help="So many runs, as one series."
+    "--repeats",
+    type=click.IntRange(1, 1000),
+    help="So many runs, as one series; default: 1, with --baseline 6.",
 )
 @click.option(
     "--cool-down",
@@ -56,6 +60,7 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 @click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
 @click.option("--dry-run", is_flag=True, help="Send one request of each kind, show the answers.")
 @click.option("--print-folder", is_flag=True, hidden=True)
+@gate_options
 def command(
     scenario: str,
     target: str | None,
@@ -66,7 +71,7 @@ def command(
     out: str | None,
     as_json: bool,
     on_no_verdict: str,
-    repeats: int,
+    repeats: int | None,
     cool_down: str | None,
     workers: int,
     master_bind: str | None,
@@ -75,12 +80,13 @@ def command(
     trust: bool,
     dry_run: bool,
     print_folder: bool,
+    gate: Gate | None,
 ) -> int:
     """Runs SCENARIO, once or as a series of --repeats: a name (steady, ramp, spike …), a path to a
     .toml or a Locust file.
 
-    Exit codes: 0 fine, 1 a check failed, 2 bad input, 3 the run could not be made, 4 no verdict,
-    129/130/143 stopped by a signal after a complete snapshot.
+    Exit codes: 0 fine, 1 a check failed or it is worse than the baseline, 2 bad input, 3 the run
+    could not be made, 4 no verdict, 129/130/143 stopped by a signal after a complete snapshot.
     """
     from loadbench.experiments.repeats import Series
     from loadbench.runner import Options, Run
@@ -92,8 +98,11 @@ def command(
     chosen = spec.load(scenario, overrides, rate=rate, duration=duration)
     if dry_run:
         return _dry(chosen, trust, as_json)
+    repeats = repeats or (REPEATS if gate else 1)
+    results = runlog.results_folder(out)
+    against = gate.opened(chosen, results) if gate else None
     options = Options(
-        results=runlog.results_folder(out),
+        results=results,
         name=name or "",
         command=("loadbench", *sys.argv[1:]),
         trust=trust,
@@ -118,12 +127,21 @@ def command(
     with _signals(run) as caught:
         made = run.execute()
     summaries = [one.summary for one in made] if isinstance(made, list) else [made.summary]
+    warn = on_no_verdict == "warn"
+    held = gate.held(against, run.folder, warn) if gate and against and not caught else None
     if as_json:
         found = plain(summaries[0]) if repeats == 1 else series_facts(run.folder)
+        found |= {"comparison": plain(held.comparison)} if held else {}
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
         click.echo(run_text(run.folder) if repeats > 1 else text_of(run.folder, summaries[0]))
-    return exit_code(summaries, caught, on_no_verdict == "warn")
+        if held:
+            click.echo(f"\n{comparison_text(held.comparison)}")
+    code = exit_code(summaries, caught, warn)
+    if held:
+        click.echo(harmless(f"loadbench: {held.decision.text}"), err=True)
+        code = code or held.decision.code
+    return code
 
 
 def _dry(chosen: spec.Scenario, trust: bool, as_json: bool) -> int:

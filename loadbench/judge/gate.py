@@ -6,6 +6,7 @@ from loadbench.judge.comparison import Comparison, Row
 from loadbench.units import percent
 
 FINE, WORSE, UNDECIDED = 0, 1, 4
+_ANY = "a regression of any size can have been missed"
 
 
 class Decision(NamedTuple):
@@ -27,7 +28,7 @@ def decision(found: Comparison, strict: bool = False, warn: bool = False) -> Dec
     barred = [row for row in found.gated if row.why]
     if barred or (not found.gated and not _nothing_to_judge(found)):
         why = barred[0].why if barred else "nothing to compare"
-        text = f"no verdict against {found.a}: {why}"
+        text = f"no verdict against {found.a}: {why}; {missed(found) or _ANY}"
         return Decision(FINE if warn else UNDECIDED, text, undecided=True)
     opened = [row for row in found.gated if row.word == "inconclusive"]
     if opened and strict:
