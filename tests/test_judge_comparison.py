@@ -206,7 +206,7 @@ def test_an_invalid_repeat_leaves_no_verdict_and_one_broken_off_does_not_count()
     a, b = side("a", NEAR), side("b", [ms * 2 for ms in NEAR])
     b.snapshots[2]["summary"]["trust"] = "invalid"
     found = compare(a, b)
-    assert found.gated[0].why == "the figures cannot be trusted"
+    assert found.gated[0].why == "the figures of B cannot be trusted"
     assert (decision(found).code, decision(found, warn=True).code) == (4, 0)
     stopped = side("a", [*NEAR, 500.0])
     stopped.snapshots[-1]["summary"]["reason"] = "stopped"

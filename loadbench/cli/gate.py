@@ -45,7 +45,7 @@ class Gate(NamedTuple):
         load = scenario.spec.load
         ours = {**first, "spec": scenario.spec.model_dump(mode="json")}
         if load.calibrate is None:  # else rates are of what is found out at its beginning
-            ours["phases"] = plain(load.resolve(None))
+            ours["phases"] = [plain(phase) for phase in load.resolve(None)]
         if other := differences.work(first, ours):
             raise SpecError(
                 f"{found.name} did different work: {other[0].key} was {other[0].a!r},"
