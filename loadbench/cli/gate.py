@@ -54,10 +54,10 @@ class Gate(NamedTuple):
             )
         return found
 
-    def held(self, against: Side, folder: Path, warn: bool) -> "Held":
+    def held(self, against: Side, folder: Path) -> "Held":
         """The run that was made, or the series, against the baseline."""
         found = compare(against, side([folder]), self.terms)
-        return Held(found, decision(found, self.strict, warn))
+        return Held(found, decision(found, self.strict))
 
 
 class Held(NamedTuple):
