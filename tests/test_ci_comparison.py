@@ -58,9 +58,10 @@ def test_a_regression_fails_and_says_by_how_much() -> None:
     found = held([value * 1.2 for value in NEAR])
     assert (found.state, found.exit_code, outcome(found)) == ("failed", CHECK_FAILED, "failure")
     assert "p99 50.2 → 60.3 ms, +20.0 % (" in found.sentence
-    assert "margin 5.0 %: worse" in found.sentence
+    assert found.sentence.startswith("worse than base: p99 ")
+    assert found.sentence.endswith("margin 5.0 %")
     text = markdown(found)
-    assert text.startswith("### ✗ loadbench `steady`: failed: p99 50.2 → 60.3 ms")
+    assert text.startswith("### ✗ loadbench `steady`: failed: worse than base: p99 ")
     row = next(line for line in text.splitlines() if "▲ worse" in line)
     assert row.startswith("| `p99 ms` | 50.2 | 60.3 | +20.0 % (")
     assert [line[:8] for line in annotations(found)] == ["::error "]

@@ -21,27 +21,24 @@ def against(found: Conclusion, comparison: Comparison, made: Decision, warn: boo
     own = _STATES[made.code]
     state = min(found.state, own, key=_ORDER.index)
     codes = {"failed": 1, "no verdict": 0 if warn else 4, "passed": 0}
-    gated = tuple(findings(comparison))
+    asked = state == "error" or any(one.about == "check" for one in found.findings)
+    said = [found.sentence] if found.state == state and asked else []
+    said += [_sentence(comparison, made)] if own == state else []
     return replace(
         found,
         state=state,
         exit_code=codes.get(state, found.exit_code),
-        sentence=_sentence(found, state, own, made, gated),
-        findings=(*found.findings, *gated),
+        sentence="; ".join(filter(None, said)),
+        findings=(*found.findings, *findings(comparison)),
         missed=made.missed,
         comparison=comparison,
     )
 
 
-def _sentence(
-    found: Conclusion, state: State, own: State, made: Decision, gated: tuple[Finding, ...]
-) -> str:
-    """What made the verdict what it is, of both."""
-    asked = any(one.about == "check" for one in found.findings)
-    of_checks = found.sentence if found.state == state and (asked or state == "error") else ""
-    worse = [one.text for one in gated if one.state == state == "failed"]
-    of_gate = "; ".join(worse) or made.text if own == state else ""
-    return "; ".join(filter(None, (of_checks, of_gate)))
+def _sentence(comparison: Comparison, made: Decision) -> str:
+    """The gate's, with the figures of what is worse."""
+    worse = [words(row).removesuffix(": worse") for row in comparison.gated if row.word == "worse"]
+    return f"worse than {comparison.a}: {'; '.join(worse)}" if worse else made.text
 
 
 def findings(comparison: Comparison) -> Iterable[Finding]:

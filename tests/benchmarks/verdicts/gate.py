@@ -156,7 +156,7 @@ def gate(repository: Repository, repeats: int) -> list[str]:
 
     repository.commit(20, "a slowed engine")
     slow = repository.call(*against)
-    readable = "failed: p99" in slow.comment.partition("\n")[0] and "▲ worse" in slow.comment
+    readable = "failed: worse than" in slow.comment.partition("\n")[0] and "▲ worse" in slow.comment
     found = [case for name, case in slow.cases.items() if "against" in name]
     told = "::error title=" in slow.said and "regression" in slow.said
     report.step(
