@@ -5,6 +5,7 @@ Whether there is a verdict, and which, has been decided (`loadbench.judge`); her
 A run that cannot be trusted passes nothing and fails nothing.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -89,20 +90,19 @@ def checked(summaries: Sequence[Summary], certain: bool) -> Iterable[Finding]:
     names = dict.fromkeys(check.name for summary in summaries for check in summary.checks)
     for name in names:
         found = [(s, check) for s in summaries for check in s.checks if check.name == name]
-        text = "; ".join(dict.fromkeys(_words(check, summary) for summary, check in found))
-        checks = [check for _, check in found]
-        title = f"{check_name(name)} {checks[0].text}"
+        title = f"{check_name(name)} {found[0][1].text}"
         if doubt:
-            yield Finding("check", title, "no verdict", f"{doubt}; measured: {text}")
-        elif any(check.state == "failed" for check in checks):
-            yield Finding("check", title, "failed", text)
-        elif any(check.state == "no data" for check in checks):
+            yield Finding("check", title, "no verdict", f"{doubt}; measured: {_words(found[:1])}")
+        elif failed := [one for one in found if one[1].state == "failed"]:
+            yield Finding("check", title, "failed", _words(failed, len(found)))
+        elif empty := [one for one in found if one[1].state == "no data"]:
+            yield Finding("check", title, "no verdict", _words(empty, len(found)))
+        elif certain and (open_ := [one for one in found if unshown([one[1]])]):
+            summary, check = open_[0]
+            text = f"{_measured(check, summary)}, but {why_not(check)}"
             yield Finding("check", title, "no verdict", text)
-        elif certain and (open_ := unshown(checks)):
-            measured = _measured(open_[0], summaries[0])
-            yield Finding("check", title, "no verdict", f"{measured}, but {why_not(open_[0])}")
         else:
-            yield Finding("check", title, "passed", text)
+            yield Finding("check", title, "passed", _words(found, len(found)))
 
 
 def unfit(summaries: Sequence[Summary]) -> str:
@@ -116,11 +116,21 @@ def unfit(summaries: Sequence[Summary]) -> str:
     return ""
 
 
-def _words(check: CheckResult, summary: Summary) -> str:
-    """`p99 46.2 ms < 100 ms · shown`."""
+def _words(found: Sequence[tuple[Summary, CheckResult]], repeats: int = 1) -> str:
+    """`p99 46.2 ms < 100 ms · shown`: of the worst, and how many of the repeats it stands for."""
+    summary, check = max(found, key=lambda one: _badness(one[1]))
     why = summary.no_bands.get("latency_ms", {}).get(check.name, "")
     unbounded = f"no ±: {why}" if why and why != check.why else ""
-    return " · ".join(filter(None, (_measured(check, summary), check.sure or check.why, unbounded)))
+    number = f"{len(found)} of {repeats} repeats, this the worst" if repeats > 1 else ""
+    parts = (_measured(check, summary), check.sure or check.why, unbounded, number)
+    return " · ".join(filter(None, parts))
+
+
+def _badness(check: CheckResult) -> float:
+    """What has no number lies among the failed."""
+    if check.value is None:
+        return math.inf
+    return -check.value if check.text.startswith(">") else check.value
 
 
 def _measured(check: CheckResult, summary: Summary) -> str:

@@ -41,7 +41,7 @@ arrivals = "poisson"
 warmup = "1s"
 phases = [{{ rate = 800, for = "{seconds}s" }}]
 [checks]
-p99 = "< 100 ms"
+p99 = "< 250 ms"
 errors = "< 5 %"
 """
 
