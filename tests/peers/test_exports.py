@@ -1,4 +1,4 @@
-"""Exports against what they are for: a real MLflow server, and the table of a real perf_analyzer."""
+"""Exports against what they are for: a real MLflow, and the table of a real perf_analyzer."""
 
 import json
 import os
