@@ -30,7 +30,7 @@ from loadbench.judge.blocks import SIDES, Layout
 from loadbench.judge.paired import limits
 from loadbench.judge.session import Answers, Terms, rows_of
 from loadbench.model import Window, decode_record, plain
-from loadbench.report.ab import ratio
+from loadbench.report.comparison import signed
 from loadbench.runner import Options, Run
 from loadbench.runner.snapshot import commit
 from loadbench.runner.target import Target
@@ -212,7 +212,7 @@ class Interleaved:
         a, b = (tail.windows for tail in tails)
         rows = rows_of(self._plans.layout, self._plans.terms, a, b)
         gated = [row for row in rows if row.word]
-        shifts = (f"{row.metric} {ratio(row.shift)} {row.word}" for row in gated)
+        shifts = (f"{row.metric} {signed(row.shift)} {row.word}" for row in gated)
         self._say(f"pair {number} of {self._plans.layout.pairs}: {', '.join(shifts)}")
         return all(row.decided for row in gated)
 
