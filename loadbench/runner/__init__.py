@@ -354,6 +354,7 @@ class Run:
             "summary": plain(summary),
         }
         runlog.write_snapshot(self.folder, {**begun, **ended})
+        runlog.seal(self.folder)
         return Outcome(self.folder, summary)
 
 
