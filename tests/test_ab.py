@@ -13,14 +13,16 @@ from typing import Any
 import psutil
 import pytest
 
-from loadbench import runlog, spec
+from loadbench import catalogue, runlog, spec
 from loadbench.cli import main
+from loadbench.errors import SpecError
 from loadbench.experiments.ab import Interleaved, Plans
 from loadbench.experiments.sides import one_rate, side
 from loadbench.judge.blocks import Layout
 from loadbench.judge.session import Terms
 from loadbench.model import Window
 from loadbench.report.ab import read_session, session_text
+from loadbench.report.sides import snapshots
 from loadbench.runner import Options
 from tests.running import LOADBENCH, loadbench, scenario
 
@@ -107,6 +109,11 @@ def test_a_signal_leaves_a_whole_result_and_no_process(tmp_path: Path) -> None:
     assert "largest difference: 1.00" in shown
     assert "1 of" in loadbench("show", str(folder), cwd=tmp_path).stdout
     assert loadbench("show", "1/a", cwd=tmp_path).stdout.startswith("loadbench 0001-ab-own/a")
+    (listed,) = catalogue.entries(tmp_path / "results")
+    assert (listed.state, listed.scenario) == ("stopped", "own vs own")
+    assert listed.text.startswith("p50 ")
+    with pytest.raises(SpecError, match="has two sides"):
+        snapshots(folder)
 
 
 def test_a_killed_session_is_readable_and_its_processes_end(tmp_path: Path) -> None:
