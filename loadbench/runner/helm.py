@@ -13,12 +13,23 @@ from msgspec.structs import replace
 
 from loadbench import units
 from loadbench.errors import SpecError
+from loadbench.model import Note
 from loadbench.runner.target import Target
 from loadbench.shape import Arrivals, Steering
 from loadbench.standing import Settings, Standing, differences
 from loadbench.units import SECOND, duration, significant
 
 COMMANDS = ("rate", "scale", "pause", "resume", "spike")
+STEERED = Note(
+    "steered",
+    "the load was changed by hand: the marks tell when and how",
+    "compare runs that follow their scenario",
+)
+RETUNED = Note(
+    "retuned",
+    "the engine's settings were changed by hand: the marks tell when and how",
+    "compare runs of one setting",
+)
 _PACED = ("constant", "poisson", "gamma")
 _MOST_RATE, _MOST_SCALE = 1e7, 1e4
 
