@@ -90,7 +90,7 @@ def test_a_signal_leaves_a_whole_result_and_no_process(tmp_path: Path) -> None:
     """And a shadow finds an engine that answers wrong."""
     scenario(tmp_path, rate="40")
     wrong = ("--shadow", "1s", "--b-set", "engine.fake.mistakes=100 %")
-    with started(tmp_path, "--set", "load.warmup=0s", *wrong) as process:
+    with started(tmp_path, "--set", "load.warmup=0s", "--block", "2s", *wrong) as process:
         folder = measured(tmp_path / "results", process, 4)
         children = psutil.Process(process.pid).children(recursive=True)
         assert sum("serve" in child.cmdline() for child in children) == 2
