@@ -29,8 +29,13 @@ def summary_of(folder: Path, begun: list[Start] | None = None) -> Summary | None
     with believable(str(folder / runlog.LOG)):
         records = _noted(runlog.read(folder), [] if begun is None else begun)
         summary = summarise(records, runlog.goes_on(folder))
+    return None if summary is None else doubted(summary, folder)
+
+
+def doubted(summary: Summary, folder: Path) -> Summary:
+    """With a doubt for each file of the run that was altered since its end."""
     doubts = _doubts(folder)
-    if summary is None or not doubts:
+    if not doubts:
         return summary
     trust: Trust = "doubtful" if summary.trust == "trusted" else summary.trust
     return replace(summary, notes=(*summary.notes, *doubts), trust=trust)
