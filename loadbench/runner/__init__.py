@@ -24,6 +24,7 @@ from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
 from loadbench.runner import clocks, helm, ruling, workers
+from loadbench.runner.bounds import require_bounded
 from loadbench.runner.children import last_notes
 from loadbench.runner.courier import Courier
 from loadbench.runner.desk import Desk
@@ -32,7 +33,7 @@ from loadbench.runner.readings import Readings
 from loadbench.runner.recorder import Recorder
 from loadbench.runner.snapshot import others, snapshot
 from loadbench.runner.target import Target, open_target
-from loadbench.shape import Phase, Steering, length_ns
+from loadbench.shape import Phase, Steering, length_ns, peak
 from loadbench.spec import Scenario
 from loadbench.standing import Standing
 from loadbench.summary import Summary, summarise
@@ -270,8 +271,9 @@ class Run:
             raise ValueError("the run is being stopped")
         then = now + AHEAD if plan.workers else now
         situation = helm.Situation(
-            plan.arrivals, self._steering, then, length_ns(plan.phases), self._capacity
-        )
+            plan.arrivals, self._steering, then, length_ns(plan.phases), self._capacity,
+            peak(plan.phases), self._scenario.spec.target.cap,
+        )  # fmt: skip
         steering, text = helm.steer(command, situation)
         if self._steering == Steering():
             recorder.remark(_STEERED)
@@ -370,6 +372,7 @@ def _may_run(scenario: Scenario, options: Options) -> None:
         )
     if scenario.foreign and not options.trust:
         raise SpecError(scenario.foreign, "read it, then allow that with --trust")
+    require_bounded(scenario.spec)
     scenario.spec.alerts.address()  # before anything is begun: does the environment have it?
 
 
