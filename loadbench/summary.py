@@ -123,8 +123,11 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
     """The Summary of a log, complete or broken off; None if it has not even begun. `running` says
     that a log without an end has not broken off: its runner is alive."""
     total = account(records, running)
-    if total is None:
-        return None
+    return None if total is None else summary_of(total, running)
+
+
+def summary_of(total: Account, running: bool = False) -> Summary:
+    """The same of what was added up already."""
     whole, start = total.whole, total.start
     latency = whole.latency
     blocks = Blocks(total.steady, total.rest, total.missed)

@@ -106,7 +106,7 @@ def test_rows_are_newest_first_and_say_how_each_run_stands(tmp_path: Path) -> No
             assert ">100" in shown[4]
             assert "✗ 0/1" in shown[4]
             below = "\n".join(found)
-            assert "written by loadbench 3.0: not readable by this one" in below
+            assert "written by loadbench 3.0: update this one to read it" in below
             assert "run.json is damaged" in "\n".join(await press(pilot, "down"))
 
     asyncio.run(walk())

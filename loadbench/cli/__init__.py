@@ -19,10 +19,12 @@ COMMANDS = {
     "tell": ("run", "Changes, marks or stops a run that is going on."),
     "list": ("look", "The runs in results/, newest first."),
     "show": ("look", "One run's summary."),
+    "report": ("look", "An HTML page about a run, or several beside each other."),
     "shape": ("look", "The load of a scenario, drawn before anything runs."),
     "doctor": ("look", "Is this machine fit to measure; with a model: check and time it."),
     "optimum": ("judge", "How much of the best possible the batcher reached in a run."),
     "compare": ("judge", "Two runs side by side, and the settings that differ."),
+    "ab": ("judge", "Two targets in turns in one session: is B better or worse than A?"),
     "baseline": ("judge", "Which run others are compared with: set, show, list, forget."),
 }
 

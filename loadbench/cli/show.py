@@ -5,11 +5,11 @@ import json
 import click
 
 from loadbench import runlog
-from loadbench.errors import SpecError
 from loadbench.model import plain
+from loadbench.report.ab import session_facts, session_text
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
-from loadbench.summary import summarise
+from loadbench.snapshots.reading import summarised
 
 
 @click.command()
@@ -22,13 +22,15 @@ def command(run: str, out: str | None, as_json: bool) -> None:
     It is made from the log each time, so a run that was killed has one up to its last second.
     """
     folder = runlog.find(run, runlog.results_folder(out))
+    if runlog.is_ab(folder):
+        facts = json.dumps(session_facts(folder), ensure_ascii=False) if as_json else None
+        click.echo(facts or session_text(folder))
+        return
     if not as_json:
         click.echo(run_text(folder))
         return
     if runlog.is_series(folder):
         click.echo(json.dumps(series_facts(folder), ensure_ascii=False))
         return
-    summary = summarise(runlog.read(folder), runlog.goes_on(folder))
-    if summary is None:
-        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
+    _, summary = summarised(folder)
     click.echo(json.dumps(plain(summary), ensure_ascii=False))

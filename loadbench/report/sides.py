@@ -7,7 +7,7 @@ from typing import Any
 from loadbench import runlog
 from loadbench.judge.comparison import Side
 from loadbench.model import plain
-from loadbench.summary import summarise
+from loadbench.snapshots.reading import summary_of
 
 
 def snapshots(folder: Path) -> list[dict[str, Any]]:
@@ -32,5 +32,5 @@ def side(folders: Sequence[Path], name: str = "") -> Side:
 
 def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:
     if not snapshot.get("summary") and (folder / runlog.LOG).is_file():
-        snapshot["summary"] = plain(summarise(runlog.read(folder), runlog.goes_on(folder)))
+        snapshot["summary"] = plain(summary_of(folder))
     return snapshot

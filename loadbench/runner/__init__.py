@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +67,8 @@ class Options:
     name: str = ""
     command: tuple[str, ...] = ()  # to be typed to get the same run again
     trust: bool = False
+    python: str = ""  # the interpreter of another build, to start its engine with
+    meet: Callable[[Target], int] | None = None  # all is ready: gives the moment (monotonic ns)
     workers: Workers | None = None  # None: one load process
     folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
 
@@ -128,7 +131,8 @@ class Run:
         """Makes the run. If it fails before anything was recorded, its folder is removed."""
         try:
             _may_run(self._scenario, self._options)
-            with open_target(self._scenario, self.folder, self._options.trust, self._say) as target:
+            trust, python = self._options.trust, self._options.python
+            with open_target(self._scenario, self.folder, trust, self._say, python) as target:
                 return self._measure(target)
         finally:
             if not (self.folder / runlog.LOG).exists():
@@ -144,8 +148,9 @@ class Run:
         target.statistics()  # what it counted until now, calibration included, is not this run's
         if target.engine and not nvml.read():
             notes = (*notes, NO_GPU)
-        plan = msgspec.structs.replace(plan, workers=self._options.workers)
-        loading = self._loading = Loading(plan, self.folder, self._say)
+        meet = partial(self._options.meet, target) if self._options.meet else None
+        plan = msgspec.structs.replace(plan, workers=self._options.workers, waits=bool(meet))
+        loading = self._loading = Loading(plan, self.folder, self._say, meet)
         probe = Probe(nvml, lambda: _pids(target, loading))
         first = -math.ceil(plan.warmup_ns / SECOND)
         readings = Readings(
@@ -296,7 +301,7 @@ class Run:
         self, loading: Loading, recorder: Recorder, readings: Readings, target: Target
     ) -> None:
         """Takes the load's messages until it has finished, or has to be given up."""
-        heard = time.monotonic()
+        heard = max(time.monotonic(), loading.origin / SECOND)
         while True:
             try:
                 message = loading.next(0.25)
@@ -351,6 +356,7 @@ class Run:
             "summary": plain(summary),
         }
         runlog.write_snapshot(self.folder, {**begun, **ended})
+        runlog.seal(self.folder)
         return Outcome(self.folder, summary)
 
 

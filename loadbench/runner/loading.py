@@ -8,7 +8,7 @@ import msgspec
 
 from loadbench.errors import LoadbenchError, RunError, SpecError, TargetError
 from loadbench.model import Window, decode, encode
-from loadbench.plan import Broken, Command, Finished, Message, Noted, Plan, Started
+from loadbench.plan import Broken, Command, Finished, Message, Noted, Plan, Started, Waiting
 from loadbench.runner.children import Child
 from loadbench.units import SECOND
 
@@ -17,9 +17,16 @@ _START_S = 60.0
 
 class Loading:
     """A load process that has begun. `origin` is the moment of its second 0; `length_ns` and
-    `target` are what a journey says of itself."""
+    `target` are what a journey says of itself. `meet`, of a plan that waits, is called when all is
+    ready and gives the moment to begin at."""
 
-    def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        say: Callable[[str], None],
+        meet: Callable[[], int] | None = None,
+    ) -> None:
         self._child = Child("load", ["loadbench.load"], folder / "load.log")
         self._child.say(encode(plan))
         try:
@@ -28,6 +35,9 @@ class Loading:
             while isinstance(first, Noted):
                 say(first.note.text)
                 first = self.next(_START_S + wait_ns / SECOND)
+            if isinstance(first, Waiting) and meet:
+                self.say(Command("begin", at=meet()))
+                first = self.next(_START_S)
             if not isinstance(first, Started):
                 raise RunError("the load generator did not start", f"see {self._child.log}")
         except LoadbenchError:

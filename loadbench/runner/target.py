@@ -63,9 +63,10 @@ class Target:
 
 @contextmanager
 def open_target(
-    scenario: Scenario, folder: Path, trust: bool, say: Callable[[str], None]
+    scenario: Scenario, folder: Path, trust: bool, say: Callable[[str], None], python: str = ""
 ) -> Iterator[Target]:
-    """Starts or finds the target; stops the engine in the end."""
+    """Starts or finds the target; stops the engine in the end. `python` is the interpreter of
+    another build that the engine is started with."""
     wanted = scenario.spec.target
     if not wanted.url:  # the Locust file says where, and what is there is not asked
         yield Target(_UNKNOWN, "", "", None, "", {}, (), lambda: None)
@@ -79,7 +80,7 @@ def open_target(
     settings = scenario.raw.get("engine", {})
     say(f"starting the engine: {model}")
     extra = ["--arrivals", str(folder / "arrivals.bin"), *(["--trust"] if trust else [])]
-    engine = start_engine(model, settings, extra, folder)
+    engine = start_engine(model, settings, extra, folder, python)
     try:
         url = wait_ready(engine, _READY_S)
         yield from _asked(scenario.spec, url, engine, f"local:{model}")
