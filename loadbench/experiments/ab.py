@@ -29,14 +29,16 @@ from loadbench.experiments.sides import Side, differences, held
 from loadbench.judge.blocks import SIDES, Layout
 from loadbench.judge.paired import limits
 from loadbench.judge.session import Answers, Terms, rows_of
-from loadbench.model import Window, decode_record, plain
-from loadbench.report.ab import ratio
+from loadbench.model import Start, Window, decode_record, plain
+from loadbench.report.ab import read_session
+from loadbench.report.comparison import signed
 from loadbench.runner import Options, Run
 from loadbench.runner.snapshot import commit
 from loadbench.runner.target import Target
 from loadbench.units import MS
 
-_LEAD_NS = 500 * MS  # from when all is ready to the beginning: the loads have to hear of it
+_LEAD_NS = 1000 * MS  # from when all is ready to the beginning: the loads have to hear of it
+_APART_NS = 300 * MS  # that the loads may begin apart: what is left out of a block covers it
 _LOOK_S = 0.2
 _LAST_S = 30.0  # for engines to end, where nothing is waited for any more
 
@@ -48,6 +50,10 @@ class Plans:
     layout: Layout
     terms: Terms
     shadow_s: int = 0  # so long both get the same requests at the same time, before the blocks
+
+
+class _LeftAlone(RunError):
+    """Not the reason: the other side has that."""
 
 
 class _Meeting:
@@ -67,7 +73,7 @@ class _Meeting:
         try:
             self._barrier.wait()
         except threading.BrokenBarrierError:
-            raise RunError("the other side could not begin") from None
+            raise _LeftAlone("the other side could not begin") from None
         return self._begin
 
     def _agree(self) -> None:
@@ -85,6 +91,7 @@ class Tail:
     def __init__(self, folder: Path) -> None:
         self._path = folder / runlog.LOG
         self._at = 0
+        self.origin: int | None = None
         self.windows: list[Window] = []
 
     def follow(self) -> None:
@@ -97,8 +104,11 @@ class Tail:
             return
         whole = data[: data.rfind(b"\n") + 1]
         self._at += len(whole)
-        records = map(decode_record, whole.splitlines())
-        self.windows += [record for record in records if isinstance(record, Window)]
+        for record in map(decode_record, whole.splitlines()):
+            if isinstance(record, Window):
+                self.windows.append(record)
+            elif isinstance(record, Start):
+                self.origin = record.origin_ns
 
 
 class Interleaved:
@@ -171,8 +181,13 @@ class Interleaved:
         finally:
             self._finish()
         if self._errors:
-            raise self._errors[0]
+            raise self._reason
         return self.folder
+
+    @property
+    def _reason(self) -> BaseException:
+        """Of the errors the one that made the other."""
+        return min(self._errors, key=lambda error: isinstance(error, _LeftAlone))
 
     def _execute(self, side: str) -> None:
         """A side's own thread."""
@@ -201,6 +216,7 @@ class Interleaved:
                 return
             for tail in tails:
                 tail.follow()
+            _together(*(tail.origin for tail in tails))
             seen = min((tail.windows[-1].second if tail.windows else -1) for tail in tails)
             if looked < layout.pairs and seen >= layout.end(looked) - 1:
                 looked += 1
@@ -212,7 +228,7 @@ class Interleaved:
         a, b = (tail.windows for tail in tails)
         rows = rows_of(self._plans.layout, self._plans.terms, a, b)
         gated = [row for row in rows if row.word]
-        shifts = (f"{row.metric} {ratio(row.shift)} {row.word}" for row in gated)
+        shifts = (f"{row.metric} {signed(row.shift)} {row.word}" for row in gated)
         self._say(f"pair {number} of {self._plans.layout.pairs}: {', '.join(shifts)}")
         return all(row.decided for row in gated)
 
@@ -254,9 +270,18 @@ class Interleaved:
             return
         if self._errors or sys.exc_info()[0] is not None:
             self._state = "failed"
-            self._text = self._text or _words(self._errors)
+            self._text = self._text or self._broken
         self._snapshot |= {"state": self._state, "text": self._text, "ended": _now()}
         runlog.write_snapshot(self.folder, self._snapshot)
+        rows = [] if self._state == "failed" else read_session(self.folder).gated
+        told = ", ".join(f"{row.metric} {signed(row.shift)} {row.word}" for row in rows)
+        text = "; ".join(filter(None, (told, self._text)))
+        runlog.write_snapshot(self.folder, {**self._snapshot, "text": text})
+
+    @property
+    def _broken(self) -> str:
+        error = self._reason if self._errors else sys.exc_info()[1]
+        return error.message if isinstance(error, LoadbenchError) else "the session broke off"
 
     def _begun(self, options: Options) -> dict[str, Any]:
         a, b = self._sides["a"], self._sides["b"]
@@ -283,9 +308,13 @@ class Interleaved:
         }
 
 
-def _words(errors: list[BaseException]) -> str:
-    told = [error.message if isinstance(error, LoadbenchError) else repr(error) for error in errors]
-    return told[0] if told else "the session broke off"
+def _together(a: int | None, b: int | None) -> None:
+    """Raises RunError for loads that did not begin at the same moment."""
+    if a is not None and b is not None and abs(a - b) > _APART_NS:
+        raise RunError(
+            f"the loads began {abs(a - b) / MS:.0f} ms apart, so their turns overlap",
+            "this machine is too busy to measure on",
+        )
 
 
 def _name(sides: tuple[Side, Side]) -> str:
