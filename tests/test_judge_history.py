@@ -29,8 +29,13 @@ def _energy_by_definition(left: list[float], right: list[float]) -> float:
 def test_the_energy_is_that_of_its_definition() -> None:
     values = np.random.default_rng(3).normal(size=11).tolist()
     found = energy(np.abs(np.subtract.outer(values, values)))
-    wanted = [_energy_by_definition(values[:cut], values[cut:]) for cut in range(2, 10)]
-    assert found.tolist() == pytest.approx(wanted)
+    assert found.shape == (12, 12)
+    for cut, end in itertools.product(range(12), repeat=2):
+        if cut >= 2 and end - cut >= 2:
+            wanted = _energy_by_definition(values[:cut], values[cut:end])
+            assert found[cut, end] == pytest.approx(wanted)
+        else:
+            assert found[cut, end] == -math.inf
 
 
 def noisy(*levels: tuple[float, int], seed: int = 5, cv: float = 0.03) -> list[float]:
@@ -49,6 +54,11 @@ def test_steps_are_found_where_they_are() -> None:
         assert all(change.p <= LEVEL for change in found)
         more += len(found) - 2
     assert more <= 1  # by chance: 18 segments without a change
+
+
+def test_what_was_bad_for_a_while_is_seen() -> None:
+    found = changes(noisy((50, 8), (57, 9), (49, 6)))
+    assert [change.at for change in found] == [8, 17]
 
 
 def test_percentiles_among_the_failed_are_larger_than_any() -> None:

@@ -20,7 +20,7 @@ def command(scenario: str | None, metric: str, out: str | None, as_json: bool) -
     """A metric of SCENARIO (default: that of the last run) over its finished runs and series.
 
     Changes are found by E-divisive (Matteson and James) with 499 permutations, at 2 % chance for
-    each history without any; with the first run and commit that is different. A run that is not to
+    each stretch without any; with the first run and commit that is different. A run that is not to
     be trusted at all is left out.
     """
     found = history(runlog.results_folder(out), scenario, metric)

@@ -4,9 +4,9 @@ performance tests.
 
 A segment is cut where the energy distance between its two parts is largest. Whether that is more
 than chance is told by permutations of the segment: how often is the largest distance of the same
-values in another order as large? What is cut is looked at again, until nothing more is found. As in
-common use the right part always reaches to the segment's end. The permutations are seeded: the same
-history gives the same points.
+values in another order as large? What is cut is looked at again, until nothing more is found. The
+right part may end before the segment does, so that what was bad for a while and then mended is
+seen. The permutations are seeded: the same history gives the same points.
 """
 
 import math
@@ -67,31 +67,33 @@ def _strongest(values: Floats, chance: np.random.Generator) -> Change | None:
         return None
     distances = np.abs(values[:, None] - values[None, :])
     energies = energy(distances)
-    at = int(np.argmax(energies))
-    strongest = energies[at] * (1 - 1e-12)
+    at = int(np.argmax(energies.max(1)))
+    strongest = energies.max() * (1 - 1e-12)
     as_large = 0
     for _ in range(PERMUTATIONS):
         order = chance.permutation(len(values))
         as_large += bool(energy(distances[np.ix_(order, order)]).max() >= strongest)
         if as_large + 1 > LEVEL * (PERMUTATIONS + 1):
             return None  # however the rest turn out
-    return Change(at + LEAST, (as_large + 1) / (PERMUTATIONS + 1))
+    return Change(at, (as_large + 1) / (PERMUTATIONS + 1))
 
 
 def energy(distances: Floats) -> Floats:
-    """The scaled energy distance between the values before and from each cut on; the first cut has
-    two values before it, the last two after it. `distances` is symmetric, n × n."""
+    """The scaled energy distance between the values before a cut and those from it on, up to an
+    end: [cut, end], −inf where a part would have fewer than two. `distances` is symmetric, n × n.
+    """
     count = len(distances)
-    before = np.arange(LEAST, count - LEAST + 1)
-    after = count - before
-    sums = distances.cumsum(0).cumsum(1)
-    inside = sums[before - 1, before - 1]  # pairs counted twice, here and in the next two
-    across = sums[before - 1, count - 1] - inside
-    rest = sums[count - 1, count - 1] - inside - 2 * across
-    between = 2 * across / (before * after)
+    sums = np.zeros((count + 1, count + 1))
+    sums[1:, 1:] = distances.cumsum(0).cumsum(1)
+    cut, end = np.arange(count + 1)[:, None], np.arange(count + 1)[None, :]
+    before, after = np.maximum(cut, LEAST), np.maximum(end - cut, LEAST)
+    inside = np.diagonal(sums)[:, None]  # each pair counted twice, here and in the rest
+    across = sums - inside
+    rest = np.diagonal(sums)[None, :] - 2 * sums + inside
     within = inside / (before * (before - 1)) + rest / (after * (after - 1))
-    scaled: Floats = before * after / count * (between - within)
-    return scaled
+    scaled = before * after / (before + after) * (2 * across / (before * after) - within)
+    found: Floats = np.where((cut >= LEAST) & (end - cut >= LEAST), scaled, -np.inf)
+    return found
 
 
 def level(values: Sequence[float]) -> float:
