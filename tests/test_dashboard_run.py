@@ -157,24 +157,6 @@ def test_a_terminal_that_vanishes_ends_the_dashboard_and_not_the_run(tmp_path: P
     assert wait_for_end(only_run(tmp_path)).reason == "done"
 
 
-def test_a_terminal_that_takes_nothing_stops_nothing(tmp_path: Path) -> None:
-    """Many times what fits between us and it has been drawn: keys work on, and what is shown when
-    it goes on is the present."""
-    with terminal(*FAKE, "--duration", "60s", "--out", str(tmp_path)) as screen:
-        screen.until("● RUNNING")
-        for _ in range(150):
-            screen.press("+-")
-            time.sleep(0.02)  # so that each is drawn on its own
-        screen.press("\x13")  # ctrl+s: a picture, in the run's folder
-        until = time.monotonic() + PATIENCE_S
-        while not list(only_run(tmp_path).glob("*.svg")):
-            assert time.monotonic() < until, "the dashboard stands still"
-            time.sleep(0.1)
-        screen.until("saved ")
-    os.kill(runlog.read_snapshot(only_run(tmp_path))["pid"], signal.SIGTERM)
-    wait_for_end(only_run(tmp_path))
-
-
 def test_a_target_that_is_down_is_named(tmp_path: Path) -> None:
     with terminal("steady", "--target", "http://127.0.0.1:9", "--out", str(tmp_path)) as screen:
         screen.until("FAILED  00:00 GET http://127.0.0.1:9/v2: ")
