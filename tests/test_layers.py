@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"orphan", "distribution", "inside", "limits", "model", "errors", "units", "histogram",
-        "shape",
+    0: {"orphan", "distribution", "inside", "environment", "limits", "model", "errors", "units",
+        "histogram", "shape",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
         "standing", "certainty", "ride"},
     1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",
         "spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
-        "watchspec", "metricspec", "overrides", "trace", "plan", "runlog", "logindex", "control",
-        "snapshots",
+        "watchspec", "metricspec", "targetspec", "overrides", "trace", "plan", "runlog",
+        "logindex", "control", "snapshots",
         "alerts", "arrivals", "catalogue", "baseline",
         "yardstick", "bin", "view", "account", "evidence", "assurance", "causes",
         "overload", "summary", "trust", "compare", "targets", "judge"},
@@ -43,6 +43,7 @@ OWNERS = {
         "loadbench.spec",
         "loadbench.loadspec",
         "loadbench.metricspec",
+        "loadbench.targetspec",
         "loadbench.requestspec",
         "loadbench.queuespec",
         "loadbench.simspec",
