@@ -49,6 +49,7 @@ OWNERS = {
         "loadbench.simspec",
         "loadbench.faults",
     ),
+    "pyarrow": ("loadbench.report.export.parquet",),
     "aiohttp": ("dashboard.web",),
     "textual_serve": ("dashboard.web",),
     "scipy": ("loadbench.judge", "loadbench.engine.watch"),
