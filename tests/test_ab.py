@@ -15,8 +15,8 @@ import pytest
 
 from loadbench import catalogue, runlog, spec
 from loadbench.cli import main
-from loadbench.errors import SpecError
-from loadbench.experiments.ab import Interleaved, Plans
+from loadbench.errors import RunError, SpecError
+from loadbench.experiments.ab import Interleaved, Plans, _together
 from loadbench.experiments.sides import one_rate, side
 from loadbench.judge.blocks import Layout
 from loadbench.judge.session import Terms
@@ -130,6 +130,13 @@ def test_a_killed_session_is_readable_and_its_processes_end(tmp_path: Path) -> N
     assert not psutil.wait_procs(children, timeout=10)[1]
     found = json.loads(loadbench("show", "1", "--json", cwd=tmp_path).stdout)
     assert (found["kind"], found["state"], found["pairs"]) == ("ab", "killed", 0)
+
+
+def test_loads_that_begin_apart_are_no_session() -> None:
+    _together(None, 5)  # one of them is not known yet
+    _together(1_000_000, 200_000_000)
+    with pytest.raises(RunError, match="began 800 ms apart"):
+        _together(0, 800_000_000)
 
 
 @pytest.mark.parametrize(
