@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from loadbench.cli import cli
+from loadbench.errors import SpecError
 from loadbench.judge.checks import CHECK_FAILED, NO_VERDICT, PASSED
 from loadbench.judge.comparison import Comparison, Terms, compare
 from loadbench.judge.gate import decision
@@ -24,6 +25,7 @@ from loadbench.report.junit import junit_xml
 from loadbench.report.markdown import markdown
 from loadbench.report.schema import schema
 from loadbench.summary import Summary
+from tests.ended import finished
 from tests.test_ci_outputs import HOSTILE, summary
 from tests.test_judge_comparison import NEAR, one, side
 
@@ -156,3 +158,16 @@ def test_the_workflows_call_what_there_is(name: str) -> None:
         helped = CliRunner().invoke(cli, [*command.split(), "--help"]).output
         for option in re.findall(r"(?<!\S)--[a-z-]+", rest):
             assert option in helped, f"loadbench {command} {option}"
+
+
+def test_a_finished_run_is_held_against_a_baseline_later(tmp_path: Path) -> None:
+    for name, latency in (("one", 10.0), ("two", 12.0)):
+        finished(tmp_path, name, latency)
+    shown = ["show", "2", "--out", str(tmp_path), "--baseline", "1"]
+    page = tmp_path / "page.md"
+    assert CliRunner().invoke(cli, [*shown, "--markdown", str(page)]).exit_code == 0
+    text = page.read_text()
+    assert "no verdict against 0001-one: 1 run each" in text
+    assert "Against `0001-one` (A):" in text
+    refused = CliRunner().invoke(cli, shown)
+    assert isinstance(refused.exception, SpecError)

@@ -34,15 +34,17 @@ SCENARIO = """
 [target]
 url = "local:fake"
 [engine]
-max_batch = 32
+max_batch = 128
 fake = {{ a = "{service} ms" }}
 [load]
 arrivals = "poisson"
 warmup = "1s"
 phases = [{{ rate = 800, for = "{seconds}s" }}]
 [checks]
-p99 = "< 250 ms"
+p95 = "< 2s"
 errors = "< 5 %"
+[[alert]]
+when = "p99 > 250 ms"
 """
 
 
@@ -154,7 +156,7 @@ def gate(repository: Repository, repeats: int) -> list[str]:
     passed = all(case != "failure" for case in good.cases.values())
     report.step("a good commit passes", good, 0, no_failure=passed)
 
-    repository.commit(20, "a slowed engine")
+    repository.commit(100, "a slowed engine")
     slow = repository.call(*against)
     readable = "failed: worse than" in slow.comment.partition("\n")[0] and "▲ worse" in slow.comment
     found = [case for name, case in slow.cases.items() if "against" in name]
