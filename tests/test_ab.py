@@ -22,6 +22,7 @@ from loadbench.judge.blocks import Layout
 from loadbench.judge.session import Terms
 from loadbench.model import Window
 from loadbench.report.ab import read_session, session_text
+from loadbench.report.html import report
 from loadbench.report.sides import snapshots
 from loadbench.runner import Options
 from tests.running import LOADBENCH, loadbench, scenario
@@ -56,6 +57,9 @@ def test_two_engines_take_turns_and_the_slower_one_is_seen(tmp_path: Path) -> No
     assert "A B B A" in text
     assert "p50 ms" in text
     assert runlog.find("1/b", tmp_path / "results") == folder / "b"
+    page = report([folder])
+    assert "A B B A" in page
+    assert page.count('class="line run') >= 2  # a curve of each side
 
 
 @contextmanager
