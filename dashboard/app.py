@@ -122,8 +122,10 @@ class Dashboard(App[None]):
         self, folder: Path, mode: Literal["live", "replay"] = "live", child: Child | None = None
     ) -> None:
         """Shows another run on Live from now on: `live` one that may still go on, `replay` a
-        finished one by the clock. The run shown until now is left alone. `child` is given by who
-        has just started it. Raises SpecError for a replay without a log."""
+        finished one by the clock; of a series its last repeat. The run shown until now is left
+        alone. `child` is given by who has just started it. Raises SpecError for a replay without
+        a log."""
+        folder = runlog.latest(folder)
         if mode == "replay" and not (folder / runlog.LOG).is_file():
             raise SpecError(f"{folder / runlog.LOG} is not there", "it was killed before it began")
         if child is not None:

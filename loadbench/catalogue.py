@@ -55,6 +55,7 @@ class Entry(Value, frozen=True):
     text: str = ""  # why it ended as it did
     notes: tuple[Note, ...] = ()
     stamp: Stamp | None = None
+    repeats: int = 1  # more, or none yet: a series, its figures medians, the worst of its checks
 
     @property
     def number(self) -> str:
@@ -76,8 +77,8 @@ class Entry(Value, frozen=True):
 
 class _Summary(msgspec.Struct):
     seconds: float | None = None
-    asked: int = 0
-    done: int = 0
+    asked: float = 0  # the middle of two counts may be a half
+    done: float = 0
     limit_ms: float | None = None
     rate: dict[str, float | None] = {}
     latency_ms: dict[str, float | None] = {}
@@ -102,6 +103,10 @@ class _Snapshot(msgspec.Struct):
     commit: str | None = None
     target: _Target | None = None
     summary: _Summary | None = None
+    kind: str = "run"
+    overall: _Summary | None = None  # of a series
+    repeats: tuple[str, ...] = ()
+    text: str = ""
 
 
 class _Version(msgspec.Struct):
@@ -161,10 +166,12 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
         problem = f"written by loadbench {made}: not readable by this one"
         return Entry(str(folder), folder.name, "other version", problem, stamp=stamp)
     found = msgspec.json.decode(data, type=_Snapshot)
-    target, summary = found.target or _Target(), found.summary or _Summary()
+    series = found.kind == runlog.SERIES
+    target = found.target or _Target()
+    summary = (found.overall if series else found.summary) or _Summary()
     return Entry(
         folder=str(folder),
-        name=folder.name,
+        name=runlog.called(folder),
         state=_state(folder, found),
         began=_line(found.began),
         scenario=_line(found.scenario),
@@ -180,7 +187,8 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
         failed=1 - summary.done / summary.asked if summary.asked else None,
         checks=tuple(map(_check, summary.checks[:_CHECKS])),
         trust=summary.trust,
-        text=_line(summary.text),
+        text=_line(found.text if series else summary.text),
+        repeats=len(found.repeats) if series else 1,
         notes=tuple(map(_note, summary.notes[:_NOTES])),
         stamp=stamp,
     )
@@ -190,7 +198,7 @@ def _state(folder: Path, found: _Snapshot) -> State:
     """As the runner wrote it; of one on another machine its log tells whether it is still there."""
     state = runlog.state({"state": found.state, "pid": found.pid, "host": found.host})
     if state == "running" and not runlog.here({"host": found.host}):
-        state = "running" if _written(folder / runlog.LOG, _FRESH_S) else "killed"
+        state = "running" if _written(runlog.latest(folder) / runlog.LOG, _FRESH_S) else "killed"
     known: dict[str, State] = {
         "running": "running", "done": "done", "stopped": "stopped", "failed": "failed",
     }  # fmt: skip

@@ -8,6 +8,13 @@
       arrivals.bin   engine.log   load.log   as the children wrote them
 
 The runner is the only writer of run.json and log.ndjson. A killed run is a log without an End.
+
+A series of repeats is one numbered folder with a run.json of its own and a run folder for each
+repeat, by its number:
+
+    results/0148-steady-mlp/
+      run.json       "kind": "series", "repeats": ["1", "2"] in the order they were made
+      1/   2/        run folders as above
 """
 
 import json
@@ -30,6 +37,8 @@ LOG = "log.ndjson"
 SNAPSHOT = "run.json"
 SCHEMA = 1  # of run.json
 _NUMBERED = re.compile(r"(\d{4,})-")
+_REPEAT = re.compile(r"[1-9]\d{0,3}")
+SERIES = "series"  # the kind of a snapshot that has repeats
 
 
 def results_folder(given: str | None = None) -> Path:
@@ -74,10 +83,14 @@ def runs(results: Path) -> list[Path]:
 
 
 def find(name: str, results: Path) -> Path:
-    """A run by its folder, its number (147 or 0147), its folder's name, or `last`."""
+    """A run by its folder, its number (147 or 0147), its folder's name, or `last`; one repeat of a
+    series by what finds the series and its own number (147/3)."""
     path = Path(name)
     if (path / LOG).exists() or (path / SNAPSHOT).exists():
         return path
+    whole, _, repeat = name.rpartition("/")
+    if whole and _REPEAT.fullmatch(repeat):
+        return _repeat(find(whole, results), repeat)
     known = runs(results)
     if name == "last" and known:
         return known[-1]
@@ -86,6 +99,59 @@ def find(name: str, results: Path) -> Path:
             return folder
     hint = f"{len(known)} runs in {results}: loadbench list" if known else f"no runs in {results}"
     raise SpecError(f"there is no run {name!r}", hint)
+
+
+def _repeat(folder: Path, number: str) -> Path:
+    known = repeats(folder)
+    for path in known:
+        if path.name == number and path != folder:
+            return path
+    made = f"has {len(known)}" if known != [folder] else "is one run"
+    raise SpecError(f"{folder.name} has no repeat {number}: it {made}", f"loadbench show {folder}")
+
+
+def repeats(folder: Path) -> list[Path]:
+    """The run folders in a series, in the order they were made; `[folder]` for a single run."""
+    try:
+        snapshot = read_snapshot(folder)
+    except SpecError:
+        return [folder]  # damaged or missing: who opens it is told
+    return repeats_of(folder, snapshot)
+
+
+def repeats_of(folder: Path, snapshot: dict[str, Any]) -> list[Path]:
+    """`repeats` of a folder whose snapshot has been read."""
+    if snapshot.get("kind") != SERIES:
+        return [folder]
+    named = snapshot.get("repeats")
+    names = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
+    fine = [one for one in dict.fromkeys(names) if _REPEAT.fullmatch(one)]
+    return [folder / one for one in fine if (folder / one).is_dir()]
+
+
+def is_series(folder: Path) -> bool:
+    """Whether the folder holds repeats rather than a log of its own."""
+    return repeats(folder) != [folder]
+
+
+def latest(folder: Path) -> Path:
+    """The run in a folder; of a series the repeat that goes on or was the last."""
+    return (repeats(folder) or [folder])[-1]
+
+
+def single(folder: Path) -> Path:
+    """The one run in a folder. SpecError for a series of several: one has to be named."""
+    found = repeats(folder)
+    if len(found) == 1:
+        return found[0]
+    last = f"{folder.name}/{found[-1].name}" if found else "another run"
+    raise SpecError(f"{folder.name} is a series of {len(found)} repeats", f"name one: {last}")
+
+
+def called(folder: Path) -> str:
+    """What a run is called: its folder's name, with the series' before it if it is a repeat."""
+    inside = _REPEAT.fullmatch(folder.name) and _number(folder.parent)
+    return f"{folder.parent.name}/{folder.name}" if inside else folder.name
 
 
 def write_snapshot(folder: Path, snapshot: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from dashboard.scene import Sight, columns, last_column, words
 from dashboard.theme import ink
-from dashboard.widgets.axis import Scale, Top, ago, label, log_ticks, ticks, time_axis
+from dashboard.widgets.axis import Scale, Top, ago, time_axis
 from dashboard.widgets.bands import (
     Cell,
     Grid,
@@ -17,6 +17,7 @@ from dashboard.widgets.bands import (
     join,
 )
 from dashboard.widgets.table import Column, table
+from loadbench.report.ticks import label, log_ticks, ticks
 from loadbench.view import Bin
 from tests.records import window
 

@@ -21,7 +21,7 @@ from textual.message import Message
 
 from dashboard.scene import Scene, columns, last_column
 from dashboard.theme import Palette, ink
-from dashboard.widgets.axis import Scale, Top, highest, label, lowest, time_axis
+from dashboard.widgets.axis import Scale, Top, highest, lowest, time_axis
 from dashboard.widgets.bands import (
     Grid,
     Point,
@@ -32,6 +32,7 @@ from dashboard.widgets.bands import (
     join,
 )
 from dashboard.widgets.board import Board, Cells, Inspect
+from loadbench.report.ticks import label
 from loadbench.view import Bin, bins
 
 AXIS = 6  # cells left of the data: a label of four, a space, the line

@@ -5,13 +5,6 @@ import textwrap
 from rich.segment import Segment
 from textual.geometry import Size
 
-from dashboard.batches import (
-    groups,
-    hint,
-    median_size,
-    reasons,
-    rows_of,
-)
 from dashboard.measures import brief, part_of
 from dashboard.scene import Scene, words
 from dashboard.theme import ink
@@ -19,6 +12,13 @@ from dashboard.widgets.board import Board, Cells
 from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.model import Server
+from loadbench.report.batches import (
+    groups,
+    hint,
+    median_size,
+    reasons,
+    rows_of,
+)
 from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
 from loadbench.summary import best_possible

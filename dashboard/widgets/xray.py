@@ -6,7 +6,6 @@ from rich.segment import Segment
 
 from dashboard.scene import Scene, words
 from dashboard.theme import Palette, ink
-from dashboard.widgets.axis import label, ticks
 from dashboard.widgets.board import Board, Cells
 from loadbench import units
 from loadbench.causes import (
@@ -26,6 +25,7 @@ from loadbench.causes import (
 )
 from loadbench.model import Sample, Window
 from loadbench.report.slowest import machine_then, rode, took
+from loadbench.report.ticks import label, ticks
 from loadbench.view import bins
 
 _LEAST = 4  # rows a request; a fifth keeps them apart where there is room

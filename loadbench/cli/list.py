@@ -55,12 +55,14 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "checks_passed": entry.passed,
         "checks": len(entry.checks),
         "trust": entry.trust,
+        "repeats": entry.repeats,
         "state": entry.problem or entry.state,
     }
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
     sign = "✓" if entry.passed == len(entry.checks) else "✗"
+    times = "" if entry.repeats == 1 else f" ×{entry.repeats}"
     return (
         entry.name,
         _when(entry),
@@ -70,7 +72,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         _latency(entry.p99_ms, entry),
         percent(entry.failed),
         f"{sign} {entry.passed}/{len(entry.checks)}" if entry.checks else "",
-        entry.problem or entry.state,
+        entry.problem or f"{entry.state}{times}",
     )
 
 

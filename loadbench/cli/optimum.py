@@ -25,7 +25,7 @@ def command(run: str, slo: str | None, out: str | None, as_json: bool) -> None:
     (all that is not the model). The best is exact for one instance and up to some 200,000 arrivals
     (fewer, if many can be served within the SLO); else a bound, and the share is rather too low.
     """
-    folder = runlog.find(run, runlog.results_folder(out))
+    folder = runlog.single(runlog.find(run, runlog.results_folder(out)))
     optimum, costs = yardstick(folder, units.parse_duration(slo) if slo else None, _EXACTLY)
     found = best_possible(optimum)
     assert found is not None
@@ -35,6 +35,6 @@ def command(run: str, slo: str | None, out: str | None, as_json: bool) -> None:
             name: {size: int(ns[size]) / units.MS for size in sizes}
             for name, ns in zip(("model_ms", "host_ms", "answer_ms"), costs, strict=True)
         }
-        click.echo(json.dumps({"run": folder.name, **found, **times}, ensure_ascii=False))
+        click.echo(json.dumps({"run": runlog.called(folder), **found, **times}, ensure_ascii=False))
     else:
-        click.echo(optimum_page(folder.name, found, costs))
+        click.echo(optimum_page(runlog.called(folder), found, costs))

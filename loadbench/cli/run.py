@@ -1,10 +1,10 @@
-"""`loadbench run`: one run without a screen; a line every few seconds, the summary at the end."""
+"""`loadbench run`: runs without a screen; a line every few seconds, the summary at the end."""
 
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,9 +16,10 @@ from loadbench import runlog, spec
 from loadbench.model import Start, plain
 from loadbench.overrides import parse_settings
 from loadbench.printable import harmless
-from loadbench.report.text import summary_text
+from loadbench.report.series import series_facts
+from loadbench.report.text import run_text, summary_text
 from loadbench.summary import Summary
-from loadbench.units import parse_duration
+from loadbench.units import SECOND, parse_duration
 
 PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 
@@ -37,6 +38,14 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
     type=click.Choice(["fail", "warn"]),
     default="fail",
     help="What an untrustworthy run exits with: 4, or 0 with a warning.",
+)
+@click.option(
+    "--repeats", default=1, type=click.IntRange(1, 1000), help="So many runs, as one series."
+)
+@click.option(
+    "--cool-down",
+    metavar="TIME",
+    help="Between two repeats; default: 5s, none where each starts an engine of its own.",
 )
 @click.option("--workers", default=0, type=click.IntRange(0), help="Load processes of this host.")
 @click.option("--master-bind", metavar="HOST[:PORT]", help="Let workers of other hosts join here.")
@@ -57,6 +66,8 @@ def command(
     out: str | None,
     as_json: bool,
     on_no_verdict: str,
+    repeats: int,
+    cool_down: str | None,
     workers: int,
     master_bind: str | None,
     expect_workers: int,
@@ -65,11 +76,13 @@ def command(
     dry_run: bool,
     print_folder: bool,
 ) -> int:
-    """One run of SCENARIO: a name (steady, ramp, spike …), a path to a .toml or a Locust file.
+    """Runs SCENARIO, once or as a series of --repeats: a name (steady, ramp, spike …), a path to a
+    .toml or a Locust file.
 
     Exit codes: 0 fine, 1 a check failed, 2 bad input, 3 the run could not be made, 4 no verdict,
     129/130/143 stopped by a signal after a complete snapshot.
     """
+    from loadbench.experiments.repeats import Series
     from loadbench.runner import Options, Run
     from loadbench.runner.workers import chosen as chosen_workers
 
@@ -92,18 +105,25 @@ def command(
             chosen.spec,
         ),
     )
-    run = Run(chosen, options, lambda text: _say(f"  {text}"))
+    pause_s = parse_duration(cool_down) / SECOND if cool_down else None
+    run: Run | Series
+    if repeats > 1:
+        run = Series(chosen, options, lambda text: _say(f"  {text}"), repeats, pause_s)
+    else:
+        run = Run(chosen, options, lambda text: _say(f"  {text}"))
     if print_folder:
         click.echo(f"run {run.folder}")
     else:
         _say(f"run {run.folder}")
     with _signals(run) as caught:
-        outcome = run.execute()
+        made = run.execute()
+    summaries = [one.summary for one in made] if isinstance(made, list) else [made.summary]
     if as_json:
-        click.echo(json.dumps(plain(outcome.summary), ensure_ascii=False))
+        found = plain(summaries[0]) if repeats == 1 else series_facts(run.folder)
+        click.echo(json.dumps(found, ensure_ascii=False))
     else:
-        click.echo(text_of(outcome.folder, outcome.summary))
-    return exit_code(outcome.summary, caught, on_no_verdict == "warn")
+        click.echo(run_text(run.folder) if repeats > 1 else text_of(run.folder, summaries[0]))
+    return exit_code(summaries, caught, on_no_verdict == "warn")
 
 
 def _dry(chosen: spec.Scenario, trust: bool, as_json: bool) -> int:
@@ -159,19 +179,19 @@ def _signals(run: Any) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def exit_code(summary: Summary, caught: list[int], warn: bool) -> int:
-    """What the run exits with; doubts are told on stderr."""
+def exit_code(summaries: Sequence[Summary], caught: list[int], warn: bool) -> int:
+    """What the runs exit with; doubts are told on stderr."""
     if caught:
         return 128 + caught[0]
-    if summary.reason == "failed":
+    if any(summary.reason == "failed" for summary in summaries):
         return NOT_MADE
-    if summary.trust == "invalid":
+    if any(summary.trust == "invalid" for summary in summaries):
         click.echo("loadbench: no verdict: the numbers cannot be trusted", err=True)
         return PASSED if warn else NO_VERDICT
-    failed = [check for check in summary.checks if check.state == "failed"]
-    if failed:
+    states = {check.state for summary in summaries for check in summary.checks}
+    if "failed" in states:
         return CHECK_FAILED
-    if any(check.state == "no data" for check in summary.checks):
+    if "no data" in states:
         click.echo("loadbench: no verdict: a check had no data", err=True)
         return PASSED if warn else NO_VERDICT
     return PASSED

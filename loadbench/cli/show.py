@@ -7,6 +7,7 @@ import click
 from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.model import plain
+from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
 from loadbench.summary import summarise
 
@@ -16,13 +17,16 @@ from loadbench.summary import summarise
 @click.option("--out", metavar="DIR", help="The results folder; default: results.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
 def command(run: str, out: str | None, as_json: bool) -> None:
-    """The summary of RUN: a number (12), a folder, or `last`.
+    """The summary of RUN: a number (12), a repeat's (12/3), a folder, or `last`.
 
     It is made from the log each time, so a run that was killed has one up to its last second.
     """
     folder = runlog.find(run, runlog.results_folder(out))
     if not as_json:
         click.echo(run_text(folder))
+        return
+    if runlog.is_series(folder):
+        click.echo(json.dumps(series_facts(folder), ensure_ascii=False))
         return
     summary = summarise(runlog.read(folder), runlog.goes_on(folder))
     if summary is None:

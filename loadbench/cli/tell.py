@@ -26,7 +26,7 @@ def command(run: str, name: str, words: tuple[str, ...], out: str | None) -> int
     acknowledge p99  somebody has seen that this alert fires
     stop, kill       end gently, or at once
     """
-    folder = runlog.find(run, runlog.results_folder(out))
+    folder = runlog.latest(runlog.find(run, runlog.results_folder(out)))
     order = control.order((name, *words))
     path = runlog.read_snapshot(folder).get("control")
     if not path or not runlog.goes_on(folder):

@@ -87,7 +87,7 @@ def command(
             )
         if not (terminal or web):
             raise SpecError("the dashboard needs a terminal", f"loadbench show {watched}")
-        folder = runlog.find(watched, runlog.results_folder(out))
+        folder = runlog.latest(runlog.find(watched, runlog.results_folder(out)))
         if web:
             how = ("--speed", str(speed), "--replay") if replay else ("--attach",)
             return _in_tabs(_pages(port), *how, str(folder.absolute()))

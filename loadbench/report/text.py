@@ -14,6 +14,7 @@ from loadbench.model import Machine, Rule, Start
 from loadbench.report.certain import check_words, rests_on, within
 from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
+from loadbench.report.series import series_text
 from loadbench.report.slowest import slowest_text
 from loadbench.summary import CheckResult, Episode, Summary, Times, summarise
 from loadbench.trust import cause
@@ -26,8 +27,10 @@ _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "
 
 
 def run_text(folder: Path) -> str:
-    """The page of a run, made from its log: also of one that was killed, or goes on. Raises
-    SpecError if nothing was recorded, or the log is damaged."""
+    """The page of a run, made from its log: also of one that was killed, or goes on; that of a
+    series of repeats. Raises SpecError if nothing was recorded, or the log is damaged."""
+    if runlog.is_series(folder):
+        return series_text(folder)
     records = runlog.read(folder)
     start = next(records, None)
     summary = None

@@ -66,6 +66,7 @@ class Options:
     command: tuple[str, ...] = ()  # to be typed to get the same run again
     trust: bool = False
     workers: Workers | None = None  # None: one load process
+    folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,9 @@ class Run:
         self._capacity: float | None = None  # what 100 % is, once it is calibrated
         self._clocks = clocks.read()
         self._made_results = not options.results.exists()
-        self.folder = runlog.create(options.results, options.name or _name(scenario))
+        self.folder = options.folder or runlog.create(
+            options.results, options.name or usual_name(scenario)
+        )
 
     @property
     def recording(self) -> bool:
@@ -210,7 +213,7 @@ class Run:
         ahead = timedelta(microseconds=(self._loading.origin - time.monotonic_ns()) / 1000)
         began = (datetime.now(UTC) + ahead).astimezone()
         return Start(
-            run=self.folder.name,
+            run=runlog.called(self.folder),
             scenario=self._scenario.name,
             target=target.title or self._loading.target or self._scenario.name,
             planned_ns=length_ns(plan.phases) or self._loading.length_ns,
@@ -368,7 +371,7 @@ def _may_run(scenario: Scenario, options: Options) -> None:
     scenario.spec.alerts.address()  # before anything is begun: does the environment have it?
 
 
-def _name(scenario: Scenario) -> str:
+def usual_name(scenario: Scenario) -> str:
     """`steady-resnet-tiny`: the scenario and what it is run against."""
     url = scenario.spec.target.url
     target = url.removeprefix("local:").rstrip("/").rpartition("/")[2]

@@ -51,7 +51,7 @@ def snapshot(
             **{key: value for key, value in target.settings.items() if key != "model"},
         },
         "machine": versions(nvml),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -59,7 +59,7 @@ def _digest(file: str) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the folder that loadbench was called in, marked if files had changed."""
     try:
         found = subprocess.run(
@@ -78,7 +78,7 @@ def others(results: Path, own: Path, since: str | None) -> tuple[Note, ...]:
     """A doubt for every other run in these results that is running, or ended after `since`."""
     notes = []
     for folder in runlog.runs(results)[-_LOOK_BACK:]:
-        if folder == own or not (folder / runlog.SNAPSHOT).exists():
+        if folder in (own, own.parent) or not (folder / runlog.SNAPSHOT).exists():
             continue
         try:
             found = runlog.read_snapshot(folder)

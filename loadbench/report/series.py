@@ -1,0 +1,85 @@
+"""A series of repeats: what each came to, a line each, and the middle of them."""
+
+from pathlib import Path
+from typing import Any
+
+from loadbench import runlog
+from loadbench.errors import SpecError
+from loadbench.judge.overall import overall
+from loadbench.report.columns import aligned
+from loadbench.report.sides import snapshots
+from loadbench.units import percent, significant
+
+_HEADS = ("repeat", "done/s", "p50 ms", "p99 ms", "failed %", "checks", "trust", "")
+_STATES = {
+    "done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running",
+    "stopped": "■ stopped",
+}  # fmt: skip
+
+
+def series_facts(folder: Path) -> dict[str, Any]:
+    """The series as one object: its snapshot's own facts, `overall` (medians, and the worst of
+    checks and grades) and the `summaries` of all repeats. SpecError if it is damaged."""
+    snapshot = runlog.read_snapshot(folder)
+    summaries = [one["summary"] for one in snapshots(folder) if one.get("summary")]
+    names = ("run", "kind", "scenario", "wanted", "engine", "cool_down_s", "repeats", "text")
+    try:
+        whole = overall(summaries)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:  # foreign file
+        raise SpecError(
+            f"a summary of {folder.name} is damaged: {error!r}", "loadbench show RUN/1 reads a log"
+        ) from error
+    found = {name: snapshot.get(name) for name in names}
+    return {**found, "state": runlog.state(snapshot), "overall": whole, "summaries": summaries}
+
+
+def series_text(folder: Path) -> str:
+    """The page of a series, without a newline at its end."""
+    found = series_facts(folder)
+    state = _STATES.get(str(found["state"]), str(found["state"]))
+    made, wanted = len(found["summaries"]), found["wanted"]
+    lines = [f"loadbench {found['run']}   {made} of {wanted} repeats   {state}"]
+    lines += [f"  ✗ {found['text']}"] if found.get("text") else []
+    whole = found["overall"]
+    if whole is None:
+        return "\n".join([*lines, "", "  nothing was recorded yet", "", f"  {folder}"])
+    numbers = [str(one["run"]).rpartition("/")[2] for one in found["summaries"]]
+    rows = [_row(n, one) for n, one in zip(numbers, found["summaries"], strict=True)]
+    table = aligned([_HEADS, *rows, _row("median", whole)], frozenset({0, 5, 6, 7}))
+    lines += ["", *(f"  {line}" for line in table), "", f"  {_how(found)}"]
+    lines += [_note(note) for note in whole["notes"]]
+    return "\n".join([*lines, "", f"  {folder}"])
+
+
+def _row(name: str, summary: dict[str, Any]) -> tuple[str, ...]:
+    checks = summary["checks"]
+    passed = sum(check["state"] == "passed" for check in checks)
+    sign = "✓" if passed == len(checks) else "✗"
+    asked, trust = summary["asked"], str(summary["trust"])
+    return (
+        name,
+        significant(summary["rate"]["done"]),
+        _latency(summary, "p50"),
+        _latency(summary, "p99"),
+        percent(1 - summary["done"] / asked) if asked else "n/a",
+        f"{sign} {passed}/{len(checks)}" if checks else "",
+        trust if trust == "trusted" else f"▲ {trust}",
+        "" if summary["reason"] == "done" else str(summary["reason"]),
+    )
+
+
+def _latency(summary: dict[str, Any], name: str) -> str:
+    value, limit = summary["latency_ms"][name], summary.get("limit_ms")
+    if value is None and limit is not None and summary["asked"]:
+        return f"> {significant(limit)}"
+    return significant(value)
+
+
+def _how(found: dict[str, Any]) -> str:
+    pause = found.get("cool_down_s")
+    return f"engine: {found.get('engine')}" + (f"; {pause:g} s between two" if pause else "")
+
+
+def _note(note: dict[str, Any]) -> str:
+    sign = "·" if note["code"] == "no-gpu" else "▲"
+    return f"  {sign} {note['text']}" + (f": {note['hint']}" if note.get("hint") else "")

@@ -1,0 +1,28 @@
+"""Run folders as what is judged: the snapshots of their repeats, each with a summary."""
+
+from pathlib import Path
+from typing import Any
+
+from loadbench import runlog
+from loadbench.model import plain
+from loadbench.summary import summarise
+
+
+def snapshots(folder: Path) -> list[dict[str, Any]]:
+    """Of a run or of all repeats of a series, in the order they were made. The summary of one
+    without an end is made from its log; it stays None where nothing was recorded. SpecError if
+    a snapshot is damaged."""
+    found = runlog.read_snapshot(folder)
+    if found.get("kind") != runlog.SERIES:
+        return [_whole(folder, found)]
+    return [
+        _whole(path, runlog.read_snapshot(path))
+        for path in runlog.repeats_of(folder, found)
+        if (path / runlog.SNAPSHOT).is_file()  # the next one may be starting just now
+    ]
+
+
+def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:
+    if not snapshot.get("summary") and (folder / runlog.LOG).is_file():
+        snapshot["summary"] = plain(summarise(runlog.read(folder), runlog.goes_on(folder)))
+    return snapshot
