@@ -39,6 +39,7 @@ SCHEMA = 1  # of run.json
 _NUMBERED = re.compile(r"(\d{4,})-")
 _REPEAT = re.compile(r"[1-9]\d{0,3}")
 SERIES = "series"  # the kind of a snapshot that has repeats
+FIND = "find"  # of one that searched for a rate: the runs it took, in their order, as repeats
 
 
 def results_folder(given: str | None = None) -> Path:
@@ -121,12 +122,20 @@ def repeats(folder: Path) -> list[Path]:
 
 def repeats_of(folder: Path, snapshot: dict[str, Any]) -> list[Path]:
     """`repeats` of a folder whose snapshot has been read."""
-    if snapshot.get("kind") != SERIES:
+    if snapshot.get("kind") not in (SERIES, FIND):
         return [folder]
     named = snapshot.get("repeats")
     names = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
     fine = [one for one in dict.fromkeys(names) if _REPEAT.fullmatch(one)]
     return [folder / one for one in fine if (folder / one).is_dir()]
+
+
+def is_find(folder: Path) -> bool:
+    """Whether the folder holds a search for a rate."""
+    try:
+        return read_snapshot(folder).get("kind") == FIND
+    except SpecError:
+        return False
 
 
 def is_series(folder: Path) -> bool:

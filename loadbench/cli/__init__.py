@@ -22,6 +22,7 @@ COMMANDS = {
     "shape": ("look", "The load of a scenario, drawn before anything runs."),
     "doctor": ("look", "Is this machine fit to measure; with a model: check and time it."),
     "optimum": ("judge", "How much of the best possible the batcher reached in a run."),
+    "find": ("judge", "The highest rate at which a target holds its limit; of several settings."),
     "compare": ("judge", "Two runs side by side, and the settings that differ."),
     "baseline": ("judge", "Which run others are compared with: set, show, list, forget."),
 }

@@ -7,6 +7,7 @@ import click
 from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.model import plain
+from loadbench.report.find import find_facts, find_text
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
 from loadbench.summary import summarise
@@ -22,6 +23,11 @@ def command(run: str, out: str | None, as_json: bool) -> None:
     It is made from the log each time, so a run that was killed has one up to its last second.
     """
     folder = runlog.find(run, runlog.results_folder(out))
+    if runlog.is_find(folder):
+        click.echo(
+            json.dumps(find_facts(folder), ensure_ascii=False) if as_json else find_text(folder)
+        )
+        return
     if not as_json:
         click.echo(run_text(folder))
         return

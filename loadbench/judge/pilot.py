@@ -9,21 +9,21 @@ the windows.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from loadbench.evidence import Evidence
+from loadbench.evidence import LIMIT_NS, Evidence
 from loadbench.judge.search import LEAST_S, Found, Probe, Terms, ended, following
 from loadbench.judge.stage import Seen, judged, read
 from loadbench.model import Window
-from loadbench.units import MS, SECOND
+from loadbench.shape import Steering
+from loadbench.units import SECOND
 
 _SAME = 1e-6
-_DRAIN_S = 15  # longer than that a target is not waited for
+_DRAIN_S = 120  # longer than that a target is not waited for
 
 
 class Order(NamedTuple):
-    """What the load is to do from now on, and the words of the mark; no `rate`: it is over."""
+    """What the load is to do from now on, None: end; and the words of the mark."""
 
-    rate: float | None
-    paused: bool
+    steering: Steering | None
     text: str
 
 
@@ -41,7 +41,7 @@ class Pilot:
         """`seen` are stages of an earlier run that is gone on with; they took `spent_s`."""
         self.terms = terms
         self.seen = list(seen)
-        self.evidence = Evidence()  # of the run before its first window
+        self._evidence = Evidence(limit_ns=terms.claim.limit_ns or LIMIT_NS)
         self._told = told
         self._before_s = spent_s
         first = following(terms, seen, spent_s)
@@ -92,19 +92,19 @@ class Pilot:
         return found.shown and probe.kind != "confirm"
 
     def _next(self, window: Window, probe: Probe) -> Order:
-        stage = judged(probe.kind, self._windows, self.terms.claim, self.evidence)
+        stage = judged(probe.kind, self._windows, self.terms.claim, self._evidence)
         self._windows = []
         self.seen.append(stage)
         self._told(stage, self.spent_s)
         step = following(self.terms, self.seen, self.spent_s)
         if isinstance(step, Found):
             self.found, self.probe = step, None
-            return Order(None, False, "the search is over")
+            return Order(None, "the search is over")
         self.probe = step
         if self._is_empty(window, step):
             return self._begin(window, step)
         self._drains = 1
-        return Order(step.rate, True, "waiting until what is left has drained")
+        return Order(Steering(step.rate, paused=True), "waiting until what is left has drained")
 
     def _drained(self, window: Window, probe: Probe) -> Order | None:
         self._drains += 1
@@ -116,15 +116,13 @@ class Pilot:
     def _begin(self, window: Window, probe: Probe) -> Order:
         """The change falls into the next second, which therefore is of neither rate."""
         self._from = window.second + 1 + self.terms.settle_s
-        return Order(probe.rate, False, f"{probe.kind}: {probe.rate:.6g}/s")
+        return Order(Steering(probe.rate), f"{probe.kind}: {probe.rate:.6g}/s")
 
     def _is_empty(self, window: Window, probe: Probe) -> bool:
-        limit = self.terms.claim.limit_ns or 100 * MS
+        limit = self.terms.claim.limit_ns or LIMIT_NS
         return window.in_flight + window.waiting <= max(2.0, probe.rate * limit / SECOND)
 
 
 def longest_s(terms: Terms) -> int:
     """How long the run may be that is led: the budget, and a last drain."""
     return terms.budget_s + _DRAIN_S
-
-

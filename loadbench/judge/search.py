@@ -2,7 +2,7 @@
 the budget leaves, to the next stage or the end. It keeps nothing: the same stages give the same
 next one, so a search that was broken off goes on from its stages.
 
-    up        from the start in steps, large ones while the limit is far, until a stage does not hold
+    up        from the start in steps, large ones while the limit is far, until one does not hold
     re-check  the highest that held once more: after an overload a target may not be what it was
     down      where nothing holds
     narrow    near the crossing (see `crossing`), short stages first, until its place is known
@@ -37,7 +37,7 @@ class Terms(Value, frozen=True):
     """What is searched for, and what that may cost."""
 
     claim: Claim
-    start: float  # the first rate, per second
+    start: float | None = None  # the first rate, per second; None: by what is known of the target
     most: float | None = None  # no higher rate is tried
     stage_s: int = 60  # a full stage
     settle_s: int = 2  # after each change of the rate, in no count
@@ -98,7 +98,7 @@ def cost(terms: Terms, probe: Probe) -> int:
 
 def _wanted(terms: Terms, seen: Sequence[Seen], left_s: float) -> Probe | Limit:
     if not seen:
-        return Probe("up", min(terms.start, terms.most or math.inf), terms.short_s)
+        return Probe("up", min(terms.start or 1.0, terms.most or math.inf), terms.short_s)
     last = seen[-1]
     if not last.counts:
         again = len(seen) > 1 and not seen[-2].counts
@@ -220,8 +220,8 @@ def ended(terms: Terms, seen: Sequence[Seen], spent_s: float, why: Limit) -> Fou
         rate = sure[-1].rate
         low = rate if low is None else min(low, rate)
     elif holding:
-        below = [stage.rate for stage in holding if high is None or stage.rate <= high]
-        rate = max(below, default=None)
+        likely = math.inf if high is None else crossing_of(terms.claim, seen).quantile(0.5)
+        rate = max([stage.rate for stage in holding if stage.rate <= likely], default=None)
     return Found(
         rate=rate,
         low=low,

@@ -118,9 +118,9 @@ def judged(
         asked=found.asked,
         over=found.over,
         missed=int(blocks.missed.sum()),
-        effect=found.effect,
+        effect=float(found.effect),
         holds=holds,
-        shown=found.shown,
+        shown=bool(found.shown),
         eased=holds and _eased(blocks, claim),
         overloaded=found.overloaded,
         done_per_s=sum(window.done for window in windows) / len(windows),
@@ -142,8 +142,9 @@ def _effects(blocks: Blocks, over: Ints) -> tuple[float, float | None]:
     """How far requests depend on each other: (as it looks, for a verdict; None: not known)."""
     if known := blocks.effect(over):
         return known, known
-    slow = blocks.over(blocks.quantile(0.9) or math.inf)
-    guesses = [certainty.rough_effect(blocks.asked, each) for each in (over, slow)]
+    slow = blocks.quantile(0.9) or math.inf
+    both = [over] if math.isinf(slow) else [over, blocks.over(slow)]
+    guesses = [certainty.rough_effect(blocks.asked, each) for each in both]
     if None in guesses:
         return math.sqrt(max(1, blocks.total)), None  # a guess at that: it is a short stage
     seen, most = (certainty.larger([guess[at] for guess in guesses if guess]) for at in (0, 1))
@@ -160,7 +161,7 @@ def _latencies(blocks: Blocks) -> dict[str, float | None]:
     found = {name: blocks.quantile(share) for name, share in QUANTILES.items()}
     found["mean"] = blocks.whole.mean
     return {
-        name: None if value is None or math.isinf(value) else value / MS
+        name: None if value is None or math.isinf(value) else float(value / MS)
         for name, value in found.items()
     }
 

@@ -66,6 +66,7 @@ class Options:
     command: tuple[str, ...] = ()  # to be typed to get the same run again
     trust: bool = False
     workers: Workers | None = None  # None: one load process
+    lead: helm.Lead | None = None  # who says as it goes on which rate comes next, and when it ends
     folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
 
 
@@ -176,6 +177,8 @@ class Run:
         rules = alerts.changed(alerts.built_in(target.gpu is not None), own)
         limit = alerts.latency_limit(rules, spec.checks)
         plan = planned(spec, target.endpoint, (), limit)
+        if self._options.lead:
+            return self._options.lead.planned(plan, target), rules, target.notes
         found, notes = None, (*target.notes, *_unheeded(spec.load.unheeded))
         if spec.load.calibrate is not None:
             found, note = self._calibrate(plan, spec.load.calibrate)
@@ -303,7 +306,7 @@ class Run:
             if isinstance(message, Finished):
                 for note in message.notes:
                     recorder.remark(note)
-                if message.reason == "stopped" and self._reason == "done":
+                if message.reason == "stopped" and not self._deadline:
                     self._fail(RunError(_STOPPED, "see load.log in the run's folder"))
                 return
             if isinstance(message, Mark):
@@ -315,7 +318,9 @@ class Run:
             elif isinstance(message, Window):
                 heard = now
                 machine, server = readings.of(message.second)
-                recorder.window(msgspec.structs.replace(message, machine=machine, server=server))
+                message = msgspec.structs.replace(message, machine=machine, server=server)
+                recorder.window(message)
+                self._led(loading, recorder, message)
             elif now - heard > _SILENCE_S:
                 recorder.silence(loading.origin, now - heard)
             if target.engine and target.engine.ended() is not None and not self._deadline:
@@ -324,6 +329,18 @@ class Run:
                 text = "the load generator did not end by itself"
                 recorder.remark(Note("load-ended", text, "see load.log"))
                 return
+
+    def _led(self, loading: Loading, recorder: Recorder, window: Window) -> None:
+        """Asks whoever leads the run for what comes next."""
+        order = self._options.lead.see(window) if self._options.lead else None
+        if order is None or self._deadline:
+            return
+        if order.steering is None:
+            self._end("done", "", Command("stop"), self._scenario.spec.load.drain / SECOND)
+        else:
+            self._standing = helm.standing(order.steering, self._standing)
+            loading.say(Command("steer", order.steering))
+        recorder.mark(order.text, window.second + 1, self._standing)
 
     def _fail(self, error: LoadbenchError) -> None:
         self._end(
