@@ -55,6 +55,7 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (an hour, two
 	$(BIN)/python -m tests.benchmarks.longrun
 	$(BIN)/python tests/benchmarks/known_answer.py
 	$(BIN)/python -m tests.benchmarks.certainty
+	$(BIN)/python -m tests.benchmarks.shelf
 	$(BIN)/python -m tests.benchmarks.workers
 	$(BIN)/python -m tests.benchmarks.swap
 

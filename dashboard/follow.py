@@ -21,6 +21,7 @@ from dashboard.past import Past
 from loadbench import logindex, runlog
 from loadbench.errors import SpecError
 from loadbench.logindex import Contents
+from loadbench.snapshots import files
 from loadbench.view import LENGTHS, View, fold
 
 POLL_S = 0.2
@@ -70,7 +71,7 @@ class Tail:
     def read(self) -> tuple[list[bytes], bool]:
         """(new lines, begun anew): the file was cut or replaced, so what was read is void."""
         try:
-            with open(self._path, "rb") as file:
+            with files.opened(self._path) as file:
                 status = os.fstat(file.fileno())
                 anew = status.st_size < self._offset or self._inode not in (None, status.st_ino)
                 if anew:
@@ -114,9 +115,9 @@ class Follow:
                     if not self._tail.behind:
                         post(ViewChanged(self.view, time.monotonic()))
                 await asyncio.sleep(0 if self._tail.behind else POLL_S)
-        except SpecError as error:
+        except (SpecError, OSError) as error:
             post(ViewChanged(self.view, time.monotonic()))
-            post(Unreadable(error.message))
+            post(Unreadable(error.message if isinstance(error, SpecError) else str(error)))
 
     async def _open(self) -> None:
         """What there is, a long log without most of its seconds; then the tail goes on."""

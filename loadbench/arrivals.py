@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench.errors import SpecError
+from loadbench.snapshots import files
 
 FILE = "arrivals.bin"
 MAGIC = b"LBARRIV1"
@@ -39,7 +40,8 @@ class Arrivals(NamedTuple):
 def read(path: Path) -> Arrivals:
     """All whole records of a file; a kill may leave a part of one. Raises SpecError."""
     try:
-        data = path.read_bytes()
+        with files.opened(path) as file:
+            data = file.read(len(MAGIC) + 8 + MOST * RECORD.itemsize)
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
     head = len(MAGIC) + 8

@@ -15,6 +15,7 @@ import msgspec
 from loadbench import runlog
 from loadbench.errors import RunError, SpecError
 from loadbench.printable import harmless
+from loadbench.snapshots import files
 
 FILE = "baselines.json"
 _LARGEST = 1_000_000
@@ -26,16 +27,14 @@ def read(results: Path) -> dict[str, str]:
     """Name → run, as the file says. SpecError if it is damaged."""
     path = results / FILE
     try:
-        with open(path, "rb") as file:
-            data = file.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
-            raise ValueError("it is too large")
+        data = files.content(path, _LARGEST)
         found = msgspec.json.decode(data, type=dict[str, str])
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:  # a msgspec.DecodeError is a ValueError
+    except (OSError, ValueError, RecursionError) as error:  # DecodeErrors are ValueErrors
+        why = error.strerror if isinstance(error, OSError) else str(error)
         raise SpecError(
-            f"{path}: cannot be read: {harmless(str(error))}",
+            f"{path}: cannot be read: {harmless(why or '')}",
             "correct or delete it; it maps the names of baselines to run folders",
         ) from error
     return {harmless(name): harmless(run) for name, run in found.items()}
@@ -47,6 +46,11 @@ def find(name: str, results: Path) -> Path | None:
     run = read(results).get(name)
     if run is None:
         return None
+    if Path(run).is_absolute() or ".." in Path(run).parts:
+        raise SpecError(
+            f"baseline {name!r} is {run}, which lies outside of {results}",
+            f"loadbench baseline set RUN --name {name!r}",
+        )
     folder = results / run
     if not (folder / runlog.SNAPSHOT).is_file():
         raise SpecError(

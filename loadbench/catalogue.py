@@ -15,12 +15,12 @@ from typing import Literal
 import msgspec
 
 from loadbench import runlog
-from loadbench.errors import LoadbenchError
+from loadbench.errors import LoadbenchError, SpecError
 from loadbench.model import Note, Trust, Value
 from loadbench.printable import harmless
+from loadbench.snapshots import files, schema, sums
 from loadbench.summary import CheckResult
 
-LARGEST = 16_000_000  # bytes of a run.json that are read
 _NOTES, _CHECKS, _TEXT = 20, 50, 300  # kept of each run
 _FRESH_S = 30.0  # a log written to so recently has a writer, on whatever machine
 _STARTS_S = 600.0  # so long may it take until a run has a run.json
@@ -66,6 +66,11 @@ class Entry(Value, frozen=True):
     def passed(self) -> int:
         """How many of its checks passed."""
         return sum(check.state == "passed" for check in self.checks)
+
+    @property
+    def altered(self) -> str:
+        """What was altered of it after the run; "" if nothing is known to be."""
+        return next((note.text for note in self.notes if note.code == sums.CODE), "")
 
     @property
     def words(self) -> str:
@@ -135,16 +140,20 @@ def entry(folder: Path, known: Entry | None = None) -> Entry | None:
     stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
     if known is not None and known.stamp == stamp and known.state != "running":
         return known
-    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+    if not stat.S_ISREG(status.st_mode) or status.st_size > files.LARGEST:
         return _unreadable(folder, "run.json is no snapshot of a run", stamp)
     try:
-        return _decoded(folder, path.read_bytes(), stamp)
+        return _decoded(folder, files.content(path), stamp)
     except FileNotFoundError:
         return _missing(folder)
     except OSError as error:
         return _unreadable(folder, f"run.json cannot be read: {error.strerror}")
+    except SpecError as error:
+        return _unreadable(folder, harmless(error.message), stamp)
     except (msgspec.MsgspecError, ValueError) as error:
         return _unreadable(folder, f"run.json is damaged: {harmless(str(error))}", stamp)
+    except RecursionError:
+        return _unreadable(folder, "run.json is damaged: it is nested too deep", stamp)
 
 
 def _missing(folder: Path) -> Entry | None:
@@ -161,14 +170,20 @@ def _unreadable(folder: Path, problem: str, stamp: Stamp | None = None) -> Entry
 
 def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
     version = msgspec.json.decode(data, type=_Version)
-    if version.schema != runlog.SCHEMA:
+    if version.schema > runlog.SCHEMA:
         made = harmless(version.loadbench)
-        problem = f"written by loadbench {made}: not readable by this one"
+        problem = f"written by loadbench {made}: update this one to read it"
         return Entry(str(folder), folder.name, "other version", problem, stamp=stamp)
-    found = msgspec.json.decode(data, type=_Snapshot)
+    if version.schema < runlog.SCHEMA:
+        old = schema.migrated(files.value(data), "run.json")
+        found = msgspec.convert(old, _Snapshot)
+    else:
+        found = msgspec.json.decode(data, type=_Snapshot)
     series = found.kind == runlog.SERIES
     target = found.target or _Target()
     summary = (found.overall if series else found.summary) or _Summary()
+    doubt = sums.altered(folder, runlog.SNAPSHOT, data)
+    trust: Trust | None = "doubtful" if doubt and summary.trust == "trusted" else summary.trust
     return Entry(
         folder=str(folder),
         name=runlog.called(folder),
@@ -186,10 +201,10 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
         limit_ms=summary.limit_ms if summary.asked else None,
         failed=1 - summary.done / summary.asked if summary.asked else None,
         checks=tuple(map(_check, summary.checks[:_CHECKS])),
-        trust=summary.trust,
+        trust=trust,
         text=_line(found.text if series else summary.text),
         repeats=len(found.repeats) if series else 1,
-        notes=tuple(map(_note, summary.notes[:_NOTES])),
+        notes=(*((doubt,) if doubt else ()), *map(_note, summary.notes[:_NOTES])),
         stamp=stamp,
     )
 

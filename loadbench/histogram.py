@@ -7,7 +7,9 @@ one value at a time; here whole arrays are counted at once, and what is held in 
 buckets in use: a dense array of counts takes 196 kB, a second of requests some hundred buckets.
 """
 
+import binascii
 import math
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +26,9 @@ _HALF_BITS = 10  # sub-buckets per power of two: 2 ** 10
 _HALF = 1 << _HALF_BITS
 _DENSE = 24 << _HALF_BITS  # buckets of this layout, as HdrHistogram counts them
 _SMALL = (1 << 32) - 1
+_MOST_BYTES = _DENSE * 9 + 100  # unpacked
+_LONGEST = 2 * _MOST_BYTES  # characters of a text
+_SAFE = 4_000  # of so many even the most dense unpack to a few megabytes
 _MASK = ((_HALF << 1) - 1) << _UNIT
 
 Ints = NDArray[np.int64]
@@ -53,6 +58,15 @@ def _release(dense: HdrHistogram) -> None:
     wait for Python's collector of cycles: megabytes a minute, which a long run would be blamed for.
     """
     dense.encoder.histogram = None
+
+
+def _bounded(text: str) -> None:
+    """ValueError for what would unpack to more than this layout can be: a few bytes of zeros
+    compressed stand for gigabytes."""
+    packed = binascii.a2b_base64(text)[8:]
+    unpacking = zlib.decompressobj()
+    if len(unpacking.decompress(packed, _MOST_BYTES)) == _MOST_BYTES:
+        raise ValueError("it unpacks to more than a histogram")
 
 
 class Histogram:
@@ -189,7 +203,11 @@ class Histogram:
 
         Raises ValueError for another layout or text that is no histogram.
         """
+        if len(text) > _LONGEST:
+            raise ValueError("not an HdrHistogram: the text is too long")
         try:
+            if len(text) > _SAFE:
+                _bounded(text)
             dense = HdrHistogram.decode(text)
         except Exception as error:  # the package raises its own kinds, zlib's and binascii's
             raise ValueError(f"not an HdrHistogram: {error}") from error

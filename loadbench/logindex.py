@@ -16,6 +16,7 @@ import msgspec
 
 from loadbench.errors import SpecError
 from loadbench.model import Minute, Record, Window, decode_record
+from loadbench.snapshots import files
 
 INDEX = "log.idx"
 WINDOW, MINUTE = b'{"kind":"window"', b'{"kind":"minute"'
@@ -83,9 +84,7 @@ def read(log: Path) -> Contents | None:
     """From `log.idx`; None if there is none, or it is not of this log as it stands."""
     path = log.with_name(INDEX)
     try:
-        if path.stat().st_size > _MOST_INDEX:
-            return None
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = files.value(files.content(path, _MOST_INDEX))
         if log.stat().st_size != found["size"]:
             return None
         return _checked(found)
@@ -110,9 +109,10 @@ def _checked(found: Any) -> Contents | None:
 
 def scan(log: Path) -> Iterator[Contents]:
     """Goes through a log to its last whole line; yields the same Contents after each chunk, so
-    that a reader with other things to do may do them. Raises SpecError for what is no log."""
+    that a reader with other things to do may do them. Raises SpecError for what is no log, OSError
+    for what is no file."""
     contents, rest = Contents(), b""
-    with open(log, "rb") as file:
+    with files.opened(log) as file:
         while data := file.read(_CHUNK):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
@@ -125,7 +125,7 @@ def scan(log: Path) -> Iterator[Contents]:
 
 def lines_at(log: Path, offsets: list[int]) -> Iterator[bytes]:
     """The lines that begin there. OSError if the log is gone."""
-    with open(log, "rb") as file:
+    with files.opened(log) as file:
         for offset in offsets:
             file.seek(offset)
             line = file.readline(LONGEST)
@@ -136,7 +136,7 @@ def lines_at(log: Path, offsets: list[int]) -> Iterator[bytes]:
 
 def seconds_of(log: Path, block: Block) -> list[bytes]:
     """The lines of a block's seconds, undecoded."""
-    with open(log, "rb") as file:
+    with files.opened(log) as file:
         file.seek(block.begin)
         data = file.read(min(block.end - block.begin, LONGEST))
     return [line for line in data.split(b"\n")[:-1] if line.startswith(WINDOW)]

@@ -173,6 +173,7 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     notes: tuple[Note, ...] = ()
     origin_ns: int | None = None  # second 0 on the machine's monotonic clock
     warm_ns: dict[int, int] = {}  # of a local engine: rows → the model alone at its warm-up
+    schema: int = 1  # of the log; goes up when an earlier loadbench would misread it
 
 
 class Optimum(Value, frozen=True):
@@ -257,10 +258,25 @@ class End(Value, frozen=True, tag_field="kind", tag="end"):
 Record = Start | Window | Minute | AlertChange | Mark | Remark | End
 
 
+LOG_SCHEMA = 1  # the last that is known here
+_BEGINNING = b'{"kind":"start"'
 _record = msgspec.json.Decoder(Record, dec_hook=from_json)
 
 
+class _Version(msgspec.Struct):
+    schema: int = 1
+
+
 def decode_record(line: bytes) -> Record:
-    """One line of the log, safe to show. Raises MsgspecError or ValueError if it is none."""
-    record: Record = _record.decode(harmless_json(line))
+    """One line of the log, safe to show. Raises MsgspecError or ValueError if it is none, or the
+    beginning of a log that a later loadbench wrote."""
+    try:
+        if line.startswith(_BEGINNING):
+            version = msgspec.json.decode(line, type=_Version).schema
+            if not 1 <= version <= LOG_SCHEMA:
+                text = f"it is of schema {version}, and this loadbench reads up to {LOG_SCHEMA}"
+                raise ValueError(f"{text}: read it with the version that wrote it")
+        record: Record = _record.decode(harmless_json(line))
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
     return record

@@ -155,6 +155,8 @@ class Plan(Value, frozen=True):
     share: Share | None = Share()
     workers: Workers | None = None  # None: one process, which does it all itself
     journey: Journey | None = None  # no phases: it ends with its file's shape, or after a minute
+    waits: bool = False  # says Waiting when all is ready, and begins when a `begin` comes
+    begin_ns: int = 0  # not before this moment (monotonic ns)
 
 
 def kinds(spec: "Spec") -> tuple[RequestPlan, ...]:
@@ -208,10 +210,16 @@ def _journey(spec: "Spec") -> Journey:
 
 
 class Command(Value, frozen=True):
-    """`stop` ends the arrivals and drains; `kill` ends at once; `steer` changes the shape."""
+    """`stop` ends the arrivals and drains; `kill` ends at once; `steer` changes the shape; `begin`
+    is for a load that waits: `at` which moment (monotonic ns)."""
 
-    command: Literal["stop", "kill", "steer"]
+    command: Literal["stop", "kill", "steer", "begin"]
     steering: Steering | None = None
+    at: int = 0
+
+
+class Waiting(Value, frozen=True, tag_field="kind", tag="waiting"):
+    """Of a plan that `waits`: everything is ready, the next Command has to be `begin`."""
 
 
 class Started(Value, frozen=True, tag_field="kind", tag="started"):
@@ -251,4 +259,4 @@ class Broken(Value, frozen=True, tag_field="kind", tag="broken"):
     exit_code: int
 
 
-Message = Started | Noted | Window | Mark | Finished | Broken
+Message = Waiting | Started | Noted | Window | Mark | Finished | Broken

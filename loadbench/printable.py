@@ -29,9 +29,14 @@ def harmless(text: str) -> str:
 
 def harmless_json(line: bytes) -> bytes:
     """A line of JSON with harmless keys and texts. Raises msgspec.DecodeError if it is none."""
-    if not _SUSPECT.search(line):
+    if not suspect(line):
         return line
     return msgspec.json.encode(harmless_value(msgspec.json.decode(line)))
+
+
+def suspect(text: bytes) -> bool:
+    """Whether JSON may hold what is not harmless; False means that it does not."""
+    return _SUSPECT.search(text) is not None
 
 
 def harmless_value(value: Any) -> Any:

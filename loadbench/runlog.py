@@ -6,10 +6,12 @@
       log.idx        where the minutes and all but the seconds lie, written at the end: long runs
                      open from these
       arrivals.bin   engine.log   load.log   as the children wrote them
+      SHA256SUMS    of run.json and log.ndjson, written when the run is over
 
 The runner is the only writer of run.json and log.ndjson. A killed run is a log without an End.
 
-A series of repeats is one numbered folder with a run.json of its own and a run folder for each
+The two sides of an A/B are `a/` and `b/` in a folder whose run.json has "kind": "ab". A series of
+repeats is one numbered folder with a run.json of its own and a run folder for each
 repeat, by its number:
 
     results/0148-steady-mlp/
@@ -22,24 +24,27 @@ import os
 import platform
 import re
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
 from loadbench.errors import RunError, SpecError
-from loadbench.logindex import INDEX, Contents
+from loadbench.logindex import INDEX, LONGEST, Contents
 from loadbench.merge import merge
 from loadbench.model import End, Minute, Record, Window, decode_record, encode
-from loadbench.printable import harmless_value
+from loadbench.snapshots import files, schema, sums
 
 LOG = "log.ndjson"
 SNAPSHOT = "run.json"
-SCHEMA = 1  # of run.json
+SCHEMA = schema.SCHEMA  # of run.json
 _NUMBERED = re.compile(r"(\d{4,})-")
 _REPEAT = re.compile(r"[1-9]\d{0,3}")
 SERIES = "series"  # the kind of a snapshot that has repeats
 FIND = "find"  # of one that searched for a rate: the runs it took, in their order, as repeats
+AB = "ab"  # and of one that has two sides, `a/` and `b/`
+_SIDE = re.compile(r"[ab]")
 
 
 def results_folder(given: str | None = None) -> Path:
@@ -92,6 +97,8 @@ def find(name: str, results: Path) -> Path:
     whole, _, repeat = name.rpartition("/")
     if whole and _REPEAT.fullmatch(repeat):
         return _repeat(find(whole, results), repeat)
+    if whole and _SIDE.fullmatch(repeat) and is_ab(folder := find(whole, results)):
+        return folder / repeat
     known = runs(results)
     if name == "last" and known:
         return known[-1]
@@ -127,7 +134,8 @@ def repeats_of(folder: Path, snapshot: dict[str, Any]) -> list[Path]:
     named = snapshot.get("repeats")
     names = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
     fine = [one for one in dict.fromkeys(names) if _REPEAT.fullmatch(one)]
-    return [folder / one for one in fine if (folder / one).is_dir()]
+    paths = [folder / one for one in fine]
+    return [path for path in paths if path.is_dir() and not path.is_symlink()]
 
 
 def is_find(folder: Path) -> bool:
@@ -148,8 +156,18 @@ def latest(folder: Path) -> Path:
     return (repeats(folder) or [folder])[-1]
 
 
+def is_ab(folder: Path) -> bool:
+    """Whether the folder holds the two sides of an A/B."""
+    try:
+        return read_snapshot(folder).get("kind") == AB
+    except SpecError:
+        return False
+
+
 def single(folder: Path) -> Path:
     """The one run in a folder. SpecError for a series of several: one has to be named."""
+    if is_ab(folder):
+        raise SpecError(f"{folder.name} has two sides", f"name one: {folder.name}/a")
     found = repeats(folder)
     if len(found) == 1:
         return found[0]
@@ -159,7 +177,8 @@ def single(folder: Path) -> Path:
 
 def called(folder: Path) -> str:
     """What a run is called: its folder's name, with the series' before it if it is a repeat."""
-    inside = _REPEAT.fullmatch(folder.name) and _number(folder.parent)
+    part = _REPEAT.fullmatch(folder.name) or _SIDE.fullmatch(folder.name)
+    inside = part and _number(folder.parent)
     return f"{folder.parent.name}/{folder.name}" if inside else folder.name
 
 
@@ -174,17 +193,27 @@ def write_snapshot(folder: Path, snapshot: dict[str, Any]) -> None:
         raise RunError(f"{folder / SNAPSHOT}: cannot be written: {error.strerror}") from error
 
 
+def seal(folder: Path) -> None:
+    """Writes the checksums of a run that is over: nothing of it is changed from here on."""
+    sums.write(folder, (SNAPSHOT, LOG))
+
+
 def read_snapshot(folder: Path) -> dict[str, Any]:
-    """run.json as it stands; SpecError if it is missing or damaged."""
+    """run.json in today's form, with a doubt in its summary if it was altered after the run.
+    SpecError if it is missing, damaged or of a later version."""
     path = folder / SNAPSHOT
     try:
-        snapshot = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{path}: cannot be read: {error}") from error
+        data = files.content(path)
+        snapshot = files.value(data)
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SpecError(f"{path}: cannot be read, it is damaged: {error}") from error
     if not isinstance(snapshot, dict):
         raise SpecError(f"{path}: is no run snapshot")
-    found: dict[str, Any] = harmless_value(snapshot)
-    return found
+    found = schema.migrated(snapshot, str(path))
+    doubt = sums.altered(folder, SNAPSHOT, data)
+    return {**found, "summary": sums.doubted(found.get("summary"), doubt)} if doubt else found
 
 
 def state(snapshot: dict[str, Any]) -> str:
@@ -209,11 +238,11 @@ def goes_on(folder: Path) -> bool:
 
 
 def _alive(pid: Any) -> bool:
-    if not isinstance(pid, int):
+    if type(pid) is not int or pid <= 0:  # those name groups of processes
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True  # somebody else's, but there
@@ -267,14 +296,21 @@ def read(folder: Path) -> Iterator[Record]:
     """All records of a log. A half-written last line, as a kill leaves it, ends the log there."""
     path = folder / LOG
     try:
-        file = open(path, "rb")  # noqa: SIM115
+        file = files.opened(path)
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
     with file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(_lines(path, file), 1):
             if not line.endswith(b"\n"):
                 return
             try:
                 yield decode_record(line)
             except (msgspec.MsgspecError, ValueError) as error:
                 raise SpecError(f"{path} line {number}: is no record: {error}") from error
+
+
+def _lines(path: Path, file: BufferedReader) -> Iterator[bytes]:
+    try:
+        yield from files.lines(file, LONGEST)
+    except ValueError as error:
+        raise SpecError(f"{path}: {error}") from error

@@ -25,6 +25,7 @@ from loadbench.aroundspec import Names, Plugins, code_of
 from loadbench.errors import SpecError
 from loadbench.faults import explain
 from loadbench.loadspec import Duration, LoadSpec, Section, Share, Size, written
+from loadbench.metricspec import MetricsSpec
 from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
 from loadbench.plan import Tls
@@ -51,6 +52,7 @@ class TargetSpec(Section):
     cert: str = ""
     key: str = ""
     verify: bool = True
+    metrics: MetricsSpec = MetricsSpec()
 
     @property
     def tls(self) -> Tls:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from loadbench import arrivals, runlog, units
 from loadbench.curve import interpolated, isotonic
 from loadbench.errors import SpecError
+from loadbench.logindex import LONGEST
 from loadbench.model import (
     BatchSize,
     Mark,
@@ -36,6 +37,7 @@ from loadbench.model import (
     decode_record,
 )
 from loadbench.optimum import EXACTLY, Costs, Times, Trace, judge, summed
+from loadbench.snapshots import files
 from loadbench.standing import Settings
 
 _STEADY = 1.03  # mean time of the batches by their typical time, above which it is told
@@ -193,8 +195,11 @@ def _lines(folder: Path) -> Iterable[bytes]:
     """The whole lines of a log."""
     path = folder / runlog.LOG
     try:
-        with path.open("rb") as file:
-            yield from (line for line in file if line.endswith(b"\n"))
+        with files.opened(path) as file:
+            lines = files.lines(file, LONGEST)
+            yield from (line for line in lines if line.endswith(b"\n"))
+    except ValueError as error:
+        raise SpecError(f"{path}: {error}") from error
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
 

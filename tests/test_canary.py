@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from loadbench.engine.canary import FAILED, LEAST, verdict
-from loadbench.engine.shadow import Difference, compared
+from loadbench.judge.answers import Difference, compared
 from loadbench.model import Tensor
 from loadbench.units import MS
 from tests.served import request_json, rows, serving, settings

@@ -13,6 +13,7 @@ import pytest
 from loadbench import catalogue, runlog
 from loadbench.catalogue import Entry, entries
 from loadbench.errors import LoadbenchError
+from loadbench.snapshots import files
 from tests.ended import GONE, finished, killed
 
 
@@ -42,7 +43,7 @@ def test_a_run_that_cannot_be_read_is_a_line_that_says_why(tmp_path: Path) -> No
     snapshot = runlog.read_snapshot(other.parent)
     runlog.write_snapshot(other.parent, {**snapshot, "schema": 99, "loadbench": "9.1", "target": 3})
     with open(big, "wb") as file:
-        file.truncate(catalogue.LARGEST + 1)
+        file.truncate(files.LARGEST + 1)
     pipe.unlink()
     os.mkfifo(pipe)  # reading it would never end
     none.unlink()

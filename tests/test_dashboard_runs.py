@@ -106,7 +106,7 @@ def test_rows_are_newest_first_and_say_how_each_run_stands(tmp_path: Path) -> No
             assert ">100" in shown[4]
             assert "✗ 0/1" in shown[4]
             below = "\n".join(found)
-            assert "written by loadbench 3.0: not readable by this one" in below
+            assert "written by loadbench 3.0: update this one to read it" in below
             assert "run.json is damaged" in "\n".join(await press(pilot, "down"))
 
     asyncio.run(walk())
@@ -156,7 +156,7 @@ def test_marks_and_a_comparison_with_what_differs_first(tmp_path: Path) -> None:
             assert "B 0002" in "\n".join(lines(pilot))
             await press(pilot, "c")
             assert isinstance(pilot.app.screen, Page)
-            await until(pilot, lambda: "believing a difference" in "\n".join(lines(pilot)))
+            await until(pilot, lambda: "--repeats" in "\n".join(lines(pilot)))
             await press(pilot, "escape", "escape", "escape")
             assert not any("Compare   A" in line for line in lines(pilot))
             assert not any(row.startswith(("A", "B")) for row in rows(lines(pilot)))
@@ -164,8 +164,10 @@ def test_marks_and_a_comparison_with_what_differs_first(tmp_path: Path) -> None:
     asyncio.run(walk())
 
 
-@pytest.mark.parametrize(("run", "said"), [("0004", "has no summary"), ("0003", "different load")])
-def test_what_cannot_be_compared_is_said(tmp_path: Path, run: str, said: str) -> None:
+@pytest.mark.parametrize(("run", "said"), [("0004", "p99 ms"), ("0003", "different load")])
+def test_a_killed_run_is_compared_and_different_work_is_said(
+    tmp_path: Path, run: str, said: str
+) -> None:
     several(tmp_path)
     three = tmp_path / "0003-three"
     snapshot = runlog.read_snapshot(three)

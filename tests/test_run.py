@@ -18,6 +18,7 @@ from loadbench.errors import RunError
 from loadbench.model import AlertChange, End, Mark, Note, Remark, Server, Start, Window, plain
 from loadbench.runner.children import Child
 from loadbench.runner.recorder import Recorder
+from loadbench.snapshots import sums
 from loadbench.summary import summarise
 from tests.records import start, window
 from tests.running import LOADBENCH, adds_up, loadbench, scenario, summary
@@ -73,6 +74,9 @@ def test_an_undisturbed_run(tmp_path: Path) -> None:
     snapshot = runlog.read_snapshot(folder)
     assert snapshot["state"] == "done"
     assert snapshot["summary"] == found == shown(folder)
+    for name in (runlog.SNAPSHOT, runlog.LOG):
+        assert (folder / sums.FILE).exists()
+        assert sums.altered(folder, name) is None
     windows = [record for record in runlog.read(folder) if isinstance(record, Window)]
     assert [w.second for w in windows if w.stage == "warmup"] == [-1]
     assert [w.second for w in windows if w.stage == "load"] == [0, 1]

@@ -26,11 +26,12 @@ from dashboard.theme import palette
 from dashboard.widgets.runlist import RunList
 from dashboard.widgets.runpanel import about, beside
 from dashboard.widgets.runsline import RunsLine
-from loadbench import baseline, catalogue, compare, runlog, units
+from loadbench import baseline, catalogue, units
 from loadbench.catalogue import Entry
-from loadbench.compare import Comparison
 from loadbench.errors import LoadbenchError, SpecError
+from loadbench.judge.comparison import Comparison, compare
 from loadbench.report.comparison import comparison_text
+from loadbench.report.sides import side
 from loadbench.report.text import run_text
 
 if TYPE_CHECKING:
@@ -357,5 +358,5 @@ class Runs(RunScreen, inherit_bindings=False):
 
 def _compared(pair: Pair) -> Comparison:
     """Raises SpecError for a run without a summary, or a damaged one."""
-    a, b = (runlog.read_snapshot(Path(entry.folder)) for entry in pair)
-    return compare.compare(a, b)
+    a, b = (side([Path(entry.folder)]) for entry in pair)
+    return compare(a, b)

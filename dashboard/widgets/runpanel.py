@@ -10,9 +10,9 @@ from dashboard.widgets.runlist import state
 from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.catalogue import Entry
-from loadbench.compare import Comparison
+from loadbench.judge.comparison import Comparison
 from loadbench.report.certain import check_words
-from loadbench.report.comparison import HEADS, cells, differences, doubts
+from loadbench.report.comparison import HEADS, cells, differences, doubts, sentences
 
 _DIFFERENT = "different load: deltas are not comparable"
 _COLUMNS = tuple(
@@ -68,6 +68,8 @@ def beside(found: Comparison, width: int, colours: Palette) -> Text:
     for line in table(_COLUMNS, _shortened(rows, width), width, (quiet, plain, plain)):
         text.append_text(Text.assemble(*((part.text, part.style or "") for part in line)))
         text.append("\n")
+    for said in sentences(found):
+        text.append("\n".join(textwrap.wrap(said, max(20, width - 1))) + "\n", quiet)
     for doubt in doubts(found):
         first, *rest = textwrap.wrap(doubt, max(20, width - 3))
         text.append("▲ ", attention)

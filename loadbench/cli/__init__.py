@@ -24,6 +24,7 @@ COMMANDS = {
     "optimum": ("judge", "How much of the best possible the batcher reached in a run."),
     "find": ("judge", "The highest rate at which a target holds its limit; of several settings."),
     "compare": ("judge", "Two runs side by side, and the settings that differ."),
+    "ab": ("judge", "Two targets in turns in one session: is B better or worse than A?"),
     "baseline": ("judge", "Which run others are compared with: set, show, list, forget."),
 }
 

@@ -1,4 +1,4 @@
-"""`loadbench compare A B`: what differs between two runs, then their figures."""
+"""`loadbench compare A B …`: what differs between runs, then their figures and the verdict."""
 
 import json
 from pathlib import Path
@@ -7,30 +7,84 @@ from typing import Any
 import click
 
 from loadbench import baseline, runlog
-from loadbench.compare import compare
 from loadbench.errors import SpecError
+from loadbench.judge.comparison import Comparison, Side, compare, terms_of
+from loadbench.judge.gate import UNDECIDED, WORSE, decision
+from loadbench.judge.matrix import matrix
 from loadbench.model import plain
 from loadbench.report.comparison import comparison_text
-from loadbench.summary import summarise
+from loadbench.report.matrix import matrix_text
+from loadbench.report.sides import side
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b", default="last")
+@click.argument("runs", nargs=-1, metavar="[A B …]")
+@click.option("--a", "left", metavar="RUN,…", help="Several runs as one side, like 12,13,14.")
+@click.option("--b", "right", metavar="RUN,…", help="The same of the other side.")
+@click.option(
+    "--gate", "gates", metavar="METRIC[=MARGIN]", multiple=True,
+    help="Judge this metric, like p99=5%, and exit with 1 if it is worse, 4 without a verdict.",
+)  # fmt: skip
+@click.option("--anyway", is_flag=True, help="Compare runs that did different work.")
 @click.option("--out", metavar="DIR", help="The results folder; default: results.")
 @click.option("--json", "as_json", is_flag=True, help="The comparison as one JSON object.")
-def command(a: str, b: str, out: str | None, as_json: bool) -> None:
-    """Run B (default: the last one) against run A. Each is a number, a folder or `last`; A also
-    the name of a baseline, or `baseline` for that of B's scenario."""
+def command(
+    runs: tuple[str, ...],
+    left: str | None,
+    right: str | None,
+    gates: tuple[str, ...],
+    anyway: bool,
+    out: str | None,
+    as_json: bool,
+) -> int:
+    """Run B (default: the last one) against run A; of more than two, all against the first.
+
+    Each is a number, a folder or `last`, and may be a series of repeats; A also the name of a
+    baseline, or `baseline` for that of B's scenario. Below 5 + 5 repeats there is no verdict.
+    """
     results = runlog.results_folder(out)
-    right = _side(runlog.find(b, results))
-    found = compare(_side(_first(a, right, results)), right)
-    click.echo(json.dumps(plain(found), ensure_ascii=False) if as_json else comparison_text(found))
+    sides = _sides(runs, left, right, results)
+    terms = terms_of(gates, anyway)
+    found = [compare(sides[0], other, terms) for other in sides[1:]]
+    different = [one for one in found if not one.comparable]
+    if different and not anyway:
+        _refuse(different[0])
+    if len(found) > 1:
+        table = matrix(sides, found)
+        click.echo(_json(table) if as_json else matrix_text(table))
+    else:
+        click.echo(_json(found[0]) if as_json else comparison_text(found[0]))
+    if not gates:
+        return 0
+    decisions = [decision(one) for one in found]
+    for one in decisions:
+        click.echo(f"loadbench: {one.text}", err=True)
+    codes = [one.code for one in decisions]
+    return WORSE if WORSE in codes else UNDECIDED if UNDECIDED in codes else 0
 
 
-def _first(name: str, other: dict[str, Any], results: Path) -> Path:
+def _json(value: Any) -> str:
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def _sides(runs: tuple[str, ...], left: str | None, right: str | None, results: Path) -> list[Side]:
+    if left or right:
+        if runs or not (left and right):
+            raise SpecError("--a and --b go together, and alone", "--a 12,13,14 --b 15,16,17")
+        return [
+            side([runlog.find(name.strip(), results) for name in text.split(",")], sign)
+            for sign, text in (("A", left), ("B", right))
+        ]
+    if not runs:
+        raise SpecError("no runs to compare", "loadbench compare A B; loadbench list shows them")
+    others = [runlog.find(name, results) for name in runs[1:] or ("last",)]
+    folders = [_first(runs[0], others[0], results), *others]
+    return [side([folder]) for folder in folders]
+
+
+def _first(name: str, other: Path, results: Path) -> Path:
     """The run to compare with."""
-    scenario = str(other.get("scenario"))
+    scenario = baseline.usual_name(other)
     folder = baseline.find(scenario if name == "baseline" else name, results)
     if folder is None and name == "baseline":
         raise SpecError(
@@ -39,9 +93,10 @@ def _first(name: str, other: dict[str, Any], results: Path) -> Path:
     return folder or runlog.find(name, results)
 
 
-def _side(folder: Path) -> dict[str, Any]:
-    """The run's snapshot; the summary of one without an end is made from its log."""
-    snapshot = runlog.read_snapshot(folder)
-    if not snapshot.get("summary"):
-        snapshot["summary"] = plain(summarise(runlog.read(folder), runlog.goes_on(folder)))
-    return snapshot
+def _refuse(found: Comparison) -> None:
+    """Different work: with what differs, and how to have it all the same. Raises SpecError."""
+    keys = ", ".join(one.key for one in found.differences[:3])
+    raise SpecError(
+        f"{found.a} and {found.b} did different work ({keys} …)",
+        "run the same scenario against both, or compare them --anyway",
+    )

@@ -11,7 +11,7 @@ from loadbench import runlog, spec
 from loadbench.cli.run import _say as say
 from loadbench.cli.run import _signals as signals
 from loadbench.errors import SpecError
-from loadbench.judge.search import Terms
+from loadbench.judge.search import LEAST_S, Terms
 from loadbench.judge.searches import Hunt, Setting, parse_over, read_hunt
 from loadbench.judge.stage import Claim, claim
 from loadbench.overrides import parse_settings
@@ -116,9 +116,9 @@ def _asked(scenario: str, given: dict[str, Any]) -> Hunt:
         claim=wanted,
         start=start,
         most=most,
-        stage_s=_seconds("--stage", given["stage"], 5),
+        stage_s=_seconds("--stage", given["stage"], LEAST_S),
         settle_s=_seconds("--settle", given["settle"], 1),
-        budget_s=_seconds("--budget", given["budget"], 10),
+        budget_s=_seconds("--budget", given["budget"], LEAST_S + 1),
         precision=precision,
     )
     if terms.budget_s < terms.stage_s + terms.settle_s:

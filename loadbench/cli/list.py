@@ -57,6 +57,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "trust": entry.trust,
         "repeats": entry.repeats,
         "state": entry.problem or entry.state,
+        "altered": entry.altered,
     }
 
 
@@ -72,7 +73,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         _latency(entry.p99_ms, entry),
         percent(entry.failed),
         f"{sign} {entry.passed}/{len(entry.checks)}" if entry.checks else "",
-        entry.problem or f"{entry.state}{times}",
+        " ▲ ".join(filter(None, (entry.problem or f"{entry.state}{times}", entry.altered))),
     )
 
 

@@ -5,12 +5,12 @@ import json
 import click
 
 from loadbench import runlog
-from loadbench.errors import SpecError
 from loadbench.model import plain
+from loadbench.report.ab import session_facts, session_text
 from loadbench.report.find import find_facts, find_text
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
-from loadbench.summary import summarise
+from loadbench.snapshots.reading import summarised
 
 
 @click.command()
@@ -24,9 +24,12 @@ def command(run: str, out: str | None, as_json: bool) -> None:
     """
     folder = runlog.find(run, runlog.results_folder(out))
     if runlog.is_find(folder):
-        click.echo(
-            json.dumps(find_facts(folder), ensure_ascii=False) if as_json else find_text(folder)
-        )
+        facts = json.dumps(find_facts(folder), ensure_ascii=False) if as_json else None
+        click.echo(facts or find_text(folder))
+        return
+    if runlog.is_ab(folder):
+        facts = json.dumps(session_facts(folder), ensure_ascii=False) if as_json else None
+        click.echo(facts or session_text(folder))
         return
     if not as_json:
         click.echo(run_text(folder))
@@ -34,7 +37,5 @@ def command(run: str, out: str | None, as_json: bool) -> None:
     if runlog.is_series(folder):
         click.echo(json.dumps(series_facts(folder), ensure_ascii=False))
         return
-    summary = summarise(runlog.read(folder), runlog.goes_on(folder))
-    if summary is None:
-        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
+    _, summary = summarised(folder)
     click.echo(json.dumps(plain(summary), ensure_ascii=False))

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loadbench.targets.datatypes import DTYPES, floats
+from loadbench.targets.datatypes import DTYPES
+from loadbench.targets.datatypes import wide as wide
 
 if TYPE_CHECKING:  # torch takes a second to import, and the ONNX backend has no use for it
     import torch
@@ -66,8 +67,3 @@ def from_torch(tensor: "torch.Tensor", datatype: str) -> NDArray[Any]:
     tensor = tensor.detach().to("cpu", getattr(torch, TORCH[datatype])).contiguous()
     found: NDArray[Any] = (tensor.view(torch.uint16) if datatype == "BF16" else tensor).numpy()
     return found
-
-
-def wide(array: NDArray[Any], datatype: str) -> NDArray[Any]:
-    """Numbers as float64, to be compared or looked through for NaN."""
-    return (floats(array) if datatype == "BF16" else array).astype(np.float64)

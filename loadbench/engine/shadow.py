@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from loadbench.engine import priority
-from loadbench.engine.datatypes import NUMPY, wide
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.exchange import Exchange
 from loadbench.engine.forwarding import Forwarding
@@ -20,7 +19,7 @@ from loadbench.engine.job import Job, Served
 from loadbench.engine.tensors import Array, Refused
 from loadbench.histogram import Histogram
 from loadbench.inside import Shadow
-from loadbench.model import Tensor
+from loadbench.judge.answers import compared
 
 MOST = 64  # requests that the shadow may have in hand, and pairs that wait to be compared
 MOST_BYTES = 4 << 20  # of outputs in one pair: larger ones are not kept for comparing
@@ -149,46 +148,3 @@ class Mirror(Forwarding):
 
 def _larger(known: float | None, found: float) -> float | None:
     return None if known is None or np.isinf(found) else max(known, found)
-
-
-class Difference(NamedTuple):
-    """Between two versions' outputs of one request. `relative` is of the largest value of the
-    output; `changed` of `rows` have another largest value, or are another text."""
-
-    rows: int
-    changed: int
-    absolute: float
-    relative: float
-
-
-def compared(
-    old: dict[str, Array], new: dict[str, Array], outputs: tuple[Tensor, ...], *, batched: bool
-) -> Difference:
-    """The largest differences over all outputs. A value that is no number on one side only, or
-    another shape, is an infinite difference."""
-    rows = changed = 0
-    absolute = relative = 0.0
-    for tensor in outputs:
-        a, b = old[tensor.name], new[tensor.name]
-        if not batched:
-            a, b = a[None], b[None]
-        rows = max(rows, len(a))
-        if a.shape != b.shape:
-            return Difference(len(a), len(a), np.inf, np.inf)
-        if NUMPY[tensor.datatype] == np.object_:
-            changed = max(changed, sum(not np.array_equal(x, y) for x, y in zip(a, b, strict=True)))
-            continue
-        x = np.asarray(wide(a, tensor.datatype), np.float64)
-        y = np.asarray(wide(b, tensor.datatype), np.float64)
-        if not x.size:
-            continue
-        with np.errstate(invalid="ignore"):
-            gaps = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
-        largest = float(np.nan_to_num(gaps, nan=np.inf).max())
-        scale = float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
-        absolute = max(absolute, largest)
-        relative = max(relative, largest / scale if scale else (np.inf if largest else 0.0))
-        if x.ndim > 1 and x.shape[-1] > 1:
-            other = x.argmax(-1) != y.argmax(-1)
-            changed = max(changed, int(other.reshape(len(x), -1).any(1).sum()))
-    return Difference(rows, changed, absolute, relative)

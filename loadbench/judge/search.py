@@ -19,7 +19,7 @@ from loadbench.model import Value
 from loadbench.units import duration, significant
 
 SHORT, MIDDLE = 1 / 6, 1 / 2  # of a full stage
-LEAST_S = 5  # the shortest stage
+LEAST_S = 3  # the shortest stage
 _STRIDE, _STEP = 2.0, 1.3  # up, while the limit is far, and then
 _WIDE = 1.15  # high ÷ low of what is believable: until then short stages do
 _ASIDE = (0.35, 0.65)  # where stages are put, by turns: at two places the slope shows, too
@@ -98,7 +98,7 @@ def cost(terms: Terms, probe: Probe) -> int:
 
 def _wanted(terms: Terms, seen: Sequence[Seen], left_s: float) -> Probe | Limit:
     if not seen:
-        return Probe("up", min(terms.start or 1.0, terms.most or math.inf), terms.short_s)
+        return _upward(terms, seen)
     last = seen[-1]
     if not last.counts:
         again = len(seen) > 1 and not seen[-2].counts
@@ -120,11 +120,17 @@ def _length(terms: Terms, kind: Kind) -> int:
 
 def _upward(terms: Terms, seen: Sequence[Seen]) -> Probe:
     """Nothing has failed yet."""
+    if not seen:
+        return _capped(terms, terms.start or 1.0)
     top = max(seen, key=lambda stage: stage.rate)
-    most = terms.most or math.inf
-    if top.rate * _SAME > most:
-        return Probe("confirm", most, terms.stage_s)
-    return Probe("up", min(most, top.rate * (_STRIDE if top.eased else _STEP)), terms.short_s)
+    return _capped(terms, top.rate * (_STRIDE if top.eased else _STEP))
+
+
+def _capped(terms: Terms, rate: float) -> Probe:
+    """The highest rate that may be tried is the result if it holds: in full at once."""
+    if terms.most is not None and rate * _SAME >= terms.most:
+        return Probe("confirm", terms.most, terms.stage_s)
+    return Probe("up", rate, terms.short_s)
 
 
 def _after(seen: Sequence[Seen]) -> Sequence[Seen]:

@@ -21,7 +21,7 @@ from loadbench.load.reporter import Outlet
 from loadbench.load.user import LaneUser
 from loadbench.model import decode, encode
 from loadbench.orphan import die_with_parent
-from loadbench.plan import Broken, Command, Plan
+from loadbench.plan import Broken, Command, Plan, Waiting
 
 if TYPE_CHECKING:
     from loadbench.load.journey import Driver
@@ -44,6 +44,8 @@ def main() -> None:
         if plan.workers:
             sys.exit(_share(plan, lines, stdout))
         load = make_ready(plan)
+        if plan.waits:
+            load = _told_when(load, lines, stdout)
     except LoadbenchError as error:
         _break(error, stdout)
     lanes: list[Lane] = []  # one, once it has begun
@@ -52,6 +54,18 @@ def main() -> None:
         _run(load, lines, outlet, lanes)
     finally:
         outlet.close()
+
+
+def _told_when(load: Load, lines: Iterator[bytes], stdout: int) -> Load:
+    """Says that all is ready, and takes the moment to begin at. Ends if that does not come."""
+    os.write(stdout, encode(Waiting()) + b"\n")
+    try:
+        command = decode(Command, next(lines, b""))
+    except msgspec.MsgspecError:
+        sys.exit(0)  # whoever started us is gone
+    if command.command != "begin":
+        sys.exit(0)
+    return load._replace(plan=msgspec.structs.replace(load.plan, begin_ns=command.at))
 
 
 def _share(plan: Plan, lines: Iterator[bytes], stdout: int) -> int:

@@ -49,7 +49,7 @@ class LaneUser(User):
 
     def begin(self, lane: Lane, plan: Plan) -> int:
         """Lets the lane begin; the moment of its second 0."""
-        origin = time.monotonic_ns() + _LEAD_NS + plan.warmup_ns
+        origin = max(time.monotonic_ns() + _LEAD_NS, plan.begin_ns) + plan.warmup_ns
         lane.begin(origin)
         return origin
 

@@ -2,11 +2,12 @@
 
 import json
 
-from loadbench.compare import Comparison, Row
+from loadbench.judge.comparison import Comparison, Row
 from loadbench.report.columns import aligned
 from loadbench.units import percent, significant
 
 HEADS = ("metric", "A", "B", "B vs A", "verdict", "n")
+SIGNS = {"better": "▼", "same": "=", "ruled out": "✓", "worse": "▲", "inconclusive": "?"}
 _LONGEST = 80
 
 
@@ -18,10 +19,11 @@ def comparison_text(found: Comparison) -> str:
         lines += [f"    {text}" for text in differences(found)]
     else:
         lines.append("  Same scenario, settings, versions and machine.")
-    rows = [HEADS, *(cells(row) for row in found.rows)]
+    rows = [HEADS, *(cells(row, bounds=True) for row in found.rows)]
     lines += ["", *(f"  {line}" for line in aligned(rows, frozenset({0, 4}))), ""]
+    lines += [f"  {text}" for text in sentences(found)]
     lines += [f"  ▲ {text}" for text in doubts(found)]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip()
 
 
 def differences(found: Comparison) -> list[str]:
@@ -34,16 +36,61 @@ def doubts(found: Comparison) -> list[str]:
     return [note.text + (f": {note.hint}" if note.hint else "") for note in found.notes]
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """A metric's line, as HEADS names its parts."""
+def cells(row: Row, bounds: bool = False) -> tuple[str, ...]:
+    """A metric's line, as HEADS names its parts; with the bounds of the change, or without."""
     show = percent if row.unit == "%" else significant
     name = f"{row.metric} {row.unit}".rstrip()
-    delta = "" if row.delta is None else f"{row.delta * 100:+.1f} %"
     a, b = (
         show(value) if beyond is None else f"> {show(beyond)}"
         for value, beyond in zip((row.a, row.b), row.beyond, strict=True)
     )
-    return (name, a, b, delta, f"? {row.verdict}", f"{row.n[0]}+{row.n[1]}")
+    change = signed(row.shift)
+    if bounds and (row.low is not None or row.high is not None):
+        change += f" ({_end(row.low)} … {_end(row.high)})"
+    return (name, a, b, change, verdict(row), f"{row.n[0]}+{row.n[1]}")
+
+
+def verdict(row: Row) -> str:
+    """`▲ worse`, `? inconclusive (1 run each)`; empty where nothing is judged."""
+    if not row.word:
+        return ""
+    why = f" ({row.why})" if row.why else ""
+    return f"{SIGNS[row.word]} {row.word}{why}"
+
+
+def sentences(found: Comparison) -> list[str]:
+    """What the verdicts rest on: margins, the smallest regression that would have been found, and
+    what would settle what is open; whether both sides kept up."""
+    lines = [text for row in found.gated if (text := _rests_on(row))]
+    if found.kept_up is not None:
+        a, b = ("yes" if kept else "no" for kept in found.kept_up)
+        lines.append(f"kept up with what was asked: A {a}, B {b}")
+    if len(found.order) > 2:
+        lines.append(f"made in this order: {found.order}")
+    return lines
+
+
+def _rests_on(row: Row) -> str:
+    if row.margin is None:
+        return ""
+    parts = [f"{row.metric}: margin {percent(row.margin)} %"]
+    if row.word in ("same", "ruled out"):
+        worse = row.inside_low if row.metric == "throughput" else row.inside_high
+        parts.append(f"at worst {signed(worse)} (95 %)")
+    if row.mde is not None:
+        parts.append(f"a regression of {percent(row.mde)} % would be found in 95 % of cases")
+    if row.word == "inconclusive" and row.more:
+        parts.append(f"some {row.more} further repeats a side would probably settle it")
+    return "; ".join(parts)
+
+
+def signed(share: float | None) -> str:
+    """`+4.1 %`; empty for none."""
+    return "" if share is None else f"{share * 100:+.1f} %"
+
+
+def _end(share: float | None) -> str:
+    return "?" if share is None else f"{share * 100:+.1f}"
 
 
 def _value(value: object) -> str:

@@ -1,11 +1,13 @@
 """Run folders as what is judged: the snapshots of their repeats, each with a summary."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loadbench import runlog
+from loadbench.judge.comparison import Side
 from loadbench.model import plain
-from loadbench.summary import summarise
+from loadbench.snapshots.reading import summary_of
 
 
 def snapshots(folder: Path) -> list[dict[str, Any]]:
@@ -22,7 +24,13 @@ def snapshots(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def side(folders: Sequence[Path], name: str = "") -> Side:
+    """Runs and series as one side; its name is theirs if none is given."""
+    found = [one for folder in folders for one in snapshots(folder)]
+    return Side(name or " + ".join(runlog.called(folder) for folder in folders), tuple(found))
+
+
 def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:
     if not snapshot.get("summary") and (folder / runlog.LOG).is_file():
-        snapshot["summary"] = plain(summarise(runlog.read(folder), runlog.goes_on(folder)))
+        snapshot["summary"] = plain(summary_of(folder))
     return snapshot

@@ -1,7 +1,6 @@
 """The end of a run as text: checks first, all figures under one alignment. Plain characters, no
 colours: it is read in CI logs, mails and files as often as in terminals."""
 
-from itertools import chain
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -9,14 +8,14 @@ from msgspec.structs import replace
 from loadbench import runlog, units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.episodes import LIKELY, TRY
-from loadbench.errors import SpecError
-from loadbench.model import Machine, Rule, Start
+from loadbench.model import Machine, Rule
 from loadbench.report.certain import check_words, rests_on, within
 from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
 from loadbench.report.series import series_text
 from loadbench.report.slowest import slowest_text
-from loadbench.summary import CheckResult, Episode, Summary, Times, summarise
+from loadbench.snapshots.reading import summarised
+from loadbench.summary import CheckResult, Episode, Summary, Times
 from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
 
@@ -31,13 +30,7 @@ def run_text(folder: Path) -> str:
     series of repeats. Raises SpecError if nothing was recorded, or the log is damaged."""
     if runlog.is_series(folder):
         return series_text(folder)
-    records = runlog.read(folder)
-    start = next(records, None)
-    summary = None
-    if isinstance(start, Start):
-        summary = summarise(chain([start], records), runlog.goes_on(folder))
-    if summary is None or not isinstance(start, Start):
-        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
+    start, summary = summarised(folder)
     return summary_text(summary, start.rules, str(folder))
 
 

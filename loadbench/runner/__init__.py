@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,31 +28,21 @@ from loadbench.runner import clocks, helm, ruling, workers
 from loadbench.runner.children import last_notes
 from loadbench.runner.courier import Courier
 from loadbench.runner.desk import Desk
-from loadbench.runner.loading import Loading, capacity
+from loadbench.runner.loading import Loading, calibrated
 from loadbench.runner.readings import Readings
 from loadbench.runner.recorder import Recorder
 from loadbench.runner.snapshot import others, snapshot
 from loadbench.runner.target import Target, open_target
-from loadbench.shape import Phase, Steering, length_ns
+from loadbench.shape import Steering, length_ns
 from loadbench.spec import Scenario
 from loadbench.standing import Standing
 from loadbench.summary import Summary, summarise
-from loadbench.units import SECOND, duration, significant
+from loadbench.units import SECOND
 
 _SILENCE_S = 3.0
 _OVERTIME_S = 5.0  # how long a load may take beyond its drain before it is ended
 
 _HELM = ", ".join((*ruling.COMMANDS, *helm.COMMANDS))
-_STEERED = Note(
-    "steered",
-    "the load was changed by hand: the marks tell when and how",
-    "compare runs that follow their scenario",
-)
-_RETUNED = Note(
-    "retuned",
-    "the engine's settings were changed by hand: the marks tell when and how",
-    "compare runs of one setting",
-)
 _STOPPED = "the load generator was stopped by a signal from outside"
 
 Reason = Literal["done", "stopped", "failed"]
@@ -65,6 +56,8 @@ class Options:
     name: str = ""
     command: tuple[str, ...] = ()  # to be typed to get the same run again
     trust: bool = False
+    python: str = ""  # the interpreter of another build, to start its engine with
+    meet: Callable[[Target], int] | None = None  # all is ready: gives the moment (monotonic ns)
     workers: Workers | None = None  # None: one load process
     lead: helm.Lead | None = None  # who says as it goes on which rate comes next, and when it ends
     folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
@@ -128,7 +121,8 @@ class Run:
         """Makes the run. If it fails before anything was recorded, its folder is removed."""
         try:
             _may_run(self._scenario, self._options)
-            with open_target(self._scenario, self.folder, self._options.trust, self._say) as target:
+            trust, python = self._options.trust, self._options.python
+            with open_target(self._scenario, self.folder, trust, self._say, python) as target:
                 return self._measure(target)
         finally:
             if not (self.folder / runlog.LOG).exists():
@@ -144,11 +138,14 @@ class Run:
         target.statistics()  # what it counted until now, calibration included, is not this run's
         if target.engine and not nvml.read():
             notes = (*notes, NO_GPU)
-        plan = msgspec.structs.replace(plan, workers=self._options.workers)
-        loading = self._loading = Loading(plan, self.folder, self._say)
+        meet = partial(self._options.meet, target) if self._options.meet else None
+        plan = msgspec.structs.replace(plan, workers=self._options.workers, waits=bool(meet))
+        loading = self._loading = Loading(plan, self.folder, self._say, meet)
         probe = Probe(nvml, lambda: _pids(target, loading))
         first = -math.ceil(plan.warmup_ns / SECOND)
-        readings = Readings(loading.origin, first, probe.read, target.statistics)
+        readings = Readings(
+            loading.origin, first, lambda: target.seen(probe.read()), target.statistics
+        )
         start = self._start(
             plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
         )
@@ -181,33 +178,13 @@ class Run:
             return self._options.lead.planned(plan, target), rules, target.notes
         found, notes = None, (*target.notes, *_unheeded(spec.load.unheeded))
         if spec.load.calibrate is not None:
-            found, note = self._calibrate(plan, spec.load.calibrate)
-            notes = (*notes, note)
+            width = 2 * spec.engine.max_batch
+            found, note = calibrated(plan, (spec.load.calibrate, width), self.folder, self._say)
+            self._capacity, notes = found, (*notes, note)
         if plan.journey:
             aimed = msgspec.structs.replace(plan.journey, host=target.url.rstrip("/"))
             plan = msgspec.structs.replace(plan, journey=aimed)
         return msgspec.structs.replace(plan, phases=spec.load.resolve(found)), rules, notes
-
-    def _calibrate(self, plan: Plan, length: int) -> tuple[float, Note]:
-        """What 100 % means here: a closed loop with twice the largest batch in flight."""
-        width = 2 * self._scenario.spec.engine.max_batch
-        self._say(f"calibrating for {duration(length)} with {width} requests in flight")
-        closed = msgspec.structs.replace(
-            plan,
-            arrivals="closed",
-            concurrency=width,
-            phases=(Phase(0, 0, length),),
-            warmup_ns=SECOND,
-            drain_ns=plan.timeout_ns,
-        )
-        found = capacity(closed, self.folder)
-        self._capacity = found
-        text = (
-            f"calibrated: {significant(found)}/s get done here "
-            f"({duration(length)}, {width} in flight); rates in % are of that"
-        )
-        self._say(text)
-        return found, Note("calibrated", text, "give rates per second to compare machines")
 
     def _start(
         self, plan: Plan, rules: tuple[Rule, ...], target: Target, notes: tuple[Note, ...]
@@ -275,7 +252,7 @@ class Run:
         )
         steering, text = helm.steer(command, situation)
         if self._steering == Steering():
-            recorder.remark(_STEERED)
+            recorder.remark(helm.STEERED)
         self._steering, self._standing = steering, helm.standing(steering, self._standing)
         if not self._loading.say(Command("steer", steering)):
             raise ValueError("the load has ended")
@@ -287,7 +264,7 @@ class Run:
             raise ValueError("the run is being stopped")
         settings, text = helm.retune(command, target)
         if self._standing.engine is None:
-            recorder.remark(_RETUNED)
+            recorder.remark(helm.RETUNED)
         self._standing = msgspec.structs.replace(self._standing, engine=settings)
         return text
 
@@ -295,7 +272,7 @@ class Run:
         self, loading: Loading, recorder: Recorder, readings: Readings, target: Target
     ) -> None:
         """Takes the load's messages until it has finished, or has to be given up."""
-        heard = time.monotonic()
+        heard = max(time.monotonic(), loading.origin / SECOND)
         while True:
             try:
                 message = loading.next(0.25)
@@ -364,6 +341,7 @@ class Run:
             "summary": plain(summary),
         }
         runlog.write_snapshot(self.folder, {**begun, **ended})
+        runlog.seal(self.folder)
         return Outcome(self.folder, summary)
 
 

@@ -29,18 +29,18 @@ _TAIL = 4000
 class Child:
     """A running child. Its stdout lines arrive in `lines`; None marks their end."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], log: Path, python: str = "") -> None:
         self.name = name
         self.log = log
         self.lines: queue.Queue[bytes | None] = queue.Queue()
         with _appending(log) as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [*_interpreter(python), "-m", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**environment(python), "PYTHONUNBUFFERED": "1"},
             )
         threading.Thread(target=self._read, name=f"{name} stdout", daemon=True).start()
 
@@ -107,6 +107,17 @@ class Child:
         return kind(text, f"see {self.log}")
 
 
+def _interpreter(python: str) -> list[str]:
+    """Ours, or another build's, which is not to find our files in the folder that we are in."""
+    return [python, "-P"] if python else [sys.executable]
+
+
+def environment(python: str) -> dict[str, str]:
+    """Ours; another build's without the variables by which it would find ours."""
+    ours = ("PYTHONPATH", "PYTHONHOME") if python else ()
+    return {key: value for key, value in os.environ.items() if key not in ours}
+
+
 def _appending(log: Path) -> BinaryIO:
     try:
         return open(log, "ab")
@@ -123,13 +134,14 @@ def _ending(code: int) -> str:
 
 
 def start_engine(
-    model: str, settings: Mapping[str, Any], extra: Sequence[str], folder: Path
+    model: str, settings: Mapping[str, Any], extra: Sequence[str], folder: Path, python: str = ""
 ) -> Child:
-    """`loadbench serve` on a free port with the scenario's engine settings."""
+    """`loadbench serve` on a free port with the scenario's engine settings; that of another build
+    by the interpreter it is installed for."""
     arguments = ["loadbench", "serve", model, "--port", "0", "--follow-stdin", *extra]
     for key, value in settings.items():
         arguments += ["--set", f"engine.{key}={toml(value)}"]
-    return Child("engine", arguments, folder / "engine.log")
+    return Child("engine", arguments, folder / "engine.log", python)
 
 
 def wait_ready(engine: Child, limit_s: float) -> str:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from loadbench import units
 from loadbench.errors import SpecError
 from loadbench.judge.pilot import Order
-from loadbench.model import Window
+from loadbench.model import Note, Window
 from loadbench.plan import Plan
 from loadbench.runner.target import Target
 from loadbench.shape import Arrivals, Steering
@@ -22,6 +22,16 @@ from loadbench.standing import Settings, Standing, differences
 from loadbench.units import SECOND, duration, significant
 
 COMMANDS = ("rate", "scale", "pause", "resume", "spike")
+STEERED = Note(
+    "steered",
+    "the load was changed by hand: the marks tell when and how",
+    "compare runs that follow their scenario",
+)
+RETUNED = Note(
+    "retuned",
+    "the engine's settings were changed by hand: the marks tell when and how",
+    "compare runs of one setting",
+)
 _PACED = ("constant", "poisson", "gamma")
 _MOST_RATE, _MOST_SCALE = 1e7, 1e4
 

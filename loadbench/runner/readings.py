@@ -43,7 +43,8 @@ class Readings:
             due = self._origin + (second + 1) * SECOND + _AFTER_NS
             if self._stop.wait(max(0.0, (due - time.monotonic_ns()) / SECOND)):
                 return
-            pair = (self._machine(), self._server())
+            server = self._server()  # first: it knows the cards of a server of others
+            pair = (self._machine(), server)
             with self._changed:
                 # what was missed while a slow target kept us waiting is in this reading
                 now = (time.monotonic_ns() - self._origin) // SECOND - 1

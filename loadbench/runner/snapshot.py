@@ -25,6 +25,7 @@ def snapshot(
     endpoint = target.endpoint
     return {
         "schema": runlog.SCHEMA,
+        "kind": "run",
         "loadbench": __version__,
         "run": start.run,
         "state": "running",

@@ -4,13 +4,16 @@ Both are asked the same way, over their protocol; ours has no back door.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from loadbench.errors import LoadbenchError, SpecError
+from loadbench.machine import Gpu, Machine
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, kinds
 from loadbench.runner.children import Child, start_engine, wait_ready
@@ -18,6 +21,7 @@ from loadbench.spec import Scenario, Spec
 from loadbench.standing import Settings
 from loadbench.targets.ask import Asker, difference
 from loadbench.targets.inputs import prepare
+from loadbench.targets.scrape import Scraper
 from loadbench.targets.tls import doubts
 
 _UNKNOWN = Endpoint(host="", port=0, protocol="http")  # only the Locust file knows what is there
@@ -41,6 +45,8 @@ class Target:
     retune: Callable[[Mapping[str, Any]], tuple[Settings, Settings]] | None = None
     warm_ns: dict[int, int] = field(default_factory=dict)  # rows → the model alone at its warm-up
     card: str = ""  # the UUID of the card that the device is
+    # those of a server of others, as it told of them when its statistics were asked last
+    cards: Callable[[], tuple[Gpu, ...]] = tuple
 
     @property
     def gpu(self) -> int | None:
@@ -48,12 +54,19 @@ class Target:
         kind, _, index = self.device.partition(":")
         return int(index or 0) if kind == "cuda" else None
 
+    def seen(self, machine: Machine) -> Machine:
+        """The machine, with the cards of the server if it is one of others and tells of them: this
+        machine's do not serve the model."""
+        cards = self.cards()
+        return msgspec.structs.replace(machine, gpus=cards) if cards else machine
+
 
 @contextmanager
 def open_target(
-    scenario: Scenario, folder: Path, trust: bool, say: Callable[[str], None]
+    scenario: Scenario, folder: Path, trust: bool, say: Callable[[str], None], python: str = ""
 ) -> Iterator[Target]:
-    """Starts or finds the target; stops the engine in the end."""
+    """Starts or finds the target; stops the engine in the end. `python` is the interpreter of
+    another build that the engine is started with."""
     wanted = scenario.spec.target
     if not wanted.url:  # the Locust file says where, and what is there is not asked
         yield Target(_UNKNOWN, "", "", None, "", {}, (), lambda: None)
@@ -67,7 +80,7 @@ def open_target(
     settings = scenario.raw.get("engine", {})
     say(f"starting the engine: {model}")
     extra = ["--arrivals", str(folder / "arrivals.bin"), *(["--trust"] if trust else [])]
-    engine = start_engine(model, settings, extra, folder)
+    engine = start_engine(model, settings, extra, folder, python)
     try:
         url = wait_ready(engine, _READY_S)
         yield from _asked(scenario.spec, url, engine, f"local:{model}")
@@ -77,17 +90,20 @@ def open_target(
 
 def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
     journey = spec.load.arrivals == "journey"
-    with Asker(url, spec.target.protocol, spec.target.tls) as asker:
+    with Asker(url, spec.target.protocol, spec.target.tls) as asker, ExitStack() as open_too:
         endpoint, unseen = _described(asker, spec)
         if engine and not journey:  # elsewhere the server counts no request that the log lacks
             _try_out(asker, endpoint, spec)
         facts = asker.engine_facts(endpoint) if engine else {}
+        scraper = Scraper(endpoint, spec.target.metrics) if not engine and endpoint.host else None
+        if scraper and not open_too.enter_context(scraper).find():
+            scraper = None
         yield Target(
             endpoint=endpoint,
             url=url,
             title=title,
             engine=engine,
-            device=str(facts.get("device", "")),
+            device=str(facts.get("device", "")) or _card_of(scraper),
             settings={
                 key: facts[key]
                 for key in ("policy", "max_batch", "precision", "instances", "model")
@@ -99,10 +115,31 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
                 *(() if journey else doubts(endpoint.tls)),
             ),
             warm_ns=facts.get("warm_ns", {}),
-            statistics=_since(asker, endpoint),
+            statistics=_inside(_since(asker, endpoint), scraper),
             card=str(facts.get("card", "")),
             retune=partial(asker.retune, endpoint) if engine and endpoint.model else None,
+            cards=(lambda: scraper.cards) if scraper else tuple,
         )
+
+
+def _card_of(scraper: Scraper | None) -> str:
+    """The device of a server of others, if it tells of a card: the first one."""
+    return f"cuda:{scraper.cards[0].index}" if scraper and scraper.cards else ""
+
+
+def _inside(
+    statistics: Callable[[], Server | None], scraper: Scraper | None
+) -> Callable[[], Server | None]:
+    """KServe's statistics tell more than metrics do; these are for who has none of those, and for
+    cards."""
+    if scraper is None:
+        return statistics
+
+    def read() -> Server | None:
+        told = scraper.server()
+        return statistics() or told
+
+    return read
 
 
 def _described(asker: Asker, spec: Spec) -> tuple[Endpoint, tuple[Note, ...]]:

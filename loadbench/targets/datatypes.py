@@ -41,3 +41,8 @@ def bf16(values: NDArray[Any]) -> NDArray[np.uint16]:
 def floats(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
     """The values of bfloat16 bit patterns."""
     return (patterns.astype(np.uint32) << 16).view(np.float32)
+
+
+def wide(array: NDArray[Any], datatype: str) -> NDArray[Any]:
+    """Numbers as float64, to be compared or looked through for NaN."""
+    return (floats(array) if datatype == "BF16" else array).astype(np.float64)

@@ -1,0 +1,359 @@
+"""Two sides, each one run or several repeats: what differs between them first, then the figures
+with a verdict on those that are gated.
+
+n counts repeats, not requests: requests of one run are not independent of each other, so one run a
+side never gives a verdict, however many requests it has. It gives numbers, and says so. What is
+made of a verdict (an exit code) is for `gate`.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from loadbench.errors import SpecError
+from loadbench.judge import differences, metrics, order
+from loadbench.judge.differences import Difference
+from loadbench.judge.metrics import Metric
+from loadbench.judge.overall import middle
+from loadbench.judge.shift import (
+    FEWEST,
+    LEVEL,
+    LEVEL_INSIDE,
+    Limits,
+    Shift,
+    between,
+    further,
+    holm,
+    least_found,
+    spread,
+    word,
+)
+from loadbench.model import Note, Value
+
+Snapshot = Mapping[str, Any]
+DECIDED = ("better", "same", "ruled out", "worse")
+_ENDED = ("done", None)
+
+
+class Side(Value, frozen=True):
+    """What stands on one side: its name, and the snapshots (run.json with a summary) of its
+    repeats in the order they were made."""
+
+    name: str
+    snapshots: tuple[dict[str, Any], ...]
+
+
+class Terms(Value, frozen=True):
+    """What is asked of a comparison: the gated metrics, how far each may move (a share), how often
+    a verdict may be wrong, and whether different work is compared all the same."""
+
+    metrics: tuple[str, ...] = ("p99",)
+    margins: dict[str, float] = {}
+    margin: float = 0.05
+    level: float = LEVEL
+    anyway: bool = False
+
+    def margin_of(self, metric: str) -> float:
+        return self.margins.get(metric, self.margin)
+
+
+class Row(Value, frozen=True, omit_defaults=False):
+    """One metric. `a` and `b` are the medians of the repeats, `shift` the ratio of B to A less
+    one, `low` and `high` its one-sided bounds at the level of the verdict, `inside_low` and
+    `inside_high` those at 95 %, by which a change is ruled out. `word` is empty where the metric
+    is not gated; `why` says what stands in the way of a verdict. `mde` is the smallest regression
+    that would be found in 95 % of all cases, `more` the further repeats on each side that would
+    settle it. None stands for what is not known and for what has no number: a percentile among
+    the requests not answered well, which counts as larger than any. `beyond` has the limit (ms)
+    that such a median lies above."""
+
+    metric: str
+    unit: str
+    a: float | None
+    b: float | None
+    n: tuple[int, int]
+    a_values: tuple[float | None, ...] = ()
+    b_values: tuple[float | None, ...] = ()
+    beyond: tuple[float | None, float | None] = (None, None)
+    shift: float | None = None
+    low: float | None = None
+    high: float | None = None
+    inside_low: float | None = None
+    inside_high: float | None = None
+    word: str = ""
+    why: str = ""
+    margin: float | None = None
+    mde: float | None = None
+    more: int | None = None
+
+
+class Comparison(Value, frozen=True, omit_defaults=False):
+    """What `loadbench compare` shows. `order` has a letter for each repeat as they were made."""
+
+    a: str
+    b: str
+    comparable: bool
+    differences: tuple[Difference, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[Note, ...]
+    order: str = ""
+    kept_up: tuple[bool, bool] | None = None  # None in a closed loop, which cannot fall behind
+
+    @property
+    def gated(self) -> tuple[Row, ...]:
+        """The rows that have a verdict."""
+        return tuple(row for row in self.rows if row.word)
+
+
+def compare(a: Side, b: Side, terms: Terms | None = None) -> Comparison:
+    """Compares two sides. Raises SpecError if one has no whole summary, if its repeats did
+    different work, or if a gated metric is not known."""
+    terms = terms or Terms()
+    for name in terms.metrics:
+        if name not in metrics.GATED:
+            raise SpecError(
+                f"there is no margin for {name!r}", f"known: {', '.join(metrics.GATED)}"
+            )
+    try:
+        return _compared(_whole(a), _whole(b), terms)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # what a file may hold
+        names = " or ".join(dict.fromkeys((a.name, b.name)))
+        raise SpecError(
+            f"the summary of {names} is damaged: {error!r}", "loadbench show RUN reads the log"
+        ) from error
+
+
+def _whole(side: Side) -> Side:
+    """Only the repeats that came to their end, if there are such. Raises SpecError."""
+    if not side.snapshots:
+        raise SpecError(f"{side.name} has no repeats", "loadbench list")
+    for one in side.snapshots:
+        if not one.get("summary"):
+            name = one.get("run", "?")
+            raise SpecError(
+                f"{name} has no summary: it was not finished",
+                f"loadbench show {name} reads what there is",
+            )
+        if found := differences.work(side.snapshots[0], one):
+            raise SpecError(
+                f"the repeats of {side.name} did different work: {found[0].key}",
+                "a side is one scenario against one model, run several times",
+            )
+    ended = tuple(one for one in side.snapshots if one["summary"].get("reason") in _ENDED)
+    return Side(side.name, ended or side.snapshots)
+
+
+def _compared(a: Side, b: Side, terms: Terms) -> Comparison:
+    left, right = a.snapshots, b.snapshots
+    work = differences.work(left[0], right[0])
+    open_loop = all(one["spec"]["load"].get("arrivals") not in _CLOSED for one in (*left, *right))
+    kept = (_kept_up(left), _kept_up(right)) if open_loop else None
+    why = _no_verdict(a, b, bool(work) and not terms.anyway)
+    rows = list(_rows(a, b))
+    asked = [row.metric for row in rows if row.metric in terms.metrics]
+    if kept == (True, True) and "throughput" in asked:
+        asked.remove("throughput")  # it is what was asked for
+    rows = _judged(rows, asked, terms, why)
+    return Comparison(
+        a=a.name,
+        b=b.name,
+        comparable=not work,
+        differences=(*work, *differences.settings(left[0], right[0])),
+        rows=tuple(rows),
+        notes=tuple(_notes(a, b, work, kept if "throughput" in terms.metrics else None)),
+        order=order.letters(left, right),
+        kept_up=kept,
+    )
+
+
+_CLOSED = ("closed", "journey")
+
+
+def _kept_up(side: Sequence[Snapshot]) -> bool:
+    return all(metrics.kept_up(one["summary"]) for one in side)
+
+
+def _no_verdict(a: Side, b: Side, different: bool) -> str:
+    """Why nothing can be said at all; empty if it can."""
+    if different:
+        return "different work"
+    if any(one["summary"].get("trust") == "invalid" for one in (*a.snapshots, *b.snapshots)):
+        return "the figures cannot be trusted"
+    sizes = (len(a.snapshots), len(b.snapshots))
+    if sizes == (1, 1):
+        return "1 run each"
+    if min(sizes) < FEWEST:
+        return f"{sizes[0]} + {sizes[1]} repeats: {FEWEST} + {FEWEST} are the fewest"
+    return ""
+
+
+def _rows(a: Side, b: Side) -> Iterable[Row]:
+    for metric in metrics.METRICS:
+        left, right = (_values(metric, side) for side in (a, b))
+        if not left and not right:
+            continue
+        yield Row(
+            metric=metric.name,
+            unit=metric.unit,
+            a=middle(left),
+            b=middle(right),
+            n=(len(left), len(right)),
+            a_values=tuple(left),
+            b_values=tuple(right),
+            beyond=(_beyond(metric, a, left), _beyond(metric, b, right)),
+        )
+
+
+def _values(metric: Metric, side: Side) -> list[float | None]:
+    """Of all repeats that have one; None: larger than any number."""
+    found = [metrics.value(metric, one["summary"]) for one in side.snapshots]
+    return [None if math.isinf(one) else one for one in found if one is not None]
+
+
+def _beyond(metric: Metric, side: Side, values: Sequence[float | None]) -> float | None:
+    among = metric.path[0] == "latency_ms" and bool(values) and middle(values) is None
+    return side.snapshots[0]["summary"].get("limit_ms") if among else None
+
+
+def _judged(rows: Sequence[Row], asked: Sequence[str], terms: Terms, why: str) -> list[Row]:
+    """The rows with their shifts, those asked for with a verdict."""
+    shifts = {row.metric: one for row in rows if (one := _shift(row)) is not None}
+    gated = [name for name in asked if name in shifts]
+    worse = holm([shifts[name].p_worse for name in gated], terms.level)
+    better = holm([shifts[name].p_better for name in gated], terms.level)
+    levels = dict(zip(gated, zip(worse, better, strict=True), strict=True))
+    strictest = terms.level / max(1, len(gated))
+    found = []
+    for row in rows:
+        if row.metric in shifts:
+            of = shifts[row.metric]
+            row = _shifted(row, of, levels.get(row.metric, (terms.level, terms.level)))
+            if row.metric in levels:
+                row = _verdict(row, of, terms.margin_of(row.metric), levels[row.metric], strictest)
+                row = replace(row, word="inconclusive", why=why) if why else row
+        elif row.metric in asked:
+            row = replace(row, word="inconclusive", why=why or "a side has no figure")
+        found.append(row)
+    return found
+
+
+def _shift(row: Row) -> Shift | None:
+    if row.unit == "%" or not all(row.n):
+        return None
+    a, b = ([math.inf if one is None else one for one in side] for side in _sides(row))
+    return between(a, b, metrics.BY_NAME[row.metric].larger_is_worse)
+
+
+def _sides(row: Row) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
+    return row.a_values, row.b_values
+
+
+def _shifted(row: Row, found: Shift, levels: tuple[float, float]) -> Row:
+    """With the shift and its bounds as the ratio of B to A less one."""
+    up = metrics.BY_NAME[row.metric].larger_is_worse
+    bounds = [(found.low(levels[0]), found.high(levels[1]))]
+    bounds.append((found.low(LEVEL_INSIDE), found.high(LEVEL_INSIDE)))
+    (low, high), (inside_low, inside_high) = (
+        (_ratio(one, up), _ratio(other, up))[:: 1 if up else -1] for one, other in bounds
+    )
+    return replace(
+        row,
+        shift=_ratio(found.middle, up),
+        low=low,
+        high=high,
+        inside_low=inside_low,
+        inside_high=inside_high,
+    )
+
+
+def _ratio(log: float, up: bool) -> float | None:
+    return math.expm1(log if up else -log) if math.isfinite(log) else None
+
+
+def _verdict(
+    row: Row, found: Shift, margin: float, levels: tuple[float, float], strictest: float
+) -> Row:
+    up = metrics.BY_NAME[row.metric].larger_is_worse
+    limits = Limits(math.log1p(margin), -math.log1p(-margin))
+    limits = limits if up else Limits(limits.good, limits.bad)
+    said = word(found, limits, *levels)
+    noise = spread(*([one for one in side if one is not None] for side in _sides(row)))
+    least = None if noise is None else least_found((found.m, found.n), noise, limits.bad, strictest)
+    more = further(found, noise, limits, strictest) if said == "inconclusive" else None
+    mde = None if least is None else abs(math.expm1(least if up else -least))
+    return replace(row, word=said, margin=margin, mde=mde, more=more)
+
+
+def _notes(
+    a: Side, b: Side, work: list[Difference], kept: tuple[bool, bool] | None
+) -> Iterable[Note]:
+    if work:
+        names = ", ".join(dict.fromkeys(re.split(r"[.\[]", found.key)[0] for found in work))
+        text = f"the two sides did different work ({names}): these deltas are not comparable"
+        yield Note("different-work", text, "run the same scenario against both")
+    sizes = [len(side.snapshots) for side in (a, b)]
+    if sizes == [1, 1]:
+        text = "one run a side: how much these figures move by themselves is not known"
+        yield Note("single-runs", text, "run each side several times: --repeats 6")
+    elif min(sizes) < FEWEST:
+        text = f"{sizes[0]} + {sizes[1]} repeats give no verdict, however far apart the sides are"
+        yield Note("few-repeats", text, f"make {FEWEST} of each at least: --repeats 6")
+    if kept == (True, True):
+        text = "both sides kept up: throughput is what was asked for, and has no verdict"
+        yield Note("kept-up", text, "compare it in a closed loop, or ask for more than can be done")
+    for side in (a, b):
+        yield from _doubts(side)
+    yield from order.notes(a.snapshots, b.snapshots)
+
+
+def _doubts(side: Side) -> Iterable[Note]:
+    grades: dict[str, list[str]] = {}
+    for one in side.snapshots:
+        grades.setdefault(str(one["summary"].get("trust")), []).append(str(one.get("run", "?")))
+    for grade in sorted(set(grades) - {"trusted"}):
+        runs = grades[grade]
+        which = runs[0] if len(side.snapshots) == 1 else f"{len(runs)} of {side.name}'s repeats"
+        verb = "is" if len(runs) == 1 else "are"
+        yield Note("trust", f"{which} {verb} {grade}", f"loadbench show {runs[0]} says why")
+    if any(one["summary"].get("reason") not in _ENDED for one in side.snapshots):
+        yield Note("incomplete", f"{side.name} did not run to its end", "")
+    mixed = {
+        found.key
+        for one in side.snapshots[1:]
+        for found in differences.settings(side.snapshots[0], one)
+    }
+    if mixed:
+        text = f"the repeats of {side.name} were not made alike: {', '.join(sorted(mixed))}"
+        yield Note("mixed", text, "repeat one setting")
+
+
+def terms_of(gates: Sequence[str], anyway: bool = False, margin: float = 0.05) -> Terms:
+    """Terms as they are written: `p99=5%`, or `p99` with the usual margin. SpecError if wrong."""
+    if not gates:
+        return Terms(margin=margin, anyway=anyway)
+    margins = {}
+    for text in gates:
+        name, _, share = text.partition("=")
+        margins[name.strip()] = _share(share, text) if share else margin
+        if name.strip() not in metrics.GATED:
+            raise SpecError(
+                f"--gate {text}: there is no margin for {name.strip()!r}",
+                f"known: {', '.join(metrics.GATED)}",
+            )
+    return Terms(tuple(margins), margins, margin, anyway=anyway)
+
+
+def _share(text: str, whole: str) -> float:
+    number = text.strip().removesuffix("%").strip()
+    try:
+        found = float(number) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < 1:
+        raise SpecError(
+            f"--gate {whole}: {text!r} is no margin", "between 0 and 100 %, like --gate p99=5%"
+        )
+    return found

@@ -1,0 +1,66 @@
+"""What is not the same in two snapshots: the work done, and the settings it was done by."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from loadbench.judge.metrics import at
+from loadbench.value import Value
+
+# what decides whether two runs did the same work, and what else is worth naming
+_LOAD = (
+    "spec.load.arrivals", "spec.load.seed", "spec.load.concurrency", "spec.load.cv",
+    "spec.load.trace", "spec.load.scale", "spec.load.loop", "spec.request", "phases",
+    "spec.load.users", "spec.load.spawn_rate", "spec.load.tags", "spec.load.exclude_tags",
+    "spec.load.user_classes", "spec.load.arguments", "locustfile",
+)  # fmt: skip
+_WORK = ("target.model", "target.inputs", "target.outputs")
+_SETTINGS = (
+    "workers.here", "workers.elsewhere", "spec.engine", "spec.target.timeout",
+    "spec.target.connect_timeout", "spec.target.connections", "target.tls", "target.device",
+    "target.precision", "target.policy", "target.max_batch", "machine.processor", "machine.cores",
+    "machine.usable_cores", "machine.gpus", "machine.driver", "machine.system", "machine.python",
+    "machine.packages", "loadbench", "commit",
+)  # fmt: skip
+
+
+class Difference(Value, frozen=True, omit_defaults=False):
+    """A setting, version or part of the machine that is not the same on both sides."""
+
+    key: str
+    a: Any
+    b: Any
+
+
+def work(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """What makes the figures of two snapshots those of different things."""
+    return _differences(a, b, (*_LOAD, *_WORK))
+
+
+def settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """What may be the reason why figures of the same work differ."""
+    return _differences(a, b, _SETTINGS)
+
+
+def _differences(
+    a: Mapping[str, Any], b: Mapping[str, Any], keys: Iterable[str]
+) -> list[Difference]:
+    found = []
+    for key in keys:
+        left, right = at(a, key.split(".")), at(b, key.split("."))
+        found += _leaves(key.removeprefix("spec."), left, right)
+    return found
+
+
+def _leaves(key: str, a: Any, b: Any) -> list[Difference]:
+    """The deepest keys at which two trees differ."""
+    if a == b:
+        return []
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        names = dict.fromkeys([*a, *b])
+        return [
+            found for name in names for found in _leaves(f"{key}.{name}", a.get(name), b.get(name))
+        ]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return [found for n, (x, y) in pairs for found in _leaves(f"{key}[{n}]", x, y)]
+    return [Difference(key, a, b)]

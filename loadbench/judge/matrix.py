@@ -1,0 +1,78 @@
+"""More than two sides: one table of what each costs and gives, and which are beaten by none."""
+
+from collections.abc import Sequence
+
+from loadbench.judge.comparison import Comparison, Side
+from loadbench.judge.metrics import BY_NAME, value
+from loadbench.judge.overall import middle
+from loadbench.model import Note, Value
+
+# what one gives up for the other: served late or not, how many, and at what cost
+MEASURES = ("p99", "throughput", "memory", "energy")
+
+
+class Entry(Value, frozen=True, omit_defaults=False):
+    """A side: its medians in the order of MEASURES (None: no number, or not measured), whether no
+    other side is as good in all and better in one, and its verdicts against the first side."""
+
+    name: str
+    repeats: int
+    values: tuple[float | None, ...]
+    front: bool
+    words: dict[str, str]
+
+
+class Matrix(Value, frozen=True, omit_defaults=False):
+    """What `loadbench compare` shows of more than two."""
+
+    measures: tuple[str, ...]
+    units: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[Note, ...]
+
+
+def matrix(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Matrix:
+    """Of sides, and the comparisons of all but the first with the first."""
+    measured = [name for name in MEASURES if any(_middle(side, name)[1] for side in sides)]
+    rows = [[_middle(side, name)[0] for name in measured] for side in sides]
+    costs = [[_cost(name, one) for name, one in zip(measured, row, strict=True)] for row in rows]
+    best = front(costs)
+    words: list[dict[str, str]] = [{}]
+    words += [{row.metric: row.word for row in found.gated} for found in comparisons]
+    entries = [
+        Entry(side.name, len(side.snapshots), tuple(row), on, said)
+        for side, row, on, said in zip(sides, rows, best, words, strict=True)
+    ]
+    notes = dict.fromkeys(note for found in comparisons for note in found.notes)
+    return Matrix(
+        measures=tuple(measured),
+        units=tuple(BY_NAME[name].unit for name in measured),
+        entries=tuple(entries),
+        comparisons=tuple(comparisons),
+        notes=tuple(notes),
+    )
+
+
+def front(costs: Sequence[Sequence[float]]) -> list[bool]:
+    """Whether no other is at most as costly in everything and cheaper in something (Pareto)."""
+    return [not any(_beats(other, one) for other in costs) for one in costs]
+
+
+def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def _middle(side: Side, name: str) -> tuple[float | None, bool]:
+    """The median, and whether there is anything measured."""
+    found = [value(BY_NAME[name], one["summary"]) for one in side.snapshots]
+    known = [one for one in found if one is not None]
+    return middle([None if one == float("inf") else one for one in known]), bool(known)
+
+
+def _cost(name: str, found: float | None) -> float:
+    """More is worse; what has no number is worst."""
+    if found is None:
+        return float("inf")
+    return found if BY_NAME[name].larger_is_worse else -found

@@ -1,0 +1,89 @@
+"""The figures that runs are compared by: where each stands in a summary, and when it is bad."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+Summary = Mapping[str, Any]
+
+
+class Metric(NamedTuple):
+    """`unit` is "%" for what is a share: that has no shift, and no verdict."""
+
+    name: str
+    unit: str
+    path: tuple[str, ...]
+    larger_is_worse: bool = True
+    always: bool = False  # shown where neither side has a number: it is among the failed
+
+
+METRICS = (
+    Metric("throughput", "/s", ("rate", "done"), larger_is_worse=False),
+    Metric("p50", "ms", ("latency_ms", "p50"), always=True),
+    Metric("p90", "ms", ("latency_ms", "p90"), always=True),
+    Metric("p95", "ms", ("latency_ms", "p95"), always=True),
+    Metric("p99", "ms", ("latency_ms", "p99"), always=True),
+    Metric("p99.9", "ms", ("latency_ms", "p99_9"), always=True),
+    Metric("on time", "%", ("on_time",), larger_is_worse=False),
+    Metric("failed", "%", ("failed",)),
+    Metric("queue", "ms", ("server", "queue_ms", "mean")),
+    Metric("batch wait", "ms", ("server", "batch_wait_ms", "mean")),
+    Metric("compute", "ms", ("server", "compute_ms", "mean")),
+    Metric("per batch", "", ("server", "batch", "mean")),
+    Metric("CPU", "%", ("machine", "cpu")),
+    Metric("memory", "MiB", ("memory",)),
+    Metric("energy", "J/request", ("energy",)),
+    Metric("lateness p99", "ms", ("lateness_ms", "p99")),
+)
+BY_NAME = {metric.name: metric for metric in METRICS}
+# what a margin can be given for: measured of the served, and larger or smaller by a factor
+GATED = tuple(
+    metric.name for metric in METRICS if metric.unit not in ("", "%") and metric.path[0] != "server"
+)
+
+
+def at(tree: Any, path: Iterable[str]) -> Any:
+    """What stands at a path of keys in plain values; None where there is nothing."""
+    for key in path:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(key)
+    return tree
+
+
+def value(metric: Metric, summary: Summary) -> float | None:
+    """The figure; None if the run has none, infinite if it is among the requests not answered
+    well."""
+    match metric.name:
+        case "failed":
+            asked = summary["asked"]
+            return 1 - summary["done"] / asked if asked else None
+        case "memory":
+            return _memory(summary)
+        case "energy":
+            return _energy(summary)
+    found = at(summary, metric.path)
+    if found is None:
+        return float("inf") if metric.path[0] == "latency_ms" and summary["asked"] else None
+    return float(found)
+
+
+def kept_up(summary: Summary) -> bool:
+    """Whether what was asked was served: no queue grew, and nothing was left out or failed."""
+    overloaded = any(note["code"] == "overloaded" for note in summary["notes"])
+    return not overloaded and summary["done"] >= 0.99 * summary["asked"]
+
+
+def _memory(summary: Summary) -> float | None:
+    """MiB: of the card that serves, else of the engine's own process."""
+    gpus = at(summary, ("machine", "gpus")) or ()
+    used = at(gpus[0], ("memory_used",)) if gpus else None
+    if used is None:
+        used = at(summary, ("machine", "processes", "engine", "memory"))
+    return None if used is None else used / 2**20
+
+
+def _energy(summary: Summary) -> float | None:
+    """Joules of the card for each request: watts by requests per second."""
+    gpus = at(summary, ("machine", "gpus")) or ()
+    watts, rate = (at(gpus[0], ("power_w",)) if gpus else None), at(summary, ("rate", "done"))
+    return watts / rate if watts and rate else None

@@ -1,0 +1,162 @@
+"""A session of two targets beside each other (`loadbench ab`): what its blocks came to.
+
+Snapshot and windows in, `Session` out; the same for one that goes on, was stopped or was killed.
+Reading the folder is `report.ab`'s, making it `experiments.ab`'s.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from loadbench.assurance import QUANTILES
+from loadbench.judge.blocks import METRICS, SIDES, Block, Layout, blocks, idle_cpu, pairs
+from loadbench.judge.paired import Paired, judge, limits
+from loadbench.model import Note, Window
+from loadbench.units import percent
+from loadbench.value import Value, decode, encode
+
+SHOWN = ("mean", "p50", "p95", "p99")
+_BUSY = 0.05  # of a core: so much an engine may use while the other is measured
+_FEW = 10  # requests that a block must have beyond the percentile
+
+
+class Answers(Value, frozen=True, omit_defaults=False):
+    """The answers of both to the same requests, sent at the same time. `changed` of `rows` have
+    another largest value, or are another text; of plain HTTP, a row is a body. Differences are
+    None where shapes differ, or a value is no number at one of them only; `relative` is of the
+    largest value of the output. `first` tells of the first that differ in shape, row or success."""
+
+    asked: int
+    compared: int
+    failed: tuple[int, int]  # of A and of B: no good answer
+    dropped: int  # never sent: both were too far behind
+    rows: int
+    changed: int
+    shapes: int  # answers that differ in shape
+    absolute: float | None
+    relative: float | None
+    first: str = ""
+
+    @property
+    def broken(self) -> bool:
+        """B does not answer where A does, or not in A's form."""
+        return self.shapes > 0 or self.failed[1] > self.failed[0]
+
+
+class Session(Value, frozen=True, omit_defaults=False):
+    """What `loadbench ab` shows. `verdict`: false if the numbers cannot be trusted. `idle_cpu` is
+    what each engine used of a core while the other had its turn; `failed` the share of each side's
+    requests that were not answered well."""
+
+    run: str
+    names: tuple[str, str]
+    state: str
+    text: str
+    layout: Layout
+    pairs: int
+    rows: tuple[Paired, ...]
+    trust: dict[str, str]
+    failed: dict[str, float | None]
+    idle_cpu: dict[str, float | None]
+    answers: Answers | None
+    verdict: bool
+    notes: tuple[Note, ...]
+
+    @property
+    def gated(self) -> tuple[Paired, ...]:
+        return tuple(row for row in self.rows if row.word)
+
+
+class Terms(Value, frozen=True):
+    """What is asked of a session: the metrics that get a verdict, and the ratio − 1 that does not
+    matter."""
+
+    metrics: tuple[str, ...] = ("p50",)
+    margin: float = 0.02
+
+
+class Seen(NamedTuple):
+    """One side as far as it went: its windows, and its summary (as JSON has it) if it has one."""
+
+    windows: Sequence[Window]
+    summary: Mapping[str, Any] | None = None
+
+
+def rows_of(plan: Layout, terms: Terms, a: Iterable[Window], b: Iterable[Window]) -> list[Paired]:
+    """The metrics over the pairs that are whole, those with a verdict first."""
+    left, right = list(blocks(a, plan, "a")), list(blocks(b, plan, "b"))
+    return [_row(name, left, right, plan, terms) for name in _names(terms)]
+
+
+def _names(terms: Terms) -> list[str]:
+    return list(dict.fromkeys((*terms.metrics, *(name for name in METRICS if name in SHOWN))))
+
+
+def _row(
+    name: str, left: Sequence[Block], right: Sequence[Block], plan: Layout, terms: Terms
+) -> Paired:
+    allowed = limits(plan.pairs, len(terms.metrics))
+    found = pairs(left, right, name)
+    return judge(name, found, terms.margin, allowed, gated=name in terms.metrics)
+
+
+def session(snapshot: Mapping[str, Any], a: Seen, b: Seen) -> Session:
+    """Everything about a session. Raises KeyError, TypeError or msgspec's ValidationError for a
+    snapshot that is none."""
+    plan = decode(Layout, encode(snapshot["layout"]))
+    terms = decode(Terms, encode(snapshot["terms"]))
+    answers = snapshot.get("answers")
+    rows = rows_of(plan, terms, a.windows, b.windows)
+    seen = {"a": a, "b": b}
+    trust = {side: str((seen[side].summary or {}).get("trust", "unknown")) for side in SIDES}
+    sure = "invalid" not in trust.values()
+    if not sure:
+        rows = [replace(row, word="inconclusive" if row.word else "") for row in rows]
+    idle = {side: idle_cpu(seen[side].windows, plan, side) for side in SIDES}
+    return Session(
+        run=str(snapshot["run"]),
+        names=(str(snapshot["sides"]["a"]["name"]), str(snapshot["sides"]["b"]["name"])),
+        state=str(snapshot["state"]),
+        text=str(snapshot.get("text", "")),
+        layout=plan,
+        pairs=max(row.n for row in rows),
+        rows=tuple(rows),
+        trust=trust,
+        failed={side: _failed(seen[side]) for side in SIDES},
+        idle_cpu=idle,
+        answers=decode(Answers, encode(answers)) if answers else None,
+        verdict=sure,
+        notes=tuple(_notes(plan, rows, trust, idle)),
+    )
+
+
+def _failed(side: Seen) -> float | None:
+    asked = (side.summary or {}).get("asked")
+    return 1 - side.summary["done"] / asked if side.summary and asked else None
+
+
+def _notes(
+    plan: Layout,
+    rows: Sequence[Paired],
+    trust: Mapping[str, str],
+    idle: Mapping[str, float | None],
+) -> Iterable[Note]:
+    for side in SIDES:
+        name = side.upper()
+        if trust[side] in ("doubtful", "invalid"):
+            text = f"the measuring of {name} is {trust[side]}"
+            yield Note("trust", text, f"loadbench show RUN/{side} says why")
+        share = idle[side]
+        if share is not None and share > _BUSY:
+            text = (
+                f"the engine of {name} used {percent(share)} % of a core while the other was "
+                "measured"
+            )
+            yield Note("idle-busy", text, "its own work slows the other: find out what it does")
+    held = plan.rate * (plan.block_s - plan.settle_s)
+    for row in rows:
+        beyond = held * (1 - QUANTILES.get(row.metric, 0.5))
+        if row.word and beyond < _FEW:
+            text = f"a block holds {held:.0f} requests: {row.metric} is one of its largest values"
+            yield Note("few-requests", text, "give --block more time, and --budget with it")

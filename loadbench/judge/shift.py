@@ -1,0 +1,179 @@
+"""By what factor one side's figure differs from the other's, and what can be said of that.
+
+The shift is the median of all pairwise differences of the logarithms (Hodges and Lehmann 1963); its
+bounds are among these differences, as the rank sum test counts them (`ranks`), so that they hold
+whatever the figures' distribution is. n counts repeats: runs made anew. Which figures are judged,
+and in which direction they are bad, is for `comparison`.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadbench.judge.ranks import rank, tail
+
+LEVEL = 0.01  # how often "worse", or "better", may be said of two sides that are alike
+LEVEL_INSIDE = 0.05  # the same of "ruled out" and "same": one-sided
+FEWEST = 5  # repeats a side: with 4 + 4 the smallest probability is 0.0143
+POWER = 0.95  # of the smallest difference that is told as one that would be found
+_SIMULATED = 4000
+_MOST = 1000  # repeats that anyone would make
+_EFFICIENCY = 3 / math.pi  # of ranks beside means, where the noise is normal
+_CHANCE = 0.8  # that the repeats which are asked for settle it
+
+Floats = NDArray[np.float64]
+
+
+class Limits(NamedTuple):
+    """How far a figure may move: `bad` and `good` are positive differences of logarithms."""
+
+    bad: float
+    good: float
+
+
+class Shift(NamedTuple):
+    """The pairwise differences of two sides' logarithms, sorted; positive is worse. Infinite where
+    a side has a value among the failed."""
+
+    differences: Floats
+    m: int
+    n: int
+
+    @property
+    def middle(self) -> float:
+        """The shift itself."""
+        d, size = self.differences, len(self.differences)
+        low, high = float(d[(size - 1) // 2]), float(d[size // 2])
+        return low if low == high else (low + high) / 2
+
+    def low(self, level: float) -> float:
+        """What the shift is at least, wrong in at most `level` of all cases."""
+        k = rank(self.m, self.n, level)
+        return float(self.differences[k - 1]) if k else -math.inf
+
+    def high(self, level: float) -> float:
+        """What it is at most."""
+        k = rank(self.m, self.n, level)
+        return float(self.differences[-k]) if k else math.inf
+
+    @property
+    def p_worse(self) -> float:
+        """How likely so much worse is by chance, one-sided; ties speak against it."""
+        return tail(self.m, self.n, int((self.differences <= 0).sum()))
+
+    @property
+    def p_better(self) -> float:
+        return tail(self.m, self.n, int((self.differences >= 0).sum()))
+
+
+def between(a: Sequence[float], b: Sequence[float], larger_is_worse: bool = True) -> Shift:
+    """Of B against A; values are not negative, and infinite where they are among the failed. Two
+    that are both zero, or both infinite, are alike."""
+    left, right = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = (np.log(right)[:, None] - np.log(left)[None, :]).ravel()
+    same = (right[:, None] == left[None, :]).ravel()
+    found[same] = 0.0
+    return Shift(np.sort(found if larger_is_worse else -found), len(left), len(right))
+
+
+def holm(probabilities: Sequence[float], level: float) -> list[float]:
+    """The level at which each is tested (Holm 1979): the smallest at level/k, the next at
+    level/(k − 1), and so on until one fails; those after it at the level of that one."""
+    found = [0.0] * len(probabilities)
+    order = sorted(range(len(probabilities)), key=lambda at: probabilities[at])
+    strict = True
+    at_level = level
+    for passed, at in enumerate(order):
+        if strict:
+            at_level = level / (len(order) - passed)
+            strict = probabilities[at] <= at_level
+        found[at] = at_level
+    return found
+
+
+def word(found: Shift, limits: Limits, worse_level: float, better_level: float) -> str:
+    """`better`, `same`, `ruled out` (a regression is), `worse` or `inconclusive`."""
+    if min(found.m, found.n) < FEWEST:
+        return "inconclusive"
+    if found.p_worse <= worse_level and found.middle > limits.bad:
+        return "worse"
+    if found.p_better <= better_level and -found.middle > limits.good:
+        return "better"
+    if found.high(LEVEL_INSIDE) < limits.bad:
+        return "same" if found.low(LEVEL_INSIDE) > -limits.good else "ruled out"
+    return "inconclusive"
+
+
+def spread(*sides: Sequence[float]) -> float | None:
+    """The run-to-run standard deviation of the logarithms, pooled; values without one are left
+    out. None if no side has two."""
+    squares, freedom = 0.0, 0
+    for side in sides:
+        logs = [math.log(value) for value in side if 0 < value < math.inf]
+        if len(logs) > 1:
+            mean = sum(logs) / len(logs)
+            squares += sum((value - mean) ** 2 for value in logs)
+            freedom += len(logs) - 1
+    return math.sqrt(squares / freedom) if freedom else None
+
+
+def least_found(sizes: tuple[int, int], spread: float, bad: float, level: float) -> float | None:
+    """The smallest difference of logarithms that would be called worse in 95 % of all
+    comparisons of so many repeats; None if there are too few for any.
+
+    A true shift moves all differences alike, so each simulated pair of sides without one tells the
+    smallest shift that it would have been found with."""
+    m, n = sizes
+    k = rank(m, n, level)
+    if not k or min(m, n) < FEWEST:
+        return None
+    bounds, middles = _noise(m, n, k)
+    needed = np.maximum(-bounds * spread, bad - middles * spread)
+    return max(float(np.quantile(needed, POWER)), 0.0)
+
+
+@lru_cache(maxsize=64)
+def _noise(m: int, n: int, k: int) -> tuple[Floats, Floats]:
+    """(k-th smallest differences, middles) of sides of standard normal noise."""
+    draw = np.random.default_rng(20)
+    many = max(200, min(_SIMULATED, 4_000_000 // (m * n)))
+    left, right = draw.standard_normal((many, 1, m)), draw.standard_normal((many, n, 1))
+    differences = (right - left).reshape(many, m * n)
+    size = m * n
+    wanted = sorted({k - 1, (size - 1) // 2, size // 2})
+    parted = np.partition(differences, wanted, axis=1)
+    middles = (parted[:, (size - 1) // 2] + parted[:, size // 2]) / 2
+    return parted[:, k - 1].copy(), middles
+
+
+def further(found: Shift, spread: float | None, limits: Limits, level: float) -> int | None:
+    """How many repeats more on each side would probably (80 %) settle it, if the shift is what it
+    looks like now; None if that cannot be said or is more than anyone would make."""
+    have = min(found.m, found.n)
+    least = next(n for n in range(FEWEST, _MOST) if tail(n, n, 0) <= level)
+    if spread is None or not math.isfinite(found.middle):
+        return least - have if have < least else None
+    if -found.middle > limits.good:
+        room, z = -found.middle, _z(1 - level)
+        beyond = room - limits.good
+    elif found.middle > limits.bad:
+        room, z = found.middle, _z(1 - level)
+        beyond = room - limits.bad
+    else:
+        room, z = limits.bad - found.middle, _z(1 - LEVEL_INSIDE)
+        beyond = room
+    if beyond <= 0:
+        return None
+    noise = 2 * spread**2 / _EFFICIENCY
+    chance = _z(_CHANCE)
+    needed = max(noise * ((z + chance) / room) ** 2, noise * (chance / beyond) ** 2, least)
+    return max(1, math.ceil(needed) - have) if needed <= _MOST else None
+
+
+_z = NormalDist().inv_cdf

@@ -1,0 +1,148 @@
+"""The page of an A/B, from the logs of its two sides: also of one that goes on or was killed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadbench import runlog
+from loadbench.errors import SpecError
+from loadbench.judge.paired import Paired
+from loadbench.judge.session import Answers, Seen, Session, session
+from loadbench.model import Window, plain
+from loadbench.report.columns import aligned
+from loadbench.summary import summarise
+from loadbench.units import count, percent, significant
+
+_HEADS = ("metric", "A", "B", "B vs A", "surely within", "verdict", "pairs")
+_SIGNS = {"better": "✓", "same": "=", "ruled out": "✓", "worse": "✗", "inconclusive": "?"}
+_STATES = {
+    "done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running",
+    "stopped": "■ stopped",
+}  # fmt: skip
+_LONGEST = 60
+
+
+def read_session(folder: Path) -> Session:
+    """What a session came to, or has come to until now. SpecError if it is damaged."""
+    snapshot = runlog.read_snapshot(folder)
+    state = runlog.state(snapshot)
+    try:
+        a, b = (_seen(folder / side, state == "running") for side in ("a", "b"))
+        return session({**snapshot, "state": state}, a, b)
+    except (KeyError, TypeError, AttributeError, ValueError, msgspec.MsgspecError) as error:
+        raise SpecError(
+            f"{folder / runlog.SNAPSHOT}: is no A/B session: {error!r}", "is it from elsewhere?"
+        ) from error
+
+
+def _seen(folder: Path, running: bool) -> Seen:
+    if not (folder / runlog.LOG).exists():
+        return Seen(())
+    records = list(runlog.read(folder))
+    summary = summarise(records, running)
+    windows = [record for record in records if isinstance(record, Window)]
+    return Seen(windows, plain(summary) if summary else None)
+
+
+def session_facts(folder: Path) -> dict[str, Any]:
+    """The session as one object; its names are stable."""
+    snapshot, found = runlog.read_snapshot(folder), read_session(folder)
+    facts: dict[str, Any] = plain(found)
+    return {"kind": runlog.AB, "differs": snapshot.get("differs"), **facts}
+
+
+def session_text(folder: Path) -> str:
+    """The page, without a newline at its end."""
+    found = read_session(folder)
+    plan = found.layout
+    state = _STATES.get(found.state, found.state)
+    text = f"   {found.text}" if found.text else ""
+    lines = [f"loadbench {found.run}   A/B   {state}{text}", ""]
+    lines += [f"  {side} {name}" for side, name in zip("AB", found.names, strict=True)]
+    lines += [
+        f"  {significant(plan.rate)}/s to one at a time, A B B A …, in blocks of {plan.block_s} s "
+        f"(of each {plan.settle_s} s left out), {found.pairs} of {plan.pairs} pairs",
+        "",
+    ]
+    lines += _differs(runlog.read_snapshot(folder).get("differs"))
+    table = [_HEADS, *(_cells(row) for row in found.rows)]
+    lines += [f"  {line}" for line in aligned(table, frozenset({0, 5}))]
+    lines += ["", *(f"  {line}" for line in _said(found))]
+    if found.answers:
+        lines += ["", *(f"  {line}" for line in _answers(found.answers))]
+    lines += [f"  ▲ {note.text}" + (f": {note.hint}" if note.hint else "") for note in found.notes]
+    return "\n".join([*lines, "", f"  {folder}"])
+
+
+def _differs(found: Any) -> list[str]:
+    if not isinstance(found, list) or not found:
+        return ["  Nothing differs: A and B are the same.", ""]
+    told = [f"    {key}: {_value(a)} → {_value(b)}" for key, a, b in found]
+    return ["  Differs:", *told, ""]
+
+
+def _value(value: object) -> str:
+    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _cells(row: Paired) -> tuple[str, ...]:
+    beyond = bool(row.values)
+    a, b = (significant(v) if v is not None or not beyond else "failed" for v in (row.a, row.b))
+    word = f"{_SIGNS[row.word]} {row.word}" if row.word else ""
+    within = f"{ratio(row.low)} … {ratio(row.high)}" if row.low is not None or row.high else "n/a"
+    name = f"{row.metric.replace('_', '.')} {row.unit}"
+    return (name, a, b, ratio(row.shift), within, word, str(row.n))
+
+
+def ratio(shift: float | None) -> str:
+    """A ratio − 1: `+5.1 %`."""
+    if shift is None:
+        return "n/a"
+    sign = "" if not shift else "−" if shift < 0 else "+"
+    return f"{sign}{percent(abs(shift))} %"
+
+
+def _said(found: Session) -> list[str]:
+    lines = []
+    for row in found.gated:
+        name, margin = row.metric.replace("_", "."), percent(row.margin)
+        line = f"{name}: up to {margin} % does not matter"
+        if row.mde is not None:
+            line += f"; a change of {ratio(row.mde)} is found in 95 % of {found.layout.pairs} pairs"
+        if row.more:
+            line += f"; ≈ {count(row.more)} more pairs would settle it"
+        lines.append(line)
+    failed = [share for share in found.failed.values() if share]
+    if failed:
+        parts = (f"{k.upper()} {percent(share)} %" for k, share in found.failed.items())
+        lines.append(f"failed: {', '.join(parts)}; they lie above every latency")
+    used = {k: share for k, share in found.idle_cpu.items() if share is not None}
+    if used:
+        told = ", ".join(f"{k.upper()} {percent(share)} %" for k, share in used.items())
+        lines.append(f"the engine that waits uses of a core: {told}")
+    return lines
+
+
+def _answers(found: Answers) -> list[str]:
+    """In the words of a version's shadow."""
+    lines = [
+        f"answers: {count(found.compared)} of {count(found.asked)} requests compared, "
+        f"{count(found.changed)} of {count(found.rows)} rows whose largest output is another one"
+    ]
+    apart = (found.absolute, found.relative)
+    told = "not to be told" if None in apart else (
+        f"{significant(found.absolute)}, {percent(found.relative)} % of the largest value"
+    )  # fmt: skip
+    lines.append(f"  largest difference: {told}")
+    if any(found.failed) or found.shapes or found.dropped:
+        a, b = found.failed
+        lines.append(
+            f"  not answered well: A {count(a)}, B {count(b)}; another shape: "
+            f"{count(found.shapes)}; left out: {count(found.dropped)}"
+        )
+    if found.first:
+        lines.append(f"  first: {found.first}")
+    return lines

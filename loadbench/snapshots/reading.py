@@ -1,0 +1,60 @@
+"""A run's summary made from its log, with what is known of the log itself.
+
+Logs come from elsewhere, too. One whose lines are records can still hold figures that cannot be
+(10^300 requests in a second): that ends here, as one error.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from loadbench import runlog
+from loadbench.errors import SpecError
+from loadbench.model import Note, Record, Start, Trust
+from loadbench.snapshots import files, sums
+from loadbench.summary import Summary, summarise
+
+
+def summarised(folder: Path) -> tuple[Start, Summary]:
+    """The beginning and the Summary of a run: also of one that was killed, or goes on. SpecError
+    if nothing was recorded, or the log is damaged."""
+    begun: list[Start] = []
+    summary = summary_of(folder, begun)
+    if summary is None or not begun:
+        raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
+    return begun[0], summary
+
+
+def summary_of(folder: Path, begun: list[Start] | None = None) -> Summary | None:
+    """The Summary alone; None if nothing was recorded. Its Start is put into `begun`."""
+    try:
+        records = _noted(runlog.read(folder), [] if begun is None else begun)
+        summary = summarise(records, runlog.goes_on(folder))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise SpecError(
+            f"{folder / runlog.LOG}: its figures cannot be: {error!r}",
+            "was it damaged? if not, this is an error of loadbench: please report it",
+        ) from error
+    doubts = _doubts(folder)
+    if summary is None or not doubts:
+        return summary
+    trust: Trust = "doubtful" if summary.trust == "trusted" else summary.trust
+    return replace(summary, notes=(*summary.notes, *doubts), trust=trust)
+
+
+def _doubts(folder: Path) -> list[Note]:
+    """Of the log, which has been read to its end by now, and of the snapshot, if it can be read."""
+    found = [sums.altered(folder, runlog.LOG)]
+    with contextlib.suppress(OSError):  # who reads it is told
+        found.append(sums.altered(folder, runlog.SNAPSHOT, files.content(folder / runlog.SNAPSHOT)))
+    return [doubt for doubt in found if doubt]
+
+
+def _noted(records: Iterator[Record], begun: list[Start]) -> Iterator[Record]:
+    """The records as they are; the first one, if it is a beginning, is put into `begun`."""
+    for number, record in enumerate(records):
+        if number == 0 and isinstance(record, Start):
+            begun.append(record)
+        yield record

@@ -1,0 +1,283 @@
+"""The inside view of servers that tell of themselves in Prometheus's format: which names mean what,
+and what a server did between two readings.
+
+Counters count since the server started. One that is smaller than before has begun anew, as for
+Prometheus itself: then all of it is new. A name that is gone is a gap; what was missed is in the
+reading in which it is back.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from loadbench.errors import SpecError
+from loadbench.machine import Gpu
+from loadbench.model import Part, Server
+from loadbench.targets.exposition import Expression, Labels, Page, Term, parsed
+
+FIGURES = ("requests", "failed", "queue", "compute", "batch", "waiting")
+_TIMES = ("queue", "compute")
+_MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
+_MIB = 1 << 20
+
+
+class Vocabulary(NamedTuple):
+    """The names that one kind of server uses; `sign` is how those of no other begin: before the
+    first request some tell of little."""
+
+    server: str
+    sign: str
+    figures: Mapping[str, str]
+
+    def speaks(self, name: str) -> bool:
+        """Whether the name is one of this server's."""
+        return name.startswith(self.sign)
+
+
+VOCABULARIES = (
+    Vocabulary("Triton", "nv_inference_", {
+        "requests": "nv_inference_request_success",
+        "failed": "nv_inference_request_failure",
+        "queue": "nv_inference_queue_duration_us",
+        "compute": "nv_inference_compute_input_duration_us + nv_inference_compute_infer_duration_us"
+                   " + nv_inference_compute_output_duration_us",
+        "waiting": "nv_inference_pending_request_count",
+    }),
+    Vocabulary("vLLM", "vllm:", {
+        "requests": "vllm:request_success",
+        "queue": "vllm:request_queue_time_seconds",
+        "compute": "vllm:request_inference_time_seconds",
+        "waiting": "vllm:num_requests_waiting",
+    }),
+    Vocabulary("TensorFlow Serving", ":tensorflow:serving:", {
+        "requests": ':tensorflow:serving:request_count{status="OK"}',
+        "failed": ':tensorflow:serving:request_count{status!="OK"}',
+        "queue": ":tensorflow:serving:batching_session:queuing_latency in us",
+        "compute": ":tensorflow:serving:runtime_latency in us",
+        "batch": ":tensorflow:serving:batching_session:processed_batch_size",
+    }),
+    Vocabulary("TorchServe", "ts_inference_", {
+        "requests": "ts_inference_requests",
+        "queue": "ts_queue_latency_microseconds",
+        "compute": "ts_inference_latency_microseconds - ts_queue_latency_microseconds",
+    }),
+    Vocabulary("mosec", "mosec_service_", {
+        "requests": 'mosec_service_throughput{code="200"}',
+        "failed": 'mosec_service_throughput{code!="200"}',
+        "compute": 'mosec_service_process_duration_second{stage!="total"}',
+        "batch": "mosec_service_batch_size",
+        "waiting": "mosec_service_remaining_task",
+    }),
+    Vocabulary("BentoML", "bentoml_service_", {
+        "requests": 'bentoml_service_request{http_response_code="200"}',
+        "failed": 'bentoml_service_request{http_response_code!="200"}',
+        "compute": "bentoml_service_request_duration_seconds",
+        "batch": "bentoml_service_adaptive_batch_size",
+        "waiting": "bentoml_service_request_in_progress",
+    }),
+)  # fmt: skip
+
+
+class Wanted(NamedTuple):
+    """Which figures are read, and from what; `source` says whose names they are. Of the model alone
+    where series say whose they are."""
+
+    source: str
+    figures: Mapping[str, Expression]
+    model: str = ""
+
+
+def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | None:
+    """What to read of a server whose page is this one: the names that are given, beside those of a
+    vocabulary that it speaks. None if there is nothing to read. Raises SpecError for what is given
+    and no expression, or not there."""
+    known = next((one for one in VOCABULARIES if any(map(one.speaks, found))), None)
+    texts = {
+        **(known.figures if known else {}),
+        **{key: text for key, text in given.items() if text},
+    }
+    figures = {key: expression(key, text) for key, text in texts.items()}
+    for key in given:
+        if key in figures and not any(_there(term, found) for term in figures[key].terms):
+            raise SpecError(
+                f"target.metrics.{key}: the server tells of no {figures[key].terms[0].name!r}",
+                "it tells of " + ", ".join(sorted(found)[:12]),
+            )
+    if not figures:
+        return None
+    title = f"metrics of {known.server}" if known else "metrics"
+    return Wanted(title, figures, model)
+
+
+def expression(key: str, text: str) -> Expression:
+    """Of a figure. Raises SpecError, also for a time without a unit."""
+    found = parsed(text)
+    if key in _TIMES and found.ns is None:
+        raise SpecError(f"{text!r} does not say its unit", f'write it like "{text} in ms"')
+    return found
+
+
+def _there(term: Term, found: Page) -> bool:
+    return any(term.name + suffix in found for suffix in ("", "_sum"))
+
+
+def _series(term: Term, model: str, found: Page, suffix: str = "") -> Mapping[Labels, float]:
+    """The term's series; only the model's if some say that they are."""
+    fitting = term.series(found, suffix) or {}
+    own = {
+        labels: value
+        for labels, value in fitting.items()
+        if model and any((label, model) in labels for label in _MODEL_LABELS)
+    }
+    return own or fitting
+
+
+# figure, part of it ("" or "_sum", "_count"), number of the term, labels → value
+Counts = Mapping[tuple[str, str, int, Labels], float]
+
+
+class Reading(NamedTuple):
+    """What a server has counted until now, and how it is at the moment."""
+
+    counts: Counts
+    waiting: int | None
+    gpus: tuple[Gpu, ...]
+
+
+def read(found: Page, asked: Wanted) -> Reading:
+    """The figures of one page."""
+    counts = {
+        (key, suffix, number, labels): value
+        for key, one in asked.figures.items()
+        if key != "waiting"
+        for number, term in enumerate(one.terms)
+        for suffix in ("", "_sum", "_count")
+        for labels, value in _series(term, asked.model, found, suffix).items()
+    }
+    waiting = _now(asked, found)
+    return Reading(counts, None if waiting is None else round(waiting), cards(found))
+
+
+def _now(asked: Wanted, found: Page) -> float | None:
+    """Of the requests that wait; None where nothing tells of them now."""
+    one = asked.figures.get("waiting")
+    series = [(term.sign, _series(term, asked.model, found)) for term in one.terms] if one else []
+    known = [(sign, values) for sign, values in series if values]
+    return sum(sign * sum(values.values()) for sign, values in known) if known else None
+
+
+def together(earlier: Reading, later: Reading) -> Reading:
+    """The later one, with what is gone from it as it was: what it counted is not to be new when it
+    is back."""
+    return later._replace(counts={**earlier.counts, **later.counts})
+
+
+def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
+    """What the server did between two readings."""
+    new: dict[tuple[str, str], float] = {}
+    for place, value in later.counts.items():
+        key, suffix, number, _ = place
+        before = earlier.counts.get(place, 0.0)
+        sign = asked.figures[key].terms[number].sign
+        more = value - before if value >= before else value
+        new[key, suffix] = new.get((key, suffix), 0.0) + sign * more
+    requests = round(new.get(("requests", ""), new.get(("requests", "_count"), 0.0)))
+    known: dict[str, Any] = {
+        key: _part(new, key, asked.figures[key], requests) for key in _TIMES if key in asked.figures
+    }
+    return Server(
+        source=asked.source,
+        requests=requests,
+        failed=round(new.get(("failed", ""), 0.0)),
+        rows=round(new.get(("batch", "_sum"), 0.0)),
+        batches=round(new.get(("batch", "_count"), 0.0)),
+        waiting=later.waiting,
+        **known,
+    )
+
+
+def _part(
+    new: Mapping[tuple[str, str], float], key: str, one: Expression, requests: int
+) -> Part | None:
+    """A histogram's or summary's own count, or a total of time over as many as were answered."""
+    assert one.ns is not None
+    if (key, "_sum") in new:
+        count = round(new.get((key, "_count"), 0.0) / max(1, len(one.terms)))
+        return Part(count, round(new[key, "_sum"] * one.ns))
+    if (key, "") in new:
+        return Part(requests, round(new[key, ""] * one.ns))
+    return None
+
+
+# ---- cards
+
+
+def cards(found: Page) -> tuple[Gpu, ...]:
+    """The server's cards, as Triton, NVIDIA's DCGM exporter or TorchServe tell of them."""
+    return next(
+        (seen for look in (_triton, _dcgm, _torchserve) if (seen := tuple(look(found)))), ()
+    )
+
+
+Look = Callable[[str], float | None]
+
+
+def _each(found: Page, name: str, label: str) -> Iterator[tuple[int, str, Mapping[str, str], Look]]:
+    """(index, what the label says, all labels, its value of another name) of each card."""
+    series = sorted(found.get(name, {}), key=lambda labels: dict(labels).get(label, ""))
+    for number, labels in enumerate(series):
+        card = dict(labels).get(label, "")
+
+        def look(other: str, card: str = card) -> float | None:
+            values = found.get(other, {})
+            own = (value for key, value in values.items() if dict(key).get(label) == card)
+            return next(own, None)
+
+        yield number, card, dict(labels), look
+
+
+def _triton(found: Page) -> Iterator[Gpu]:
+    for number, uuid, _, look in _each(found, "nv_gpu_utilization", "gpu_uuid"):
+        yield Gpu(
+            number, "the server's", uuid,
+            utilization=look("nv_gpu_utilization"),
+            memory_used=_bytes(look("nv_gpu_memory_used_bytes")),
+            memory_total=_bytes(look("nv_gpu_memory_total_bytes")),
+            power_w=look("nv_gpu_power_usage"),
+        )  # fmt: skip
+
+
+def _dcgm(found: Page) -> Iterator[Gpu]:
+    for number, index, labels, look in _each(found, "DCGM_FI_DEV_GPU_UTIL", "gpu"):
+        used, free = look("DCGM_FI_DEV_FB_USED"), look("DCGM_FI_DEV_FB_FREE")
+        reserved = look("DCGM_FI_DEV_FB_RESERVED") or 0.0
+        clock = look("DCGM_FI_DEV_SM_CLOCK")
+        yield Gpu(
+            int(index) if index.isdigit() else number,
+            labels.get("modelName", "the server's"), labels.get("UUID", ""),
+            utilization=_share(look("DCGM_FI_DEV_GPU_UTIL")),
+            memory_used=_bytes(used, _MIB),
+            memory_total=None if used is None or free is None
+            else _bytes(used + free + reserved, _MIB),
+            power_w=look("DCGM_FI_DEV_POWER_USAGE"),
+            temperature_c=look("DCGM_FI_DEV_GPU_TEMP"),
+            sm_clock_mhz=None if clock is None else round(clock),
+        )  # fmt: skip
+
+
+def _torchserve(found: Page) -> Iterator[Gpu]:
+    for number, index, _, look in _each(found, "GPUUtilization", "DeviceId"):
+        used, share = look("GPUMemoryUsed"), look("GPUMemoryUtilization")
+        yield Gpu(
+            int(index) if index.isdigit() else number, "the server's",
+            utilization=_share(look("GPUUtilization")),
+            memory_used=_bytes(used, _MIB),
+            memory_total=_bytes(used / share * 100, _MIB) if used and share else None,
+        )  # fmt: skip
+
+
+def _bytes(value: float | None, unit: int = 1) -> int | None:
+    return None if value is None else round(value * unit)
+
+
+def _share(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100

@@ -1,0 +1,131 @@
+"""Asks a server for its page of metrics, once a second; what is on it is for `metrics` to say."""
+
+import ssl
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from loadbench.errors import SpecError, TargetError
+from loadbench.machine import Gpu
+from loadbench.model import Server
+from loadbench.plan import Endpoint
+from loadbench.targets import metrics
+from loadbench.targets.exposition import Page, page
+from loadbench.targets.tls import context
+from loadbench.units import hostport
+
+if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
+    from loadbench.metricspec import MetricsSpec
+
+_TIMEOUT = httpx.Timeout(0.8, connect=0.5)  # it is asked anew each second
+_MOST = 16 << 20  # bytes of a page
+_TRITON = 8002  # the port of its metrics, unless told otherwise
+_PATHS = ("/metrics", "/monitoring/prometheus/metrics")  # the second is TensorFlow Serving's
+
+
+class Scraper:
+    """The metrics of one server. Use it as a context manager."""
+
+    def __init__(self, endpoint: Endpoint, spec: "MetricsSpec") -> None:
+        self._endpoint = endpoint
+        self._spec = spec
+        verify: ssl.SSLContext | bool = context(endpoint.tls) if endpoint.tls else False
+        self._client = httpx.Client(timeout=_TIMEOUT, trust_env=False, verify=verify)
+        self._url = ""
+        self._asked: metrics.Wanted | None = None
+        self._latest: metrics.Reading | None = None
+        self.cards: tuple[Gpu, ...] = ()  # as they were when last asked
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def find(self) -> bool:
+        """Looks where the server tells of itself; False if it does not, or nobody wants to know.
+        Raises TargetError and SpecError if the scenario says where, or by which names, and that is
+        not so."""
+        url = self._spec.url
+        if url == "off":
+            return False
+        if url != "auto":
+            return self._take(url, self._page(url))
+        for usual in self._usual():
+            try:
+                found = self._page(usual)
+            except TargetError:
+                continue
+            if self._take(usual, found):
+                return True
+        if self._spec.given:
+            raise SpecError(
+                "target.metrics: no page of metrics was found at the target",
+                'say where it is: [target.metrics] url = "http://host:port/metrics"',
+            )
+        return False
+
+    def _usual(self) -> Iterator[str]:
+        """Where servers have their page."""
+        host, scheme = self._endpoint.host, "https" if self._endpoint.tls else "http"
+        for path in _PATHS:
+            yield f"{scheme}://{hostport(host, self._endpoint.port)}{path}"
+        if self._endpoint.protocol == "kserve":
+            yield f"http://{hostport(host, _TRITON)}/metrics"
+
+    def _take(self, url: str, found: Page) -> bool:
+        self._asked = metrics.wanted(found, self._spec.given, self._endpoint.model)
+        cards = metrics.cards(found)
+        if self._asked is None and not cards:
+            return False
+        self._url, self._asked = url, self._asked or metrics.Wanted("metrics", {})
+        self._latest = metrics.read(found, self._asked)
+        self.cards = cards
+        return True
+
+    @property
+    def tells(self) -> bool:
+        """Whether there is more than cards."""
+        return bool(self._asked and self._asked.figures)
+
+    def server(self) -> Server | None:
+        """What the server did since it was asked last; None if it does not answer now."""
+        if self._asked is None or self._latest is None:
+            return None
+        try:
+            now = metrics.read(self._page(self._url), self._asked)
+        except TargetError:
+            self.cards = ()
+            return None
+        before, self._latest = self._latest, metrics.together(self._latest, now)
+        self.cards = now.gpus
+        return metrics.difference(before, now, self._asked) if self.tells else None
+
+    def _page(self, url: str) -> Page:
+        try:
+            with self._client.stream("GET", url) as answer:
+                if answer.status_code != 200:
+                    raise TargetError(f"GET {url}: HTTP {answer.status_code}", _hint(url))
+                body = bytearray()
+                for part in answer.iter_bytes():
+                    body += part
+                    if len(body) > _MOST:
+                        raise TargetError(f"GET {url}: more than {_MOST >> 20} MB", _hint(url))
+            return page(body.decode())
+        except httpx.HTTPError as error:
+            raise TargetError(f"GET {url}: {error or type(error).__name__}", _hint(url)) from error
+        except ValueError as error:  # of the text, or of its encoding
+            raise TargetError(f"GET {url}: is no page of metrics: {error}", _hint(url)) from error
+
+
+def _hint(url: str) -> str:
+    port = urlsplit(url).port
+    return f'see [target.metrics] url{"" if port else ", which names no port"}; "off" asks nothing'

@@ -1,0 +1,361 @@
+"""Snapshots that last: old ones are read, later ones refused, altered ones told, hostile ones
+harmless to everything that reads runs."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loadbench import arrivals, baseline, logindex, runlog
+from loadbench.catalogue import entries
+from loadbench.errors import SpecError
+from loadbench.histogram import Histogram
+from loadbench.snapshots import files, schema, sums
+from loadbench.summary import summarise
+from tests.ended import finished
+from tests.foreign import RECORDED, commands, digests, followed, listed, said
+
+SAMPLES = sorted(RECORDED.glob("*/*"))
+FILES = ("run.json", "log.ndjson", "log.idx", "arrivals.bin")
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """Two recorded runs side by side: 0001 stays whole."""
+    results = tmp_path / "results"
+    for number in ("0001-good", "0002-bad"):
+        shutil.copytree(SAMPLES[-1], results / number)
+    return results
+
+
+# ---- versions
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: f"schema {path.parent.name}")
+def test_every_schema_there_was_is_read_by_everything(
+    sample: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = json.loads((sample / runlog.SNAPSHOT).read_text())
+    assert written["schema"] == int(sample.parent.name)
+    snapshot = runlog.read_snapshot(sample)
+    assert (snapshot["schema"], snapshot["kind"]) == (schema.SCHEMA, "run")
+    assert {**written, "schema": schema.SCHEMA, "kind": "run"} == snapshot
+    found = summarise(runlog.read(sample))
+    assert found is not None
+    assert (found.asked, found.done) == (snapshot["summary"]["asked"], snapshot["summary"]["done"])
+    (entry,) = entries(sample.parent)
+    assert (entry.state, entry.problem, entry.altered) == ("done", "", "")
+    for command in (["show"], ["optimum"], ["compare", str(sample)]):
+        code, out, err = said([*command, str(sample)], capsys)
+        assert (code, err) == (0, "")
+        assert sample.name in out
+    assert followed(sample) == ""
+
+
+def test_the_last_schema_has_a_recorded_run() -> None:
+    assert {int(path.parent.name) for path in SAMPLES} == set(range(1, schema.SCHEMA + 1))
+
+
+def test_a_later_schema_is_refused_with_what_to_do(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shelf / "0002-bad" / runlog.SNAPSHOT
+    snapshot = json.loads(path.read_text())
+    later = {**snapshot, "schema": schema.SCHEMA + 1, "loadbench": "7.1\x1b[2J"}
+    path.write_text(json.dumps(later))
+    code, _, err = said(["compare", "1", "2", "--out", str(shelf)], capsys)
+    assert code == 2
+    assert f"was written by loadbench 7.1\\x1b[2J (schema {schema.SCHEMA + 1}" in err
+    assert "update this one" in err
+    assert "update this one" in listed(shelf)[0]
+
+
+@pytest.mark.parametrize("number", [0, -1, True, "2", 1.5, None, [2]])
+def test_a_schema_that_is_no_number_is_no_snapshot(tmp_path: Path, number: object) -> None:
+    (tmp_path / runlog.SNAPSHOT).write_text(json.dumps({"schema": number}))
+    with pytest.raises(SpecError, match="is no run snapshot"):
+        runlog.read_snapshot(tmp_path)
+
+
+def test_a_log_of_a_later_schema_is_refused(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = shelf / "0002-bad" / runlog.LOG
+    first, rest = log.read_bytes().split(b"\n", 1)
+    log.write_bytes(first[:-1].replace(b'"run"', b'"unknown":{},"run"') + b"}\n" + rest)
+    sums_of(log.parent)
+    assert said(["show", "2", "--out", str(shelf)], capsys)[0] == 0  # what is new is passed over
+    log.write_bytes(first[:-1] + b',"schema":2}\n' + rest)
+    code, _, err = said(["show", "2", "--out", str(shelf)], capsys)
+    assert code == 2
+    assert "it is of schema 2, and this loadbench reads up to 1" in err
+    assert "schema 2" in followed(log.parent)
+
+
+# ---- checksums
+
+
+def sums_of(folder: Path) -> None:
+    runlog.seal(folder)
+
+
+def test_sha256sum_reads_the_sums(shelf: Path) -> None:
+    folder = shelf / "0002-bad"
+    runlog.seal(folder)
+    check = ["sha256sum", "--check", "--strict", sums.FILE]
+    done = subprocess.run(check, cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout == "run.json: OK\nlog.ndjson: OK\n"
+    with open(folder / runlog.LOG, "ab") as file:
+        file.write(b"\n")
+    assert subprocess.run(check, cwd=folder, capture_output=True, check=False).returncode == 1
+
+
+def test_what_was_altered_after_the_run_is_told_wherever_it_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path)]
+    kept, edited = (finished(tmp_path, name, 10.0) for name in ("kept", "edited"))
+    for folder in (kept, edited):
+        runlog.seal(folder)
+    for command in commands(tmp_path, "2", "1"):
+        assert "altered after" not in "".join(map(str, said(command, capsys)))
+    path = edited / runlog.SNAPSHOT
+    path.write_text(path.read_text().replace('"state": "done"', '"state":  "done"'))
+    text = "run.json was altered after the run"
+    table = said(["list", *out], capsys)[1].splitlines()
+    assert [text in line for line in table] == [False, True, False]
+    assert json.loads(said(["list", "--json", *out], capsys)[1].splitlines()[0])["altered"] == text
+    shown = said(["show", "2", *out], capsys)[1]
+    assert text in shown
+    assert "doubtful" in shown.splitlines()[0]
+    assert "0002-edited is doubtful" in said(["compare", "1", "2", *out], capsys)[1]
+    log = kept / runlog.LOG
+    log.write_bytes(log.read_bytes().replace(b'"done":500', b'"done":499', 1))
+    assert "log.ndjson was altered after the run" in said(["show", "1", *out], capsys)[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "says nothing of run.json"),
+        ("0" * 64 + "  run.json\n", "run.json was altered"),
+        ("x" * 20_000, "cannot be read"),
+        ("\x1b[2J" * 9, "says nothing of run.json"),
+    ],
+)
+def test_sums_that_are_no_sums(tmp_path: Path, content: str, told: str) -> None:
+    folder = finished(tmp_path, "one", 10.0)
+    assert sums.altered(folder, runlog.SNAPSHOT) is None  # of an older loadbench
+    (folder / sums.FILE).write_text(content)
+    doubt = sums.altered(folder, runlog.SNAPSHOT)
+    assert doubt is not None
+    assert told in doubt.text
+    assert "altered" in str(runlog.read_snapshot(folder)["summary"]["notes"][-1])
+
+
+# ---- hostile files
+
+Harm = Callable[[Path], None]
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _sparse(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.truncate(10_000_000_000)
+
+
+def _emptied_sparse(path: Path) -> None:
+    path.write_bytes(b"")
+    _sparse(path)
+
+
+def _deep(path: Path) -> None:
+    first = path.read_bytes().split(b"\n", 1)[0][:-1] or b'{"a":1'
+    path.write_bytes(first + b',"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n")
+
+
+def _texts(text: str) -> Harm:
+    """Every text of the file becomes this one."""
+
+    def harm(path: Path) -> None:
+        shown = json.dumps(text).encode()
+        path.write_bytes(re.sub(rb'(?<=:)( ?)"[^"]*"', lambda _: shown, path.read_bytes()))
+
+    return harm
+
+
+def _content(data: bytes) -> Harm:
+    def harm(path: Path) -> None:
+        path.write_bytes(data)
+
+    return harm
+
+
+HARMS: dict[str, Harm] = {
+    "gone": Path.unlink,
+    "empty": _content(b""),
+    "pipe": _pipe,
+    "link": _link,
+    "folder": _folder,
+    "sparse": _sparse,
+    "sparse from the start": _emptied_sparse,
+    "deep": _deep,
+    "terminal": _texts("\x1b]0;owned\x07\x1b[2J\u202e\r\x9b31m"),
+    "foreign": _content(b"<!DOCTYPE html>\n<html>\n"),
+    "list": _content(b"[1, 2]\n"),
+    "nothing": _content(b"null\n"),
+    "not a number": _content(b'{"schema": 1, "summary": {"asked": NaN, "done": Infinity}}\n'),
+    "beyond": _content(b'{"schema": 1, "summary": {"asked": 1e999}}\n'),
+    "not UTF-8": _content(b'{"scenario": "\xff\xfe"}\n'),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("harm", HARMS)
+def test_hostile_files_give_one_clear_error_and_harm_nothing(
+    shelf: Path, name: str, harm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = shelf / "0002-bad"
+    HARMS[harm](bad / name)
+    before = digests(shelf)
+    _all_readers_survive(shelf, capsys)
+    assert digests(shelf) == before
+    if name == "run.json" and harm not in ("sparse", "terminal"):
+        problem = listed(shelf)[0]
+        assert "run.json" in problem
+        with pytest.raises(SpecError, match=r"run\.json: (cannot be read|is no run snapshot)"):
+            runlog.read_snapshot(bad)
+
+
+def _all_readers_survive(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in commands(shelf, "2", "1"):
+        code, out, err = said(command, capsys)
+        assert code in (0, 2, 3)
+        assert bool(err) == (code != 0)
+        assert err.count("loadbench: ") <= 1
+        assert err.count("\n") <= 2
+        assert (out + err).replace("\n", "").isprintable()
+        assert "root:" not in out + err  # of what a link leads to
+    assert len(listed(shelf)) == 2
+    assert listed(shelf)[1] == ""
+    followed(shelf / "0002-bad", patience_s=0.1)
+
+
+SWAPS = st.sampled_from(
+    [b"-1", b"0", b"1e308", b"NaN", b"9" * 30, b"null", b"[]", b"{}", b"true", b'"\\u001b[2J"']
+)
+TOKEN = re.compile(rb'-?\d+(?:\.\d+)?|"[^"]*"|null|true|false')
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> tuple[str, bytes]:
+    """A file and what it holds now: cut, with other bytes, or with other values."""
+    name = draw(st.sampled_from(FILES))
+    data = (SAMPLES[-1] / name).read_bytes()
+    way = draw(st.sampled_from(("cut", "bytes", "values", "values")))
+    if way == "cut":
+        return name, data[: draw(st.integers(0, len(data) - 1))]
+    if way == "bytes" or name == "arrivals.bin":
+        changed = bytearray(data)
+        for _ in range(draw(st.integers(1, 8))):
+            changed[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+        return name, bytes(changed)
+    for _ in range(draw(st.integers(1, 3))):
+        tokens = list(TOKEN.finditer(data))
+        token = tokens[draw(st.integers(0, len(tokens) - 1))]
+        data = data[: token.start()] + draw(SWAPS) + data[token.end() :]
+    return name, data
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(change=damaged())
+def test_damaged_files_are_read_or_refused_and_no_reader_falls_over(
+    change: tuple[str, bytes], shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, data = change
+    bad = shelf / "0002-bad"
+    for whole in FILES:
+        shutil.copyfile(SAMPLES[-1] / whole, bad / whole)
+    (bad / name).write_bytes(data)
+    _all_readers_survive(shelf, capsys)
+
+
+def test_a_line_without_an_end_is_not_read_to_its_end(shelf: Path) -> None:
+    log = shelf / "0002-bad" / runlog.LOG
+    _emptied_sparse(log)
+    with pytest.raises(SpecError, match="more than 64000000 bytes"):
+        list(runlog.read(log.parent))
+    with pytest.raises(SpecError, match="more than 64000000 bytes"):
+        list(logindex.scan(log))
+    _sparse(log.with_name(arrivals.FILE))
+    assert len(arrivals.read(log.with_name(arrivals.FILE)).records) == arrivals.MOST
+
+
+def test_a_histogram_that_unpacks_to_gigabytes_is_none() -> None:
+    values = np.exp(np.random.default_rng(7).normal(17, 2, 100_000)).astype(np.int64)
+    whole = Histogram.of(values)
+    assert len(whole.encode()) > 4_000  # this way of checking lets large ones pass
+    assert Histogram.decode(whole.encode()) == whole
+    packed = zlib.compress(b"\0" * 50_000_000, 9)
+    with pytest.raises(ValueError, match="unpacks to more"):
+        Histogram.decode(base64.b64encode(b"\x1c\x84\x93\x14\0\0\0\0" + packed).decode())
+    with pytest.raises(ValueError, match="too long"):
+        Histogram.decode("A" * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"steady": 7}', "[" * 100_000, '{"a": NaN}', "\x1b[2J", '{"good": "../../elsewhere"}'],
+)
+def test_hostile_baselines(shelf: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (shelf / baseline.FILE).write_text(content)
+    code, out, err = said(["compare", "good", "2", "--out", str(shelf)], capsys)
+    assert code == 2
+    assert baseline.FILE in err or "lies outside" in err
+    assert (out + err).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("harm", [_pipe, _folder, _link])
+def test_baselines_that_are_no_file(
+    shelf: Path, harm: Harm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shelf / baseline.FILE).touch()
+    harm(shelf / baseline.FILE)
+    code, _, err = said(["baseline", "list", "--out", str(shelf)], capsys)
+    assert code == 2
+    assert "is no regular file" in err or "it is a link" in err
+
+
+def test_json_as_files_take_it() -> None:
+    assert files.value(b'{"a\x7f": ["\\u001b"]}') == {"a\\x7f": ["\\x1b"]}
+    for data in (b"[" * 65 + b"]" * 65, b"[" * 100_000, b"[NaN]", b"[1e999]", b"\xff", b""):
+        with pytest.raises(ValueError, match=r"."):
+            files.value(data)

@@ -1,0 +1,279 @@
+"""Sides of one or many repeats: what differs, which figures are judged, and when nothing is."""
+
+import copy
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from loadbench.errors import SpecError
+from loadbench.judge import metrics
+from loadbench.judge.comparison import Row, Side, Terms, compare, terms_of
+from loadbench.judge.gate import decision
+from loadbench.judge.matrix import front, matrix
+from loadbench.model import End, Record, plain
+from loadbench.report.comparison import comparison_text
+from loadbench.report.matrix import matrix_text
+from loadbench.summary import summarise
+from tests.records import start, window
+
+
+def snapshot(run: str, latency_ms: float, failed: dict[str, int] | None = None) -> dict[str, Any]:
+    records: list[Record] = [
+        start(run=run),
+        *(window(s, [latency_ms] * 500, failed) for s in range(3)),
+        End(2, "done"),
+    ]
+    return {
+        "run": run,
+        "spec": {"load": {"seed": 7, "phases": []}, "engine": {"max_batch": 32}, "request": []},
+        "phases": [],
+        "target": {"model": "mlp", "device": "cpu"},
+        "machine": {"cores": 2, "packages": {"torch": "2.13.0"}},
+        "summary": plain(summarise(records)),
+    }
+
+
+def one(name: str, latency_ms: float, **changes: Any) -> Side:
+    return Side(name, (snapshot(name, latency_ms) | changes,))
+
+
+MADE = snapshot("made", 50.0)
+
+
+def side(name: str, p99s: Sequence[float | None], **summary: Any) -> Side:
+    """Repeats with these P99s; None: among the failed."""
+    found = []
+    for number, p99 in enumerate(p99s, 1):
+        made = copy.deepcopy(MADE)
+        made["run"] = f"{name}/{number}"
+        made["summary"]["latency_ms"]["p99"] = p99
+        made["summary"] |= summary
+        found.append(made)
+    return Side(name, tuple(found))
+
+
+def p99(a: Side, b: Side, terms: Terms | None = None) -> Row:
+    return next(row for row in compare(a, b, terms).rows if row.metric == "p99")
+
+
+NEAR = [50.0, 50.4, 50.8, 49.9, 50.1, 50.6]
+
+
+def test_figures_and_no_verdict_from_single_runs() -> None:
+    found = compare(one("0001-a", 50.0), one("0002-b", 40.0))
+    assert found.comparable
+    assert found.differences == ()
+    rows = {row.metric: row for row in found.rows}
+    assert rows["p99"].shift == pytest.approx(-0.2, abs=2e-3)
+    assert (rows["p99"].word, rows["p99"].why) == ("inconclusive", "1 run each")
+    assert {row.word for row in found.rows if row.metric != "p99"} == {""}
+    assert rows["p99"].n == (1, 1)
+    assert "batch wait" not in rows  # neither side has it
+    assert [note.code for note in found.notes] == ["single-runs"]
+    assert decision(found).code == 4
+
+
+def test_what_differs_comes_first_by_its_deepest_key() -> None:
+    a, b = snapshot("0001-a", 50.0), snapshot("0002-b", 40.0)
+    b["spec"]["engine"]["max_batch"] = 8
+    b["machine"]["packages"]["torch"] = "2.12.0"
+    b["target"]["device"] = "cuda:0"
+    found = compare(Side("a", (a,)), Side("b", (b,)))
+    assert {(d.key, d.a, d.b) for d in found.differences} == {
+        ("engine.max_batch", 32, 8),
+        ("machine.packages.torch", "2.13.0", "2.12.0"),
+        ("target.device", "cpu", "cuda:0"),
+    }
+    assert found.comparable
+
+
+def test_different_work_has_no_verdict_unless_asked_for() -> None:
+    a, b = side("a", NEAR), side("b", [ms * 1.2 for ms in NEAR])
+    for made in b.snapshots:
+        made["spec"]["load"]["seed"] = 8
+        made["target"]["model"] = "encoder"
+    found = compare(a, b)
+    assert not found.comparable
+    assert found.notes[0].code == "different-work"
+    assert "load, target" in found.notes[0].text
+    assert (found.gated[0].word, found.gated[0].why) == ("inconclusive", "different work")
+    assert p99(a, b, Terms(anyway=True)).word == "worse"
+    b.snapshots[3]["spec"]["load"]["seed"] = 7
+    with pytest.raises(SpecError, match=r"repeats of b did different work: load\.seed"):
+        compare(a, b)
+
+
+def test_a_side_that_is_weak_or_unfinished() -> None:
+    a = snapshot("0001-a", 50.0)
+    b = copy.deepcopy(a)
+    b["summary"]["trust"], b["summary"]["reason"] = "doubtful", "stopped"
+    codes = [note.code for note in compare(Side("a", (a,)), Side("b", (b,))).notes]
+    assert codes == ["single-runs", "trust", "incomplete"]
+    del b["summary"]
+    with pytest.raises(SpecError, match="has no summary"):
+        compare(Side("a", (a,)), Side("b", (b,)))
+
+
+def test_each_verdict_at_six_repeats() -> None:
+    a = side("a", NEAR)
+    words = {
+        by: p99(a, side("b", [ms * by for ms in NEAR])).word for by in (0.5, 0.9, 1.0, 1.1, 1.5)
+    }
+    assert words == {0.5: "better", 0.9: "better", 1.0: "same", 1.1: "worse", 1.5: "worse"}
+    assert p99(a, side("b", [ms * 1.03 for ms in NEAR])).word == "same"
+    unsteady = [50.0, 70.0, 40.0, 60.0, 45.0, 50.0]
+    open_ = p99(a, side("b", unsteady))
+    assert (open_.word, open_.why) == ("inconclusive", "")
+    assert open_.more is not None
+    assert open_.mde is not None
+    assert open_.mde > 0.2
+    lower = p99(side("a", [80, 60, 70, 75, 65, 68]), side("b", [50, 60, 55, 58, 70, 45]))
+    assert lower.word == "ruled out"  # perhaps better; certainly not worse by 5 %
+
+
+def test_the_bounds_are_those_differences_that_the_rank_sum_test_names() -> None:
+    row = p99(side("a", NEAR), side("b", [ms * 1.1 for ms in NEAR]))
+    ratios = sorted(1.1 * y / x - 1 for x in NEAR for y in NEAR)
+    assert row.low == pytest.approx(ratios[3])  # 4th of 36: P(U ≤ 3) = 7/924 < 1 % < 12/924
+    assert row.high == pytest.approx(ratios[-4])
+    assert row.inside_high == pytest.approx(ratios[-8])
+    assert row.shift == pytest.approx(0.1, abs=0.005)
+    assert row.a == pytest.approx(50.25)
+
+
+def test_fewer_than_five_repeats_never_give_a_verdict() -> None:
+    row = p99(side("a", NEAR[:4]), side("b", [ms * 3 for ms in NEAR[:4]]))
+    assert (row.word, row.mde) == ("inconclusive", None)
+    assert "5 + 5 are the fewest" in row.why
+    assert p99(side("a", NEAR[:5]), side("b", [ms * 3 for ms in NEAR[:5]])).word == "worse"
+
+
+def test_a_value_among_the_failed_is_larger_than_any_number() -> None:
+    a, half = side("a", NEAR), side("b", [*NEAR[:3], None, None, None])
+    every = p99(a, side("b", [None] * 6))
+    assert (every.word, every.shift, every.b, every.beyond) == ("worse", None, None, (None, 100.0))
+    assert p99(side("b", [None] * 6), a).word == "better"
+    assert p99(a, half).word == "inconclusive"
+    both = p99(side("a", [None] * 6), side("b", [None] * 6))
+    assert (both.word, both.shift) == ("same", 0.0)  # neither is larger
+    text = comparison_text(compare(a, side("b", [None] * 6)))
+    assert "> 100" in text
+    json.loads(json.dumps(plain(compare(a, half)), allow_nan=False))
+
+
+def test_gated_metrics_share_the_error() -> None:
+    """With nine of them 6 + 6 repeats that do not even overlap are just enough (1/924 < 1 %/9)."""
+    a, b = side("a", NEAR), side("b", [ms * 1.3 for ms in NEAR])
+    names = ("p50", "p90", "p95", "p99", "p99.9")
+    assert p99(a, b, Terms(metrics=names)).word == "worse"
+    five = Side("a", a.snapshots[:5]), Side("b", b.snapshots[:5])
+    assert p99(*five).word == "worse"
+    assert p99(*five, Terms(metrics=names)).word == "inconclusive"  # 1/252 > 1 %/5
+    with pytest.raises(SpecError, match="no margin for 'on time'"):
+        compare(a, b, Terms(metrics=("on time",)))
+
+
+def throughput(a: Side, b: Side) -> Row:
+    found = compare(a, b, Terms(metrics=("throughput",)))
+    return next(row for row in found.rows if row.metric == "throughput")
+
+
+def test_throughput_is_judged_only_where_it_is_no_answer_to_what_was_asked() -> None:
+    a = side("a", NEAR)
+    b = copy.deepcopy(a)
+    for made in b.snapshots:
+        made["summary"]["rate"]["done"] *= 0.9
+    found = compare(a, b, Terms(metrics=("throughput",)))
+    assert found.kept_up == (True, True)
+    assert throughput(a, b).word == ""
+    assert "kept-up" in {note.code for note in found.notes}
+    assert decision(found).code == 0
+    for made in b.snapshots:  # it does not keep up
+        made["summary"]["done"] = round(made["summary"]["asked"] * 0.9)
+    assert compare(a, b).kept_up == (True, False)
+    assert throughput(a, b).word == "worse"  # less is worse
+    assert throughput(b, a).word == "better"
+    closed = copy.deepcopy(a)
+    for made in closed.snapshots:
+        made["spec"]["load"]["arrivals"] = "closed"
+    assert compare(closed, closed).kept_up is None
+    assert throughput(closed, closed).word == "same"
+
+
+def test_an_invalid_repeat_leaves_no_verdict_and_one_broken_off_does_not_count() -> None:
+    a, b = side("a", NEAR), side("b", [ms * 2 for ms in NEAR])
+    b.snapshots[2]["summary"]["trust"] = "invalid"
+    found = compare(a, b)
+    assert found.gated[0].why == "the figures cannot be trusted"
+    assert (decision(found).code, decision(found, warn=True).code) == (4, 0)
+    stopped = side("a", [*NEAR, 500.0])
+    stopped.snapshots[-1]["summary"]["reason"] = "stopped"
+    assert p99(stopped, b).n == (6, 6)
+
+
+def test_the_order_and_the_drift_are_told() -> None:
+    a, b = side("a", NEAR), side("b", NEAR)
+    for hour, made in enumerate([*a.snapshots, *b.snapshots]):
+        made["began"] = f"2026-01-05T{hour:02}:00:00+00:00"
+    found = compare(a, b)
+    assert found.order == "AAAAAABBBBBB"
+    assert "one-after-the-other" in {note.code for note in found.notes}
+    for hour, pair in enumerate(zip(a.snapshots, b.snapshots, strict=True)):
+        for minute, made in enumerate(pair):
+            made["began"] = f"2026-01-05T{hour:02}:{minute:02}:00+00:00"
+            made["summary"]["latency_ms"]["p50"] = 40.0 + hour
+    found = compare(a, b)
+    assert found.order == "AB" * 6
+    codes = [note.code for note in found.notes]
+    assert codes == ["drift", "drift"]
+    assert "from 40.0 to 45.0 ms" in found.notes[0].text
+
+
+def test_the_gate_by_words() -> None:
+    a = side("a", NEAR)
+    worse = decision(compare(a, side("b", [ms * 1.1 for ms in NEAR])))
+    assert worse.code == 1
+    assert "p99 +10.0 %" in worse.text
+    fine = decision(compare(a, side("b", NEAR)), strict=True)
+    assert fine.code == 0
+    assert "can be missed: p99" in fine.text
+    unclear = compare(a, side("b", [50.0, 70.0, 40.0, 60.0, 45.0, 50.0]))
+    assert decision(unclear).code == 0
+    assert decision(unclear, strict=True).code == 4
+    assert decision(unclear, strict=True, warn=True) == (0, decision(unclear, True).text, True)
+
+
+def test_terms_as_they_are_written() -> None:
+    terms = terms_of(["p99=7%", "throughput = 0.03", "p50"])
+    assert terms.metrics == ("p99", "throughput", "p50")
+    assert [terms.margin_of(name) for name in terms.metrics] == [0.07, 0.03, 0.05]
+    assert terms_of([]).metrics == ("p99",)
+    for wrong in ("p98", "p99=x", "p99=0%", "p99=100%", "p99=nan", "failed=1%"):
+        with pytest.raises(SpecError, match="--gate"):
+            terms_of([wrong])
+
+
+def test_the_front_of_several() -> None:
+    assert front([(1, 5), (2, 2), (2, 3), (5, 1), (5, 1)]) == [True, True, False, True, True]
+    sides = [side("a", NEAR), side("b", [ms / 2 for ms in NEAR]), side("c", [None] * 6)]
+    found = matrix(sides, [compare(sides[0], other) for other in sides[1:]])
+    assert found.measures[:2] == ("p99", "throughput")
+    assert [entry.front for entry in found.entries] == [False, True, False]
+    assert [entry.words.get("p99") for entry in found.entries] == [None, "better", "worse"]
+    text = matrix_text(found)
+    assert "> 100" in text
+    assert text.count("★") == 2  # a row, and what it means
+
+
+def test_a_damaged_summary_is_one_error() -> None:
+    for broken in ({"latency_ms": 3}, {"notes": None}, {"trust": "trusted"}):
+        a = one("a", 50.0, summary=broken)
+        with pytest.raises(SpecError, match="is damaged"):
+            compare(a, a)
+
+
+def test_what_can_be_gated_is_a_figure_with_a_direction() -> None:
+    assert set(metrics.GATED) >= {"p50", "p95", "p99", "throughput", "memory"}
+    assert not set(metrics.GATED) & {"failed", "on time", "per batch", "queue"}

@@ -1,0 +1,184 @@
+"""Verdicts on pairs of blocks: known answers, and how often looking after each pair is wrong."""
+
+import math
+
+import numpy as np
+import pytest
+
+from loadbench.errors import SpecError
+from loadbench.judge import blocks, paired
+from loadbench.judge.blocks import Layout, layout, side_of
+from loadbench.judge.paired import bounds, judge, limits, walsh
+from loadbench.model import Machine, Process, Window
+from loadbench.shape import arrivals
+from loadbench.units import SECOND
+from tests.records import window
+
+
+def test_walsh_averages_and_their_bounds() -> None:
+    means = walsh([3.0, 1.0, 2.0])
+    assert means.tolist() == [1.0, 1.5, 2.0, 2.0, 2.5, 3.0]
+    assert bounds(means, 6) == (1.0, 3.0)  # all of them have to be on one side
+    assert bounds(means, 5) == (1.5, 2.5)
+    assert bounds(means, None) == (-math.inf, math.inf)
+
+
+def test_infinite_differences_are_larger_than_all_and_cancel_out() -> None:
+    assert walsh([math.inf, 1.0]).tolist() == [1.0, math.inf, math.inf]
+    assert walsh([math.inf, -math.inf]).tolist() == [-math.inf, 0.0, math.inf]
+
+
+def test_the_first_look_that_can_show_something_is_where_all_pairs_agree() -> None:
+    sure = limits(9).sure
+    assert sure[:7] == (None,) * 7  # 2⁻⁷ is more than 0.5 % allows
+    assert sure[7] == 36  # 2⁻⁸ = 0.39 % is within 8/9 of it, the next sum is not
+    assert sure[8] == 45
+
+
+@pytest.mark.parametrize("spread", ["uniform", "laplace"])
+def test_looking_after_each_pair_stays_within_the_level(spread: str) -> None:
+    """Nothing differs: how often is any look wrong? Of other differences than those by which the
+    limits were found. One look's limits at each look would be wrong three times as often."""
+    most, sessions = 14, 40_000
+    draw = np.random.Generator(np.random.PCG64(3))
+    shape = (most, sessions)
+    values = draw.uniform(-1, 1, shape) if spread == "uniform" else draw.laplace(0, 1, shape)
+    wrong = np.zeros((2, sessions), bool)
+    total = np.zeros(sessions, int)
+    sure = limits(most).sure
+    for n in range(1, most + 1):
+        total += (values[:n] > -values[n - 1]).sum(0)
+        limit = sure[n - 1]
+        if limit is not None:
+            wrong[0] |= total >= limit
+            wrong[1] |= n * (n + 1) // 2 - total >= limit
+    share = wrong.any(0).mean()
+    assert 0.006 < share < 0.0115  # 1 % within three deviations, and not far below what is allowed
+
+
+def test_more_metrics_share_the_level() -> None:
+    one, two = limits(14).sure, limits(14, 2).sure
+    assert [limit is None for limit in two].count(True) > [limit is None for limit in one].count(
+        True
+    )
+
+
+def values(ratio: float, spread: float, pairs: int = 14) -> list[tuple[float | None, float | None]]:
+    """Pairs of about 10 ms with B at a ratio; the same deviations in all of them."""
+    deviations = np.resize([0.0, 1.0, -1.0, 0.5, -0.5, 0.25, -0.25], pairs) * spread
+    return [(10.0, 10.0 * ratio * math.exp(d)) for d in deviations]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "spread", "word"),
+    [
+        (1.05, 0.01, "worse"),
+        (0.95, 0.01, "better"),
+        (1.00, 0.01, "same"),
+        (1.012, 0.002, "same"),  # surely slower, but not by more than matters
+        (0.985, 0.02, "ruled out"),  # not worse; whether better or the same is not known
+        (1.05, 0.12, "inconclusive"),
+        (1.019, 0.01, "inconclusive"),
+    ],
+)
+def test_words(ratio: float, spread: float, word: str) -> None:
+    found = judge("p50", values(ratio, spread), 0.02, limits(14))
+    assert found.word == word
+    assert found.shift == pytest.approx(ratio - 1, abs=0.004)
+    assert found.decided == (word in ("worse", "better", "same"))
+    assert (found.more is not None) == (word == "inconclusive")
+
+
+def test_too_few_pairs_say_nothing() -> None:
+    found = judge("p50", values(2.0, 0.001, 7), 0.02, limits(14))
+    assert (found.word, found.low, found.high) == ("inconclusive", None, None)
+    assert judge("p50", [], 0.02, limits(14)).word == "inconclusive"
+
+
+def test_what_lies_among_the_failed_is_worse_than_any_number() -> None:
+    found = judge("p99", [(10.0, None)] * 14, 0.02, limits(14))
+    assert found.word == "worse"
+    assert (found.a, found.b, found.shift) == (10.0, None, None)
+    assert judge("p99", [(None, 10.0)] * 14, 0.02, limits(14)).word == "better"
+    assert judge("p99", [(None, None)] * 14, 0.02, limits(14)).word == "same"
+
+
+def test_the_smallest_detectable_change_is_found_in_nineteen_of_twenty() -> None:
+    draw = np.random.Generator(np.random.PCG64(5))
+    spread, allowed = 0.03, limits(14)
+    first = judge("p50", values(1.0, spread), 0.02, allowed)
+    sample = np.std([math.log(b / a) for a, b in first.values if a and b], ddof=1)
+    assert first.mde is not None
+    change = math.log1p(first.mde)
+    found = 0
+    for differences in draw.normal(change, sample, (300, 14)):
+        pairs = [(1.0, math.exp(d)) for d in differences]
+        found += any(
+            judge("p50", pairs[:n], 0.02, allowed).word == "worse" for n in range(8, 15)
+        )  # as a session looks
+    assert 0.90 < found / 300 < 0.995
+
+
+def test_turns_are_a_b_b_a_and_both_get_the_same_arrivals() -> None:
+    plan = Layout(rate=37.0, warm_s=1, block_s=3, pairs=4)
+    assert "".join(map(side_of, range(8))) == "abbaabba"
+    due = {}
+    for side in "ab":
+        phases = plan.phases(side)
+        times = np.concatenate(list(arrivals(phases, "poisson", 7)))
+        own = [plan.begin(plan.block(pair, side)) * SECOND for pair in range(plan.pairs)]
+        length = plan.block_s * SECOND
+        due[side] = [times[(times >= at) & (times < at + length)] - at for at in own]
+        warm = (0 if side == "a" else 1) * SECOND
+        inside = sum(map(len, due[side])) + ((times >= warm) & (times < warm + SECOND)).sum()
+        assert inside == len(times)  # nothing falls due while the other has its turn
+    for one, other in zip(due["a"], due["b"], strict=True):
+        assert len(one) > 50
+        assert np.abs(one - other).max() <= 2  # ns
+
+
+def second(number: int, ms: list[float], failed: int = 0) -> Window:
+    engine = Process(cpu=0.25 if ms else 0.02, memory=None)
+    machine = Machine(processes={"engine": engine})
+    return window(number, ms, {"refused": failed} if failed else {}, machine=machine)
+
+
+def test_a_block_leaves_its_beginning_out_and_counts_what_failed_as_slowest() -> None:
+    plan = Layout(rate=4.0, warm_s=0, block_s=3, pairs=2)  # a: 0–2 and 9–11, b: 3–8
+    a = [second(0, [90.0]), second(1, [1.0, 2.0]), second(2, [3.0]), second(3, [], failed=1)]
+    (first,) = blocks.blocks(a, plan, "a")
+    assert (first.latency.count, first.missed) == (3, 1)
+    assert first.value("p50") == pytest.approx(2.0, rel=0.001)
+    assert first.value("p99") == math.inf
+    b = [second(at, [5.0]) for at in range(3, 8)]
+    assert len(list(blocks.blocks(b, plan, "b"))) == 1  # the second is not over yet
+    ((left, right),) = blocks.pairs([first], list(blocks.blocks(b, plan, "b")), "p99")
+    assert left is None
+    assert right == pytest.approx(5.0, rel=0.001)
+
+
+def test_what_an_engine_uses_while_it_waits() -> None:
+    plan = Layout(rate=4.0, warm_s=0, block_s=2, pairs=1)  # a: 0–1, b: 2–3
+    seen = [second(at, [1.0] if at < 2 else []) for at in range(4)]
+    assert blocks.idle_cpu(seen, plan, "a") == pytest.approx(0.02)  # of its last second
+    assert blocks.idle_cpu([Window(second=3, stage="load")], plan, "a") is None
+
+
+def test_a_budget_of_a_minute_holds_enough_pairs() -> None:
+    plan = layout(100.0, 60 * SECOND, 2 * SECOND, None, 0.5)
+    assert (plan.block_s, plan.pairs) == (2, 14)
+    slow = layout(2.0, 60 * SECOND, 2 * SECOND, None, 0.5)
+    assert slow.pairs >= blocks.FEWEST_PAIRS
+    assert slow.block_s > plan.block_s  # for more requests in each
+    longer = layout(100.0, 600 * SECOND, 2 * SECOND, None, 0.99)
+    assert longer.block_s * 100 * 0.01 > 20  # requests beyond the percentile
+    assert layout(100.0, 7200 * SECOND, 0, 2 * SECOND, 0.5).pairs == paired.MOST_PAIRS
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "block_ns", "told"),
+    [(20, None, "fewer than 8 pairs"), (60, 1_500_000_000, "1.5 s"), (60, SECOND, "blocks of 1 s")],
+)
+def test_what_holds_no_pairs_is_refused(budget_s: int, block_ns: int | None, told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        layout(100.0, budget_s * SECOND, 2 * SECOND, block_ns, 0.5)

@@ -1,0 +1,324 @@
+"""Servers of others that tell of their inside in Prometheus's format."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from loadbench import runlog
+from loadbench.errors import SpecError
+from loadbench.model import AlertChange, Server, Window
+from loadbench.spec import load
+from loadbench.targets import metrics
+from loadbench.targets.exposition import page, parsed
+from tests.running import loadbench, summary
+
+QUEUE_MS, COMPUTE_MS = 3, 5
+TRITON = """
+nv_inference_request_success{{model="a",version="1"}} {a}
+nv_inference_request_success{{model="b",version="1"}} 1000
+nv_inference_request_failure{{model="a",version="1",reason="OTHER"}} 2
+nv_inference_queue_duration_us{{model="a",version="1"}} {queue}
+nv_inference_compute_input_duration_us{{model="a",version="1"}} 10
+nv_inference_compute_infer_duration_us{{model="a",version="1"}} {infer}
+nv_inference_compute_output_duration_us{{model="a",version="1"}} 20
+nv_inference_pending_request_count{{model="a",version="1"}} 7
+nv_gpu_utilization{{gpu_uuid="GPU-1"}} 0.25
+nv_gpu_memory_used_bytes{{gpu_uuid="GPU-1"}} 900
+nv_gpu_memory_total_bytes{{gpu_uuid="GPU-1"}} 1000
+nv_gpu_power_usage{{gpu_uuid="GPU-1"}} 61.5
+"""
+
+
+def between(first: str, second: str, model: str = "", **given: str) -> Server:
+    """What a server did between two pages."""
+    earlier = page(first)
+    asked = metrics.wanted(earlier, given, model)
+    assert asked is not None
+    return metrics.difference(
+        metrics.read(earlier, asked), metrics.read(page(second), asked), asked
+    )
+
+
+def test_triton_is_read_by_its_names_and_its_model() -> None:
+    found = between(
+        TRITON.format(a=10, queue=100, infer=50), TRITON.format(a=14, queue=500, infer=850), "a"
+    )
+    assert found.source == "metrics of Triton"
+    assert (found.requests, found.failed, found.waiting) == (4, 0, 7)
+    assert found.queue is not None
+    assert found.queue.mean_ns == 100_000
+    assert found.compute is not None
+    assert found.compute.mean_ns == 200_000
+
+
+def test_a_server_that_was_asked_nothing_yet_is_known_by_its_names() -> None:
+    names = "# TYPE mosec_service_remaining_task gauge\nmosec_service_remaining_task 0\n"
+    later = names + 'mosec_service_throughput_total{code="200",endpoint="/inference"} 3\n'
+    assert between(names, later).requests == 3
+
+
+def test_all_models_count_where_none_is_named() -> None:
+    earlier, later = TRITON.format(a=10, queue=0, infer=0), TRITON.format(a=14, queue=0, infer=0)
+    assert between(earlier, later.replace("1000", "1005")).requests == 9
+
+
+HISTOGRAM = """
+# TYPE vllm:request_queue_time_seconds histogram
+vllm:request_queue_time_seconds_bucket{{le="0.5",model_name="m"}} {n}
+vllm:request_queue_time_seconds_bucket{{le="+Inf",model_name="m"}} {n}
+vllm:request_queue_time_seconds_sum{{model_name="m"}} {s}
+vllm:request_queue_time_seconds_count{{model_name="m"}} {n}
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{{model_name="m"}} 3
+# TYPE vllm:request_success_total counter
+vllm:request_success_total{{finished_reason="stop",model_name="m"}} {n}
+"""
+
+
+def test_a_histogram_has_its_own_count() -> None:
+    found = between(HISTOGRAM.format(n=2, s=0.5), HISTOGRAM.format(n=6, s=1.5), "m")
+    assert found.queue is not None
+    assert (found.queue.count, found.queue.total_ns) == (4, 1_000_000_000)
+    assert (found.requests, found.waiting, found.compute) == (4, 3, None)
+
+
+def test_mosec_and_tensorflow_serving_tell_failures_and_batches() -> None:
+    mosec = (
+        'mosec_service_throughput_total{{code="200",endpoint="/inference"}} {a}\n'
+        'mosec_service_throughput_total{{code="400",endpoint="/inference"}} {b}\n'
+        'mosec_service_batch_size_sum{{stage="W_1",connection="1"}} {a}\n'
+        'mosec_service_batch_size_count{{stage="W_1",connection="1"}} {c}\n'
+    )
+    found = between(mosec.format(a=3, b=0, c=3), mosec.format(a=11, b=2, c=5))
+    assert (found.requests, found.failed, found.rows, found.batches) == (8, 2, 8, 2)
+    assert found.mean_batch == 4
+    flow = (
+        "# TYPE :tensorflow:serving:request_count counter\n"
+        ':tensorflow:serving:request_count{{model_name="m",status="OK"}} {a}\n'
+        ':tensorflow:serving:runtime_latency_sum{{model_name="m",API="Predict"}} {b}\n'
+        ':tensorflow:serving:runtime_latency_count{{model_name="m",API="Predict"}} {a}\n'
+    )
+    told = between(flow.format(a=1, b=100), flow.format(a=3, b=4100), "m")
+    assert told.requests == 2
+    assert told.compute is not None
+    assert told.compute.mean_ns == 2_000_000
+
+
+def test_a_server_that_began_anew_counts_from_zero() -> None:
+    found = between(HISTOGRAM.format(n=900, s=90), HISTOGRAM.format(n=4, s=1.0))
+    assert found.requests == 4
+    assert found.queue is not None
+    assert found.queue.mean_ns == 250_000_000
+
+
+def test_what_is_gone_is_a_gap_and_made_up_when_it_is_back() -> None:
+    first = page(HISTOGRAM.format(n=2, s=0.5))
+    asked = metrics.wanted(first, {}, "m")
+    assert asked is not None
+    readings = [
+        metrics.read(page(text), asked)
+        for text in (HISTOGRAM.format(n=2, s=0.5), "other 1\n", HISTOGRAM.format(n=5, s=2.0))
+    ]
+    gap = metrics.difference(readings[0], readings[1], asked)
+    assert (gap.queue, gap.waiting) == (None, None)
+    back = metrics.difference(metrics.together(*readings[:2]), readings[2], asked)
+    assert back.queue is not None
+    assert (back.queue.count, back.queue.total_ns) == (3, 1_500_000_000)
+
+
+def test_a_scenarios_own_names_come_first() -> None:
+    text = "work_ms {a}\nwait_us {b}\nasks_total {c}\n"
+    found = between(
+        text.format(a=10, b=1, c=1), text.format(a=30, b=2001, c=5),
+        requests="asks_total", compute="work_ms", queue="wait_us",
+    )  # fmt: skip
+    assert found.requests == 4
+    assert found.compute is not None
+    assert found.compute.mean_ns == 5_000_000
+    assert found.queue is not None
+    assert found.queue.mean_ns == 500_000
+
+
+@pytest.mark.parametrize("text", ["", "a b", "{x}", "a +", "a{b=c}", 'a{b="c"', "1a", "a in km"])
+def test_what_names_no_metric_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match="names no metric"):
+        parsed(text)
+
+
+def test_a_time_says_its_unit() -> None:
+    with pytest.raises(SpecError, match="unit"):
+        metrics.expression("queue", "waited")
+    assert metrics.expression("queue", "waited in ms").ns == 1_000_000
+
+
+def test_names_that_the_server_does_not_tell_are_refused() -> None:
+    with pytest.raises(SpecError, match="tells of no 'absent'"):
+        metrics.wanted(page("there 1\n"), {"requests": "absent"})
+
+
+def test_a_page_without_known_names_has_nothing_to_read() -> None:
+    assert metrics.wanted(page("process_cpu_seconds_total 3\n"), {}) is None
+
+
+def test_cards_of_the_dcgm_exporter_and_of_torchserve() -> None:
+    labels = '{{gpu="{}",UUID="GPU-{}",modelName="NVIDIA A10"}}'
+    text = "".join(
+        f"DCGM_FI_DEV_{name}{labels.format(index, index)} {value}\n"
+        for index, busy in ((1, 80), (0, 20))
+        for name, value in (
+            ("GPU_UTIL", busy), ("FB_USED", 100), ("FB_FREE", 300), ("POWER_USAGE", 70.5),
+            ("GPU_TEMP", 55), ("SM_CLOCK", 1500),
+        )
+    )  # fmt: skip
+    first, second = metrics.cards(page(text))
+    assert (first.index, second.index, first.name) == (0, 1, "NVIDIA A10")
+    assert (first.utilization, second.utilization) == (0.2, 0.8)
+    assert (first.memory_used, first.memory_total) == (100 << 20, 400 << 20)
+    assert (first.power_w, first.temperature_c, first.sm_clock_mhz) == (70.5, 55, 1500)
+    host = '{Level="Host",DeviceId="0",Hostname="x",}'
+    (card,) = metrics.cards(
+        page(f"GPUUtilization{host} 40\nGPUMemoryUsed{host} 50\nGPUMemoryUtilization{host} 25\n")
+    )
+    assert (card.utilization, card.memory_used, card.memory_total) == (0.4, 50 << 20, 200 << 20)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('url = "somewhere"', "is no address"),
+        ('queue = "a b"', "names no metric"),
+        ('queue = "waited"', "does not say its unit"),
+        ('quue = "a_s"', "unknown key"),
+    ],
+)
+def test_faults_of_the_table_name_their_key(tmp_path: Path, line: str, words: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        f'[target]\nurl = "http://127.0.0.1:1"\n[target.metrics]\n{line}\n'
+        '[load]\nphases = [{rate = 10, for = "1s"}]\n'
+    )
+    with pytest.raises(SpecError, match=words) as caught:
+        load(str(path), {})
+    assert "target.metrics" in str(caught.value)
+
+
+# ---- a whole run against a server that tells
+
+
+class Service(ThreadingHTTPServer):
+    """Answers, counts, and tells what it counted; `cards` says that its card is almost full."""
+
+    daemon_threads = True
+    count = 0
+
+    def text(self) -> str:
+        return (
+            f"asks_total {self.count}\n"
+            f"waited_seconds_sum {self.count * QUEUE_MS / 1000}\n"
+            f"waited_seconds_count {self.count}\n"
+            f"worked_seconds_sum {self.count * COMPUTE_MS / 1000}\n"
+            f"worked_seconds_count {self.count}\n"
+            'nv_gpu_utilization{gpu_uuid="GPU-1"} 0.5\n'
+            'nv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 900\n'
+            'nv_gpu_memory_total_bytes{gpu_uuid="GPU-1"} 1000\n'
+        )
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Service
+    lock = threading.Lock()
+
+    def do_GET(self) -> None:
+        self._say(self.server.text() if self.path == "/metrics" else "hello")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        with self.lock:
+            self.server.count += 1
+        self._say("done")
+
+    def _say(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def service() -> Iterator[tuple[Service, str]]:
+    with Service(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server, f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+SCENARIO = """
+[target]
+url = "{url}"
+method = "POST"
+[target.metrics]
+{names}
+[[request]]
+name = "ask"
+body = "x"
+[load]
+arrivals = "constant"
+warmup = "1s"
+phases = [{{ rate = 60, for = "4s" }}]
+[[alert]]
+when = "gpu_memory > 80 %"
+for = "1s"
+"""
+NAMES = 'requests = "asks"\nqueue = "waited_seconds"\ncompute = "worked_seconds"'
+
+
+def test_a_run_shows_what_the_server_tells(tmp_path: Path) -> None:
+    with service() as (server, url):
+        path = tmp_path / "own.toml"
+        path.write_text(SCENARIO.format(url=url, names=NAMES))
+        found = summary(path, cwd=tmp_path)
+        counted = server.count
+    records = list(runlog.read(runlog.find("last", tmp_path / "results")))
+    windows = [record for record in records if isinstance(record, Window)]
+    asked = sum(window.server.requests for window in windows if window.server)
+    sent = sum(window.sent + window.tail_sent for window in windows)
+    assert asked == sent == counted
+    assert found["server"]["queue_ms"]["mean"] == pytest.approx(QUEUE_MS)
+    assert found["server"]["compute_ms"]["mean"] == pytest.approx(COMPUTE_MS)
+    assert found["server"]["source"] == "metrics"
+    card = next(w.machine.gpus[0] for w in windows if w.machine and w.machine.gpus)
+    assert (card.utilization, card.memory_used) == (0.5, 900)
+    fired = {r.rule for r in records if isinstance(r, AlertChange) and r.state == "firing"}
+    assert any("gpu_memory" in rule for rule in fired), fired
+
+
+def test_a_page_that_is_not_there_is_told_before_the_run(tmp_path: Path) -> None:
+    with service() as (_, url):
+        path = tmp_path / "own.toml"
+        path.write_text(SCENARIO.format(url=url, names=f'url = "{url}/nothing"'))
+        told = loadbench("run", path, cwd=tmp_path, code=None)
+        assert told.returncode in (2, 3)
+        assert "/nothing" in told.stderr
+        path.write_text(SCENARIO.format(url=url, names='requests = "absent"'))
+        told = loadbench("run", path, cwd=tmp_path, code=2)
+        assert "tells of no 'absent'" in told.stderr
+    assert not (tmp_path / "results").exists() or not any((tmp_path / "results").iterdir())
+
+
+def test_nothing_is_asked_where_nobody_wants_to_know(tmp_path: Path) -> None:
+    with service() as (_, url):
+        path = tmp_path / "own.toml"
+        path.write_text(SCENARIO.format(url=url, names='url = "off"'))
+        found = loadbench("run", path, "--duration", "1s", "--json", cwd=tmp_path)
+    assert json.loads(found.stdout)["server"] is None
