@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SCENARIO ?=
 
-.PHONY: tui test golden lint bench bench-servers soak fuzz gpu peers proto clean
+.PHONY: tui test golden lint bench bench-servers verdicts soak fuzz gpu peers proto clean
 .DEFAULT_GOAL := tui
 
 $(STAMP): pyproject.toml constraints.txt
@@ -54,10 +54,12 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (an hour, two
 	$(BIN)/python tests/benchmarks/screen.py
 	$(BIN)/python -m tests.benchmarks.longrun
 	$(BIN)/python tests/benchmarks/known_answer.py
-	$(BIN)/python -m tests.benchmarks.certainty
 	$(BIN)/python -m tests.benchmarks.shelf
 	$(BIN)/python -m tests.benchmarks.workers
 	$(BIN)/python -m tests.benchmarks.swap
+
+verdicts: $(STAMP)  ## what loadbench says of runs, against known truth (an hour, two cores)
+	$(BIN)/python -m tests.benchmarks.verdicts.live
 
 SERVERS := peers/servers-venv/.installed
 $(SERVERS): tests/benchmarks/servers.txt

@@ -9,7 +9,19 @@ from collections.abc import Iterable
 from loadbench import evidence, units
 from loadbench.evidence import Evidence
 from loadbench.merge import merge
-from loadbench.model import AlertChange, End, Minute, Note, Record, Remark, Start, Value, Window
+from loadbench.model import (
+    AlertChange,
+    End,
+    Mark,
+    Minute,
+    Note,
+    Record,
+    Remark,
+    Shown,
+    Start,
+    Value,
+    Window,
+)
 
 
 class Account(Value, frozen=True):
@@ -25,6 +37,7 @@ class Account(Value, frozen=True):
     evidence: Evidence  # of how it was measured
     steady: tuple[Window, ...]  # the whole seconds of the stage load, one by one
     rest: tuple[Window, ...] = ()  # what was recorded after them
+    shown: dict[str, Shown] = {}  # the checks that were, while it went on
     overdue: int | None = None  # of a run that goes on: what is open and late already
 
     @property
@@ -53,6 +66,7 @@ def account(records: Iterable[Record], running: bool = False) -> Account | None:
     drain: list[Window] = []
     alerts: list[AlertChange] = []
     notes: list[Note] = []
+    shown: dict[str, Shown] = {}
     for record in records:
         match record:
             case Start():
@@ -63,6 +77,8 @@ def account(records: Iterable[Record], running: bool = False) -> Account | None:
                 drain.append(record)
             case AlertChange():
                 alerts.append(record)
+            case Mark(shown=Shown() as found):
+                shown[found.check] = found
             case Remark():
                 notes.append(record.note)
             case End():
@@ -72,7 +88,7 @@ def account(records: Iterable[Record], running: bool = False) -> Account | None:
     if start is None:
         return None
     whole = [*load, *drain]
-    if end and end.reason != "done" and len(load) > 1:
+    if end and (end.reason != "done" or end.early) and len(load) > 1:
         load.pop()  # it was broken off within this second: that would spoil the rates
     seconds = float(len(load))
     if end and end.reason == "done" and start.planned_ns:
@@ -88,5 +104,6 @@ def account(records: Iterable[Record], running: bool = False) -> Account | None:
         evidence=evidence.gather(evidence.begin(start), whole),
         steady=tuple(load),
         rest=tuple(whole[len(load) :]),
+        shown=shown,
         overdue=whole[-1].overdue if whole and running and end is None else None,
     )

@@ -6,20 +6,22 @@ It holds for a stretch of one rate: over a changing one a figure is a count of w
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from loadbench import certainty, units
 from loadbench.histogram import Histogram
-from loadbench.model import Check, Window
+from loadbench.model import Check, Shown, Window
 from loadbench.value import Value
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 CHANGED = "the rate changed within the run"
 UNPACED = "its arrivals have no constant rate"
 EMPTY = "no requests were recorded"
+AMONG = "it falls among the requests not answered well"
 LINKED = "slow requests come in bunches that are long for this run: run longer"
 OTHER = "only percentiles and shares of requests can be shown"
 _BLOCKS = 2 * certainty.LEAST  # to begin with: they are doubled at least once
@@ -79,17 +81,19 @@ class Blocks:
         rest: Sequence[Window] = (),
         missed: int = 0,
         whole: Histogram | None = None,
+        of: "Quantity | None" = None,
     ) -> None:
         """`rest` is what came after the last of them, and `missed` the number of all that were
         asked and not answered well: what is not known of whole seconds goes to the last. `whole` is
-        the latency of all, where it is known already."""
+        the latency of all, where it is known already; `of` is what is looked at; None: that."""
+        of = of or LATENCY
         step = -(-len(windows) // _MOST)
         groups = [windows[at : at + step] for at in range(0, len(windows), max(1, step))]
         if groups:
             groups[-1] = [*groups[-1], *rest]
         self.why = _unfit(windows)
-        self.latency = [Histogram.merged(window.latency for window in group) for group in groups]
-        lost = np.array([sum(map(missing, group)) for group in groups], np.int64)
+        self.latency = [Histogram.merged(map(of.values, group)) for group in groups]
+        lost = np.array([sum(map(of.lost, group)) for group in groups], np.int64)
         if len(lost):
             lost[-1] += max(0, missed - int(lost.sum()))
         self.missed = lost
@@ -138,6 +142,16 @@ def missing(window: Window) -> int:
     return sum(window.failed.values()) + window.unsent + window.lost
 
 
+class Quantity(NamedTuple):
+    """What of a window percentiles are taken of, and how many were larger than any number."""
+
+    values: Callable[[Window], Histogram]
+    lost: Callable[[Window], int]
+
+
+LATENCY = Quantity(lambda window: window.latency, missing)
+
+
 def _unfit(windows: Sequence[Window]) -> str:
     """Why these seconds are no stretch of constant load; "": they are."""
     if not windows:
@@ -161,12 +175,20 @@ def known(blocks: Blocks) -> Certainty:
 
 def band(blocks: Blocks, share: float) -> Band | None:
     """Of a percentile; None where none can be told yet, or ever."""
+    found = band_or_why(blocks, share)
+    return found if isinstance(found, Band) else None
+
+
+def band_or_why(blocks: Blocks, share: float) -> Band | str:
+    """The band of a percentile, or why it has none."""
     value = blocks.quantile(share)
-    if blocks.why or value is None or math.isinf(value):
-        return None
+    if blocks.why or value is None:
+        return blocks.why or EMPTY
+    if math.isinf(value):
+        return AMONG
     effect = blocks.effect(blocks.over(value))
     if effect is None or blocks.total < certainty.LEAST * effect:
-        return None
+        return SHORT if len(blocks.asked) < _BLOCKS else LINKED
     fewest, most = certainty.bounds(blocks.total, 1 - share, effect)
     low = blocks.quantile(1 - min(blocks.total, math.ceil(most)) / blocks.total)
     high = blocks.quantile(1 - math.floor(fewest) / blocks.total) if fewest >= 1 else None
@@ -191,6 +213,18 @@ def assess(check: Check, blocks: Blocks, limit_ns: int | None) -> Certainty:
     more = certainty.further(number, blocks.total, share, effect)
     effective = round(blocks.total / effect)
     return Certainty("not shown", None if more is None else round(more), effect, effective)
+
+
+def decided(check: Check, blocks: Blocks, limit_ns: int | None) -> Shown | None:
+    """What a check is shown to be; None: nothing yet."""
+    found, claim = assess(check, blocks, limit_ns), _claim(check, blocks, limit_ns)
+    if claim is None or found.state != "shown" or found.effect is None:
+        return None
+    share, over = claim
+    under = int(over.sum()) < share * blocks.total
+    # few requests beyond a limit are what `p99 < 100 ms` asks for, and `on_time > 99 %`
+    wanted = check.above != (check.name in QUANTILES or check.name == "errors")
+    return Shown(check.name, "passed" if under == wanted else "failed", found.effect)
 
 
 def _shown(share: float, over: certainty.Ints, blocks: Blocks) -> Certainty | None:
@@ -221,17 +255,29 @@ def _unknown(number: int, share: float, blocks: Blocks) -> Certainty:
     return Certainty("not shown", round(max(least, needed)), why=why)
 
 
+def share_of(check: Check, limit_ns: int | None) -> float | None:
+    """The share of requests that a check is about; None: it is about something else, which cannot
+    be shown."""
+    if check.name in QUANTILES:
+        share = 1 - QUANTILES[check.name]
+    elif check.name == "errors":
+        share = check.limit
+    elif check.name == "asked_done" or (check.name == "on_time" and limit_ns is not None):
+        share = 1 - check.limit
+    else:
+        return None
+    return share if 0 < share < 1 else None
+
+
 def _claim(
     check: Check, blocks: Blocks, limit_ns: int | None
 ) -> tuple[float, certainty.Ints] | None:
     """A check as a share of requests that may have something, and who has it."""
-    if check.name in QUANTILES:
-        share, over = 1 - QUANTILES[check.name], blocks.over(check.limit)
-    elif check.name == "on_time" and limit_ns is not None:
-        share, over = 1 - check.limit, blocks.over(limit_ns)
-    elif check.name in ("errors", "asked_done"):
-        share = check.limit if check.name == "errors" else 1 - check.limit
-        over = blocks.missed
-    else:
+    share = share_of(check, limit_ns)
+    if share is None:
         return None
-    return (share, over) if 0 < share < 1 else None
+    if check.name in QUANTILES:
+        return share, blocks.over(check.limit)
+    if check.name == "on_time" and limit_ns is not None:
+        return share, blocks.over(limit_ns)
+    return share, blocks.missed

@@ -22,6 +22,7 @@ from loadbench.snapshots import files, schema, sums
 from loadbench.summary import CheckResult
 
 _NOTES, _CHECKS, _TEXT = 20, 50, 300  # kept of each run
+_BANDS = ("p50", "p99")  # what a list shows
 _FRESH_S = 30.0  # a log written to so recently has a writer, on whatever machine
 _STARTS_S = 600.0  # so long may it take until a run has a run.json
 State = Literal[
@@ -48,6 +49,8 @@ class Entry(Value, frozen=True):
     done_per_s: float | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
+    bands_ms: dict[str, tuple[float, float | None]] = {}  # percentile → where it lies at 95 %
+    no_bands: str = ""  # why they have none
     limit_ms: float | None = None  # that a percentile without a number lies above
     failed: float | None = None
     checks: tuple[CheckResult, ...] = ()
@@ -87,6 +90,8 @@ class _Summary(msgspec.Struct):
     limit_ms: float | None = None
     rate: dict[str, float | None] = {}
     latency_ms: dict[str, float | None] = {}
+    bands_ms: dict[str, tuple[float, float | None]] = {}
+    no_bands: dict[str, dict[str, str]] = {}
     checks: tuple[CheckResult, ...] = ()
     trust: Trust | None = None
     text: str = ""
@@ -198,6 +203,8 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
         done_per_s=summary.rate.get("done"),
         p50_ms=summary.latency_ms.get("p50"),
         p99_ms=summary.latency_ms.get("p99"),
+        bands_ms={name: summary.bands_ms[name] for name in _BANDS if name in summary.bands_ms},
+        no_bands=_line(_unbounded(summary)),
         limit_ms=summary.limit_ms if summary.asked else None,
         failed=1 - summary.done / summary.asked if summary.asked else None,
         checks=tuple(map(_check, summary.checks[:_CHECKS])),
@@ -226,6 +233,12 @@ def _written(path: Path, seconds: float) -> bool:
         return time.time() - path.stat().st_mtime < seconds
     except OSError:
         return False
+
+
+def _unbounded(summary: _Summary) -> str:
+    """Why its percentiles have no bands; "" where that is not known."""
+    whys = summary.no_bands.get("latency_ms", {})
+    return "; ".join(dict.fromkeys(whys[name] for name in _BANDS if name in whys))
 
 
 def _line(text: str | None) -> str:

@@ -20,6 +20,7 @@ BAND = 0.05  # the same of a percentile's band
 _FEWEST = 5  # blocks that a guess is made from
 _GROWTH = 1.1
 _CORRELATION = 0.05
+_NOTHING = 1e-12  # a share that cannot be told from none
 _FURTHEST = 1e5  # times as many requests: beyond that nobody waits
 
 Ints = NDArray[np.int64]
@@ -150,3 +151,26 @@ def bounds(asked: float, share: float, effect: float) -> tuple[float, float]:
         return inside
 
     return edge(middle, 0.0) * effect, edge(middle, n) * effect
+
+
+def believable(over: float, asked: float, effect: float) -> tuple[float, float] | None:
+    """The shares that are still believable (95 %, at every look) when `over` of `asked` requests
+    had it; None where there are too few to say."""
+    if asked < LEAST * effect:
+        return None
+    n, found = asked / effect, over / effect
+    limit = -math.log(BAND)
+
+    def edge(inside: float, outside: float) -> float:
+        for _ in range(60):
+            at = (inside + outside) / 2
+            if evidence(found, n, at) < limit:
+                inside = at
+            else:
+                outside = at
+        return inside
+
+    point = min(1 - 1e-12, max(1e-12, over / asked))
+    low = edge(point, _NOTHING) if over else 0.0
+    high = edge(point, 1 - _NOTHING) if over < asked else 1.0
+    return (low if low > 2 * _NOTHING else 0.0), high

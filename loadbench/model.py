@@ -26,6 +26,7 @@ from loadbench.serverside import Part as Part
 from loadbench.serverside import Server as Server
 from loadbench.standing import Standing
 from loadbench.value import Note as Note
+from loadbench.value import Shown as Shown
 from loadbench.value import Value as Value
 from loadbench.value import decode as decode
 from loadbench.value import encode as encode
@@ -237,6 +238,7 @@ class Mark(Value, frozen=True, tag_field="kind", tag="mark"):
     text: str
     standing: Standing | None = None  # from here on, if that is what was changed
     rules: tuple[Rule, ...] | None = None  # if it changed them: all alert rules from here on
+    shown: Shown | None = None  # if it says that a check is
 
 
 class Remark(Value, frozen=True, tag_field="kind", tag="note"):
@@ -253,6 +255,7 @@ class End(Value, frozen=True, tag_field="kind", tag="end"):
     reason: Literal["done", "stopped", "failed"]
     text: str = ""
     optimum: Optimum | None = None  # of a local engine
+    early: bool = False  # done, and before the time that was planned: in the midst of a second
 
 
 Record = Start | Window | Minute | AlertChange | Mark | Remark | End

@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from loadbench import units
 from loadbench.account import Account, account
-from loadbench.assurance import QUANTILES, Blocks, Certainty, assess, band, known
+from loadbench.assurance import QUANTILES, Blocks, Certainty, assess, known
 from loadbench.causes import plainly, slowest
 from loadbench.evidence import Evidence
 from loadbench.histogram import Histogram
+from loadbench.judge.bands import Bands, Whys, of_blocks, of_request, of_the_rest
 from loadbench.model import (
     AlertChange,
     Check,
@@ -25,6 +26,7 @@ from loadbench.model import (
     Optimum,
     Part,
     Record,
+    Requests,
     Server,
     Trust,
     Value,
@@ -109,7 +111,9 @@ class Summary(Value, frozen=True, omit_defaults=False):
     notes: tuple[Note, ...]
     trust: Trust
     # 95 % bands of the percentiles of latency_ms as [low, high]; high null: nothing bounds it
-    bands_ms: dict[str, tuple[float, float | None]] = {}
+    bands_ms: Bands = {}
+    more_bands_ms: dict[str, Bands] = {}  # of answered_ms, service_ms, lateness_ms, queue_ms …
+    no_bands: dict[str, Whys] = {}  # latency_ms, answered_ms … → percentile → why it has none
     certainty: Certainty = Certainty()  # how far the requests depend on each other; why no bands
     slowest: tuple[dict[str, Any], ...] = ()  # requests, with where their time went and the cause
     optimum: dict[str, Any] | None = None  # what the batcher reached of the best possible
@@ -123,11 +127,16 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
     """The Summary of a log, complete or broken off; None if it has not even begun. `running` says
     that a log without an end has not broken off: its runner is alive."""
     total = account(records, running)
-    if total is None:
-        return None
+    return None if total is None else summary_of(total, running)
+
+
+def summary_of(total: Account, running: bool = False) -> Summary:
+    """The same of what was added up already."""
     whole, start = total.whole, total.start
     latency = whole.latency
     blocks = Blocks(total.steady, total.rest, total.missed)
+    bands, whys = of_blocks(blocks)
+    more, more_whys = of_the_rest(total)
     results = tuple(judge(check, total, blocks) for check in start.checks)
     seen = total.evidence
     if not running:  # nothing more will come: what was open stays so
@@ -163,25 +172,32 @@ def summarise(records: Iterable[Record], running: bool = False) -> Summary | Non
         service_ms=_times(Histogram.merged(part.service for part in whole.requests.values())),
         lateness_ms=_times(whole.lateness),
         generator=_generator(total.evidence),
-        requests={
-            name: {
-                "done": part.done,
-                "failed": part.failed,
-                "latency_ms": _times(part.latency, sum(part.failed.values())),
-            }
-            for name, part in whole.requests.items()
-        },
+        requests={name: _request(name, part, total) for name, part in whole.requests.items()},
         server=_server(whole.server),
         machine=total.load.machine if total.load else None,
         checks=results,
         alerts=tuple(_episodes(total.alerts)),
         notes=(*total.notes, *doubts),
         trust=trust,
-        bands_ms=_bands(blocks),
+        bands_ms=bands,
+        more_bands_ms=more,
+        no_bands={"latency_ms": whys, **more_whys} if whys else more_whys,
         certainty=known(blocks),
         slowest=tuple(_slowest(total)),
         optimum=best_possible(total.end.optimum) if total.end else None,
     )
+
+
+def _request(name: str, part: Requests, total: Account) -> dict[str, Any]:
+    """One kind of request, with the bands of its percentiles."""
+    bands, whys = of_request(total, name)
+    return {
+        "done": part.done,
+        "failed": part.failed,
+        "latency_ms": _times(part.latency, sum(part.failed.values())),
+        "bands_ms": bands,
+        "no_bands": whys,
+    }
 
 
 def _example(found: Example) -> dict[str, Any]:
@@ -307,15 +323,6 @@ def _slowest(total: Account) -> Iterable[dict[str, Any]]:
         yield plainly(sample, cause, total.start)
 
 
-def _bands(blocks: Blocks) -> dict[str, tuple[float, float | None]]:
-    found = {name: band(blocks, share) for name, share in QUANTILES.items()}
-    return {
-        name: (band.low / units.MS, _ms(band.high))
-        for name, band in found.items()
-        if band is not None
-    }
-
-
 def judge(check: Check, total: Account, blocks: Blocks) -> CheckResult:
     """One check on what was measured, over all requests asked, and whether that is shown."""
     value, unit = _measured(check.name, total)
@@ -327,7 +334,7 @@ def judge(check: Check, total: Account, blocks: Blocks) -> CheckResult:
             state = "failed" if not check.text.startswith("<=") else "passed"
     scale = units.MS if unit == "ms" else 1
     shown = None if value is None or math.isinf(value) else value / scale
-    sure = assess(check, blocks, total.start.limit_ns)
+    sure = _sure(check, state, total, blocks)
     return CheckResult(
         check.name,
         state,
@@ -341,6 +348,14 @@ def judge(check: Check, total: Account, blocks: Blocks) -> CheckResult:
         sure.effective,
         sure.why,
     )
+
+
+def _sure(check: Check, state: str, total: Account, blocks: Blocks) -> Certainty:
+    """What was shown while the run went on stays so, as long as what was measured is the same."""
+    before = total.shown.get(check.name)
+    if before is not None and before.state == state:
+        return Certainty("shown", None, before.effect, round(blocks.total / before.effect))
+    return assess(check, blocks, total.start.limit_ns)
 
 
 def _measured(name: str, total: Account) -> tuple[float | None, str]:

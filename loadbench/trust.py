@@ -234,6 +234,9 @@ DOUBTS = (
     Doubt(_others, _above(0), _above(NEVER), _say_others),
 )
 
+# Which of them can make a run invalid, by the codes of their notes.
+SPOILING = ("generator-late", "generator-stalls", "own-failures")
+
 # Notes of the run that make it doubtful.
 NOTED = {
     "other-run": "another run at the same time",

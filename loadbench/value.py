@@ -3,7 +3,7 @@
 A Histogram travels as HdrHistogram's base64 text. The types themselves are in `model`.
 """
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -22,6 +22,15 @@ class Note(Value, frozen=True):
     code: str
     text: str
     hint: str = ""
+
+
+class Shown(Value, frozen=True):
+    """A check was looked at while the run went on, and what it is holds for good. `effect` is the
+    design effect that this rests on."""
+
+    check: str
+    state: Literal["passed", "failed"]
+    effect: float
 
 
 def _to_json(value: Any) -> Any:

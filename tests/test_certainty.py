@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loadbench import certainty
-from tests.benchmarks.certainty import SERVICE_S, queue, tally, truth
+from tests.benchmarks.verdicts.live import BATCH_S, ROW_S, SERVICE_S, batches, cell, constant, truth
 
 
 @pytest.mark.parametrize(("asked", "share"), [(20, 0.01), (60, 0.1), (200, 0.5)])
@@ -86,19 +86,22 @@ def test_a_band_is_wider_the_more_requests_depend_on_each_other() -> None:
     assert certainty.bounds(100, 0.01, 1.0)[0] == 0.0  # nothing bounds it above
 
 
-def test_the_queue_is_the_textbook_one() -> None:
-    """M/D/1: the mean wait is load · service / (2 · (1 − load)) (Pollaczek and Khinchine)."""
-    found = queue(np.random.default_rng(5), 0.7, 4000.0, SERVICE_S)
-    wait = found.latency.mean() - SERVICE_S
+def test_the_queues_are_the_textbook_ones() -> None:
+    """M/D/1: the mean wait is load · service / (2 · (1 − load)) (Pollaczek and Khinchine); and a
+    batch server with nothing to do serves each request alone."""
+    _, latency = constant(np.random.default_rng(5), 0.7, 4000.0)
+    wait = latency.mean() - SERVICE_S
     assert wait == pytest.approx(0.7 * SERVICE_S / (2 * 0.3), rel=0.05)
-    assert truth(0.7, SERVICE_S) > 2 * SERVICE_S
+    _, alone = batches(np.random.default_rng(5), 0.001, 2000.0)
+    assert np.median(alone) == pytest.approx(BATCH_S + ROW_S)
+    assert truth("M/D/1", 0.7)["p99"] > 2 * SERVICE_S
 
 
 @pytest.mark.parametrize("off", [0.9, 1.1])
 def test_a_verdict_that_is_looked_at_every_second_is_not_wrong(off: float) -> None:
-    runs, seconds = 40, 200
-    found = tally(0.7, off, runs, seconds)
+    found = cell("M/D/1", 0.7, off, 40, 200)
     assert found.wrong == 0
     assert len(found.right) >= 3
-    without = tally(0.7, off, runs, seconds, corrected=False)
-    assert without.wrong >= 3  # so the correction is what does it
+    assert found.naive >= 3  # so the correction is what does it
+    told, held = found.bands["p99"]
+    assert held >= 0.9 * told > 0

@@ -36,7 +36,8 @@ def test_list_is_newest_first_and_names_what_was_killed(tmp_path: Path) -> None:
     runlog.write_snapshot(killed, {**snapshot, "state": "running", "pid": 2**22 + 1})
     runlog.create(tmp_path / "results", "three")
     rows = loadbench("list", cwd=tmp_path).stdout.splitlines()
-    assert [row.split()[0] for row in rows[1:]] == ["0003-three", "0002-two", "0001-one"]
+    assert [row.split()[0] for row in rows[1:-1]] == ["0003-three", "0002-two", "0001-one"]
+    assert rows[-1].startswith("± holds at 95 %; where there is none, loadbench show RUN says why")
     assert "no readable run.json" in rows[1]
     assert rows[2].endswith("killed")
     assert "500  10.0  10.0" in rows[3]

@@ -133,7 +133,7 @@ def test_what_was_altered_after_the_run_is_told_wherever_it_is_shown(
     path.write_text(path.read_text().replace('"state": "done"', '"state":  "done"'))
     text = "run.json was altered after the run"
     table = said(["list", *out], capsys)[1].splitlines()
-    assert [text in line for line in table] == [False, True, False]
+    assert [text in line for line in table] == [False, True, False, False]
     assert json.loads(said(["list", "--json", *out], capsys)[1].splitlines()[0])["altered"] == text
     shown = said(["show", "2", *out], capsys)[1]
     assert text in shown

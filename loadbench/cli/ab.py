@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from loadbench import runlog, spec
-from loadbench.cli.run import NO_VERDICT, NOT_MADE, PASSED
 from loadbench.cli.run import _say as say
 from loadbench.cli.run import _signals as signals
 from loadbench.errors import SpecError
+from loadbench.judge.checks import NO_VERDICT, NOT_MADE, PASSED
 from loadbench.judge.session import Session, Terms
 from loadbench.overrides import parse_settings
 from loadbench.report.ab import read_session, session_facts, session_text

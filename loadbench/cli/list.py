@@ -1,16 +1,18 @@
 """`loadbench list`: the runs in the results folder, newest first."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
 from loadbench import runlog
 from loadbench.catalogue import Entry, entries
+from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.units import percent, significant
 
+_WHYS = 2  # reasons that still fit below the table
 _COLUMNS = ("run", "when", "target", "done/s", "p50", "p99", "failed %", "checks", "state")
 
 
@@ -29,6 +31,8 @@ def command(out: str | None, as_json: bool) -> None:
     else:
         for line in table(found):
             click.echo(line)
+        if note := unbounded(found):
+            click.echo(note)
 
 
 def table(found: Iterable[Entry]) -> list[str]:
@@ -50,6 +54,8 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "done_per_s": entry.done_per_s,
         "p50_ms": entry.p50_ms,
         "p99_ms": entry.p99_ms,
+        "bands_ms": entry.bands_ms,
+        "no_bands": entry.no_bands,
         "limit_ms": entry.limit_ms,
         "failed": entry.failed,
         "checks_passed": entry.passed,
@@ -69,16 +75,26 @@ def _row(entry: Entry) -> tuple[str, ...]:
         _when(entry),
         entry.target,
         significant(entry.done_per_s),
-        _latency(entry.p50_ms, entry),
-        _latency(entry.p99_ms, entry),
+        _latency(entry.p50_ms, entry, "p50"),
+        _latency(entry.p99_ms, entry, "p99"),
         percent(entry.failed),
         f"{sign} {entry.passed}/{len(entry.checks)}" if entry.checks else "",
         " ▲ ".join(filter(None, (entry.problem or f"{entry.state}{times}", entry.altered))),
     )
 
 
-def _latency(value: float | None, entry: Entry) -> str:
+def _latency(value: float | None, entry: Entry, name: str) -> str:
     """A percentile without a number falls among the requests not answered well."""
     if value is None and entry.limit_ms is not None:
         return f"> {significant(entry.limit_ms)}"
-    return significant(value)
+    return significant(value) + within(value, entry.bands_ms.get(name))
+
+
+def unbounded(found: Sequence[Entry]) -> str:
+    """What is to be said of ± below a table; "" where no percentile is in it."""
+    without = [entry for entry in found if entry.p50_ms is not None and len(entry.bands_ms) < 2]
+    if not without:
+        return "± holds at 95 %" if any(entry.bands_ms for entry in found) else ""
+    whys = dict.fromkeys(entry.no_bands for entry in without if entry.no_bands)
+    why = f" ({'; '.join(whys)})" if 0 < len(whys) <= _WHYS else ""
+    return f"± holds at 95 %; where there is none, loadbench show RUN says why{why}"

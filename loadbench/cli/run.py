@@ -13,15 +13,17 @@ from typing import Any
 import click
 
 from loadbench import runlog, spec
+from loadbench.cli.outputs import Outputs, output_options
+from loadbench.errors import SpecError
+from loadbench.judge.checks import CHECK_FAILED, PASSED, verdict
 from loadbench.model import Start, plain
 from loadbench.overrides import parse_settings
 from loadbench.printable import harmless
+from loadbench.report.conclusion import Conclusion, concluded, not_made
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text, summary_text
 from loadbench.summary import Summary
 from loadbench.units import SECOND, parse_duration
-
-PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 
 
 @click.command()
@@ -47,6 +49,12 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
     metavar="TIME",
     help="Between two repeats; default: 5s, none where each starts an engine of its own.",
 )
+@click.option("--certain", is_flag=True, help="A pass that is not shown is none: exit code 4.")
+@click.option(
+    "--until-decided",
+    metavar="MAX",
+    help="Go on until each check is shown to pass or fail, so long at most; implies --certain.",
+)
 @click.option("--workers", default=0, type=click.IntRange(0), help="Load processes of this host.")
 @click.option("--master-bind", metavar="HOST[:PORT]", help="Let workers of other hosts join here.")
 @click.option(
@@ -56,6 +64,7 @@ PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 @click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
 @click.option("--dry-run", is_flag=True, help="Send one request of each kind, show the answers.")
 @click.option("--print-folder", is_flag=True, hidden=True)
+@output_options
 def command(
     scenario: str,
     target: str | None,
@@ -68,6 +77,8 @@ def command(
     on_no_verdict: str,
     repeats: int,
     cool_down: str | None,
+    certain: bool,
+    until_decided: str | None,
     workers: int,
     master_bind: str | None,
     expect_workers: int,
@@ -75,6 +86,7 @@ def command(
     trust: bool,
     dry_run: bool,
     print_folder: bool,
+    outputs: Outputs,
 ) -> int:
     """Runs SCENARIO, once or as a series of --repeats: a name (steady, ramp, spike …), a path to a
     .toml or a Locust file.
@@ -89,7 +101,9 @@ def command(
     overrides: dict[str, Any] = parse_settings(settings)
     if target:
         overrides["target.url"] = target
-    chosen = spec.load(scenario, overrides, rate=rate, duration=duration)
+    if until_decided and duration:
+        raise SpecError("--until-decided says how long the run may be", "leave --duration out")
+    chosen = spec.load(scenario, overrides, rate=rate, duration=until_decided or duration)
     if dry_run:
         return _dry(chosen, trust, as_json)
     options = Options(
@@ -104,6 +118,7 @@ def command(
             parse_duration(workers_wait),
             chosen.spec,
         ),
+        decide=until_decided is not None,
     )
     pause_s = parse_duration(cool_down) / SECOND if cool_down else None
     run: Run | Series
@@ -123,7 +138,8 @@ def command(
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
         click.echo(run_text(run.folder) if repeats > 1 else text_of(run.folder, summaries[0]))
-    return exit_code(summaries, caught, on_no_verdict == "warn")
+    certain, warn = certain or until_decided is not None, on_no_verdict == "warn"
+    return outputs.conclude(_concluded(chosen.name, summaries, caught, warn, certain))
 
 
 def _dry(chosen: spec.Scenario, trust: bool, as_json: bool) -> int:
@@ -179,19 +195,14 @@ def _signals(run: Any) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def exit_code(summaries: Sequence[Summary], caught: list[int], warn: bool) -> int:
-    """What the runs exit with; doubts are told on stderr."""
-    if caught:
-        return 128 + caught[0]
-    if any(summary.reason == "failed" for summary in summaries):
-        return NOT_MADE
-    if any(summary.trust == "invalid" for summary in summaries):
-        click.echo("loadbench: no verdict: the numbers cannot be trusted", err=True)
-        return PASSED if warn else NO_VERDICT
-    states = {check.state for summary in summaries for check in summary.checks}
-    if "failed" in states:
-        return CHECK_FAILED
-    if "no data" in states:
-        click.echo("loadbench: no verdict: a check had no data", err=True)
-        return PASSED if warn else NO_VERDICT
-    return PASSED
+def _concluded(
+    name: str, summaries: Sequence[Summary], caught: list[int], warn: bool, certain: bool
+) -> Conclusion:
+    """What is left for CI; why there is no verdict is told on stderr."""
+    code = 128 + caught[0] if caught else verdict(summaries, certain)
+    if not summaries:
+        return not_made(name, "it was ended before anything was measured", "", code)
+    found = concluded(summaries, code, warn, certain)
+    if found.state == "no verdict":
+        click.echo(f"loadbench: {harmless(found.title)}", err=True)
+    return found

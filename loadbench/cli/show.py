@@ -5,8 +5,12 @@ import json
 import click
 
 from loadbench import runlog
+from loadbench.cli.outputs import Outputs, output_options
+from loadbench.errors import SpecError
+from loadbench.judge.checks import verdict
 from loadbench.model import plain
 from loadbench.report.ab import session_facts, session_text
+from loadbench.report.conclusion import concluded
 from loadbench.report.find import find_facts, find_text
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
@@ -17,20 +21,35 @@ from loadbench.snapshots.reading import summarised
 @click.argument("run", default="last")
 @click.option("--out", metavar="DIR", help="The results folder; default: results.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
-def command(run: str, out: str | None, as_json: bool) -> None:
+@click.option("--certain", is_flag=True, help="In those files a pass that is not shown is none.")
+@output_options
+def command(run: str, out: str | None, as_json: bool, certain: bool, outputs: Outputs) -> None:
     """The summary of RUN: a number (12), a repeat's (12/3), a folder, or `last`.
 
     It is made from the log each time, so a run that was killed has one up to its last second.
     """
     folder = runlog.find(run, runlog.results_folder(out))
     if runlog.is_find(folder):
+        if any(outputs):
+            raise SpecError(
+                f"{folder.name} is a search for a rate: it has no checks",
+                "loadbench show RUN --json",
+            )
         facts = json.dumps(find_facts(folder), ensure_ascii=False) if as_json else None
         click.echo(facts or find_text(folder))
         return
     if runlog.is_ab(folder):
+        if any(outputs):
+            raise SpecError(
+                f"{folder.name} is a session of two targets in turns: it has no checks",
+                "loadbench show RUN --json",
+            )
         facts = json.dumps(session_facts(folder), ensure_ascii=False) if as_json else None
         click.echo(facts or session_text(folder))
         return
+    if any(outputs):
+        summaries = [summarised(one)[1] for one in runlog.repeats(folder)]
+        outputs.conclude(concluded(summaries, verdict(summaries, certain), False, certain))
     if not as_json:
         click.echo(run_text(folder))
         return

@@ -7,15 +7,24 @@ from loadbench.units import count, percent, significant
 _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
 
 
-def check_words(check: CheckResult, missed: float | None) -> str:
-    """`✓ p99 46.2 ms < 100 ms`: on what was measured. `missed`: the share not answered well."""
-    name = check.name.replace("_", " ").replace("p99 9", "p99.9")
+def check_name(name: str) -> str:
+    """As people read it: `p99.9`, `on time`."""
+    return name.replace("_", " ").replace("p99 9", "p99.9")
+
+
+def check_words(
+    check: CheckResult, missed: float | None, band: tuple[float, float | None] | None = None
+) -> str:
+    """`✓ p99 46.2 ±1.1 ms < 100 ms`: on what was measured. `missed`: the share not answered well;
+    `band` that of the percentile, in ms."""
+    name = check_name(check.name)
     if check.state == "no data":
         return f"○ {name} {check.text}: no data"
     if check.value is None:
         value = f"> {significant(check.limit)} ms ({percent(missed)} % not answered well)"
         return f"{_SIGNS[check.state]} {name} {value}"
     value = percent(check.value) if check.unit == "%" else significant(check.value)
+    value += within(check.value, band)
     unit = check.unit if check.unit.startswith("/") else f" {check.unit}"
     return f"{_SIGNS[check.state]} {name} {value}{unit} {check.text}"
 
@@ -38,6 +47,13 @@ def effect_words(found: Certainty, asked: int) -> str:
     return f"{said} (design effect {significant(found.effect, 2)})"
 
 
-def rests_on(found: Certainty, asked: int, bands: bool) -> str:
-    """What the bands rest on, or why there are none."""
-    return f"{'± holds at 95 %' if bands else 'no bands'}: {effect_words(found, asked)}"
+def rests_on(
+    found: Certainty, asked: int, bands: bool, missing: dict[str, str] | None = None
+) -> str:
+    """What the bands rest on, or why there are none: of all, or of those `missing` (percentile →
+    why)."""
+    text = f"{'± holds at 95 %' if bands else 'no bands'}: {effect_words(found, asked)}"
+    by_why: dict[str, list[str]] = {}
+    for name, why in (missing or {}).items():
+        by_why.setdefault(why, []).append(name)
+    return text + "".join(f"; none of {', '.join(names)}: {why}" for why, names in by_why.items())

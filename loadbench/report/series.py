@@ -6,6 +6,7 @@ from typing import Any
 from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.judge.overall import overall
+from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.sides import snapshots
 from loadbench.units import percent, significant
@@ -72,12 +73,22 @@ def _latency(summary: dict[str, Any], name: str) -> str:
     value, limit = summary["latency_ms"][name], summary.get("limit_ms")
     if value is None and limit is not None and summary["asked"]:
         return f"> {significant(limit)}"
-    return significant(value)
+    return significant(value) + within(value, summary.get("bands_ms", {}).get(name))
 
 
 def _how(found: dict[str, Any]) -> str:
     pause = found.get("cool_down_s")
-    return f"engine: {found.get('engine')}" + (f"; {pause:g} s between two" if pause else "")
+    said = f"engine: {found.get('engine')}" + (f"; {pause:g} s between two" if pause else "")
+    bands = any(one.get("bands_ms") for one in found["summaries"])
+    whys = {
+        why
+        for one in found["summaries"]
+        for why in one.get("no_bands", {}).get("latency_ms", {}).values()
+    }
+    no = f"no ± of some: {'; '.join(sorted(whys))}" if whys else ""
+    sure = "± of a repeat holds at 95 %" if bands else ""
+    median = "the median has none: the repeats tell how much it moves"
+    return "; ".join(filter(None, (said, sure, no, median)))
 
 
 def _note(note: dict[str, Any]) -> str:

@@ -68,8 +68,8 @@ def _head(summary: Summary) -> str:
         parts.append(f"▲ {summary.trust}")
     head = "   ".join(part for part in parts if part)
     signs = {"failed": "✗", "killed": "✗", "running": "●"}
-    told = summary.reason in signs and summary.text
-    return f"{head}\n  {signs[summary.reason]} {summary.text}" if told else head
+    told = (summary.reason in signs or summary.reason == "done") and summary.text
+    return f"{head}\n  {signs.get(summary.reason, '■')} {summary.text}" if told else head
 
 
 def _check(check: CheckResult, summary: Summary) -> str:
@@ -155,21 +155,37 @@ def _latency(summary: Summary) -> str:
 def _certain(summary: Summary) -> str:
     if not summary.asked:
         return ""
-    return rests_on(summary.certainty, summary.asked, bool(summary.bands_ms))
+    return rests_on(summary.certainty, summary.asked, bool(summary.bands_ms), _missing(summary))
+
+
+def _missing(summary: Summary) -> dict[str, str]:
+    """The latency's percentiles without a band, where others have one, and why."""
+    found = summary.no_bands.get("latency_ms", {}) if summary.bands_ms else {}
+    return {_NAMES[key]: why for key, why in found.items()}
+
+
+def _unbounded(summary: Summary, name: str) -> str:
+    """Why other figures have no bands, where that is not said of the latency already."""
+    whys, latency = summary.no_bands.get(name, {}), summary.no_bands.get("latency_ms", {})
+    fresh = dict.fromkeys(why for key, why in whys.items() if latency.get(key) != why)
+    return f"   (no ± of some: {'; '.join(fresh)})" if fresh else ""
 
 
 def _answered(summary: Summary) -> str:
     """Only where it differs: the percentiles without what was not answered well."""
     if not summary.missed or not summary.done:
         return ""
-    return f"{_times(summary.answered_ms)} ms   (of the {count(summary.done)} answered alone)"
+    times = _times(summary.answered_ms, None, summary.more_bands_ms.get("answered_ms"))
+    alone = f"(of the {count(summary.done)} answered alone)"
+    return f"{times} ms   {alone}{_unbounded(summary, 'answered_ms')}"
 
 
-def _time(summary: Summary) -> str:
-    """Where the time goes, from the means: they add up, medians do not."""
+def mean_split(summary: Summary) -> dict[str, float]:
+    """Where the time of the mean request goes, in ms: means add up, medians do not. Empty where the
+    target does not tell."""
     server, mean = summary.server, summary.service_ms["mean"]
     if server is None or mean is None:
-        return ""
+        return {}
     parts: dict[str, float] = {}
     asked = 1 - server["cached"] / max(1, server["requests"])  # of the model: the cache's took none
     for name, key in (
@@ -180,10 +196,13 @@ def _time(summary: Summary) -> str:
         found = server[key]
         if found and found["mean"] is not None:
             parts[name] = found["mean"] * asked
+    return {**parts, "network": max(0.0, mean - sum(parts.values()))} if parts else {}
+
+
+def _time(summary: Summary) -> str:
+    parts = mean_split(summary)
     if not parts:
         return ""
-    network = mean - sum(parts.values())
-    parts["network"] = max(0.0, network)
     whole = sum(parts.values())
     shares = "   ".join(
         f"{name} {significant(value)} ms {percent(value / whole)} %"
@@ -261,9 +280,13 @@ def _late(summary: Summary) -> str:
     late, generator = summary.lateness_ms, summary.generator
     parts = []
     if late["p99"] is not None:
+        bands = summary.more_bands_ms.get("lateness_ms", {})
+        p50, p99 = (
+            f"{significant(late[key])}{within(late[key], bands.get(key))}" for key in ("p50", "p99")
+        )
         parts.append(
-            f"the generator sent p50 {significant(late['p50'])}   p99 {significant(late['p99'])}"
-            f"   max {significant(late['max'])} ms after the due time"
+            f"the generator sent p50 {p50}   p99 {p99}   max {significant(late['max'])} ms"
+            f" after the due time{_unbounded(summary, 'lateness_ms')}"
         )
     if generator["stall_cause"]:  # short ones are not looked into
         why, _ = cause(generator["stall_cause"])

@@ -20,15 +20,17 @@ from typing import Any, Literal
 import msgspec
 
 from loadbench import alerts, runlog, yardstick
-from loadbench.errors import LoadbenchError, RunError, SpecError
+from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
 from loadbench.runner import clocks, helm, ruling, workers
 from loadbench.runner.children import last_notes
 from loadbench.runner.courier import Courier
+from loadbench.runner.decision import Decision
 from loadbench.runner.desk import Desk
 from loadbench.runner.loading import Loading, calibrated
+from loadbench.runner.permission import may_run
 from loadbench.runner.readings import Readings
 from loadbench.runner.recorder import Recorder
 from loadbench.runner.snapshot import others, snapshot
@@ -60,6 +62,7 @@ class Options:
     meet: Callable[[Target], int] | None = None  # all is ready: gives the moment (monotonic ns)
     workers: Workers | None = None  # None: one load process
     lead: helm.Lead | None = None  # who says as it goes on which rate comes next, and when it ends
+    decide: bool = False  # it ends as soon as its checks are decided
     folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
 
 
@@ -85,6 +88,7 @@ class Run:
         self._text = ""
         self._steering, self._standing = Steering(), Standing()
         self._capacity: float | None = None  # what 100 % is, once it is calibrated
+        self._decision: Decision | None = None
         self._clocks = clocks.read()
         self._made_results = not options.results.exists()
         self.folder = options.folder or runlog.create(
@@ -120,7 +124,9 @@ class Run:
     def execute(self) -> Outcome:
         """Makes the run. If it fails before anything was recorded, its folder is removed."""
         try:
-            _may_run(self._scenario, self._options)
+            may_run(
+                self._scenario, self._options.trust, self._options.workers, self._options.decide
+            )
             trust, python = self._options.trust, self._options.python
             with open_target(self._scenario, self.folder, trust, self._say, python) as target:
                 return self._measure(target)
@@ -149,6 +155,7 @@ class Run:
         start = self._start(
             plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
         )
+        self._decision = Decision(start) if self._options.decide else None
         recorder = Recorder(self.folder, start, target.gpu, self._say)
         recorder.courier = Courier(self._scenario.spec.alerts, self.folder, recorder.remark)
         desk = Desk(lambda command: self._command(recorder, plan, target, command))
@@ -298,6 +305,7 @@ class Run:
                 message = msgspec.structs.replace(message, machine=machine, server=server)
                 recorder.window(message)
                 self._led(loading, recorder, message)
+                self._decide(recorder, message)
             elif now - heard > _SILENCE_S:
                 recorder.silence(loading.origin, now - heard)
             if target.engine and target.engine.ended() is not None and not self._deadline:
@@ -319,6 +327,16 @@ class Run:
             loading.say(Command("steer", order.steering))
         recorder.mark(order.text, window.second + 1, self._standing)
 
+    def _decide(self, recorder: Recorder, window: Window) -> None:
+        """Ends a run that goes on until its checks are decided, once they are."""
+        if self._decision is None or self._deadline:
+            return
+        for mark in self._decision.see(window):
+            recorder.put(mark)
+        if self._decision.made:
+            drain_s = self._scenario.spec.load.drain / SECOND
+            self._end("done", self._decision.words, Command("stop"), drain_s)
+
     def _fail(self, error: LoadbenchError) -> None:
         self._end(
             "failed", "; ".join(filter(None, (error.message, error.hint))), Command("kill"), 0.0
@@ -330,7 +348,10 @@ class Run:
             if note not in start.notes:
                 recorder.remark(note)
         optimum = yardstick.at_end(self.folder) if self._told else None
-        recorder.end(End(recorder.second, self._reason, self._text, optimum))
+        early = self._reason == "done" and self._deadline is not None
+        if self._reason == "done" and self._decision:
+            self._text = self._decision.words
+        recorder.end(End(recorder.second, self._reason, self._text, optimum, early))
         summary = summarise(runlog.read(self.folder))
         if summary is None:
             raise RunError(f"{self.folder}: the log has no beginning")
@@ -353,17 +374,6 @@ def _unheeded(text: str) -> tuple[Note, ...]:
 def _is_a_text(text: str) -> bool:
     """Whether it can stand in a line of any terminal: nothing in it steers one."""
     return 0 < len(text) <= 200 and text.isprintable()
-
-
-def _may_run(scenario: Scenario, options: Options) -> None:
-    """SpecError if the scenario brings code along that nobody has said may run, or that cannot."""
-    if scenario.spec.load.locustfile and options.workers:
-        raise SpecError(
-            "a Locust file runs in one load process", "leave --workers and --master-bind out"
-        )
-    if scenario.foreign and not options.trust:
-        raise SpecError(scenario.foreign, "read it, then allow that with --trust")
-    scenario.spec.alerts.address()  # before anything is begun: does the environment have it?
 
 
 def usual_name(scenario: Scenario) -> str:

@@ -50,7 +50,7 @@ class Recorder:
         self._newest = Window(second=0, stage="drain")
         self._recent: list[Window] = []
         self._lock = threading.RLock()
-        self._changed = False
+        self._changed = self._progressed = False
         self._noted = set(start.notes)
         self._writer = runlog.Writer(folder)
         self._writer.write(start)
@@ -86,9 +86,9 @@ class Recorder:
             self._changes(self._watch.silent(self.second, silence_s))
 
     def mark(self, text: str, second: int, standing: Standing | None = None) -> None:
-        self._mark(Mark(second, text, standing))
+        self.put(Mark(second, text, standing))
 
-    def _mark(self, mark: Mark) -> None:
+    def put(self, mark: Mark) -> None:
         with self._lock:
             self._writer.write(mark)
         self._say(f"{clock(mark.second * SECOND)}  ◆ {mark.text}")
@@ -105,7 +105,7 @@ class Recorder:
             changes = self._watch.change(rules, second)
             self._changes(changes)
             self._rules = {rule.name: rule for rule in rules}
-            self._mark(Mark(second, text, rules=rules))
+            self.put(Mark(second, text, rules=rules))
         return text
 
     def remark(self, note: Note, second: int | None = None) -> None:
@@ -167,6 +167,9 @@ class Recorder:
             return
         merged = merge(self._recent)
         seconds = len(self._recent)
+        if not self._progressed:
+            self._progressed = True
+            self._say(f"(each line is of {seconds} s alone: too short for percentiles with ±)")
         self._recent.clear()
         latency, failed = merged.latency, sum(merged.failed.values())
         total = merged.done + failed

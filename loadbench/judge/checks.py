@@ -1,0 +1,39 @@
+"""What the checks of runs come to: an exit code, and what `--certain` asks for beyond it.
+
+A run that cannot be trusted, or was not finished, passes nothing and fails nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from loadbench.assurance import OTHER
+from loadbench.summary import CheckResult, Summary
+
+PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
+
+
+def verdict(summaries: Sequence[Summary], certain: bool) -> int:
+    """The exit code of all repeats together. `certain`: what passed must be shown to."""
+    if any(summary.reason == "failed" for summary in summaries):
+        return NOT_MADE
+    if any(summary.trust == "invalid" for summary in summaries):
+        return NO_VERDICT
+    checks = [check for summary in summaries for check in summary.checks]
+    states = {check.state for check in checks}
+    if "failed" in states:
+        return CHECK_FAILED
+    return NO_VERDICT if "no data" in states or (certain and unshown(checks)) else PASSED
+
+
+def unshown(checks: Iterable[CheckResult]) -> list[CheckResult]:
+    """Those that passed and may not do so again. A figure that is no percentile and no share of
+    requests (throughput, a mean, a number) tells of this run alone: nothing is asked of it."""
+    return [
+        check
+        for check in checks
+        if check.state == "passed" and check.certainty != "shown" and check.why != OTHER
+    ]
+
+
+def why_not(check: CheckResult) -> str:
+    """`not shown (≈ 12,000 more)`, or why nothing can be shown."""
+    return check.sure or f"not shown: {check.why}"

@@ -1,0 +1,134 @@
+"""A conclusion as Markdown for a comment of a pull request: the verdict first, then what it rests
+on.
+
+Names and texts may be of anybody's making: names stand in code, where nothing is interpreted, and
+in sentences whatever Markdown, HTML or a forge would act on (links, mentions, references) is broken
+up. It is meant for GitHub and GitLab.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from loadbench.printable import harmless
+from loadbench.report.certain import within
+from loadbench.report.conclusion import Conclusion, Finding, facts
+from loadbench.summary import Summary
+from loadbench.units import SECOND, duration, percent, significant
+
+LARGEST = 60_000  # characters: GitHub takes 65,536 in a comment
+_LONGEST = 300  # of one text
+_ACTIVE = re.compile(r"([\\`*_\[\]<>|~$#!])")
+_MENTION = re.compile(r"([@!#%&~$])(?=\w)|(:)(?=//)|(www)(?=\.)", re.IGNORECASE)
+_JOINER = "\u2060"  # has no width, and what it stands in is no mention and no link any more
+_SIGNS = {"passed": "✓", "failed": "✗", "no verdict": "▲"}
+_NAMES = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
+
+
+def markdown(found: Conclusion) -> str:
+    """The whole comment, cut where it would be too long for one."""
+    lines = [f"### {found.sign} loadbench {code(found.scenario)}: {prose(found.title)}", ""]
+    if found.hint:
+        lines += [prose(found.hint), ""]
+    if found.missed:
+        lines += [prose(found.missed), ""]
+    for part in (_head(found), _checks(found), _latency(found), _notes(found)):
+        if part:
+            lines += [*part, ""]
+    text = "\n".join(lines).rstrip() + "\n"
+    if len(text) <= LARGEST:
+        return text
+    kept = text[:LARGEST].rpartition("\n")[0]
+    return f"{kept}\n\n… cut here: the whole of it is in the run's folder\n"
+
+
+def prose(text: str) -> str:
+    """A sentence in which nothing is acted upon."""
+    text = " ".join(harmless(text[:_LONGEST]).split())
+    text = _MENTION.sub(lambda match: match[0] + _JOINER, text)
+    text = text.replace("&", "&amp;")
+    return _ACTIVE.sub(r"\\\1", text).replace(r"\<", "&lt;").replace(r"\>", "&gt;")
+
+
+def code(text: str) -> str:
+    """A name as code, which can stand in a table too."""
+    text = " ".join(harmless(text[:_LONGEST]).split()) or " "
+    runs = [len(run) for run in re.findall(r"`+", text)]
+    fence = "`" * next(n for n in range(1, len(runs) + 2) if n not in runs)
+    pad = " " if text[0] == "`" or text[-1] == "`" else ""
+    return f"{fence}{pad}{text}{pad}{fence}".replace("|", r"\|")
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Of cells that are Markdown already."""
+    heads = list(heads)
+    lines = [heads, ["---"] * len(heads), *map(list, rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def folded(title: str, lines: list[str]) -> list[str]:
+    """Lines that are seen when one asks for them."""
+    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
+
+
+def _head(found: Conclusion) -> list[str]:
+    known = facts(found)
+    if not known:
+        return []
+    length = duration(round(known["seconds"] * SECOND))
+    parts = [code(known["target"]), code(known["device"]) if known["device"] else "", length]
+    if known["repeats"] > 1:
+        parts.append(f"{known['repeats']} repeats")
+    sign = "" if known["trust"] == "trusted" else "▲ "
+    parts += [f"run {code(known['run'])}", f"{sign}{known['trust']}"]
+    return [" · ".join(filter(None, parts))]
+
+
+def _checks(found: Conclusion) -> list[str]:
+    checks = [one for one in found.findings if one.about == "check"]
+    if not checks:
+        return []
+    return table(("check", "", "measured"), map(_check, checks))
+
+
+def _check(one: Finding) -> tuple[str, str, str]:
+    return code(one.name), f"{_SIGNS[one.state]} {one.state}", prose(one.text)
+
+
+def _latency(found: Conclusion) -> list[str]:
+    """The percentiles of each repeat with what they are sure to; of a single run what that rests
+    on."""
+    if not found.summaries:
+        return []
+    heads = ("", "done/s", *_NAMES.values())
+    rows = [_times(number, summary) for number, summary in enumerate(found.summaries, 1)]
+    lines = table(heads, rows)
+    why = dict.fromkeys(one.certainty.why for one in found.summaries if one.certainty.why)
+    if any(one.bands_ms for one in found.summaries):
+        lines += ["", "Latency in ms from the time each request was due; ± holds at 95 %."]
+    else:
+        lines += ["", "Latency in ms from the time each request was due."]
+    if why:
+        lines.append(f"No ±: {prose('; '.join(why))}.")
+    return folded("Latency", lines)
+
+
+def _times(number: int, summary: Summary) -> tuple[str, ...]:
+    cells = [f"{number}", significant(summary.rate["done"])]
+    for key in _NAMES:
+        value = summary.latency_ms.get(key)
+        if value is None and summary.missed and summary.limit_ms is not None:
+            share = percent(summary.missed / summary.asked) if summary.asked else "n/a"
+            cells.append(f"&gt; {significant(summary.limit_ms)} ({share} % not answered well)")
+        else:
+            cells.append(f"{significant(value)}{within(value, summary.bands_ms.get(key))}")
+    return tuple(cells)
+
+
+def _notes(found: Conclusion) -> list[str]:
+    return [f"- {prose(text)}" for text in dict.fromkeys(_texts(found.summaries))]
+
+
+def _texts(summaries: Iterable[Summary]) -> Iterator[str]:
+    for summary in summaries:
+        for note in summary.notes:
+            yield note.text + (f": {note.hint}" if note.hint else "")

@@ -1,0 +1,301 @@
+"""The top of a page: what was run, the verdict in a sentence, eight numbers, what weakens them."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from loadbench import certainty, runlog, units
+from loadbench.model import Note
+from loadbench.report.certain import check_words, effect_words
+from loadbench.report.markup import Child, Markup, joined, tag
+from loadbench.report.optimum import of_the_best
+from loadbench.report.page.material import Material
+from loadbench.report.page.sections import entries, section, signed
+from loadbench.report.text import mean_split
+from loadbench.summary import CheckResult, Summary
+from loadbench.trust import ASIDES, NOTED
+from loadbench.units import SECOND, count, percent, significant
+
+_KEPT = 0.99  # of what was asked, answered well
+_KINDS = {"passed": ("✓", "ok"), "failed": ("✗", "bad"), "no data": ("○", "quiet")}
+_STATES = {
+    "done": ("■", "done"), "stopped": ("■", "stopped"), "failed": ("✗", "failed"),
+    "killed": ("✗", "killed"), "running": ("●", "running"),
+}  # fmt: skip
+
+
+def head(material: Material) -> Markup:
+    """Name, target, when, how it ended."""
+    summary, snapshot = material.summary, material.snapshot
+    sign, state = _STATES[summary.reason]
+    length = units.duration(round(summary.seconds * SECOND))
+    began = material.start.wall_time.replace("T", " ").partition(".")[0]
+    facts = [
+        summary.target, summary.device, length, f"{sign} {state}", f"trust: {summary.trust}",
+        began and f"{began} {material.start.wall_time[-6:]}",
+    ]  # fmt: skip
+    title = str(snapshot.get("title") or summary.scenario or summary.run)
+    return titled(f"run {runlog.called(material.folder)}", title, facts)
+
+
+def titled(what: str, title: str, facts: Sequence[str]) -> Markup:
+    """The top of any page."""
+    return tag(
+        "header",
+        tag("p", tag("span", "loadbench"), tag("span", what), class_="eyebrow"),
+        tag("h1", title),
+        tag("p", [tag("span", fact) for fact in facts if fact], class_="facts"),
+    )
+
+
+def verdict(material: Material) -> Markup:
+    """The checks and one sentence."""
+    summary = material.summary
+    sign, kind = headline(summary)
+    checks = (_check(check, summary) for check in summary.checks)
+    ended = None
+    if summary.reason in ("killed", "failed", "running") and summary.text:
+        ended = tag("p", summary.text, class_="bad" if summary.reason != "running" else "quiet")
+    best = None
+    if summary.optimum:
+        best = tag(
+            "p", f"The batcher reached {of_the_best(summary.optimum)}.", class_="small quiet"
+        )
+    return section(
+        "Verdict",
+        tag("p", f"{sign} {outcome(summary)}", class_=f"outcome {kind}"),
+        tag("p", sentence(material), class_="verdict"),
+        ended,
+        entries(checks),
+        best,
+        name="verdict",
+    )
+
+
+def outcome(summary: Summary) -> str:
+    """`2 of 3 checks failed`, in as many words."""
+    if summary.trust == "invalid":
+        return "No verdict: the numbers cannot be trusted"
+    states = [check.state for check in summary.checks]
+    failed, unknown = states.count("failed"), states.count("no data")
+    many = "1 check" if len(states) == 1 else f"{len(states)} checks"
+    if not states:
+        return "No checks were asked for"
+    if failed:
+        return f"{failed} of {many} failed"
+    if unknown:
+        return f"{unknown} of {many} without data"
+    passed = f"{many} passed"
+    return f"{passed} until now" if summary.reason in ("running", "killed") else passed
+
+
+def headline(summary: Summary) -> tuple[str, str]:
+    """The sign of the whole run and its class."""
+    if summary.trust == "invalid":
+        return "?", "warn"
+    states = [check.state for check in summary.checks]
+    if "failed" in states or summary.reason == "failed":
+        return "✗", "bad"
+    if summary.reason in ("killed", "running") or "no data" in states:
+        return "○", "warn"
+    return ("✓", "ok") if states else ("·", "quiet")
+
+
+def _check(check: CheckResult, summary: Summary) -> Markup:
+    sign, kind = _KINDS[check.state]
+    missed = summary.missed / summary.asked if summary.asked else None
+    words = check_words(check, missed).partition(" ")[2]
+    sure = f" · {check.sure}" if check.sure else f" · {check.why}" if check.why else ""
+    return signed(sign, kind, words, tag("span", sure, class_="quiet"))
+
+
+def sentence(material: Material) -> str:
+    """Did it keep up, how slow was it, where did the time go; can it be trusted."""
+    summary = material.summary
+    if not summary.asked:
+        return "No requests were recorded."
+    parts = [_kept(material), _tail(summary)]
+    split = mean_split(summary)
+    if split:
+        name = max(split, key=lambda name: split[name])
+        share = percent(split[name] / (sum(split.values()) or 1))
+        parts.append(f"{name} is {share} % of the mean request")
+    return "; ".join(parts) + "."
+
+
+def _kept(material: Material) -> str:
+    summary = material.summary
+    length = units.duration(round(summary.seconds * SECOND))
+    rates = [w.rate for w in material.total.steady if w.rate is not None]
+    if not rates:
+        done = significant(summary.rate["done"])
+        return f"Did {done}/s for {length}, each request waiting for an answer before it"
+    low, high = min(rates), max(rates)
+    asked = f"{significant(high)}/s"
+    if high > low * 1.05:
+        asked = f"{significant(low)} to {significant(high)}/s"
+    good = summary.done / summary.asked
+    if good >= _KEPT:
+        return f"Kept up with {asked} for {length}"
+    missed = percent(1 - good)
+    return f"Did not keep up with {asked} over {length}: {missed} % were not answered well"
+
+
+def _tail(summary: Summary) -> str:
+    value = summary.latency_ms.get("p99")
+    if value is not None:
+        return f"p99 {significant(value)} ms"
+    limit = significant(summary.limit_ms) if summary.limit_ms else "any limit"
+    return f"p99 lies above {limit}{' ms' if summary.limit_ms else ''}"
+
+
+# ── eight numbers ────────────────────────────────────────────────────────────
+
+
+def numbers(material: Material) -> Markup:
+    """Each with its interval, or what it rests on."""
+    summary = material.summary
+    tiles = [_done(summary)]
+    for name, title in (("p50", "p50"), ("p95", "p95"), ("p99", "p99"), ("p99_9", "p99.9")):
+        tiles.append(_percentile(name, title, summary))
+    tiles += [_longest(summary), _missed(material), _on_time(material)]
+    why = effect_words(summary.certainty, summary.asked)
+    said = "Intervals hold at 95 %, however often one looks. " if summary.bands_ms else ""
+    if not summary.bands_ms:
+        said = "No intervals: "
+    note = f"{said}{why}. Latency counts from the moment each request was due."
+    return section(
+        "Numbers",
+        tag("div", tiles, class_="tiles"),
+        tag("p", note[:1].upper() + note[1:], class_="quiet small below"),
+        name="numbers",
+    )
+
+
+def _tile(name: str, value: str, unit: str, *around: Child) -> Markup:
+    return tag(
+        "div",
+        tag("div", name, class_="name"),
+        tag("div", value, tag("span", f" {unit}", class_="unit"), class_="value"),
+        tag("div", around, class_="around"),
+        class_="tile",
+    )
+
+
+def _done(summary: Summary) -> Markup:
+    around = joined("asked ", tag("b", f"{significant(summary.rate['asked'])}/s"))
+    total = f" · {count(summary.done)} requests"
+    return _tile("Done", significant(summary.rate["done"]), "/s", around, total)
+
+
+def _percentile(name: str, title: str, summary: Summary) -> Markup:
+    value, found = summary.latency_ms.get(name), summary.bands_ms.get(name)
+    if value is None:
+        if not summary.asked:
+            return _tile(title, "n/a", "", "no requests")
+        limit = f"> {significant(summary.limit_ms)}" if summary.limit_ms else "∞"
+        answered = summary.answered_ms.get(name)
+        among = f"among the failed; of the answered {significant(answered)} ms"
+        return _tile(title, limit, "ms", among)
+    n = f"n = {count(summary.asked)}"
+    if found is None:
+        return _tile(title, significant(value), "ms", n)
+    low, high = found
+    upper = f"to {significant(high)}" if high is not None else "upwards"
+    words = tag("b", f"{significant(low)} {upper} ms")
+    return _tile(title, significant(value), "ms", words, f" · {n}")
+
+
+def _longest(summary: Summary) -> Markup:
+    value = summary.latency_ms.get("max")
+    if value is None and summary.asked:
+        answered = significant(summary.answered_ms.get("max"))
+        return _tile("Longest answered", answered, "ms", f"of {count(summary.done)}")
+    return _tile("Longest", significant(value), "ms", f"of {count(summary.asked)}")
+
+
+def _missed(material: Material) -> Markup:
+    summary = material.summary
+    share = summary.missed / summary.asked if summary.asked else None
+    found = _believable(material, share, [int(number) for number in material.blocks.missed])
+    many = f"{count(summary.missed)} of {count(summary.asked)}"
+    return _tile("Not answered well", percent(share), "%", found, many)
+
+
+def _on_time(material: Material) -> Markup:
+    summary, limit_ns = material.summary, material.start.limit_ns
+    if summary.on_time is None or limit_ns is None:
+        mean = significant(summary.answered_ms.get("mean"))
+        return _tile("Mean of the answered", mean, "ms", f"n = {count(summary.done)}")
+    late = [int(number) for number in material.blocks.over(limit_ns)]
+    found = _believable(material, 1 - summary.on_time, late, mirrored=True)
+    within = f"within {significant(summary.limit_ms)} ms"
+    return _tile("On time", _fine(summary.on_time), "%", found, within)
+
+
+def _believable(
+    material: Material, share: float | None, over: list[int], mirrored: bool = False
+) -> Markup | None:
+    """The interval of a share, where the run is one stretch of constant load."""
+    blocks = material.blocks
+    if share is None or blocks.why or not blocks.total:
+        return None
+    effect = blocks.effect(np.array(over, np.int64))
+    found = certainty.believable(sum(over), blocks.total, effect) if effect else None
+    if found is None:
+        return None
+    low, high = (1 - found[1], 1 - found[0]) if mirrored else found
+    return joined(tag("b", f"{_fine(low)} to {_fine(high)} %"), " · ")
+
+
+def _fine(share: float) -> str:
+    """Like `percent`; near 100 % as fine as what is missing to it needs: 98.2, 99.97."""
+    missing = (1 - share) * 100
+    if not 0 < missing < 10:
+        return percent(share)
+    return f"{share * 100:.{min(6, max(1, 1 - math.floor(math.log10(missing))))}f}"
+
+
+# ── what weakens them ────────────────────────────────────────────────────────
+
+
+def notes(material: Material, of: str = "") -> Markup | None:
+    """Doubts first, then what else is to be known; `of` one run of several."""
+    doubts, others = _sorted(material)
+    if not doubts and not others:
+        return None
+    grade = {
+        "trusted": ("✓", "ok", "Trusted: nothing in how it was measured weakens the numbers."),
+        "doubtful": ("▲", "warn", "Doubtful: read the numbers with what is said here."),
+        "invalid": ("✗", "bad", "Invalid: the numbers cannot be trusted, so there is no verdict."),
+    }[material.summary.trust]
+    return section(
+        f"{of} Notes".strip(),
+        entries(
+            [
+                signed(grade[0], grade[1], tag("b", grade[2])),
+                *(_note(*_sign(note), note) for note in doubts),
+                *(_note("·", "quiet", note) for note in others),
+            ]
+        ),
+        name=None if of else "notes",
+    )
+
+
+def _sorted(material: Material) -> tuple[list[Note], list[Note]]:
+    own = {note.code for note in material.view.notes} - NOTED.keys()
+    found = list(
+        dict.fromkeys((note.code, note.text, note.hint) for note in material.summary.notes)
+    )
+    told = [Note(*parts) for parts in found]
+    return [n for n in told if n.code not in own], [n for n in told if n.code in own]
+
+
+def _sign(note: Note) -> tuple[str, str]:
+    return ("·", "quiet") if note.code in ASIDES else ("▲", "warn")
+
+
+def _note(sign: str, kind: str, note: Note) -> Markup:
+    hint = tag("span", f" → {note.hint}", class_="quiet") if note.hint else None
+    return signed(sign, kind, note.text, hint)
