@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SCENARIO ?=
 
-.PHONY: tui test golden lint bench bench-servers verdicts soak fuzz gpu peers proto clean
+.PHONY: tui test golden pictures cast tour-check lint bench bench-servers verdicts soak fuzz gpu peers \
+	proto clean
 .DEFAULT_GOAL := tui
 
 $(STAMP): pyproject.toml constraints.txt
@@ -27,6 +28,16 @@ test: $(STAMP)
 
 golden: $(STAMP)  ## stores the screens as they look now; look at: git diff tests/golden
 	RENEW_GOLDEN=1 $(BIN)/python -m pytest tests/test_golden.py
+
+# The real program in tmux, during a real tour: on a machine that does nothing else.
+pictures: $(STAMP)  ## the pictures of the README (three minutes; needs tmux, and DejaVu's fonts)
+	$(BIN)/python -m tests.benchmarks.pictures
+
+cast: $(STAMP)  ## docs/tour.cast, a film for asciinema (a minute and a half; needs tmux)
+	$(BIN)/python -m tests.benchmarks.cast
+
+tour-check: $(STAMP)  ## do the figures on the screen equal the log's? (two minutes; needs tmux)
+	$(BIN)/python -m tests.benchmarks.tour_moments
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
@@ -113,8 +114,14 @@ class Dashboard(App[None]):
         self.set_interval(1.0, self._tick)
         self.set_interval(EVERY_S, lambda: self.travel.tick())
 
+    def _handle_exception(self, error: Exception) -> None:
+        """A screen that was just being opened when the dashboard ended was left without inside."""
+        if self.return_code is None or not isinstance(error, NoMatches):
+            super()._handle_exception(error)
+
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        return {"quiet": "ansi_bright_black", "frame": "ansi_bright_black"}
+        grey = "ansi_bright_black"
+        return {"quiet": grey, "frame": grey, "chosen": "ansi_cyan"}
 
     # ── which run ────────────────────────────────────────────────────────────
 

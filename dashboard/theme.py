@@ -17,14 +17,16 @@ DARK_THEME = Theme(
     primary=DARK.p95, secondary=DARK.p50, accent=DARK.limit, warning=DARK.p99,
     error=DARK.error, success=DARK.ok, foreground=DARK.text,
     background="#0f1216", surface="#14181e", panel="#1b2028", dark=True,
-    variables={"footer-key-foreground": DARK.p95, "quiet": DARK.quiet, "frame": "#4a505a"},
+    variables={"footer-key-foreground": DARK.p95, "quiet": DARK.quiet, "frame": "#4a505a",
+               "chosen": DARK.p95},
 )  # fmt: skip
 LIGHT_THEME = Theme(
     name="loadbench-light",
     primary=LIGHT.p95, secondary=LIGHT.p95, accent=LIGHT.limit, warning=LIGHT.p99,
     error=LIGHT.error, success=LIGHT.ok, foreground=LIGHT.text,
     background="#ffffff", surface="#f5f6f8", panel="#e9ecf0", dark=False,
-    variables={"footer-key-foreground": "#1b5f93", "quiet": LIGHT.quiet, "frame": "#a9b0ba"},
+    variables={"footer-key-foreground": "#1b5f93", "quiet": LIGHT.quiet, "frame": "#a9b0ba",
+               "chosen": LIGHT.p95},
 )  # fmt: skip
 THEMES = (DARK_THEME, LIGHT_THEME)
 SIXTEEN = "ansi-dark"  # Textual's own: the terminal's 16 colours, nothing else

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
@@ -272,3 +273,18 @@ def test_q_leaves_a_run_that_someone_else_started() -> None:
             assert app._exit
 
     asyncio.run(walk())
+
+
+@pytest.mark.parametrize("key", ["a", "s", "m"])
+def test_a_question_opened_in_the_moment_of_leaving_does_no_harm(key: str) -> None:
+    """It is not laid out any more: nothing of it may be looked for."""
+
+    async def typed() -> int | None:
+        async with shown(told(Story(end=None))) as (app, _):
+            for pressed in ("q", key):
+                app.post_message(Key(pressed, pressed))
+            while app.return_code is None:
+                await asyncio.sleep(0.01)
+        return app.return_code
+
+    assert asyncio.run(typed()) == 0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from loadbench import baseline, runlog
+from loadbench.cli import main
 from loadbench.errors import SpecError
 from loadbench.model import (
     AlertChange,
@@ -282,3 +283,51 @@ def test_nothing_recorded_is_an_error(tmp_path: Path) -> None:
     (empty / runlog.LOG).write_bytes(b"")
     with pytest.raises(SpecError, match="no beginning"):
         report([empty])
+
+
+def test_a_run_that_was_altered_says_so(tmp_path: Path) -> None:
+    folder = finished(tmp_path, "one", 10.0)
+    runlog.seal(folder)
+    assert "altered after" not in report([folder])
+    with open(folder / runlog.LOG, "ab") as log:
+        log.write(encode(Mark(1, "not me")) + b"\n")
+    page = report([folder])
+    assert "log.ndjson was altered after the run" in page
+    assert "Doubtful: read the numbers" in page
+
+
+def test_figures_that_cannot_be_are_one_error_or_a_page(tmp_path: Path) -> None:
+    far = told(tmp_path, [start(), window(0, [5.0]), window(10**14, [5.0]), End(10**14, "done")])
+    assert len(report([far])) < 100_000
+    many = window(0, [5.0], asked=10**400, sent=10**400)
+    with pytest.raises(SpecError):
+        report([told(tmp_path, [start(), many, End(0, "done")])])
+
+
+def test_the_command_writes_where_it_is_told(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    results = tmp_path / "results"
+    one, two = finished(results, "one", 10.0), finished(results, "two", 12.0)
+
+    def call(*arguments: str) -> tuple[int, bytes, bytes]:
+        with pytest.raises(SystemExit) as ended:
+            main(["report", *arguments, "--out", str(results)])
+        told = capsysbinary.readouterr()
+        return int(str(ended.value.code)), told.out, told.err
+
+    assert call("1") == (0, f"{one / 'report.html'}\n".encode(), b"")
+    assert (one / "report.html").read_text() == report([one])
+    assert call()[1] == f"{two / 'report.html'}\n".encode()
+    assert call("1", "2")[1] == f"{two / 'report-0001-0002.html'}\n".encode()
+    code, out, _ = call("1", "-o", "-")
+    assert (code, out) == (0, report([one]).encode())
+    chosen = tmp_path / "chosen.html"
+    chosen.write_text("before")
+    assert call("1", "-o", str(chosen))[0] == 0
+    assert chosen.read_text().startswith("<!doctype html>")
+    code, _, err = call("1", "-o", str(tmp_path / "none" / "x.html"))
+    assert code == 3
+    assert b"cannot be written" in err
+    assert call("9")[0] == 2
+    assert not list(tmp_path.rglob(".*.new"))

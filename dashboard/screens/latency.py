@@ -75,8 +75,10 @@ class Percentiles(Board):
     def titles(self, scene: Scene) -> None:
         found = self._sure.certainty(scene)
         effect = f"design effect {units.significant(found.effect, 2)}"
-        why = effect if found.effect is not None else f"no bands: {found.why}"
-        self.head("Percentiles [dim](ms, ± at 95 %)[/]", below=(why, "no bands yet"))
+        why, short = (
+            (effect, "") if found.effect is not None else (f"no bands: {found.why}", "no bands")
+        )
+        self.head("Percentiles [dim](ms, ± at 95 %)[/]", below=(why, short))
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         plain, window = ink(self.ink.text), scene.visible

@@ -269,11 +269,11 @@ class Why(Board):
         room = height - sum(map(len, guessed))
         while len(measured) > 1 and sum(map(len, measured)) > room:
             measured.pop()  # sentences stay whole
-        verdict = [line for sentence in (*measured, *guessed) for line in sentence]
-        doubts = [line for note in scene.view.trust[1] for line in self._doubt(note, width)]
+        doubts = [self._doubt(note, width) for note in scene.view.trust[1]]
         if self.spell is None:  # nothing has gone wrong: how it is measured matters more
-            return [*doubts, *verdict]
-        return [*verdict, *doubts]
+            return _whole([*doubts, *measured, *guessed], height)
+        verdict = [line for sentence in (*measured, *guessed) for line in sentence]
+        return _whole([verdict, *doubts], height)
 
     def _verdict(self, scene: Scene) -> Sequence[str]:
         """Its sentences. An episode whose seconds are not known any more is told by the log."""
@@ -319,3 +319,13 @@ class Why(Board):
 
 def _device(scene: Scene) -> str:
     return scene.view.start.device if scene.view.start else ""
+
+
+def _whole(sentences: Sequence[list[Cells]], height: int) -> list[Cells]:
+    """The first, and as many of the others as fit: none is cut."""
+    lines: list[Cells] = []
+    for sentence in sentences:
+        if lines and len(lines) + len(sentence) > height:
+            break
+        lines += sentence
+    return lines

@@ -37,7 +37,7 @@ class Checks(Board):
         self.head("Checks [dim](of the run until here)[/]", "Checks")
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return len(self._results) + 1
+        return max(1, len(self._results) + bool(self._rests()))
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         quiet = ink(self.ink.quiet)
@@ -49,8 +49,15 @@ class Checks(Board):
             self._row(found, text.ljust(wide), width)
             for found, text in zip(self._results, words, strict=True)
         ]
-        rests = effect_words(known(self._blocks), self._blocks.total)
-        return [*rows, [Segment(rests[:width], quiet)]]
+        rests = self._rests()
+        return [*rows, [Segment(rests[:width], quiet)]] if rests else rows
+
+    def _rests(self) -> str:
+        """What their certainty rests on; "" where each row says already why there is none."""
+        if self._blocks is None:
+            return ""
+        found = effect_words(known(self._blocks), self._blocks.total)
+        return "" if all(check.why == found for check in self._results) else found
 
     def _row(self, found: CheckResult, text: str, width: int) -> Cells:
         colours = {"passed": self.ink.ok, "failed": self.ink.error}

@@ -144,7 +144,8 @@ def row(name: str, text: str, fault: str, width: int, colours: Palette) -> Text:
     """A line of a list: its name, what it is or why it cannot be had."""
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(f"{name:<{width}}  ", style=colours.error if fault else "")
-    line.append(f"✗ {fault}" if fault else text, style=colours.error if fault else colours.quiet)
+    # dim and not grey: it has to be readable on the cursor, too
+    line.append(f"✗ {fault}" if fault else text, style=colours.error if fault else "dim")
     return line
 
 

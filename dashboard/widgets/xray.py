@@ -132,13 +132,13 @@ class Xray(Board):
         marks = [(0.0, "due"), *((tick, f"{label(tick)}") for tick in ticks(top, width // 12))]
         limit = scene.limit_ns / units.MS if scene.limit_ns else None
         if limit is not None and limit <= top:
-            marks = [(tick, text) for tick, text in marks if abs(tick - limit) > top / 12]
-            marks.append((limit, f"limit {label(limit)}"))
+            marks = [(limit, f"limit {label(limit)}"), *marks]
         for value, text in marks:
             x = min(width - 1, round(value / top * width))
-            line[x] = "┴"
             left = max(0, min(width - len(text), x - len(text) // 2))
-            below[left : left + len(text)] = text
+            if not "".join(below[max(0, left - 1) : left + len(text) + 1]).strip():
+                line[x] = "┴"
+                below[left : left + len(text)] = text
         unit = " ms"
         if "".join(below[-len(unit) - 1 :]).strip() == "":
             below[-len(unit) :] = unit

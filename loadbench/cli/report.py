@@ -35,5 +35,5 @@ def command(runs: tuple[str, ...], output: str | None, out: str | None) -> None:
 def _usual(folders: list[Path]) -> Path:
     if len(folders) == 1:
         return folders[0] / "report.html"
-    numbers = [runlog.called(folder).partition("-")[0] for folder in folders]
+    numbers = [folder.resolve().name.partition("-")[0] for folder in folders]
     return folders[-1] / f"report-{'-'.join(dict.fromkeys(numbers))[:100]}.html"

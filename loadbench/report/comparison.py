@@ -94,5 +94,7 @@ def _end(share: float | None) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, float):  # 435.2, not 435.20000000000005: a share of a rate, say
+        value = float(f"{value:.12g}")
     text = "none" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}…"

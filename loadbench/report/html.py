@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loadbench import __version__, runlog
 from loadbench.errors import RunError, SpecError
+from loadbench.report.ab import session_text
 from loadbench.report.markup import Child, Markup, tag
 from loadbench.report.page import again, beside, course, engine, spread, tables, verdict
 from loadbench.report.page.material import Material, read
@@ -26,12 +27,19 @@ def report(folders: Sequence[Path]) -> str:
     are too many to be read beside each other."""
     if len(folders) > _MOST:
         raise SpecError(f"{len(folders)} runs are too many for one page", f"choose {_MOST} at most")
-    if len(folders) > 1:
-        return _several(folders)
-    (folder,) = folders
-    if runlog.is_series(folder):
-        return _series(folder)
-    return _single(read(folder))
+    try:
+        return _several(folders) if len(folders) > 1 else _one(folders[0])
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # from elsewhere, maybe
+        raise SpecError(
+            f"{', '.join(map(str, folders))}: its figures cannot be: {error!r}",
+            "was it damaged? if not, this is an error of loadbench: please report it",
+        ) from error
+
+
+def _one(folder: Path) -> str:
+    if runlog.is_ab(folder):
+        return _turns(folder)
+    return _series(folder) if runlog.is_series(folder) else _single(read(folder))
 
 
 def write(path: Path, text: str) -> None:
@@ -112,7 +120,7 @@ def _several(folders: Sequence[Path]) -> str:
 def _chosen(folder: Path) -> Material:
     """The run itself; of a series the repeat whose p99 is the middle one."""
     if not runlog.is_series(folder):
-        return read(folder)
+        return read(runlog.single(folder))
     return _middle(_repeats(folder))
 
 
@@ -157,6 +165,23 @@ def _series(folder: Path) -> str:
         tag("h1", f"Repeat {middle.folder.name}, whose p99 is the middle one", class_="break"),
         quiet(f"Any other: loadbench report {folder.name.partition('-')[0]}/N"),
         *_parts(middle),
+    )
+
+
+def _turns(folder: Path) -> str:
+    """Two targets measured in turns: what `loadbench ab` says of them, then each side."""
+    sides = [path for path in (folder / "a", folder / "b") if (path / runlog.LOG).is_file()]
+    materials = [read(path) for path in sides]
+    names = [one.folder.name.upper() for one in materials]
+    told = [one.summary.target for one in materials]
+    return document(
+        folder.name,
+        verdict.titled(f"run {runlog.called(folder)}", "Two targets in turns", told),
+        section("Compared", tag("pre", session_text(folder), tabindex=0), name="comparison"),
+        section("Figures", beside.figures(materials, names), name="figures") if names else None,
+        section("Latency", beside.curves(materials, names), beside.courses(materials, names)),
+        *(verdict.notes(one, f"{name}:") for one, name in zip(materials, names, strict=True)),
+        *(again.again(one, f"{name}:") for one, name in zip(materials, names, strict=True)),
     )
 
 

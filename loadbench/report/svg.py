@@ -15,7 +15,8 @@ from loadbench.report.ticks import TIME_STEPS, label, log_ticks, ticks
 from loadbench.units import SECOND, clock
 
 WIDE = 1000  # units of the stretched picture, both ways
-_NEAR = 0.09  # of the width: nearer marks would lie on each other
+DAY = 86_400
+_NEAR = 0.012  # of the width: signs nearer than that would lie on each other
 
 
 class Column(NamedTuple):
@@ -151,7 +152,8 @@ def upwards(top: float, most: int = 4) -> list[Tick]:
 def time_ticks(begin: float, end: float, most: int = 8) -> list[Tick]:
     """The run's clock at human steps."""
     span = max(1.0, end - begin)
-    step = next((step for step in TIME_STEPS if span / step <= most), TIME_STEPS[-1])
+    step = next((step for step in TIME_STEPS if span / step <= most), 0)
+    step = step or DAY * math.ceil(span / most / DAY)
     first = math.ceil(begin / step) * step
     return [
         Tick((at - begin) / span, clock(at * SECOND))
@@ -311,7 +313,7 @@ def marks(over: Over) -> Iterator[Markup]:
             tag("title", moment.text),
             tag("line", class_=f"moment {moment.kind}", x1=x, x2=x, y1=-4, y2="100%"),
             tag("text", moment.sign, class_=f"sign {moment.kind}", x=x, y=-7)
-            if share - before > _NEAR / 8
+            if share - before > _NEAR
             else None,
         )
         before = share

@@ -37,8 +37,13 @@ def summary_of(folder: Path, begun: list[Start] | None = None) -> Summary | None
             f"{folder / runlog.LOG}: its figures cannot be: {error!r}",
             "was it damaged? if not, this is an error of loadbench: please report it",
         ) from error
+    return None if summary is None else doubted(summary, folder)
+
+
+def doubted(summary: Summary, folder: Path) -> Summary:
+    """With a doubt for each file of the run that was altered since its end."""
     doubts = _doubts(folder)
-    if summary is None or not doubts:
+    if not doubts:
         return summary
     trust: Trust = "doubtful" if summary.trust == "trusted" else summary.trust
     return replace(summary, notes=(*summary.notes, *doubts), trust=trust)

@@ -1,6 +1,7 @@
 """Inside the engine: batch sizes, why batches closed, what a row costs; and where the knee is."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from loadbench import units
@@ -11,7 +12,7 @@ from loadbench.report.markup import Markup, tag
 from loadbench.report.page.course import joined_grid
 from loadbench.report.page.figures import Point, Series, bar, curve
 from loadbench.report.page.material import Material
-from loadbench.report.page.sections import csv, figure, key, quiet, section, table
+from loadbench.report.page.sections import csv, figure, line_key, quiet, section, table
 from loadbench.report.parts import made_of
 from loadbench.report.svg import Level
 from loadbench.units import MS, count, percent, significant
@@ -19,7 +20,9 @@ from loadbench.view import failures
 
 _GROUPS, _REASONS = 8, 8
 _STEPS, _PARTS = 24, 12  # rates that are shown one by one; of more, so many stretches of them
+_FEWEST = 3  # rates that make a curve
 _LEAST_S = 3  # seconds at a rate
+_RAMP = 0.2  # of the seconds at rates that were hardly held: the load was a ramp
 _BEND = 2.0  # times the first latency: from there on a curve has a knee
 
 
@@ -133,9 +136,9 @@ def _mean(total_ns: int | None, number: int) -> float | None:
 
 
 def steps(material: Material) -> Markup | None:
-    """Latency over throughput, if the load had at least three rates."""
+    """Latency over throughput, if the load had several rates."""
     found = _levels([w for w in material.total.steady if w.rate])
-    if len(found) < 3:
+    if len(found) < _FEWEST:
         return None
     seconds = 60 if material.coarse else 1
     points = {name: [_point(level, name, seconds) for level in found] for name in _NAMES}
@@ -159,7 +162,7 @@ def steps(material: Material) -> Markup | None:
         else f"No knee: p99 was {_ms(points['p99'][0].y)} at the lowest rate and"
         f" {_ms(points['p99'][-1].y)} at the highest."
     )
-    keys = [key(name, name) for name in _NAMES]
+    keys = [line_key(name, name) for name in _NAMES]
     rows = [(_rate(level_), *(p[at].x and p[at].y for p in points.values()), len(level_) * seconds)
             for at, level_ in enumerate(found)]  # fmt: skip
     return section(
@@ -183,10 +186,12 @@ def _rate(level: Windows) -> str:
 def _levels(windows: Windows) -> list[Windows]:
     """Windows of about the same rate, the lowest first, without rates that were hardly held."""
     rates = sorted({window.rate or 0.0 for window in windows})
-    if not rates:
+    if len(rates) < _FEWEST:
         return []
     low, high = rates[0], rates[-1]
-    many = len(rates) > _STEPS
+    held = Counter(window.rate or 0.0 for window in windows)
+    passing = sum(number for number in held.values() if number < _LEAST_S)
+    many = len(rates) > _STEPS or passing > len(windows) * _RAMP
     groups_: dict[float, list[Window]] = {}
     for window in windows:
         rate = window.rate or 0.0

@@ -267,8 +267,14 @@ def _joined(one: Series, right: float, top: float) -> Markup:
         )
         for point, y in known
     ]
+    if not known:
+        return joined()
+    last, y = known[-1]
+    place = {"x": percent(last.x / right), "y": percent(_height(y, top))}
     return joined(
-        stretched(tag("path", class_=f"line {one.kind}", d=f"M{path}")) if path else None, *dots
+        stretched(tag("path", class_=f"line {one.kind}", d=f"M{path}")),
+        *dots,
+        tag("text", one.name, class_="end", dy=-9, dx=4, **place),
     )
 
 

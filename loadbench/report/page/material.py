@@ -5,7 +5,6 @@ seconds: a report of days takes as long as one of half an hour. The summary of a
 the runner wrote at its end; of one that has none (killed, or it goes on) it is made of the minutes.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from loadbench.errors import SpecError
 from loadbench.logindex import Contents
 from loadbench.merge import merge
 from loadbench.model import AlertChange, Minute, Record, Start, Window
+from loadbench.snapshots import files
+from loadbench.snapshots.reading import doubted
 from loadbench.summary import Summary, summary_of
 from loadbench.view import LENGTHS, View, fold
 
@@ -69,6 +70,7 @@ def read(folder: Path) -> Material:
         raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
     snapshot = _snapshot(folder)
     summary = (_written(snapshot) if coarse and not running else None) or summary_of(total, running)
+    summary = doubted(summary, folder)
     blocks = Blocks(total.steady, total.rest, total.missed)
     return Material(folder, snapshot, total.start, view, total, summary, blocks, coarse)
 
@@ -89,9 +91,11 @@ def _coarse(log: Path, contents: Contents) -> Iterator[Record]:
     early = [at for at in contents.others if at < cut] + minutes
     for line in logindex.lines_at(log, sorted(early)):
         yield logindex.decode(line)
-    with open(log, "rb") as file:
+    with files.opened(log) as file:
         file.seek(cut)
-        for line in itertools.takewhile(lambda line: line.endswith(b"\n"), file):
+        for line in files.lines(file, logindex.LONGEST):
+            if not line.endswith(b"\n"):
+                return
             yield logindex.decode(line[:-1])
 
 
@@ -134,7 +138,7 @@ def _snapshot(folder: Path) -> dict[str, Any]:
 
 
 def _written(snapshot: dict[str, Any]) -> Summary | None:
-    """The summary as the runner wrote it; None if there is none, or another version's."""
+    """The summary as the runner wrote it; None if there is none, or it is damaged."""
     try:
         return msgspec.convert(snapshot.get("summary"), Summary)
     except (msgspec.ValidationError, TypeError):

@@ -44,7 +44,9 @@ def table(
         found = ["left"] * (column in lefts) + ["wide" if column in wides else "nowrap"]
         return " ".join(found) or None
 
-    head = tag("tr", [tag("th", name, class_=kind(at)) for at, name in enumerate(heads)])
+    head = tag(
+        "tr", [tag("th", name, class_=kind(at), scope="col") for at, name in enumerate(heads)]
+    )
     body = [
         tag(
             "tr",

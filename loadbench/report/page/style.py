@@ -77,23 +77,26 @@ path.p99,rect.p99{fill:var(--p99)}.area{fill:var(--area)}.over{fill:var(--p99)}
 .failed{fill:var(--error)}.beyond{fill:var(--error)}.hit{fill:transparent}
 .hit:hover{fill:var(--text);opacity:.12}
 path.line{fill:none;stroke-width:1.8;vector-effect:non-scaling-stroke;stroke-linejoin:round}
-.line.asked{stroke:var(--asked);stroke-width:1.6}.line.p50{stroke:var(--p50)}
+.line.asked{stroke:var(--asked);stroke-width:1.6}.line.p50{stroke:var(--area)}
 .line.p95{stroke:var(--p95)}.line.p99{stroke:var(--p99)}.line.main{stroke:var(--p95)}
 .line.run0{stroke:var(--p95)}.line.run1{stroke:var(--p99);stroke-dasharray:7 3}
 .line.run2{stroke:var(--limit);stroke-dasharray:2 3}
 .line.run3{stroke:var(--ok);stroke-dasharray:9 3 2 3}.line.run4{stroke:var(--quiet)}
-.line.run5{stroke:var(--p50);stroke-dasharray:4 4}
+.line.run5{stroke:var(--area);stroke-dasharray:4 4}
 .limit{stroke:var(--limit);stroke-width:1.4;stroke-dasharray:5 4}
 .chart .limit-text{fill:var(--limit);text-anchor:end}
+.chart .limit-text,.chart .knee-text,.chart .end,.chart .lost-text{paint-order:stroke;
+ stroke:var(--ground);stroke-width:4px;stroke-linejoin:round}
 .moment{stroke:var(--quiet);stroke-width:1;stroke-dasharray:1 3}
 .moment.alert{stroke:var(--limit)}
 .chart .sign{font-size:11px;text-anchor:middle;fill:var(--quiet)}
 .chart .sign.alert{fill:var(--limit)}.chart .sign.ended{fill:var(--ok)}
 .whisker{stroke:var(--text);stroke-width:1.6}
 .lost{fill:var(--error);opacity:.13}.chart .lost-text{fill:var(--error);text-anchor:end}
-.dot{stroke:var(--ground);stroke-width:1.5}.dot.p50{fill:var(--p50)}.dot.p95{fill:var(--p95)}
+.dot{stroke:var(--ground);stroke-width:1.5}.dot.p50{fill:var(--area)}.dot.p95{fill:var(--p95)}
 .dot.p99{fill:var(--p99)}
 .knee{stroke:var(--limit);stroke-width:1.6;fill:none}line.knee{stroke-dasharray:2 3}
+.chart .end{text-anchor:end;fill:var(--text);font-weight:600}
 .chart .knee-text{fill:var(--limit);text-anchor:end;font-weight:600}
 svg.bar,svg.stack{width:100%}svg.bar{min-width:60px;border-radius:2px}
 .rail{fill:var(--rule);opacity:.55}svg.stack{border-radius:3px}

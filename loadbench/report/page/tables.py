@@ -118,7 +118,7 @@ def alerts(material: Material) -> Markup | None:
         value = show(rule, change.value) if change and change.value is not None else ""
         times = sum(spell.rule.name == rule.name for spell in fired)
         rows.append([QUANTITIES[rule.quantity].title, condition(rule), str(times), state, value])
-    heads = ("alert", "fires when", "fired", "at the end", "value")
+    heads = ("alert", "fires when", "fired", "at the end", "when it last changed")
     return section(
         "Alerts", table(heads, rows, left=(0, 1, 3)), _episodes(material, fired), name="alerts"
     )

@@ -106,7 +106,13 @@ def _check(check: CheckResult, summary: Summary) -> Markup:
     sign, kind = _KINDS[check.state]
     missed = summary.missed / summary.asked if summary.asked else None
     words = check_words(check, missed).partition(" ")[2]
-    sure = f" · {check.sure}" if check.sure else f" · {check.why}" if check.why else ""
+    sure = (
+        f" · {check.sure}"
+        if check.sure
+        else f" · whether it would again is not known: {check.why}"
+        if check.why
+        else ""
+    )
     return signed(sign, kind, words, tag("span", sure, class_="quiet"))
 
 
