@@ -71,6 +71,8 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (an hour, two
 
 verdicts: $(STAMP)  ## what loadbench says of runs, against known truth (an hour, two cores)
 	$(BIN)/python -m tests.benchmarks.verdicts.live
+	$(BIN)/python -m tests.benchmarks.verdicts.find
+	$(BIN)/python -m tests.benchmarks.verdicts.ab
 
 SERVERS := peers/servers-venv/.installed
 $(SERVERS): tests/benchmarks/servers.txt
@@ -95,8 +97,15 @@ fuzz: $(STAMP)  ## answers and requests taken apart byte by byte, each for so lo
 gpu: $(STAMP)  ## correctness and speed on a CUDA card; elsewhere skipped, which it says (minutes)
 	$(BIN)/python -m pytest tests/gpu
 
+MLFLOW := peers/mlflow-venv/.installed
+$(MLFLOW): tests/peers/mlflow.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 peers: $(STAMP)  ## tests against real third-party servers and clients (minutes, x86-64 Linux)
 	@PYTHON=$(PYTHON) sh tests/peers/setup.sh
+	-@$(MAKE) --no-print-directory $(MLFLOW)
 	peers/venv/bin/python -m pytest tests/peers
 
 PROTOC := peers/proto-venv

@@ -5,17 +5,14 @@ needed, so neither the scenario nor a snapshot of it holds more than the name. W
 may have that, and how messages are sent, is the runner's business.
 """
 
-import os
-import re
 import shlex
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from loadbench import units
+from loadbench import environment, units
 from loadbench.errors import SpecError
 from loadbench.loadspec import Duration, Section, written
 
-_NAME = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 _MOST, _MOST_WORDS = 4096, 64  # characters, words of a command
 _LONGEST_NS = 60 * units.SECOND
 
@@ -23,7 +20,7 @@ _LONGEST_NS = 60 * units.SECOND
 def _webhook(raw: Any) -> Any:
     if not isinstance(raw, str) or not raw:
         return raw
-    parts = urlsplit(_NAME.sub("x", raw))
+    parts = urlsplit(environment.NAME.sub("x", raw))
     hint = 'write it like "https://host/path"; $NAME is taken from the environment'
     if parts.scheme not in ("http", "https") or not parts.hostname or len(raw) > _MOST:
         if raw.startswith("$"):  # all of it is secret: looked at when it is used
@@ -35,7 +32,7 @@ def _webhook(raw: Any) -> Any:
 
 
 def _token(raw: Any) -> Any:
-    if isinstance(raw, str) and raw and not _NAME.fullmatch(raw):
+    if isinstance(raw, str) and raw and not environment.NAME.fullmatch(raw):
         raise SpecError("a token is never written into a scenario", 'name it: token = "$NAME"')
     return raw
 
@@ -68,21 +65,14 @@ class AlertsSpec(Section):
         the environment is sent away; or empty."""
         if self.command:
             return f"[alerts] runs a command: {shlex.join(self.command)[:120]}"
-        if self.token or _NAME.search(self.webhook):
+        if self.token or environment.names(self.webhook):
             return "[alerts] sends a value of your environment to its webhook"
         return ""
 
     def address(self) -> tuple[str, str]:
         """(webhook, token) with the values of the variables they name. SpecError if one is not
         set."""
-        return _filled(self.webhook), _filled(self.token)
-
-
-def _filled(text: str) -> str:
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        if not os.environ.get(name):
-            raise SpecError(f"[alerts]: {name} is not set in the environment", f"export {name}=…")
-        return os.environ[name]
-
-    return _NAME.sub(value, text)
+        webhook, token = (
+            environment.filled(text, "[alerts]") for text in (self.webhook, self.token)
+        )
+        return webhook, token

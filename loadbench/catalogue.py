@@ -209,7 +209,7 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
         failed=1 - summary.done / summary.asked if summary.asked else None,
         checks=tuple(map(_check, summary.checks[:_CHECKS])),
         trust=trust,
-        text=_line(found.text if series else summary.text),
+        text=_line(found.text if found.kind != "run" else summary.text),
         repeats=len(found.repeats) if series else 1,
         notes=(*((doubt,) if doubt else ()), *map(_note, summary.notes[:_NOTES])),
         stamp=stamp,

@@ -47,6 +47,7 @@ class Endpoint(Value, frozen=True):
     closes: bool = False  # the server ends each connection after its answer
     path: str = "/"  # only of protocol "http"
     method: str = "GET"
+    headers: dict[str, str] = {}  # of each request; `$NAME` is filled in where they are made
 
 
 class Expected(Value, frozen=True):

@@ -62,7 +62,7 @@ def _scenario(scenario: Scenario, trust: bool) -> Iterator[Finding]:
     from loadbench.targets.ask import Asker
 
     try:
-        with Asker(target.url, target.protocol, target.tls) as asker:
+        with Asker(target.url, target.protocol, target.tls, target.headers) as asker:
             found = asker.describe(target)
     except LoadbenchError as error:
         yield Finding("✗", "target", f"{error.message}: {error.hint}".removesuffix(": "))

@@ -152,7 +152,9 @@ def is_series(folder: Path) -> bool:
 
 
 def latest(folder: Path) -> Path:
-    """The run in a folder; of a series the repeat that goes on or was the last."""
+    """The run in a folder; of a series the repeat that goes on or was the last, of an A/B its B."""
+    if is_ab(folder):
+        return folder / "b"
     return (repeats(folder) or [folder])[-1]
 
 

@@ -25,46 +25,15 @@ from loadbench.aroundspec import Names, Plugins, code_of
 from loadbench.errors import SpecError
 from loadbench.faults import explain
 from loadbench.loadspec import Duration, LoadSpec, Section, Share, Size, written
-from loadbench.metricspec import MetricsSpec
 from loadbench.model import Check, Tensor
 from loadbench.overrides import put, reshape
-from loadbench.plan import Tls
 from loadbench.queuespec import LEVELS, Policy, Queueing, QueueSpec, disagreement
 from loadbench.requestspec import RequestSpec
 from loadbench.simspec import SimSpec
+from loadbench.targetspec import TargetSpec, sends_secrets
 from loadbench.watchspec import WatchSpec
 
 Checked = TypeVar("Checked", bound=Section)
-
-
-class TargetSpec(Section):
-    """What is measured: `local:MODEL` (started by us) or an URL."""
-
-    url: str = "local:mlp"
-    protocol: Literal["auto", "kserve", "http"] = "auto"
-    model: str = ""
-    timeout: Duration = 10 * units.SECOND  # of a request as a whole
-    connect_timeout: Duration = 5 * units.SECOND  # of that, to be connected
-    connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
-    path: str = "/"
-    method: Literal["GET", "POST", "PUT"] = "GET"
-    ca: str = ""  # PEM files of https, as the next two
-    cert: str = ""
-    key: str = ""
-    verify: bool = True
-    metrics: MetricsSpec = MetricsSpec()
-
-    @property
-    def tls(self) -> Tls:
-        return Tls(self.ca, self.cert, self.key, self.verify)
-
-    @model_validator(mode="after")
-    def _tls_has_a_use(self) -> "TargetSpec":
-        if self.key and not self.cert:
-            raise ValueError('a key needs its certificate: cert = "client.pem"')
-        if self.url.startswith("http://") and self.tls != Tls():
-            raise ValueError("ca, cert, key and verify are for https:// targets only")
-        return self
 
 
 class FakeSpec(Section):
@@ -271,7 +240,7 @@ class Scenario(NamedTuple):
     """A checked scenario and where it came from. `raw` is the TOML after all overrides; `own` says
     that it is a Locust file which the user named, not one that a scenario brings along; `code` is
     the first setting by which the file itself has the engine run somebody's code; `file`
-    is where it was read."""
+    is where it was read; `sends` says, in a sentence, that it sends a secret of the user's away."""
 
     name: str
     spec: Spec
@@ -279,6 +248,7 @@ class Scenario(NamedTuple):
     own: bool = False
     code: str = ""
     file: str = ""
+    sends: str = ""
 
     @property
     def foreign(self) -> str:
@@ -287,7 +257,7 @@ class Scenario(NamedTuple):
             return f"{self.name} runs the code in {self.spec.load.locustfile}"
         if self.code:
             return f"{self.name} has the engine run code: {self.code}"
-        return self.spec.alerts.foreign
+        return self.spec.alerts.foreign or self.sends
 
 
 def shipped() -> dict[str, Path]:
@@ -336,12 +306,15 @@ def load(
     engine = raw.get("engine", {})
     engine = engine if isinstance(engine, dict) else {}
     code = code_of({k: v for k, v in engine.items() if f"engine.{k}" not in overrides})
+    sends = sends_secrets(raw.get("target"), overrides)
     for key, value in overrides.items():
         put(raw, key, value)
     if rate or duration:
         found = check(raw, str(path), text)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
-    return Scenario(path.stem, check(raw, str(path), text), raw, own, code, str(path.resolve()))
+    return Scenario(
+        path.stem, check(raw, str(path), text), raw, own, code, str(path.resolve()), sends
+    )
 
 
 def _journey(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The words and the number of digits are those of the screens and reports: three s
 one unit per quantity, `n/a` for what is missing.
 """
 
+import ipaddress
 import math
 import re
 
@@ -37,6 +38,14 @@ def _split(text: str, what: str, example: str) -> tuple[float, str]:
     if match is None:
         raise SpecError(f"{text!r} is not {what}", f"write it like {example}")
     return float(match[1].replace(",", "").replace("_", "")), match[2]
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def hostport(host: str, port: int) -> str:

@@ -27,6 +27,9 @@ def commands(results: Path, run: str, good: str) -> list[Command]:
         ["compare", good, run, *out],
         ["compare", run, good, "--json", *out],
         ["optimum", run, *out],
+        ["report", run, "-o", "-", *out],
+        ["export", run, "--as", "csv", *out],
+        ["export", run, "--as", "perf-analyzer-csv", *out],
         ["baseline", "list", *out],
         ["tell", run, "stop", *out],
     ]

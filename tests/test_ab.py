@@ -13,14 +13,16 @@ from typing import Any
 import psutil
 import pytest
 
-from loadbench import runlog, spec
+from loadbench import catalogue, runlog, spec
 from loadbench.cli import main
+from loadbench.errors import SpecError
 from loadbench.experiments.ab import Interleaved, Plans
 from loadbench.experiments.sides import one_rate, side
 from loadbench.judge.blocks import Layout
 from loadbench.judge.session import Terms
 from loadbench.model import Window
 from loadbench.report.ab import read_session, session_text
+from loadbench.report.sides import snapshots
 from loadbench.runner import Options
 from tests.running import LOADBENCH, loadbench, scenario
 
@@ -88,7 +90,7 @@ def test_a_signal_leaves_a_whole_result_and_no_process(tmp_path: Path) -> None:
     """And a shadow finds an engine that answers wrong."""
     scenario(tmp_path, rate="40")
     wrong = ("--shadow", "1s", "--b-set", "engine.fake.mistakes=100 %")
-    with started(tmp_path, "--set", "load.warmup=0s", *wrong) as process:
+    with started(tmp_path, "--set", "load.warmup=0s", "--block", "2s", *wrong) as process:
         folder = measured(tmp_path / "results", process, 4)
         children = psutil.Process(process.pid).children(recursive=True)
         assert sum("serve" in child.cmdline() for child in children) == 2
@@ -107,6 +109,11 @@ def test_a_signal_leaves_a_whole_result_and_no_process(tmp_path: Path) -> None:
     assert "largest difference: 1.00" in shown
     assert "1 of" in loadbench("show", str(folder), cwd=tmp_path).stdout
     assert loadbench("show", "1/a", cwd=tmp_path).stdout.startswith("loadbench 0001-ab-own/a")
+    (listed,) = catalogue.entries(tmp_path / "results")
+    assert (listed.state, listed.scenario) == ("stopped", "own vs own")
+    assert listed.text.startswith("p50 ")
+    with pytest.raises(SpecError, match="has two sides"):
+        snapshots(folder)
 
 
 def test_a_killed_session_is_readable_and_its_processes_end(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def _all_readers_survive(shelf: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert bool(err) == (code != 0)
         assert err.count("loadbench: ") <= 1
         assert err.count("\n") <= 2
-        assert (out + err).replace("\n", "").isprintable()
+        assert (out + err).replace("\r\n", "").replace("\n", "").isprintable()
         assert "root:" not in out + err  # of what a link leads to
     assert len(listed(shelf)) == 2
     assert listed(shelf)[1] == ""

@@ -10,11 +10,14 @@ from typing import Any
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from loadbench import runlog
+from loadbench.experiments.find import _bounded
 from loadbench.judge.searches import read_hunt
 from loadbench.model import Mark, Window, plain
 from tests.running import LOADBENCH, loadbench, scenario
+from tests.test_find_search import TERMS
 from tests.test_run import wait_for
 
 # A batch of 4 in 20 ms: 200/s at most, whatever else the machine does.
@@ -132,3 +135,10 @@ def test_an_engine_that_cannot_be_started_leaves_nothing(tmp_path: Path) -> None
         "find", slow(tmp_path), *SHORT, "--target", "http://127.0.0.1:9", cwd=tmp_path, code=3
     )
     assert not runlog.runs(tmp_path / "results")
+
+
+def test_a_target_is_never_asked_for_more_than_it_may_be() -> None:
+    assert _bounded(TERMS, 60.0).most == 60.0
+    assert _bounded(replace(TERMS, most=40.0), 60.0).most == 40.0
+    assert _bounded(replace(TERMS, most=90.0), 60.0).most == 60.0
+    assert _bounded(TERMS, None).most is None

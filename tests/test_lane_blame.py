@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from loadbench import limits
 from loadbench.model import End
 from loadbench.plan import Started
-from loadbench.spec import TargetSpec
 from loadbench.summary import Summary, summarise
 from loadbench.targets.ask import Asker
+from loadbench.targetspec import TargetSpec
 from loadbench.units import SECOND
 from tests.lanes import Done, Known, Process, known_server, plan, run_process
 from tests.records import start

@@ -57,7 +57,7 @@ def child(tmp_path: Path) -> Any:
 
 
 def test_each_repeat_is_a_whole_run_with_an_engine_of_its_own(tmp_path: Path) -> None:
-    done = loadbench("run", scenario(tmp_path), "--repeats", "2", cwd=tmp_path)
+    done = loadbench("run", scenario(tmp_path, s=1), "--repeats", "2", cwd=tmp_path)
     (folder,) = runlog.runs(tmp_path / "results")
     snapshot = runlog.read_snapshot(folder)
     assert (snapshot["kind"], snapshot["state"], snapshot["summary"]) == ("series", "done", None)
@@ -68,7 +68,7 @@ def test_each_repeat_is_a_whole_run_with_an_engine_of_its_own(tmp_path: Path) ->
     assert [one["run"] for one in made] == ["0001-own-fake/1", "0001-own-fake/2"]
     assert made[0]["target"]["url"] != made[1]["target"]["url"]  # a process and a port of its own
     for one in made:
-        assert one["summary"]["asked"] == 400
+        assert one["summary"]["asked"] == 200
         assert adds_up(one["summary"])
         assert "other-run" not in {note["code"] for note in one["summary"]["notes"]}
     assert "median" in done.stdout
@@ -105,7 +105,7 @@ def test_a_killed_series_is_read_up_to_its_last_second(child: Any) -> None:
 
 
 def test_between_two_repeats_a_signal_starts_no_other(tmp_path: Path) -> None:
-    arguments = ("run", scenario(tmp_path), "--repeats", "2", "--cool-down", "600s")
+    arguments = ("run", scenario(tmp_path, s=1), "--repeats", "2", "--cool-down", "600s")
     with subprocess.Popen(
         [*LOADBENCH, *map(str, arguments)], stderr=subprocess.PIPE, text=True, cwd=tmp_path
     ) as process:
@@ -117,7 +117,7 @@ def test_between_two_repeats_a_signal_starts_no_other(tmp_path: Path) -> None:
     (folder,) = runlog.runs(tmp_path / "results")
     snapshot = runlog.read_snapshot(folder)
     assert (snapshot["state"], snapshot["repeats"]) == ("stopped", ["1"])
-    assert snapshot["overall"]["done"] == 400
+    assert snapshot["overall"]["done"] == 200
 
 
 def test_a_series_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from loadbench.histogram import Histogram
 from loadbench.inside import EngineStatistics
 from loadbench.model import BatchSize, Note, Tensor
 from loadbench.plan import RequestPlan
-from loadbench.spec import TargetSpec
 from loadbench.targets import inputs
 from loadbench.targets.ask import Asker
 from loadbench.targets.statistics import Reading, difference, read
+from loadbench.targetspec import TargetSpec
 from loadbench.units import MS
 from tests.served import Engine, serving
 

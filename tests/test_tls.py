@@ -12,6 +12,7 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.plan import Endpoint, Tls
 from loadbench.targets.ask import Asker
 from loadbench.targets.tls import context
+from loadbench.targetspec import TargetSpec
 from tests.running import adds_up, loadbench, summary
 from tests.secure import Papers, make_papers, scripted, server_context, terminated
 from tests.served import serving
@@ -110,7 +111,7 @@ def test_a_target_is_asked_over_tls(papers: Papers, port: int) -> None:
         url = f"https://localhost:{secure}"
         tls = Tls(papers.ca, papers.bare, papers.key)
         with Asker(url, tls=tls) as asker:
-            endpoint = asker.describe(spec.TargetSpec(url=url))
+            endpoint = asker.describe(TargetSpec(url=url))
             assert (endpoint.host, endpoint.port, endpoint.tls) == ("localhost", secure, tls)
             assert endpoint.protocol == "kserve"
             assert asker.statistics(endpoint)
@@ -130,9 +131,9 @@ def test_a_target_that_cannot_be_verified_is_told_why(
     with terminated(getattr(papers, cert), port) as secure:
         url = f"https://127.0.0.1:{secure}"
         with Asker(url, tls=Tls(getattr(papers, ca))) as asker, pytest.raises(TargetError) as told:
-            asker.describe(spec.TargetSpec(url=url))
+            asker.describe(TargetSpec(url=url))
         with Asker(url, tls=Tls(verify=False)) as asker:
-            assert asker.describe(spec.TargetSpec(url=url)).model == "fake"
+            assert asker.describe(TargetSpec(url=url)).model == "fake"
     assert words in told.value.message
     assert hint in told.value.hint
     assert "target.verify = false" in told.value.hint
@@ -143,7 +144,7 @@ def test_a_target_without_tls_is_told_so(port: int) -> None:
         Asker(f"https://127.0.0.1:{port}", tls=Tls()) as asker,
         pytest.raises(TargetError, match="does not speak TLS"),
     ):
-        asker.describe(spec.TargetSpec())
+        asker.describe(TargetSpec())
 
 
 def test_a_target_that_wants_to_know_us_is_told_so(papers: Papers) -> None:
@@ -158,7 +159,7 @@ def test_a_target_that_wants_to_know_us_is_told_so(papers: Papers) -> None:
         Asker(f"https://127.0.0.1:{secure}", tls=papers.tls) as asker,
         pytest.raises(TargetError, match="refused the TLS connection") as told,
     ):
-        asker.describe(spec.TargetSpec())
+        asker.describe(TargetSpec())
     assert "[target] cert = " in told.value.hint
 
 

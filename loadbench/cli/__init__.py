@@ -19,6 +19,7 @@ COMMANDS = {
     "tell": ("run", "Changes, marks or stops a run that is going on."),
     "list": ("look", "The runs in results/, newest first."),
     "show": ("look", "One run's summary."),
+    "export": ("look", "A run for other tools: CSV, Parquet, HdrHistogram, Prometheus, MLflow …"),
     "schema": ("look", "The JSON schema of a summary, a comparison, a scenario …"),
     "shape": ("look", "The load of a scenario, drawn before anything runs."),
     "doctor": ("look", "Is this machine fit to measure; with a model: check and time it."),

@@ -58,7 +58,7 @@ def command(
         return 0
     decisions = [decision(one) for one in found]
     for one in decisions:
-        click.echo(f"loadbench: {one.text}", err=True)
+        click.echo(f"loadbench: {one.words}", err=True)
     codes = [one.code for one in decisions]
     return WORSE if WORSE in codes else UNDECIDED if UNDECIDED in codes else 0
 

@@ -13,12 +13,15 @@ from typing import Any
 import click
 
 from loadbench import runlog, spec
+from loadbench.cli.gate import REPEATS, Gate, gate_options
 from loadbench.cli.outputs import Outputs, output_options
 from loadbench.errors import SpecError
 from loadbench.judge.checks import CHECK_FAILED, PASSED, verdict
 from loadbench.model import Start, plain
 from loadbench.overrides import parse_settings
 from loadbench.printable import harmless
+from loadbench.report.against import against as held_against
+from loadbench.report.comparison import comparison_text
 from loadbench.report.conclusion import Conclusion, concluded, not_made
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text, summary_text
@@ -42,7 +45,9 @@ from loadbench.units import SECOND, parse_duration
     help="What an untrustworthy run exits with: 4, or 0 with a warning.",
 )
 @click.option(
-    "--repeats", default=1, type=click.IntRange(1, 1000), help="So many runs, as one series."
+    "--repeats",
+    type=click.IntRange(1, 1000),
+    help="So many runs, as one series; default: 1, with --baseline 6.",
 )
 @click.option(
     "--cool-down",
@@ -65,6 +70,7 @@ from loadbench.units import SECOND, parse_duration
 @click.option("--dry-run", is_flag=True, help="Send one request of each kind, show the answers.")
 @click.option("--print-folder", is_flag=True, hidden=True)
 @output_options
+@gate_options
 def command(
     scenario: str,
     target: str | None,
@@ -75,7 +81,7 @@ def command(
     out: str | None,
     as_json: bool,
     on_no_verdict: str,
-    repeats: int,
+    repeats: int | None,
     cool_down: str | None,
     certain: bool,
     until_decided: str | None,
@@ -86,13 +92,14 @@ def command(
     trust: bool,
     dry_run: bool,
     print_folder: bool,
+    gate: Gate | None,
     outputs: Outputs,
 ) -> int:
     """Runs SCENARIO, once or as a series of --repeats: a name (steady, ramp, spike …), a path to a
     .toml or a Locust file.
 
-    Exit codes: 0 fine, 1 a check failed, 2 bad input, 3 the run could not be made, 4 no verdict,
-    129/130/143 stopped by a signal after a complete snapshot.
+    Exit codes: 0 fine, 1 a check failed or it is worse than the baseline, 2 bad input, 3 the run
+    could not be made, 4 no verdict, 129/130/143 stopped by a signal after a complete snapshot.
     """
     from loadbench.experiments.repeats import Series
     from loadbench.runner import Options, Run
@@ -106,8 +113,11 @@ def command(
     chosen = spec.load(scenario, overrides, rate=rate, duration=until_decided or duration)
     if dry_run:
         return _dry(chosen, trust, as_json)
+    repeats = repeats or (REPEATS if gate else 1)
+    results = runlog.results_folder(out)
+    against = gate.opened(chosen, results) if gate else None
     options = Options(
-        results=runlog.results_folder(out),
+        results=results,
         name=name or "",
         command=("loadbench", *sys.argv[1:]),
         trust=trust,
@@ -133,13 +143,22 @@ def command(
     with _signals(run) as caught:
         made = run.execute()
     summaries = [one.summary for one in made] if isinstance(made, list) else [made.summary]
+    warn = on_no_verdict == "warn"
+    held = gate.held(against, run.folder) if gate and against and not caught else None
     if as_json:
         found = plain(summaries[0]) if repeats == 1 else series_facts(run.folder)
+        found |= {"comparison": plain(held.comparison)} if held else {}
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
         click.echo(run_text(run.folder) if repeats > 1 else text_of(run.folder, summaries[0]))
-    certain, warn = certain or until_decided is not None, on_no_verdict == "warn"
-    return outputs.conclude(_concluded(chosen.name, summaries, caught, warn, certain))
+        if held:
+            click.echo(f"\n{comparison_text(held.comparison)}")
+    certain = certain or until_decided is not None
+    conclusion = _concluded(chosen.name, summaries, caught, warn, certain)
+    if held:
+        click.echo(harmless(f"loadbench: {held.decision.words}"), err=True)
+        conclusion = held_against(conclusion, *held, warn)
+    return outputs.conclude(conclusion)
 
 
 def _dry(chosen: spec.Scenario, trust: bool, as_json: bool) -> int:

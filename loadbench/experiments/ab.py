@@ -30,7 +30,8 @@ from loadbench.judge.blocks import SIDES, Layout
 from loadbench.judge.paired import limits
 from loadbench.judge.session import Answers, Terms, rows_of
 from loadbench.model import Window, decode_record, plain
-from loadbench.report.ab import ratio
+from loadbench.report.ab import read_session
+from loadbench.report.comparison import signed
 from loadbench.runner import Options, Run
 from loadbench.runner.snapshot import commit
 from loadbench.runner.target import Target
@@ -50,6 +51,10 @@ class Plans:
     shadow_s: int = 0  # so long both get the same requests at the same time, before the blocks
 
 
+class _LeftAlone(RunError):
+    """Not the reason: the other side has that."""
+
+
 class _Meeting:
     """Where both runs wait until the other is ready; there the moment to begin is made up."""
 
@@ -67,7 +72,7 @@ class _Meeting:
         try:
             self._barrier.wait()
         except threading.BrokenBarrierError:
-            raise RunError("the other side could not begin") from None
+            raise _LeftAlone("the other side could not begin") from None
         return self._begin
 
     def _agree(self) -> None:
@@ -171,8 +176,13 @@ class Interleaved:
         finally:
             self._finish()
         if self._errors:
-            raise self._errors[0]
+            raise self._reason
         return self.folder
+
+    @property
+    def _reason(self) -> BaseException:
+        """Of the errors the one that made the other."""
+        return min(self._errors, key=lambda error: isinstance(error, _LeftAlone))
 
     def _execute(self, side: str) -> None:
         """A side's own thread."""
@@ -212,7 +222,7 @@ class Interleaved:
         a, b = (tail.windows for tail in tails)
         rows = rows_of(self._plans.layout, self._plans.terms, a, b)
         gated = [row for row in rows if row.word]
-        shifts = (f"{row.metric} {ratio(row.shift)} {row.word}" for row in gated)
+        shifts = (f"{row.metric} {signed(row.shift)} {row.word}" for row in gated)
         self._say(f"pair {number} of {self._plans.layout.pairs}: {', '.join(shifts)}")
         return all(row.decided for row in gated)
 
@@ -254,9 +264,18 @@ class Interleaved:
             return
         if self._errors or sys.exc_info()[0] is not None:
             self._state = "failed"
-            self._text = self._text or _words(self._errors)
+            self._text = self._text or self._broken
         self._snapshot |= {"state": self._state, "text": self._text, "ended": _now()}
         runlog.write_snapshot(self.folder, self._snapshot)
+        rows = [] if self._state == "failed" else read_session(self.folder).gated
+        told = ", ".join(f"{row.metric} {signed(row.shift)} {row.word}" for row in rows)
+        text = "; ".join(filter(None, (told, self._text)))
+        runlog.write_snapshot(self.folder, {**self._snapshot, "text": text})
+
+    @property
+    def _broken(self) -> str:
+        error = self._reason if self._errors else None
+        return error.message if isinstance(error, LoadbenchError) else "the session broke off"
 
     def _begun(self, options: Options) -> dict[str, Any]:
         a, b = self._sides["a"], self._sides["b"]
@@ -281,11 +300,6 @@ class Interleaved:
             "answers": None,
             "summary": None,
         }
-
-
-def _words(errors: list[BaseException]) -> str:
-    told = [error.message if isinstance(error, LoadbenchError) else repr(error) for error in errors]
-    return told[0] if told else "the session broke off"
 
 
 def _name(sides: tuple[Side, Side]) -> str:

@@ -181,10 +181,10 @@ class Finder:
         folder.mkdir()
         self._snapshot = {**self._snapshot, "repeats": [*names, folder.name]}
         self._put(number, runs=(*setting.runs, folder.name))
-        phase = self._scenarios[number].spec.load.phases[0].resolve(None)
-        self._leader = Leader(
-            setting, self._hunt.terms, phase.start, lambda *told: self._told(number, *told)
-        )
+        spec = self._scenarios[number].spec
+        terms = _bounded(self._hunt.terms, spec.target.cap)
+        first = spec.load.phases[0].resolve(None).start
+        self._leader = Leader(setting, terms, first, lambda *told: self._told(number, *told))
         options = replace(self._options, folder=folder, lead=self._leader)
         self._current = Run(self._scenarios[number], options, lambda _: None)
         try:
@@ -253,6 +253,12 @@ class Finder:
             return
         self._snapshot |= {"state": self._reason, "text": self._text, "ended": _now()}
         self._write()
+
+
+def _bounded(terms: Terms, cap: float | None) -> Terms:
+    """With no higher rate than the target may be asked for."""
+    most = min((most for most in (terms.most, cap) if most is not None), default=None)
+    return msgspec.structs.replace(terms, most=most)
 
 
 def _now() -> str:

@@ -4,11 +4,12 @@ import copy
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from loadbench.errors import SpecError
+from loadbench.judge.differences import leaves
 from loadbench.runner.children import environment
 from loadbench.shape import Phase
 from loadbench.spec import Scenario, Spec, check
@@ -66,7 +67,7 @@ def one_rate(a: Scenario, b: Scenario) -> float:
     """The rate of both. Raises SpecError where they are not asked the same, or not at one rate."""
     for table in _WORK:
         left, right = (_dump(found.spec)[table] for found in (a, b))
-        keys = [key for key, _, _ in leaves(table, left, right)]
+        keys = [found.key for found in leaves(table, left, right)]
         if keys:
             raise SpecError(
                 f"A and B are asked different things: {', '.join(keys[:5])}",
@@ -103,23 +104,10 @@ def held(scenario: Scenario, phases: Sequence[Phase]) -> Scenario:
 
 def differences(a: Side, b: Side) -> list[list[Any]]:
     """[key, of A, of B] of each setting that is not the same, and of the builds."""
-    found = leaves("", _dump(a.scenario.spec), _dump(b.scenario.spec))
+    left, right = _dump(a.scenario.spec), _dump(b.scenario.spec)
+    found = [one for key in left for one in leaves(key, left[key], right[key])]
     build = [["build", a.build or "this one", b.build or "this one"]]
-    return [list(one) for one in found] + (build if a.build != b.build else [])
-
-
-def leaves(key: str, a: Any, b: Any) -> list[tuple[str, Any, Any]]:
-    """The deepest keys at which two trees differ."""
-    if a == b:
-        return []
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        names = dict.fromkeys([*a, *b])
-        return [
-            found
-            for name in names
-            for found in leaves(f"{key}.{name}".lstrip("."), a.get(name), b.get(name))
-        ]
-    return [(key, a, b)]
+    return [[one.key, one.a, one.b] for one in found] + (build if a.build != b.build else [])
 
 
 def _dump(spec: Spec) -> dict[str, Any]:

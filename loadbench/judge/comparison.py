@@ -151,12 +151,13 @@ def _compared(a: Side, b: Side, terms: Terms) -> Comparison:
     work = differences.work(left[0], right[0])
     open_loop = all(one["spec"]["load"].get("arrivals") not in _CLOSED for one in (*left, *right))
     kept = (_kept_up(left), _kept_up(right)) if open_loop else None
-    why = _no_verdict(a, b, bool(work) and not terms.anyway)
+    few = _too_few(len(left), len(right))
+    why = _unfit(a, b, bool(work) and not terms.anyway) or few
     rows = list(_rows(a, b))
     asked = [row.metric for row in rows if row.metric in terms.metrics]
     if kept == (True, True) and "throughput" in asked:
         asked.remove("throughput")  # it is what was asked for
-    rows = _judged(rows, asked, terms, why)
+    rows = [_barred(row, why, why == few) for row in _judged(rows, asked, terms)]
     return Comparison(
         a=a.name,
         b=b.name,
@@ -176,18 +177,20 @@ def _kept_up(side: Sequence[Snapshot]) -> bool:
     return all(metrics.kept_up(one["summary"]) for one in side)
 
 
-def _no_verdict(a: Side, b: Side, different: bool) -> str:
-    """Why nothing can be said at all; empty if it can."""
+def _unfit(a: Side, b: Side, different: bool) -> str:
+    """Why nothing can be said however often it is repeated; empty if it can."""
     if different:
         return "different work"
-    if any(one["summary"].get("trust") == "invalid" for one in (*a.snapshots, *b.snapshots)):
-        return "the figures cannot be trusted"
-    sizes = (len(a.snapshots), len(b.snapshots))
-    if sizes == (1, 1):
-        return "1 run each"
-    if min(sizes) < FEWEST:
-        return f"{sizes[0]} + {sizes[1]} repeats: {FEWEST} + {FEWEST} are the fewest"
+    for sign, side in (("A", a), ("B", b)):
+        if any(one["summary"].get("trust") == "invalid" for one in side.snapshots):
+            return f"the figures of {sign} cannot be trusted"
     return ""
+
+
+def _too_few(m: int, n: int) -> str:
+    if min(m, n) >= FEWEST:
+        return ""
+    return "1 run each" if m == n == 1 else f"{m} + {n} repeats: {FEWEST} + {FEWEST} are the fewest"
 
 
 def _rows(a: Side, b: Side) -> Iterable[Row]:
@@ -218,7 +221,7 @@ def _beyond(metric: Metric, side: Side, values: Sequence[float | None]) -> float
     return side.snapshots[0]["summary"].get("limit_ms") if among else None
 
 
-def _judged(rows: Sequence[Row], asked: Sequence[str], terms: Terms, why: str) -> list[Row]:
+def _judged(rows: Sequence[Row], asked: Sequence[str], terms: Terms) -> list[Row]:
     """The rows with their shifts, those asked for with a verdict."""
     shifts = {row.metric: one for row in rows if (one := _shift(row)) is not None}
     gated = [name for name in asked if name in shifts]
@@ -233,11 +236,17 @@ def _judged(rows: Sequence[Row], asked: Sequence[str], terms: Terms, why: str) -
             row = _shifted(row, of, levels.get(row.metric, (terms.level, terms.level)))
             if row.metric in levels:
                 row = _verdict(row, of, terms.margin_of(row.metric), levels[row.metric], strictest)
-                row = replace(row, word="inconclusive", why=why) if why else row
         elif row.metric in asked:
-            row = replace(row, word="inconclusive", why=why or "a side has no figure")
+            row = replace(row, word="inconclusive", why="a side has no figure")
         found.append(row)
     return found
+
+
+def _barred(row: Row, why: str, few: bool) -> Row:
+    """Without a verdict where there cannot be one; of `few` it is known what would help."""
+    if not (row.word and why):
+        return row
+    return replace(row, word="inconclusive", why=why, more=row.more if few else None)
 
 
 def _shift(row: Row) -> Shift | None:

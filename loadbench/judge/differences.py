@@ -47,20 +47,20 @@ def _differences(
     found = []
     for key in keys:
         left, right = at(a, key.split(".")), at(b, key.split("."))
-        found += _leaves(key.removeprefix("spec."), left, right)
+        found += leaves(key.removeprefix("spec."), left, right)
     return found
 
 
-def _leaves(key: str, a: Any, b: Any) -> list[Difference]:
+def leaves(key: str, a: Any, b: Any) -> list[Difference]:
     """The deepest keys at which two trees differ."""
     if a == b:
         return []
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         names = dict.fromkeys([*a, *b])
         return [
-            found for name in names for found in _leaves(f"{key}.{name}", a.get(name), b.get(name))
+            found for name in names for found in leaves(f"{key}.{name}", a.get(name), b.get(name))
         ]
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         pairs = enumerate(zip(a, b, strict=True))
-        return [found for n, (x, y) in pairs for found in _leaves(f"{key}[{n}]", x, y)]
+        return [found for n, (x, y) in pairs for found in leaves(f"{key}[{n}]", x, y)]
     return [Difference(key, a, b)]

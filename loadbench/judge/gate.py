@@ -9,49 +9,49 @@ FINE, WORSE, UNDECIDED = 0, 1, 4
 
 
 class Decision(NamedTuple):
-    """`undecided` says that it would be 4 if warnings did not pass."""
+    """`code` is the exit code, before a warning makes 0 of a missing verdict; `missed` says how
+    small a regression can have gone unseen."""
 
     code: int
     text: str
-    undecided: bool = False
+    missed: str = ""
+
+    @property
+    def words(self) -> str:
+        return "; ".join(filter(None, (self.text, self.missed)))
 
 
-def decision(found: Comparison, strict: bool = False, warn: bool = False) -> Decision:
-    """1 if a gated metric is worse. 4 without a verdict (0 for who is only to be warned): runs
-    that are not to be trusted, different work, fewer than 5 + 5 repeats. A change that is not
-    shown to be a regression passes; `strict` passes only where one beyond the margin is ruled out.
-    """
-    worse = [row for row in found.gated if row.word == "worse"]
+def decision(found: Comparison, strict: bool = False) -> Decision:
+    """1 if a gated metric is worse. 4 without a verdict: runs that are not to be trusted, different
+    work, fewer than 5 + 5 repeats. A change that is not shown to be a regression passes; `strict`
+    passes only where one beyond the margin is ruled out."""
+    gated = found.gated
+    worse = [row for row in gated if row.word == "worse"]
     if worse:
-        return Decision(WORSE, f"worse than {found.a}: {', '.join(map(_change, worse))}")
-    barred = [row for row in found.gated if row.why]
-    if barred or (not found.gated and not _nothing_to_judge(found)):
-        why = barred[0].why if barred else "nothing to compare"
-        text = f"no verdict against {found.a}: {why}"
-        return Decision(FINE if warn else UNDECIDED, text, undecided=True)
-    opened = [row for row in found.gated if row.word == "inconclusive"]
+        return Decision(WORSE, f"worse than {found.a}: {', '.join(map(change, worse))}")
+    if not gated:  # throughput alone was to be judged, and both sides did all that was asked
+        return Decision(FINE, f"kept up as {found.a} did")
+    barred = [row for row in gated if row.why]
+    if barred:
+        return Decision(UNDECIDED, f"no verdict against {found.a}: {barred[0].why}", _missed(gated))
+    opened = [row for row in gated if row.word == "inconclusive"]
     if opened and strict:
-        text = (
-            f"not ruled out against {found.a}: {', '.join(map(_change, opened))}; {missed(found)}"
-        )
-        return Decision(FINE if warn else UNDECIDED, text, undecided=True)
-    words = ", ".join(f"{row.metric} {row.word}" for row in found.gated) or "kept up"
-    text = f"no regression shown against {found.a}: {words}"
-    return Decision(FINE, "; ".join(filter(None, (text, missed(found)))))
+        text = f"a regression against {found.a} is not ruled out: {', '.join(map(change, opened))}"
+        return Decision(UNDECIDED, text, _missed(gated))
+    words = ", ".join(f"{row.metric} {row.word}" for row in gated)
+    return Decision(FINE, f"no regression shown against {found.a}: {words}", _missed(gated))
 
 
-def _nothing_to_judge(found: Comparison) -> bool:
-    """Where throughput alone is gated and both sides did all that was asked."""
-    return found.kept_up == (True, True)
-
-
-def missed(found: Comparison) -> str:
+def _missed(gated: tuple[Row, ...]) -> str:
     """The smallest regression that could have been missed, of each gated metric."""
-    known = [f"{row.metric} {percent(row.mde)} %" for row in found.gated if row.mde is not None]
-    return f"smaller regressions than these can be missed: {', '.join(known)}" if known else ""
+    if any(row.mde is None for row in gated):
+        return "a regression of any size can have been missed"
+    known = ", ".join(f"{row.metric} {percent(row.mde)} %" for row in gated)
+    return f"smaller regressions than these can have been missed: {known}"
 
 
-def _change(row: Row) -> str:
+def change(row: Row) -> str:
+    """`p99 +7.2 % (+3.1 … +11.4)`."""
     if row.shift is None:
         return row.metric
     bounds = [f"{one * 100:+.1f}" for one in (row.low, row.high) if one is not None]

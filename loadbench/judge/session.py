@@ -77,10 +77,12 @@ class Terms(Value, frozen=True):
 
 
 class Seen(NamedTuple):
-    """One side as far as it went: its windows, and its summary (as JSON has it) if it has one."""
+    """One side as far as it went: its windows, its summary (as JSON has it) and what its target
+    takes, if they are known."""
 
     windows: Sequence[Window]
     summary: Mapping[str, Any] | None = None
+    inputs: Any = None
 
 
 def rows_of(plan: Layout, terms: Terms, a: Iterable[Window], b: Iterable[Window]) -> list[Paired]:
@@ -127,8 +129,14 @@ def session(snapshot: Mapping[str, Any], a: Seen, b: Seen) -> Session:
         idle_cpu=idle,
         answers=decode(Answers, encode(answers)) if answers else None,
         verdict=sure,
-        notes=tuple(_notes(plan, rows, trust, idle)),
+        notes=(*_other_work(a, b), *_notes(plan, rows, trust, idle)),
     )
+
+
+def _other_work(a: Seen, b: Seen) -> Iterable[Note]:
+    if a.inputs is not None and b.inputs is not None and a.inputs != b.inputs:
+        text = "A and B take different inputs, so they were sent different requests"
+        yield Note("different-work", text, "compare targets that take the same")
 
 
 def _failed(side: Seen) -> float | None:

@@ -157,8 +157,10 @@ def further(found: Shift, spread: float | None, limits: Limits, level: float) ->
     looks like now; None if that cannot be said or is more than anyone would make."""
     have = min(found.m, found.n)
     least = next(n for n in range(FEWEST, _MOST) if tail(n, n, 0) <= level)
+    if have < least:
+        return least - have  # what few runs say of the spread is no guide
     if spread is None or not math.isfinite(found.middle):
-        return least - have if have < least else None
+        return None
     if -found.middle > limits.good:
         room, z = -found.middle, _z(1 - level)
         beyond = room - limits.good

@@ -20,7 +20,7 @@ def ready(name: str, host: str | None) -> Load:
             f"scenario {name!r} wants an engine of its own ({url})",
             f"start it with `loadbench serve {model}` and give its address as --host",
         )
-    with Asker(url, found.target.protocol, found.target.tls) as asker:
+    with Asker(url, found.target.protocol, found.target.tls, found.target.headers) as asker:
         endpoint = asker.describe(found.target)
     rules = alerts.changed(alerts.built_in(False), [])
     limit = alerts.latency_limit(rules, found.checks)

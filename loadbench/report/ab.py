@@ -12,11 +12,11 @@ from loadbench.judge.paired import Paired
 from loadbench.judge.session import Answers, Seen, Session, session
 from loadbench.model import Window, plain
 from loadbench.report.columns import aligned
+from loadbench.report.comparison import SIGNS, signed
 from loadbench.summary import summarise
 from loadbench.units import count, percent, significant
 
 _HEADS = ("metric", "A", "B", "B vs A", "surely within", "verdict", "pairs")
-_SIGNS = {"better": "✓", "same": "=", "ruled out": "✓", "worse": "✗", "inconclusive": "?"}
 _STATES = {
     "done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running",
     "stopped": "■ stopped",
@@ -43,7 +43,9 @@ def _seen(folder: Path, running: bool) -> Seen:
     records = list(runlog.read(folder))
     summary = summarise(records, running)
     windows = [record for record in records if isinstance(record, Window)]
-    return Seen(windows, plain(summary) if summary else None)
+    told = runlog.read_snapshot(folder) if (folder / runlog.SNAPSHOT).exists() else {}
+    inputs = told.get("target", {}).get("inputs")
+    return Seen(windows, plain(summary) if summary else None, inputs)
 
 
 def session_facts(folder: Path) -> dict[str, Any]:
@@ -91,18 +93,11 @@ def _value(value: object) -> str:
 def _cells(row: Paired) -> tuple[str, ...]:
     beyond = bool(row.values)
     a, b = (significant(v) if v is not None or not beyond else "failed" for v in (row.a, row.b))
-    word = f"{_SIGNS[row.word]} {row.word}" if row.word else ""
-    within = f"{ratio(row.low)} … {ratio(row.high)}" if row.low is not None or row.high else "n/a"
+    word = f"{SIGNS[row.word]} {row.word}" if row.word else ""
+    known = row.low is not None or row.high is not None
+    within = f"{signed(row.low) or '?'} … {signed(row.high) or '?'}" if known else ""
     name = f"{row.metric.replace('_', '.')} {row.unit}"
-    return (name, a, b, ratio(row.shift), within, word, str(row.n))
-
-
-def ratio(shift: float | None) -> str:
-    """A ratio − 1: `+5.1 %`."""
-    if shift is None:
-        return "n/a"
-    sign = "" if not shift else "−" if shift < 0 else "+"
-    return f"{sign}{percent(abs(shift))} %"
+    return (name, a, b, signed(row.shift), within, word, str(row.n))
 
 
 def _said(found: Session) -> list[str]:
@@ -111,7 +106,7 @@ def _said(found: Session) -> list[str]:
         name, margin = row.metric.replace("_", "."), percent(row.margin)
         line = f"{name}: up to {margin} % does not matter"
         if row.mde is not None:
-            line += f"; a change of {ratio(row.mde)} is found in 95 % of {found.layout.pairs} pairs"
+            line += f"; {percent(row.mde)} % would be found in 95 % of {found.layout.pairs} pairs"
         if row.more:
             line += f"; ≈ {count(row.more)} more pairs would settle it"
         lines.append(line)

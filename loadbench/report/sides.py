@@ -15,6 +15,8 @@ def snapshots(folder: Path) -> list[dict[str, Any]]:
     without an end is made from its log; it stays None where nothing was recorded. SpecError if
     a snapshot is damaged."""
     found = runlog.read_snapshot(folder)
+    if found.get("kind") == runlog.AB:
+        folder = runlog.single(folder)  # says which there are
     if found.get("kind") != runlog.SERIES:
         return [_whole(folder, found)]
     return [

@@ -35,7 +35,7 @@ from loadbench.runner.readings import Readings
 from loadbench.runner.recorder import Recorder
 from loadbench.runner.snapshot import others, snapshot
 from loadbench.runner.target import Target, open_target
-from loadbench.shape import Steering, length_ns
+from loadbench.shape import Steering, length_ns, peak
 from loadbench.spec import Scenario
 from loadbench.standing import Standing
 from loadbench.summary import Summary, summarise
@@ -255,8 +255,9 @@ class Run:
             raise ValueError("the run is being stopped")
         then = now + AHEAD if plan.workers else now
         situation = helm.Situation(
-            plan.arrivals, self._steering, then, length_ns(plan.phases), self._capacity
-        )
+            plan.arrivals, self._steering, then, length_ns(plan.phases), self._capacity,
+            peak(plan.phases), self._scenario.spec.target.cap,
+        )  # fmt: skip
         steering, text = helm.steer(command, situation)
         if self._steering == Steering():
             recorder.remark(helm.STEERED)

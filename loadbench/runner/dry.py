@@ -65,7 +65,7 @@ def _title(target: Target) -> str:
 def _tried(scenario: Scenario, target: Target) -> list[Tried]:
     spec = scenario.spec
     pools, _ = prepare(target.endpoint, kinds(spec), spec.load.seed, most=1)
-    with Asker(target.url, spec.target.protocol, spec.target.tls) as asker:
+    with Asker(target.url, spec.target.protocol, spec.target.tls, spec.target.headers) as asker:
         return [_one(target.endpoint, pool[0], asker.exchange(pool[0])) for pool in pools]
 
 

@@ -2,6 +2,7 @@
 
 from loadbench.errors import SpecError
 from loadbench.plan import Workers
+from loadbench.runner.bounds import require_bounded
 from loadbench.runner.decision import decidable
 from loadbench.spec import Scenario
 
@@ -16,4 +17,5 @@ def may_run(scenario: Scenario, trust: bool, workers: Workers | None, decide: bo
         decidable(scenario)
     if scenario.foreign and not trust:
         raise SpecError(scenario.foreign, "read it, then allow that with --trust")
+    require_bounded(scenario.spec)
     scenario.spec.alerts.address()  # before anything is begun: does the environment have it?

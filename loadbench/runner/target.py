@@ -90,7 +90,10 @@ def open_target(
 
 def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
     journey = spec.load.arrivals == "journey"
-    with Asker(url, spec.target.protocol, spec.target.tls) as asker, ExitStack() as open_too:
+    with (
+        Asker(url, spec.target.protocol, spec.target.tls, spec.target.headers) as asker,
+        ExitStack() as open_too,
+    ):
         endpoint, unseen = _described(asker, spec)
         if engine and not journey:  # elsewhere the server counts no request that the log lacks
             _try_out(asker, endpoint, spec)

@@ -1,12 +1,12 @@
 """Which load processes a run is to have, from what was asked for on the command line."""
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from loadbench.errors import SpecError
 from loadbench.model import Note
 from loadbench.plan import PORT, Workers, place
 from loadbench.spec import Spec
+from loadbench.units import loopback
 
 
 def chosen(here: int, elsewhere: int, bind: str | None, wait_ns: int, spec: Spec) -> Workers | None:
@@ -33,14 +33,6 @@ def chosen(here: int, elsewhere: int, bind: str | None, wait_ns: int, spec: Spec
     if not here:
         elsewhere = max(1, elsewhere)  # somebody has to offer the load
     return Workers(here, elsewhere, host, PORT if port is None else port, wait_ns)
-
-
-def loopback(host: str) -> bool:
-    """Whether only this host reaches what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def local(url: str) -> bool:

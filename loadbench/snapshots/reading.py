@@ -1,8 +1,4 @@
-"""A run's summary made from its log, with what is known of the log itself.
-
-Logs come from elsewhere, too. One whose lines are records can still hold figures that cannot be
-(10^300 requests in a second): that ends here, as one error.
-"""
+"""A run's summary made from its log, with what is known of the log itself."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,6 +10,7 @@ from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.model import Note, Record, Start, Trust
 from loadbench.snapshots import files, sums
+from loadbench.snapshots.foreign import believable
 from loadbench.summary import Summary, summarise
 
 
@@ -29,14 +26,9 @@ def summarised(folder: Path) -> tuple[Start, Summary]:
 
 def summary_of(folder: Path, begun: list[Start] | None = None) -> Summary | None:
     """The Summary alone; None if nothing was recorded. Its Start is put into `begun`."""
-    try:
+    with believable(str(folder / runlog.LOG)):
         records = _noted(runlog.read(folder), [] if begun is None else begun)
         summary = summarise(records, runlog.goes_on(folder))
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise SpecError(
-            f"{folder / runlog.LOG}: its figures cannot be: {error!r}",
-            "was it damaged? if not, this is an error of loadbench: please report it",
-        ) from error
     return None if summary is None else doubted(summary, folder)
 
 

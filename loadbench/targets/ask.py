@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
+from loadbench import environment
 from loadbench.errors import SpecError, TargetError
 from loadbench.model import Tensor, Value, decode
 from loadbench.plan import Endpoint, Tls
@@ -25,7 +26,7 @@ from loadbench.targets.wire import Headers, Prepared
 from loadbench.units import hostport
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
-    from loadbench.spec import TargetSpec
+    from loadbench.targetspec import TargetSpec
 
 __all__ = ["Asker", "Exchange", "Reading", "difference"]
 
@@ -52,7 +53,13 @@ class Exchange(NamedTuple):
 class Asker:
     """A client of one server. Use it as a context manager."""
 
-    def __init__(self, url: str, protocol: str = "auto", tls: Tls | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        protocol: str = "auto",
+        tls: Tls | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._where = urlsplit(url)
         if self._where.scheme not in ("http", "https") or not self._where.hostname:
             hint = "local:MODEL starts an engine, http://host:port is a server that runs"
@@ -75,7 +82,10 @@ class Asker:
             timeout=_TIMEOUT,
             trust_env=False,
             verify=context(self._tls) if self._tls else False,
-        )
+            headers={name: environment.filled(text, f"target.headers.{name}")
+                     for name, text in (headers or {}).items()},
+        )  # fmt: skip
+        self._headers = dict(headers or {})
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +142,7 @@ class Asker:
             self._ask("GET", path)  # any answer will do
             return Endpoint(
                 host=self._host, port=self._port, protocol="http", tls=self._tls,
-                path=path, method=wanted.method, closes=self._closes,
+                path=path, method=wanted.method, closes=self._closes, headers=self._headers,
             )  # fmt: skip
         extensions = self._json("/v2").get("extensions") or []
         ready = self._ask("GET", "/v2/health/ready")
@@ -194,6 +204,7 @@ class Asker:
         return Endpoint(
             host=self._host, port=self._port, protocol="kserve", tls=self._tls, model=model,
             inputs=inputs, outputs=outputs, batched=batched, binary=binary, closes=self._closes,
+            headers=self._headers,
         )  # fmt: skip
 
     def _tensors(self, metadata: Any, key: str) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from loadbench.plan import Endpoint
 from loadbench.targets import metrics
 from loadbench.targets.exposition import Page, page
 from loadbench.targets.tls import context
+from loadbench.targets.wire import own_headers
 from loadbench.units import hostport
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
@@ -109,9 +110,16 @@ class Scraper:
         self.cards = now.gpus
         return metrics.difference(before, now, self._asked) if self.tells else None
 
+    def _headers(self, url: str) -> dict[str, str]:
+        """The target's go to nobody else."""
+        where, endpoint = urlsplit(url), self._endpoint
+        port = where.port or (443 if where.scheme == "https" else 80)
+        same = (where.hostname, port) == (endpoint.host, endpoint.port)
+        return dict(own_headers(endpoint)) if same else {}
+
     def _page(self, url: str) -> Page:
         try:
-            with self._client.stream("GET", url) as answer:
+            with self._client.stream("GET", url, headers=self._headers(url)) as answer:
                 if answer.status_code != 200:
                     raise TargetError(f"GET {url}: HTTP {answer.status_code}", _hint(url))
                 body = bytearray()

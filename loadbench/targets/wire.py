@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from loadbench import environment
+from loadbench.errors import SpecError
 from loadbench.plan import Endpoint
 from loadbench.units import hostport
 
@@ -58,11 +60,32 @@ class Prepared(NamedTuple):
     strict: Check | None = None  # also compares with what is expected; made for some answers only
 
 
+FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "upgrade")
+
+
+def header_fault(name: str, value: str) -> str:
+    """Why a header cannot be sent as part of a request; empty: it can."""
+    bad = not name.isascii() or not name.replace("-", "").replace("_", "").isalnum()
+    bad = bad or any(char in value for char in "\r\n\0")
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        bad = True
+    if bad:
+        return "is not one that HTTP can carry"
+    return "is set by loadbench itself: leave it out" if name.lower() in FRAMING else ""
+
+
 def http_request(
     endpoint: Endpoint, method: str, path: str, headers: Mapping[str, str], body: bytes
 ) -> bytes:
-    """The bytes of an HTTP/1.1 request on a connection that is kept alive."""
+    """The bytes of an HTTP/1.1 request on a connection that is kept alive. Headers of the request
+    itself stand in for the target's of the same name. SpecError if one of those names what the
+    environment lacks, or is no header with it."""
     given = {name.lower() for name in headers}
+    usual = {name: text for name, text in own_headers(endpoint) if name.lower() not in given}
+    headers = {**usual, **headers}
+    given |= {name.lower() for name in usual}
     lines = [f"{method} {path} HTTP/1.1"]
     if "host" not in given:
         lines.append(f"Host: {hostport(endpoint.host, endpoint.port)}")
@@ -70,3 +93,14 @@ def http_request(
     if body or method != "GET":
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def own_headers(endpoint: Endpoint) -> list[tuple[str, str]]:
+    """What each request to the target carries, with the values of the environment. SpecError."""
+    found = []
+    for name, text in endpoint.headers.items():
+        value = environment.filled(text, f"target.headers.{name}")
+        if fault := header_fault(name, value):
+            raise SpecError(f"target.headers.{name}: with what the environment has it {fault}")
+        found.append((name, value))
+    return found

@@ -33,9 +33,9 @@ from typing import Any, NamedTuple
 import psutil
 
 from loadbench.plan import Endpoint, RequestPlan
-from loadbench.spec import TargetSpec
 from loadbench.targets.ask import Asker
 from loadbench.targets.inputs import prepare
+from loadbench.targetspec import TargetSpec
 
 CONNECTIONS = (1, 32, 64, 128)
 SETTINGS = ["engine.threads=1", "engine.precision=fp32", "engine.max_batch=32"]

@@ -35,8 +35,9 @@ from loadbench.engine.http import Connection, Limits
 from loadbench.engine.orders import Offer
 from loadbench.engine.repository import Repository
 from loadbench.engine.serving import Service
-from loadbench.spec import EngineSpec, TargetSpec
+from loadbench.spec import EngineSpec
 from loadbench.targets.ask import Asker
+from loadbench.targetspec import TargetSpec
 
 CONNECTIONS = (64, 128)
 WIDTH = 256

@@ -30,8 +30,8 @@ from urllib.request import Request, urlopen
 import numpy as np
 
 from loadbench.engine.zoo import build
-from loadbench.spec import TargetSpec
 from loadbench.targets.ask import Asker
+from loadbench.targetspec import TargetSpec
 from tests.benchmarks.engine import bare, lua, one_request, wrk
 from tests.peers.servers import _free_port
 

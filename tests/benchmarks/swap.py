@@ -26,8 +26,8 @@ from urllib.request import Request, urlopen
 from loadbench.histogram import Histogram
 from loadbench.plan import Endpoint, Plan, RequestPlan
 from loadbench.shape import Phase
-from loadbench.spec import TargetSpec
 from loadbench.targets.ask import Asker
+from loadbench.targetspec import TargetSpec
 from loadbench.units import MS, SECOND
 from tests.benchmarks.rig import CLIENT_CORE, SERVER_CORE, run_lane
 

@@ -1,0 +1,57 @@
+"""A run's latencies in HdrHistogram's own files, for its tools and viewers.
+
+    .hlog   a histogram a second (V2, base64), as HistogramLogWriter writes them
+    .hgrm   the percentiles of the whole run, as outputPercentileDistribution prints them
+
+Both hold the requests answered well, in ms from their due time. What failed lies beyond any number
+and has no place in these formats: how many those were stands in a comment.
+"""
+
+import io
+from datetime import UTC, datetime
+
+from hdrh.histogram import HdrHistogram
+
+from loadbench.report.export.source import Source
+from loadbench.units import MS, count
+
+_LEGEND = '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"'
+
+
+def hlog_bytes(found: Source) -> bytes:
+    """The log: times relative to the run's beginning, maxima in ms, values in ns."""
+    began = found.began_s
+    when = datetime.fromtimestamp(began, UTC).isoformat(sep=" ", timespec="milliseconds")
+    lines = [
+        f"#[loadbench {found.summary.run}: latency in ns from the due time; {_missing(found)}]",
+        "#[Histogram log format version 1.2]",
+        f"#[StartTime: {began:.3f} (seconds since epoch), {when}]",
+        f"#[BaseTime: {began:.3f} (seconds since epoch)]",
+        _LEGEND,
+    ]
+    for window in found.windows():
+        latency = window.latency
+        most = (latency.maximum or 0) / MS
+        lines.append(f"{window.second:.3f},1.000,{most:.3f},{latency.encode()}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def hgrm_bytes(found: Source) -> bytes:
+    """The percentiles in ms, five steps for each halving of the distance to 100 %."""
+    dense = HdrHistogram.decode(found.latency().encode())
+    file = io.BytesIO()
+    dense.output_percentile_distribution(file, MS, 5)
+    text = file.getvalue().decode()
+    # the package divides the mean by the unit and forgets the deviation beside it
+    head, mark, rest = text.partition("StdDeviation   = ")
+    if mark:
+        after = rest.partition("]")[2]
+        text = f"{head}{mark}{dense.get_stddev() / MS:12.3f}]{after}"
+    return f"{text}#[{_missing(found)}]\n".encode()
+
+
+def _missing(found: Source) -> str:
+    if not found.summary.missed:
+        return "all requests were answered well"
+    missed, asked = count(found.summary.missed), count(found.summary.asked)
+    return f"{missed} of {asked} requests not answered well are not in it"

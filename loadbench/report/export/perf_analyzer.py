@@ -1,0 +1,68 @@
+"""A run as the line that NVIDIA's perf_analyzer writes with -f, for what reads its tables.
+
+As there, latency counts from the sending of a request, of those answered well; whole µs. Our
+columns mean what theirs do: `Server Queue` has the wait for a batch, `Network+Server Send/Recv`
+what the server's own times leave of the mean, with what a client spends on sending and receiving,
+which is not measured apart. A server that tells no times has no server columns, as with a service
+kind of perf_analyzer that has no statistics.
+"""
+
+import csv
+import io
+
+from loadbench.report.export.source import Source
+
+_PERCENTILES = ("p50", "p90", "p95", "p99")
+
+
+def perf_analyzer_bytes(found: Source) -> bytes:
+    """The file: a heading and one row."""
+    cells = {**_load(found), **_parts(found), **_latencies(found)}
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(cells)
+    writer.writerow(cells.values())
+    return text.getvalue().encode()
+
+
+def _load(found: Source) -> dict[str, str]:
+    summary = found.summary
+    spec = found.snapshot.get("spec")
+    load = spec.get("load", {}) if isinstance(spec, dict) else {}
+    if load.get("arrivals") == "closed":
+        first = {"Concurrency": str(load.get("concurrency", ""))}
+    else:
+        first = {"Request Rate": _rate(summary.rate["asked"])}
+    return {**first, "Inferences/Second": _rate(summary.rate["done"])}
+
+
+def _parts(found: Source) -> dict[str, str]:
+    server, mean = found.summary.server, found.summary.service_ms["mean"]
+    if server is None or mean is None:
+        return {"Client Send": "0", "Network+Server Send/Recv": _us(mean), "Client Recv": "0"}
+    parts = {
+        key: (server[key] or {}).get("mean") or 0.0
+        for key in ("queue_ms", "batch_wait_ms", "compute_ms")
+    }
+    return {
+        "Client Send": "0",
+        "Network+Server Send/Recv": _us(max(0.0, mean - sum(parts.values()))),
+        "Server Queue": _us(parts["queue_ms"] + parts["batch_wait_ms"]),
+        "Server Compute Input": "0",
+        "Server Compute Infer": _us(parts["compute_ms"]),
+        "Server Compute Output": "0",
+        "Client Recv": "0",
+    }
+
+
+def _latencies(found: Source) -> dict[str, str]:
+    service = found.summary.service_ms
+    return {f"{name} latency": _us(service[name]) for name in _PERCENTILES}
+
+
+def _rate(per_s: float | None) -> str:
+    return "" if per_s is None else f"{per_s:.6g}"
+
+
+def _us(ms: float | None) -> str:
+    return "" if ms is None else str(int(ms * 1000))

@@ -1,0 +1,89 @@
+"""The table [target] of a scenario: what is measured, how it is reached, and how far it may be
+loaded."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from loadbench import environment, units
+from loadbench.loadspec import Duration, Section, written
+from loadbench.metricspec import MetricsSpec
+from loadbench.plan import Tls
+from loadbench.targets.wire import header_fault
+
+USUAL_MOST = 1000.0  # requests/s, or in flight: what a host of others bears without being asked
+
+
+def _cap(value: object) -> object:
+    return value if value is None else units.parse_rate(value)  # type: ignore[arg-type]
+
+
+class TargetSpec(Section):
+    """What is measured: `local:MODEL` (started by us) or an URL."""
+
+    url: str = "local:mlp"
+    protocol: Literal["auto", "kserve", "http"] = "auto"
+    model: str = ""
+    timeout: Duration = 10 * units.SECOND  # of a request as a whole
+    connect_timeout: Duration = 5 * units.SECOND  # of that, to be connected
+    connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    path: str = "/"
+    method: Literal["GET", "POST", "PUT"] = "GET"
+    ca: str = ""  # PEM files of https, as the next two
+    cert: str = ""
+    key: str = ""
+    verify: bool = True
+    metrics: MetricsSpec = MetricsSpec()
+    headers: dict[str, str] = {}  # of all that is sent there; $NAME is taken from the environment
+    max_rate: Annotated[float | None, *written(_cap, "string", "number")] = (
+        None  # requests/s that it is never asked for more than
+    )
+    owned: bool = False  # a host of others is not loaded heavily by mistake
+
+    @property
+    def tls(self) -> Tls:
+        return Tls(self.ca, self.cert, self.key, self.verify)
+
+    @property
+    def remote(self) -> bool:
+        """Whether it may be a machine of somebody else."""
+        host = urlsplit(self.url).hostname
+        return bool(host) and not self.url.startswith("local:") and not units.loopback(host or "")
+
+    @property
+    def cap(self) -> float | None:
+        """Requests per second that it may be asked for; None: any number."""
+        known = [self.max_rate] if self.max_rate is not None else []
+        if self.remote and not self.owned:
+            known.append(USUAL_MOST)
+        return min(known, default=None)
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, text in headers.items():
+            if fault := header_fault(name, text):
+                raise ValueError(f"{name!r} {fault}")
+        return headers
+
+    @model_validator(mode="after")
+    def _tls_has_a_use(self) -> "TargetSpec":
+        if self.key and not self.cert:
+            raise ValueError('a key needs its certificate: cert = "client.pem"')
+        if self.url.startswith("http://") and self.tls != Tls():
+            raise ValueError("ca, cert, key and verify are for https:// targets only")
+        return self
+
+
+def sends_secrets(raw: object, overrides: Mapping[str, object]) -> str:
+    """In a sentence what must be allowed before: that the table in a file, but for what the user
+    gives, sends something of the environment away; or empty."""
+    headers = raw.get("headers") if isinstance(raw, dict) else None
+    if isinstance(headers, dict) and "target.headers" not in overrides:
+        for name, text in headers.items():
+            own = f"target.headers.{name}" in overrides
+            if isinstance(text, str) and environment.names(text) and not own:
+                return f"[target] sends a value of your environment in its header {name!r}"
+    return ""

@@ -1,0 +1,243 @@
+"""How often `loadbench compare` is wrong, and how often it finds what is there.
+
+    python -m tests.benchmarks.verdicts.compare            # [--quick] [--repeats 72] [--out DIR]
+
+First the rule alone, on runs whose figures are drawn with a known run-to-run spread: how often it
+says "worse" of two sides that are alike, how often it finds a difference, and whether the smallest
+difference that it says it would find is that. Then real runs: the known-answer engine with a
+service time drawn anew for each batch (lognormal, cv 0.3) at two settings 10 % apart, in random
+order, with a busy process beside half of them. Pairs of 6 + 6 are drawn from these, and all that
+are disjoint are told as they came. Exits with 1 if it is wrong more often than it may be.
+"""
+
+import argparse
+import json
+import math
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from loadbench import runlog
+from loadbench.judge.comparison import Side, Terms, compare
+from loadbench.judge.shift import LEVEL, Limits, between, least_found, spread, word
+
+SIDE = 6  # repeats
+LIMITS = Limits(math.log1p(0.05), -math.log1p(-0.05))
+GATED = ("p50", "p95", "p99")  # all together where false alarms are counted
+FALSE, FOUND, OFF = 0.01, 0.95, 0.2  # what is promised
+_SERVICE_MS = {"a": 5.0, "b": 5.5}
+_SCENARIO = """
+[target]
+url = "local:fake"
+[engine]
+max_batch = 1
+[engine.fake]
+a = "{a} ms"
+service = "lognormal(0.3)"
+[load]
+arrivals = "constant"
+warmup = "1s"
+phases = [{{ rate = 100, for = "{seconds}s" }}]
+"""
+
+
+class Rule(NamedTuple):
+    """What the rule did at one run-to-run spread: shares, and the true over the told difference."""
+
+    sd: float
+    false: float
+    found: dict[float, float]
+    told: float
+    true: float
+
+
+def rule(sd: float, draws: int, seed: int) -> Rule:
+    """On figures that are drawn: the logarithms normal, 6 a side, one gated metric."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, sd, (draws, 2, SIDE))
+    found = {by: _said(noise, math.log1p(by)) / draws for by in (0.10, 0.15)}
+    told = [
+        least_found((SIDE, SIDE), spread(*np.exp(one).tolist()) or 0.0, LIMITS.bad, LEVEL) or 0.0
+        for one in noise[:2000]
+    ]
+    return Rule(
+        sd, _said(noise, 0.0) / draws, found, math.expm1(statistics.median(told)), _true(noise)
+    )
+
+
+def _said(noise: Any, log: float) -> int:
+    """How many of the pairs are called worse if B is larger by that."""
+    return sum(
+        word(between(np.exp(a), np.exp(b + log)), LIMITS, LEVEL, LEVEL) == "worse" for a, b in noise
+    )
+
+
+def _true(noise: Any) -> float:
+    """The difference that is found in 95 % of the pairs, by trying."""
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        if _said(noise[:3000], middle) < FOUND * len(noise[:3000]):
+            low = middle
+        else:
+            high = middle
+    return math.expm1(high)
+
+
+@contextmanager
+def disturbance(wanted: bool) -> Iterator[None]:
+    """A process that keeps a core busy, or none."""
+    if not wanted:
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            yield
+        finally:
+            busy.kill()
+
+
+def record(folder: Path, repeats: int, seconds: int) -> dict[str, list[dict[str, Any]]]:
+    """The snapshots of so many runs at each setting; those that are there already are kept."""
+    for name, ms in _SERVICE_MS.items():
+        (folder / f"{name}.toml").write_text(_SCENARIO.format(a=ms, seconds=seconds))
+    order = [(name, n % 2 == 0) for name in _SERVICE_MS for n in range(repeats)]
+    random.Random(9).shuffle(order)
+    for number, (name, disturbed) in enumerate(order):
+        made = folder / f"{number:03}-{name}"
+        if any((made / path.name / runlog.SNAPSHOT).exists() for path in runlog.runs(made)):
+            continue
+        with disturbance(disturbed):
+            subprocess.run(
+                [sys.executable, "-m", "loadbench", "run", f"{folder / name}.toml",
+                 "--out", str(made), "--on-no-verdict", "warn"],
+                capture_output=True, check=True,
+            )  # fmt: skip
+        if number % 10 == 9:
+            print(f"  {number + 1} of {len(order)} runs", file=sys.stderr, flush=True)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in _SERVICE_MS}
+    for number, (name, disturbed) in enumerate(order):
+        (run,) = runlog.runs(folder / f"{number:03}-{name}")
+        found[name].append({**runlog.read_snapshot(run), "disturbed": disturbed})
+    return found
+
+
+def verdicts(
+    a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]], metrics: Sequence[str]
+) -> dict[str, str]:
+    """Metric → word."""
+    found = compare(Side("A", tuple(a)), Side("B", tuple(b)), Terms(tuple(metrics)))
+    return {row.metric: row.word for row in found.gated}
+
+
+def pairs(
+    pool: dict[str, list[dict[str, Any]]], many: int
+) -> tuple[float, dict[str, float], Counter[str]]:
+    """Of pairs drawn from the runs: how often one side is called worse though alike, how often the
+    slower is found by one gated metric, and by which words."""
+    draw = random.Random(10)
+    false = 0
+    for number in range(many):
+        alike = draw.sample(pool["ab"[number % 2]], 2 * SIDE)
+        false += "worse" in verdicts(alike[:SIDE], alike[SIDE:], GATED).values()
+    found: Counter[str] = Counter()
+    words: Counter[str] = Counter()
+    for _ in range(many):
+        a, b = (draw.sample(pool[name], SIDE) for name in "ab")
+        for metric in ("p50", "p99"):
+            said = verdicts(a, b, (metric,))[metric]
+            found[metric] += said == "worse"
+            words[f"{metric} {said}"] += 1
+    return false / many, {name: count / many for name, count in found.items()}, words
+
+
+def simulated(draws: int) -> list[str]:
+    """Prints the rule's table; what does not hold."""
+    print("| run-to-run sd | false worse | +10 % found | +15 % found | told to be found | truly |")
+    print("|---|---|---|---|---|---|")
+    wrong = []
+    for sd in (0.02, 0.03, 0.04, 0.05, 0.06):
+        one = rule(sd, draws, seed=round(sd * 1000))
+        print(
+            f"| {sd:.0%} | {one.false:.2%} | {one.found[0.10]:.1%} | {one.found[0.15]:.1%}"
+            f" | {one.told:+.1%} | {one.true:+.1%} |",
+            flush=True,
+        )
+        wrong += [f"{one.false:.2%} false at sd {sd}"] if one.false > FALSE else []
+        off = abs(one.told / one.true - 1)
+        wrong += [f"told {one.told:.1%}, true {one.true:.1%} at sd {sd}"] if off > OFF else []
+        if sd <= 0.03 and one.found[0.10] < FOUND:
+            wrong.append(f"+10 % found in {one.found[0.10]:.1%} at sd {sd}")
+    return wrong
+
+
+def real(folder: Path, repeats: int, seconds: int, many: int) -> list[str]:
+    """Prints what came of real runs; what does not hold."""
+    begun = time.monotonic()
+    pool = record(folder, repeats, seconds)
+    for name in list(pool):
+        fit = [one for one in pool[name] if one["summary"]["trust"] != "invalid"]
+        print(f"setting {name} ({_SERVICE_MS[name]} ms): {len(fit)} of {len(pool[name])} runs fit")
+        pool[name] = fit
+        for metric in ("p50", "p99"):
+            values = [one["summary"]["latency_ms"][metric] for one in fit]
+            said = f"{statistics.median(values):.2f} ms, run-to-run sd {spread(values):.1%}"
+            print(f"  {metric}: median {said}")
+    print(f"recorded in {time.monotonic() - begun:,.0f} s")
+    false, found, words = pairs(pool, many)
+    print(f"{many} drawn pairs alike, {', '.join(GATED)} gated: {false:.2%} called worse")
+    for metric, share in found.items():
+        print(f"{many} drawn pairs 10 % apart, {metric} gated: {share:.1%} called worse")
+    print(f"  words: {json.dumps(dict(sorted(words.items())))}")
+    disjoint(pool)
+    p50 = [one["summary"]["latency_ms"]["p50"] for one in pool["a"]]
+    wrong = [f"{false:.2%} of pairs alike were called worse"] if false > FALSE else []
+    if (spread(p50) or 1.0) <= 0.03 and found["p50"] < FOUND:
+        wrong.append(f"+10 % of p50 was found in {found['p50']:.1%}")
+    return wrong
+
+
+def disjoint(pool: dict[str, list[dict[str, Any]]]) -> None:
+    """Pairs that share no run, as they came."""
+    for left, right, metrics in (("a", "b", ("p50",)), ("a", "a", GATED), ("b", "b", GATED)):
+        first, second = pool[left], pool[right]
+        if left == right:
+            first, second = first[::2], second[1::2]
+        starts = range(0, min(len(first), len(second)) - SIDE + 1, SIDE)
+        found = [verdicts(first[at : at + SIDE], second[at : at + SIDE], metrics) for at in starts]
+        told = "; ".join(", ".join(one.values()) for one in found)
+        print(f"{len(found)} disjoint pairs {left}{right}, {', '.join(metrics)} gated: {told}")
+
+
+def main() -> None:
+    """Prints all of it; exits with 1 if it does not hold what is promised."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few and short runs")
+    parser.add_argument("--repeats", type=int, help="at each of the two settings; 72")
+    parser.add_argument("--seconds", type=int, default=5, help="of each run")
+    parser.add_argument("--out", type=Path, help="where the runs lie, to go on there")
+    parser.add_argument("--rule-only", action="store_true", help="no real runs")
+    asked = parser.parse_args()
+    wrong = simulated(2000 if asked.quick else 10_000)
+    if not asked.rule_only:
+        repeats = asked.repeats or (14 if asked.quick else 72)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = asked.out or Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            wrong += real(folder, repeats, asked.seconds, 1000 if asked.quick else 5000)
+    if wrong:
+        sys.exit("; ".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

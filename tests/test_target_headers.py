@@ -1,0 +1,204 @@
+"""Headers that a target wants of everybody, secrets of the environment in them, and how far a
+target may be loaded."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadbench.errors import SpecError
+from loadbench.runner.bounds import require_bounded
+from loadbench.runner.helm import Situation, steer
+from loadbench.shape import Steering
+from loadbench.spec import Scenario, load
+from loadbench.units import SECOND
+from tests.running import loadbench, summary
+
+SECRET = "tell-nobody-3141"
+METADATA = {
+    "/v2": b'{"name":"theirs","version":"1","extensions":[]}',
+    "/v2/health/ready": b"{}",
+    "/v2/models/m": b'{"name":"m","inputs":[{"name":"x","datatype":"FP32","shape":[2]}],'
+    b'"outputs":[{"name":"y","datatype":"FP32","shape":[1]}]}',
+}
+ANSWER = b'{"outputs":[{"name":"y","datatype":"FP32","shape":[1],"data":[1.0]}]}'
+
+
+class Guarded(ThreadingHTTPServer):
+    """Refuses whoever does not show the secret."""
+
+    daemon_threads = True
+    refused = 0
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Guarded
+
+    def do_GET(self) -> None:
+        body = METADATA.get(self.path)
+        self._say(200 if body else 404, body or b"{}")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._say(200 if self.path == "/v2/models/m/infer" else 404, ANSWER)
+
+    def _say(self, status: int, body: bytes) -> None:
+        if self.headers["Authorization"] != f"Bearer {SECRET}":
+            self.server.refused += 1
+            status, body = 401, b'{"error":"who are you?"}'
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def guarded() -> Iterator[tuple[Guarded, str]]:
+    with Guarded(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server, f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+SCENARIO = """
+[target]
+url = "{url}"
+protocol = "kserve"
+model = "m"
+{headers}
+[load]
+arrivals = "constant"
+phases = [{{ rate = 40, for = "2s" }}]
+"""
+HEADERS = 'headers = { Authorization = "Bearer $MODEL_TOKEN" }'
+
+
+def written(folder: Path, url: str, headers: str = HEADERS) -> Path:
+    path = folder / "own.toml"
+    path.write_text(SCENARIO.format(url=url, headers=headers))
+    return path
+
+
+def test_a_secret_reaches_the_target_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_TOKEN", SECRET)
+    with guarded() as (server, url):
+        found = summary(written(tmp_path, url), "--trust", cwd=tmp_path)
+        assert (server.refused, found["failed"], found["done"]) == (0, {}, 80)
+        tried = loadbench("run", written(tmp_path, url), "--trust", "--dry-run", cwd=tmp_path)
+        assert "as it should be" in tried.stdout
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "run.json" for path in files)
+    holding = [path for path in files if SECRET.encode() in path.read_bytes()]
+    assert holding == []
+    assert SECRET not in tried.stdout + tried.stderr
+    snapshot = next(path for path in files if path.name == "run.json").read_text()
+    assert "Bearer $MODEL_TOKEN" in snapshot
+
+
+def test_a_file_that_sends_a_secret_away_needs_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_TOKEN", SECRET)
+    with guarded() as (server, url):
+        told = loadbench("run", written(tmp_path, url), cwd=tmp_path, code=2)
+        assert "sends a value of your environment in its header 'Authorization'" in told.stderr
+        own = ("--set", "target.headers.Authorization=Bearer $MODEL_TOKEN")
+        loadbench("run", written(tmp_path, url, ""), *own, "--duration", "1s", cwd=tmp_path)
+        assert server.refused == 0
+
+
+def test_what_the_environment_lacks_is_told_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODEL_TOKEN", raising=False)
+    with guarded() as (server, url):
+        told = loadbench("run", written(tmp_path, url), "--trust", cwd=tmp_path, code=2)
+        assert "target.headers.Authorization: MODEL_TOKEN is not set" in told.stderr
+        assert server.refused == 0
+
+
+def test_a_refusal_is_told_as_the_server_says_it(tmp_path: Path) -> None:
+    with guarded() as (_, url):
+        told = loadbench("run", written(tmp_path, url, ""), cwd=tmp_path, code=3)
+    assert "401" in told.stderr
+    assert "who are you?" in told.stderr
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "a b", "X-Ü"])
+def test_headers_that_cannot_be_sent_are_refused(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, "http://127.0.0.1:1", f'headers = {{ "{name}" = "1" }}')
+    with pytest.raises(SpecError, match=r"target\.headers"):
+        load(str(path))
+
+
+# ---- how far a target may be loaded
+
+
+def scenario(**changed: Any) -> Scenario:
+    keys = {key.replace("__", "."): value for key, value in changed.items()}
+    return load("steady", {"load.phases": [{"rate": 100, "for": "1s"}], **keys})
+
+
+THEIRS = "http://models.example"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"target__url": THEIRS}, ""),
+        ({"target__url": THEIRS, "load__phases": [{"rate": 1001, "for": "1s"}]}, "somebody else's"),
+        ({"target__url": THEIRS, "load__phases": [{"from": 1, "to": 9000, "for": "1s"}],
+          "target__owned": True}, ""),
+        ({"target__url": "http://127.0.0.1", "load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
+        ({"target__url": "http://localhost", "load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
+        ({"load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
+        ({"target__max_rate": "50/s"}, "target.max_rate is 50"),
+        ({"target__max_rate": 5000, "target__url": THEIRS,
+          "load__phases": [{"rate": 4000, "for": "1s"}]}, "somebody else's"),
+        ({"target__url": THEIRS, "load__calibrate": "1s"}, "calibration"),
+        ({"target__url": THEIRS, "load__arrivals": "closed", "load__concurrency": 1001}, "at once"),
+        ({"target__url": THEIRS, "load__arrivals": "closed", "load__concurrency": 10}, ""),
+        ({"target__max_rate": 50, "load__arrivals": "closed"}, "closed loop"),
+    ],
+)  # fmt: skip
+def test_a_target_is_loaded_no_more_than_it_may_be(changed: dict[str, Any], words: str) -> None:
+    found = scenario(**changed).spec
+    if not words:
+        require_bounded(found)
+        return
+    with pytest.raises(SpecError, match=words):
+        require_bounded(found)
+
+
+def test_a_heavy_load_on_a_host_of_others_is_refused_by_the_command(tmp_path: Path) -> None:
+    told = loadbench(
+        "run", "steady", "--target", THEIRS, "--rate", "5000", cwd=tmp_path, code=2
+    )  # fmt: skip
+    assert "target.owned=true" in told.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_steering_holds_to_the_same_bounds() -> None:
+    run = Situation("poisson", Steering(), 0, 60 * SECOND, None, peak=40.0, cap=100.0)
+    assert steer({"command": "rate", "rate": 100}, run)[0].rate == 100
+    assert steer({"command": "scale", "factor": 2}, run)[0].scale == 2
+    for command in (
+        {"command": "rate", "rate": 101},
+        {"command": "scale", "factor": 3},
+        {"command": "spike", "rate": 500, "for": "1s"},
+    ):
+        with pytest.raises(ValueError, match="more than the target is to get"):
+            steer(command, run)
