@@ -18,6 +18,7 @@ from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding
 from textual.css.query import NoMatches
+from textual.driver import Driver as TerminalDriver
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
@@ -39,7 +40,7 @@ from dashboard.screens.run import RunScreen
 from dashboard.screens.runs import Runs
 from dashboard.screens.tail import Tail
 from dashboard.steering import Wish
-from dashboard.terminal import is_gone
+from dashboard.terminal import is_gone, lasting
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from dashboard.travel import EVERY_S, Travel
 from dashboard.widgets.board import Inspect
@@ -113,6 +114,9 @@ class Dashboard(App[None]):
         self._read()
         self.set_interval(1.0, self._tick)
         self.set_interval(EVERY_S, lambda: self.travel.tick())
+
+    def get_driver_class(self) -> type[TerminalDriver]:
+        return lasting(super().get_driver_class())
 
     def _handle_exception(self, error: Exception) -> None:
         """A screen that was just being opened when the dashboard ended was left without inside."""

@@ -15,13 +15,14 @@ import pytest
 
 from loadbench import catalogue, runlog, spec
 from loadbench.cli import main
-from loadbench.errors import SpecError
-from loadbench.experiments.ab import Interleaved, Plans
+from loadbench.errors import RunError, SpecError
+from loadbench.experiments.ab import Interleaved, Plans, _together
 from loadbench.experiments.sides import one_rate, side
 from loadbench.judge.blocks import Layout
 from loadbench.judge.session import Terms
 from loadbench.model import Window
 from loadbench.report.ab import read_session, session_text
+from loadbench.report.html import report
 from loadbench.report.sides import snapshots
 from loadbench.runner import Options
 from tests.running import LOADBENCH, loadbench, scenario
@@ -56,6 +57,9 @@ def test_two_engines_take_turns_and_the_slower_one_is_seen(tmp_path: Path) -> No
     assert "A B B A" in text
     assert "p50 ms" in text
     assert runlog.find("1/b", tmp_path / "results") == folder / "b"
+    page = report([folder])
+    assert "A B B A" in page
+    assert page.count('class="line run') >= 2  # a curve of each side
 
 
 @contextmanager
@@ -126,6 +130,13 @@ def test_a_killed_session_is_readable_and_its_processes_end(tmp_path: Path) -> N
     assert not psutil.wait_procs(children, timeout=10)[1]
     found = json.loads(loadbench("show", "1", "--json", cwd=tmp_path).stdout)
     assert (found["kind"], found["state"], found["pairs"]) == ("ab", "killed", 0)
+
+
+def test_loads_that_begin_apart_are_no_session() -> None:
+    _together(None, 5)  # one of them is not known yet
+    _together(1_000_000, 200_000_000)
+    with pytest.raises(RunError, match="began 800 ms apart"):
+        _together(0, 800_000_000)
 
 
 @pytest.mark.parametrize(

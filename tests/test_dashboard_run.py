@@ -1,5 +1,6 @@
 """`loadbench tui` as people start it: real runners, a real terminal (a pty), real signals."""
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -10,13 +11,18 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from textual.drivers._writer_thread import WriterThread
 
+from dashboard.app import Dashboard
+from dashboard.follow import Follow
+from dashboard.terminal import Lasting
 from loadbench import runlog
 from loadbench.model import End
 
@@ -220,3 +226,33 @@ def test_without_a_terminal_there_is_nothing_to_attach(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "loadbench show 1" in done.stderr
+
+
+def test_what_is_drawn_for_a_terminal_that_is_gone_holds_nobody_up() -> None:
+    """The thread that writes would end at the first error, and who draws wait for it for ever."""
+    ours, theirs = pty.openpty()
+    os.close(ours)
+
+    async def file() -> object:
+        app = Dashboard(Path("nowhere"), Follow(Path("nowhere")))
+        return app.driver_class(app)._file  # type: ignore[attr-defined]
+
+    assert isinstance(asyncio.run(file()), Lasting)
+    with pytest.raises(OSError, match="Input/output error"):
+        os.write(theirs, b"x")
+    screen = open(theirs, "w", closefd=False)  # noqa: SIM115  # cannot be closed: nothing is written
+    writer = WriterThread(Lasting(screen))  # type: ignore[arg-type]
+
+    def draw() -> None:
+        for _ in range(100):
+            writer.write("x" * 9000)
+        writer.stop()
+
+    writer.start()
+    drawing = threading.Thread(target=draw, daemon=True)
+    drawing.start()
+    drawing.join(20)
+    assert not drawing.is_alive()
+    with suppress(OSError):
+        screen.close()
+    os.close(theirs)

@@ -71,7 +71,7 @@ def test_figures_and_no_verdict_from_single_runs() -> None:
     assert {row.word for row in found.rows if row.metric != "p99"} == {""}
     assert rows["p99"].n == (1, 1)
     assert "batch wait" not in rows  # neither side has it
-    assert [note.code for note in found.notes] == ["single-runs"]
+    assert [note.code for note in found.notes] == ["single-runs", "no-bands", "no-bands"]
     assert decision(found).code == 4
 
 
@@ -110,7 +110,7 @@ def test_a_side_that_is_weak_or_unfinished() -> None:
     b = copy.deepcopy(a)
     b["summary"]["trust"], b["summary"]["reason"] = "doubtful", "stopped"
     codes = [note.code for note in compare(Side("a", (a,)), Side("b", (b,))).notes]
-    assert codes == ["single-runs", "trust", "incomplete"]
+    assert codes == ["single-runs", "trust", "incomplete", "no-bands", "no-bands"]
     del b["summary"]
     with pytest.raises(SpecError, match="has no summary"):
         compare(Side("a", (a,)), Side("b", (b,)))

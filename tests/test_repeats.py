@@ -1,5 +1,6 @@
 """Series of repeats: whole runs of their own kept together, however they end."""
 
+import asyncio
 import json
 import os
 import signal
@@ -10,11 +11,13 @@ from typing import Any
 import psutil
 import pytest
 
+from dashboard.app import Dashboard
 from loadbench import baseline, catalogue, runlog
 from loadbench.errors import SpecError
 from loadbench.judge.overall import middle, overall
 from tests.ended import GONE, finished
 from tests.running import LOADBENCH, adds_up, loadbench, scenario
+from tests.test_dashboard_runs import lines, listed, press, until
 from tests.test_run import seconds, wait_for
 
 
@@ -185,3 +188,23 @@ def test_the_worst_check_and_grade_are_those_of_the_series(tmp_path: Path) -> No
     assert whole["checks"][0]["state"] == "failed"
     assert whole["trust"] == "invalid"
     assert "odd (1 of 3 repeats)" in {note["text"] for note in whole["notes"]}
+
+
+def test_screens_take_a_series_as_they_take_a_run(tmp_path: Path) -> None:
+    near = [20.0, 20.2, 20.1, 19.9, 20.3, 20.0]
+    series(tmp_path, near)
+    series(tmp_path, [ms * 1.5 for ms in near])
+
+    async def walk() -> None:
+        async with listed(tmp_path) as (_, pilot):
+            await press(pilot, "end", "x", "up", "c")
+            await until(pilot, lambda: "▲ worse" in "\n".join(lines(pilot)))
+            assert "6+6" in "\n".join(lines(pilot))
+            await press(pilot, "escape", "r")
+            await until(pilot, lambda: "median" in "\n".join(lines(pilot)))
+            await press(pilot, "escape", "enter")
+            app = pilot.app
+            assert isinstance(app, Dashboard)
+            await until(pilot, lambda: app.folder.name == "6")
+
+    asyncio.run(walk())

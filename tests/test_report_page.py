@@ -12,6 +12,7 @@ import pytest
 from loadbench import baseline, runlog
 from loadbench.cli import main
 from loadbench.errors import SpecError
+from loadbench.histogram import Histogram
 from loadbench.model import (
     AlertChange,
     End,
@@ -331,3 +332,34 @@ def test_the_command_writes_where_it_is_told(
     assert b"cannot be written" in err
     assert call("9")[0] == 2
     assert not list(tmp_path.rglob(".*.new"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"rate": 10.0}, "Kept up with 10.0/s for 3 s"),
+        ({"rate": None}, "Did 10.0/s for 3 s, each request waiting for an answer before it"),
+        ({"rate": None, "lateness": Histogram.of([MS])}, "Kept up with 10.0/s on average for 3 s"),
+        ({"rate": 10.0, "failed": {"http_503": 1}}, "Did not keep up with 10.0/s over 3 s: 9.1 %"),
+    ],
+)
+def test_the_verdict_says_whether_it_kept_up(
+    tmp_path: Path, fields: dict[str, Any], said: str
+) -> None:
+    given: list[Record] = [
+        start(),
+        *(window(at, [5.0] * 10, **fields) for at in range(3)),
+        End(2, "done"),
+    ]
+    assert f'<p class="verdict">{said}' in report([told(tmp_path, given)])
+
+
+def test_two_targets_in_turns_are_told_as_ab_tells_them(tmp_path: Path) -> None:
+    folder = runlog.create(tmp_path, "ab")
+    runlog.write_snapshot(folder, {"schema": 1, "run": folder.name, "kind": "ab", "state": "done"})
+    for side in ("a", "b"):
+        finished(tmp_path / side, "one", 10.0).rename(folder / side)
+    with pytest.raises(SpecError, match="is no A/B session"):
+        report([folder])
+    with pytest.raises(SpecError, match="has two sides"):
+        report([folder, folder / "a"])

@@ -19,6 +19,7 @@ COMMANDS = {
     "tell": ("run", "Changes, marks or stops a run that is going on."),
     "list": ("look", "The runs in results/, newest first."),
     "show": ("look", "One run's summary."),
+    "history": ("look", "A metric over all runs of a scenario, and the commit that changed it."),
     "export": ("look", "A run for other tools: CSV, Parquet, HdrHistogram, Prometheus, MLflow …"),
     "schema": ("look", "The JSON schema of a summary, a comparison, a scenario …"),
     "shape": ("look", "The load of a scenario, drawn before anything runs."),

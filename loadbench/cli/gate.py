@@ -33,14 +33,7 @@ class Gate(NamedTuple):
 
     def opened(self, scenario: Scenario, results: Path) -> Side:
         """The baseline's side. SpecError if there is none, or it did other work than this will."""
-        wanted = scenario.name if self.name == "baseline" else self.name
-        folder = baseline.find(wanted, results)
-        if folder is None and self.name == "baseline":
-            raise SpecError(
-                f"there is no baseline {wanted!r}", "make a run one: loadbench baseline set RUN"
-            )
-        found = side([folder or runlog.find(wanted, results)])
-        compare(found, found, self.terms)  # is it whole?
+        found = self.found(scenario.name, results)
         first = found.snapshots[0]
         load = scenario.spec.load
         ours = {**first, "spec": scenario.spec.model_dump(mode="json")}
@@ -52,6 +45,18 @@ class Gate(NamedTuple):
                 f" here it is {other[0].b!r}",
                 "make a run of this scenario the baseline: loadbench baseline set RUN",
             )
+        return found
+
+    def found(self, scenario: str, results: Path) -> Side:
+        """The baseline's side, whole, for a run of that scenario. SpecError if there is none."""
+        wanted = scenario if self.name == "baseline" else self.name
+        folder = baseline.find(wanted, results)
+        if folder is None and self.name == "baseline":
+            raise SpecError(
+                f"there is no baseline {wanted!r}", "make a run one: loadbench baseline set RUN"
+            )
+        found = side([folder or runlog.find(wanted, results)])
+        compare(found, found, self.terms)  # is it whole?
         return found
 
     def held(self, against: Side, folder: Path) -> "Held":

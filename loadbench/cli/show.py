@@ -1,16 +1,19 @@
 """`loadbench show RUN`: the summary of one run, from its log: also of a run that was killed."""
 
 import json
+from pathlib import Path
 
 import click
 
 from loadbench import runlog
+from loadbench.cli.gate import Gate, gate_options
 from loadbench.cli.outputs import Outputs, output_options
 from loadbench.errors import SpecError
 from loadbench.judge.checks import verdict
 from loadbench.model import plain
 from loadbench.report.ab import session_facts, session_text
-from loadbench.report.conclusion import concluded
+from loadbench.report.against import against
+from loadbench.report.conclusion import Conclusion, concluded
 from loadbench.report.find import find_facts, find_text
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
@@ -23,7 +26,10 @@ from loadbench.snapshots.reading import summarised
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
 @click.option("--certain", is_flag=True, help="In those files a pass that is not shown is none.")
 @output_options
-def command(run: str, out: str | None, as_json: bool, certain: bool, outputs: Outputs) -> None:
+@gate_options
+def command(
+    run: str, out: str | None, as_json: bool, certain: bool, outputs: Outputs, gate: Gate | None
+) -> None:
     """The summary of RUN: a number (12), a repeat's (12/3), a folder, or `last`.
 
     It is made from the log each time, so a run that was killed has one up to its last second.
@@ -48,8 +54,12 @@ def command(run: str, out: str | None, as_json: bool, certain: bool, outputs: Ou
         click.echo(facts or session_text(folder))
         return
     if any(outputs):
-        summaries = [summarised(one)[1] for one in runlog.repeats(folder)]
-        outputs.conclude(concluded(summaries, verdict(summaries, certain), False, certain))
+        outputs.conclude(_conclusion(folder, certain, gate, runlog.results_folder(out)))
+    elif gate:
+        raise SpecError(
+            "--baseline is for what --junit, --markdown and --json-file write here",
+            "loadbench compare baseline RUN",
+        )
     if not as_json:
         click.echo(run_text(folder))
         return
@@ -58,3 +68,13 @@ def command(run: str, out: str | None, as_json: bool, certain: bool, outputs: Ou
         return
     _, summary = summarised(folder)
     click.echo(json.dumps(plain(summary), ensure_ascii=False))
+
+
+def _conclusion(folder: Path, certain: bool, gate: Gate | None, results: Path) -> Conclusion:
+    """What the run came to, as it would have been told at its end."""
+    summaries = [summarised(one)[1] for one in runlog.repeats(folder)]
+    found = concluded(summaries, verdict(summaries, certain), False, certain)
+    if gate is None:
+        return found
+    base = gate.found(summaries[0].scenario, results)
+    return against(found, *gate.held(base, folder), False)

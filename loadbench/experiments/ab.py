@@ -29,7 +29,7 @@ from loadbench.experiments.sides import Side, differences, held
 from loadbench.judge.blocks import SIDES, Layout
 from loadbench.judge.paired import limits
 from loadbench.judge.session import Answers, Terms, rows_of
-from loadbench.model import Window, decode_record, plain
+from loadbench.model import Start, Window, decode_record, plain
 from loadbench.report.ab import read_session
 from loadbench.report.comparison import signed
 from loadbench.runner import Options, Run
@@ -37,7 +37,8 @@ from loadbench.runner.snapshot import commit
 from loadbench.runner.target import Target
 from loadbench.units import MS
 
-_LEAD_NS = 500 * MS  # from when all is ready to the beginning: the loads have to hear of it
+_LEAD_NS = 1000 * MS  # from when all is ready to the beginning: the loads have to hear of it
+_APART_NS = 300 * MS  # that the loads may begin apart: what is left out of a block covers it
 _LOOK_S = 0.2
 _LAST_S = 30.0  # for engines to end, where nothing is waited for any more
 
@@ -90,6 +91,7 @@ class Tail:
     def __init__(self, folder: Path) -> None:
         self._path = folder / runlog.LOG
         self._at = 0
+        self.origin: int | None = None
         self.windows: list[Window] = []
 
     def follow(self) -> None:
@@ -102,8 +104,11 @@ class Tail:
             return
         whole = data[: data.rfind(b"\n") + 1]
         self._at += len(whole)
-        records = map(decode_record, whole.splitlines())
-        self.windows += [record for record in records if isinstance(record, Window)]
+        for record in map(decode_record, whole.splitlines()):
+            if isinstance(record, Window):
+                self.windows.append(record)
+            elif isinstance(record, Start):
+                self.origin = record.origin_ns
 
 
 class Interleaved:
@@ -211,6 +216,7 @@ class Interleaved:
                 return
             for tail in tails:
                 tail.follow()
+            _together(*(tail.origin for tail in tails))
             seen = min((tail.windows[-1].second if tail.windows else -1) for tail in tails)
             if looked < layout.pairs and seen >= layout.end(looked) - 1:
                 looked += 1
@@ -274,7 +280,7 @@ class Interleaved:
 
     @property
     def _broken(self) -> str:
-        error = self._reason if self._errors else None
+        error = self._reason if self._errors else sys.exc_info()[1]
         return error.message if isinstance(error, LoadbenchError) else "the session broke off"
 
     def _begun(self, options: Options) -> dict[str, Any]:
@@ -300,6 +306,15 @@ class Interleaved:
             "answers": None,
             "summary": None,
         }
+
+
+def _together(a: int | None, b: int | None) -> None:
+    """Raises RunError for loads that did not begin at the same moment."""
+    if a is not None and b is not None and abs(a - b) > _APART_NS:
+        raise RunError(
+            f"the loads began {abs(a - b) / MS:.0f} ms apart, so their turns overlap",
+            "this machine is too busy to measure on",
+        )
 
 
 def _name(sides: tuple[Side, Side]) -> str:

@@ -34,6 +34,7 @@ from loadbench.judge.shift import (
 from loadbench.model import Note, Value
 
 Snapshot = Mapping[str, Any]
+Band = tuple[float, float | None] | None
 DECIDED = ("better", "same", "ruled out", "worse")
 _ENDED = ("done", None)
 
@@ -88,6 +89,8 @@ class Row(Value, frozen=True, omit_defaults=False):
     margin: float | None = None
     mde: float | None = None
     more: int | None = None
+    # where a percentile of a side of one run lies at 95 %, in ms; None also of medians
+    bands: tuple[Band, Band] = (None, None)
 
 
 class Comparison(Value, frozen=True, omit_defaults=False):
@@ -207,6 +210,7 @@ def _rows(a: Side, b: Side) -> Iterable[Row]:
             a_values=tuple(left),
             b_values=tuple(right),
             beyond=(_beyond(metric, a, left), _beyond(metric, b, right)),
+            bands=(_band(metric, a), _band(metric, b)),
         )
 
 
@@ -214,6 +218,24 @@ def _values(metric: Metric, side: Side) -> list[float | None]:
     """Of all repeats that have one; None: larger than any number."""
     found = [metrics.value(metric, one["summary"]) for one in side.snapshots]
     return [None if math.isinf(one) else one for one in found if one is not None]
+
+
+def _band(metric: Metric, side: Side) -> Band:
+    """Of a single run; None of one that has none, and of what is no percentile."""
+    if len(side.snapshots) > 1 or metric.path[0] != "latency_ms":
+        return None
+    found = side.snapshots[0]["summary"].get("bands_ms", {}).get(metric.path[1])
+    return None if found is None else (found[0], found[1])
+
+
+def _unbounded(side: Side) -> Iterable[Note]:
+    """Why percentiles of a single run have no band."""
+    if len(side.snapshots) > 1:
+        return
+    whys = side.snapshots[0]["summary"].get("no_bands", {}).get("latency_ms", {})
+    if whys:
+        text = f"no ± of {side.name}: {'; '.join(dict.fromkeys(map(str, whys.values())))}"
+        yield Note("no-bands", text)
 
 
 def _beyond(metric: Metric, side: Side, values: Sequence[float | None]) -> float | None:
@@ -316,6 +338,8 @@ def _notes(
     for side in (a, b):
         yield from _doubts(side)
     yield from order.notes(a.snapshots, b.snapshots)
+    for side in (a, b):
+        yield from _unbounded(side)
 
 
 def _doubts(side: Side) -> Iterable[Note]:

@@ -17,9 +17,10 @@ def annotations(found: Conclusion) -> list[str]:
     """One line each, without their ends."""
     errors = [*_errors(found)]
     warnings = [*_warnings(found)]
+    kind = "warning" if found.state == "no verdict" else "notice"  # the rest has one
     return [
         *(_command("error", title, text) for title, text in _bounded(errors)),
-        *(_command("warning", title, text) for title, text in _bounded(warnings)),
+        *(_command(kind, title, text) for title, text in _bounded(warnings)),
     ]
 
 

@@ -3,6 +3,7 @@
 import json
 
 from loadbench.judge.comparison import Comparison, Row
+from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.units import percent, significant
 
@@ -41,8 +42,8 @@ def cells(row: Row, bounds: bool = False) -> tuple[str, ...]:
     show = percent if row.unit == "%" else significant
     name = f"{row.metric} {row.unit}".rstrip()
     a, b = (
-        show(value) if beyond is None else f"> {show(beyond)}"
-        for value, beyond in zip((row.a, row.b), row.beyond, strict=True)
+        show(value) + within(value, band) if beyond is None else f"> {show(beyond)}"
+        for value, beyond, band in zip((row.a, row.b), row.beyond, row.bands, strict=True)
     )
     change = signed(row.shift)
     if bounds and (row.low is not None or row.high is not None):
@@ -65,6 +66,8 @@ def sentences(found: Comparison) -> list[str]:
     if found.kept_up is not None:
         a, b = ("yes" if kept else "no" for kept in found.kept_up)
         lines.append(f"kept up with what was asked: A {a}, B {b}")
+    if any(band for row in found.rows for band in row.bands):
+        lines.append("± of a single run holds at 95 %; what it moves from run to run is not in it")
     if len(found.order) > 2:
         lines.append(f"made in this order: {found.order}")
     return lines

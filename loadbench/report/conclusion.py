@@ -5,10 +5,12 @@ Whether there is a verdict, and which, has been decided (`loadbench.judge`); her
 A run that cannot be trusted passes nothing and fails nothing.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from loadbench.judge.checks import unshown, why_not
+from loadbench.judge.comparison import Comparison
 from loadbench.model import Value
 from loadbench.printable import harmless
 from loadbench.report.certain import check_name, check_words
@@ -43,6 +45,7 @@ class Conclusion(Value, frozen=True, omit_defaults=False):
     missed: str = ""
     hint: str = ""  # what to do, where the run could not be made
     summaries: tuple[Summary, ...] = ()
+    comparison: Comparison | None = None
 
     @property
     def sign(self) -> str:
@@ -61,7 +64,10 @@ def not_made(scenario: str, message: str, hint: str, exit_code: int) -> Conclusi
 
 
 def concluded(
-    summaries: Sequence[Summary], exit_code: int, warn: bool, certain: bool
+    summaries: Sequence[Summary],
+    exit_code: int,
+    warn: bool,
+    certain: bool,
 ) -> Conclusion:
     """Of the runs that were made, at least one. `exit_code` is the verdict's, before `warn` makes 0
     of a missing one."""
@@ -69,7 +75,7 @@ def concluded(
     findings = tuple(checked(summaries, certain))
     return Conclusion(
         summaries[0].scenario,
-        summaries[0].run,
+        summaries[0].run.partition("/")[0],
         state,
         0 if warn and state == "no verdict" else exit_code,
         _sentence(state, findings, summaries),
@@ -84,20 +90,19 @@ def checked(summaries: Sequence[Summary], certain: bool) -> Iterable[Finding]:
     names = dict.fromkeys(check.name for summary in summaries for check in summary.checks)
     for name in names:
         found = [(s, check) for s in summaries for check in s.checks if check.name == name]
-        text = "; ".join(dict.fromkeys(_words(check, summary) for summary, check in found))
-        checks = [check for _, check in found]
-        title = f"{check_name(name)} {checks[0].text}"
+        title = f"{check_name(name)} {found[0][1].text}"
         if doubt:
-            yield Finding("check", title, "no verdict", f"{doubt} ({text})")
-        elif any(check.state == "failed" for check in checks):
-            yield Finding("check", title, "failed", text)
-        elif any(check.state == "no data" for check in checks):
+            yield Finding("check", title, "no verdict", f"{doubt}; measured: {_words(found[:1])}")
+        elif failed := [one for one in found if one[1].state == "failed"]:
+            yield Finding("check", title, "failed", _words(failed, len(found)))
+        elif empty := [one for one in found if one[1].state == "no data"]:
+            yield Finding("check", title, "no verdict", _words(empty, len(found)))
+        elif certain and (open_ := [one for one in found if unshown([one[1]])]):
+            summary, check = open_[0]
+            text = f"{_measured(check, summary)}, but {why_not(check)}"
             yield Finding("check", title, "no verdict", text)
-        elif certain and (open_ := unshown(checks)):
-            measured = _measured(open_[0], summaries[0])
-            yield Finding("check", title, "no verdict", f"{measured}, but {why_not(open_[0])}")
         else:
-            yield Finding("check", title, "passed", text)
+            yield Finding("check", title, "passed", _words(found, len(found)))
 
 
 def unfit(summaries: Sequence[Summary]) -> str:
@@ -111,11 +116,21 @@ def unfit(summaries: Sequence[Summary]) -> str:
     return ""
 
 
-def _words(check: CheckResult, summary: Summary) -> str:
-    """`p99 46.2 ms < 100 ms · shown`."""
+def _words(found: Sequence[tuple[Summary, CheckResult]], repeats: int = 1) -> str:
+    """`p99 46.2 ms < 100 ms · shown`: of the worst, and how many of the repeats it stands for."""
+    summary, check = max(found, key=lambda one: _badness(one[1]))
     why = summary.no_bands.get("latency_ms", {}).get(check.name, "")
     unbounded = f"no ±: {why}" if why and why != check.why else ""
-    return " · ".join(filter(None, (_measured(check, summary), check.sure or check.why, unbounded)))
+    number = f"{len(found)} of {repeats} repeats, this the worst" if repeats > 1 else ""
+    parts = (_measured(check, summary), check.sure or check.why, unbounded, number)
+    return " · ".join(filter(None, parts))
+
+
+def _badness(check: CheckResult) -> float:
+    """What has no number lies among the failed."""
+    if check.value is None:
+        return math.inf
+    return -check.value if check.text.startswith(">") else check.value
 
 
 def _measured(check: CheckResult, summary: Summary) -> str:
@@ -132,11 +147,13 @@ def _sentence(state: State, findings: Sequence[Finding], summaries: Sequence[Sum
     if state == "error":
         return next((one.text for one in summaries if one.reason != "done"), "the run was stopped")
     wanted = [one.text for one in findings if one.state == state]
-    if state != "passed":
-        return "; ".join(wanted) or unfit(summaries)
+    if state == "no verdict":
+        return unfit(summaries) or "; ".join(wanted)
+    if state == "failed":
+        return "; ".join(wanted)
     if not findings:
         return "nothing was asked of it: the scenario has no checks"
-    return "; ".join(one.text for one in findings)
+    return "; ".join(one.text for one in findings if one.state == "passed") or findings[0].text
 
 
 def facts(found: Conclusion) -> dict[str, Any]:

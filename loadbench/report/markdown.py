@@ -9,8 +9,10 @@ up. It is meant for GitHub and GitLab.
 import re
 from collections.abc import Iterable, Iterator
 
+from loadbench.judge.comparison import Row
 from loadbench.printable import harmless
 from loadbench.report.certain import within
+from loadbench.report.comparison import cells, differences, doubts
 from loadbench.report.conclusion import Conclusion, Finding, facts
 from loadbench.summary import Summary
 from loadbench.units import SECOND, duration, percent, significant
@@ -31,7 +33,8 @@ def markdown(found: Conclusion) -> str:
         lines += [prose(found.hint), ""]
     if found.missed:
         lines += [prose(found.missed), ""]
-    for part in (_head(found), _checks(found), _latency(found), _notes(found)):
+    parts = (_head(found), _checks(found), _gated(found), _rest(found), _latency(found))
+    for part in (*parts, _differences(found), _notes(found)):
         if part:
             lines += [*part, ""]
     text = "\n".join(lines).rstrip() + "\n"
@@ -94,6 +97,49 @@ def _check(one: Finding) -> tuple[str, str, str]:
     return code(one.name), f"{_SIGNS[one.state]} {one.state}", prose(one.text)
 
 
+def _gated(found: Conclusion) -> list[str]:
+    """The metrics that decide, against the baseline."""
+    against = found.comparison
+    if against is None:
+        return []
+    lines = [f"Against {code(against.a)} (A):", ""]
+    heads = ("metric", "A", "B", "change", "margin", "verdict", "would be found", "repeats")
+    rows = [_row(row) for row in against.gated]
+    return lines + (table(heads, rows) if rows else ["Nothing of it is gated."])
+
+
+def _row(row: Row) -> tuple[str, ...]:
+    name, a, b, change, said, n = cells(row, bounds=True)
+    margin = "" if row.margin is None else f"{percent(row.margin)} %"
+    least = "" if row.mde is None else f"{percent(row.mde)} %"
+    return code(name), prose(a), prose(b), change, margin, prose(said), least, n
+
+
+def _rest(found: Conclusion) -> list[str]:
+    """The other metrics, which decide nothing."""
+    rows = [row for row in found.comparison.rows if not row.word] if found.comparison else []
+    if not rows:
+        return []
+    shown = [cells(row, bounds=True) for row in rows]
+    lines = table(
+        ("metric", "A", "B", "change", "repeats"),
+        ((code(name), prose(a), prose(b), change, n) for name, a, b, change, _, n in shown),
+    )
+    return folded("Other metrics (no verdict)", lines)
+
+
+def _differences(found: Conclusion) -> list[str]:
+    """Settings, versions and parts of the machine that are not the same as the baseline's."""
+    if found.comparison is None:
+        return []
+    differing = differences(found.comparison)
+    if not differing:
+        return ["Same scenario, settings, versions and machine as the baseline."]
+    return folded(
+        f"Differs from the baseline ({len(differing)})", [f"- {code(text)}" for text in differing]
+    )
+
+
 def _latency(found: Conclusion) -> list[str]:
     """The percentiles of each repeat with what they are sure to; of a single run what that rests
     on."""
@@ -125,7 +171,8 @@ def _times(number: int, summary: Summary) -> tuple[str, ...]:
 
 
 def _notes(found: Conclusion) -> list[str]:
-    return [f"- {prose(text)}" for text in dict.fromkeys(_texts(found.summaries))]
+    texts = [*_texts(found.summaries), *(doubts(found.comparison) if found.comparison else ())]
+    return [f"- {prose(text)}" for text in dict.fromkeys(texts)]
 
 
 def _texts(summaries: Iterable[Summary]) -> Iterator[str]:

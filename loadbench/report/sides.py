@@ -7,6 +7,7 @@ from typing import Any
 from loadbench import runlog
 from loadbench.judge.comparison import Side
 from loadbench.model import plain
+from loadbench.printable import harmless
 from loadbench.snapshots.reading import summary_of
 
 
@@ -29,7 +30,8 @@ def snapshots(folder: Path) -> list[dict[str, Any]]:
 def side(folders: Sequence[Path], name: str = "") -> Side:
     """Runs and series as one side; its name is theirs if none is given."""
     found = [one for folder in folders for one in snapshots(folder)]
-    return Side(name or " + ".join(runlog.called(folder) for folder in folders), tuple(found))
+    names = (harmless(runlog.called(folder)) for folder in folders)
+    return Side(name or " + ".join(names), tuple(found))
 
 
 def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:

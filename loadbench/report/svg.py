@@ -145,8 +145,9 @@ def top_of(values: Iterable[float | None], least: float = 0.0) -> float:
 
 
 def upwards(top: float, most: int = 4) -> list[Tick]:
-    """Round values from zero on."""
-    return [Tick(0.0, "0"), *(Tick(value / top, label(value)) for value in ticks(top, most))]
+    """Round values from zero on, one above it at least."""
+    found = next(values for more in range(most, most + 9) if (values := ticks(top, more)))
+    return [Tick(0.0, "0"), *(Tick(value / top, label(value)) for value in found)]
 
 
 def time_ticks(begin: float, end: float, most: int = 8) -> list[Tick]:
@@ -301,19 +302,22 @@ def across(level: Level, top: float) -> Markup:
 
 
 def marks(over: Over) -> Iterator[Markup]:
-    """Vertical lines with their signs on top; of those that would lie on each other one sign."""
-    before = -1.0
+    """Vertical lines with their signs on top; one that would lie on another stands above it, and
+    where there is one already it has none."""
+    free = [-1.0, -1.0]  # up to where the row of signs, and the one above it, are taken
     for moment in sorted(over.moments, key=lambda moment: moment.at):
         share = (moment.at - over.begin) / max(1e-9, over.end - over.begin)
         if not 0 <= share <= 1:
             continue
         x = percent(share)
+        row = next((row for row in (0, 1) if share >= free[row]), None)
+        if row is not None:
+            free[row] = share + _NEAR
         yield tag(
             "g",
             tag("title", moment.text),
             tag("line", class_=f"moment {moment.kind}", x1=x, x2=x, y1=-4, y2="100%"),
-            tag("text", moment.sign, class_=f"sign {moment.kind}", x=x, y=-7)
-            if share - before > _NEAR
+            tag("text", moment.sign, class_=f"sign {moment.kind}", x=x, y=-7 - 10 * row)
+            if row is not None
             else None,
         )
-        before = share

@@ -77,11 +77,11 @@ class Account:
         if not told or mean is None:
             return None
         rooms = [ground["limit"] for ground in told[-1].get("grounds", [])]
-        return min(100.0, 100 * mean / max(rooms or [told[-1]["max_batch"]]))
+        return min(100.0, 100 * mean / float(max(rooms or [told[-1]["max_batch"]])))
 
     @property
     def batches(self) -> float:
-        return sum((window.get("server") or {}).get("batches", 0) for window in self.windows)
+        return float(sum((window.get("server") or {}).get("batches", 0) for window in self.windows))
 
     @property
     def has_gpu(self) -> bool:

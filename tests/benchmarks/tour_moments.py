@@ -13,6 +13,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +50,8 @@ def shown_as(text: str, value: float | None) -> bool:
     except ValueError:
         return False
     places = len(text.partition(".")[2])
-    return abs(number - value) <= 0.5000001 * 10**-places + 1e-9 * abs(value)
+    half = float(0.5000001 * 10**-places)  # 10 to the power of an int may be an int
+    return abs(number - value) <= half + 1e-9 * abs(value)
 
 
 def of_log(figure: Figure, found: Account) -> float | None:
@@ -60,7 +62,7 @@ def of_log(figure: Figure, found: Account) -> float | None:
     if figure.name in ("p50", "p95", "p99"):
         now = figure.end - figure.begin > 1  # one second of the past knows nothing of open ones
         return found.percentile_ms(int(figure.name[1:]) / 100, now)
-    return {
+    told: dict[str, float | None] = {
         "done/s": found.done / seconds,
         "asked/s": found.asked / seconds,
         "errors": found.failed_percent,
@@ -68,7 +70,8 @@ def of_log(figure: Figure, found: Account) -> float | None:
         "batch": found.mean_batch,
         "batches": found.batches / seconds,
         "fill": found.fill_percent,
-    }[figure.name]
+    }
+    return told[figure.name]
 
 
 def look(pane: Pane) -> dict[str, str]:
@@ -113,7 +116,7 @@ def started(pane: Pane, results: Path) -> Path:
     return found[-1]
 
 
-def reached(text: str, moment: int) -> bool:
+def reached(moment: int, text: str) -> bool:
     """Whether it is that second of the run. Raises RunError once it is over."""
     now = figures.clock(text.split("\n")[0], "RUNNING")
     if now is None:
@@ -132,7 +135,7 @@ def watch(results: Path) -> list[Line]:
         for pane in panes:
             pane.wait("RUNNING")
         for moment in MOMENTS:
-            first.wait(lambda text, at=moment: reached(text, at), 60)
+            first.wait(partial(reached, moment), 60)
             for pane, texts in zip(panes, at_once.map(look, panes), strict=True):
                 lines += hold(f"{pane.size[0]}×{pane.size[1]}", texts, log)
             print(f"{moment:3d} s: {len(lines)} figures", file=sys.stderr, flush=True)

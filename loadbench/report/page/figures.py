@@ -203,7 +203,7 @@ def _lost(curve: Curve, reach: float) -> Markup:
         return joined()
     return joined(
         tag("rect", class_="lost", x=percent(at), y=0, width=percent(1 - at), height="100%"),
-        tag("text", "not answered well", class_="lost-text", x="100%", y=12, dx=-6),
+        tag("text", "not answered well", class_="lost-text", x="100%", y="100%", dx=-6, dy=-8),
     )
 
 

@@ -166,13 +166,15 @@ def _ways(material: Material) -> tuple[list[Way], list[str]]:
         least = significant(latency(slowest[-1]) / MS)
         rests = f"mean of the {count(len(slowest))} slowest that were answered: ≥ {least} ms"
         found.append(Way("Slowest", _mean(slowest), rests))
-    return found, _why(missing, material) if samples else []
+    return found, _why(missing, material)
 
 
 def _why(missing: Sequence[str], material: Material) -> list[str]:
     """Why there is no way of requests near some percentiles."""
     failed = [name for name in missing if material.summary.latency_ms.get(name) is None]
     rare = [name for name in missing if name not in failed]
+    if rare and not _samples(material):
+        return ["No bars for p95 and p99: the log has kept no single requests."]
     told = []
     if failed:
         told.append(f"{' and '.join(failed)} fall among the requests that were not answered well.")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 
 import numpy as np
 
@@ -30,13 +31,20 @@ def head(material: Material) -> Markup:
     summary, snapshot = material.summary, material.snapshot
     sign, state = _STATES[summary.reason]
     length = units.duration(round(summary.seconds * SECOND))
-    began = material.start.wall_time.replace("T", " ").partition(".")[0]
     facts = [
         summary.target, summary.device, length, f"{sign} {state}", f"trust: {summary.trust}",
-        began and f"{began} {material.start.wall_time[-6:]}",
+        _began(material.start.wall_time),
     ]  # fmt: skip
     title = str(snapshot.get("title") or summary.scenario or summary.run)
     return titled(f"run {runlog.called(material.folder)}", title, facts)
+
+
+def _began(wall_time: str) -> str:
+    """`2026-01-05 14:02:00 UTC+00:00`."""
+    try:
+        return f"{datetime.fromisoformat(wall_time):%Y-%m-%d %H:%M:%S %Z}".strip()
+    except ValueError:
+        return wall_time
 
 
 def titled(what: str, title: str, facts: Sequence[str]) -> Markup:
@@ -133,19 +141,31 @@ def sentence(material: Material) -> str:
 def _kept(material: Material) -> str:
     summary = material.summary
     length = units.duration(round(summary.seconds * SECOND))
-    rates = [w.rate for w in material.total.steady if w.rate is not None]
-    if not rates:
+    asked = _asked(material)
+    if not asked:
         done = significant(summary.rate["done"])
         return f"Did {done}/s for {length}, each request waiting for an answer before it"
-    low, high = min(rates), max(rates)
-    asked = f"{significant(high)}/s"
-    if high > low * 1.05:
-        asked = f"{significant(low)} to {significant(high)}/s"
-    good = summary.done / summary.asked
-    if good >= _KEPT:
-        return f"Kept up with {asked} for {length}"
-    missed = percent(1 - good)
-    return f"Did not keep up with {asked} over {length}: {missed} % were not answered well"
+    if summary.missed > (1 - _KEPT) * summary.asked:
+        missed = percent(summary.missed / summary.asked)
+        return f"Did not keep up with {asked} over {length}: {missed} % were not answered well"
+    if any(note.code == "overloaded" for note in summary.notes):
+        return f"Did not keep up with {asked} over {length}: its queue grew"
+    return f"Kept up with {asked} for {length}"
+
+
+def _asked(material: Material) -> str:
+    """`300/s`, `20 to 300/s`; "" in a closed loop, which asks as it is answered."""
+    windows = material.total.steady
+    rates = [window.rate for window in windows if window.rate is not None]
+    if rates:
+        low, high = min(rates), max(rates)
+        steady = high <= low * 1.05
+        return (
+            f"{significant(high)}/s" if steady else f"{significant(low)} to {significant(high)}/s"
+        )
+    if any(window.lateness.count for window in windows):  # a trace: due without a rate
+        return f"{significant(material.summary.rate['asked'])}/s on average"
+    return ""
 
 
 def _tail(summary: Summary) -> str:

@@ -1,0 +1,57 @@
+"""`loadbench history [SCENARIO]`: a metric over all snapshots, and where it changed."""
+
+import json
+import math
+import shutil
+from typing import Any
+
+import click
+
+from loadbench import runlog
+from loadbench.report.history import History, history, history_text
+
+
+@click.command()
+@click.argument("scenario", required=False)
+@click.option("--metric", default="p99", help="p99 (default), p50, throughput, failed …")
+@click.option("--out", metavar="DIR", help="The results folder; default: results.")
+@click.option("--json", "as_json", is_flag=True, help="The history as one JSON object.")
+def command(scenario: str | None, metric: str, out: str | None, as_json: bool) -> None:
+    """A metric of SCENARIO (default: that of the last run) over its finished runs and series.
+
+    Changes are found by E-divisive (Matteson and James) with 499 permutations, at 2 % chance for
+    each stretch without any; with the first run and commit that is different. A run that is not to
+    be trusted at all is left out.
+    """
+    found = history(runlog.results_folder(out), scenario, metric)
+    if as_json:
+        click.echo(json.dumps(_facts(found), ensure_ascii=False))
+    else:
+        click.echo(history_text(found, shutil.get_terminal_size((100, 24)).columns))
+
+
+def _facts(found: History) -> dict[str, Any]:
+    """Infinite figures, among the failed, are null."""
+    return {
+        "scenario": found.scenario,
+        "metric": found.metric.name,
+        "unit": found.metric.unit,
+        "runs": [{**point._asdict(), "figure": _number(point.figure)} for point in found.points],
+        "changes": [
+            {
+                "run": found.points[step.at].run,
+                "commit": found.points[step.at].commit,
+                "last_before": found.points[step.at - 1].run,
+                "before": _number(step.before),
+                "after": _number(step.after),
+                "worse": step.worse,
+                "p": step.p,
+            }
+            for step in found.steps
+        ],
+        "left_out": list(found.left_out),
+    }
+
+
+def _number(figure: float) -> float | None:
+    return None if math.isinf(figure) else figure

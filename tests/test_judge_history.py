@@ -1,0 +1,165 @@
+"""Change points: the statistic against its definition, known answers, chance, and the command."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loadbench import runlog
+from loadbench.judge.history import LEVEL, changes, energy, level
+from loadbench.report.history import history, history_text
+from tests.ended import finished
+from tests.foreign import said
+
+
+def _energy_by_definition(left: list[float], right: list[float]) -> float:
+    """Matteson and James, equations 4 to 6, with alpha = 1."""
+    n, m = len(left), len(right)
+    across = sum(abs(x - y) for x in left for y in right) * 2 / (n * m)
+    inside = [
+        sum(abs(x - y) for x, y in itertools.combinations(part, 2)) / math.comb(len(part), 2)
+        for part in (left, right)
+    ]
+    return n * m / (n + m) * (across - sum(inside))
+
+
+def test_the_energy_is_that_of_its_definition() -> None:
+    values = np.random.default_rng(3).normal(size=11).tolist()
+    found = energy(np.abs(np.subtract.outer(values, values)))
+    assert found.shape == (12, 12)
+    for cut, end in itertools.product(range(12), repeat=2):
+        if cut >= 2 and end - cut >= 2:
+            wanted = _energy_by_definition(values[:cut], values[cut:end])
+            assert found[cut, end] == pytest.approx(wanted)
+        else:
+            assert found[cut, end] == -math.inf
+
+
+def noisy(*levels: tuple[float, int], seed: int = 5, cv: float = 0.03) -> list[float]:
+    """Runs at levels one after the other, with the scatter of real repeats."""
+    chance = np.random.default_rng(seed)
+    means = [mean for mean, count in levels for _ in range(count)]
+    found: list[float] = (np.array(means) * np.exp(chance.normal(0, cv, len(means)))).tolist()
+    return found
+
+
+def test_steps_are_found_where_they_are() -> None:
+    more = 0
+    for seed in range(6):
+        found = changes(noisy((50, 15), (60, 12), (48, 15), seed=seed))
+        assert {15, 27} <= {change.at for change in found}
+        assert all(change.p <= LEVEL for change in found)
+        more += len(found) - 2
+    assert more <= 1  # by chance: 18 segments without a change
+
+
+def test_what_was_bad_for_a_while_is_seen() -> None:
+    found = changes(noisy((50, 8), (57, 9), (49, 6)))
+    assert [change.at for change in found] == [8, 17]
+
+
+def test_percentiles_among_the_failed_are_larger_than_any() -> None:
+    (change,) = changes([*noisy((50, 8)), *[math.inf] * 8])
+    assert change.at == 8
+    assert changes([math.inf] * 9) == []
+
+
+def test_the_last_ones_of_a_long_history_are_looked_at() -> None:
+    values = [*noisy((10, 100)), *noisy((50, 190)), *noisy((70, 10))]
+    assert [change.at for change in changes(values)] == [290]
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 9.0, 9.0], [4.0] * 50, [1.0, 1.0, 9.0, 9.0]])
+def test_what_cannot_show_a_change(values: list[float]) -> None:
+    assert changes(values) == []
+
+
+def test_without_a_change_there_is_seldom_one() -> None:
+    found = [bool(changes(noisy((50, 24), seed=seed, cv=0.1))) for seed in range(150)]
+    assert sum(found) <= 9  # of 3 expected; more than 9 has a chance of 1 in 1,000
+
+
+def test_level() -> None:
+    assert level([3.0, 1.0, math.inf]) == 3.0
+    assert level([1.0, 2.0]) == 1.5
+    assert level([1.0, math.inf]) == math.inf
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Twelve runs; from the seventh on, commit c6, they are a fifth slower."""
+    for number, latency in enumerate(noisy((50, 6), (60, 6), cv=0.01)):
+        folder = finished(tmp_path, "steady", latency)
+        snapshot = runlog.read_snapshot(folder)
+        runlog.write_snapshot(folder, {**snapshot, "commit": f"c{number}"})
+    finished(tmp_path, "other", 500.0, scenario="other")
+    return tmp_path
+
+
+def test_the_first_bad_commit_is_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", str(results)]
+    code, text, err = said(["history", "steady", *out], capsys)
+    assert (code, err) == (0, "")
+    lines = text.splitlines()
+    assert lines[0] == "steady   p99 ms   12 runs"
+    (told,) = [line for line in lines if "✗ worse" in line]
+    assert "worse from c6 (0007-steady) on: 50." in told
+    assert "last before: c5 (0006-steady)" in told
+    (begins,) = [line for line in lines if line.endswith("▲ worse")]
+    assert begins.split()[0] == "0007-steady"
+    facts = json.loads(said(["history", "steady", "--json", *out], capsys)[1])
+    (change,) = facts["changes"]
+    assert (change["run"], change["commit"], change["worse"]) == ("0007-steady", "c6", True)
+    assert change["after"] / change["before"] == pytest.approx(1.2, rel=0.03)
+    assert len(facts["runs"]) == 12
+
+
+def test_a_faster_one_is_better_and_throughput_is_the_other_way(results: Path) -> None:
+    for _ in range(8):
+        finished(results, "steady", 20.0)
+    last = history(results, "steady", "p50").steps[-1]
+    assert (last.at, last.worse) == (12, False)
+    assert history(results, "steady", "throughput").steps == ()
+
+
+def test_the_chart_fits_and_shows_the_change(results: Path) -> None:
+    text = history_text(history(results, "steady", "p99"), 40)
+    chart = text.splitlines()[2:12]
+    assert max(map(len, chart)) <= 40
+    bars = [line[11:] for line in chart]
+    assert bars[0].strip()  # the slow ones reach to the top
+    assert bars[0].startswith(" " * 6)  # the fast ones do not
+    assert bars[7] == "█" * 12
+    assert bars[9] == " " * 6 + "✗"
+
+
+def test_the_last_scenario_few_runs_and_what_is_not_there(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(results)]
+    text = said(["history", *out], capsys)[1]
+    assert text.startswith("other   p99 ms   1 run\n")
+    assert "no change that is more than chance (fewer than ten" in text
+    for command, words in (
+        (["history", "none"], "there are: other, steady"),
+        (["history", "steady", "--metric", "speed"], "one of: throughput, p50"),
+    ):
+        code, _, err = said([*command, *out], capsys)
+        assert code == 2
+        assert words in err
+
+
+def test_runs_that_nobody_may_believe_are_left_out(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished(results, "steady", 5000.0)
+    snapshot = runlog.read_snapshot(folder)
+    summary = {**snapshot["summary"], "trust": "invalid"}
+    runlog.write_snapshot(folder, {**snapshot, "summary": summary})
+    (results / "0001-steady" / runlog.SNAPSHOT).write_text("{")
+    found = history(results, "steady", "p99")
+    assert found.left_out == (folder.name,)
+    assert len(found.points) == 11
