@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 LEAST = 40  # blocks, and requests in parts of the design effect, before anything is said
 WRONG = 0.01  # how often a verdict may be wrong, looked at as often as one likes
 BAND = 0.05  # the same of a percentile's band
+_FEWEST = 5  # blocks that a guess is made from
 _GROWTH = 1.1
 _CORRELATION = 0.05
 _NOTHING = 1e-12  # a share that cannot be told from none
@@ -42,6 +43,28 @@ def design_effect(asked: Ints, over: Ints) -> float | None:
         before = found
         asked, over = _doubled(asked), _doubled(over)
     return None
+
+
+def rough_effect(asked: Ints, over: Ints) -> tuple[float, float] | None:
+    """The same guessed from fewer blocks: (as it looks, as it may well be), each at least 1. For
+    whoever has to decide how to go on; nothing is shown by the first. None and NaN as above."""
+    if not 0 < int(over.sum()) < int(asked.sum()):
+        return math.nan, math.nan
+    if len(asked) < _FEWEST:
+        return None
+    seen, most = 1.0, 1.0
+    while len(asked) >= _FEWEST:
+        found, _ = _spread(asked, over)
+        seen = max(seen, found)
+        most = max(most, found / _least_chi(len(asked) - 1))
+        asked, over = _doubled(asked), _doubled(over)
+    return seen, most
+
+
+def _least_chi(degrees: int) -> float:
+    """Below which χ² ÷ its degrees of freedom falls once in twenty (Wilson and Hilferty, 1931)."""
+    part = 2 / (9 * degrees)
+    return (1 - part - 1.645 * math.sqrt(part)) ** 3
 
 
 def _spread(asked: Ints, over: Ints) -> tuple[float, float]:

@@ -42,6 +42,7 @@ SCHEMA = schema.SCHEMA  # of run.json
 _NUMBERED = re.compile(r"(\d{4,})-")
 _REPEAT = re.compile(r"[1-9]\d{0,3}")
 SERIES = "series"  # the kind of a snapshot that has repeats
+FIND = "find"  # of one that searched for a rate: the runs it took, in their order, as repeats
 AB = "ab"  # and of one that has two sides, `a/` and `b/`
 _SIDE = re.compile(r"[ab]")
 
@@ -128,13 +129,21 @@ def repeats(folder: Path) -> list[Path]:
 
 def repeats_of(folder: Path, snapshot: dict[str, Any]) -> list[Path]:
     """`repeats` of a folder whose snapshot has been read."""
-    if snapshot.get("kind") != SERIES:
+    if snapshot.get("kind") not in (SERIES, FIND):
         return [folder]
     named = snapshot.get("repeats")
     names = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
     fine = [one for one in dict.fromkeys(names) if _REPEAT.fullmatch(one)]
     paths = [folder / one for one in fine]
     return [path for path in paths if path.is_dir() and not path.is_symlink()]
+
+
+def is_find(folder: Path) -> bool:
+    """Whether the folder holds a search for a rate."""
+    try:
+        return read_snapshot(folder).get("kind") == FIND
+    except SpecError:
+        return False
 
 
 def is_series(folder: Path) -> bool:

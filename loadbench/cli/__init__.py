@@ -25,6 +25,7 @@ COMMANDS = {
     "shape": ("look", "The load of a scenario, drawn before anything runs."),
     "doctor": ("look", "Is this machine fit to measure; with a model: check and time it."),
     "optimum": ("judge", "How much of the best possible the batcher reached in a run."),
+    "find": ("judge", "The highest rate at which a target holds its limit; of several settings."),
     "report": ("judge", "An HTML page about a run, or several beside each other."),
     "compare": ("judge", "Two runs side by side, and the settings that differ."),
     "ab": ("judge", "Two targets in turns in one session: is B better or worse than A?"),

@@ -14,6 +14,7 @@ from loadbench.model import plain
 from loadbench.report.ab import session_facts, session_text
 from loadbench.report.against import against
 from loadbench.report.conclusion import Conclusion, concluded
+from loadbench.report.find import find_facts, find_text
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
 from loadbench.snapshots.reading import summarised
@@ -34,6 +35,15 @@ def command(
     It is made from the log each time, so a run that was killed has one up to its last second.
     """
     folder = runlog.find(run, runlog.results_folder(out))
+    if runlog.is_find(folder):
+        if any(outputs):
+            raise SpecError(
+                f"{folder.name} is a search for a rate: it has no checks",
+                "loadbench show RUN --json",
+            )
+        facts = json.dumps(find_facts(folder), ensure_ascii=False) if as_json else None
+        click.echo(facts or find_text(folder))
+        return
     if runlog.is_ab(folder):
         if any(outputs):
             raise SpecError(

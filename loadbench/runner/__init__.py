@@ -29,17 +29,17 @@ from loadbench.runner.children import last_notes
 from loadbench.runner.courier import Courier
 from loadbench.runner.decision import Decision
 from loadbench.runner.desk import Desk
-from loadbench.runner.loading import Loading, capacity
+from loadbench.runner.loading import Loading, calibrated
 from loadbench.runner.permission import may_run
 from loadbench.runner.readings import Readings
 from loadbench.runner.recorder import Recorder
 from loadbench.runner.snapshot import others, snapshot
 from loadbench.runner.target import Target, open_target
-from loadbench.shape import Phase, Steering, length_ns, peak
+from loadbench.shape import Steering, length_ns, peak
 from loadbench.spec import Scenario
 from loadbench.standing import Standing
 from loadbench.summary import Summary, summarise
-from loadbench.units import SECOND, duration, significant
+from loadbench.units import SECOND
 
 _SILENCE_S = 3.0
 _OVERTIME_S = 5.0  # how long a load may take beyond its drain before it is ended
@@ -61,6 +61,7 @@ class Options:
     python: str = ""  # the interpreter of another build, to start its engine with
     meet: Callable[[Target], int] | None = None  # all is ready: gives the moment (monotonic ns)
     workers: Workers | None = None  # None: one load process
+    lead: helm.Lead | None = None  # who says as it goes on which rate comes next, and when it ends
     decide: bool = False  # it ends as soon as its checks are decided
     folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
 
@@ -180,35 +181,17 @@ class Run:
         rules = alerts.changed(alerts.built_in(target.gpu is not None), own)
         limit = alerts.latency_limit(rules, spec.checks)
         plan = planned(spec, target.endpoint, (), limit)
+        if self._options.lead:
+            return self._options.lead.planned(plan, target), rules, target.notes
         found, notes = None, (*target.notes, *_unheeded(spec.load.unheeded))
         if spec.load.calibrate is not None:
-            found, note = self._calibrate(plan, spec.load.calibrate)
-            notes = (*notes, note)
+            width = 2 * spec.engine.max_batch
+            found, note = calibrated(plan, (spec.load.calibrate, width), self.folder, self._say)
+            self._capacity, notes = found, (*notes, note)
         if plan.journey:
             aimed = msgspec.structs.replace(plan.journey, host=target.url.rstrip("/"))
             plan = msgspec.structs.replace(plan, journey=aimed)
         return msgspec.structs.replace(plan, phases=spec.load.resolve(found)), rules, notes
-
-    def _calibrate(self, plan: Plan, length: int) -> tuple[float, Note]:
-        """What 100 % means here: a closed loop with twice the largest batch in flight."""
-        width = 2 * self._scenario.spec.engine.max_batch
-        self._say(f"calibrating for {duration(length)} with {width} requests in flight")
-        closed = msgspec.structs.replace(
-            plan,
-            arrivals="closed",
-            concurrency=width,
-            phases=(Phase(0, 0, length),),
-            warmup_ns=SECOND,
-            drain_ns=plan.timeout_ns,
-        )
-        found = capacity(closed, self.folder)
-        self._capacity = found
-        text = (
-            f"calibrated: {significant(found)}/s get done here "
-            f"({duration(length)}, {width} in flight); rates in % are of that"
-        )
-        self._say(text)
-        return found, Note("calibrated", text, "give rates per second to compare machines")
 
     def _start(
         self, plan: Plan, rules: tuple[Rule, ...], target: Target, notes: tuple[Note, ...]
@@ -320,7 +303,9 @@ class Run:
             elif isinstance(message, Window):
                 heard = now
                 machine, server = readings.of(message.second)
-                recorder.window(msgspec.structs.replace(message, machine=machine, server=server))
+                message = msgspec.structs.replace(message, machine=machine, server=server)
+                recorder.window(message)
+                self._led(loading, recorder, message)
                 self._decide(recorder, message)
             elif now - heard > _SILENCE_S:
                 recorder.silence(loading.origin, now - heard)
@@ -330,6 +315,18 @@ class Run:
                 text = "the load generator did not end by itself"
                 recorder.remark(Note("load-ended", text, "see load.log"))
                 return
+
+    def _led(self, loading: Loading, recorder: Recorder, window: Window) -> None:
+        """Asks whoever leads the run for what comes next."""
+        order = self._options.lead.see(window) if self._options.lead else None
+        if order is None or self._deadline:
+            return
+        if order.steering is None:
+            self._end("done", "", Command("stop"), self._scenario.spec.load.drain / SECOND)
+        else:
+            self._standing = helm.standing(order.steering, self._standing)
+            loading.say(Command("steer", order.steering))
+        recorder.mark(order.text, window.second + 1, self._standing)
 
     def _decide(self, recorder: Recorder, window: Window) -> None:
         """Ends a run that goes on until its checks are decided, once they are."""

@@ -7,13 +7,15 @@ to it; a spike is over by itself. Pausing leaves out what falls due, and never s
 after: the run ends when it was to end.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
 from loadbench import units
 from loadbench.errors import SpecError
-from loadbench.model import Note
+from loadbench.judge.pilot import Order
+from loadbench.model import Note, Window
+from loadbench.plan import Plan
 from loadbench.runner.bounds import require_rate
 from loadbench.runner.target import Target
 from loadbench.shape import Arrivals, Steering
@@ -33,6 +35,16 @@ RETUNED = Note(
 )
 _PACED = ("constant", "poisson", "gamma")
 _MOST_RATE, _MOST_SCALE = 1e7, 1e4
+
+
+class Lead(Protocol):
+    """Who leads a run from one rate to the next instead of its scenario."""
+
+    def planned(self, plan: Plan, target: Target) -> Plan:
+        """The plan with the first rate, now that the target is known."""
+
+    def see(self, window: Window) -> Order | None:
+        """Hears of each window of the run; what is to be done from now on."""
 
 
 class Situation(NamedTuple):

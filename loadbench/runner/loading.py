@@ -7,10 +7,11 @@ from pathlib import Path
 import msgspec
 
 from loadbench.errors import LoadbenchError, RunError, SpecError, TargetError
-from loadbench.model import Window, decode, encode
+from loadbench.model import Note, Window, decode, encode
 from loadbench.plan import Broken, Command, Finished, Message, Noted, Plan, Started, Waiting
 from loadbench.runner.children import Child
-from loadbench.units import SECOND
+from loadbench.shape import Phase
+from loadbench.units import SECOND, duration, significant
 
 _START_S = 60.0
 
@@ -95,3 +96,27 @@ def capacity(plan: Plan, folder: Path) -> float:
     if not done:
         raise TargetError("the calibration got no answer from the target", "is the model healthy?")
     return done / length
+
+
+def calibrated(
+    plan: Plan, size: tuple[int, int], folder: Path, say: Callable[[str], None]
+) -> tuple[float, Note]:
+    """What 100 % means here: a closed loop of so many ns with so many requests in flight, twice the
+    largest batch."""
+    length, width = size
+    say(f"calibrating for {duration(length)} with {width} requests in flight")
+    closed = msgspec.structs.replace(
+        plan,
+        arrivals="closed",
+        concurrency=width,
+        phases=(Phase(0, 0, length),),
+        warmup_ns=SECOND,
+        drain_ns=plan.timeout_ns,
+    )
+    found = capacity(closed, folder)
+    text = (
+        f"calibrated: {significant(found)}/s get done here "
+        f"({duration(length)}, {width} in flight); rates in % are of that"
+    )
+    say(text)
+    return found, Note("calibrated", text, "give rates per second to compare machines")

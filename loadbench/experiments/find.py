@@ -1,0 +1,265 @@
+"""A search on a real target: one run that is led from rate to rate, its stages in the snapshot.
+
+A find is a folder whose run.json has `"kind": "find"` and under `find` what was searched for and,
+for each setting, the stages and the result. Each setting is a run in a folder of its own, so that
+engine and load are started once for all of its stages; another if it is broken off and resumed.
+The snapshot is written after each stage: a kill loses the stage at work. How a search goes on is
+decided in `loadbench.judge`.
+"""
+
+import contextlib
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadbench import __version__, runlog
+from loadbench.errors import LoadbenchError, SpecError
+from loadbench.experiments.repeats import GivenUp
+from loadbench.judge.pilot import Order, Pilot, longest_s
+from loadbench.judge.search import Terms
+from loadbench.judge.searches import Hunt, Setting
+from loadbench.judge.stage import Seen
+from loadbench.model import Window, plain
+from loadbench.plan import Plan
+from loadbench.report.find import stage_line
+from loadbench.runner import Options, Run
+from loadbench.runner.snapshot import commit
+from loadbench.runner.target import Target
+from loadbench.shape import Phase
+from loadbench.spec import Scenario
+from loadbench.units import SECOND
+
+_HALF = 0.5  # of what full batches could do: where a search begins
+PACED = ("constant", "poisson", "gamma")
+
+
+def searchable(scenario: Scenario) -> None:
+    """SpecError if the scenario's arrivals have no rate that could be searched for."""
+    arrivals = scenario.spec.load.arrivals
+    if arrivals not in PACED:
+        raise SpecError(
+            f"{arrivals} arrivals have no rate to search for",
+            f"find needs an open loop: load.arrivals = {', '.join(PACED)}",
+        )
+    if any(phase.rate and phase.rate.relative for phase in scenario.spec.load.phases[:1]):
+        raise SpecError("a search does not begin at a rate in %", "give --start RATE")
+
+
+Told = Callable[[Seen, float, float], None]  # a stage, the first rate, the seconds spent
+
+
+class Leader:
+    """One setting's run: knows where to begin, and asks the pilot for the rest."""
+
+    def __init__(self, setting: Setting, terms: Terms, first: float | None, told: Told) -> None:
+        """`first` is the scenario's own first rate."""
+        self._setting = setting
+        self._first = first
+        self._terms = terms
+        self._told = told
+        self.pilot: Pilot | None = None
+
+    def planned(self, plan: Plan, target: Target) -> Plan:
+        start = self._setting.start or self._terms.start or _start(self._first, target, self._terms)
+        terms = msgspec.structs.replace(self._terms, start=start)
+        before = self._setting
+        self.pilot = Pilot(
+            terms,
+            lambda seen, spent: self._told(seen, start, spent),
+            before.seen,
+            before.spent_s,
+        )
+        rate = self.pilot.probe.rate if self.pilot.probe else start
+        length = longest_s(terms) * SECOND
+        return msgspec.structs.replace(
+            plan,
+            phases=(Phase(rate, rate, length),),
+            limit_ns=terms.claim.limit_ns or plan.limit_ns,
+        )
+
+    def see(self, window: Window) -> Order | None:
+        return self.pilot.see(window) if self.pilot else None
+
+
+def _start(first: float | None, target: Target, terms: Terms) -> float:
+    """Half of what the engine's batches could do by its warm-up, those of which two fit into the
+    limit; of a server that does not tell, the scenario's own first rate."""
+    limit = terms.claim.limit_ns
+    fitting = {
+        rows: ns for rows, ns in target.warm_ns.items() if ns and (not limit or 2 * ns <= limit)
+    }
+    if not fitting:
+        return first or 1.0
+    best = max(rows / ns for rows, ns in fitting.items()) * SECOND
+    return float(f"{_HALF * best * int(target.settings.get('instances') or 1):.3g}")
+
+
+class Finder:
+    """Finds the rates of all settings of a hunt, one after the other. `stop` and `kill` are called
+    by a signal handler of the thread that executes it."""
+
+    def __init__(
+        self,
+        hunt: Hunt,
+        scenarios: Sequence[Scenario],
+        options: Options,
+        say: Callable[[str], None],
+        folder: Path | None = None,
+    ) -> None:
+        """A scenario for each setting. With a `folder` its hunt is gone on with."""
+        self._hunt = hunt
+        self._scenarios = scenarios
+        self._options = options
+        self._say = say
+        self._current: Run | None = None
+        self._leader: Leader | None = None
+        self._reason, self._text = "done", ""
+        self._ending = self._given_up = False
+        name = options.name or f"find-{scenarios[0].name}"
+        self.folder = folder or runlog.create(options.results, name)
+        known = runlog.read_snapshot(folder) if folder else {}
+        again = {"state": "running", "pid": os.getpid(), "host": platform.node(), "text": ""}
+        self._snapshot = {**known, **again} if folder else self._begun()
+        self._write()
+
+    @property
+    def recording(self) -> bool:
+        """Whether there is something measured that a stop must keep."""
+        measured = any(setting.seen for setting in self._hunt.settings)
+        return measured or (self._current is not None and self._current.recording)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a run broke down, of the engine or the load."""
+        return self._reason == "failed"
+
+    def stop(self, text: str) -> None:
+        self._end(text, lambda run: run.stop(text))
+
+    def kill(self, text: str) -> None:
+        self._end(text, lambda run: run.kill(text))
+
+    def _end(self, text: str, tell: Callable[[Run], None]) -> None:
+        if not self._ending:
+            self._reason, self._text = "stopped", text
+        self._ending = True
+        if self._current is not None and self._current.recording:
+            tell(self._current)
+        elif not self._given_up:  # once: what this starts must not be broken off itself
+            self._given_up = True
+            raise GivenUp
+
+    def execute(self) -> Hunt:
+        """Raises what a setting raises that cannot be measured; those before it are kept."""
+        try:
+            for number in range(len(self._hunt.settings)):
+                if not self._ending and self._hunt.settings[number].found is None:
+                    self._search(number)
+        except GivenUp:
+            pass
+        except LoadbenchError as error:
+            self._reason, self._text = "failed", error.message
+            raise
+        finally:
+            self._given_up = True
+            self._close()
+        return self._hunt
+
+    def _search(self, number: int) -> None:
+        setting = self._hunt.settings[number]
+        if setting.over:
+            of = f"{number + 1} of {len(self._hunt.settings)}"
+            self._say(f"setting {of}: {setting.name}")
+        names = self._snapshot["repeats"]
+        folder = self.folder / str(max(map(int, names), default=0) + 1)
+        folder.mkdir()
+        self._snapshot = {**self._snapshot, "repeats": [*names, folder.name]}
+        self._put(number, runs=(*setting.runs, folder.name))
+        spec = self._scenarios[number].spec
+        terms = _bounded(self._hunt.terms, spec.target.cap)
+        first = spec.load.phases[0].resolve(None).start
+        self._leader = Leader(setting, terms, first, lambda *told: self._told(number, *told))
+        options = replace(self._options, folder=folder, lead=self._leader)
+        self._current = Run(self._scenarios[number], options, lambda _: None)
+        try:
+            outcome = self._current.execute()
+        finally:
+            self._current = None
+            if not folder.exists():  # nothing was measured
+                self._snapshot = {**self._snapshot, "repeats": names}
+                self._put(number, runs=setting.runs)
+        pilot = self._leader.pilot
+        if outcome.summary.reason == "failed" and not self._ending:
+            self._reason, self._text = "failed", outcome.summary.text
+            self._ending = True
+        if pilot and pilot.found is None and outcome.summary.reason == "stopped":
+            self._ending, self._reason = True, "stopped"  # told so from elsewhere, too
+            self._text = self._text or outcome.summary.text
+        elif pilot and not self._ending:
+            self._put(number, found=pilot.stop())
+
+    def _told(self, number: int, seen: Seen, start: float, spent_s: float) -> None:
+        stages = (*self._hunt.settings[number].seen, seen)
+        self._put(number, seen=stages, start=start, spent_s=spent_s)
+        self._say(stage_line(seen, self._hunt.terms.claim))
+        pilot = self._leader.pilot if self._leader else None
+        if pilot and pilot.found:
+            self._put(number, found=pilot.found)
+
+    def _put(self, number: int, **changes: Any) -> None:
+        settings = list(self._hunt.settings)
+        settings[number] = msgspec.structs.replace(settings[number], **changes)
+        self._hunt = msgspec.structs.replace(self._hunt, settings=tuple(settings))
+        self._write()
+
+    def _begun(self) -> dict[str, Any]:
+        first = self._scenarios[0]
+        return {
+            "schema": runlog.SCHEMA,
+            "kind": runlog.FIND,
+            "loadbench": __version__,
+            "run": self.folder.name,
+            "state": "running",
+            "began": _now(),
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "scenario": first.name,
+            "scenario_file": first.file,
+            "title": first.spec.title,
+            "spec": first.spec.model_dump(mode="json"),
+            "target": {"name": first.spec.target.url},
+            "commit": commit(),
+            "command": list(self._options.command),
+            "repeats": [],
+            "summary": None,
+        }
+
+    def _write(self) -> None:
+        self._snapshot = {**self._snapshot, "find": plain(self._hunt)}
+        runlog.write_snapshot(self.folder, self._snapshot)
+
+    def _close(self) -> None:
+        """The snapshot as it stays; without a run there is nothing to keep."""
+        if not self._snapshot["repeats"]:
+            (self.folder / runlog.SNAPSHOT).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+            return
+        self._snapshot |= {"state": self._reason, "text": self._text, "ended": _now()}
+        self._write()
+
+
+def _bounded(terms: Terms, cap: float | None) -> Terms:
+    """With no higher rate than the target may be asked for."""
+    most = min((most for most in (terms.most, cap) if most is not None), default=None)
+    return msgspec.structs.replace(terms, most=most)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")

@@ -1,0 +1,214 @@
+"""A search as text: the rate that holds, the curve of latency over rate, each stage; of several
+settings one table.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from loadbench import runlog
+from loadbench.judge.search import Found
+from loadbench.judge.searches import Hunt, Setting, front, read_hunt
+from loadbench.judge.stage import Claim, Seen
+from loadbench.model import plain
+from loadbench.report.columns import aligned
+from loadbench.report.ticks import label, log_ticks
+from loadbench.units import MS, SECOND, clock, count, duration, percent, significant
+
+_HEADS = ("stage", "", "rate", "done/s", "p50 ms", "p90", "p99", "over the limit", "for")
+_SETTING_HEADS = ("setting", "rate", "95 %", "p50 ms", "p99 ms", "batch", "", "what limits it")
+_WIDTH, _HEIGHT = 64, 12
+_QUANTILE = {0.5: "p50", 0.1: "p90", 0.05: "p95", 0.01: "p99", 0.001: "p99_9"}
+
+
+def find_text(folder: Path) -> str:
+    """The page of a find, without a newline at its end. SpecError if its snapshot is damaged."""
+    snapshot = runlog.read_snapshot(folder)
+    hunt = read_hunt(snapshot)
+    state = runlog.state(snapshot)
+    lines = [
+        f"loadbench {snapshot.get('run', folder.name)}   the highest rate with"
+        f" {hunt.terms.claim.text}" + ("" if state == "done" else f"   {state}")
+    ]
+    lines += [f"  ✗ {snapshot['text']}"] if snapshot.get("text") else []
+    if len(hunt.settings) == 1:
+        lines += ["", *_one(hunt, hunt.settings[0])]
+    else:
+        lines += ["", *_several(hunt)]
+    if any(setting.found is None for setting in hunt.settings) and state != "running":
+        lines += ["", f"  → it goes on with: loadbench find --resume {folder}"]
+    return "\n".join([*lines, "", f"  {folder}"])
+
+
+def find_facts(folder: Path) -> dict[str, Any]:
+    """The same as one object. SpecError if the snapshot is damaged."""
+    snapshot = runlog.read_snapshot(folder)
+    hunt = read_hunt(snapshot)
+    names = ("run", "kind", "scenario", "repeats", "text")
+    settings = [
+        {
+            "setting": setting.over,
+            "runs": setting.runs,
+            "ended": setting.found is not None,
+            **plain(hunt.result(setting)),
+            "stages": [{**plain(seen), "share": seen.share} for seen in setting.seen],
+        }
+        for setting in hunt.settings
+    ]
+    return {
+        **{name: snapshot.get(name) for name in names},
+        "state": runlog.state(snapshot),
+        "slo": hunt.terms.claim.text,
+        "terms": plain(hunt.terms),
+        "settings": settings,
+        "front": [standing.name for standing in front(hunt) if standing.front],
+    }
+
+
+def _one(hunt: Hunt, setting: Setting) -> Iterator[str]:
+    found, claim = hunt.result(setting), hunt.terms.claim
+    yield f"  {headline(found)}"
+    yield f"  {found.text}"
+    if found.changed:
+        yield f"  ▲ {found.changed}"
+    if found.knee is not None:
+        knee = significant(found.knee)
+        yield f"  knee: {knee}/s, above it waiting grows faster than what is done"
+    if setting.seen:
+        yield ""
+        yield from (f"  {line}" for line in chart(setting.seen, found, claim))
+        yield ""
+        rows = [_HEADS, *(_row(seen) for seen in setting.seen)]
+        yield from (f"  {line}" for line in aligned(rows, frozenset({0, 1})))
+        yield f"  in {duration(round(found.seconds) * SECOND)}"
+
+
+def headline(found: Found) -> str:
+    """The result in a line."""
+    if found.rate is None:
+        return "✗ no rate was found that holds it"
+    sign, word = ("✓", "confirmed") if found.confirmed else ("▲", "not confirmed")
+    return f"{sign} {significant(found.rate)}/s, {word}{_interval(found)}"
+
+
+def _interval(found: Found) -> str:
+    if found.low is None or found.high is None:
+        return ""
+    return f"; the highest lies in {significant(found.low)} to {significant(found.high)}/s (95 %)"
+
+
+def stage_line(seen: Seen, claim: Claim) -> str:
+    """A stage as it ends: a line of progress."""
+    word = "holds" if seen.holds else "overloaded" if seen.overloaded else "does not hold"
+    if seen.doubt and not seen.holds:
+        word = f"says nothing: {seen.doubt.text}"
+    return (
+        f"{clock((seen.second + seen.seconds) * SECOND)}  {seen.kind:8}  "
+        f"{significant(seen.rate):>6}/s  {_share(seen):>16} over"
+        f"  {_name(claim)} {_ms(seen, _name(claim))} ms  {word}"
+    )
+
+
+def _share(seen: Seen) -> str:
+    return f"{percent(seen.share)} % of {count(seen.asked)}"
+
+
+def _ms(seen: Seen, name: str) -> str:
+    value = seen.latency_ms.get(name)
+    return "failed" if value is None and seen.missed else significant(value)
+
+
+def _name(claim: Claim) -> str:
+    return next((n for s, n in _QUANTILE.items() if math.isclose(s, claim.share)), "p99")
+
+
+def _row(seen: Seen) -> tuple[str, ...]:
+    sign = "✓" if seen.holds else "▲" if seen.doubt else "✗"
+    return (
+        seen.kind,
+        sign,
+        f"{significant(seen.rate)}/s",
+        significant(seen.done_per_s),
+        *(_ms(seen, name) for name in ("p50", "p90", "p99")),
+        _share(seen),
+        duration(seen.seconds * SECOND),
+    )
+
+
+def _several(hunt: Hunt) -> Iterator[str]:
+    best = {standing.name for standing in front(hunt) if standing.front}
+    rows = [_SETTING_HEADS, *(_setting(hunt, one, one.name in best) for one in hunt.settings)]
+    yield from (f"  {line}" for line in aligned(rows, frozenset({0, 6, 7})))
+    if best:
+        yield ""
+        yield "  ◆ no other setting has both a higher rate and a lower p50 at it"
+
+
+def _setting(hunt: Hunt, setting: Setting, best: bool) -> tuple[str, ...]:
+    if not setting.seen:
+        return (setting.name, "", "", "", "", "", "", "not begun")
+    found = hunt.result(setting)
+    at = next((s for s in reversed(setting.seen) if s.rate == found.rate and s.holds), None)
+    interval = ""
+    if found.low is not None and found.high is not None:
+        interval = f"{significant(found.low)}–{significant(found.high)}"
+    sign = "◆" if best else "" if found.confirmed else "▲"
+    why = found.limit if found.confirmed or found.rate is None else f"not confirmed: {found.limit}"
+    return (
+        setting.name,
+        f"{significant(found.rate)}/s" if found.rate is not None else "none",
+        interval,
+        *((_ms(at, "p50"), _ms(at, "p99")) if at else ("", "")),
+        significant(at.server["batch"]) if at and at.server.get("batch") else "",
+        sign,
+        why,
+    )
+
+
+def chart(seen: Sequence[Seen], found: Found, claim: Claim) -> list[str]:
+    """Latency over rate, a sign for each stage; latencies on a logarithmic axis. What is beyond its
+    top stands on it."""
+    name = _name(claim)
+    limit = claim.limit_ns / MS if claim.limit_ns else None
+    known = [value for s in seen if (value := s.latency_ms.get(name)) and math.isfinite(value)]
+    if not known:
+        return []
+    top = max(3 * limit, min(known)) if limit else max(known)
+    low = min(known) / 1.5
+    left, right = 0.0, max(s.rate for s in seen) * 1.05
+    height = math.log(top * 1.2 / low)
+
+    def row_of(value: float | None) -> int:
+        part = 1.0 if value is None else math.log(value / low) / height
+        return _HEIGHT - 1 - min(_HEIGHT - 1, max(0, round(part * (_HEIGHT - 1))))
+
+    def column_of(rate: float) -> int:
+        return min(_WIDTH - 1, round((rate - left) / (right - left) * (_WIDTH - 1)))
+
+    cells = [[" "] * _WIDTH for _ in range(_HEIGHT)]
+    if limit:
+        cells[row_of(limit)] = ["┄"] * _WIDTH
+    for stage in sorted(seen, key=lambda one: one.holds):  # what holds is drawn over the rest
+        value = stage.latency_ms.get(name)
+        sign = "●" if stage.holds else "▲" if value is None or value > top else "×"
+        cells[row_of(value)][column_of(stage.rate)] = sign
+    marks = {row_of(value): label(value) for value in log_ticks(low, top, 4)}
+    if limit:
+        marks[row_of(limit)] = label(limit)
+    lines = [
+        f"{marks.get(at, ''):>7} {'┤' if at in marks else '│'}{''.join(row)}"
+        for at, row in enumerate(cells)
+    ]
+    return [f"{name} ms", *lines, *_axis(found, right, column_of)]
+
+
+def _axis(found: Found, right: float, column_of: Any) -> list[str]:
+    ticks = {column_of(found.rate): significant(found.rate)} if found.rate else {}
+    if found.knee is not None and abs(column_of(found.knee) - next(iter(ticks), -99)) > 12:
+        ticks[column_of(found.knee)] = f"{significant(found.knee)} knee"
+    line = "".join("┴" if at in ticks else "─" for at in range(_WIDTH))
+    labels = "0"
+    for at, text in sorted(ticks.items()):
+        labels = labels.ljust(at) + text
+    return [f"{'':>7} └{line}", f"{'':>9}{labels.ljust(_WIDTH - 12)}   requests/s"]
