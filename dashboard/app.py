@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.console import RenderableType
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding
@@ -26,6 +27,7 @@ from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.driver import LEAVE, STAY, STOP, Driver
 from dashboard.follow import Follow, Unreadable, ViewChanged
+from dashboard.frames import Frames
 from dashboard.ringing import Way, ring
 from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
@@ -79,6 +81,7 @@ class Dashboard(App[None]):
         self._drawn = 0.0
         self._scheduled = False
         self._leaving = False
+        self._frames = Frames(self)
         self.notify_by: Way = "auto"
         self._turn_to(folder, reader)
 
@@ -91,7 +94,7 @@ class Dashboard(App[None]):
         self.travel = Travel(self, reader.play)
         self.snapshot: dict[str, Any] = {}
         self._came: float | None = None  # when the newest data came
-        self.problem = ""
+        self.problem, self.killed = "", False
         self.driver = Driver(self)
         self._gone = 0  # ticks since the runner was first seen to be gone
 
@@ -192,7 +195,8 @@ class Dashboard(App[None]):
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         view, past = self.travel.seen(self.reader.past), self.reader.past.version
         run = str(self.folder) if self.opened else ""
-        source = Source(age, self.problem, said, self.snapshot, run, past)
+        name = runlog.called(self.folder) if run else ""
+        source = Source(age, self.problem, self.killed, said, self.snapshot, run, name, past)
         return scene(view, self.sight, source)
 
     def _run_screen(self) -> RunScreen | None:
@@ -224,13 +228,14 @@ class Dashboard(App[None]):
                 self.read_snapshot()
                 self.redraw()
             return
-        dead = runlog.state(self.snapshot) in ("killed", "failed")
+        state = runlog.state(self.snapshot)
+        dead, killed = state in ("killed", "failed"), state == "killed"
         if self.child is not None:
-            dead = self.child.code is not None
+            dead, killed = self.child.code is not None, self.child.killed
         self._gone = self._gone + 1 if dead else 0
         if self._gone >= 2:  # what it wrote last has been read by now
             said = self.child.failure() if self.child else ""
-            self.problem = said or "the runner is gone: killed?"
+            self.problem, self.killed = said or "the runner is gone: killed?", killed
             self.redraw()
 
     def read_snapshot(self) -> None:
@@ -331,6 +336,12 @@ class Dashboard(App[None]):
     def action_adjust(self) -> None:
         self.driver.adjust()
 
+    def action_again(self) -> None:
+        self.driver.again()
+
+    def action_compare(self) -> None:
+        self.driver.compare()
+
     def action_steer(self, wish: Wish) -> None:
         self.driver.steer(wish)
 
@@ -350,6 +361,11 @@ class Dashboard(App[None]):
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.worker.name == "reader" and event.state is WorkerState.SUCCESS:
             self.redraw()
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Textual's way to the terminal; a slow one is not given more than it takes."""
+        if self._frames.may_go():
+            super()._display(screen, renderable)
 
     # ── the palette ──────────────────────────────────────────────────────────
 

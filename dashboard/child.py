@@ -48,6 +48,11 @@ class Child:
         code = self._process.poll()
         return 128 - code if code is not None and code < 0 else code
 
+    @property
+    def killed(self) -> bool:
+        """Whether a signal ended it that it had no say in."""
+        return self._process.poll() in (-signal.SIGKILL, -signal.SIGTERM)
+
     def wait(self, seconds: float) -> int | None:
         """The exit code, or None if it is still going after so long."""
         try:
@@ -79,7 +84,7 @@ class Child:
     def failure(self) -> str:
         """The same in one line; without a reason its last words, or that a signal ended it."""
         words = " ".join(line.removeprefix(_ERROR).strip() for line in self.reasons())
-        if not words and self._process.poll() in (-signal.SIGKILL, -signal.SIGTERM):
+        if not words and self.killed:
             return "the runner was killed"  # its last words were of something else
         return words or self.last_words()
 

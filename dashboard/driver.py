@@ -8,8 +8,11 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dashboard.draft import command_line
 from dashboard.screens.ask import Choice, Word
+from dashboard.screens.runs import Runs
 from dashboard.screens.steer import Steer
+from dashboard.starting import once_more, start
 from dashboard.steering import Helm, Refused, Row, Wish, rows
 from loadbench import control
 from loadbench.errors import LoadbenchError
@@ -17,6 +20,7 @@ from loadbench.errors import LoadbenchError
 if TYPE_CHECKING:
     from dashboard.app import Dashboard
 
+RUN = "Run it"
 NOW, STOP, LEAVE, STAY = "End at once", "Stop it", "Leave it running", "Stay"
 
 
@@ -65,6 +69,41 @@ class Driver:
     def _driven(self) -> list[Row]:
         view = self._app.run_view
         return rows(self._helm.standing(view), view, self._app.snapshot)
+
+    def again(self) -> None:
+        """The same run once more; asks first where it was not started from here."""
+        app = self._app
+        if not self._goes_on("run again"):
+            app.read_snapshot()
+            arguments = once_more(app.snapshot, app.child is not None)
+            if arguments is None:
+                app.notify("Its run.json does not say how it was started: n = new run.")
+            else:
+                app.run_worker(self._again(arguments))
+
+    async def _again(self, arguments: list[str]) -> None:
+        app = self._app
+        if app.child is None:
+            choice = Choice(f"Run it again?\n$ {command_line(arguments)}", (RUN, STAY))
+            if await app.push_screen_wait(choice) != RUN:
+                return
+        await start(app, arguments)
+
+    def compare(self) -> None:
+        """With the scenario's baseline, or else with the run of it before this one."""
+        app = self._app
+        if not self._goes_on("compare"):
+            runs = app.get_screen("runs", Runs)
+            runs.compare_with_former(app.folder.name)
+            app.action_go("runs")
+
+    def _goes_on(self, what: str) -> bool:
+        """Whether there is no run that is over; then that is said."""
+        if not self._app.opened:
+            self._app.notify(f"Nothing to {what}: no run is open. 4 = runs")
+        elif not self._app.ended:
+            self._app.notify(f"Nothing to {what} yet: this run goes on. s = stop")
+        return not self._app.opened or not self._app.ended
 
     def steer(self, wish: Wish) -> None:
         """By a key: 10 % more or less, the arrivals, a spike."""

@@ -69,6 +69,8 @@ ACTIONS = (
            "Spike: twice what is asked now, for 5 s", "Run", shown="!"),
     Action("mark", "m", "app.mark", "Put a mark into the run", "Run"),
     Action("logs", "o", "app.logs", "What engine and load generator wrote", "Run"),
+    Action("again", "r", "app.again", "Run it again (once it is over)", "Run"),
+    Action("compare", "c", "app.compare", "Compare with the baseline, or the run before", "Run"),
     Action("new-run", "n", "app.new_run", "Put a new run together", "Run"),
     Action("live", "1", "app.go('live')", "Screen 1: Live", "Screens", "Screens",
            "1", "1-4"),

@@ -53,6 +53,17 @@ class Listing:
         a = self.runs.get(self.a or "") or self._baseline_of(b, results)
         return None if a is None or a.name == b.name else (a, b)
 
+    def against_former(self, name: str, results: Path) -> "Listing":
+        """B is this run; A the scenario's baseline, or else the run of it before this one."""
+        b = self.runs[name]
+        base = self._baseline_of(b, results)
+        if base is not None and base.name != name:
+            return replace(self, a=base.name if base.name in self.runs else None, b=name)
+        names = list(self.runs)  # newest first
+        former = (self.runs[other] for other in names[names.index(name) + 1 :])
+        same = (one for one in former if one.scenario == b.scenario and not one.problem)
+        return replace(self, a=next((one.name for one in same), None), b=name)
+
     def is_baseline(self, entry: Entry) -> bool:
         return entry.name in self.baselines.values()
 

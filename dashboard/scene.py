@@ -86,9 +86,11 @@ class Source:
 
     age_s: float | None = None  # since the newest record came
     problem: str = ""  # why no more will come, though the run has no end
+    killed: bool = False  # because its runner is gone
     said: str = ""  # what the runner does before it writes records
     snapshot: dict[str, Any] = field(default_factory=dict)
     run: str = ""  # its folder: which run this is
+    name: str = ""  # by which the commands find it
     version: int = 0  # of what was read of its past: rises when there is more
 
 

@@ -33,10 +33,20 @@ def _fault(fault: Any, root: type[BaseModel], text: str) -> str:
     if fault["type"] == "model_type":
         return f"{place} {key} is a table of keys, not {fault['input']!r}"
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "string_pattern_mismatch":
+        message = f"{fault['input']!r} cannot be read: {_expected(where, root)}"
     return f"{place} {key}: {message}" if key else f"{place} {message}"
 
 
-def _near(where: list[Any], root: type[BaseModel]) -> str:
+def _expected(where: list[Any], root: type[BaseModel]) -> str:
+    """What a field takes: its description in the specification."""
+    section = _section(where, root)
+    field = section.model_fields.get(str(where[-1])) if section else None
+    return (field.description if field else None) or "it has another form"
+
+
+def _section(where: list[Any], root: type[BaseModel]) -> type[BaseModel] | None:
+    """The table that a key is in."""
     section: Any = root
     for part in where[:-1]:
         field = section.model_fields.get(part) if isinstance(part, str) else None
@@ -45,8 +55,16 @@ def _near(where: list[Any], root: type[BaseModel]) -> str:
         kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
         found = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not found:
-            return ""
+            return None
         section = found[0]
+    kind: type[BaseModel] = section
+    return kind
+
+
+def _near(where: list[Any], root: type[BaseModel]) -> str:
+    section = _section(where, root)
+    if section is None:
+        return ""
     names = [field.alias or name for name, field in section.model_fields.items()]
     near = difflib.get_close_matches(str(where[-1]), names, 1)
     return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(names)})"

@@ -36,15 +36,19 @@ from loadbench.watchspec import WatchSpec
 Checked = TypeVar("Checked", bound=Section)
 
 
+_SERVICES = r"^(constant|exponential|lognormal\(\d+(\.\d+)?\))$"
+_SERVICE_WORDS = 'constant, exponential or like "lognormal(0.5)"'
+
+
 class FakeSpec(Section):
     """The known-answer engine: serves a batch of b in a + c·b and misbehaves on demand."""
 
     a: Duration = 5 * units.MS
     c: Duration = 0
-    service: Annotated[str, Field(pattern=r"^(constant|exponential|lognormal\(\d+(\.\d+)?\))$")] = (
-        "constant"
-    )
-    stall: Annotated[str, Field(pattern=r"^$|^.+ every .+$")] = ""
+    service: Annotated[str, Field(pattern=_SERVICES, description=_SERVICE_WORDS)] = "constant"
+    stall: Annotated[
+        str, Field(pattern=r"^$|^.+ every .+$", description='like "200 ms every 5 s"')
+    ] = ""
     errors: Share = 0.0
     wrong: Share = 0.0  # in form
     mistakes: Share = 0.0  # right in form, but the last value of each row is off by one
@@ -72,6 +76,7 @@ class FakeSpec(Section):
         return self
 
 
+_DEVICE_WORDS = 'auto, cpu, cuda or cards like "cuda:0" and "cuda:0,cuda:1"'
 DEVICES = r"^(auto|cpu|cuda|sim|cuda:\d+(,cuda:\d+)*|sim:\d+(,sim:\d+)*)$"
 
 
@@ -83,7 +88,7 @@ class EngineSpec(Section):
         "fake",
     ] = "auto"  # fmt: skip
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"  # only of `onnxruntime`
-    device: Annotated[str, Field(pattern=DEVICES)] = "auto"  # several cards: "cuda:0,cuda:1"
+    device: Annotated[str, Field(pattern=DEVICES, description=_DEVICE_WORDS)] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int8-static"] = "auto"
     calibration: str = ""  # .npz or .npy, only of `int8-static`
     gpu_memory: Share | None = None  # of the card's, that the model may take

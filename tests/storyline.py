@@ -19,9 +19,11 @@ from loadbench.model import (
     Ground,
     Machine,
     Mark,
+    Note,
     Part,
     Process,
     Record,
+    Remark,
     Requests,
     Server,
     Start,
@@ -31,6 +33,11 @@ from loadbench.model import (
 MS = 1_000_000
 SECOND = 1_000_000_000
 GB = 10**9
+LOST = Note(
+    "lost",
+    "worker 2 (pid 4121) was killed (signal 9) at 00:20: 3 requests in flight are lost, 12 were not"
+    " sent; 1 took over its share",
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ class Story:
     names: tuple[str, ...] = ("classify 224px", "classify 384px", "embed")
     spike: tuple[int, int] = (150, 172)
     end: str | None = "done"
+    why: str = "engine stopped: killed, out of memory?"  # of a failed one
+    lost: int = -1  # in this second a worker is lost
     seed: int = 7
     grounds: tuple[Ground, ...] = ()
 
@@ -70,6 +79,8 @@ def records(story: Story | None = None) -> Iterator[Record]:
     low, high = story.spike
     for second in range(story.seconds):
         yield window(story, random, second)
+        if second == story.lost:
+            yield Remark(second, LOST)
         if second == low - 1:
             yield Mark(second, "contention started")
         if second == low + 5:
@@ -78,7 +89,7 @@ def records(story: Story | None = None) -> Iterator[Record]:
         if second == high + 10:
             yield AlertChange(second, "p99", "ok", 44.0, since=low, peak=184.0)
     if story.end is not None:
-        text = "engine stopped: killed, out of memory?" if story.end == "failed" else ""
+        text = story.why if story.end == "failed" else ""
         yield End(story.seconds, story.end, text)  # type: ignore[arg-type]
 
 

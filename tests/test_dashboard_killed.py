@@ -1,7 +1,6 @@
 """What takes part in a run is killed: the screen says what happened and what to press."""
 
 import os
-import re
 import signal
 import time
 from collections.abc import Callable
@@ -11,7 +10,8 @@ import psutil
 import pytest
 
 from loadbench import runlog
-from tests.test_dashboard_run import FAKE, PATIENCE_S, Terminal, only_run, terminal
+from loadbench.model import Window
+from tests.test_dashboard_run import FAKE, PATIENCE_S, only_run, terminal, wait_for_end
 
 
 def runner(results: Path) -> psutil.Process:
@@ -31,24 +31,44 @@ def part(results: Path, word: str) -> psutil.Process:
 
 
 @pytest.mark.parametrize(
-    ("who", "said"),
-    [(runner, r"FAILED +\d\d:\d\d .*(killed|gone)"),
-     (lambda results: part(results, "serve"), r"FAILED +\d\d:\d\d .*engine")],
-    ids=["runner", "engine"],
+    ("who", "more", "said"),
+    [(runner, (), "The runner was killed. All until"),
+     (lambda results: part(results, "serve"), (), "The engine stopped (killed: out of memory?)"),
+     (lambda results: part(results, "loadbench.load"), (), "The load generator stopped (killed"),
+     (lambda results: part(results, "load.worker"), ("--workers", "2"), "was killed (signal 9)")],
+    ids=["runner", "engine", "load", "worker"],
 )  # fmt: skip
-def test_the_screen_says_who_is_gone(
-    tmp_path: Path, who: Callable[[Path], psutil.Process], said: str
+def test_the_screen_says_who_is_gone_and_what_to_press(
+    tmp_path: Path,
+    who: Callable[[Path], psutil.Process],
+    more: tuple[str, ...],
+    said: str,
 ) -> None:
+    with terminal(*FAKE, *more, "--duration", "60s", "--out", str(tmp_path)) as screen:
+        screen.until("● RUNNING")
+        run = runner(tmp_path)
+        os.kill(who(tmp_path).pid, signal.SIGKILL)
+        screen.until(said)
+        if more:
+            screen.until("The run goes on.")
+            screen.until("s = stop")
+            run.terminate()
+            wait_for_end(only_run(tmp_path))
+        else:
+            screen.until("r = run again")
+            screen.until("loadbench show 0001")
+    assert any(isinstance(record, Window) for record in runlog.read(only_run(tmp_path)))
+
+
+def test_a_dashboard_that_was_killed_finds_its_run_again(tmp_path: Path) -> None:
     with terminal(*FAKE, "--duration", "60s", "--out", str(tmp_path)) as screen:
         screen.until("● RUNNING")
-        os.kill(who(tmp_path).pid, signal.SIGKILL)
-        found = failed(screen)
-        assert re.search(said, found), found
-        assert "o = log" in found
-
-
-def failed(screen: Terminal) -> str:
-    """Line 1 once it says so."""
-    screen.until("o = log")
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.written)
-    return plain[plain.index("FAILED") :][:200]
+        screen.process.kill()
+        screen.process.wait()
+    before = len(list(runlog.read(only_run(tmp_path))))
+    with terminal("--attach", "last", "--out", str(tmp_path)) as screen:
+        screen.until("● RUNNING")
+        run = runner(tmp_path)
+        run.kill()
+        screen.until("The runner is gone: killed?")  # not our child: nobody told us
+    assert len(list(runlog.read(only_run(tmp_path)))) >= before > 2

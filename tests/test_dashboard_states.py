@@ -76,7 +76,7 @@ def test_paused_says_where_and_how_to_go_on() -> None:
 
 def test_failed_says_why_and_where_to_look() -> None:
     line = screen(ended("failed"))[0]
-    assert "✗ FAILED  00:30 engine stopped: killed, out of memory?  o = log" in line
+    assert "✗ FAILED  00:30 engine stopped: killed, out of memory?" in line
     narrow = screen(ended("failed"), (80, 24))[0]
     assert "✗ FAILED  00:30 engine stopped" in narrow
     assert len(narrow) <= 80
@@ -90,7 +90,7 @@ def test_done_counts_its_checks(tmp_path: Path) -> None:
         async with shown(ended("done"), folder=tmp_path) as (app, _):
             return text(app)
 
-    assert "■ DONE  00:30 ✗ 1 of 2 checks  q = summary" in asyncio.run(read())
+    assert "■ DONE  00:30 ✗ 1 of 2 checks" in asyncio.run(read())
 
 
 def test_a_run_that_is_played_says_how_fast_and_where() -> None:
@@ -124,14 +124,13 @@ def test_no_data_is_told_after_three_seconds() -> None:
         app = Dashboard(Path("nowhere"), Silent(told(Story(end=None)), age), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
             await settle(pilot)
-            digits = next(
-                part for part in app.screen._compositor.render_strips()[2] if "╶" in part.text
-            )
+            tiles = app.screen._compositor.render_strips()[2:6]
+            digits = next(part for line in tiles for part in line if "╶" in part.text)
             assert digits.style is not None
             assert digits.style.color is not None
             return text(app).split("\n")[0], max(digits.style.color.get_truecolor())
 
-    fresh, bright = asyncio.run(read(2.0))
+    fresh, bright = asyncio.run(read(-3600.0))  # however busy this machine is
     silent, dim = asyncio.run(read(6.2))
     assert "● RUNNING" in fresh
     assert "● RUNNING" in silent
@@ -151,7 +150,7 @@ def test_a_killed_runner_is_seen_by_its_process(tmp_path: Path) -> None:
             await settle(pilot)
             return text(app)
 
-    assert "✗ FAILED  00:30 the runner is gone: killed?" in asyncio.run(read())
+    assert "✗ KILLED  00:30 the runner is gone: killed?" in asyncio.run(read())
 
 
 def test_without_a_gpu_the_cpu_takes_its_place() -> None:
@@ -223,7 +222,7 @@ def test_a_server_that_stands_still_is_not_fast() -> None:
     assert re.search(r"infer +1,000 +66\.7 +5\.00 +> 100 +> 100 .* 0 +0 +││", "\n".join(lines))
     assert "█" in lines[12][70:78]  # full to the top, no gap
     lines = screen(folded([start(), *quick, *still, End(14, "stopped")]))
-    assert "500 of 1,500" in lines[6]  # nobody will answer them
+    assert "500 of 1,500" in lines[7]  # nobody will answer them
     assert re.search(r"infer +1,000 .* 500 +33 +││", "\n".join(lines))
 
 
@@ -232,7 +231,7 @@ def test_asked_and_done_are_of_the_same_seconds() -> None:
     load = [window(at, [5.0] * 100) for at in range(20)]
     drained = window(20, [], stage="drain", rate=0.0)
     lines = screen(folded([start(), *load, drained, End(20, "done")]))
-    assert "■ 90.0 ─ asked 90.0 ─" in lines[7]
+    assert "■ 90.0 ─ asked 90.0 ─" in lines[8]
     assert any("00:21 ■ run done" in line for line in lines)
     assert "■ DONE  00:21" in lines[0]
 

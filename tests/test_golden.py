@@ -82,10 +82,37 @@ def looked_for(app: Dashboard) -> None:
         app._tick()
 
 
+def paused(app: Dashboard) -> None:
+    app.travel.drag(165)
+
+
+def played(app: Dashboard) -> None:
+    """As it is while it plays: half way, and the clock of this test stands."""
+    app.sight = replace(app.sight, at=165, speed=10, played=True)
+    app.travel.tick = lambda: None  # type: ignore[method-assign]
+
+
 CHECKED = (
     ("summary", {"checks": [{"name": "p99", "state": "passed"}, {"name": "e", "state": "failed"}]}),
 )
 OVER = {"seconds": 60, "spike": (900, 900)}
+LOAD_GONE = "the load generator stopped (killed: out of memory?); see /there/0147-ramp/load.log"
+DEAD: dict[str, Any] = {"snapshot": (("pid", GONE), ("state", "running")), "change": looked_for}
+STATES: tuple[tuple[str, Callable[[], View], dict[str, Any]], ...] = (
+    ("warm-up", warming, {}),
+    ("paused", of(end=None), {"change": paused}),
+    ("no-data", of(end=None), {"age": 6.2}),
+    ("failed", of(seconds=30, end="failed"), {}),
+    ("killed", of(seconds=30, end=None), DEAD),
+    ("done", of(**OVER), {"snapshot": CHECKED}),
+    ("replay", of(), {"change": played}),
+    ("no-gpu", of(gpu=False, end=None), {}),
+    ("remote", of(server="none", end=None), {}),
+)  # fmt: skip
+WORTH = {
+    *(("engine", state) for state in ("warm-up", "paused", "no-data", "failed", "replay")),
+    *(("engine", "done"), ("engine", "no-gpu"), ("latency", "replay"), ("latency", "remote")),
+}
 SHOTS = (
     Shot("live-starting", View),
     Shot("live-warm-up", warming),
@@ -112,6 +139,15 @@ SHOTS = (
     Shot("latency-running", of(end=None), "enter", WHOLE),
     Shot("tail-none", of(end=None), "t"),
     Shot("tail-running", slow_requests, "t", WHOLE),
+    *(
+        Shot(f"{screen}-{state}", view, key, MOST[1:], **more)
+        for screen, key in (("engine", "2"), ("alerts", "3"), ("latency", "enter"))
+        for state, view, more in STATES
+        if (screen, state) in WORTH or screen == "alerts"
+    ),
+    Shot("live-replay", of(), change=played),
+    Shot("live-load-lost", of(seconds=30, end="failed", why=LOAD_GONE)),
+    Shot("live-worker-lost", of(seconds=30, end=None, lost=20)),
     Shot("steer-running", of(end=None), "a"),
     Shot("help", of(end=None), "question_mark", MOST[1:]),
     Shot("logs", of(end=None), "o"),
@@ -249,7 +285,7 @@ def test_a_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path("results/0147-ramp-resnet-tiny")
     folder.mkdir(parents=True)
     found_at = []
-    for size in ((60, 16), (120, 40), (200, 60)):
+    for size in WHOLE:
         app = Still(told(Story(end=None)), folder)
         found_at.append(asyncio.run(pictures(app, (size,), reach)))
     hold("new-run", "\n".join(found_at))
@@ -260,7 +296,7 @@ def test_every_state_is_told_without_colour() -> None:
     told_by = {
         "starting": "○ STARTING", "warm-up": "◔ WARM-UP", "running": "● RUNNING",
         "alert": "▲ 1 alert", "paused": "‖ VIEW PAUSED", "no-data": "▲ no data",
-        "failed": "✗ FAILED", "killed": "✗ FAILED", "stopped": "■ STOPPED", "done": "■ DONE",
+        "failed": "✗ FAILED", "killed": "✗ KILLED", "stopped": "■ STOPPED", "done": "■ DONE",
     }  # fmt: skip
     for state, words in told_by.items():
         lines = (GOLDEN / f"live-{state}.txt").read_text(encoding="utf-8").splitlines()

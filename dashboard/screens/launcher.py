@@ -20,17 +20,16 @@ from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from dashboard.asking import Finding, Report, ask
-from dashboard.child import Child
 from dashboard.draft import Checked, Draft, check, command_line, for_doctor
 from dashboard.editor import edit
 from dashboard.keys import ACTIONS, NEW_RUN
 from dashboard.screens.run import RunScreen, TooSmall
 from dashboard.screens.tryout import TryOut
 from dashboard.shelf import Shelved, Used, scenarios, used
+from dashboard.starting import start
 from dashboard.theme import palette
 from dashboard.widgets.launch import Ready, Settings, ShapeChart, names_width, row
 from loadbench import runlog
-from loadbench.errors import LoadbenchError
 
 if TYPE_CHECKING:
     from dashboard.app import Dashboard
@@ -359,17 +358,7 @@ class Launcher(Screen[None]):
         if self.report.blocking:
             self._refuse("this run")
             return
-        child = Child(arguments)
-        folder = await asyncio.to_thread(child.folder)
-        if folder is None:
-            self.notify(f"✗ {child.failure()}", severity="error", timeout=20, markup=False)
-            child.forget()
-            return
-        try:
-            self.app.open_run(folder, "live", child)
-        except LoadbenchError as error:
-            self.notify(f"✗ {error.message}", severity="error", markup=False)
-        self.app.notify(command_line(arguments), title="started", markup=False)
+        await start(self.app, arguments)
 
 
 def _fill(options: OptionList, lines: list[Text]) -> None:

@@ -10,6 +10,7 @@ from dashboard.scene import Scene
 from dashboard.widgets.board import Board
 from dashboard.widgets.header import Header
 from dashboard.widgets.inspect import Inspected
+from dashboard.widgets.outcome import Outcome
 
 SMALLEST = (60, 16)
 _PALETTE = 76  # columns that the footer needs to show the palette's key too
@@ -41,6 +42,7 @@ class RunScreen(Screen[None]):
         yield TooSmall(id="too-small")
         with Vertical(id="body"):
             yield Header(id="header")
+            yield Outcome(id="outcome")
             yield Inspected(id="inspected")
             yield from self.body()
         yield Footer(compact=True)

@@ -89,6 +89,7 @@ class Runs(RunScreen, inherit_bindings=False):
         self._complete = False
         self._problem = ""
         self._comparing = False
+        self._wanted = ""  # a run that shall be compared as soon as the list is read anew
         self._compared: tuple[Pair, Comparison | str] | None = None
 
     def compose(self) -> ComposeResult:
@@ -110,6 +111,10 @@ class Runs(RunScreen, inherit_bindings=False):
 
     def on_screen_resume(self) -> None:
         self._look()
+
+    def compare_with_former(self, name: str) -> None:
+        """A run with its scenario's baseline, or else the run before it."""
+        self._wanted = name
 
     # ── the list ─────────────────────────────────────────────────────────────
 
@@ -146,6 +151,9 @@ class Runs(RunScreen, inherit_bindings=False):
         if message.problem and message.problem != self._problem:
             self.notify(message.problem, severity="error", markup=False)
         self._problem = message.problem
+        if message.complete and self._wanted in runs:
+            self._listing = self._listing.against_former(self._wanted, self.results)
+            self._wanted, self._comparing = "", True
         self._update()
 
     def _update(self) -> None:

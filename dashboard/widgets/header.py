@@ -38,7 +38,8 @@ def state(scene: Scene, ink: Palette) -> State:
     if view.end is not None:
         return _ended(scene, ink, at)
     if source.problem:
-        return State("✗", "FAILED", ink.error, f"{at} {source.problem}", "o = log")
+        word = "KILLED" if source.killed else "FAILED"
+        return State("✗", word, ink.error, f"{at} {brief(source.problem)}")
     if not source.run:
         return State("○", "NO RUN", ink.quiet, "4 = runs, old and new")
     if view.latest is None:
@@ -69,10 +70,15 @@ def _ended(scene: Scene, ink: Palette, at: str) -> State:
     end = scene.view.end
     assert end is not None
     if end.reason == "failed":
-        return State("✗", "FAILED", ink.error, f"{at} {end.text}".strip(), "o = log")
+        return State("✗", "FAILED", ink.error, f"{at} {brief(end.text)}".strip())
     if end.reason == "stopped":
         return State("■", "STOPPED", ink.asked, f"at {at} {checks(scene)}".strip())
-    return State("■", "DONE", ink.ok, f"{at} {checks(scene)}".strip(), "q = summary")
+    return State("■", "DONE", ink.ok, f"{at} {checks(scene)}".strip())
+
+
+def brief(text: str) -> str:
+    """What went wrong, in line 1: the rest is told below it."""
+    return text.partition("; ")[0]
 
 
 def checks(scene: Scene) -> str:
@@ -127,7 +133,7 @@ class Header(Board):
         }
         shorter = [
             lambda: parts.update(bar=[] if scene.past else parts["bar"]),
-            lambda: parts.update(hint=parts["hint"] if now.word == "FAILED" else []),
+            lambda: parts.update(hint=[]),
             lambda: parts.update(bar=[]),
             lambda: parts.update(trust=self._trust(scene, why=False)),
             lambda: parts.update(brand=[]),

@@ -13,6 +13,7 @@ from dashboard.scene import Scene, words
 from dashboard.sureness import InView
 from dashboard.theme import Palette, ink
 from dashboard.widgets.board import Board, Cells, Inspect
+from dashboard.widgets.outcome import without_folder
 from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.merge import merge
@@ -246,7 +247,7 @@ class Events(Board):
     def _lines(self, event: Event, width: int) -> list[Cells]:
         clock, sign, colour = moment(event, self.ink)
         indent = len(clock) + 3
-        first, *rest = textwrap.wrap(event.text, max(8, width - indent)) or [""]
+        first, *rest = textwrap.wrap(without_folder(event.text), max(8, width - indent)) or [""]
         head = [
             Segment(f"{clock} ", ink(self.ink.quiet)),
             Segment(sign, ink(colour)),
@@ -265,7 +266,7 @@ class Ticker(Board):
         events = near(scene.view.events, scene)
         for event in (e for e in events if not scene.past or e.second < scene.moment):
             clock, sign, colour = moment(event, self.ink)
-            text = f" {event.text}   "
+            text = f" {without_folder(event.text)}   "
             needed = len(clock) + 2 + len(text)
             if needed > room and len(cells) > 1:
                 break

@@ -28,7 +28,7 @@ class Loading:
         say: Callable[[str], None],
         meet: Callable[[], int] | None = None,
     ) -> None:
-        self._child = Child("load", ["loadbench.load"], folder / "load.log")
+        self._child = Child("load generator", ["loadbench.load"], folder / "load.log")
         self._child.say(encode(plan))
         try:
             wait_ns = plan.workers.wait_ns if plan.workers else 0
