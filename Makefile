@@ -75,6 +75,7 @@ verdicts: $(STAMP)  ## what loadbench says of runs, against known truth (an hour
 	$(BIN)/python -m tests.benchmarks.verdicts.compare
 	$(BIN)/python -m tests.benchmarks.verdicts.gate
 	$(BIN)/python -m tests.benchmarks.verdicts.ab
+	$(BIN)/python -m tests.benchmarks.verdicts.bisect
 
 SERVERS := peers/servers-venv/.installed
 $(SERVERS): tests/benchmarks/servers.txt
