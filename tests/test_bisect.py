@@ -80,6 +80,9 @@ def test_a_commit_that_cannot_be_measured_is_skipped(repository: Path) -> None:
 
 def test_commits_that_git_leaves_open_are_told() -> None:
     one, two = "a" * 40, "b" * 40
-    text = f"There are only 'skip'ped commits left to test.\nThe first bad commit could be any of:\n{one}\n{two}\nWe cannot bisect more!\n"
+    text = (
+        "There are only 'skip'ped commits left to test.\n"
+        f"The first bad commit could be any of:\n{one}\n{two}\nWe cannot bisect more!\n"
+    )
     assert _candidates(text) == (one, two)
     assert _candidates("something else") == ()
