@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.experiments.bisect import _candidates
+from loadbench.experiments.bisect import _candidates, halfway
+from loadbench.judge.comparison import Side, Terms, compare
 from tests.running import loadbench
+from tests.test_judge_comparison import side
 
 SCENARIO = '[target]\nurl = "local:fake"\n[load]\nphases = [{{ rate = 50, for = "{seconds}s" }}]\n'
 
@@ -76,6 +78,17 @@ def test_a_commit_that_cannot_be_measured_is_skipped(repository: Path) -> None:
     git(repository, "checkout", "--quiet", "HEAD~1")
     told = loadbench("bisect", "--against", "last", "--", "own.toml", cwd=repository, code=125)
     assert "skipped: it could not be measured" in told.stderr
+
+
+def test_the_margin_is_half_of_the_way_to_the_bad_end() -> None:
+    def repeats(name: str, p99_ms: float) -> Side:
+        return side(name, [p99_ms * (1 + 0.001 * number) for number in range(6)])
+
+    slower = compare(repeats("good", 10.0), repeats("bad", 14.4), Terms())
+    assert halfway(slower) == {"p99": pytest.approx(0.2, abs=0.005)}
+    much = compare(repeats("good", 10.0), repeats("bad", 900.0), Terms())
+    assert halfway(much) == {"p99": 0.9}
+    assert halfway(compare(repeats("good", 10.0), repeats("same", 10.0), Terms())) == {}
 
 
 def test_commits_that_git_leaves_open_are_told() -> None:

@@ -31,8 +31,8 @@ def command(
     out: str | None,
 ) -> int:  # fmt: skip
     """Measures GOOD and BAD, then lets git bisect choose the commits between. Each is judged by a
-    series of repeats against GOOD's: worse is bad, a regression that is ruled out is good, all else
-    is skipped. What follows -- is as for `loadbench run`.
+    series of repeats against GOOD's: beyond half of the way from GOOD to BAD it is bad, within it
+    good, and skipped where neither is shown. What follows -- is as for `loadbench run`.
 
     Exit codes: 0 the first bad commit was found, 2 bad input, 3 an end could not be measured, 4 it
     is one of several, since some had to be skipped, or BAD is not shown to be worse. With --against

@@ -1,26 +1,30 @@
 """The first commit that made a scenario worse, found by git's own bisection.
 
-One commit is judged by a series of repeats against the series of a good one: worse is bad, a
+One commit is judged by a series of repeats against the series of the good one: worse is bad, a
 regression that is ruled out is good, and all else (inconclusive, not to be trusted, a run that
-cannot be made) is skipped, as git has it for commits that cannot be tested. The work tree is put
-back however this ends; what was measured stays.
+cannot be made) is skipped, as git has it for commits that cannot be tested. Worse than what: how
+far apart the ends are is known by then, so the margin is half of that way, in logarithms; that
+takes far fewer repeats than to rule out a few per cent. The work tree is put back however this
+ends; what was measured stays.
 """
 
+import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from loadbench.errors import RunError, SpecError
-from loadbench.judge.comparison import Terms, compare
+from loadbench.judge.comparison import Comparison, Terms, compare
 from loadbench.judge.gate import FINE, WORSE, Decision, decision
 from loadbench.report.sides import side
 
 GOOD, BAD, SKIP = 0, 1, 125  # as `git bisect run` takes them
 _SIGNALLED = 128  # codes from here on end the bisection
 _FOUND = "is the first bad commit"
+_MOST = 0.9  # of a margin
 
 
 class Measure(NamedTuple):
@@ -68,7 +72,22 @@ def step(against: Path, measure: Measure) -> tuple[int, str]:
 
 def judged(against: Path, folder: Path, terms: Terms) -> Decision:
     """A series against another; what is not shown either way is no verdict."""
-    return decision(compare(side([against]), side([folder]), terms), strict=True)
+    return decision(compared(against, folder, terms), strict=True)
+
+
+def compared(against: Path, folder: Path, terms: Terms) -> Comparison:
+    return compare(side([against]), side([folder]), terms)
+
+
+def halfway(found: Comparison) -> dict[str, float]:
+    """The margins between the ends, by metric: of those that got worse, half of the way there, as
+    far as a margin goes. That is also taken where the bad end has no number, since its requests
+    fail."""
+    return {
+        row.metric: _MOST if row.shift is None else min(_MOST, abs(math.sqrt(1 + row.shift) - 1))
+        for row in found.gated
+        if row.word == "worse"
+    }
 
 
 def search(good: str, bad: str, measure: Measure, say: Callable[[str], None]) -> Found:
@@ -80,13 +99,14 @@ def search(good: str, bad: str, measure: Measure, say: Callable[[str], None]) ->
     with _away() as back:
         reference = _end(good, ends[0], measure, say)
         worst = _end(bad, ends[1], measure, say)
-        found = judged(reference, worst, measure.terms)
+        both = compared(reference, worst, measure.terms)
+        found = decision(both, strict=True)
         if found.code != WORSE:
             return Found((), found.words)
         say(f"{bad}: {found.words}")
         _git("bisect", "start", ends[1], ends[0])
         back.append("bisect")
-        told = _run(reference, measure)
+        told = _run(reference, measure, halfway(both))
     return Found(told, found.words)
 
 
@@ -99,12 +119,12 @@ def _end(name: str, commit: str, measure: Measure, say: Callable[[str], None]) -
     return folder
 
 
-def _run(reference: Path, measure: Measure) -> tuple[str, ...]:
+def _run(reference: Path, measure: Measure, margins: Mapping[str, float]) -> tuple[str, ...]:
     """git's own loop over `loadbench bisect --against`."""
     own = ["--against", str(reference.resolve()), "--repeats", str(measure.repeats)]
     own += ["--out", str(measure.results.resolve())]
-    for metric in measure.terms.metrics:
-        own += ["--gate", f"{metric}={measure.terms.margin_of(metric) * 100:g}%"]
+    for metric, margin in margins.items():
+        own += ["--gate", f"{metric}={margin * 100:.3g}%"]
     command = [sys.executable, "-m", "loadbench", "bisect", *own, "--", *measure.arguments]
     done = subprocess.run(["git", "bisect", "run", *command], stdout=subprocess.PIPE, text=True)
     if done.returncode == 0 and _FOUND in done.stdout:
