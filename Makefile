@@ -23,7 +23,7 @@ tui: $(STAMP)  ## the dashboard on the embedded engine; without a terminal the s
 # Tests hold real processes to real clocks: whatever failed is run once more, with nothing beside it.
 AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not alone' || $(AGAIN) -m 'not alone'
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not alone' || $(AGAIN) -m 'not alone'
 	$(BIN)/python -m pytest -m alone || $(AGAIN) -m alone
 
 golden: $(STAMP)  ## stores the screens as they look now; look at: git diff tests/golden
@@ -75,6 +75,7 @@ verdicts: $(STAMP)  ## what loadbench says of runs, against known truth (an hour
 	$(BIN)/python -m tests.benchmarks.verdicts.compare
 	$(BIN)/python -m tests.benchmarks.verdicts.gate
 	$(BIN)/python -m tests.benchmarks.verdicts.ab
+	$(BIN)/python -m tests.benchmarks.verdicts.bisect
 
 SERVERS := peers/servers-venv/.installed
 $(SERVERS): tests/benchmarks/servers.txt

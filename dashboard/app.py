@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import RenderableType
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding
@@ -27,7 +26,6 @@ from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.driver import LEAVE, STAY, STOP, Driver
 from dashboard.follow import Follow, Unreadable, ViewChanged
-from dashboard.frames import Frames
 from dashboard.ringing import Way, ring
 from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
@@ -81,7 +79,6 @@ class Dashboard(App[None]):
         self._drawn = 0.0
         self._scheduled = False
         self._leaving = False
-        self._frames = Frames(self)
         self.notify_by: Way = "auto"
         self._turn_to(folder, reader)
 
@@ -361,11 +358,6 @@ class Dashboard(App[None]):
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.worker.name == "reader" and event.state is WorkerState.SUCCESS:
             self.redraw()
-
-    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
-        """Textual's way to the terminal; a slow one is not given more than it takes."""
-        if self._frames.may_go():
-            super()._display(screen, renderable)
 
     # ── the palette ──────────────────────────────────────────────────────────
 

@@ -7,10 +7,12 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from textual.containers import ScrollableContainer
 from textual.pilot import Pilot
 from textual.widgets import Button
@@ -22,8 +24,9 @@ from dashboard.screens.ask import Choice
 from dashboard.screens.help import Help
 from dashboard.screens.page import Page, folded
 from dashboard.screens.runs import Runs
-from dashboard.widgets.runlist import COLUMNS, fitting
+from dashboard.widgets.runlist import COLUMNS, cells, fitting
 from loadbench import baseline, runlog
+from loadbench.catalogue import Entry
 from loadbench.report.text import run_text
 from tests.ended import finished, killed
 from tests.stage import settle, text
@@ -438,3 +441,10 @@ def test_a_thousand_runs_are_listed_and_walked_through(tmp_path: Path) -> None:
             assert "·  filter: more-7" in found[0]
 
     asyncio.run(walk())
+
+
+def test_a_series_says_how_often_it_was_run() -> None:
+    now = datetime.now().astimezone()
+    series = Entry("0007-steady", "0007-steady", "done", scenario="steady", repeats=6)
+    assert "steady ×6" in cells(series, now)
+    assert "steady" in cells(replace(series, repeats=1), now)

@@ -1,5 +1,6 @@
 """People's Locust files when something is wrong: with the server, their code, or the file."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ def test_users_whose_task_never_ends_are_told(tmp_path: Path) -> None:
         found = run_process(journey(tmp_path, server.port, code, **changed), nothing)
     found.check()
     late = sum(window.asked for window in found.recorded if window.stage == "drain")
-    assert f"of {server.counts['got']} requests were begun after" in notes(found)["after-load"]
+    begun = int(re.findall(r"of (\d+) requests were begun after", notes(found)["after-load"])[0])
+    assert begun in (server.counts["got"], server.counts["got"] + 1), "one can end unheard"
     assert late > 10
 
 

@@ -82,12 +82,13 @@ def cells(entry: Entry, now: datetime) -> list[str]:
         return f">{significant(entry.limit_ms)}" if beyond else figure(value)
 
     target = entry.target.removeprefix("local:").removeprefix("http://").removeprefix("https://")
+    scenario = entry.scenario or entry.name.partition("-")[2]
     return [
         "",
         entry.number,
         when(entry.began, now),
         f"{target} {entry.device}".strip(),
-        entry.scenario or entry.name.partition("-")[2],
+        scenario if entry.repeats == 1 else f"{scenario} ×{entry.repeats}",
         figure(entry.done_per_s),
         latency(entry.p50_ms),
         latency(entry.p99_ms),

@@ -29,6 +29,7 @@ COMMANDS = {
     "report": ("judge", "An HTML page about a run, or several beside each other."),
     "compare": ("judge", "Two runs side by side, and the settings that differ."),
     "ab": ("judge", "Two targets in turns in one session: is B better or worse than A?"),
+    "bisect": ("judge", "The first commit that made a scenario worse, by git bisect."),
     "baseline": ("judge", "Which run others are compared with: set, show, list, forget."),
 }
 
