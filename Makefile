@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SCENARIO ?=
 
-.PHONY: tui test golden pictures cast tour-check lint bench bench-servers verdicts soak fuzz gpu peers \
+.PHONY: tui test test-long golden pictures cast tour-check lint bench bench-servers verdicts soak fuzz gpu peers \
 	proto clean
 .DEFAULT_GOAL := tui
 
@@ -23,8 +23,11 @@ tui: $(STAMP)  ## the dashboard on the embedded engine; without a terminal the s
 # Tests hold real processes to real clocks: whatever failed is run once more, with nothing beside it.
 AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not alone' || $(AGAIN) -m 'not alone'
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not alone and not long' || $(AGAIN) -m 'not alone and not long'
 	$(BIN)/python -m pytest -m alone || $(AGAIN) -m alone
+
+test-long: $(STAMP)  ## sessions of several runs, and simulations (minutes)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m long || $(AGAIN) -m long
 
 golden: $(STAMP)  ## stores the screens as they look now; look at: git diff tests/golden
 	RENEW_GOLDEN=1 $(BIN)/python -m pytest tests/test_golden.py

@@ -27,6 +27,8 @@ from loadbench.report.sides import snapshots
 from loadbench.runner import Options
 from tests.running import LOADBENCH, loadbench, scenario
 
+pytestmark = pytest.mark.long
+
 
 def windows(folder: Path) -> list[Window]:
     return [record for record in runlog.read(folder) if isinstance(record, Window)]

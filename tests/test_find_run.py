@@ -24,6 +24,8 @@ from tests.test_run import wait_for
 FAKE = 'a = "20 ms"'
 SHORT = ("--stage", "3s", "--settle", "1s", "--slo", "p90 < 200 ms")
 
+pytestmark = pytest.mark.long
+
 
 def slow(folder: Path, load: str = "") -> Path:
     path = scenario(folder, fake=FAKE, load=load, rate="50")

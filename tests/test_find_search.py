@@ -21,6 +21,8 @@ FIXED = Server(a=0.008, c=0.0005, largest=32, wait_s=0.005)
 TERMS = Terms(P99, start=0.5 * FIXED.capacity, stage_s=60, budget_s=900)
 TRUTH = 1030.7  # of FIXED, by 10⁶ requests each: tests/benchmarks/verdicts/find.py
 
+pytestmark = pytest.mark.long
+
 
 def test_the_simulation_is_right_where_the_answer_is_known_exactly() -> None:
     """M/D/1, by Erlang's formula."""

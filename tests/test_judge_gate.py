@@ -17,6 +17,8 @@ from loadbench.summary import Summary, summarise
 from tests.running import loadbench, scenario
 from tests.test_repeats import series
 
+pytestmark = pytest.mark.long
+
 NEAR = [20.0, 20.2, 20.1, 19.9, 20.3, 20.0]
 
 

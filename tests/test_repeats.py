@@ -20,6 +20,8 @@ from tests.running import LOADBENCH, adds_up, loadbench, scenario
 from tests.test_dashboard_runs import lines, listed, press, until
 from tests.test_run import seconds, wait_for
 
+pytestmark = pytest.mark.long
+
 
 def series(results: Path, p99s: list[float], **extra: Any) -> Path:
     """A series as its runner leaves it."""
