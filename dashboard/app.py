@@ -25,6 +25,7 @@ from textual.worker import Worker, WorkerState
 from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.driver import LEAVE, STAY, STOP, Driver
+from dashboard.exporting import opened
 from dashboard.follow import Follow, Unreadable, ViewChanged
 from dashboard.ringing import Way, ring
 from dashboard.scene import Scene, Sight, Source, scene
@@ -39,6 +40,7 @@ from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
 from dashboard.screens.runs import Runs
 from dashboard.screens.tail import Tail
+from dashboard.series import series_of
 from dashboard.steering import Wish
 from dashboard.terminal import is_gone, lasting
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
@@ -74,7 +76,7 @@ class Dashboard(App[None]):
     ) -> None:
         super().__init__()
         self._first = first
-        self.started: dict[Path, Child] = {folder.resolve(): child} if child else {}
+        self.started: dict[Path, Child] = {folder.resolve(): child} if child else {}  # by `whole`
         self._first_theme = theme
         self._drawn = 0.0
         self._scheduled = False
@@ -85,7 +87,13 @@ class Dashboard(App[None]):
     def _turn_to(self, folder: Path, reader: Follow) -> None:
         """All that belongs to one run is set here, and so forgotten with it."""
         self.folder, self.reader = folder, reader
-        self.child = self.started.get(folder.resolve())
+        self.whole = runlog.whole(folder)  # the series that it is of, or itself
+        self.series = series_of(folder)
+        shown = (
+            (self.folder, None) if folder != self.whole else (self.series and self.series.newest,)
+        )
+        self._goes_with = self.series is not None and self.series.newest in shown
+        self.child = self.started.get(self.whole.resolve())
         self.run_view = View()
         self.sight = Sight()
         self.travel = Travel(self, reader.play)
@@ -140,15 +148,35 @@ class Dashboard(App[None]):
         if mode == "replay" and not (folder / runlog.LOG).is_file():
             raise SpecError(f"{folder / runlog.LOG} is not there", "it was killed before it began")
         if child is not None:
-            self.started[folder.resolve()] = child
-        self.workers.cancel_group(self, "reader")
-        # what the old reader has posted already is dealt with before this
-        self.call_later(self._open, folder, Follow(folder, play=int(mode == "replay")))
+            self.started[runlog.whole(folder).resolve()] = child
+        self._open(folder, Follow(folder, play=int(mode == "replay")))
+        self.call_later(self.action_go, "live")
 
-    def _open(self, folder: Path, reader: Follow) -> None:
+    def _open(self, folder: Path, reader: Follow, sight: Sight | None = None) -> None:
+        """After what the old reader has posted already has been dealt with."""
+        self.workers.cancel_group(self, "reader")
+        self.call_later(self._opened, folder, reader, sight or Sight())
+
+    def _opened(self, folder: Path, reader: Follow, sight: Sight) -> None:
         self._turn_to(folder, reader)
+        self.sight = sight
         self._read()
-        self.action_go("live")
+        self.redraw()
+
+    def _follow_series(self) -> None:
+        """To the next run of a series once the one shown is over, if that was the newest of it and
+        nobody looks at its past."""
+        begun, over = self.run_view.start is not None, self.run_view.end is not None
+        if self.series is None or not self._goes_with or (begun and not over):
+            return
+        self.series = series_of(self.folder)
+        newest = self.series.newest if self.series else None
+        if newest is not None and newest != self.folder and self.sight.at is None:
+            kept, self._goes_with = self.sight, False
+            sight = Sight(zoom=kept.zoom, everything=kept.everything, log=kept.log)
+            self._open(newest, Follow(newest), sight)
+        else:
+            self.redraw()
 
     def _read(self) -> None:
         run = self.reader.run(self.post_message)
@@ -192,9 +220,28 @@ class Dashboard(App[None]):
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
         view, past = self.travel.seen(self.reader.past), self.reader.past.version
         run = str(self.folder) if self.opened else ""
-        name = runlog.called(self.folder) if run else ""
-        source = Source(age, self.problem, self.killed, said, self.snapshot, run, name, past)
+        source = Source(
+            age,
+            self.problem,
+            self.killed,
+            said,
+            self.snapshot,
+            run,
+            runlog.called(self.folder) if run else "",
+            past,
+            self.series.words if self.series else "",
+            self._more_follow,
+            self._verdict(),
+        )
         return scene(view, self.sight, source)
+
+    def _verdict(self) -> str:
+        """What the runner that was started here said in the end, with a sign: how it stands
+        against its baseline, why there is no verdict."""
+        if self.run_view.end is None or self.child is None or self.child.code is None:
+            return ""
+        words = self.child.reason()
+        return f"{'▲' if self.child.code else '✓'} {words}" if words else ""
 
     def _run_screen(self) -> RunScreen | None:
         """The uppermost screen of the run, also when a question lies over it."""
@@ -207,6 +254,7 @@ class Dashboard(App[None]):
             self.exit(None, 128 + signal.SIGHUP)
             return
         self._watch_runner()
+        self._follow_series()
         waiting = self.run_view.latest is None
         stale = self._came is not None and time.monotonic() - self._came > 2
         if waiting or (stale and self.run_view.end is None):
@@ -250,7 +298,12 @@ class Dashboard(App[None]):
     def ended(self) -> bool:
         gone = self.child is not None and self.child.code is not None
         over = self.run_view.end is not None or bool(self.problem)
-        return gone or over or not self.opened
+        return gone or (over and not self._more_follow) or not self.opened
+
+    @property
+    def _more_follow(self) -> bool:
+        """Whether another run of the series may follow the one shown."""
+        return self._goes_with and self.series is not None and self.series.going
 
     # ── the view ─────────────────────────────────────────────────────────────
 
@@ -322,6 +375,10 @@ class Dashboard(App[None]):
         folder = self.folder if os.access(self.folder, os.W_OK) else Path.cwd()
         self.notify(f"saved {self.save_screenshot(name, str(folder))}")
 
+    def action_results_folder(self) -> None:
+        folder = self.whole.parent.absolute()
+        self.notify(f"{'opened' if opened(folder) else 'runs lie in'}: {folder}", markup=False)
+
     # ── the run ──────────────────────────────────────────────────────────────
 
     def action_stop_run(self) -> None:
@@ -335,6 +392,15 @@ class Dashboard(App[None]):
 
     def action_again(self) -> None:
         self.driver.again()
+
+    def action_report(self) -> None:
+        self.driver.report()
+
+    def action_export(self) -> None:
+        self.driver.export()
+
+    def action_copy_command(self) -> None:
+        self.driver.copy_command()
 
     def action_compare(self) -> None:
         self.driver.compare()

@@ -78,12 +78,16 @@ class Child:
         return lines[-1] if lines else ""
 
     def reasons(self) -> list[str]:
-        """Of all that it said, the lines that say why its exit code is not 0."""
+        """Of all that it said, the lines of its verdict, and of why its exit code is not 0."""
         return [line for line in self.said().splitlines() if line.startswith((_ERROR, "  →"))]
 
+    def reason(self) -> str:
+        """The same in one line."""
+        return " ".join(line.removeprefix(_ERROR).strip() for line in self.reasons())
+
     def failure(self) -> str:
-        """The same in one line; without a reason its last words, or that a signal ended it."""
-        words = " ".join(line.removeprefix(_ERROR).strip() for line in self.reasons())
+        """The same; without a reason its last words, or that a signal ended it."""
+        words = self.reason()
         if not words and self.killed:
             return "the runner was killed"  # its last words were of something else
         return words or self.last_words()

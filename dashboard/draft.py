@@ -36,6 +36,8 @@ FIELDS = (
     Field("precision", "precision", "engine.precision", local=True),
     Field("p99", "limit p99", "checks.p99"),
     Field("workers", "workers", "--workers"),
+    Field("repeats", "repeats", "--repeats"),
+    Field("baseline", "baseline", "--baseline"),
     Field("more", "more", "--set"),
 )
 _LEADING = {  # what stands for the rate where there is none
@@ -43,6 +45,7 @@ _LEADING = {  # what stands for the rate where there is none
     "journey": Field("rate", "users", "load.users"),
     "trace": Field("rate", "scale", "load.scale"),
 }
+_MOST = 1000  # processes, repeats
 _PLACE = re.compile(r"^\s*(line \d+)?:?\s*")
 
 
@@ -85,10 +88,11 @@ def _argument(one: Field, text: str) -> list[str]:
 
 def for_doctor(arguments: list[str]) -> list[str]:
     """The same without what the doctor is not told."""
-    if "--workers" not in arguments:
-        return arguments
-    at = arguments.index("--workers")
-    return arguments[:at] + arguments[at + 2 :]
+    for option in ("--workers", "--repeats"):
+        if option in arguments:
+            at = arguments.index(option)
+            arguments = arguments[:at] + arguments[at + 2 :]
+    return arguments
 
 
 def command_line(arguments: list[str]) -> str:
@@ -126,11 +130,18 @@ def check(draft: Draft) -> Checked:
 def _whole(
     found: Scenario, known: tuple[Field, ...], said: Mapping[str, str], draft: Draft
 ) -> Checked:
-    text = draft.values.get("workers", "").strip()
-    if text and not text.isdigit():
-        fault = {"workers": f"--workers: {text!r} is not a number of processes"}
-        return Checked(None, known, said, fault)
+    faults = dict(_miscounted(draft))
+    if faults:
+        return Checked(None, known, said, faults)
     return Checked(found, known, said, {}, shape_line(found.spec))
+
+
+def _miscounted(draft: Draft) -> Iterator[tuple[str, str]]:
+    """Options of the command that are numbers."""
+    for id, what, least in (("workers", "processes", 0), ("repeats", "runs, 1 to 1000", 1)):
+        text = draft.values.get(id, "").strip()
+        if text and not (text.isdecimal() and least <= int(text) <= _MOST):
+            yield id, f"--{id}: {text!r} is not a number of {what}"
 
 
 def _at_fault(draft: Draft, known: tuple[Field, ...]) -> Iterator[tuple[str, str]]:
@@ -196,6 +207,8 @@ def present(found: Spec) -> dict[str, str]:
         "precision": engine.precision,
         "p99": checks.get("p99", "none"),
         "workers": "1 process",
+        "repeats": "1; 6 with a baseline",
+        "baseline": "none",
         "url": found.target.url,
         "more": "engine.hold=false; load.seed=8",
     }

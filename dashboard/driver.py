@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dashboard.draft import command_line
+from dashboard.exporting import copy_command, report, seconds
 from dashboard.screens.ask import Choice, Word
 from dashboard.screens.runs import Runs
 from dashboard.screens.steer import Steer
@@ -89,12 +90,27 @@ class Driver:
                 return
         await start(app, arguments)
 
+    def report(self) -> None:
+        """Writes the HTML page; of a series that of all its runs."""
+        if not self._goes_on("report"):
+            self._app.run_worker(report(self._app, self._app.whole))
+
+    def export(self) -> None:
+        """Writes its seconds, as far as it has come."""
+        if self._app.opened:
+            self._app.run_worker(seconds(self._app, self._app.folder))
+
+    def copy_command(self) -> None:
+        """The command line that made it."""
+        if self._app.opened:
+            copy_command(self._app, self._app.folder)
+
     def compare(self) -> None:
         """With the scenario's baseline, or else with the run of it before this one."""
         app = self._app
         if not self._goes_on("compare"):
             runs = app.get_screen("runs", Runs)
-            runs.compare_with_former(app.folder.name)
+            runs.compare_with_former(app.whole.name)
             app.action_go("runs")
 
     def _goes_on(self, what: str) -> bool:
@@ -115,12 +131,13 @@ class Driver:
             self._app.notify(str(refused), severity="error")
 
     def stop(self, at_once: bool = False) -> None:
-        """By the run's socket; before it has one, by a signal to the runner."""
+        """By the run's socket; before it has one, and between two repeats, by a signal to the
+        runner."""
         app = self._app
         app.read_snapshot()
         text = "stopping: no more requests, waiting for the answers"
         text = "ending at once: what is open stays unfinished" if at_once else text
-        if app.snapshot.get("control"):
+        if app.snapshot.get("control") and app.run_view.end is None:
             self.command({"command": "kill" if at_once else "stop"}, text)
             return
         pid = app.child.pid if app.child else app.snapshot.get("pid")

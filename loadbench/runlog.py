@@ -177,11 +177,17 @@ def single(folder: Path) -> Path:
     raise SpecError(f"{folder.name} is a series of {len(found)} repeats", f"name one: {last}")
 
 
+def whole(folder: Path) -> Path:
+    """The folder that lies in the results: the series' or the A/B's of one of their runs, else the
+    run's own."""
+    part = _REPEAT.fullmatch(folder.name) or _SIDE.fullmatch(folder.name)
+    return folder.parent if part and _number(folder.parent) else folder
+
+
 def called(folder: Path) -> str:
     """What a run is called: its folder's name, with the series' before it if it is a repeat."""
-    part = _REPEAT.fullmatch(folder.name) or _SIDE.fullmatch(folder.name)
-    inside = part and _number(folder.parent)
-    return f"{folder.parent.name}/{folder.name}" if inside else folder.name
+    found = whole(folder)
+    return folder.name if found == folder else f"{found.name}/{folder.name}"
 
 
 def write_snapshot(folder: Path, snapshot: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ def test_the_screen_says_who_is_gone_and_what_to_press(
             run.terminate()
             wait_for_end(only_run(tmp_path))
         else:
-            screen.until("r = run again")
+            screen.until("R = run again")
             screen.until("loadbench show 0001")
     assert any(isinstance(record, Window) for record in runlog.read(only_run(tmp_path)))
 

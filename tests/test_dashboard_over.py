@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_is_neither_compared_nor_run_again(tmp_path: Path) ->
         app = Dashboard(going, Follow(going), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
             await until(pilot, "RUNNING")
-            for key, what in (("c", "compare"), ("r", "run again")):
+            for key, what in (("c", "compare"), ("R", "run again"), ("r", "report")):
                 await pilot.press(key)
                 await until(pilot, f"Nothing to {what} yet")
             assert "run again" not in text(app).split("\n")[1]
@@ -69,7 +69,7 @@ def test_a_run_that_goes_on_is_neither_compared_nor_run_again(tmp_path: Path) ->
     asyncio.run(walk())
 
 
-def test_r_shows_what_it_would_start_where_somebody_else_did(tmp_path: Path) -> None:
+def test_shift_r_shows_what_it_would_start_where_somebody_else_did(tmp_path: Path) -> None:
     folder = finished(tmp_path, "one", 20.0)
     snapshot = runlog.read_snapshot(folder)
     command = ["loadbench", "run", "no-such-scenario", "--trust", "--print-folder"]
@@ -78,8 +78,8 @@ def test_r_shows_what_it_would_start_where_somebody_else_did(tmp_path: Path) -> 
     async def walk() -> None:
         app = Dashboard(folder, Follow(folder), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "r = run again")
-            await pilot.press("r")
+            await until(pilot, "R = run again")
+            await pilot.press("R")
             found = await until(pilot, "$ loadbench run no-such-scenario")
             assert "--trust" not in found  # a file cannot allow that
             assert isinstance(app.screen, Choice)

@@ -244,7 +244,9 @@ def test_the_filter_takes_words_and_escape_brings_all_back(tmp_path: Path) -> No
             assert screen.focused is screen.query_one("#runs")
             await press(pilot, "slash", *"zz")
             assert any("No run has all these words" in line for line in lines(pilot))
-            await press(pilot, "enter", "x", "r", "delete", "b", "enter")  # no run is there
+            await press(
+                pilot, "enter", "x", "r", "v", "w", "y", "delete", "b", "enter"
+            )  # no run is there
             assert pilot.app.screen is screen
             found = await press(pilot, "escape")
             assert "·  5 runs" in found[0]
@@ -268,16 +270,16 @@ def test_no_runs_says_what_to_do_and_the_first_one_appears(tmp_path: Path) -> No
     asyncio.run(walk())
 
 
-def test_the_report_is_what_show_prints_also_of_a_killed_run(tmp_path: Path) -> None:
+def test_the_summary_is_what_show_prints_also_of_a_killed_run(tmp_path: Path) -> None:
     several(tmp_path)
     (tmp_path / "0002-two" / runlog.LOG).write_text("no record\n")
 
     async def walk() -> None:
         async with listed(tmp_path) as (screen, pilot):
-            await press(pilot, "down", "r")
+            await press(pilot, "down", "v")
             await until(pilot, lambda: "LATENCY" in "\n".join(lines(pilot)))
             assert any("✗ killed" in line for line in lines(pilot))
-            await press(pilot, "escape", "down", "down", "r")
+            await press(pilot, "escape", "down", "down", "v")
             folded_anywhere = re.compile(r"is\W+no\W+record")
             await until(pilot, lambda: folded_anywhere.search("\n".join(lines(pilot))))
             await press(pilot, "q")
@@ -286,12 +288,12 @@ def test_the_report_is_what_show_prints_also_of_a_killed_run(tmp_path: Path) -> 
     asyncio.run(walk())
 
 
-def test_long_lines_of_a_report_are_folded_and_none_is_cut(tmp_path: Path) -> None:
+def test_long_lines_of_a_summary_are_folded_and_none_is_cut(tmp_path: Path) -> None:
     several(tmp_path)
 
     async def walk() -> None:
         async with listed(tmp_path, (60, 16)) as (_, pilot):
-            await press(pilot, "end", "r")
+            await press(pilot, "end", "v")
             await until(pilot, lambda: "CHECKS" in "\n".join(lines(pilot)))
             for width in (60, 80, 60):
                 await pilot.resize_terminal(width, 16)
@@ -410,7 +412,7 @@ def test_palette_and_help_have_what_the_keys_do(tmp_path: Path) -> None:
             assert {f"{action.group}: {action.title}" for action in RUNS} <= set(commands)
             bound = {binding.id for _, binding in screen._bindings}
             assert {action.id for action in RUNS} <= bound
-            result = commands["Runs: The run's summary"].callback()
+            result = commands["Runs: View the run's summary"].callback()
             assert result is not None
             await result
             await until(pilot, lambda: isinstance(pilot.app.screen, Page))

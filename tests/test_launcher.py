@@ -78,7 +78,7 @@ def test_each_size_has_all_of_it(
     async def walk() -> None:
         async with launcher(tmp_path, monkeypatch, size) as (app, screen, pilot):
             seen = ""
-            for _ in range(15):
+            for _ in range(17):
                 lines = text(app).split("\n")
                 assert len(lines) == size[1]
                 assert max(map(len, lines)) <= size[0]

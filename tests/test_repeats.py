@@ -202,7 +202,7 @@ def test_screens_take_a_series_as_they_take_a_run(tmp_path: Path) -> None:
             await press(pilot, "end", "x", "up", "c")
             await until(pilot, lambda: "▲ worse" in "\n".join(lines(pilot)))
             assert "6+6" in "\n".join(lines(pilot))
-            await press(pilot, "escape", "r")
+            await press(pilot, "escape", "v")
             await until(pilot, lambda: "median" in "\n".join(lines(pilot)))
             await press(pilot, "escape", "enter")
             app = pilot.app

@@ -122,7 +122,7 @@ class Launcher(Screen[None]):
     @work(exclusive=True, group="look")
     async def action_look(self) -> None:
         """Files and former runs anew; what was chosen stays chosen."""
-        results = self.app.folder.parent
+        results = self.app.whole.parent
         out = "" if results.resolve() == runlog.results_folder().resolve() else str(results)
         self._shelf = await asyncio.to_thread(scenarios, Path())
         self._used = await asyncio.to_thread(used, results)
@@ -256,7 +256,7 @@ class Launcher(Screen[None]):
         line = Text(" loadbench  ", style=f"bold {colours.text}")
         line.append("new run", style=colours.text)
         if not self.app.ended:
-            line.append(f"   ● {self.app.folder.name} goes on", style=colours.quiet)
+            line.append(f"   ● {self.app.whole.name} goes on", style=colours.quiet)
         if self._starting:
             line.append("   ◔ starting", style=colours.asked)
         self.query_one("#line", Static).update(line)

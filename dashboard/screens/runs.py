@@ -17,6 +17,7 @@ from textual.message import Message
 from textual.widgets import DataTable, Footer, Input, Static
 from textual.worker import get_current_worker
 
+from dashboard.exporting import copy_command, report, seconds
 from dashboard.keys import ACTIONS, RUNS
 from dashboard.listing import Listing, Pair
 from dashboard.screens.ask import Choice
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 _EVERY_S = 2.0  # between two looks at the folder
 _BATCH = 100  # runs that the first look hands over at a time
 DELETE, KEEP = "Delete it", "Keep it"
-_EVERYWHERE = ("live", "engine", "alerts", "runs", "new-run", "help", "screenshot", "quit")
+_EVERYWHERE = (
+    "live", "engine", "alerts", "runs", "new-run", "help", "folder", "screenshot", "quit",
+)  # fmt: skip
 _NONE = "No runs in {folder} yet. Press n to start one, or: loadbench run steady"
 _NO_MATCH = "No run has all these words in its name, scenario, target, state or title. esc = all"
 _NOTHING_TO = "Nothing to compare with yet: x marks A, or b makes a run the scenario's baseline."
@@ -120,7 +123,7 @@ class Runs(RunScreen, inherit_bindings=False):
 
     @property
     def results(self) -> Path:
-        return self.app.folder.parent
+        return self.app.whole.parent
 
     def _look(self) -> None:
         if self.is_current:
@@ -279,6 +282,21 @@ class Runs(RunScreen, inherit_bindings=False):
             self.notify(f"loadbench tui --{'attach' if going else 'replay'} {entry.number}")
 
     def action_report(self) -> None:
+        entry = self._here()
+        if entry is not None:
+            self.app.run_worker(report(self.app, Path(entry.folder)))
+
+    def action_export(self) -> None:
+        entry = self._here()
+        if entry is not None:
+            self.app.run_worker(seconds(self.app, Path(entry.folder)))
+
+    def action_copy_command(self) -> None:
+        entry = self._here()
+        if entry is not None:
+            copy_command(self.app, Path(entry.folder))
+
+    def action_summary(self) -> None:
         entry = self._here()
         if entry is not None:
             title = f"loadbench show {entry.number}"

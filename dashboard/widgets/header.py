@@ -36,6 +36,8 @@ def state(scene: Scene, ink: Palette) -> State:
     if scene.past:
         return _past(scene, ink, at)
     if view.end is not None:
+        if source.follows and view.end.reason == "done":
+            return State("◔", "NEXT", ink.asked, "the next one follows")
         return _ended(scene, ink, at)
     if source.problem:
         word = "KILLED" if source.killed else "FAILED"
@@ -114,12 +116,12 @@ class Header(Board):
         colours = self.ink
         now = state(scene, colours)
         names = title(scene)
-        bar = self._bar(scene)
+        bar, part = self._bar(scene), scene.source.part
         plain, bold, quiet = ink(colours.text), ink(colours.text, bold=True), ink(colours.quiet)
         parts = {
             "brand": [Segment("loadbench", bold)],
-            "scenario": [],
             "names": [Segment(" · ".join(names), plain)] if names else [],
+            "part": [Segment(part, plain)] if part else [],
             "state": [
                 Segment(now.sign, ink(now.colour)),
                 Segment(f" {now.word}", ink(colours.text, bold=True)),
@@ -131,6 +133,7 @@ class Header(Board):
             "trust": self._trust(scene, why=True),
             "hint": [Segment(now.hint, quiet)] if now.hint else [],
         }
+        short = part.removeprefix("repeat ").replace(" of ", "/")
         shorter = [
             lambda: parts.update(bar=[] if scene.past else parts["bar"]),
             lambda: parts.update(hint=[]),
@@ -138,6 +141,7 @@ class Header(Board):
             lambda: parts.update(trust=self._trust(scene, why=False)),
             lambda: parts.update(brand=[]),
             lambda: parts.update(detail=[Segment(now.detail.replace(" / ", "/"), plain)]),
+            lambda: parts.update(part=[Segment(short, plain)] if part else []),
             lambda: parts.update(names=[Segment(" · ".join(names[:1] + names[2:]), plain)]),
             lambda: parts.update(names=[Segment(names[0] if names else "", plain)]),
             lambda: parts.update(steered=parts["steered"][:1]),
@@ -145,7 +149,7 @@ class Header(Board):
         ]
         while _length(parts) > width and shorter:
             shorter.pop(0)()
-        before = {name: parts[name] for name in ("brand", "scenario", "names", "state", "detail")}
+        before = {name: parts[name] for name in ("brand", "names", "part", "state", "detail")}
         fitted = _fitted(parts, width)
         used = [_width(part) for part in before.values() if part]
         self._bar_at = 1 + sum(used) + 2 * len(used) if parts["bar"] else None

@@ -22,8 +22,9 @@ _GAP = "   "
 _FOLDER = re.compile(r"\S*/(?=(?:engine|load)\.log\b)")
 
 _LOGS, _STOP, _NEW = ("o", "logs"), ("s", "stop"), ("n", "new run")
-_AFTER = (_LOGS, ("r", "run again"), _NEW, ("q", "quit"))
-_DONE = (("r", "run again"), ("c", "compare"), _LOGS, ("q", "summary"))
+_AGAIN = ("R", "run again")
+_AFTER = (_LOGS, _AGAIN, _NEW, ("q", "quit"))
+_DONE = (("r", "report"), ("c", "compare"), _AGAIN, ("q", "summary"))
 
 
 class Told(NamedTuple):
@@ -42,6 +43,11 @@ def told(scene: Scene) -> Told | None:
     if view.end is not None:
         if view.end.reason == "failed":
             return Told("✗", _sentence(view.end.text or "the run failed") + _kept(scene), _AFTER)
+        if source.follows:
+            return Told(" ", "", (_LOGS, _STOP, ("4", "runs")))
+        if source.verdict:
+            sign, _, words = source.verdict.partition(" ")
+            return Told(sign, _sentence(words), _DONE)
         return Told(" ", "", _DONE)
     if source.problem:
         return Told("✗", _sentence(source.problem) + _kept(scene), _AFTER)

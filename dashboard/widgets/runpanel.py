@@ -32,7 +32,7 @@ def about(entry: Entry, colours: Palette) -> Text:
     if entry.problem or entry.text:
         text.append(f"✗ {entry.problem or entry.text}\n", ink(colours.error))
     if entry.state == "killed":
-        text.append("✗ it has no end: its runner was killed. r = what it recorded until then\n",
+        text.append("✗ it has no end: its runner was killed. v = what it recorded until then\n",
                     ink(colours.error))  # fmt: skip
     for check in entry.checks:
         sign, _, words = check_words(check, entry.failed).partition(" ")
@@ -48,7 +48,7 @@ def about(entry: Entry, colours: Palette) -> Text:
     return text
 
 
-_HINT = "enter = open   r = report   x = mark A, then B   c = compare"
+_HINT = "enter = open   v = summary   r = report   x = mark A, then B   c = compare"
 
 
 def beside(found: Comparison, width: int, colours: Palette) -> Text:

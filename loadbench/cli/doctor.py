@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 from loadbench import runlog, spec
+from loadbench.errors import SpecError
 from loadbench.model import plain
 from loadbench.overrides import parse_settings
+from loadbench.ready import Finding
 from loadbench.spec import Scenario
 from loadbench.units import SECOND, parse_duration
 
@@ -19,8 +21,9 @@ from loadbench.units import SECOND, parse_duration
     "--set", "settings", multiple=True, metavar="KEY=VALUE",
     help="Any key of the scenario; of a model a setting of the engine: engine.max_batch=8",
 )  # fmt: skip
-@click.option("--target", metavar="URL", help="Of a scenario, as the next three.")
+@click.option("--target", metavar="URL", help="Of a scenario, as the next four.")
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
+@click.option("--baseline", metavar="NAME|RUN", help="Can the run be held against this one?")
 @click.option("--out", metavar="DIR", help="Where the run would land; default: results.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME:DTYPE:DIMS",
               help="For files that do not say: x:FP32:-1,256")  # fmt: skip
@@ -42,6 +45,7 @@ def command(
     duration: str | None,
     target: str | None,
     rate: str | None,
+    baseline: str | None,
     out: str | None,
     as_json: bool,
     **given: Any,
@@ -62,9 +66,12 @@ def command(
         if what is not None:
             overrides = parse_settings(settings) | ({"target.url": target} if target else {})
             chosen = spec.load(what, overrides, rate=rate, duration=duration)
-        return _machine(chosen, runlog.results_folder(out), trust, as_json)
-    if target or rate or duration or out:
-        raise click.UsageError(f"{what} is no scenario: --target, --rate and --duration are of one")
+        held = _held_against(baseline, chosen, runlog.results_folder(out))
+        return _machine(chosen, runlog.results_folder(out), trust, held, as_json)
+    if target or rate or duration or baseline or out:
+        raise click.UsageError(
+            f"{what} is no scenario: --target, --rate, --baseline and --duration are of one"
+        )
     from loadbench.cli.serve import engine_settings
     from loadbench.engine import doctor
 
@@ -99,16 +106,37 @@ def _offer(duration: str, as_json: bool) -> int:
     return 0 if found.within(offer.BOUNDS_MS[-1]) else 1
 
 
-def _machine(chosen: Scenario | None, results: Path, trust: bool, as_json: bool) -> int:
+def _held_against(name: str | None, chosen: Scenario | None, results: Path) -> list[Finding]:
+    """Whether there is such a baseline, and it did the work that this scenario would."""
+    if name is None:
+        return []
+    if chosen is None:
+        raise click.UsageError("--baseline is of a SCENARIO")
+    from loadbench.cli.gate import Gate
+    from loadbench.judge.comparison import terms_of
+    from loadbench.judge.shift import FEWEST
+
+    try:
+        found = Gate(name, terms_of(()), strict=False).opened(chosen, results)
+    except SpecError as error:
+        return [Finding("✗", "baseline", f"{error.message}: {error.hint}".rstrip(": "))]
+    made = len(found.snapshots)
+    some = "" if made >= FEWEST else f": {made} repeat{'s' if made > 1 else ''} give no verdict"
+    return [Finding("▲" if some else "✓", "baseline", f"baseline {found.name}{some}")]
+
+
+def _machine(
+    chosen: Scenario | None, results: Path, trust: bool, more: list[Finding], as_json: bool
+) -> int:
     from loadbench import ready
     from loadbench.engine import found
 
-    findings = ready.check(chosen, results, trust)
+    findings = ready.check(chosen, results, trust) + more
     url = chosen.spec.target.url if chosen else ""
     if url.startswith("local:"):
         fault = found.fault(url.removeprefix("local:"))
         text = fault or f"{url} is there"
-        findings.insert(0, ready.Finding("✗" if fault else "✓", "model", text))
+        findings.insert(0, Finding("✗" if fault else "✓", "model", text))
     if as_json:
         told = {
             "findings": plain(findings),

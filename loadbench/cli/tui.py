@@ -32,6 +32,8 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.option("--duration", metavar="TIME", help='Length of the recorded load, like "30s".')
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any scenario key.")
 @click.option("--workers", metavar="N", help="Load processes of this host.")
+@click.option("--repeats", metavar="N", help="So many runs, one after the other, as one series.")
+@click.option("--baseline", metavar="NAME|RUN", help="Is the run worse than this one?")
 @click.option("--out", metavar="DIR", help="Where runs land; default: results.")
 @click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
 @click.option(
@@ -55,6 +57,8 @@ def command(
     duration: str | None,
     settings: tuple[str, ...],
     workers: str | None,
+    repeats: str | None,
+    baseline: str | None,
     out: str | None,
     trust: bool,
     web: bool,
@@ -93,7 +97,7 @@ def command(
             return _in_tabs(_pages(port), *how, str(folder.absolute()))
         return _watch(folder, speed if replay else None)
     given = {"--target": target, "--rate": rate, "--duration": duration}
-    given |= {"--workers": workers, "--out": out}
+    given |= {"--workers": workers, "--repeats": repeats, "--baseline": baseline, "--out": out}
     arguments = [scenario or DEFAULT]
     for option, value in given.items():
         arguments += [option, value] if value is not None else []
@@ -146,8 +150,8 @@ def _told(app: "Dashboard") -> int:
         return _broken(app.return_code)
     if not app.opened:
         return 0
-    if app.run_view.end is None and not app.problem:
-        _goes_on(app.folder)
+    if not app.ended:
+        _goes_on(app.whole)
     else:
         from loadbench.report.text import run_text
 
@@ -159,7 +163,7 @@ def _told_of(app: "Dashboard", child: "Child") -> int:
     """Of a run that we started: its own words and exit code."""
     code = child.wait(_END_S if app.ended else 0.0)
     if code is None:
-        _goes_on(app.folder)
+        _goes_on(app.whole)
         return _broken(app.return_code) if app.return_code else 0
     return _ended(child, code)
 
