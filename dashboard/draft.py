@@ -207,7 +207,7 @@ def present(found: Spec) -> dict[str, str]:
         "precision": engine.precision,
         "p99": checks.get("p99", "none"),
         "workers": "1 process",
-        "repeats": "1; 6 with a baseline",
+        "repeats": "1",
         "baseline": "none",
         "url": found.target.url,
         "more": "engine.hold=false; load.seed=8",

@@ -23,6 +23,7 @@ from dashboard.asking import Finding, Model, Report
 from dashboard.follow import Follow
 from dashboard.scene import Scene
 from dashboard.screens.launcher import Launcher
+from dashboard.series import Series
 from loadbench import baseline, runlog
 from loadbench.view import View
 from tests.ended import GONE, finished, killed
@@ -34,7 +35,6 @@ from tests.test_dashboard_tail import view as slow_requests
 GOLDEN = Path(__file__).parent / "golden"
 RENEW = "RENEW_GOLDEN"
 WHOLE = ((60, 16), (80, 24), (120, 40), (200, 60))
-MOST = WHOLE[:3]
 Change = Callable[[Dashboard], None]
 
 
@@ -62,7 +62,7 @@ class Shot:
     name: str
     view: Callable[[], View]
     keys: str = ""
-    sizes: tuple[tuple[int, int], ...] = MOST
+    sizes: tuple[tuple[int, int], ...] = WHOLE
     snapshot: tuple[tuple[str, Any], ...] = ()
     age: float = 0.0
     change: Change | None = None
@@ -92,6 +92,11 @@ def played(app: Dashboard) -> None:
     app.travel.tick = lambda: None  # type: ignore[method-assign]
 
 
+def repeated(app: Dashboard) -> None:
+    """One of a series that goes on."""
+    app.series, app._goes_with = Series("repeat 2 of 6", None, True), True
+
+
 CHECKED = (
     ("summary", {"checks": [{"name": "p99", "state": "passed"}, {"name": "e", "state": "failed"}]}),
 )
@@ -109,14 +114,10 @@ STATES: tuple[tuple[str, Callable[[], View], dict[str, Any]], ...] = (
     ("no-gpu", of(gpu=False, end=None), {}),
     ("remote", of(server="none", end=None), {}),
 )  # fmt: skip
-WORTH = {
-    *(("engine", state) for state in ("warm-up", "paused", "no-data", "failed", "replay")),
-    *(("engine", "done"), ("engine", "no-gpu"), ("latency", "replay"), ("latency", "remote")),
-}
 SHOTS = (
     Shot("live-starting", View),
     Shot("live-warm-up", warming),
-    Shot("live-running", of(end=None), sizes=WHOLE),
+    Shot("live-running", of(end=None)),
     Shot("live-alert", of(seconds=165, end=None)),
     Shot("live-paused", of(end=None), "left"),
     Shot("live-no-data", of(end=None), age=6.2),
@@ -128,28 +129,30 @@ SHOTS = (
     Shot("live-no-gpu", of(gpu=False, end=None)),
     Shot("live-remote", of(server="none", end=None)),
     Shot("engine-starting", View, "2"),
-    Shot("engine-running", of(end=None), "2", WHOLE),
+    Shot("engine-running", of(end=None), "2"),
     Shot("engine-means", of(server="means", end=None), "2"),
     Shot("engine-remote", of(server="none", end=None), "2"),
     Shot("alerts-starting", View, "3"),
-    Shot("alerts-firing", of(seconds=165, end=None), "3", WHOLE),
+    Shot("alerts-firing", of(seconds=165, end=None), "3"),
     Shot("alerts-over", of(seconds=240, end="done"), "3"),
     Shot("alerts-checks", slow_requests, "3"),
     Shot("latency-starting", View, "enter"),
-    Shot("latency-running", of(end=None), "enter", WHOLE),
+    Shot("latency-running", of(end=None), "enter"),
     Shot("tail-none", of(end=None), "t"),
-    Shot("tail-running", slow_requests, "t", WHOLE),
+    Shot("tail-running", slow_requests, "t"),
     *(
-        Shot(f"{screen}-{state}", view, key, MOST[1:], **more)
+        Shot(f"{screen}-{state}", view, key, **more)
         for screen, key in (("engine", "2"), ("alerts", "3"), ("latency", "enter"))
         for state, view, more in STATES
-        if (screen, state) in WORTH or screen == "alerts"
+        if (screen, state) != ("engine", "remote")  # above
     ),
     Shot("live-replay", of(), change=played),
+    Shot("live-repeat", of(end=None), change=repeated),
+    Shot("live-repeat-over", of(**OVER), change=repeated),
     Shot("live-load-lost", of(seconds=30, end="failed", why=LOAD_GONE)),
     Shot("live-worker-lost", of(seconds=30, end=None, lost=20)),
     Shot("steer-running", of(end=None), "a"),
-    Shot("help", of(end=None), "question_mark", MOST[1:]),
+    Shot("help", of(end=None), "question_mark"),
     Shot("logs", of(end=None), "o"),
     Shot("stop", of(end=None), "s"),
     Shot("mark", of(end=None), "m"),
@@ -224,7 +227,7 @@ def some_runs(results: Path) -> None:
      ("runs-several", some_runs, "", "0005-five"),
      ("runs-killed", some_runs, "down", "0004-four"),
      ("runs-compared", some_runs, "end up c", "max_batch: 32"),
-     ("runs-report", some_runs, "end r", "LATENCY")],
+     ("runs-report", some_runs, "end v", "LATENCY")],
 )  # fmt: skip
 def test_the_list_of_runs(
     name: str,
@@ -254,7 +257,7 @@ def test_the_list_of_runs(
 
     none = results / NO_RUN
     app = Dashboard(none, Follow(none), theme="loadbench", first="runs")
-    hold(name, asyncio.run(pictures(app, WHOLE if name == "runs-several" else MOST, reach)))
+    hold(name, asyncio.run(pictures(app, WHOLE, reach)))
 
 
 def test_a_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from loadbench import ready, runlog, spec
+from tests.ended import finished
 from tests.running import loadbench
 
 
@@ -84,3 +85,16 @@ def test_the_doctor_looks_at_a_scenario_as_it_would_be_run(tmp_path: Path) -> No
     assert said("--set", "engine.device=cuda:99", code=1)["gpu"].startswith("✗")
     done = loadbench("doctor", "mlp", "--rate", "5", cwd=tmp_path, code=2)
     assert "mlp is no scenario" in done.stderr
+
+
+def test_the_doctor_looks_whether_a_run_can_be_held_against_a_baseline(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "results", "one", 20.0)
+    for name, said in (
+        ("99", "✗ there is no run '99'"),
+        (folder.name, f"✗ {folder.name} did different work"),
+        ("baseline", "✗ there is no baseline 'steady'"),
+    ):
+        found = loadbench("doctor", "steady", "--baseline", name, cwd=tmp_path, code=1)
+        assert said in found.stdout
+    found = loadbench("doctor", "mlp", "--baseline", "99", cwd=tmp_path, code=2)
+    assert "mlp is no scenario" in found.stderr

@@ -38,11 +38,13 @@ def windows(scene: Scene, part: Stretch) -> list[Window]:
     return [bin.window for bin in found]
 
 
-def standing(scene: Scene, rule: Rule) -> str:
-    """The rule's state: a key of `_SIGNS`."""
+def standing(scene: Scene, rule: Rule, seen: Span | None) -> str:
+    """The rule's state: a key of `_SIGNS`. Where nothing was told of it, it was fine for as long as
+    there was something to look at."""
     change = scene.view.alerts.get(rule.name)
     if change is None:
-        return "ok"
+        missing = seen is not None and QUANTITIES[rule.quantity].read(seen) is None
+        return "no data" if missing or scene.view.latest is None else "ok"
     return "seen" if change.state == "firing" and change.acknowledged else change.state
 
 
@@ -127,12 +129,12 @@ class Rules(Picker):
         found = [self._row(scene, rule, seen) for rule in scene.view.rules]
         if self.size.height - 1 < len(found):  # what matters is in sight
             urgent = ("firing", "seen", "pending")
-            names = [rule.name for rule in scene.view.rules if standing(scene, rule) in urgent]
+            names = [rule.name for rule in scene.view.rules if standing(scene, rule, seen) in urgent]
             found.sort(key=lambda row: row.key not in names)
         return found
 
     def _row(self, scene: Scene, rule: Rule, seen: Span | None) -> Row:
-        state = standing(scene, rule)
+        state = standing(scene, rule, seen)
         colour = {
             "firing": self.ink.p99, "pending": self.ink.asked, "ok": self.ink.ok,
         }.get(state, self.ink.quiet)  # fmt: skip
@@ -157,8 +159,7 @@ class Rules(Picker):
     def _last(self, scene: Scene, rule: Rule, state: str) -> str:
         spell = spell_of(scene, rule)
         if state == "no data":
-            missing = rule.quantity.startswith("gpu") and not scene.view.latest
-            return "" if missing else "not known here"
+            return "not known here" if scene.view.latest else ""
         if state == "few data":
             return "under 100 requests in 10 s"
         if spell is None:
