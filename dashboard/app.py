@@ -42,7 +42,7 @@ from dashboard.screens.runs import Runs
 from dashboard.screens.tail import Tail
 from dashboard.series import series_of
 from dashboard.steering import Wish
-from dashboard.terminal import is_gone, lasting
+from dashboard.terminal import Frames, is_gone, lasting
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from dashboard.travel import EVERY_S, Travel
 from dashboard.widgets.board import Inspect
@@ -80,6 +80,8 @@ class Dashboard(App[None]):
         self._first_theme = theme
         self._drawn = 0.0
         self._scheduled = False
+        self._frames = Frames()
+        self._late = False  # there is something newer than what was drawn last
         self._leaving = False
         self.notify_by: Way = "auto"
         self._turn_to(folder, reader)
@@ -207,11 +209,19 @@ class Dashboard(App[None]):
         self.redraw()
 
     def redraw(self) -> None:
-        """Hands the present scene to the screen in front."""
+        """Hands the present scene to the screen in front, as soon as the terminal keeps up."""
         self._drawn, self._scheduled = time.monotonic(), False
+        self._late = self._frames.behind
         shown = self._run_screen()
-        if shown is not None:
+        if shown is not None and not self._late:
             shown.show(self.scene())
+            self.call_after_refresh(self._frames.sent, self._driver)
+
+    def on_terminal_supports_synchronized_output(self) -> None:
+        """The terminal has drawn what was sent before it was asked."""
+        self._frames.drawn()
+        if self._late and not self._frames.behind:
+            self.redraw()
 
     def scene(self) -> Scene:
         age = None
@@ -257,7 +267,7 @@ class Dashboard(App[None]):
         self._follow_series()
         waiting = self.run_view.latest is None
         stale = self._came is not None and time.monotonic() - self._came > 2
-        if waiting or (stale and self.run_view.end is None):
+        if self._late or waiting or (stale and self.run_view.end is None):
             self.redraw()
 
     def _watch_runner(self) -> None:

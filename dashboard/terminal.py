@@ -1,6 +1,8 @@
-"""Whether anybody is at the other end of the terminal, and how one goes on until that is seen."""
+"""Whether anybody is at the other end of the terminal, how one goes on until that is seen, and
+whether what was drawn has come there."""
 
 import select
+import time
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -16,6 +18,42 @@ def is_gone(stream: TextIO | None) -> bool:
     watch = select.poll()
     watch.register(stream.fileno(), 0)  # that it was hung up is told unasked
     return bool(watch.poll(0))
+
+
+_ASK = "\x1b[?2026$p"  # does it know frames? Answered in its turn: after what was sent before
+_AHEAD = 2  # frames: with one at a time a far terminal would wait for each answer
+_PATIENCE_S = 2.0
+
+
+class Frames:
+    """Those that a terminal was sent and has not drawn yet.
+
+    A terminal that is slow, or far away, takes what it is sent into its buffers, and shows it
+    seconds later. So it is asked something behind each frame; where two answers are missing the
+    next frame waits, and is then of that time. One that answers nothing is not waited for."""
+
+    def __init__(self) -> None:
+        self._answers = False
+        self._open = 0
+        self._asked = 0.0
+
+    def sent(self, driver: Driver | None) -> None:
+        """A frame is on its way."""
+        if self._answers and isinstance(driver, LinuxDriver):
+            driver.write(_ASK)
+            self._open, self._asked = self._open + 1, time.monotonic()
+
+    def drawn(self) -> None:
+        """An answer came; the first one is to a question of Textual's."""
+        self._answers = True
+        self._open = max(0, self._open - 1)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the next one has to wait."""
+        if time.monotonic() - self._asked > _PATIENCE_S:
+            self._open = 0
+        return self._open >= _AHEAD
 
 
 class Lasting:

@@ -23,6 +23,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from loadbench import runlog
@@ -31,7 +32,9 @@ from tests.benchmarks.screen import cpu_s, resident_mb
 from tests.storyline import Story, records
 
 ROOT = Path(__file__).parents[2]
-QUIET_S = 0.02  # nothing more is written: the picture is whole
+QUIET_S = 0.25  # nothing more is written: whatever the key before has caused has been drawn
+ASKED, IN_FRAMES = b"\x1b[?2026$p", b"\x1b[?2026;1$y"  # does the terminal know frames?
+FRAME_ENDS = b"\x1b[?2026l"
 KEYS = {
     "earlier": "\x1b[D", "later": "\x1b[C", "alert before": "[", "next alert": "]",
     "closer": "+", "wider": "-", "one second": "i", "engine": "2", "live": "1",
@@ -89,29 +92,41 @@ class Screen:
         )
         os.close(theirs)
 
+    def _read(self, patience_s: float) -> bytes:
+        """What came, nothing if that lasts too long; tells it that frames are known here."""
+        if not select.select([self._ours], [], [], patience_s)[0]:
+            return b""
+        found = os.read(self._ours, 1 << 16)
+        for _ in range(found.count(ASKED)):
+            os.write(self._ours, IN_FRAMES)
+        return found
+
     def until(self, words: str) -> tuple[float, float]:
         """(wall, CPU) seconds since the start when the words are there."""
         found = b""
         while words not in re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", found).decode("utf-8", "ignore"):
-            if not select.select([self._ours], [], [], 60)[0]:
+            more = self._read(60)
+            if not more:
                 raise TimeoutError(words)
-            found += os.read(self._ours, 1 << 16)
+            found += more
         return time.monotonic() - self._begun, cpu_s(self.process.pid)
 
     def drain(self, quiet_s: float = 0.6) -> None:
-        while select.select([self._ours], [], [], quiet_s)[0]:
-            os.read(self._ours, 1 << 16)
+        while self._read(quiet_s):
+            pass
 
-    def press(self, key: str) -> float:
-        """ms until the first picture after a key has been written."""
-        begun = last = time.monotonic()
+    def press(self, key: str) -> float | None:
+        """ms from a key until the first whole frame after it has been written; None if there is
+        none. What was read of the log meanwhile may bring another frame."""
+        self.drain(QUIET_S)
+        begun, found = time.monotonic(), b""
         os.write(self._ours, KEYS[key].encode())
-        while select.select([self._ours], [], [], QUIET_S if last > begun else 5)[0]:
-            os.read(self._ours, 1 << 16)
-            last = time.monotonic()
-            if last - begun > 2:
-                break
-        return (last - begun) * 1000
+        while FRAME_ENDS not in found:
+            more = self._read(1.0)
+            if not more:
+                return None
+            found += more
+        return (time.monotonic() - begun) * 1000
 
     @property
     def memory_mb(self) -> float:
@@ -119,6 +134,9 @@ class Screen:
 
     def close(self) -> None:
         self.process.terminate()
+        with suppress(OSError):  # Linux: the other side is closed
+            while self.process.poll() is None:
+                self.drain(0.1)  # it ends when what it has drawn is taken
         self.process.wait()
         os.close(self._ours)
 
@@ -144,9 +162,8 @@ def walked(folder: Path, size: tuple[int, int], rounds: int) -> tuple[list[float
         for _ in range(rounds):
             for key in WALK:
                 times.append(screen.press(key))
-                time.sleep(0.05)
         screen.drain()
-        return times, screen.memory_mb
+        return [one for one in times if one is not None], screen.memory_mb
     finally:
         screen.close()
 
