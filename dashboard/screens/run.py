@@ -3,6 +3,7 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Footer, Static
 
 from dashboard.keys import ACTIONS
@@ -18,6 +19,17 @@ _PALETTE = 76  # columns that the footer needs to show the palette's key too
 
 class TooSmall(Static):
     """One centred line; the run goes on."""
+
+    _focused: Widget | None = None  # before everything else was hidden
+
+    def keep_focus(self) -> None:
+        """For the screen's new sizes: what is hidden loses the focus, and with it all its keys."""
+        width, height = self.screen.size
+        if width < SMALLEST[0] or height < SMALLEST[1]:
+            self._focused = self.screen.focused or self._focused
+        elif self._focused is not None:
+            self.call_after_refresh(self.screen.set_focus, self._focused)
+            self._focused = None
 
     def on_resize(self) -> None:
         width, height = self.app.size
@@ -49,6 +61,7 @@ class RunScreen(Screen[None]):
 
     def on_resize(self) -> None:
         """The palette's own entry covers the others where the line is too short for all."""
+        self.query_one(TooSmall).keep_focus()
         footer, wide = self.query_one(Footer), self.size.width >= _PALETTE
         if footer.show_command_palette != wide:
             footer.show_command_palette = wide
