@@ -44,6 +44,7 @@ class RunScreen(Screen[None]):
         (0, "-flat"), (16, "-low"), (22, "-short"), (32, "-normal-height"), (50, "-tall"),
     ]  # fmt: skip
     AUTO_FOCUS = ""
+    ALLOW_IN_MAXIMIZED_VIEW = "Footer, Header, TooSmall"  # line 1 stands over it, too
     BINDINGS = [action.binding for action in ACTIONS]
 
     def body(self) -> ComposeResult:
@@ -52,8 +53,8 @@ class RunScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield TooSmall(id="too-small")
+        yield Header(id="header")
         with Vertical(id="body"):
-            yield Header(id="header")
             yield Outcome(id="outcome")
             yield Inspected(id="inspected")
             yield from self.body()
