@@ -92,7 +92,8 @@ def test_numbers_are_written_as_people_write_them() -> None:
     ("words", "message"),
     [
         ([], "no command"), (["fly"], "no command 'fly'"), (["spike", "5"], "takes 2 words"),
-        (["pause", "now"], "takes 0 words"), (["scale", "1", "2"], "takes 1 word, not 2"), (["engine"], "KEY=VALUE"),
+        (["pause", "now"], "takes 0 words"), (["scale", "1", "2"], "takes 1 word, not 2"),
+        (["engine"], "KEY=VALUE"),
         (["engine", "max_batch"], "KEY=VALUE"), (["engine", "=3"], "KEY=VALUE"),
     ],
 )  # fmt: skip

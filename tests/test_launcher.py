@@ -128,7 +128,7 @@ def test_a_size_that_is_too_small_leaves_the_cursor_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def walk() -> None:
-        async with launcher(tmp_path, monkeypatch, (80, 24)) as (app, screen, pilot):
+        async with launcher(tmp_path, monkeypatch, (80, 24)) as (app, _, pilot):
             for width, height in ((58, 24), (52, 12), (80, 24)):
                 await pilot.resize_terminal(width, height)
                 await settle(pilot)
