@@ -43,9 +43,17 @@ def standing(scene: Scene, rule: Rule, seen: Span | None) -> str:
     there was something to look at."""
     change = scene.view.alerts.get(rule.name)
     if change is None:
-        missing = seen is not None and QUANTITIES[rule.quantity].read(seen) is None
-        return "no data" if missing or scene.view.latest is None else "ok"
+        return "no data" if scene.view.latest is None or _unknown(scene, rule, seen) else "ok"
     return "seen" if change.state == "firing" and change.acknowledged else change.state
+
+
+def _unknown(scene: Scene, rule: Rule, seen: Span | None) -> bool:
+    """Whether it is told neither now nor elsewhere in view: the second in which a run ends, or one
+    in which the machine was not looked at, is no proof."""
+    if seen is None:
+        return False
+    whole = (Span((scene.visible,), scene.visible, seen.gpu),) if scene.visible else ()
+    return all(QUANTITIES[rule.quantity].read(span) is None for span in (seen, *whole))
 
 
 def spell_of(scene: Scene, rule: Rule) -> Spell | None:
@@ -129,7 +137,9 @@ class Rules(Picker):
         found = [self._row(scene, rule, seen) for rule in scene.view.rules]
         if self.size.height - 1 < len(found):  # what matters is in sight
             urgent = ("firing", "seen", "pending")
-            names = [rule.name for rule in scene.view.rules if standing(scene, rule, seen) in urgent]
+            names = [
+                rule.name for rule in scene.view.rules if standing(scene, rule, seen) in urgent
+            ]
             found.sort(key=lambda row: row.key not in names)
         return found
 
@@ -151,7 +161,7 @@ class Rules(Picker):
 
     def _now(self, scene: Scene, rule: Rule, seen: Span | None) -> str:
         if rule.quantity == "silence":
-            age = scene.source.age_s if scene.going else None
+            age = scene.source.age_s if scene.going and not scene.past else None
             return "n/a" if age is None else f"{int(age)} s"
         reading: Reading = QUANTITIES[rule.quantity].read(seen) if seen else None
         return reading if isinstance(reading, str) else show(rule, reading)
