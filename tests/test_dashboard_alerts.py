@@ -16,7 +16,7 @@ from dashboard.screens.ask import Word
 from dashboard.screens.live import Live
 from dashboard.screens.rule import Edit
 from loadbench import runlog, spec
-from loadbench.model import AlertChange, Mark, encode
+from loadbench.model import AlertChange, Check, Mark, Start, encode
 from loadbench.units import SECOND
 from loadbench.view import View, fold
 from tests.records import start, window
@@ -106,6 +106,19 @@ def test_what_fires_is_in_sight_where_there_is_little_room() -> None:
         assert any("Try: " in line for line in lines)
         assert any(line.strip("│").startswith("›02:35") for line in lines)
         assert all(len(line) <= size[0] for line in lines)
+
+
+def test_what_to_try_is_in_sight_on_the_smallest_screen_of_a_run_that_is_over() -> None:
+    """Two lines above, and two checks: the most that has to fit."""
+    limits = tuple(Check(name, False, 1.0, "< 1") for name in ("errors", "p99"))
+    found = [
+        replace(record, checks=limits) if isinstance(record, Start) else record
+        for record in records(Story(seconds=165))
+    ]
+    lines = screen(folded(found), (60, 16))
+    assert "DONE" in lines[0]
+    assert sum("errors" in line or "p99" in line for line in lines[5:8]) >= 2
+    assert any("Try: " in line for line in lines)
 
 
 def seen(view: View) -> View:

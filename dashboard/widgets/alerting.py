@@ -250,6 +250,7 @@ class Why(Board):
         title = "Nothing fires"
         if self.rule is not None:
             title = describe(self.rule)
+        self.set_class(bool(scene.view.start and scene.view.start.checks), "-checked")
         grade = scene.view.trust[0]
         told = f"this run is {grade}" if grade != "trusted" else ""
         if told and self.spell is None:
