@@ -25,8 +25,8 @@ from textual.worker import Worker, WorkerState
 from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.driver import LEAVE, STAY, STOP, Driver
-from dashboard.exporting import opened
 from dashboard.follow import Follow, Unreadable, ViewChanged
+from dashboard.pacing import Pacing
 from dashboard.ringing import Way, ring
 from dashboard.scene import Scene, Sight, Source, scene
 from dashboard.screens.alerts import Alerts
@@ -40,9 +40,9 @@ from dashboard.screens.logs import Logs
 from dashboard.screens.run import RunScreen
 from dashboard.screens.runs import Runs
 from dashboard.screens.tail import Tail
-from dashboard.series import series_of
+from dashboard.series import Part
 from dashboard.steering import Wish
-from dashboard.terminal import Frames, is_gone, lasting
+from dashboard.terminal import is_gone, lasting
 from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
 from dashboard.travel import EVERY_S, Travel
 from dashboard.widgets.board import Inspect
@@ -52,8 +52,6 @@ from loadbench.errors import SpecError
 from loadbench.units import SECOND
 from loadbench.view import View
 
-_BETWEEN_S = 0.45  # at least, between two redraws for new data
-_REST_S = 0.3  # between two keys, from which on all of a picture is worked out
 NO_RUN = "no run"  # a folder of results that no runner makes
 
 
@@ -79,11 +77,7 @@ class Dashboard(App[None]):
         self._first = first
         self.started: dict[Path, Child] = {folder.resolve(): child} if child else {}  # by `whole`
         self._first_theme = theme
-        self._drawn = 0.0
-        self._scheduled = False
-        self._frames = Frames()
-        self._hasty = False
-        self._late = False  # there is something newer than what was drawn last
+        self._pace = Pacing(self, self._draw)
         self._leaving = False
         self.notify_by: Way = "auto"
         self._turn_to(folder, reader)
@@ -92,11 +86,7 @@ class Dashboard(App[None]):
         """All that belongs to one run is set here, and so forgotten with it."""
         self.folder, self.reader = folder, reader
         self.whole = runlog.whole(folder)  # the series that it is of, or itself
-        self.series = series_of(folder)
-        shown = (
-            (self.folder, None) if folder != self.whole else (self.series and self.series.newest,)
-        )
-        self._goes_with = self.series is not None and self.series.newest in shown
+        self.part = Part(folder)
         self.child = self.started.get(self.whole.resolve())
         self.run_view = View()
         self.sight = Sight()
@@ -122,7 +112,7 @@ class Dashboard(App[None]):
         self.install_screen(Latency(), "latency")
         self.install_screen(Difference(), "difference")
         self.install_screen(Tail(), "tail")
-        self._rest = self.set_interval(_REST_S, self._rested, pause=True)
+        self._pace.begin()
         self.push_screen(self._first)
         self._read()
         self.set_interval(1.0, self._tick)
@@ -169,18 +159,16 @@ class Dashboard(App[None]):
         self.redraw()
 
     def _follow_series(self) -> None:
-        """To the next run of a series once the one shown is over, if that was the newest of it and
-        nobody looks at its past."""
+        """To the next run of a series, unless somebody looks at the past of this one."""
         begun, over = self.run_view.start is not None, self.run_view.end is not None
-        if self.series is None or not self._goes_with or (begun and not over):
+        if begun and not over:
             return
-        self.series = series_of(self.folder)
-        newest = self.series.newest if self.series else None
-        if newest is not None and newest != self.folder and self.sight.at is None:
-            kept, self._goes_with = self.sight, False
+        newest = self.part.next()
+        if newest is not None and self.sight.at is None:
+            kept = self.sight
             sight = Sight(zoom=kept.zoom, everything=kept.everything, log=kept.log)
             self._open(newest, Follow(newest), sight)
-        else:
+        elif self.part.words:
             self.redraw()
 
     def _read(self) -> None:
@@ -200,43 +188,28 @@ class Dashboard(App[None]):
         if message.view.end is not None:
             self.read_snapshot()
         self.travel.tick()  # a run that is to be played is shown from its beginning
-        wait = self._drawn + _BETWEEN_S - time.monotonic()
-        if wait <= 0:
-            self.redraw()
-        elif not self._scheduled:
-            self._scheduled = True
-            self.set_timer(wait, self.redraw)
+        self._pace.soon()
 
     def on_unreadable(self, message: Unreadable) -> None:
         self.problem = message.reason
         self.redraw()
 
-    def hurry(self) -> None:
-        """The same while somebody goes through the run; a moment after, the whole of it."""
-        self._hasty = True
-        self._rest.reset()
-        self._rest.resume()
-        self.redraw()
-
-    def _rested(self) -> None:
-        self._hasty = False
-        self._rest.pause()
-        self.redraw()
-
     def redraw(self) -> None:
-        """Hands the present scene to the screen in front, as soon as the terminal keeps up."""
-        self._drawn, self._scheduled = time.monotonic(), False
-        self._late = self._frames.behind
+        """The whole of the present scene, as soon as the terminal keeps up."""
+        self._pace.now()
+
+    def hurry(self) -> None:
+        """The same for somebody who is on the way through the run."""
+        self._pace.hurry()
+
+    def _draw(self) -> bool:
         shown = self._run_screen()
-        if shown is not None and not self._late:
+        if shown is not None:
             shown.show(self.scene())
-            self.call_after_refresh(self._frames.sent, self._driver)
+        return shown is not None
 
     def on_terminal_supports_synchronized_output(self) -> None:
-        """The terminal has drawn what was sent before it was asked."""
-        self._frames.drawn()
-        if self._late and not self._frames.behind:
-            self.redraw()
+        self._pace.answered()
 
     def scene(self) -> Scene:
         age = None
@@ -254,20 +227,12 @@ class Dashboard(App[None]):
             run,
             runlog.called(self.folder) if run else "",
             past,
-            self.series.words if self.series else "",
-            self._more_follow,
-            self._verdict(),
-            self._hasty,
+            self.part.words,
+            self.part.follows,
+            self.child.verdict() if self.child and self.run_view.end else "",
+            self._pace.hasty,
         )
         return scene(view, self.sight, source)
-
-    def _verdict(self) -> str:
-        """What the runner that was started here said in the end, with a sign: how it stands
-        against its baseline, why there is no verdict."""
-        if self.run_view.end is None or self.child is None or self.child.code is None:
-            return ""
-        words = self.child.reason()
-        return f"{'▲' if self.child.code else '✓'} {words}" if words else ""
 
     def _run_screen(self) -> RunScreen | None:
         """The uppermost screen of the run, also when a question lies over it."""
@@ -283,7 +248,7 @@ class Dashboard(App[None]):
         self._follow_series()
         waiting = self.run_view.latest is None
         stale = self._came is not None and time.monotonic() - self._came > 2
-        if self._late or waiting or (stale and self.run_view.end is None):
+        if self._pace.late or waiting or (stale and self.run_view.end is None):
             self.redraw()
 
     def _watch_runner(self) -> None:
@@ -324,12 +289,7 @@ class Dashboard(App[None]):
     def ended(self) -> bool:
         gone = self.child is not None and self.child.code is not None
         over = self.run_view.end is not None or bool(self.problem)
-        return gone or (over and not self._more_follow) or not self.opened
-
-    @property
-    def _more_follow(self) -> bool:
-        """Whether another run of the series may follow the one shown."""
-        return self._goes_with and self.series is not None and self.series.going
+        return gone or (over and not self.part.follows) or not self.opened
 
     # ── the view ─────────────────────────────────────────────────────────────
 
@@ -401,35 +361,11 @@ class Dashboard(App[None]):
         folder = self.folder if os.access(self.folder, os.W_OK) else Path.cwd()
         self.notify(f"saved {self.save_screenshot(name, str(folder))}")
 
-    def action_results_folder(self) -> None:
-        folder = self.whole.parent.absolute()
-        self.notify(f"{'opened' if opened(folder) else 'runs lie in'}: {folder}", markup=False)
-
     # ── the run ──────────────────────────────────────────────────────────────
 
-    def action_stop_run(self) -> None:
-        self.driver.ask_stop()
-
-    def action_mark(self) -> None:
-        self.driver.ask_mark()
-
-    def action_adjust(self) -> None:
-        self.driver.adjust()
-
-    def action_again(self) -> None:
-        self.driver.again()
-
-    def action_report(self) -> None:
-        self.driver.report()
-
-    def action_export(self) -> None:
-        self.driver.export()
-
-    def action_copy_command(self) -> None:
-        self.driver.copy_command()
-
-    def action_compare(self) -> None:
-        self.driver.compare()
+    def action_drive(self, verb: str) -> None:
+        """What is done to the run, or made of it: the verbs are those of `Driver`."""
+        getattr(self.driver, verb)()
 
     def action_steer(self, wish: Wish) -> None:
         self.driver.steer(wish)

@@ -85,6 +85,12 @@ class Child:
         """The same in one line."""
         return " ".join(line.removeprefix(_ERROR).strip() for line in self.reasons())
 
+    def verdict(self) -> str:
+        """With a sign, what it said in the end: how the run stands against its baseline, why there
+        is no verdict. "" while it goes on."""
+        words = "" if self.code is None else self.reason()
+        return f"{'▲' if self.code else '✓'} {words}" if words else ""
+
     def failure(self) -> str:
         """The same; without a reason its last words, or that a signal ended it."""
         words = self.reason()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dashboard.draft import command_line
-from dashboard.exporting import copy_command, report, seconds
+from dashboard.exporting import copy_command, opened, report, seconds
 from dashboard.screens.ask import Choice, Word
 from dashboard.screens.runs import Runs
 from dashboard.screens.steer import Steer
@@ -104,6 +104,12 @@ class Driver:
         """The command line that made it."""
         if self._app.opened:
             copy_command(self._app, self._app.folder)
+
+    def folder(self) -> None:
+        """Opens the folder of all runs, or says where it is."""
+        found = self._app.whole.parent.absolute()
+        told = "opened" if opened(found) else "runs lie in"
+        self._app.notify(f"{told}: {found}", markup=False)
 
     def compare(self) -> None:
         """With the scenario's baseline, or else with the run of it before this one."""

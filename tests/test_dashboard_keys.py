@@ -230,7 +230,7 @@ def test_marks_and_stop_go_through_the_control_socket(tmp_path: Path) -> None:
             await press(pilot, "escape")
             assert len(came) == 1  # asked, and left alone
             await press(pilot, "s")
-            await press(pilot, "left", "enter")
+            await press(pilot, "tab", "enter")
             await pilot.pause(0.3)
 
     with desk(tmp_path / "control") as came:

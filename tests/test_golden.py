@@ -97,7 +97,7 @@ def played(app: Dashboard) -> None:
 
 def repeated(app: Dashboard) -> None:
     """One of a series that goes on."""
-    app.series, app._goes_with = Series("repeat 2 of 6", None, True), True
+    app.part.series, app.part.goes_with = Series("repeat 2 of 6", None, True), True
     app._follow_series = lambda: None  # type: ignore[method-assign]
 
 

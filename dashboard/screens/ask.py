@@ -12,8 +12,9 @@ class Choice(ModalScreen[str]):
 
     BINDINGS = [
         Binding("escape", "last", "Back", show=False),
-        Binding("left", "app.focus_previous", show=False),
-        Binding("right", "app.focus_next", show=False),
+        # from the last answer, which changes nothing, to the one beside it, not around to the first
+        Binding("left,tab", "app.focus_previous", show=False),
+        Binding("right,shift+tab", "app.focus_next", show=False),
     ]
 
     def __init__(self, question: str, answers: tuple[str, ...]) -> None:

@@ -1,0 +1,63 @@
+"""When the screen in front is drawn anew: not for every record, not all of it while somebody is on
+the way through a run, and not while the terminal is behind."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from textual.app import App
+
+from dashboard.terminal import Frames
+
+_BETWEEN_S = 0.45  # at least, between two redraws for new data
+_REST_S = 0.3  # between two keys, from which on all of a picture is worked out
+
+
+class Pacing:
+    """Of one screen. `draw` makes the picture and returns whether there was one to be made."""
+
+    def __init__(self, app: App[Any], draw: Callable[[], bool]) -> None:
+        self._app, self._draw = app, draw
+        self._frames = Frames()
+        self._drawn = 0.0
+        self._scheduled = False
+        self.hasty = False  # what takes long is left out
+        self.late = False  # there is something newer than what was drawn last
+
+    def begin(self) -> None:
+        """Once the app has timers."""
+        self._rest = self._app.set_interval(_REST_S, self._rested, pause=True)
+
+    def soon(self) -> None:
+        """There is more to see."""
+        wait = self._drawn + _BETWEEN_S - time.monotonic()
+        if wait <= 0:
+            self.now()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._app.set_timer(wait, self.now)
+
+    def hurry(self) -> None:
+        """A key: what is quick at once, a moment after it the whole."""
+        self.hasty = True
+        self._rest.reset()
+        self._rest.resume()
+        self.now()
+
+    def now(self) -> None:
+        """As soon as the terminal keeps up."""
+        self._drawn, self._scheduled = time.monotonic(), False
+        self.late = self._frames.behind
+        if not self.late and self._draw():
+            self._app.call_after_refresh(lambda: self._frames.sent(self._app._driver))
+
+    def answered(self) -> None:
+        """The terminal has drawn what was sent before it was asked."""
+        self._frames.drawn()
+        if self.late and not self._frames.behind:
+            self.now()
+
+    def _rested(self) -> None:
+        self.hasty = False
+        self._rest.pause()
+        self.now()
