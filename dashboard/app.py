@@ -53,6 +53,7 @@ from loadbench.units import SECOND
 from loadbench.view import View
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
+_REST_S = 0.3  # between two keys, from which on all of a picture is worked out
 NO_RUN = "no run"  # a folder of results that no runner makes
 
 
@@ -81,6 +82,7 @@ class Dashboard(App[None]):
         self._drawn = 0.0
         self._scheduled = False
         self._frames = Frames()
+        self._hasty = False
         self._late = False  # there is something newer than what was drawn last
         self._leaving = False
         self.notify_by: Way = "auto"
@@ -120,6 +122,7 @@ class Dashboard(App[None]):
         self.install_screen(Latency(), "latency")
         self.install_screen(Difference(), "difference")
         self.install_screen(Tail(), "tail")
+        self._rest = self.set_interval(_REST_S, self._rested, pause=True)
         self.push_screen(self._first)
         self._read()
         self.set_interval(1.0, self._tick)
@@ -182,7 +185,7 @@ class Dashboard(App[None]):
 
     def _read(self) -> None:
         run = self.reader.run(self.post_message)
-        past = self.reader.past.run(self.redraw, lambda why: self.post_message(Unreadable(why)))
+        past = self.reader.past.run(self.hurry, lambda why: self.post_message(Unreadable(why)))
         self.run_worker(run, name="reader", group="reader", exit_on_error=True)
         self.run_worker(past, name="past", group="reader", exit_on_error=True)
 
@@ -206,6 +209,18 @@ class Dashboard(App[None]):
 
     def on_unreadable(self, message: Unreadable) -> None:
         self.problem = message.reason
+        self.redraw()
+
+    def hurry(self) -> None:
+        """The same while somebody goes through the run; a moment after, the whole of it."""
+        self._hasty = True
+        self._rest.reset()
+        self._rest.resume()
+        self.redraw()
+
+    def _rested(self) -> None:
+        self._hasty = False
+        self._rest.pause()
         self.redraw()
 
     def redraw(self) -> None:
@@ -242,6 +257,7 @@ class Dashboard(App[None]):
             self.series.words if self.series else "",
             self._more_follow,
             self._verdict(),
+            self._hasty,
         )
         return scene(view, self.sight, source)
 

@@ -25,6 +25,7 @@ from loadbench.view import View, bins
 FINE_S, MIDDLE_S = 900, 3600  # spans up to which single seconds and tens of them are worth reading
 _KEPT = 1500  # bins
 _SLICE_S = 0.008  # longest stretch of reading between two turns of the event loop
+_AFTER_S = 0.03  # what is known already is shown first
 _TELL_S = 0.3  # between two pictures while it reads
 
 
@@ -99,6 +100,7 @@ class Past:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            await asyncio.sleep(_AFTER_S)
             while self._wanted:
                 wanted = self._wanted.pop(0)
                 if self._has(wanted):  # it was on its way when it was wanted again

@@ -95,6 +95,7 @@ class Source:
     part: str = ""  # `repeat 2 of 6`: which one of a series it is
     follows: bool = False  # another one may follow it
     verdict: str = ""  # a sign, and what its runner said of it in the end
+    hasty: bool = False  # see Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,15 @@ class Scene:
     overdue: int = 0  # open at `end` and over the limit already
     unfinished: int = 0  # never answered: the run is over
     over: bool = False  # nothing more will come, now
+    hasty: bool = False  # somebody is on the way through the run: what takes long comes later
+    _columns: dict[int, dict[int, list[Bin]]] = field(default_factory=dict, compare=False)
+
+    def columns(self, width: int) -> dict[int, list[Bin]]:
+        """The visible bins by column; found once for all panels of that width."""
+        if width not in self._columns:
+            found = views.bins(self.view, self.begin, self.end)
+            self._columns[width] = columns(found, self.span, self.end, width) if found else {}
+        return self._columns[width]
 
     @property
     def paused(self) -> bool:
@@ -179,6 +189,7 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
         overdue=last.overdue if last and not at_end else 0,
         unfinished=unfinished,
         over=over,
+        hasty=source.hasty,
     )
 
 

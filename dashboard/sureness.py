@@ -2,7 +2,7 @@
 as the summary will judge them.
 
 Looking takes some milliseconds, so that it is done anew every few seconds of the run, and when
-another stretch is looked at.
+somebody stays at another stretch.
 """
 
 from dashboard.scene import Scene
@@ -28,18 +28,23 @@ class InView:
     def band(self, scene: Scene, share: float) -> Band | None:
         """Of this percentile; None where there is none (yet)."""
         blocks = self._look(scene)
+        if blocks is None:
+            return None
         if share not in self._bands:
             self._bands[share] = band(blocks, share)
         return self._bands[share]
 
     def certainty(self, scene: Scene) -> Certainty:
         """By how much its requests depend on each other, or why nothing can be told."""
-        return known(self._look(scene))
+        blocks = self._look(scene)
+        return Certainty(why="…") if blocks is None else known(blocks)
 
-    def _look(self, scene: Scene) -> Blocks:
+    def _look(self, scene: Scene) -> Blocks | None:
         run = scene.view.start.run if scene.view.start else ""
         end = scene.end if scene.paused else scene.end // _EVERY_S
         key = (run, scene.begin if scene.paused else scene.span, end, scene.going)
+        if scene.hasty and key != self._key:
+            return None
         if self._blocks is None or key != self._key:
             self._key, self._bands = key, {}
             whole = scene.visible.latency if scene.visible else None

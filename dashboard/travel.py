@@ -196,7 +196,7 @@ class Travel:
 
     def _look(self, sight: Sight) -> None:
         self._app.sight = sight
-        self._app.redraw()
+        self._app.hurry()
 
     @property
     def _newest(self) -> int:

@@ -1,5 +1,6 @@
-"""Each key by each of its names, pressed on its screen, reaches its action: what that does is tested
-where the action is. The keys of alerts are in palette and help, as those of the others are."""
+"""Each key by each of its names, pressed on its screen, reaches its action; what that does is
+tested where the action is. The keys of alerts are in palette and help, as those of the others are.
+"""
 
 import asyncio
 from collections.abc import Sequence

@@ -47,6 +47,9 @@ class Still(Dashboard):
         super().__init__(folder, Script(view, folder), theme="loadbench")
         self._age = age
 
+    def hurry(self) -> None:
+        self.redraw()
+
     def scene(self) -> Scene:
         found = super().scene()
         if found.source.age_s is None:
@@ -95,6 +98,7 @@ def played(app: Dashboard) -> None:
 def repeated(app: Dashboard, words: str = "repeat 2 of 6") -> None:
     """One of a series that goes on."""
     app.series, app._goes_with = Series(words, None, True), True
+    app._follow_series = lambda: None  # type: ignore[method-assign]
 
 
 CHECKED = (

@@ -129,7 +129,9 @@ class Rules(Picker):
         found = [self._row(scene, rule, seen) for rule in scene.view.rules]
         if self.size.height - 1 < len(found):  # what matters is in sight
             urgent = ("firing", "seen", "pending")
-            names = [rule.name for rule in scene.view.rules if standing(scene, rule, seen) in urgent]
+            names = [
+                rule.name for rule in scene.view.rules if standing(scene, rule, seen) in urgent
+            ]
             found.sort(key=lambda row: row.key not in names)
         return found
 

@@ -41,17 +41,22 @@ def draw_bands(
 ) -> Grid:
     """Bands in `width` columns; `points` has the columns that hold data, 0 is the leftmost."""
     grid = [[EMPTY] * width for _ in range(scale.height)]
+    full = {colour: Cell(EIGHTHS[8], colour) for colour in colours}
     for x, point in points.items():
         edges = [
             (scale.eighths(value), colour)
             for value, colour in zip(point.bands, colours, strict=True)
             if value is not None
         ]
-        for y in range(scale.height):
+        for y in range(scale.height - 1, -1, -1):
             low = (scale.height - 1 - y) * 8
+            if edges and low + 8 < edges[0][0]:
+                grid[y][x] = full[edges[0][1]]  # most cells
+                continue
             inside = [(edge, colour) for edge, colour in edges if edge > low]
-            if inside:
-                grid[y][x] = _cell(inside, low)
+            if not inside:
+                break
+            grid[y][x] = _cell(inside, low)
     return grid
 
 

@@ -19,7 +19,7 @@ from textual.events import (
 )
 from textual.message import Message
 
-from dashboard.scene import Scene, columns, last_column
+from dashboard.scene import Scene, last_column
 from dashboard.theme import Palette, ink
 from dashboard.widgets.axis import Scale, Top, highest, lowest, time_axis
 from dashboard.widgets.bands import (
@@ -33,7 +33,7 @@ from dashboard.widgets.bands import (
 )
 from dashboard.widgets.board import Board, Cells, Inspect
 from loadbench.report.ticks import label
-from loadbench.view import Bin, bins
+from loadbench.view import Bin
 
 AXIS = 6  # cells left of the data: a label of four, a space, the line
 _SMALL = 4  # rows below which an axis would leave nothing to see
@@ -49,15 +49,14 @@ class Timeline:
 
     def points(self, scene: Scene, width: int) -> dict[int, Point]:
         """By place on the screen, 0 is the leftmost; columns without a value are left out."""
-        found = bins(scene.view, scene.begin, scene.end)
-        if not found:
+        grouped = scene.columns(width)
+        if not grouped:
             return {}
-        span = scene.span
-        source = scene.source
-        key = (source.run, source.version, span, width, found[-1].seconds, found[0].seconds)
-        known = self._known if key == self._known_for else {}
-        grouped = columns(found, span, scene.end, width)
+        span, source = scene.span, scene.source
         newest, oldest = max(grouped), min(grouped)
+        lengths = (grouped[oldest][0].seconds, grouped[newest][-1].seconds)
+        key = (source.run, source.version, span, width, *lengths)
+        known = self._known if key == self._known_for else {}
         fresh = {
             at: known[at] if at in known and at < newest else self._read(group)
             for at, group in grouped.items()

@@ -173,7 +173,10 @@ def _ended(child: "Child", code: int, folder: Path) -> int:
     click.echo(child.text(), nl=False)
     reasons = child.reasons() if code else []
     if child.killed:  # it could say nothing
-        reasons = [f"loadbench: {child.failure()}", f"  → what it recorded: loadbench show {folder}"]
+        reasons = [
+            f"loadbench: {child.failure()}",
+            f"  → what it recorded: loadbench show {folder}",
+        ]
     for line in reasons:
         click.echo(line, err=True)
     return code

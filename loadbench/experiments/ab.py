@@ -7,23 +7,21 @@ made from them, here after each pair, and by `report.ab` for whoever looks later
 """
 
 import contextlib
-import os
-import platform
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from loadbench import __version__, runlog
+from loadbench import runlog
 from loadbench.errors import LoadbenchError, RunError
+from loadbench.experiments.several import begun, now
 from loadbench.experiments.shadowing import beside
 from loadbench.experiments.sides import Side, differences, held
 from loadbench.judge.blocks import SIDES, Layout
@@ -33,7 +31,6 @@ from loadbench.model import Start, Window, decode_record, plain
 from loadbench.report.ab import read_session
 from loadbench.report.comparison import signed
 from loadbench.runner import Options, Run
-from loadbench.runner.snapshot import commit
 from loadbench.runner.target import Target
 from loadbench.units import MS
 
@@ -271,7 +268,7 @@ class Interleaved:
         if self._errors or sys.exc_info()[0] is not None:
             self._state = "failed"
             self._text = self._text or self._broken
-        self._snapshot |= {"state": self._state, "text": self._text, "ended": _now()}
+        self._snapshot |= {"state": self._state, "text": self._text, "ended": now()}
         runlog.write_snapshot(self.folder, self._snapshot)
         rows = [] if self._state == "failed" else read_session(self.folder).gated
         told = ", ".join(f"{row.metric} {signed(row.shift)} {row.word}" for row in rows)
@@ -286,25 +283,15 @@ class Interleaved:
     def _begun(self, options: Options) -> dict[str, Any]:
         a, b = self._sides["a"], self._sides["b"]
         return {
-            "schema": runlog.SCHEMA,
-            "kind": runlog.AB,
-            "loadbench": __version__,
-            "run": self.folder.name,
-            "state": "running",
-            "began": _now(),
-            "pid": os.getpid(),
-            "host": platform.node(),
+            **begun(self.folder, runlog.AB, options),
             "scenario": f"{a.scenario.name} vs {b.scenario.name}",
             "title": a.scenario.spec.title,
             "target": {"name": f"{a.scenario.spec.target.url} vs {b.scenario.spec.target.url}"},
-            "commit": commit(),
-            "command": list(options.command),
             "layout": msgspec.to_builtins(self._plans.layout),
             "terms": msgspec.to_builtins(self._plans.terms),
             "sides": {side: self._sides[side].facts for side in SIDES},
             "differs": differences(a, b),
             "answers": None,
-            "summary": None,
         }
 
 
@@ -320,7 +307,3 @@ def _together(a: int | None, b: int | None) -> None:
 def _name(sides: tuple[Side, Side]) -> str:
     names = [side.scenario.name for side in sides]
     return "ab-" + "-".join(dict.fromkeys(names))
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")

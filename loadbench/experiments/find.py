@@ -8,19 +8,16 @@ decided in `loadbench.judge`.
 """
 
 import contextlib
-import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from loadbench import __version__, runlog
+from loadbench import runlog
 from loadbench.errors import LoadbenchError, SpecError
-from loadbench.experiments.repeats import GivenUp
+from loadbench.experiments.several import GivenUp, InTurns, at_work, begun, facts, now
 from loadbench.judge.pilot import Order, Pilot, longest_s
 from loadbench.judge.search import Terms
 from loadbench.judge.searches import Hunt, Setting
@@ -29,7 +26,6 @@ from loadbench.model import Window, plain
 from loadbench.plan import Plan
 from loadbench.report.find import stage_line
 from loadbench.runner import Options, Run
-from loadbench.runner.snapshot import commit
 from loadbench.runner.target import Target
 from loadbench.shape import Phase
 from loadbench.spec import Scenario
@@ -100,9 +96,8 @@ def _start(first: float | None, target: Target, terms: Terms) -> float:
     return float(f"{_HALF * best * int(target.settings.get('instances') or 1):.3g}")
 
 
-class Finder:
-    """Finds the rates of all settings of a hunt, one after the other. `stop` and `kill` are called
-    by a signal handler of the thread that executes it."""
+class Finder(InTurns):
+    """Finds the rates of all settings of a hunt, one after the other."""
 
     def __init__(
         self,
@@ -113,19 +108,16 @@ class Finder:
         folder: Path | None = None,
     ) -> None:
         """A scenario for each setting. With a `folder` its hunt is gone on with."""
+        super().__init__()
         self._hunt = hunt
         self._scenarios = scenarios
         self._options = options
         self._say = say
-        self._current: Run | None = None
         self._leader: Leader | None = None
-        self._reason, self._text = "done", ""
-        self._ending = self._given_up = False
         name = options.name or f"find-{scenarios[0].name}"
         self.folder = folder or runlog.create(options.results, name)
         known = runlog.read_snapshot(folder) if folder else {}
-        again = {"state": "running", "pid": os.getpid(), "host": platform.node(), "text": ""}
-        self._snapshot = {**known, **again} if folder else self._begun()
+        self._snapshot = {**known, **at_work(), "text": ""} if folder else self._begun()
         self._write()
 
     @property
@@ -138,22 +130,6 @@ class Finder:
     def failed(self) -> bool:
         """Whether a run broke down, of the engine or the load."""
         return self._reason == "failed"
-
-    def stop(self, text: str) -> None:
-        self._end(text, lambda run: run.stop(text))
-
-    def kill(self, text: str) -> None:
-        self._end(text, lambda run: run.kill(text))
-
-    def _end(self, text: str, tell: Callable[[Run], None]) -> None:
-        if not self._ending:
-            self._reason, self._text = "stopped", text
-        self._ending = True
-        if self._current is not None and self._current.recording:
-            tell(self._current)
-        elif not self._given_up:  # once: what this starts must not be broken off itself
-            self._given_up = True
-            raise GivenUp
 
     def execute(self) -> Hunt:
         """Raises what a setting raises that cannot be measured; those before it are kept."""
@@ -219,26 +195,8 @@ class Finder:
         self._write()
 
     def _begun(self) -> dict[str, Any]:
-        first = self._scenarios[0]
-        return {
-            "schema": runlog.SCHEMA,
-            "kind": runlog.FIND,
-            "loadbench": __version__,
-            "run": self.folder.name,
-            "state": "running",
-            "began": _now(),
-            "pid": os.getpid(),
-            "host": platform.node(),
-            "scenario": first.name,
-            "scenario_file": first.file,
-            "title": first.spec.title,
-            "spec": first.spec.model_dump(mode="json"),
-            "target": {"name": first.spec.target.url},
-            "commit": commit(),
-            "command": list(self._options.command),
-            "repeats": [],
-            "summary": None,
-        }
+        known = begun(self.folder, runlog.FIND, self._options)
+        return {**known, **facts(self._scenarios[0]), "repeats": []}
 
     def _write(self) -> None:
         self._snapshot = {**self._snapshot, "find": plain(self._hunt)}
@@ -251,7 +209,7 @@ class Finder:
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
             return
-        self._snapshot |= {"state": self._reason, "text": self._text, "ended": _now()}
+        self._snapshot |= {"state": self._reason, "text": self._text, "ended": now()}
         self._write()
 
 
@@ -259,7 +217,3 @@ def _bounded(terms: Terms, cap: float | None) -> Terms:
     """With no higher rate than the target may be asked for."""
     most = min((most for most in (terms.most, cap) if most is not None), default=None)
     return msgspec.structs.replace(terms, most=most)
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")

@@ -7,22 +7,19 @@ and the snapshot says so. What the repeats come to is for `loadbench.judge`.
 """
 
 import contextlib
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loadbench import __version__, runlog
+from loadbench import runlog
 from loadbench.errors import LoadbenchError, RunError
+from loadbench.experiments.several import GivenUp, InTurns, begun, facts, now
 from loadbench.judge.overall import overall
 from loadbench.model import plain
 from loadbench.runner import Options, Outcome, Run, usual_name
-from loadbench.runner.snapshot import commit
 from loadbench.spec import Scenario
 
 COOL_DOWN_S = 5.0  # between two runs against a server that goes on
@@ -30,13 +27,8 @@ COOL_DOWN_S = 5.0  # between two runs against a server that goes on
 _SHARED = ("phases", "locustfile", "workers", "target", "machine")
 
 
-class GivenUp(Exception):
-    """A signal came while nothing was being measured: what is being started is not wanted."""
-
-
-class Series:
-    """Repeats of one run. `stop` and `kill` are called by a signal handler of the thread that
-    executes it."""
+class Series(InTurns):
+    """Repeats of one run."""
 
     def __init__(
         self,
@@ -46,6 +38,7 @@ class Series:
         repeats: int,
         cool_down_s: float | None = None,
     ) -> None:
+        super().__init__()
         self._scenario = scenario
         self._options = options
         self._say = say
@@ -53,9 +46,6 @@ class Series:
         fresh = scenario.spec.target.url.startswith("local:")
         self._cool_down_s = (0.0 if fresh else COOL_DOWN_S) if cool_down_s is None else cool_down_s
         self._made: list[Outcome] = []
-        self._current: Run | None = None
-        self._reason, self._text = "done", ""
-        self._ending = self._given_up = False
         self._made_results = not options.results.exists()
         self.folder = runlog.create(options.results, options.name or usual_name(scenario))
         self._snapshot = self._begun(fresh)
@@ -65,24 +55,6 @@ class Series:
     def recording(self) -> bool:
         """Whether there is something measured that a stop must keep."""
         return bool(self._made) or (self._current is not None and self._current.recording)
-
-    def stop(self, text: str) -> None:
-        """The repeat that goes on ends gently, and none follows."""
-        self._end(text, lambda run: run.stop(text))
-
-    def kill(self, text: str) -> None:
-        """The repeat that goes on ends at once, and none follows."""
-        self._end(text, lambda run: run.kill(text))
-
-    def _end(self, text: str, tell: Callable[[Run], None]) -> None:
-        if not self._ending:
-            self._reason, self._text = "stopped", text
-        self._ending = True
-        if self._current is not None and self._current.recording:
-            tell(self._current)
-        elif not self._given_up:  # once: what this starts must not be broken off itself
-            self._given_up = True
-            raise GivenUp
 
     def execute(self) -> list[Outcome]:
         """Makes the repeats; the snapshot is complete however they end. Raises what a repeat
@@ -132,27 +104,13 @@ class Series:
     def _begun(self, fresh: bool) -> dict[str, Any]:
         """The series' snapshot before anything is known of its target."""
         return {
-            "schema": runlog.SCHEMA,
-            "kind": runlog.SERIES,
-            "loadbench": __version__,
-            "run": self.folder.name,
-            "state": "running",
-            "began": _now(),
-            "pid": os.getpid(),
-            "host": platform.node(),
-            "scenario": self._scenario.name,
-            "scenario_file": self._scenario.file,
-            "title": self._scenario.spec.title,
-            "spec": self._scenario.spec.model_dump(mode="json"),
-            "target": {"name": self._scenario.spec.target.url},
-            "commit": commit(),
-            "command": list(self._options.command),
+            **begun(self.folder, runlog.SERIES, self._options),
+            **facts(self._scenario),
             "wanted": self._wanted,
             "engine": "fresh for each repeat" if fresh else "the same for all repeats",
             "cool_down_s": self._cool_down_s,
             "repeats": [],
             "overall": None,
-            "summary": None,
         }
 
     def _write(self) -> None:
@@ -173,14 +131,10 @@ class Series:
             return
         if sys.exc_info()[0] is not None and self._reason == "done":
             self._reason = "failed"
-        self._snapshot |= {"state": self._reason, "text": self._text, "ended": _now()}
+        self._snapshot |= {"state": self._reason, "text": self._text, "ended": now()}
         self._write()
 
 
 def _remove(folder: Path) -> None:
     (folder / runlog.SNAPSHOT).unlink(missing_ok=True)
     folder.rmdir()
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")
