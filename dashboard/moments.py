@@ -5,12 +5,14 @@ where the time went, then what the server and its machine did; what changed by l
 said to be the same. All pure; what could not be read (yet) is None.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from dashboard.measures import brief, error_share, ms_text, number, parts_ms, quantile_ms
 from loadbench import units
+from loadbench.episodes import LIKELY
 from loadbench.model import Gpu, Server, Window
 from loadbench.view import Event, View, merged, pieces
 from loadbench.view import seconds as covered
@@ -187,6 +189,10 @@ def _felt(before: Moment, after: Moment, limit_ns: int | None) -> str:
     texts = [ms_text(at, limit_ns) for at in (one, two)]
     if same("p99", one, two):
         return f"p99 is about the same: {texts[0]} and {texts[1]} ms."
+    if math.isinf(two):  # not a time: "from 106 to > 100 ms" would be no rise
+        return f"p99 rose from {texts[0]} ms to where requests fail: it has no time any more."
+    if math.isinf(one):
+        return f"p99 fell from where requests fail to {texts[1]} ms."
     return f"p99 {'rose' if two > one else 'fell'} from {texts[0]} to {texts[1]} ms."
 
 
@@ -300,6 +306,11 @@ def _between(events: tuple[Event, ...], one: int, two: int) -> Iterator[str]:
     if not found:
         yield "No alert and no mark lies between them."
         return
-    texts = [f"{units.clock(event.second * units.SECOND)} {event.text}" for event in found[:3]]
+    texts = [f"{units.clock(event.second * units.SECOND)} {_short(event)}" for event in found[:3]]
     more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
     yield f"Between them: {'; '.join(texts)}{more}."
+
+
+def _short(event: Event) -> str:
+    """What happened, without the guess why: that is on the Alerts screen."""
+    return event.text.partition(f" {LIKELY}")[0].rstrip(".")

@@ -11,7 +11,7 @@ from loadbench.histogram import EMPTY, Histogram
 from loadbench.merge import merge
 from loadbench.model import Window
 
-SLOWEST = 3  # requests of each second that are kept
+SLOWEST = 5  # requests of each second that are kept: all that are shown may be of one
 
 
 class Bin(NamedTuple):

@@ -77,11 +77,12 @@ def order(words: Sequence[str]) -> dict[str, Any]:
     keys = WORDS.get(name)
     if keys is None:
         raise SpecError(f"there is no command {name!r}", f"known: {', '.join(NAMES)}")
-    if name == "mark" and rest:
+    if name in ("mark", "rate") and rest:  # as scenarios have it: 80 %
         rest = [" ".join(rest)]
     if len(rest) != len(keys):
         wanted = " ".join([name, *(key.upper() for key in keys)])
-        raise SpecError(f"{name} takes {len(keys)} words, not {len(rest)}", f"write: {wanted}")
+        many = f"{len(keys)} word{'' if len(keys) == 1 else 's'}"
+        raise SpecError(f"{name} takes {many}, not {len(rest)}", f"write: {wanted}")
     return {"command": name, **dict(zip(keys, rest, strict=True))}
 
 

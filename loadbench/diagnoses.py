@@ -27,6 +27,7 @@ _SMALL, _TINY = 0.5, 0.25  # of the rows that a batch could have
 _SLOWER, _SAME = 1.3, 1.25  # times as long, for batches of about the same size
 _OUTSIDE, _OUTSIDE_MS = 0.6, 5.0
 _GROWTH = 0.02  # of what is asked
+_ALL = 0.95  # of what is asked gets done: the rest is on its way
 
 
 class Finding(NamedTuple):
@@ -228,6 +229,15 @@ def _waits(now: Situation, text: str) -> Finding:
     return Finding("idle-gpu", text, guess, "a higher rate, until the latency limit is near")
 
 
+def _as_asked(now: Situation) -> Finding | None:
+    """A rule on what gets done, where the load is what bounds it."""
+    if now.quantity != "throughput" or now.closed or not now.asked or now.done < _ALL * now.asked:
+        return None
+    text = f"{significant(now.asked)}/s are asked, and {significant(now.done)}/s get done."
+    guess = "the load is what bounds it, not the target"
+    return Finding("as-asked", text, guess, "another rate, or another limit of the rule")
+
+
 def _standstill(now: Situation) -> Finding | None:
     if now.now.done or not now.open:
         return None
@@ -326,6 +336,7 @@ DIAGNOSES: tuple[Callable[[Situation], Finding | None], ...] = (
     _errors,
     _cpu,
     _idle_gpu,
+    _as_asked,
     _small_batches,
     _slower,
     _grows,
@@ -340,4 +351,5 @@ _OWN = {
     "cpu": ("cpu",),
     "gpu_temperature": ("throttled",),
     "gpu_power": ("throttled",),
+    "throughput": ("as-asked",),
 }

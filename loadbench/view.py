@@ -10,6 +10,7 @@ Left to others: clocks (how old the newest record is), colours, what is visible.
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from functools import reduce
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -153,12 +154,15 @@ def fold(view: View, record: Record) -> View:
 
 
 def as_of(view: View, second: int) -> View:
-    """The rules and the alerts as they stood at the beginning of a second, and no end yet."""
+    """The rules, the alerts and the totals as they stood at the beginning of a second, and no end
+    yet."""
     then = View(start=view.start)
     for change in view.changes:
         then = fold(then, change) if change.second < second else then
+    past = pieces(view, view.first or 0, second)
     return replace(
         view,
+        totals=reduce(_total, (bin.window for bin in past), Totals()),
         alerts=then.alerts,
         spells=then.spells,
         changed=then.changed,

@@ -77,6 +77,10 @@ def test_a_command_is_read_as_it_is_written(words: list[str], tmp_path: Path) ->
     assert str(tmp_path) in control.written(tmp_path, order)
 
 
+def test_a_rate_may_be_written_as_in_a_scenario() -> None:
+    assert control.order(["rate", "80", "%"]) == control.order(["rate", "80 %"])
+
+
 def test_numbers_are_written_as_people_write_them() -> None:
     spike = {"command": "spike", "rate": 545.0, "for": "5s"}
     assert control.written(Path("results/0012-a"), spike) == "loadbench tell 12 spike 545 5s"
@@ -88,7 +92,8 @@ def test_numbers_are_written_as_people_write_them() -> None:
     ("words", "message"),
     [
         ([], "no command"), (["fly"], "no command 'fly'"), (["spike", "5"], "takes 2 words"),
-        (["pause", "now"], "takes 0 words"), (["engine"], "KEY=VALUE"),
+        (["pause", "now"], "takes 0 words"), (["scale", "1", "2"], "takes 1 word, not 2"),
+        (["engine"], "KEY=VALUE"),
         (["engine", "max_batch"], "KEY=VALUE"), (["engine", "=3"], "KEY=VALUE"),
     ],
 )  # fmt: skip

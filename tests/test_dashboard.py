@@ -189,6 +189,44 @@ def test_resizing_back_and_forth_changes_nothing_else() -> None:
     asyncio.run(walk())
 
 
+@pytest.mark.parametrize("keys", ["1 tab", "3"])
+def test_what_was_in_focus_has_its_keys_again_after_a_size_that_is_too_small(keys: str) -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING), (80, 24)) as (app, pilot):
+            await pilot.press(*keys.split())
+            await settle(pilot)
+            before = app.focused
+            assert before is not None
+            for width, height in ((58, 24), (52, 12), (80, 24)):
+                await pilot.resize_terminal(width, height)
+                await settle(pilot)
+                assert (app.focused is before) is (width == 80)
+
+    asyncio.run(walk())
+
+
+def test_line_1_stands_over_a_large_panel_too() -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING), (80, 24)) as (app, pilot):
+            await pilot.press("2", "tab", "enter")
+            await settle(pilot)
+            lines = text(app).split("\n")
+            assert "● RUNNING" in lines[0]
+            assert "Time inside the engine" in lines[1]
+            assert "Batch size" not in text(app)
+            await pilot.resize_terminal(50, 10)
+            await settle(pilot)
+            assert text(app).strip() == "loadbench needs 60×16, this is 50×10"
+            await pilot.resize_terminal(80, 24)
+            await settle(pilot)
+            assert text(app).split("\n") == lines
+            await pilot.press("enter")
+            await settle(pilot)
+            assert "Batch size" in text(app)
+
+    asyncio.run(walk())
+
+
 def test_engine_shows_how_batches_form() -> None:
     lines = screen(told(RUNNING), keys="2")
     titles = ("Batches", "Batch fill", "Queue wait", "Compute", "Instances")

@@ -16,10 +16,10 @@ from dashboard.screens.ask import Word
 from dashboard.screens.live import Live
 from dashboard.screens.rule import Edit
 from loadbench import runlog, spec
-from loadbench.model import AlertChange, Mark, encode
+from loadbench.model import AlertChange, Check, Mark, Start, encode
 from loadbench.units import SECOND
 from loadbench.view import View, fold
-from tests.records import start
+from tests.records import start, window
 from tests.stage import ended, folded, settle, shown, text, told
 from tests.storyline import Story, records
 from tests.test_dashboard_keys import desk, press
@@ -63,6 +63,12 @@ def test_a_quantity_that_this_machine_has_not_is_no_data() -> None:
     assert re.search(r"○ no data +GPU utilisation +n/a +< 30 %", row(lines, "GPU utilisation"))
 
 
+def test_what_was_known_until_the_last_second_is_not_said_to_be_unknown() -> None:
+    view = told(Story(seconds=60, end=None, gpu=False))
+    lines = screen(fold(view, window(60, [9.0] * 100)))  # as runs end: the machine is not in it
+    assert re.search(r"● ok +memory +n/a +> 80 % +5 s +never", row(lines, " memory "))
+
+
 def test_history_has_one_row_an_episode_and_the_lower_panel_says_why() -> None:
     lines = screen(told(FIRING))
     assert "History of this run (1 alert;" in row(lines, "History")
@@ -102,6 +108,19 @@ def test_what_fires_is_in_sight_where_there_is_little_room() -> None:
         assert all(len(line) <= size[0] for line in lines)
 
 
+def test_what_to_try_is_in_sight_on_the_smallest_screen_of_a_run_that_is_over() -> None:
+    """Two lines above, and two checks: the most that has to fit."""
+    limits = tuple(Check(name, False, 1.0, "< 1") for name in ("errors", "p99"))
+    found = [
+        replace(record, checks=limits) if isinstance(record, Start) else record
+        for record in records(Story(seconds=165))
+    ]
+    lines = screen(folded(found), (60, 16))
+    assert "DONE" in lines[0]
+    assert sum("errors" in line or "p99" in line for line in lines[5:8]) >= 2
+    assert any("Try: " in line for line in lines)
+
+
 def seen(view: View) -> View:
     """As the log has it once somebody acknowledged what fires."""
     change = AlertChange(165, "p99", "firing", None, 150, 190.0, "", 100.0, (), True)
@@ -128,6 +147,39 @@ def test_an_acknowledged_alert_leaves_line_1_and_stays_in_history(tmp_path: Path
         runlog.write_snapshot(tmp_path, {"control": str(tmp_path / "control"), "pid": os.getpid()})
         asyncio.run(walk())
     assert came == [{"command": "acknowledge", "rule": "p99"}]  # the second had nothing to do
+
+
+def test_what_is_read_stays_under_the_cursor_when_another_alert_fires() -> None:
+    """`k` is about what is read: another one must not come under it unasked."""
+
+    async def walk() -> None:
+        async with shown(told(FIRING)) as (app, pilot):
+            lines = await press(pilot, "3")
+            assert "p99 latency > 100 ms" in row(lines, "›02:30")
+            errors = AlertChange(164, "errors", "firing", 0.02, 160, 0.02, "", 0.01)
+            app.run_view = fold(app.run_view, errors)
+            app.redraw()
+            lines = await press(pilot)
+            assert "errors > 1 %" in row(lines, "│ 02:40 ")
+            assert "p99 latency > 100 ms" in row(lines, "›02:30")
+            app.run_view = fold(app.run_view, AlertChange(164, "p99", "ok", 40.0, 150, 184.0))
+            app.redraw()
+            lines = await press(pilot)
+            assert "errors > 1 %" in row(lines, "›02:40")  # what fires matters more
+
+    asyncio.run(walk())
+
+
+def test_how_long_nothing_came_is_of_now_and_not_said_of_the_past() -> None:
+    async def walk() -> None:
+        async with shown(told(FIRING)) as (app, pilot):
+            assert app._came is not None
+            app._came -= 3622  # so long ago the records came, of which the past knows nothing
+            lines = await press(pilot, "3", "left")
+            assert "VIEW PAUSED" in lines[0]
+            assert re.search(r"● ok +no data +n/a +> 3 s", row(lines, " no data "))
+
+    asyncio.run(walk())
 
 
 def test_enter_shows_the_episode_in_the_charts() -> None:

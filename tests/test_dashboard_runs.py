@@ -379,11 +379,13 @@ def test_it_fits_at_every_size_and_through_any_resize(
             await until(pilot, lambda: "p99 ms" in "\n".join(lines(pilot)))
             assert isinstance(pilot.app.screen, Page) == narrow
             await press(pilot, "escape")
+            in_focus = pilot.app.focused
             for other in ((200, 60), (50, 12), (80, 24), (60, 16), size):
                 await pilot.resize_terminal(*other)
                 await settle(pilot)
                 if other == (50, 12):
                     assert "loadbench needs 60×16, this is 50×12" in "\n".join(lines(pilot))
+            assert pilot.app.focused is in_focus
             await press(pilot, "home")
             assert [row.split()[-1] for row in rows(lines(pilot))] == [
                 row.split()[-1] for row in rows(first)

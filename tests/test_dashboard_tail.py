@@ -91,6 +91,15 @@ def test_all_bars_are_on_one_time_axis() -> None:
     assert longer.count("▓") == pytest.approx(90 / 101 * 116, abs=1)
 
 
+def test_the_slowest_are_those_of_the_log_though_all_ended_in_one_second() -> None:
+    bad = Window(5, "load", rate=200.0, slowest=tuple(slowly(5, 90 - n) for n in range(5)))
+    fair = Window(6, "load", rate=200.0, slowest=tuple(slowly(6, 60 - n) for n in range(5)))
+    lines = screen(folded([next(told(STEADY)), bad, fair]), "t")
+    heads = [line for line in lines if " ms   at " in line]
+    assert len(heads) == 5
+    assert all("at 00:05" in line for line in heads)
+
+
 def test_escape_and_the_key_of_a_screen_lead_back() -> None:
     assert "The slowest requests" in "\n".join(screen(view(), "t"))
     assert "Where the time goes" in "\n".join(screen(view(), "t", "escape"))
@@ -107,13 +116,18 @@ def test_what_is_in_view_counts() -> None:
 
 
 def test_a_run_without_any_says_what_to_do() -> None:
-    assert "No request ended in view. Move or zoom" in "\n".join(screen(view(False), "t"))
-    assert "No request ended in view" in "\n".join(screen(View(), "t"))
+    assert "No request ended in view. Move or zoom" in "\n".join(screen(View(), "t"))
+    none = "\n".join(screen(view(False), "t"))
+    assert "The log has no single requests of what is in view" in none  # though some ended
+    assert "No request ended" not in none
 
 
 def test_rings_keep_few_of_them() -> None:
     found = bins(view(), 0, 400)
-    assert {len(bin.window.slowest) for bin in found if bin.seconds == 1} == {SLOWEST}
+    assert {len(bin.window.slowest) for bin in found if bin.seconds == 1} == {4}  # all there were
+    many = tuple(slowly(5, queue) for queue in range(90, 70, -1))
+    crowd = folded([next(told(STEADY)), Window(5, "load", rate=200.0, slowest=many)])
+    assert bins(crowd, 5, 6)[0].window.slowest == many[:SLOWEST]
     assert max(len(bin.window.slowest) for ring in view().rings for bin in ring) <= 5
 
 

@@ -12,10 +12,12 @@ from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
 from dashboard.app import Dashboard
+from dashboard.asking import Finding
 from dashboard.keys import ACTIONS, NEW_RUN
 from dashboard.screens.launcher import Launcher
 from dashboard.screens.live import Live
 from dashboard.screens.tryout import TryOut
+from dashboard.widgets.launch import Ready
 from loadbench import control, runlog
 from tests.running import scenario
 from tests.stage import settle, shown, text, told
@@ -100,6 +102,38 @@ def test_each_size_has_all_of_it(
                 assert word in seen, word
             assert ("─ Load shape" in seen) is (size[1] > 16)
             assert app.screen.focused is screen.query_one("#scenarios")  # once around
+
+    asyncio.run(walk())
+
+
+def test_every_finding_can_be_read_where_there_is_little_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch, (60, 16)) as (app, screen, pilot):
+            await pilot.press("shift+tab")
+            await settle(pilot)
+            assert "wakes up" in text(app)
+            assert "connections to one address" not in text(app)
+            await pilot.press("end")
+            await until(pilot, lambda: "connections to one address" in text(app))
+            other = [Finding("✗", "scenario", "cannot be"), *screen.report.findings]
+            screen.query_one(Ready).show(other, "")
+            await until(pilot, lambda: "✗ cannot be" in text(app))
+
+    asyncio.run(walk())
+
+
+def test_a_size_that_is_too_small_leaves_the_cursor_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch, (80, 24)) as (app, _, pilot):
+            for width, height in ((58, 24), (52, 12), (80, 24)):
+                await pilot.resize_terminal(width, height)
+                await settle(pilot)
+            await pilot.press("down")
+            await until(pilot, lambda: "$ loadbench run steps" in text(app))
 
     asyncio.run(walk())
 

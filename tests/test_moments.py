@@ -66,6 +66,16 @@ def test_what_changed_is_told_in_order_of_what_matters() -> None:
     assert text[-1].startswith("Between them: 00:20 deploy; 00:25 ")
 
 
+def test_what_lies_between_is_told_without_the_guess_why() -> None:
+    words = ("p99 is high.", "Likely: it is full.")
+    firing = AlertChange(25, "p99", "firing", 120.0, since=20, words=words)
+    view = folded([start(), *[second(at, 10.0, 2.0) for at in range(40)], firing])
+    text = sentences(*both(view), view)[-1]
+    assert text.startswith("Between them: 00:25 p99 latency > 100 ms for ")
+    assert "Likely" not in text
+    assert text.endswith(").")
+
+
 def test_the_same_moment_has_changed_in_nothing() -> None:
     view = told()
     one, two = both(view, 15, 18)
@@ -95,7 +105,10 @@ def test_percentiles_among_the_failed_are_told_as_that() -> None:
     found = {row.name: row for row in rows(one, two, 100 * MS)}
     assert found["p99 ms"][1:] == ("10.0", "> 100", "▲")
     assert found["failed %"][1:3] == ("0", "90")
-    assert sentences(one, two, view)[0] == "p99 rose from 10.0 to > 100 ms."
+    rose = sentences(one, two, view)[0]
+    assert rose == "p99 rose from 10.0 ms to where requests fail: it has no time any more."
+    fell = sentences(two, one, view)[0]
+    assert fell == "p99 fell from where requests fail to 10.0 ms."  # "from > 100 to 106": no fall
     assert found["queue ms"][2] == "n/a"
 
 

@@ -19,7 +19,7 @@ from loadbench.model import (
     decode_record,
     encode,
 )
-from loadbench.view import View, bins, fold, merged, pieces, recent, seconds
+from loadbench.view import View, as_of, bins, fold, merged, pieces, recent, seconds
 from tests.records import start, window
 from tests.storyline import MS, Story, records
 
@@ -34,6 +34,15 @@ def folded(*parts: Record) -> View:
 def steady(count: int, first: int = 0) -> list[Window]:
     """Seconds with a latency that names them: second n has one request of n ms and one of 1 ms."""
     return [window(at, [1.0, float(at)], in_flight=5000 - at) for at in range(first, first + count)]
+
+
+def test_as_of_a_second_totals_are_of_what_was_before_it() -> None:
+    view = folded(start(), *steady(2000), End(2000, "done"))
+    then = as_of(view, 1930)
+    assert (then.totals.done, then.totals.asked) == (2 * 1930, 2 * 1930)
+    assert then.end is None
+    assert view.totals.done == 2 * 2000
+    assert as_of(view, 0).totals.done == 0
 
 
 def test_warm_up_is_a_state_and_in_no_statistic() -> None:

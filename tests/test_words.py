@@ -100,6 +100,8 @@ CASES = {
     "hangs": (window(0, asked=100, in_flight=300, oldest_ns=4 * SECOND), "p99", "standstill",
               "300 requests are open, the oldest for 4 s", "alive"),
     "silence": (calm(), "silence", "silent", "told nothing", "load.log"),
+    "no more is asked": (calm(), "throughput", "as-asked", "100/s are asked, and 100/s get done",
+                         "another rate"),
     "nothing": (calm(), "p99", "nothing", "Nothing else", "log of the target"),
     # what a GPU that is hardly used means
     "little asked": (calm(machine=LOW, server=server(busy_ns=SECOND // 10)), "gpu_utilization",
@@ -126,6 +128,12 @@ def test_each_cause_is_told_with_its_numbers_and_what_to_try(name: str) -> None:
     assert found.code == code
     assert text in found.text
     assert hint in found.hint
+
+
+def test_throughput_is_bound_by_the_load_only_where_all_of_it_gets_done() -> None:
+    for now in (replace(calm(), asked=160), replace(calm(), rate=None)):  # slow; users wait
+        assert "as-asked" not in [found.code for found in diagnoses(look(now, "throughput"))]
+    assert "as-asked" not in [found.code for found in diagnoses(look(calm()))]
 
 
 def test_compute_that_got_slower_is_told_only_for_batches_of_the_same_size() -> None:

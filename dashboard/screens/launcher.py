@@ -110,6 +110,7 @@ class Launcher(Screen[None]):
 
     def on_resize(self) -> None:
         """Below this there is no room for all panels side by side."""
+        self.query_one(TooSmall).keep_focus()
         self.set_class(self.size.width < 100 or self.size.height < 32, "-steps")
         footer, wide = self.query_one(Footer), self.size.width >= _PALETTE
         if footer.show_command_palette != wide:
@@ -294,6 +295,7 @@ class Launcher(Screen[None]):
     def _go_to(self, step: int) -> None:
         """Shows one of the steps, where they are not all shown."""
         self._step = step
+        self.set_class(step == len(_STEPS) - 1, "-last")
         steps, low = self.has_class("-steps"), self.size.height < 22
         for at, name in enumerate(("choose", "settings", "ready")):
             self.query_one(f"#{name}").display = not steps or at == step

@@ -3,6 +3,7 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Footer, Static
 
 from dashboard.keys import ACTIONS
@@ -19,6 +20,17 @@ _PALETTE = 76  # columns that the footer needs to show the palette's key too
 class TooSmall(Static):
     """One centred line; the run goes on."""
 
+    _focused: Widget | None = None  # before everything else was hidden
+
+    def keep_focus(self) -> None:
+        """For the screen's new sizes: what is hidden loses the focus, and with it all its keys."""
+        width, height = self.screen.size
+        if width < SMALLEST[0] or height < SMALLEST[1]:
+            self._focused = self.screen.focused or self._focused
+        elif self._focused is not None:
+            self.call_after_refresh(self.screen.set_focus, self._focused)
+            self._focused = None
+
     def on_resize(self) -> None:
         width, height = self.app.size
         self.update(f"loadbench needs {SMALLEST[0]}×{SMALLEST[1]}, this is {width}×{height}")
@@ -32,6 +44,7 @@ class RunScreen(Screen[None]):
         (0, "-flat"), (16, "-low"), (22, "-short"), (32, "-normal-height"), (50, "-tall"),
     ]  # fmt: skip
     AUTO_FOCUS = ""
+    ALLOW_IN_MAXIMIZED_VIEW = "Footer, Header, TooSmall"  # line 1 stands over it, too
     BINDINGS = [action.binding for action in ACTIONS]
 
     def body(self) -> ComposeResult:
@@ -40,8 +53,8 @@ class RunScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield TooSmall(id="too-small")
+        yield Header(id="header")
         with Vertical(id="body"):
-            yield Header(id="header")
             yield Outcome(id="outcome")
             yield Inspected(id="inspected")
             yield from self.body()
@@ -49,6 +62,7 @@ class RunScreen(Screen[None]):
 
     def on_resize(self) -> None:
         """The palette's own entry covers the others where the line is too short for all."""
+        self.query_one(TooSmall).keep_focus()
         footer, wide = self.query_one(Footer), self.size.width >= _PALETTE
         if footer.show_command_palette != wide:
             footer.show_command_palette = wide

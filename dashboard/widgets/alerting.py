@@ -43,9 +43,17 @@ def standing(scene: Scene, rule: Rule, seen: Span | None) -> str:
     there was something to look at."""
     change = scene.view.alerts.get(rule.name)
     if change is None:
-        missing = seen is not None and QUANTITIES[rule.quantity].read(seen) is None
-        return "no data" if missing or scene.view.latest is None else "ok"
+        return "no data" if scene.view.latest is None or _unknown(scene, rule, seen) else "ok"
     return "seen" if change.state == "firing" and change.acknowledged else change.state
+
+
+def _unknown(scene: Scene, rule: Rule, seen: Span | None) -> bool:
+    """Whether it is told neither now nor elsewhere in view: the second in which a run ends, or one
+    in which the machine was not looked at, is no proof."""
+    if seen is None:
+        return False
+    whole = (Span((scene.visible,), scene.visible, seen.gpu),) if scene.visible else ()
+    return all(QUANTITIES[rule.quantity].read(span) is None for span in (seen, *whole))
 
 
 def spell_of(scene: Scene, rule: Rule) -> Spell | None:
@@ -153,7 +161,7 @@ class Rules(Picker):
 
     def _now(self, scene: Scene, rule: Rule, seen: Span | None) -> str:
         if rule.quantity == "silence":
-            age = scene.source.age_s if scene.going else None
+            age = scene.source.age_s if scene.going and not scene.past else None
             return "n/a" if age is None else f"{int(age)} s"
         reading: Reading = QUANTITIES[rule.quantity].read(seen) if seen else None
         return reading if isinstance(reading, str) else show(rule, reading)
@@ -242,6 +250,7 @@ class Why(Board):
         title = "Nothing fires"
         if self.rule is not None:
             title = describe(self.rule)
+        self.set_class(bool(scene.view.start and scene.view.start.checks), "-checked")
         grade = scene.view.trust[0]
         told = f"this run is {grade}" if grade != "trusted" else ""
         if told and self.spell is None:

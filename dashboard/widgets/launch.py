@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Grid
+from textual.containers import Grid, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Input, Label, Static
 
@@ -121,12 +121,16 @@ class Settings(Widget):
         return {box.id: box.value for box in self.query(Input) if box.id and box.value.strip()}
 
 
-class Ready(Static, can_focus=True):
-    """The list before the start: ✗ blocks it, ▲ does not."""
+class Ready(VerticalScroll, can_focus=True):
+    """The list before the start: ✗ blocks it, ▲ does not. It scrolls where it is too long."""
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id, classes="panel")
         self.border_title = "Ready?"
+        self._shown = Text()
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="findings", markup=False)
 
     def show(self, findings: Iterable[Finding], doing: str) -> None:
         colours = palette(self.app.theme)
@@ -137,7 +141,10 @@ class Ready(Static, can_focus=True):
             text.append(f"{finding.text}\n")
         text.rstrip()
         self.border_subtitle = doing
-        self.update(text)
+        if text != self._shown:  # what is new at its top is not left out of sight
+            self._shown = text
+            self.query_one("#findings", Static).update(text)
+            self.scroll_home(animate=False)
 
 
 def row(name: str, text: str, fault: str, width: int, colours: Palette) -> Text:

@@ -1,7 +1,8 @@
 """A table with a cursor: rows of text from a Scene, moved through by keys and mouse.
 
 The cursor stays on its row when others come before it, and the row in sight when there are more
-than fit. What a row means is the subclass's; what is done with it the screen's.
+than fit; until it is moved it leaves a row that is no longer strong for one that is. What a row
+means is the subclass's; what is done with it the screen's.
 """
 
 from collections.abc import Hashable, Sequence
@@ -51,6 +52,7 @@ class Picker(Board, can_focus=True):
         super().__init__(id=id, classes=classes)
         self.words = ""  # rows without them are left out
         self._key: Hashable = None
+        self._begun: Hashable = None  # where the cursor was by itself
         self._top = 0  # the uppermost row that is drawn
         self._made: tuple[Scene, str, str, list[Row]] | None = None
 
@@ -78,8 +80,11 @@ class Picker(Board, can_focus=True):
         self._redraw()
 
     def _at(self, rows: Sequence[Row]) -> int:
-        strong = next((at for at, row in enumerate(rows) if row.strong), 0)
-        return next((at for at, row in enumerate(rows) if row.key == self._key), strong)
+        for key, least in ((self._key, False), (self._begun, True)):
+            for at, row in enumerate(rows):
+                if row.key == key and row.strong >= least:
+                    return at
+        return next((at for at, row in enumerate(rows) if row.strong), 0)
 
     def action_step(self, steps: int) -> None:
         rows = self.found(self.scene) if self.scene else []
@@ -113,6 +118,8 @@ class Picker(Board, can_focus=True):
             text = "nothing with these words" if self.words else self.EMPTY
             return [[Segment(f" {text}", quiet)]]
         at, room = self._at(rows), max(1, height - 1)
+        if self.has_focus:  # what is read there stays, as long as it matters
+            self._begun = rows[at].key
         self._top = max(0, min(self._top, at, len(rows) - room), at - room + 1)
         plain, cells = ink(self.ink.text), [row.cells for row in rows]
         head, *lines = table(self.COLUMNS, cells, width, (quiet, plain, plain))

@@ -61,16 +61,18 @@ class Xray(Board):
         ended = f"of those that ended in the last {words(scene.span)}"
         legend = [
             f"[{colour if colour.startswith('#') else f'ansi_{colour}'}]{sign}[/] {name}"
-            for name in (LATE, HELD, QUEUE, WAIT, COMPUTE, REST)
+            for name in (LATE, HELD, SENDING, QUEUE, WAIT, COMPUTE, REST)
             for sign, colour in [look(name, self.ink)]
         ]
-        below = ["  ".join(legend), " ".join(legend[2:]), ""]
+        below = ["  ".join(legend), " ".join(legend[3:]), ""]
         self.head(f"The slowest requests [dim]({ended})[/]", "The slowest requests", below=below)
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         samples = scene.visible.slowest if scene.visible else ()
         if not samples:
             text = "No request ended in view. Move or zoom, or wait for the first answers."
+            if scene.visible and scene.visible.latency.count:
+                text = "The log has no single requests of what is in view."
             lines = textwrap.wrap(text, max(1, width))
             return [[Segment(line, ink(self.ink.quiet))] for line in lines]
         longest = max(map(latency, samples))
