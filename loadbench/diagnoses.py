@@ -75,6 +75,18 @@ def _generator(now: Situation) -> Finding | None:
     return Finding("generator-late", text, "one load process cannot send this much here", hint)
 
 
+def _unsent(now: Situation) -> Finding | None:
+    """What never left here, or was given up with who sent it, counts as failed and beyond any
+    limit; the target knows nothing of it."""
+    number = now.now.unsent + now.now.lost
+    if not number or number < _FAILING * now.now.asked:
+        return None
+    text = f"{count(number)} of {count(now.now.asked)} asked were not sent, or lost with the load"
+    text += " process that sent them: the target has not failed these."
+    guess = "a load process was killed, or could not keep up"
+    return Finding("unsent", text, guess, "read load.log (o): which one, and when")
+
+
 def _errors(now: Situation) -> Finding | None:
     failed = now.now.failed
     number, ended = sum(failed.values()), now.now.done + sum(failed.values())
@@ -316,6 +328,7 @@ def _nothing(now: Situation) -> Finding:
 DIAGNOSES: tuple[Callable[[Situation], Finding | None], ...] = (
     _silent,
     _generator,
+    _unsent,
     _standstill,
     _other_process,
     _throttled,
@@ -331,7 +344,7 @@ DIAGNOSES: tuple[Callable[[Situation], Finding | None], ...] = (
 )
 # which of them an alert is itself about
 _OWN = {
-    "errors": ("errors",),
+    "errors": ("errors", "unsent"),
     "gpu_utilization": ("idle-gpu",),
     "gpu_memory": ("memory",),
     "memory": ("memory",),

@@ -54,20 +54,24 @@ class Page:
             self.asked.append(message["params"]["request"]["url"])
         return message
 
-    async def open(self, file: Path, width: int = 1280, dark: bool = False) -> None:
-        """The page in a window of that width, laid out."""
+    async def open(self, page: Path | str, width: int = 1280, dark: bool = False) -> None:
+        """A file or an address in a window of that width, laid out."""
         for domain in ("Runtime", "Log", "Page", "Network"):
             await self.call(f"{domain}.enable")
-        phone = width < 600
-        await self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=844 if phone else 900, deviceScaleFactor=1, mobile=phone,
-        )  # fmt: skip
+        await self.resize(width, 844 if width < 600 else 900)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
-        await self.call("Page.navigate", url=file.absolute().as_uri())
+        url = page if isinstance(page, str) else page.absolute().as_uri()
+        await self.call("Page.navigate", url=url)
         while (await self._next()).get("method") != "Page.loadEventFired":
             pass
+
+    async def resize(self, width: int, height: int) -> None:
+        """The window, in pixels; a narrow one is a phone's."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
+        )  # fmt: skip
 
     async def read(self, expression: str) -> Any:
         """The value of a JavaScript expression."""

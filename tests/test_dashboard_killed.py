@@ -57,6 +57,10 @@ def test_the_screen_says_who_is_gone_and_what_to_press(
         else:
             screen.until("R = run again")
             screen.until("loadbench show 0001")
+            screen.press("q")
+            screen.end()
+            left = screen.written.replace("\r", "").partition("?1049l")[2]  # what stays there
+            assert "✗ failed" in left or "the runner was killed\n  → what it recorded" in left
     assert any(isinstance(record, Window) for record in runlog.read(only_run(tmp_path)))
 
 

@@ -95,9 +95,9 @@ def played(app: Dashboard) -> None:
     app.travel.tick = lambda: None  # type: ignore[method-assign]
 
 
-def repeated(app: Dashboard) -> None:
+def repeated(app: Dashboard, words: str = "repeat 2 of 6") -> None:
     """One of a series that goes on."""
-    app.part.series, app.part.goes_with = Series("repeat 2 of 6", None, True), True
+    app.part.series, app.part.goes_with = Series(words, None, True), True
     app._follow_series = lambda: None  # type: ignore[method-assign]
 
 
@@ -153,8 +153,14 @@ SHOTS = (
     Shot("live-replay", of(), change=played),
     Shot("live-repeat", of(end=None), change=repeated),
     Shot("live-repeat-over", of(**OVER), change=repeated),
+    Shot("live-repeat-last", of(**OVER), change=lambda app: repeated(app, "repeat 6 of 6")),
     Shot("live-load-lost", of(seconds=30, end="failed", why=LOAD_GONE)),
     Shot("live-worker-lost", of(seconds=30, end=None, lost=20)),
+    Shot("live-bands", slow_requests),
+    Shot("latency-bands", slow_requests, "enter"),
+    Shot("live-second", of(end=None), "i"),
+    Shot("difference", of(end=None), "left comma left left comma d"),
+    Shot("rule", of(end=None), "3 e"),
     Shot("steer-running", of(end=None), "a"),
     Shot("help", of(end=None), "question_mark"),
     Shot("logs", of(end=None), "o"),
@@ -264,7 +270,20 @@ def test_the_list_of_runs(
     hold(name, asyncio.run(pictures(app, WHOLE, reach)))
 
 
-def test_a_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "keys", "sizes"),
+    [("new-run", "", WHOLE),
+     ("new-run-settings", "tab tab tab", WHOLE[:2]),  # one step at a time where there is no room
+     ("new-run-wrong", "tab tab tab x", WHOLE),
+     ("new-run-ready", "shift+tab", WHOLE[:2])],
+)  # fmt: skip
+def test_a_new_run(
+    name: str,
+    keys: str,
+    sizes: tuple[tuple[int, int], ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The machine is made up: what a doctor finds differs from one to the next."""
     found = Report(
         (Finding("✓", "device", "cpu, 8 cores"), Finding("▲", "load", "2 of 8 cores are busy")),
@@ -282,9 +301,11 @@ def test_a_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(screen, Launcher)
         for _ in range(400):
             if screen._reported == screen.draft:
-                return
+                break
             await pilot.pause(0.05)
-        raise AssertionError(text(app))
+        else:
+            raise AssertionError(text(app))
+        await pilot.press(*keys.split())
 
     monkeypatch.setattr("dashboard.screens.launcher.ask", doctor)
     monkeypatch.delenv("LOADBENCH_RESULTS", raising=False)
@@ -292,10 +313,10 @@ def test_a_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path("results/0147-ramp-resnet-tiny")
     folder.mkdir(parents=True)
     found_at = []
-    for size in WHOLE:
+    for size in sizes:
         app = Still(told(Story(end=None)), folder)
         found_at.append(asyncio.run(pictures(app, (size,), reach)))
-    hold("new-run", "\n".join(found_at))
+    hold(name, "\n".join(found_at))
 
 
 def test_every_state_is_told_without_colour() -> None:

@@ -13,6 +13,7 @@ import aiohttp
 import psutil
 import pytest
 
+from tests.browser import CHROMIUM, Page, browser
 from tests.running import loadbench, scenario
 
 
@@ -84,6 +85,37 @@ def test_a_tab_shows_the_run_and_leaves_nothing(run: Path) -> None:
 
     with serving("--attach", run) as (process, address):
         asyncio.run(visit(address, process))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_a_window_shows_all_of_it_at_every_size(run: Path, tmp_path: Path) -> None:
+    """The cells are measured with the font that they are drawn with: they keep their height."""
+
+    async def look(address: str) -> None:
+        async with browser(tmp_path) as page:
+            await page.open(address)
+            await seen(page, 900)
+            await page.resize(700, 420)
+            await seen(page, 420)
+            await page.resize(1280, 800)
+            await seen(page, 800)
+            base = address.partition("?")[0]
+            assert page.asked
+            assert all(url.startswith(base) for url in page.asked)
+            assert not any('"error"' in said or "'error'" in said for said in page.complaints)
+
+    async def seen(page: Page, height: int) -> None:
+        """As many rows as the window has room for: less than one is left below them."""
+        rows = "document.querySelector('.xterm-screen')?.getBoundingClientRect().height ?? 0"
+        for _ in range(400):
+            found = await page.read(rows)
+            if height - 25 <= found <= height:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{found} of {height} pixels")
+
+    with serving("--attach", run) as (_, address):
+        asyncio.run(look(address))
 
 
 def test_only_who_has_the_key_and_asks_this_machine_gets_in(run: Path) -> None:

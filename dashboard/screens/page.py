@@ -17,11 +17,12 @@ from textual.widgets import Static
 
 from loadbench.errors import LoadbenchError
 
+_APART = re.compile(r"\S {2,}\S")  # as the parts of a table's line do, and words do not
+
 
 class Page(ModalScreen[None]):
     """`make` returns the text, or raises LoadbenchError, which is shown instead. Lines that are
-    too long are folded if asked to; else (tables) only warnings are, and one moves to the end of
-    the others."""
+    too long are folded; those of tables only if asked to: else one moves to the end of them."""
 
     BINDINGS = [
         Binding("escape,q", "dismiss", "Back", show=False),
@@ -78,10 +79,10 @@ class Page(ModalScreen[None]):
 
 def folded(text: str, width: int, tables: bool = True) -> str:
     """Long lines on several, the rest of each below the beginning of its words; if not `tables`
-    only those that warn."""
+    those whose parts stand apart are left as they are."""
     lines = []
     for line in text.splitlines():
-        if not (tables or line.lstrip().startswith("▲")):
+        if not tables and not line.lstrip().startswith("▲") and _APART.search(line):
             lines.append(line)
             continue
         label = re.match(r"  [A-Z]{3,} +|\s*(?:[▲·✗] )?", line)

@@ -35,6 +35,7 @@ _BY_SIZE = (
     Column("of compute", 2),
 )
 NOTHING = "This target does not report queue and batch times."
+_BRIEF = "not told by this target"
 
 
 def bar(share: float, width: int) -> str:
@@ -54,8 +55,9 @@ class EngineBoard(Board):
         if server is None or not server.batches:
             quiet = ink(self.ink.quiet)
             told = scene.visible is None or server is not None
-            text = "no batches in view" if told else NOTHING
-            return [[Segment(f" {line}", quiet)] for line in textwrap.wrap(text, width - 2)]
+            lines = textwrap.wrap("no batches in view" if told else NOTHING, width - 2)
+            lines = lines if len(lines) <= height else [_BRIEF]
+            return [[Segment(f" {line}", quiet)] for line in lines]
         return self.rows(server, width, height)
 
     def rows(self, server: Server, width: int, height: int) -> list[Cells]:
@@ -171,7 +173,7 @@ class Reasons(EngineBoard):
         found = reasons(server)
         quiet = ink(self.ink.quiet)
         if not found:
-            return [[Segment(" not told by this target", quiet)]]
+            return [[Segment(f" {_BRIEF}", quiet)]]
         total = sum(number for _, _, number in found)
         room = max(2, width - 28)
         lines: list[Cells] = []

@@ -5,6 +5,7 @@ On a narrow terminal parts drop, hints first; the state, the number of alerts an
 do.
 """
 
+import re
 from typing import NamedTuple
 
 from rich.segment import Segment
@@ -37,6 +38,8 @@ def state(scene: Scene, ink: Palette) -> State:
         return _past(scene, ink, at)
     if view.end is not None:
         if source.follows and view.end.reason == "done":
+            if _is_last(source.part):
+                return State("◔", "LAST", ink.asked, "the result follows")
             return State("◔", "NEXT", ink.asked, "the next one follows")
         return _ended(scene, ink, at)
     if source.problem:
@@ -76,6 +79,12 @@ def _ended(scene: Scene, ink: Palette, at: str) -> State:
     if end.reason == "stopped":
         return State("■", "STOPPED", ink.asked, f"at {at} {checks(scene)}".strip())
     return State("■", "DONE", ink.ok, f"{at} {checks(scene)}".strip())
+
+
+def _is_last(part: str) -> bool:
+    """Whether `repeat 3 of 3` has no next one."""
+    numbers = re.findall(r"\d+", part)
+    return len(numbers) == 2 and numbers[0] == numbers[1]
 
 
 def brief(text: str) -> str:

@@ -165,13 +165,19 @@ def _told_of(app: "Dashboard", child: "Child") -> int:
     if code is None:
         _goes_on(app.whole)
         return _broken(app.return_code) if app.return_code else 0
-    return _ended(child, code)
+    return _ended(child, code, app.whole)
 
 
-def _ended(child: "Child", code: int) -> int:
+def _ended(child: "Child", code: int, folder: Path) -> int:
     """Its own words and exit code."""
     click.echo(child.text(), nl=False)
-    for line in child.reasons() if code else []:
+    reasons = child.reasons() if code else []
+    if child.killed:  # it could say nothing
+        reasons = [
+            f"loadbench: {child.failure()}",
+            f"  → what it recorded: loadbench show {folder}",
+        ]
+    for line in reasons:
         click.echo(line, err=True)
     return code
 
@@ -218,7 +224,7 @@ def _start(arguments: list[str], pages: "Pages | None") -> int:
         try:
             _in_tabs(pages, "--attach", str(folder.absolute()))
             if child.code is not None:
-                return _ended(child, child.code)
+                return _ended(child, child.code, folder)
             _goes_on(folder)
             return 0
         finally:
