@@ -246,6 +246,7 @@ class Dashboard(App[None]):
             return
         self._watch_runner()
         self._follow_series()
+        self._pace.breathe()
         waiting = self.run_view.latest is None
         stale = self._came is not None and time.monotonic() - self._came > 2
         if self._pace.late or waiting or (stale and self.run_view.end is None):

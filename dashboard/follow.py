@@ -26,7 +26,6 @@ from loadbench.view import LENGTHS, View, fold
 
 POLL_S = 0.2
 SLICE_S = 0.03  # longest stretch of reading between two turns of the event loop
-_RARELY = (5000, 20, 50)
 _CHUNK = 4_000_000
 _WHOLE = LENGTHS[0] // 60 + 2  # minutes up to which a log is read whole
 _LAST = 2  # minutes of a longer one whose seconds are read
@@ -131,9 +130,7 @@ class Follow:
         self._contents, self._tail = contents, Tail(self._log, cut)
         self.past.open(blocks)
         await self._fold(logindex.lines_at(self._log, early) if early else ())
-        # what is there stays: looking through it for cycles, and often, would delay keys
-        gc.freeze()
-        gc.set_threshold(*_RARELY)
+        gc.freeze()  # what is there stays: looking through it for cycles takes its time
 
     async def _scanned(self) -> Contents:
         contents = Contents()

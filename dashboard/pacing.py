@@ -1,6 +1,7 @@
 """When the screen in front is drawn anew: not for every record, not all of it while somebody is on
 the way through a run, and not while the terminal is behind."""
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,11 @@ from textual.app import App
 from dashboard.terminal import Frames
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
+_BREATHS = 30
+_A_REST = 2  # breaths, by what a key leaves behind
+_ALL = 10  # collections, of which one is of all objects
+_CALM_S, _CALM_ALL_S = 0.3, 5.0  # since the last key, for some objects, and for all
+_FRAME_S = 0.1  # and the picture is out
 _REST_S = 0.3  # between two keys, from which on all of a picture is worked out
 
 
@@ -23,6 +29,8 @@ class Pacing:
         self._scheduled = False
         self.hasty = False  # what takes long is left out
         self.late = False  # there is something newer than what was drawn last
+        self._hurried = 0.0  # when the last key came
+        self._breaths = self._collections = 0
 
     def begin(self) -> None:
         """Once the app has timers."""
@@ -39,7 +47,7 @@ class Pacing:
 
     def hurry(self) -> None:
         """A key: what is quick at once, a moment after it the whole."""
-        self.hasty = True
+        self.hasty, self._hurried = True, time.monotonic()
         self._rest.reset()
         self._rest.resume()
         self.now()
@@ -57,7 +65,22 @@ class Pacing:
         if self.late and not self._frames.behind:
             self.now()
 
+    def breathe(self) -> None:
+        """Once a second: now and then, while nobody presses keys, looks for cycles of objects that
+        nobody uses. It takes as long as some pictures, and by itself Python would do it in the
+        middle of one."""
+        self._breaths += 1
+        calm = time.monotonic() - self._hurried
+        if self._breaths >= _BREATHS and calm > _CALM_S:
+            self._breaths, self._collections = 0, self._collections + 1
+            everything = self._collections >= _ALL and calm > _CALM_ALL_S
+            if everything:
+                self._collections = 0
+            gc.collect(2 if everything else 1)
+
     def _rested(self) -> None:
         self.hasty = False
         self._rest.pause()
         self.now()
+        self._breaths += _A_REST
+        self._app.set_timer(_FRAME_S, self.breathe)

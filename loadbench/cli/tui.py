@@ -1,5 +1,6 @@
 """`loadbench tui`: the dashboard on a run that it starts, that is going on, or that is over."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -130,6 +131,7 @@ def _list(results: Path) -> int:
 def _show(app: "Dashboard") -> int:
     """The dashboard until it ends, and then what to know of the run that it showed last, and of
     others that it has started."""
+    gc.disable()  # the dashboard does it itself, when nobody waits for a picture
     app.notify_by = click.get_current_context().meta.get(_NOTIFY, "auto")
     app.run()
     if _IN_TAB:  # nobody reads on

@@ -202,8 +202,8 @@ def main() -> None:
     width, height = (int(text) for text in options.size.split("x"))
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(options.log or temporary)
-        long, short = place / "0001-long", place / "0002-short"
-        for folder, seconds in ((long, round(options.hours * 3600)), (short, 60)):
+        long, short, usual = (place / name for name in ("0001-long", "0002-short", "0003-usual"))
+        for folder, seconds in ((long, round(options.hours * 3600)), (short, 60), (usual, 600)):
             if not folder.exists():
                 write(folder, seconds, options.rate)
         log = (long / runlog.LOG).stat().st_size / 1e6
@@ -219,10 +219,11 @@ def main() -> None:
         for name, (wall, cpu, memory) in rows.items():
             figures = f"{wall:.2f} s wall, {cpu:.2f} s CPU, {memory - empty[2]:+.0f} MB"
             print(f"{name}: first figures after {figures}")
-        times, memory = walked(long, (width, height), options.rounds)
-        spread = f"P50 {quantile(times, 0.5):.0f} ms, P99 {quantile(times, 0.99):.0f} ms"
-        print(f"{len(times)} keys at {options.size}: {spread}, most {max(times):.0f} ms", end="; ")
-        print(f"{memory - empty[2]:+.0f} MB after them")
+        for name, folder in (("ten minutes", usual), (f"{options.hours:g} h", long)):
+            times, memory = walked(folder, (width, height), options.rounds)
+            spread = f"P50 {quantile(times, 0.5):.0f} ms, P99 {quantile(times, 0.99):.0f} ms"
+            print(f"a run of {name}: {len(times)} keys at {options.size}: {spread}, most"
+                  f" {max(times):.0f} ms; {memory - empty[2]:+.0f} MB after them")  # fmt: skip
         print(f"all its seconds folded: {followed(long):+.0f} MB")
 
 
