@@ -12,7 +12,8 @@ from dashboard.terminal import Frames
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
 _BREATHS = 30
-_A_REST = 2  # breaths, by what a key leaves behind
+_MOST = 300  # also while a key is held down
+_A_KEY = 2  # breaths, by what it leaves behind
 _ALL = 10  # collections, of which one is of all objects
 _CALM_S, _CALM_ALL_S = 0.3, 5.0  # since the last key, for some objects, and for all
 _FRAME_S = 0.1  # and the picture is out
@@ -48,6 +49,7 @@ class Pacing:
     def hurry(self) -> None:
         """A key: what is quick at once, a moment after it the whole."""
         self.hasty, self._hurried = True, time.monotonic()
+        self._breaths += _A_KEY
         self._rest.reset()
         self._rest.resume()
         self.now()
@@ -71,7 +73,7 @@ class Pacing:
         middle of one."""
         self._breaths += 1
         calm = time.monotonic() - self._hurried
-        if self._breaths >= _BREATHS and calm > _CALM_S:
+        if self._breaths >= _BREATHS and (calm > _CALM_S or self._breaths >= _MOST):
             self._breaths, self._collections = 0, self._collections + 1
             everything = self._collections >= _ALL and calm > _CALM_ALL_S
             if everything:
@@ -82,5 +84,4 @@ class Pacing:
         self.hasty = False
         self._rest.pause()
         self.now()
-        self._breaths += _A_REST
         self._app.set_timer(_FRAME_S, self.breathe)

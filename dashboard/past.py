@@ -23,7 +23,7 @@ from loadbench.model import Window
 from loadbench.view import View, bins
 
 FINE_S, MIDDLE_S = 900, 3600  # spans up to which single seconds and tens of them are worth reading
-_KEPT = 1500  # bins
+_KEPT = 1200  # bins
 _SLICE_S = 0.008  # longest stretch of reading between two turns of the event loop
 _AFTER_S = 0.03  # what is known already is shown first
 _TELL_S = 0.3  # between two pictures while it reads
