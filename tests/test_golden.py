@@ -299,13 +299,17 @@ def test_a_new_run(
         await pilot.press("n")
         screen = app.screen
         assert isinstance(screen, Launcher)
-        for _ in range(400):
-            if screen._reported == screen.draft:
-                break
-            await pilot.pause(0.05)
-        else:
-            raise AssertionError(text(app))
+        await looked_at(screen, pilot)
         await pilot.press(*keys.split())
+        await looked_at(screen, pilot)
+
+    async def looked_at(screen: Launcher, pilot: Pilot[Any]) -> None:
+        """Until what was typed has been checked, and the doctor asked."""
+        for _ in range(400):
+            await pilot.pause(0.05)
+            if screen._reported == screen.draft:
+                return
+        raise AssertionError(text(app))
 
     monkeypatch.setattr("dashboard.screens.launcher.ask", doctor)
     monkeypatch.delenv("LOADBENCH_RESULTS", raising=False)

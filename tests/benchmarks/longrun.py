@@ -23,7 +23,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from loadbench import runlog
@@ -32,6 +32,7 @@ from tests.benchmarks.screen import cpu_s, resident_mb
 from tests.storyline import Story, records
 
 ROOT = Path(__file__).parents[2]
+LIVE_RATE = 10_000.0
 QUIET_S = 0.25  # nothing more is written: whatever the key before has caused has been drawn
 ASKED, IN_FRAMES = b"\x1b[?2026$p", b"\x1b[?2026;1$y"  # does the terminal know frames?
 FRAME_ENDS = b"\x1b[?2026l"
@@ -152,11 +153,25 @@ def opened(folder: Path, size: tuple[int, int]) -> tuple[float, float, float]:
         screen.close()
 
 
-def walked(folder: Path, size: tuple[int, int], rounds: int) -> tuple[list[float], float]:
+@contextmanager
+def going(place: Path, rate: float) -> Iterator[Path]:
+    """A run of so many requests a second that goes on, two minutes old."""
+    folder = place / "0004-going"
+    player = [sys.executable, str(ROOT / "tests/benchmarks/player.py"), str(folder), "1"]
+    with subprocess.Popen([*player, str(rate), "seconds=3600", "ahead=120"]) as playing:
+        while not (folder / runlog.LOG).exists():
+            time.sleep(0.1)
+        yield folder
+        playing.terminate()
+
+
+def walked(
+    folder: Path, size: tuple[int, int], rounds: int, word: str = "DONE"
+) -> tuple[list[float], float]:
     """ms of each key of a walk through the run, MB at its end."""
     screen = Screen(folder, size)
     try:
-        screen.until("DONE")
+        screen.until(word)
         screen.drain()
         times = []
         for _ in range(rounds):
@@ -191,6 +206,13 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
+def told(times: list[float]) -> str:
+    spread = (
+        f"{name} {quantile(times, share):.0f}" for name, share in (("P50", 0.5), ("P99", 0.99))
+    )
+    return f"{', '.join(spread)}, most {max(times):.0f} ms"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A run of hours: opening it, going through it.")
     parser.add_argument("--hours", type=float, default=8.0)
@@ -221,10 +243,12 @@ def main() -> None:
             print(f"{name}: first figures after {figures}")
         for name, folder in (("ten minutes", usual), (f"{options.hours:g} h", long)):
             times, memory = walked(folder, (width, height), options.rounds)
-            spread = f"P50 {quantile(times, 0.5):.0f} ms, P99 {quantile(times, 0.99):.0f} ms"
-            print(f"a run of {name}: {len(times)} keys at {options.size}: {spread}, most"
-                  f" {max(times):.0f} ms; {memory - empty[2]:+.0f} MB after them")  # fmt: skip
+            print(f"a run of {name}: {len(times)} keys at {options.size}: {told(times)};"
+                  f" {memory - empty[2]:+.0f} MB after them")  # fmt: skip
         print(f"all its seconds folded: {followed(long):+.0f} MB")
+        with going(place, LIVE_RATE) as folder:
+            times, _ = walked(folder, (width, height), options.rounds, "RUNNING")
+            print(f"a run of {LIVE_RATE:,.0f}/s that goes on: {len(times)} keys: {told(times)}")
 
 
 if __name__ == "__main__":

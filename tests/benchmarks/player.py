@@ -14,8 +14,8 @@ from loadbench.model import End, Start, Window
 from tests.storyline import Story, records
 
 
-def play(folder: Path, story: Story, speed: float) -> None:
-    """One window each 1/speed seconds, everything else at once."""
+def play(folder: Path, story: Story, speed: float, ahead: int = 0) -> None:
+    """One window each 1/speed seconds, everything else at once, and so many seconds too."""
     folder.mkdir(parents=True, exist_ok=True)
     snapshot = {"run": folder.name, "state": "running", "pid": os.getpid(), "control": None}
     runlog.write_snapshot(folder, snapshot)
@@ -28,7 +28,7 @@ def play(folder: Path, story: Story, speed: float) -> None:
             runlog.write_snapshot(folder, snapshot | summary)
             return
         writer.write(record)
-        if isinstance(record, Start | Window):
+        if isinstance(record, Start | Window) and getattr(record, "second", 0) >= ahead:
             time.sleep(1 / speed)
 
 
@@ -41,4 +41,5 @@ if __name__ == "__main__":
             fields[key] = tuple(fields[key])
     if len(numbers) > 1:
         fields["rate"] = numbers[1]
-    play(Path(place), Story(**fields), numbers[0] if numbers else 1.0)
+    ahead = int(fields.pop("ahead", 0))
+    play(Path(place), Story(**fields), numbers[0] if numbers else 1.0, ahead)
