@@ -219,18 +219,18 @@ class Dashboard(App[None]):
         view, past = self.travel.seen(self.reader.past), self.reader.past.version
         run = str(self.folder) if self.opened else ""
         source = Source(
-            age,
-            self.problem,
-            self.killed,
-            said,
-            self.snapshot,
-            run,
-            runlog.called(self.folder) if run else "",
-            past,
-            self.part.words,
-            self.part.follows,
-            self.child.verdict() if self.child and self.run_view.end else "",
-            self._pace.hasty,
+            age_s=age,
+            problem=self.problem,
+            killed=self.killed,
+            said=said,
+            snapshot=self.snapshot,
+            run=run,
+            name=runlog.called(self.folder) if run else "",
+            version=past,
+            part=self.part.words,
+            follows=self.part.follows,
+            verdict=self.child.verdict() if self.child and self.run_view.end else "",
+            hasty=self._pace.hasty,
         )
         return scene(view, self.sight, source)
 

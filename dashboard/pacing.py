@@ -8,7 +8,7 @@ from typing import Any
 
 from textual.app import App
 
-from dashboard.terminal import Frames
+from dashboard.terminal import LastingDriver
 
 _BETWEEN_S = 0.45  # at least, between two redraws for new data
 _BREATHS = 30
@@ -25,7 +25,6 @@ class Pacing:
 
     def __init__(self, app: App[Any], draw: Callable[[], bool]) -> None:
         self._app, self._draw = app, draw
-        self._frames = Frames()
         self._drawn = 0.0
         self._scheduled = False
         self.hasty = False  # what takes long is left out
@@ -57,14 +56,15 @@ class Pacing:
     def now(self) -> None:
         """As soon as the terminal keeps up."""
         self._drawn, self._scheduled = time.monotonic(), False
-        self.late = self._frames.behind
-        if not self.late and self._draw():
-            self._app.call_after_refresh(lambda: self._frames.sent(self._app._driver))
+        driver = self._app._driver
+        known = driver if isinstance(driver, LastingDriver) else None
+        self.late = known is not None and known.frames.behind
+        if not self.late and self._draw() and known is not None:
+            self._app.call_after_refresh(known.frames.sent, known)
 
     def answered(self) -> None:
         """The terminal has drawn what was sent before it was asked."""
-        self._frames.drawn()
-        if self.late and not self._frames.behind:
+        if self.late:
             self.now()
 
     def breathe(self) -> None:

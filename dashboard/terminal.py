@@ -8,6 +8,13 @@ from typing import Any, TextIO
 
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
+from textual.message import Message
+from textual.messages import TerminalSupportsSynchronizedOutput
+
+_ASK = "\x1b[?2026$p"  # does it know frames? Answered in its turn: after what was sent before
+_AHEAD = 2  # frames: with one at a time a far terminal would wait for each answer
+_PATIENCE_S = 2.0
+_LAST_S = 1.0  # at the end, for the last answers
 
 
 def is_gone(stream: TextIO | None) -> bool:
@@ -18,11 +25,6 @@ def is_gone(stream: TextIO | None) -> bool:
     watch = select.poll()
     watch.register(stream.fileno(), 0)  # that it was hung up is told unasked
     return bool(watch.poll(0))
-
-
-_ASK = "\x1b[?2026$p"  # does it know frames? Answered in its turn: after what was sent before
-_AHEAD = 2  # frames: with one at a time a far terminal would wait for each answer
-_PATIENCE_S = 2.0
 
 
 class Frames:
@@ -37,11 +39,11 @@ class Frames:
         self._open = 0
         self._asked = 0.0
 
-    def sent(self, driver: Driver | None) -> None:
+    def sent(self, driver: Driver) -> None:
         """A frame is on its way."""
-        if self._answers and isinstance(driver, LinuxDriver):
-            driver.write(_ASK)
+        if self._answers:
             self._open, self._asked = self._open + 1, time.monotonic()
+            driver.write(_ASK)
 
     def drawn(self) -> None:
         """An answer came; the first one is to a question of Textual's."""
@@ -54,6 +56,13 @@ class Frames:
         if time.monotonic() - self._asked > _PATIENCE_S:
             self._open = 0
         return self._open >= _AHEAD
+
+    def wait(self) -> None:
+        """For the answers that are on their way, a while: whoever reads the terminal next, the
+        shell or an editor, would take them for keys."""
+        until = time.monotonic() + _LAST_S
+        while self._open and time.monotonic() < until:
+            time.sleep(0.005)
 
 
 class Lasting:
@@ -81,11 +90,21 @@ class Lasting:
 
 
 class LastingDriver(LinuxDriver):
-    """Textual's own, writing so."""
+    """Textual's own, writing so; it knows which frames have come to the terminal."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._file = Lasting(self._file)  # type: ignore[assignment,arg-type]
+        self.frames = Frames()
+
+    def process_message(self, message: Message) -> None:
+        if isinstance(message, TerminalSupportsSynchronizedOutput):
+            self.frames.drawn()
+        super().process_message(message)
+
+    def disable_input(self) -> None:
+        self.frames.wait()
+        super().disable_input()
 
 
 def lasting(found: type[Driver]) -> type[Driver]:

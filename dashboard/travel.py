@@ -196,8 +196,8 @@ class Travel:
 
     def _say(self, text: str) -> None:
         """Once: keys are held down."""
-        self._app.clear_notifications()
-        self._app.notify(text)
+        if not any(text == shown.message for shown in self._app._notifications):
+            self._app.notify(text)
 
     def _look(self, sight: Sight) -> None:
         self._app.sight = sight

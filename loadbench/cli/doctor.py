@@ -21,7 +21,7 @@ from loadbench.units import SECOND, parse_duration
     "--set", "settings", multiple=True, metavar="KEY=VALUE",
     help="Any key of the scenario; of a model a setting of the engine: engine.max_batch=8",
 )  # fmt: skip
-@click.option("--target", metavar="URL", help="Of a scenario, as the next four.")
+@click.option("--target", metavar="URL", help="Of a scenario, as the next three.")
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
 @click.option("--baseline", metavar="NAME|RUN", help="Can the run be held against this one?")
 @click.option("--out", metavar="DIR", help="Where the run would land; default: results.")

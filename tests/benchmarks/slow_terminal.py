@@ -46,6 +46,7 @@ class SlowTerminal:
         os.close(theirs)
         self._rest, self._ready, self._frame_s = b"", 0.0, frame_s
         self.shown, self.frames = "", 0
+        self.late_answers = 0  # that came when the program had given the terminal back
 
     def press(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
@@ -66,6 +67,7 @@ class SlowTerminal:
         while ASKED in self._rest.partition(FRAME_ENDS)[0]:
             self._rest = self._rest.replace(ASKED, b"", 1)
             os.write(self._ours, IN_FRAMES)
+            self.late_answers += bool(termios.tcgetattr(self._ours)[3] & termios.ICANON)
         frame, end, rest = self._rest.partition(FRAME_ENDS)
         if not end:
             return False
