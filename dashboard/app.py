@@ -37,7 +37,7 @@ from dashboard.screens.help import Help
 from dashboard.screens.latency import Latency
 from dashboard.screens.live import LatencyChart, Live
 from dashboard.screens.logs import Logs
-from dashboard.screens.run import RunScreen
+from dashboard.screens.run import RunScreen, Said
 from dashboard.screens.runs import Runs
 from dashboard.screens.tail import Tail
 from dashboard.series import Part
@@ -212,11 +212,9 @@ class Dashboard(App[None]):
         self._pace.answered()
 
     def scene(self) -> Scene:
-        age = None
-        if self._came is not None:
-            age = max(0.0, time.monotonic() - self._came)
+        age = None if self._came is None else max(0.0, time.monotonic() - self._came)
         said = self.child.last_words() if self.child and self.run_view.latest is None else ""
-        view, past = self.travel.seen(self.reader.past), self.reader.past.version
+        view = self.travel.seen(self.reader.past)
         run = str(self.folder) if self.opened else ""
         source = Source(
             age_s=age,
@@ -226,13 +224,17 @@ class Dashboard(App[None]):
             snapshot=self.snapshot,
             run=run,
             name=runlog.called(self.folder) if run else "",
-            version=past,
             part=self.part.words,
             follows=self.part.follows,
             verdict=self.child.verdict() if self.child and self.run_view.end else "",
             hasty=self._pace.hasty,
         )
         return scene(view, self.sight, source)
+
+    def say(self, text: str) -> None:
+        """What came of a key that changes no picture; `notify` for all that takes more words."""
+        if (shown := self._run_screen()) is not None:
+            shown.query_one(Said).say(text)
 
     def _run_screen(self) -> RunScreen | None:
         """The uppermost screen of the run, also when a question lies over it."""

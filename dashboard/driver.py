@@ -35,7 +35,7 @@ class Driver:
     def _is_over(self, what: str) -> bool:
         """Whether the run takes no commands any more; then that is said."""
         if self._app.ended:
-            self._app.notify(f"Nothing to {what}: this run is over.")
+            self._app.say(f"Nothing to {what}: this run is over.")
             return True
         self._app.read_snapshot()
         return False
@@ -122,9 +122,9 @@ class Driver:
     def _goes_on(self, what: str) -> bool:
         """Whether there is no run that is over; then that is said."""
         if not self._app.opened:
-            self._app.notify(f"Nothing to {what}: no run is open. 4 = runs")
+            self._app.say(f"Nothing to {what}: no run is open. 4 = runs")
         elif not self._app.ended:
-            self._app.notify(f"Nothing to {what} yet: this run goes on. s = stop")
+            self._app.say(f"Nothing to {what} yet: this run goes on. s = stop")
         return not self._app.opened or not self._app.ended
 
     def steer(self, wish: Wish) -> None:

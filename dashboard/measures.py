@@ -7,6 +7,7 @@ they are infinite where they fall among the failed, and `ms_text` prints those a
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import wraps
 
 from dashboard.scene import Scene
 from dashboard.widgets.bands import Point
@@ -18,10 +19,21 @@ from loadbench.serverside import Server
 from loadbench.view import Bin, failures
 
 SHARES = (0.5, 0.95, 0.99)
-Reader = Callable[[Sequence[Bin]], Point]
+Column = Sequence[Bin]
+Reader = Callable[[Sequence[Column]], Sequence[Point]]  # of all columns in one go
 
 
-def served(bins: Sequence[Bin]) -> list[Server]:
+def each(read: Callable[[Column], Point]) -> Reader:
+    """A reader of columns, out of one of a single column."""
+
+    @wraps(read)
+    def all_of_them(columns: Sequence[Column]) -> list[Point]:
+        return [read(bins) for bins in columns]
+
+    return all_of_them
+
+
+def served(bins: Column) -> list[Server]:
     """What the server told in a column."""
     return [bin.window.server for bin in bins if bin.window.server]
 
@@ -85,27 +97,31 @@ def has_gpu(scene: Scene) -> bool:
     return card(scene, scene.view.latest) is not None
 
 
-def latency(bins: Sequence[Bin]) -> Point:
-    """p50 ⊂ p95 ⊂ p99 of the column."""
-    return Point(_latency(bins, SHARES))
+def latency(columns: Sequence[Column]) -> list[Point]:
+    """p50 ⊂ p95 ⊂ p99 of each column."""
+    return _latency(columns, SHARES)
 
 
-def tail(bins: Sequence[Bin]) -> Point:
-    return Point(_latency(bins, (0.99,)))
+def tail(columns: Sequence[Column]) -> list[Point]:
+    return _latency(columns, (0.99,))
 
 
-def _latency(bins: Sequence[Bin], shares: Sequence[float]) -> tuple[float | None, ...]:
-    beyond = sum(failures(bin.window) for bin in bins) + _overdue(bins)
-    values = Histogram.quantiles((bin.latency for bin in bins), shares, beyond)
-    return tuple(None if value is None else value / units.MS for value in values)
+def _latency(columns: Sequence[Column], shares: Sequence[float]) -> list[Point]:
+    beyond = [sum(failures(bin.window) for bin in bins) + _overdue(bins) for bins in columns]
+    found = Histogram.quantiles([[bin.latency for bin in bins] for bins in columns], shares, beyond)
+    return [
+        Point(tuple(None if value is None else value / units.MS for value in values))
+        for values in found
+    ]
 
 
-def _overdue(bins: Sequence[Bin]) -> int:
+def _overdue(bins: Column) -> int:
     """At the end of the column; a merged bin tells only the most there were at once."""
     return bins[-1].window.overdue if bins[-1].seconds == 1 else 0
 
 
-def throughput(bins: Sequence[Bin]) -> Point:
+@each
+def throughput(bins: Column) -> Point:
     """Done per second, at its highest; the line is what was asked for."""
     done = max(bin.window.done / bin.seconds for bin in bins)
     return Point((done,), max(asked_rate(bin) for bin in bins))
@@ -117,22 +133,26 @@ def asked_rate(bin: Bin) -> float:
     return bin.window.asked / bin.seconds if rate is None else rate
 
 
-def errors(bins: Sequence[Bin]) -> Point:
+@each
+def errors(bins: Column) -> Point:
     known = [share for bin in bins if (share := error_share(bin.window)) is not None]
     return Point((max(known, default=None),))
 
 
-def queue(bins: Sequence[Bin]) -> Point:
+@each
+def queue(bins: Column) -> Point:
     """Waiting in the server, at the deepest; for a server that does not tell, in flight."""
     known = [bin.deepest for bin in bins if bin.deepest is not None]
     return Point((float(max(known)) if known else None,))
 
 
-def in_flight(bins: Sequence[Bin]) -> Point:
+@each
+def in_flight(bins: Column) -> Point:
     return Point((float(max(bin.fullest for bin in bins)),))
 
 
-def gpu_busy(bins: Sequence[Bin]) -> Point:
+@each
+def gpu_busy(bins: Column) -> Point:
     """In per cent, the busiest card."""
     known = [
         gpu.utilization * 100
@@ -144,14 +164,16 @@ def gpu_busy(bins: Sequence[Bin]) -> Point:
     return Point((max(known, default=None),))
 
 
-def cpu_busy(bins: Sequence[Bin]) -> Point:
+@each
+def cpu_busy(bins: Column) -> Point:
     """In per cent of all cores."""
     machines = [bin.window.machine for bin in bins]
     known = [m.cpu * 100 for m in machines if m is not None and m.cpu is not None]
     return Point((max(known, default=None),))
 
 
-def inside(bins: Sequence[Bin]) -> Point:
+@each
+def inside(bins: Column) -> Point:
     """p95 of compute, of batch wait on top, of queue on top of both, in ms."""
     found = served(bins)
     if not found:
@@ -170,12 +192,14 @@ def inside(bins: Sequence[Bin]) -> Point:
     return Point(tuple(heights))
 
 
-def batches_per_second(bins: Sequence[Bin]) -> Point:
+@each
+def batches_per_second(bins: Column) -> Point:
     known = [b.window.server.batches / b.seconds for b in bins if b.window.server]
     return Point((max(known, default=None),))
 
 
-def fill(bins: Sequence[Bin]) -> Point:
+@each
+def fill(bins: Column) -> Point:
     """Rows of the room there was, in per cent."""
     found = served(bins)
     sizes = [item for server in found for item in server.sizes.items()]
@@ -187,15 +211,18 @@ def fill(bins: Sequence[Bin]) -> Point:
     return Point((100 * min(1.0, rows / batches / room),))
 
 
-def queue_wait(bins: Sequence[Bin]) -> Point:
+@each
+def queue_wait(bins: Column) -> Point:
     return Point((part_ms(merged_part([server.queue for server in served(bins)]), 0.5),))
 
 
-def compute(bins: Sequence[Bin]) -> Point:
+@each
+def compute(bins: Column) -> Point:
     return Point((part_ms(merged_part([server.compute for server in served(bins)]), 0.5),))
 
 
-def instances_busy(bins: Sequence[Bin]) -> Point:
+@each
+def instances_busy(bins: Column) -> Point:
     """How many were busy on average, at the highest."""
     known = [
         bin.window.server.busy_ns / (bin.seconds * units.SECOND)

@@ -9,7 +9,7 @@ import asyncio
 import time
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from loadbench.view import View, bins
 
 FINE_S, MIDDLE_S = 900, 3600  # spans up to which single seconds and tens of them are worth reading
 _KEPT = 1200  # bins
-_SLICE_S = 0.008  # longest stretch of reading between two turns of the event loop
-_AFTER_S = 0.03  # what is known already is shown first
+_SLICE_S = 0.001  # longest stretch of reading between two turns of the event loop: a key takes some
+_AFTER_S = 0.05  # what is known already is shown first
 _TELL_S = 0.3  # between two pictures while it reads
 
 
@@ -38,30 +38,31 @@ class Wanted:
 
 
 class Past:
-    """`version` rises with whatever is read: pictures made before may be too coarse."""
+    """Of one log."""
 
     def __init__(self, log: Path) -> None:
-        self.version = 0
         self._log = log
         self._blocks: list[Block] = []
-        self._kept: OrderedDict[int, tuple[int, tuple[Bin, ...]]] = OrderedDict()
+        self._kept: OrderedDict[int, dict[int, tuple[Bin, ...]]] = OrderedDict()  # by width
         self._wanted: list[Wanted] = []
+        self._shown: dict[int, int] = {}  # minutes of which bins of a width are to be seen
         self._wake = asyncio.Event()
+        self._looked = 0.0
 
     def open(self, blocks: list[Block]) -> None:
         """Another log, or the same begun anew; `blocks` grows with it."""
         self._blocks, self._wanted = blocks, []
         self._kept.clear()
-        self.version += 1
 
     def look(self, view: View, begin: int, end: int, moments: Sequence[int] = ()) -> None:
         """What is in view, and single moments of which the second itself is wanted."""
-        span = end - begin
+        span, self._looked = end - begin, time.monotonic()
         width = 1 if span <= FINE_S else 10 if span <= MIDDLE_S else 0
         wanted = {block.second: Wanted(block, 1) for at in moments for block in self._around(at)}
         if width and not _held(view, begin, width):
             for block in reversed(self._between(begin, end)):
                 wanted.setdefault(block.second, Wanted(block, width))
+        self._shown = {second: found.width for second, found in wanted.items()}
         self._wanted = [
             found
             for found in wanted.values()
@@ -71,11 +72,13 @@ class Past:
             self._wake.set()
 
     def filled(self, view: View, begin: int, end: int) -> View:
-        """The view with what was read of [begin, end) in the place of coarser bins."""
+        """The view with what was read of [begin, end) in the place of coarser bins, as far as it
+        was asked for last: hours do not get better by single seconds, but slow."""
         read = [
-            self._kept[block.second][1]
+            self._kept[block.second].get(self._shown[block.second], ())
             for block in self._between(begin, end)
-            if block.second in self._kept and not _held(view, block.second, 1)
+            if block.second in self._shown.keys() & self._kept.keys()
+            and not _held(view, block.second, 1)
         ]
         read = [found for found in read if found]
         if not read:
@@ -100,9 +103,9 @@ class Past:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await asyncio.sleep(_AFTER_S)
             while self._wanted:
                 wanted = self._wanted.pop(0)
+                await self._stand_aside()
                 if self._has(wanted):  # it was on its way when it was wanted again
                     continue
                 try:
@@ -114,6 +117,11 @@ class Past:
                     told = time.monotonic()
                     tell()
 
+    async def _stand_aside(self) -> None:
+        """For whoever else has something to do, and for the picture of somebody who has just
+        looked elsewhere; a key that is held down only makes it slow."""
+        await asyncio.sleep(max(0.0, self._looked + _AFTER_S - time.monotonic()))
+
     async def _read(self, wanted: Wanted) -> None:
         found: list[Bin] = []
         until = time.monotonic() + _SLICE_S
@@ -122,21 +130,22 @@ class Past:
             if isinstance(window, Window) and window.stage != "warmup":
                 found.append(bin_of(window))
             if time.monotonic() > until:
-                await asyncio.sleep(0)
+                await self._stand_aside()
                 until = time.monotonic() + _SLICE_S
-        self._keep(wanted, found if wanted.width == 1 else _tens(found))
+        self._keep(wanted, found)
 
-    def _keep(self, wanted: Wanted, found: Iterable[Bin]) -> None:
-        self._kept[wanted.block.second] = wanted.width, tuple(found)
-        self.version += 1
-        total = sum(len(kept) for _, kept in self._kept.values())
+    def _keep(self, wanted: Wanted, seconds: Sequence[Bin]) -> None:
+        kept = {10: tuple(_tens(seconds))}
+        if wanted.width == 1:
+            kept[1] = tuple(seconds)
+        self._kept[wanted.block.second] = kept
+        total = sum(len(found) for kept in self._kept.values() for found in kept.values())
         while total > _KEPT and len(self._kept) > 1:
-            _, (_, gone) = self._kept.popitem(last=False)
-            total -= len(gone)
+            _, gone = self._kept.popitem(last=False)
+            total -= sum(len(found) for found in gone.values())
 
     def _has(self, wanted: Wanted) -> bool:
-        width, _ = self._kept.get(wanted.block.second, (None, ()))
-        if width is None or width > wanted.width:
+        if wanted.width not in self._kept.get(wanted.block.second, ()):
             return False
         self._kept.move_to_end(wanted.block.second)
         return True

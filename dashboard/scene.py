@@ -91,7 +91,6 @@ class Source:
     snapshot: dict[str, Any] = field(default_factory=dict)
     run: str = ""  # its folder: which run this is
     name: str = ""  # by which the commands find it
-    version: int = 0  # of what was read of its past: rises when there is more
     part: str = ""  # `repeat 2 of 6`: which one of a series it is
     follows: bool = False  # another one may follow it
     verdict: str = ""  # a sign, and what its runner said of it in the end

@@ -91,7 +91,7 @@ class Travel:
         """That second's figures; without one the last in view, or no longer any."""
         sight, newest = self._app.sight, self._newest
         if not newest:
-            self._say("Nothing has been recorded yet.")
+            self._app.say("Nothing has been recorded yet.")
         elif second is None and sight.cursor is not None:
             self._look(replace(sight, cursor=None))
         else:
@@ -110,7 +110,7 @@ class Travel:
         found = target(self._app.run_view, place, steps)
         if found is None:
             word = "later" if steps > 0 else "earlier"
-            self._say(f"There is no {word} alert or mark.")
+            self._app.say(f"There is no {word} alert or mark.")
         else:
             self.inspect(found)
 
@@ -118,7 +118,7 @@ class Travel:
         """From where one is; at the end of a finished run from its beginning."""
         sight, first = self._app.sight, self._app.run_view.first
         if first is None or (sight.at is None and self._app.run_view.end is None):
-            self._say("It is being played: this is now. Go back with ← or [ first.")
+            self._app.say("This is now. Go back with ← or [ first.")
         elif sight.speed:
             self.pause()
         else:
@@ -132,14 +132,14 @@ class Travel:
         if self._app.sight.speed:
             self._look(replace(self._app.sight, speed=self._pace))
         else:
-            self._say(f"p plays at ×{self._pace} from where you are.")
+            self._app.say(f"p plays at ×{self._pace} from where you are.")
 
     def bookmark(self) -> None:
         """The first press keeps this moment as A, the second as B and shows what changed."""
         sight = self._app.sight
         here = self._newest if sight.at is None else sight.at
         if not here:
-            self._say("Nothing has been recorded yet.")
+            self._app.say("Nothing has been recorded yet.")
             return
         second, until = (here, here) if sight.cursor is None else (sight.cursor, sight.cursor + 1)
         before = sight.moments if len(sight.moments) < 2 else ()
@@ -147,7 +147,7 @@ class Travel:
         if before:
             self._app.action_go("difference")
         else:
-            self._say("A is kept. Go to another moment and press , for B.")
+            self._app.say("A is kept. Go to another moment and press , for B.")
 
     # ── as time goes by ──────────────────────────────────────────────────────
 
@@ -193,11 +193,6 @@ class Travel:
 
     def _stand(self, sight: Sight) -> None:
         self._look(replace(sight, speed=0))
-
-    def _say(self, text: str) -> None:
-        """Once: keys are held down."""
-        if not any(text == shown.message for shown in self._app._notifications):
-            self._app.notify(text)
 
     def _look(self, sight: Sight) -> None:
         self._app.sight = sight

@@ -11,6 +11,7 @@ from loadbench.histogram import EMPTY, Histogram
 from loadbench.merge import merge
 from loadbench.model import Window
 
+_ROUGH_S = 60
 SLOWEST = 5  # requests of each second that are kept: all that are shown may be of one
 
 
@@ -18,7 +19,8 @@ class Bin(NamedTuple):
     """A merged stretch of the run. `deepest` keeps the peak of the queue, which is a state and
     would be lost in a merge; `fullest` the same of the requests in flight. Of the service times
     only the sum stays: their histograms are not shown, and would double the size of a ring.
-    `latency` is that of all kinds of requests, for pictures of hours merge hundreds of bins."""
+    `latency` is that of all kinds of requests, rough in minutes and hours: their pictures merge
+    hundreds of bins."""
 
     window: Window
     seconds: int
@@ -43,17 +45,22 @@ def bin_of(window: Window, seconds: int = 1) -> Bin:
     requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
     slim = replace(window, requests=requests, slowest=window.slowest[:SLOWEST], examples={})
     open_now = window.in_flight + window.waiting
-    return Bin(slim, seconds, queued, open_now, service, window.latency)
+    return Bin(slim, seconds, queued, open_now, service, _drawn(window.latency, seconds))
 
 
 def joined(parts: tuple[Bin, ...]) -> Bin:
     """One bin of neighbours; ValueError when there are none."""
     depths = [bin.deepest for bin in parts if bin.deepest is not None]
+    seconds = parts[-1].until - parts[0].second
     return Bin(
         merge([bin.window for bin in parts]),
-        parts[-1].until - parts[0].second,
+        seconds,
         max(depths, default=None),
         max(bin.fullest for bin in parts),
         sum(bin.service_ns for bin in parts),
-        Histogram.merged(bin.latency for bin in parts),
+        _drawn(Histogram.merged(bin.latency for bin in parts), seconds),
     )
+
+
+def _drawn(latency: Histogram, seconds: int) -> Histogram:
+    return latency.rough() if seconds >= _ROUGH_S else latency

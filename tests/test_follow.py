@@ -246,7 +246,21 @@ def test_an_hour_is_read_as_tens_and_no_more_is_kept_than_that(tmp_path: Path) -
     assert [bin.second for bin in found] == list(range(300, 3900, 10))
     for begin in range(0, 2700, 900):  # seconds of all of it: more than is kept
         look(tmp_path, reader.view, reader.past, begin, begin + 900)
-    assert sum(len(kept) for _, kept in reader.past._kept.values()) <= 1500
+    kept = [found for both in reader.past._kept.values() for found in both.values()]
+    assert sum(map(len, kept)) <= 1200
+
+
+def test_what_was_read_closely_is_drawn_coarsely_from_further_away(tmp_path: Path) -> None:
+    """Hundreds of seconds more in a picture of hours are not seen, but waited for."""
+    long_log(tmp_path, 180)
+    reader = opened(tmp_path, 10_800)
+    for begin, end, widths in (
+        (600, 1200, {1}), (0, 3600, {10}), (0, 7200, {60}), (600, 1200, {1}),
+    ):  # fmt: skip
+        look(tmp_path, reader.view, reader.past, begin, end)
+        found = bins(reader.past.filled(reader.view, begin, end), begin, end)
+        assert {bin.seconds for bin in found} == widths
+        assert sum(bin.seconds for bin in found) == end - begin
 
 
 def test_a_damaged_second_of_the_past_is_told_when_one_looks_there(tmp_path: Path) -> None:

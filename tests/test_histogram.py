@@ -43,6 +43,36 @@ def test_merging_and_taking_away(left: list[int], right: list[int]) -> None:
     assert both.minus(Histogram.of(left)) == Histogram.of(right)
 
 
+@given(
+    st.lists(st.tuples(st.lists(values, max_size=4), st.integers(0, 30)), min_size=1, max_size=6),
+    st.sampled_from([1 << 18, 1]),
+)
+@settings(deadline=None)
+def test_quantiles_of_many_at_once(groups: list[tuple[list[list[int]], int]], at_once: int) -> None:
+    """As of each one's own histogram, however many rows of counts are made at a time."""
+    shares = (0.01, 0.5, 0.99, 1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("loadbench.histogram._AT_ONCE", at_once)
+        found = Histogram.quantiles(
+            [[Histogram.of(part) for part in parts] for parts, _ in groups],
+            shares,
+            [beyond for _, beyond in groups],
+        )
+    for (parts, beyond), told in zip(groups, found, strict=True):
+        alone = Histogram.of([value for part in parts for value in part])
+        assert told == tuple(alone.quantile_of_asked(share, beyond) for share in shares)
+
+
+@given(values)
+@settings(deadline=None)
+def test_a_rough_one_is_right_to_half_a_per_cent(numbers: list[int]) -> None:
+    exact, rough = Histogram.of(numbers), Histogram.of(numbers).rough()
+    assert (rough.count, rough.rough()) == (exact.count, rough)
+    for share in (0.01, 0.5, 0.99, 1.0):
+        there, here = exact.quantile(share), rough.quantile(share)
+        assert here == (there and pytest.approx(there, rel=0.005, abs=512 * 8))
+
+
 def test_counters_that_were_set_back_are_all_new() -> None:
     before, after = Histogram.of([5_000_000] * 10), Histogram.of([5_000_000] * 3)
     assert after.minus(before) == after

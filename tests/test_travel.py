@@ -76,8 +76,8 @@ def test_from_alert_to_mark_and_back(folder: Path) -> None:
             assert "at 02:29" in lines[0]
             assert "1 alert" not in lines[0]
             assert "◆ contention started" in lines[1]
-            await press(pilot, "left_square_bracket")
-            assert len(app._notifications) == 1  # there is none before it
+            lines = await press(pilot, "left_square_bracket")
+            assert lines[-1].startswith(" There is no earlier alert or mark.")
             assert app.sight.cursor == 149
             await press(pilot, "right_square_bracket")
             assert app.sight.cursor == 155
@@ -161,9 +161,9 @@ def test_what_is_played_now_is_not_played_again(folder: Path, tmp_path: Path) ->
         async with app.run_test(size=(120, 40)) as pilot:
             while app.run_view.newest != 240:
                 await pilot.pause(0.05)
-            await press(pilot, "p")
+            lines = await press(pilot, "p")
             assert app.sight.at is None
-            assert len(app._notifications) == 1
+            assert lines[-1].startswith(" This is now.")
             lines = await press(pilot, "left", "p")
             assert "↺ REPLAY" in lines[0]
 

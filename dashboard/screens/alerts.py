@@ -76,7 +76,7 @@ class Alerts(RunScreen, inherit_bindings=False):
         """Live, paused, with the episode in the middle."""
         spell = self.query_one(Why).spell
         if spell is None:
-            self.notify("No alert has fired: there is nothing to show.")
+            self.app.say("No alert has fired: there is nothing to show.")
             return
         newest = self.app.run_view.newest or 0
         ended = newest if spell.ended is None else spell.ended
@@ -91,7 +91,7 @@ class Alerts(RunScreen, inherit_bindings=False):
                   and s.rule.name == spell.rule.name] or firing  # fmt: skip
         self.app.read_snapshot()
         if not chosen or not listens(self.app):
-            self.notify("No alert fires that nobody has seen.")
+            self.app.say("No alert fires that nobody has seen.")
             return
         for found in chosen:
             self.app.driver.command({"command": "acknowledge", "rule": found.rule.name})

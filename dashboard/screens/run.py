@@ -1,8 +1,10 @@
 """What the screens of a run share: line 1, the body, the footer, the keys."""
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
@@ -14,6 +16,7 @@ from dashboard.widgets.inspect import Inspected
 from dashboard.widgets.outcome import Outcome
 
 SMALLEST = (60, 16)
+SAID_S = 4.0
 _PALETTE = 76  # columns that the footer needs to show the palette's key too
 
 
@@ -36,6 +39,23 @@ class TooSmall(Static):
         self.update(f"loadbench needs {SMALLEST[0]}×{SMALLEST[1]}, this is {width}×{height}")
 
 
+class Said(Static):
+    """A sentence in the footer's place, for a few seconds. It is there all the time, for keys are
+    held down: to lay out a notice of Textual's takes longer than a picture may."""
+
+    _going: Timer | None = None
+
+    def say(self, text: str) -> None:
+        if self._going is not None:
+            self._going.stop()
+        self.update(Text(f" {text}"))
+        self.visible = True
+        self._going = self.set_timer(SAID_S, self._hide)
+
+    def _hide(self) -> None:
+        self.visible = False
+
+
 class RunScreen(Screen[None]):
     """Header, `body()`, footer. `show` hands a scene to all that draw."""
 
@@ -44,7 +64,7 @@ class RunScreen(Screen[None]):
         (0, "-flat"), (16, "-low"), (22, "-short"), (32, "-normal-height"), (50, "-tall"),
     ]  # fmt: skip
     AUTO_FOCUS = ""
-    ALLOW_IN_MAXIMIZED_VIEW = "Footer, Header, TooSmall"  # line 1 stands over it, too
+    ALLOW_IN_MAXIMIZED_VIEW = "Footer, Header, Said, TooSmall"  # line 1 stands over it, too
     BINDINGS = [action.binding for action in ACTIONS]
 
     def body(self) -> ComposeResult:
@@ -59,6 +79,7 @@ class RunScreen(Screen[None]):
             yield Inspected(id="inspected")
             yield from self.body()
         yield Footer(compact=True)
+        yield Said()
 
     def on_resize(self) -> None:
         """The palette's own entry covers the others where the line is too short for all."""

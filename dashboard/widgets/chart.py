@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 
 from rich.segment import Segment
 from textual.events import (
@@ -19,6 +20,7 @@ from textual.events import (
 )
 from textual.message import Message
 
+from dashboard.measures import Reader
 from dashboard.scene import Scene, last_column
 from dashboard.theme import Palette, ink
 from dashboard.widgets.axis import Scale, Top, highest, lowest, time_axis
@@ -40,43 +42,41 @@ _SMALL = 4  # rows below which an axis would leave nothing to see
 
 
 class Timeline:
-    """Bins → points, one a column; only the newest column is computed anew each second."""
+    """Bins → points, one a column; columns of the same bins as before are not computed anew."""
 
-    def __init__(self, read: Callable[[Sequence[Bin]], Point]) -> None:
+    def __init__(self, read: Reader) -> None:
         self._read = read
-        self._known: dict[int, Point] = {}
-        self._known_for: object = None
+        self._known: dict[int, tuple[Sequence[Bin], Point]] = {}
 
     def points(self, scene: Scene, width: int) -> dict[int, Point]:
         """By place on the screen, 0 is the leftmost; columns without a value are left out."""
         grouped = scene.columns(width)
-        if not grouped:
-            return {}
-        span, source = scene.span, scene.source
-        newest, oldest = max(grouped), min(grouped)
-        lengths = (grouped[oldest][0].seconds, grouped[newest][-1].seconds)
-        key = (source.run, source.version, span, width, *lengths)
-        known = self._known if key == self._known_for else {}
-        fresh = {
-            at: known[at] if at in known and at < newest else self._read(group)
-            for at, group in grouped.items()
+        known = self._known
+        missing = [
+            at for at, bins in grouped.items() if at not in known or not _same(known[at][0], bins)
+        ]
+        read = self._read([grouped[at] for at in missing])
+        fresh = dict(zip(missing, read, strict=True))
+        self._known = {
+            at: (bins, fresh[at] if at in fresh else known[at][1]) for at, bins in grouped.items()
         }
-        # the oldest may have lost bins over the left edge: not to be kept
-        self._known = {at: point for at, point in fresh.items() if oldest < at < newest}
-        self._known_for = key
-        first = last_column(span, scene.end, width) - width + 1
+        first = last_column(scene.span, scene.end, width) - width + 1
         return {
             at - first: point
-            for at, point in fresh.items()
+            for at, (_, point) in self._known.items()
             if any(value is not None for value in (*point.bands, point.line))
         }
+
+
+def _same(ones: Sequence[Bin], others: Sequence[Bin]) -> bool:
+    return len(ones) == len(others) and all(map(is_, ones, others))
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
     """What a chart shows: how a column's bins become a point, and in which colours."""
 
-    read: Callable[[Sequence[Bin]], Point]
+    read: Reader
     colours: Callable[[Palette], Sequence[str]]
     unit: str
     limit: Callable[[Scene], float | None] = lambda scene: None

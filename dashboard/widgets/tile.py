@@ -3,19 +3,19 @@
 On a short terminal the same in two rows: name and number, then the course.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.renderables.digits import Digits
 
+from dashboard.measures import Reader
 from dashboard.scene import Scene
 from dashboard.theme import ink
-from dashboard.widgets.bands import Point, Spark
+from dashboard.widgets.bands import Spark
 from dashboard.widgets.board import Board, Cells
 from dashboard.widgets.chart import Timeline
-from loadbench.view import Bin
 
 _LARGE = 4
 
@@ -45,7 +45,7 @@ class Tile(Board):
     def __init__(
         self,
         read: Callable[[Scene], Reading],
-        course: Callable[[Scene], Callable[[Sequence[Bin]], Point]],
+        course: Callable[[Scene], Reader],
         id: str | None = None,
     ) -> None:
         super().__init__(id=id, classes="tile")

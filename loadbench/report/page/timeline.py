@@ -69,7 +69,7 @@ def _width(span: int, most: int) -> int:
 def _stretch(found: Sequence[Bin], start: Start | None) -> Stretch:
     seconds = sum(bin.seconds for bin in found)
     beyond = sum(failures(bin.window) for bin in found)
-    values = Histogram.quantiles((bin.latency for bin in found), _QUANTILES, beyond)
+    (values,) = Histogram.quantiles([[bin.window.latency for bin in found]], _QUANTILES, [beyond])
     depths = [bin.deepest for bin in found if bin.deepest is not None]
     machine = machines([bin.window.machine for bin in found if bin.window.machine])
     engine = machine.processes.get("engine") if machine else None
