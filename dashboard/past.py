@@ -114,12 +114,14 @@ class Past:
                     fail(error.message if isinstance(error, SpecError) else str(error))
                     self._keep(wanted, ())  # is not tried again
                 if not self._wanted or time.monotonic() - told > _TELL_S:
+                    await self._stand_aside()
                     told = time.monotonic()
                     tell()
 
     async def _stand_aside(self) -> None:
         """For whoever else has something to do, and for the picture of somebody who has just
         looked elsewhere; a key that is held down only makes it slow."""
+        await asyncio.sleep(0)
         await asyncio.sleep(max(0.0, self._looked + _AFTER_S - time.monotonic()))
 
     async def _read(self, wanted: Wanted) -> None:

@@ -29,7 +29,7 @@ _SMALL = (1 << 32) - 1
 _MOST_BYTES = _DENSE * 9 + 100  # unpacked
 _LONGEST = 2 * _MOST_BYTES  # characters of a text
 _SAFE = 4_000  # of so many even the most dense unpack to a few megabytes
-_AT_ONCE = 1 << 15  # counts of 8 bytes: what the system gives anew each time would be slow
+_AT_ONCE = 1 << 16  # counts, of 8 bytes: more memory the system would give anew each time
 _MASK = ((_HALF << 1) - 1) << _UNIT
 
 Ints = NDArray[np.int64]
@@ -150,12 +150,16 @@ class Histogram:
             return [(math.inf if more else None,) * len(shares) for more in beyond]
         low = min(int(part._indices[0]) for part in parts)
         width = max(int(part._indices[-1]) for part in parts) - low + 1
-        step = max(1, _AT_ONCE // width)
         told: list[tuple[float | None, ...]] = []
-        for at in range(0, len(found), step):
-            some = slice(at, at + step)
-            told += _quantiles(found[some], shares, beyond[some], low, width)
-        return told
+        begin = used = 0
+        for at, group in enumerate(found):
+            size = width + sum(part._indices.size for part in group)
+            if used and used + size > _AT_ONCE:
+                told += _quantiles(found[begin:at], shares, beyond[begin:at], low, width)
+                begin = at
+                used = 0
+            used += size
+        return told + _quantiles(found[begin:], shares, beyond[begin:], low, width)
 
     def rough(self) -> "Histogram":
         """The same in a fifth of the buckets or fewer, for pictures: each eight as the middle one
