@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from loadbench.units import MS
 A_MS, SLOWER, RATE = 5.0, 1.05, 60
 MARGIN = 0.02
 BLOCK_S, PAIRS = 2, 14  # of the default budget
+AT_ONCE = 4  # real sessions
 _SCENARIO = """
 [target]
 url = "local:fake"
@@ -66,19 +68,29 @@ def called(*arguments: str | Path) -> dict[str, Any]:
 
 
 def sessions(folder: Path, number: int) -> dict[str, list[dict[str, Any]]]:
-    """So many real ones without and with a difference, in turns."""
+    """So many real ones without and with a difference, in turns, some at a time: each takes a
+    seventh of a core."""
     same, other = (scenario(folder, *one) for one in (("same", A_MS), ("other", A_MS * SLOWER)))
     found: dict[str, list[dict[str, Any]]] = {"0 %": [], "5 %": []}
-    for index in range(number):
-        for name, b in (("0 %", same), ("5 %", other)):
-            told = called("ab", same, b, "--out", folder / "results", "--budget", "60s")
-            p50 = told["rows"][0]
-            kept = {key: p50[key] for key in ("word", "shift", "low", "high", "n", "values")}
-            kept["trust"] = sorted(told["trust"].values())
-            found[name].append(kept)
-            print(f"  {index + 1}: {name}: {p50['word']} after {p50['n']} pairs,"
-                  f" {p50['shift']:+.2%}, {', '.join(kept['trust'])}", flush=True)  # fmt: skip
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [
+            (name, pool.submit(session, same, b, folder / f"{index}{name[0]}"))
+            for index in range(number)
+            for name, b in (("0 %", same), ("5 %", other))
+        ]
+        for name, told in asked:
+            found[name].append(kept := told.result())
+            print(f"  {name}: {kept['word']} after {kept['n']} pairs,"
+                  f" {kept['shift']:+.2%}, {', '.join(kept['trust'])}", flush=True)  # fmt: skip
     return found
+
+
+def session(a: Path, b: Path, out: Path) -> dict[str, Any]:
+    """What it says of P50."""
+    told = called("ab", a, b, "--out", out, "--budget", "60s", "--margin", "2 %")
+    p50 = told["rows"][0]
+    kept = {key: p50[key] for key in ("word", "shift", "low", "high", "n", "values")}
+    return {**kept, "trust": sorted(told["trust"].values())}
 
 
 def separate(folder: Path, number: int) -> dict[str, list[list[float]]]:
@@ -86,14 +98,23 @@ def separate(folder: Path, number: int) -> dict[str, list[list[float]]]:
     first."""
     files = [scenario(folder, *one) for one in (("alone", A_MS), ("slower", A_MS * SLOWER))]
     found: dict[str, list[list[float]]] = {"0 %": [], "5 %": []}
-    for _ in range(number):
-        for name, file in zip(found, files, strict=True):
-            told = called("run", file, "--out", folder / "results", "--on-no-verdict", "warn")
-            path = runlog.find(told["run"], folder / "results")
-            load = [w for w in runlog.read(path) if isinstance(w, Window) and w.stage == "load"]
-            p50 = (merge([w]).latency.quantile(0.5) for w in load[1::BLOCK_S])
-            found[name].append([ns / MS for ns in p50 if ns is not None])
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [
+            (name, pool.submit(alone, file, folder / f"{index}{name[0]}-alone"))
+            for index in range(number)
+            for name, file in zip(found, files, strict=True)
+        ]
+        for name, told in asked:
+            found[name].append(told.result())
     return found
+
+
+def alone(file: Path, out: Path) -> list[float]:
+    told = called("run", file, "--out", out, "--on-no-verdict", "warn")
+    path = runlog.find(told["run"], out)
+    load = [w for w in runlog.read(path) if isinstance(w, Window) and w.stage == "load"]
+    p50 = (merge([w]).latency.quantile(0.5) for w in load[1::BLOCK_S])
+    return [ns / MS for ns in p50 if ns is not None]
 
 
 def by_separate_runs(kept: dict[str, list[list[float]]]) -> dict[str, Counter[str]]:
@@ -196,7 +217,7 @@ def recorded(kept: Path | None, number: int, alone: int) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="one session of each, 500 drawn")
-    parser.add_argument("--sessions", type=int, default=6, help="real ones of each kind")
+    parser.add_argument("--sessions", type=int, default=20, help="real ones of each kind")
     parser.add_argument("--runs", type=int, default=4, help="separate ones of each setting")
     parser.add_argument("--kept", type=Path, help="where what was recorded is kept")
     given = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
 """How often `loadbench compare` is wrong, and how often it finds what is there.
 
-    python -m tests.benchmarks.verdicts.compare            # [--quick] [--repeats 72] [--out DIR]
+    python -m tests.benchmarks.verdicts.compare            # [--quick] [--repeats 60] [--out DIR]
 
 First the rule alone, on runs whose figures are drawn with a known run-to-run spread: how often it
 says "worse" of two sides that are alike, how often it finds a difference, and whether the smallest
@@ -223,14 +223,14 @@ def main() -> None:
     """Prints all of it; exits with 1 if it does not hold what is promised."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short runs")
-    parser.add_argument("--repeats", type=int, help="at each of the two settings; 72")
+    parser.add_argument("--repeats", type=int, help="at each of the two settings; 60")
     parser.add_argument("--seconds", type=int, default=5, help="of each run")
     parser.add_argument("--out", type=Path, help="where the runs lie, to go on there")
     parser.add_argument("--rule-only", action="store_true", help="no real runs")
     asked = parser.parse_args()
     wrong = simulated(2000 if asked.quick else 10_000)
     if not asked.rule_only:
-        repeats = asked.repeats or (14 if asked.quick else 72)
+        repeats = asked.repeats or (14 if asked.quick else 60)
         with tempfile.TemporaryDirectory() as scratch:
             folder = asked.out or Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)

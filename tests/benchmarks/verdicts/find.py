@@ -1,6 +1,6 @@
 """Does `loadbench find` find the highest rate, and how long does it take?
 
-    python -m tests.benchmarks.verdicts.find              # [--quick] [--runs 100] [--real 20]
+    python -m tests.benchmarks.verdicts.find              # [--quick] [--runs 100] [--real 10]
 
 The truth is found by an event simulation of its own (`tests.queues`, 10⁶ requests at each rate),
 which is held to M/D/1's exact tail first. Then the search is led through simulated runs, many of
@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,7 @@ WITHIN = 0.03
 OF_TWENTY = 0.95
 BRACKET = 1.03
 STAGE_S, SETTLE_S = 60, 2
+AT_ONCE = 5  # real searches
 
 
 class Case(NamedTuple):
@@ -112,31 +114,38 @@ def bisected(case: Case, truth: float, runs: int) -> Tried:
 
 
 def real(case: Case, truth: float, runs: int) -> Tried:
-    """`loadbench find` on an engine of its own, one after the other."""
-    off, seconds, confirmed, covered = [], [], 0, 0
-    with tempfile.TemporaryDirectory() as name:
+    """`loadbench find` on engines of its own, some at a time: a fifth of a core each."""
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(AT_ONCE) as pool:
         folder = Path(name)
         (folder / "fake.toml").write_text(
             f'[target]\nurl = "local:fake"\n[engine]\npolicy = "{case.policy}"\n{case.engine}\n'
             '[load]\narrivals = "poisson"\nphases = [{ rate = 100, for = "10s" }]\n'
         )
-        for number in range(runs):
-            done = subprocess.run(
-                [sys.executable, "-m", "loadbench", "find", "fake.toml", "--json", "--slo",
-                 case.terms.claim.text, "--stage", f"{STAGE_S}s", "--settle", f"{SETTLE_S}s",
-                 "--start", f"{case.start:.6g}", "--set", f"load.seed={100 + number}"],
-                cwd=folder, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            if not done.stdout.strip():
-                sys.exit(done.stderr)
-            found = json.loads(done.stdout)["settings"][0]
-            off.append((found["rate"] or 0.0) / truth - 1)
-            seconds.append(found["seconds"])
-            confirmed += found["confirmed"]
-            covered += (found["low"] or 0.0) <= truth <= (found["high"] or np.inf)
-            print(f"  {case.name}: {found['rate']:.0f}/s {100 * off[-1]:+.1f} %"
-                  f" in {seconds[-1]:.0f} s, {found['limit']}", flush=True)  # fmt: skip
-    return Tried(off, seconds, confirmed, covered)
+        found = list(pool.map(lambda seed: searched(case, folder, seed, truth), range(runs)))
+    return Tried(
+        [(one["rate"] or 0.0) / truth - 1 for one in found],
+        [one["seconds"] for one in found],
+        sum(one["confirmed"] for one in found),
+        sum((one["low"] or 0.0) <= truth <= (one["high"] or np.inf) for one in found),
+    )
+
+
+def searched(case: Case, folder: Path, seed: int, truth: float) -> dict[str, Any]:
+    """What one search says of its only setting."""
+    done = subprocess.run(
+        [sys.executable, "-m", "loadbench", "find", "fake.toml", "--json", "--slo",
+         case.terms.claim.text, "--stage", f"{STAGE_S}s", "--settle", f"{SETTLE_S}s",
+         "--start", f"{case.start:.6g}", "--set", f"load.seed={100 + seed}",
+         "--out", str(folder / str(seed))],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if not done.stdout.strip():
+        sys.exit(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout)["settings"][0]
+    rate = found["rate"] or 0.0
+    print(f"  {case.name}: {rate:.0f}/s {100 * (rate / truth - 1):+.1f} %"
+          f" in {found['seconds']:.0f} s, {found['limit']}", flush=True)  # fmt: skip
+    return found
 
 
 def exact() -> float:
@@ -192,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the tables; exits with 1 if they do not hold what is said above."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100, help="simulated, of each policy")
-    parser.add_argument("--real", type=int, default=1, help="of each policy: four minutes each")
+    parser.add_argument("--real", type=int, default=10, help="of each policy: four minutes each")
     parser.add_argument("--quick", action="store_true", help="few simulated runs, no real one")
     asked = parser.parse_args(arguments)
     runs, reals = (10, 0) if asked.quick else (asked.runs, asked.real)
