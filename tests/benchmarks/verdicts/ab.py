@@ -34,9 +34,9 @@ from loadbench.merge import merge
 from loadbench.model import Window
 from loadbench.units import MS
 
-A_MS, SLOWER, RATE = 5.0, 1.05, 60
+A_MS, SLOWER, RATE = 12.0, 1.05, 20
 MARGIN = 0.02
-BLOCK_S, PAIRS = 2, 14  # of the default budget
+BLOCK_S, PAIRS = 3, 9  # of the default budget at this rate
 AT_ONCE = 4  # real sessions
 _SCENARIO = """
 [target]
