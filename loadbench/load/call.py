@@ -93,14 +93,16 @@ class CallConnection(TlsConnection):
     # ---- answers
 
     def take(self, data: bytes) -> str | None:
-        session = self._session
-        template = self._peer.templates.get(self.kind) if session.simple else None
-        if template is not None and template.fits(data, number(session.stream)):
-            session.passed(template.data)
-            return ""
         if not data:
             return self.ended()
+        session = self._session
+        template = self._peer.templates.get(self.kind) if session.simple else None
         try:
+            if template is not None and template.fits(data, number(session.stream)):
+                end = template.cut.size
+                if len(data) == end or session.windows(data, end):
+                    session.passed(template.data)
+                    return ""
             return self._slowly(data)
         except BadAnswer as error:
             self.reason = str(error)

@@ -38,13 +38,13 @@ class Template(NamedTuple):
     data: int  # bytes of the frame of data
 
     def fits(self, answer: bytes, stream: bytes) -> bool:
-        """Whether these bytes are a good answer on this stream."""
-        if len(answer) != self.cut.size:
+        """Whether these bytes begin with a good answer on this stream."""
+        if len(answer) < self.cut.size:
             return False
         wanted = (
             self.first, stream, self.second, stream, *self.literals, self.third, stream, self.last
         )  # fmt: skip
-        return self.cut.unpack(answer) == wanted
+        return self.cut.unpack_from(answer) == wanted
 
 
 class Learned:
@@ -121,9 +121,9 @@ def message(reply: Reply) -> bytes:
 
 
 def _template(answer: bytes, stream: int, form: Form) -> Template | None:
-    """None for answers in other frames than usual, or amid others."""
+    """None for answers in other frames than usual, or behind others."""
     try:
-        found = Reader().feed(answer)
+        found = Reader().feed(answer)[:3]
     except BadAnswer:
         return None
     ends = (frames.END_HEADERS, frames.END_HEADERS | frames.END_STREAM)
@@ -131,8 +131,7 @@ def _template(answer: bytes, stream: int, form: Form) -> Template | None:
     if [(one.kind, one.flags) for one in found] != usual or form.length is None:
         return None
     head, data, tail = (len(one.payload) for one in found)
-    whole = 3 * frames.HEAD + head + data + tail == len(answer)
-    if not whole or data != PREFIX.size + form.length or any(one.stream != stream for one in found):
+    if data != PREFIX.size + form.length or any(one.stream != stream for one in found):
         return None
     begin = 2 * frames.HEAD + head + PREFIX.size  # of the message
     literals = [
@@ -147,6 +146,6 @@ def _template(answer: bytes, stream: int, form: Form) -> Template | None:
     third = begin + form.length
     made = Template(
         struct.Struct(cut), answer[:5], answer[9 : 14 + head], tuple(literals),
-        answer[third : third + 5], answer[third + 9 :], data,
+        answer[third : third + 5], answer[third + 9 : third + 9 + tail], data,
     )  # fmt: skip
     return made if made.fits(answer, number(stream)) else None

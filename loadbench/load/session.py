@@ -4,6 +4,7 @@ Bytes in, bytes out: it owns no socket. What a server may say at any time (setti
 that it goes away) is dealt with here; what the answer on a stream means is not.
 """
 
+import struct
 from collections.abc import Callable
 
 from hpack import Decoder, HPACKError
@@ -34,6 +35,8 @@ _SETTINGS = b"".join(
         (_TABLE, 0), (_PUSH, 0), (_WINDOW, _LARGEST), (_FRAME, frames.MOST), (_LIST, _MOST_BLOCK)
     )
 )  # fmt: skip
+_UPDATE, _OPENS = frames.HEAD + 4, b"\0\0\4\x08\0"  # a frame that opens a window
+_numbers = struct.Struct(">II").unpack_from
 _OPENING = (
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     + frame(frames.SETTINGS, 0, 0, _SETTINGS)
@@ -155,6 +158,18 @@ class Session:
         """An answer with so many bytes of data was taken by its bytes."""
         self.under_way = False
         self._count(size)
+
+    def windows(self, data: bytes, at: int) -> bool:
+        """Takes what comes from there on if all of it is about windows. Raises BadAnswer."""
+        end = len(data)
+        if (end - at) % _UPDATE:
+            return False
+        for place in range(at, end, _UPDATE):
+            if data[place : place + 5] != _OPENS:
+                return False
+        for place in range(at, end, _UPDATE):
+            self._opened(*_numbers(data, place + 5))
+        return True
 
     def receive(self, data: bytes) -> Reply | None:
         """The reply on the stream, if it is whole with these bytes. Raises BadAnswer for what is
@@ -312,12 +327,15 @@ class Session:
 
     def _window_update(self, found: Frame) -> None:
         _exactly(found, 4)
-        more = int.from_bytes(found.payload, "big") & _LARGEST
-        if not found.stream:
+        self._opened(found.stream, int.from_bytes(found.payload, "big"))
+
+    def _opened(self, stream: int, more: int) -> None:
+        more &= _LARGEST
+        if not stream:
             self._window += more
-        elif found.stream == self.stream:
+        elif stream == self.stream:
             self._room += more
-        if not more or max(self._window, self._room) > _LARGEST:
+        if not more or self._window > _LARGEST or self._room > _LARGEST:
             raise BadAnswer(f"HTTP/2: a window is opened by {more:,} bytes")
 
     def _pushed(self, _: Frame) -> None:
