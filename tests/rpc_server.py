@@ -16,7 +16,7 @@ HANDS = 16  # calls at once
 Infer = Callable[[bytes, Any], bytes]
 
 
-def answer(values: Sequence[float] = (0.25, -1.5, 3.0), **changed: Any) -> bytes:
+def answer(values: Any = (0.25, -1.5, 3.0), **changed: Any) -> bytes:
     """A ModelInferResponse with the one output of `endpoint`."""
     array = np.asarray(values, np.float32)
     told = {"name": "y", "datatype": "FP32", "shape": [1, array.size], **changed}

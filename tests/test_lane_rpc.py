@@ -181,15 +181,15 @@ def test_the_server_gets_to_know_that_nobody_waits(deadline: bool) -> None:
         return GOOD
 
     with serving(slow) as server:
-        where = endpoint(server.port, deadline_ns=200 * MS if deadline else None)
-        found = drive(plan(server.port, rate=20, seconds=0.2, endpoint=where, timeout_ns=200 * MS))
+        where = endpoint(server.port, deadline_ns=500 * MS if deadline else None)
+        found = drive(plan(server.port, rate=20, seconds=0.2, endpoint=where, timeout_ns=500 * MS))
         for _ in server.calls:
             assert ended.acquire(timeout=WAIT_S)
     found.check()
     assert 0 < len(server.calls) <= HANDS
     if deadline:
         assert set(found.failed) == {"grpc_DEADLINE_EXCEEDED"}
-        assert all(one is not None and one <= 0.2 for one in left)
+        assert all(one is not None and one <= 0.5 for one in left)
     else:
         assert set(found.failed) == {"first_byte_timeout"}
         assert all(one is None or one > 3600 for one in left)
@@ -197,7 +197,12 @@ def test_the_server_gets_to_know_that_nobody_waits(deadline: bool) -> None:
 
 def test_a_server_that_is_shut_down_amid_calls() -> None:
     """GOAWAY, refused streams, a closed port: each request ends in a way that has a name."""
-    with serving(lambda *_: (time.sleep(0.005), GOOD)[1]) as server:
+
+    def slow(*_: Any) -> bytes:
+        time.sleep(0.005)
+        return GOOD
+
+    with serving(slow) as server:
 
         def stop(_: Lane) -> None:
             server.grpc.stop(0.05)

@@ -1,6 +1,8 @@
 """A scenario's grpc:// target: asked about itself as over HTTP, run whole, and told of plainly."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from tests.rpc_client import Client, serving_rpc
 from tests.rpc_server import answer, endpoint, serving
 from tests.running import adds_up, loadbench, summary
 from tests.served import Engine, settings
+
+ROOT = Path(__file__).parent.parent
 
 
 class Served:
@@ -75,7 +79,7 @@ def test_what_is_told_is_what_http_tells(served: Served) -> None:
 def test_a_deadline_is_told_where_somebody_chose_one(served: Served) -> None:
     with Asker(served.url) as asker:
         usual = asker.describe(TargetSpec(url=served.url))
-        chosen = asker.describe(TargetSpec(url=served.url, timeout="250 ms"))  # type: ignore[arg-type]
+        chosen = asker.describe(TargetSpec(url=served.url, timeout="250 ms"))
     assert usual.deadline_ns is None
     assert chosen.deadline_ns == 250 * MS
     pools = (
@@ -146,7 +150,7 @@ class Plain(grpc.GenericRpcHandler):  # type: ignore[misc]
     """A server as the standard has it: no configuration, no statistics, no index of models."""
 
     def service(self, details: Any) -> Any:
-        members = {
+        members: dict[str, dict[str, Any]] = {
             "ServerMetadata": {"name": "plain"},
             "ServerReady": {"ready": True},
             "ModelMetadata": {
@@ -176,7 +180,23 @@ def test_a_server_with_the_standard_calls_alone(tmp_path: Path) -> None:
     assert found.inputs == endpoint(1).inputs
 
 
+def test_the_load_does_without_grpcio() -> None:
+    code = (
+        "import sys; from loadbench.load.ready import make_ready; from tests.lanes import plan; "
+        "from tests.rpc_server import endpoint; del sys.modules['grpc']; "
+        "make_ready(plan(1, endpoint=endpoint(1))); print('grpc' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "False\n", done.stderr
+
+
 # ---- run whole
+
+
+def test_the_scenario_that_is_copied_can_be_read(served: Served, tmp_path: Path) -> None:
+    path = ROOT / "scenarios" / "targets" / "triton-grpc.toml"
+    wanted = ["--target", served.url, "--rate", "50", "--duration", "1s", "--dry-run"]
+    assert "as it should be" in loadbench("run", path, *wanted, cwd=tmp_path).stdout
 
 
 def test_a_run_shows_both_sides(served: Served, tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ class CallConnection(TlsConnection):
             if not session.out:
                 return session.sent
             try:
-                sent = self._put(session.out)
+                with memoryview(session.out) as piece:
+                    sent = self._put(piece)
             except BlockingIOError:
                 return False
             del session.out[:sent]
