@@ -64,7 +64,7 @@ class Session:
     be taken by their bytes: nothing is half read, and headers do not depend on earlier ones."""
 
     __slots__ = (
-        "_block", "_block_of", "_blocks", "_decoder", "_end", "_frame", "_initial", "_last",
+        "_block", "_blocks", "_decoder", "_end", "_frame", "_initial", "_last",
         "_left", "_reader", "_room", "_settled", "_taken", "_window", "going", "out", "reply",
         "simple", "stream", "under_way",
     )  # fmt: skip
@@ -87,7 +87,6 @@ class Session:
         self._left = memoryview(b"")  # of the message
         self._taken = 0  # bytes of ours that the server may not send again yet
         self._block: bytearray | None = None  # headers that go on
-        self._block_of = 0  # the stream that they are of
         self._end = False  # they end the stream
 
     @property
@@ -192,27 +191,26 @@ class Session:
         kind = found.kind
         if not self._settled and (kind != frames.SETTINGS or found.flags & frames.ACK):
             raise BadAnswer("not HTTP/2: it does not begin with settings")
-        if self._block is not None and (kind != frames.MORE or found.stream != self._block_of):
+        if self._block is not None and (kind != frames.MORE or found.stream != self.stream):
             raise BadAnswer("HTTP/2: headers that go on are interrupted")
         handle = _HANDLERS.get(kind)
         if handle is not None:  # whatever else there is can be left alone
             handle(self, found)
 
     def _ours(self, found: Frame, what: str) -> bool:
-        """Whether a frame is of the stream under way; False for those of earlier ones."""
+        """Whether a frame is of the stream under way. Raises BadAnswer for what cannot be of an
+        earlier one either: a reset can."""
         if found.stream % 2 == 0 or found.stream > self.stream:
             raise BadAnswer(f"HTTP/2: {what} on stream {found.stream}, which nobody opened")
-        if found.stream < self.stream:
-            return False
-        if not self.under_way and found.kind != frames.RST_STREAM:
+        if found.stream == self.stream and self.under_way:
+            return True
+        if found.kind != frames.RST_STREAM:
             raise OverLong(f"{what} came after the end of the answer")
-        return self.under_way
+        return False
 
     def _data(self, found: Frame) -> None:
-        ours = self._ours(found, "data")
+        self._ours(found, "data")
         self._count(len(found.payload))
-        if not ours:
-            return
         if self.reply.fields is None:
             raise BadAnswer("HTTP/2: data before the headers of the answer")
         data = unpadded(frames.DATA, found.flags, found.payload)
@@ -225,7 +223,6 @@ class Session:
 
     def _headers(self, found: Frame) -> None:
         self._ours(found, "headers")
-        self._block_of = found.stream
         self._block = bytearray(unpadded(frames.HEADERS, found.flags, found.payload))
         self._end = bool(found.flags & frames.END_STREAM)
         self._go_on(found)
@@ -245,8 +242,7 @@ class Session:
         if found.flags & frames.END_HEADERS:
             fields = self._decoded(bytes(self._block))
             self._block = None
-            if found.stream == self.stream and self.under_way:
-                self._told(fields)
+            self._told(fields)
 
     def _decoded(self, block: bytes) -> Fields:
         bare = self._decoder.header_table_size == 0
