@@ -1,5 +1,6 @@
 """The lane over gRPC: against gRPC's own C core, and against the engine's front."""
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from loadbench.units import MS, SECOND
 from tests.lanes import Done, drive, plan
 from tests.rpc_client import serving_rpc
 from tests.rpc_server import HANDS, Server, answer, endpoint, serving
-from tests.secure import make_papers
+from tests.secure import make_papers, scripted
 from tests.served import settings
 
 GOOD = answer()
@@ -165,6 +166,17 @@ def test_a_server_without_the_method_says_so_in_trailers_alone() -> None:
     found = drive(plan(port, rate=50, seconds=0.2, endpoint=endpoint(port)))
     server.stop(None).wait()
     assert set(found.failed) == {"grpc_UNIMPLEMENTED"}
+
+
+def test_a_server_of_http_1_is_told() -> None:
+    def play(sock: socket.socket) -> None:
+        sock.recv(65_536)
+        sock.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with scripted(play) as port:
+        found = drive(plan(port, rate=20, seconds=0.1, endpoint=endpoint(port)))
+    assert set(found.failed) == {"bad_answer"}
+    assert "the server speaks HTTP/1" in found.examples["bad_answer"].reason
 
 
 @pytest.mark.parametrize("deadline", [True, False])

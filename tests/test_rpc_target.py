@@ -21,6 +21,7 @@ from loadbench.units import MS, SECOND
 from tests.rpc_client import Client, serving_rpc
 from tests.rpc_server import answer, endpoint, serving
 from tests.running import adds_up, loadbench, summary
+from tests.secure import make_papers
 from tests.served import Engine, settings
 
 ROOT = Path(__file__).parent.parent
@@ -166,15 +167,23 @@ class Plain(grpc.GenericRpcHandler):  # type: ignore[misc]
         return grpc.unary_unary_rpc_method_handler(lambda *_: made.SerializeToString())
 
 
-def test_a_server_with_the_standard_calls_alone(tmp_path: Path) -> None:
-    with serving(lambda *_: answer()) as server:
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_server_with_the_standard_calls_alone(tmp_path: Path, secure: bool) -> None:
+    papers = make_papers(tmp_path)
+    pem = Path(papers.server).read_bytes()
+    credentials = grpc.ssl_server_credentials([(pem, pem)]) if secure else None
+    with serving(lambda *_: answer(), credentials=credentials) as server:
         server.grpc.add_generic_rpc_handlers((Plain(),))
-        url = f"grpc://127.0.0.1:{server.port}"
-        with Asker(url) as asker:
+        url = f"grpc{'s' * secure}://127.0.0.1:{server.port}"
+        with Asker(url, tls=Tls(papers.ca)) as asker:
             with pytest.raises(SpecError) as unnamed:
                 asker.describe(TargetSpec(url=url))
             found = asker.describe(TargetSpec(url=url, model="m"))
             assert asker.statistics(found) is None
+            assert bool(found.tls) == secure
+            (tried,) = prepare(found, [RequestPlan("infer", headers={"X-One": "1"})], 1)[0][0][:1]
+            assert asker.exchange(tried).body == answer()
+            assert server.metadata["x-one"] == "1"
     assert "which model?" in unnamed.value.message
     assert found.batched
     assert found.inputs == endpoint(1).inputs

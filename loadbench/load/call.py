@@ -12,6 +12,7 @@ from loadbench.load.reply import Learned
 from loadbench.load.session import Session
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.plan import Endpoint
+from loadbench.targets.rpc import PREFIX
 from loadbench.targets.wire import BadAnswer
 from loadbench.units import duration
 
@@ -120,7 +121,7 @@ class CallConnection(TlsConnection):
                 self._push()
         if reply is None:
             return None
-        self._said = b"".join(reply.parts)[5:1029]
+        self._said = reply.parts[0][PREFIX.size : 1024] if reply.parts else b""
         found, self.reason = self._peer.verdict(reply, self.kind)
         if not found and bare:
             self._peer.learn(self.kind, data, session.stream)
