@@ -37,7 +37,7 @@ def closed(server: Server, seconds: float = 0.5, **changed: Any) -> Done:
 
 def told(found: Done) -> int:
     """What the log says was sent, warm-up included."""
-    return sum(window.sent for window in found.windows)
+    return sum(window.sent + window.tail_sent for window in found.windows)
 
 
 def eventually(what: Any) -> bool:

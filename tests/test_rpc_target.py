@@ -219,7 +219,11 @@ def test_a_run_shows_both_sides(served: Served, tmp_path: Path) -> None:
     assert found["server"]["compute_ms"]["p50"] >= 1
     windows = (tmp_path / "results").rglob("log.ndjson")
     records = [json.loads(line) for path in windows for line in path.read_text().splitlines()]
-    sent = sum(one["sent"] for one in records if one.get("kind") == "window")
+    sent = sum(
+        one.get("sent", 0) + one.get("tail_sent", 0)
+        for one in records
+        if one.get("kind") == "window"
+    )
     assert served.counted - before == sent > 300  # warm-up included
 
 
