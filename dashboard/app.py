@@ -338,10 +338,10 @@ class Dashboard(App[None]):
 
     def action_restore(self) -> None:
         shown = self._run_screen()
-        if isinstance(shown, Latency | Tail | Difference):
-            self.action_go("live")
-        elif shown is not None and shown.maximized is not None:
+        if shown is not None and shown.maximized is not None:
             shown.minimize()
+        elif isinstance(shown, Latency | Tail | Difference):
+            self.action_go("live")
         elif self.sight.cursor is not None:
             self.travel.inspect()
 
