@@ -28,7 +28,7 @@ LIGHT_THEME = Theme(
     error=LIGHT.error, success=LIGHT.ok, foreground=LIGHT.text,
     background="#ffffff", surface="#f5f6f8", panel="#e9ecf0", dark=False,
     variables={"footer-key-foreground": "#1b5f93", "quiet": LIGHT.quiet, "frame": "#a9b0ba",
-               "chosen": LIGHT.p95},
+               "chosen": LIGHT.p95, "block-cursor-background": "#1b5f93"},
 )  # fmt: skip
 GREY = Palette(
     p50="#555555", p95="#aaaaaa", p99="#ffffff", area="#aaaaaa", asked="#ffffff",

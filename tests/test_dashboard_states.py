@@ -348,6 +348,16 @@ def test_sixteen_colours_are_the_terminals_own() -> None:
     assert not any(name.startswith("#") for name in colours)
 
 
+def test_failures_are_in_the_terminals_own_red() -> None:
+    async def read() -> set[int | None]:
+        async with shown(told(Story(end=None)), theme="ansi-dark") as (app, _):
+            cells = [cell for strip in app.screen._compositor.render_strips() for cell in strip]
+            found = [cell.style for cell in cells if "http 503" in cell.text and cell.style]
+            return {style.color.number for style in found if style.color}
+
+    assert asyncio.run(read()) == {9}  # bright red
+
+
 def test_an_alert_marks_its_tile() -> None:
     view = fold(told(Story(seconds=60, end=None)), AlertChange(59, "errors", "firing", 0.02))
     lines = screen(view)
