@@ -192,7 +192,8 @@ class RequestTable(Board):
 
 def _kinds(window: Window) -> list[str]:
     """How requests failed, the most frequent first."""
-    kinds = sorted(window.failed.items(), key=lambda item: -item[1])
+    known = {**window.failed, "not sent": window.unsent, "not answered": window.lost}
+    kinds = sorted(known.items(), key=lambda item: -item[1])
     return [f"{name} {units.count(number)}" for name, number in kinds if number]
 
 
