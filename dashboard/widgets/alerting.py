@@ -127,7 +127,7 @@ class Rules(Picker):
         of = f"of {start.scenario}, " if start else ""
         only = f" only: {self.words}" if self.words else ""
         hidden = len(scene.view.rules) - max(1, self.size.height - 1)
-        below = f"{hidden} more" if hidden > 0 and self.size.height else ""
+        below = f"{hidden} more" if hidden > 0 and self.size.height and not self.words else ""
         title = f"Rules [dim]({of}over the last 10 s){only}[/]"
         self.head(title, f"Rules[dim]{only}[/]", below=(below,))
         if len(scene.view.rules) != self._known:
