@@ -43,7 +43,7 @@ from dashboard.screens.tail import Tail
 from dashboard.series import Part
 from dashboard.steering import Wish
 from dashboard.terminal import is_gone, lasting
-from dashboard.theme import DARK_THEME, SIXTEEN, THEMES
+from dashboard.theme import THEMES, fitting
 from dashboard.travel import EVERY_S, Travel
 from dashboard.widgets.board import Inspect
 from dashboard.widgets.chart import Dragged, Wheel
@@ -102,8 +102,7 @@ class Dashboard(App[None]):
             asyncio.get_running_loop().add_signal_handler(number, self.exit, None, 128 + number)
         for theme in THEMES:
             self.register_theme(theme)
-        few = self.console.color_system in ("standard", "windows") and not self.no_color
-        self.theme = self._first_theme or (SIXTEEN if few else DARK_THEME.name)
+        self.theme = self._first_theme or fitting(self.console.color_system, self.no_color)
         self.theme_changed_signal.subscribe(self, lambda _: self.redraw())
         for name, kind in (
             ("live", Live), ("engine", Engine), ("alerts", Alerts), ("runs", Runs),
@@ -338,10 +337,10 @@ class Dashboard(App[None]):
 
     def action_restore(self) -> None:
         shown = self._run_screen()
-        if isinstance(shown, Latency | Tail | Difference):
-            self.action_go("live")
-        elif shown is not None and shown.maximized is not None:
+        if shown is not None and shown.maximized is not None:
             shown.minimize()
+        elif isinstance(shown, Latency | Tail | Difference):
+            self.action_go("live")
         elif self.sight.cursor is not None:
             self.travel.inspect()
 

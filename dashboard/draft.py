@@ -210,7 +210,7 @@ def present(found: Spec) -> dict[str, str]:
         "repeats": "1",
         "baseline": "none",
         "url": found.target.url,
-        "more": "engine.hold=false; load.seed=8",
+        "more": "such as engine.hold=false; load.seed=8",
     }
 
 

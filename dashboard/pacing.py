@@ -68,9 +68,9 @@ class Pacing:
             self.now()
 
     def breathe(self) -> None:
-        """Once a second: now and then, while nobody presses keys, looks for cycles of objects that
-        nobody uses. It takes as long as some pictures, and by itself Python would do it in the
-        middle of one."""
+        """Once a second, and when somebody rests: while nobody presses keys looks for cycles of
+        objects that nobody uses; only among the newest, and now and then among more. It takes as
+        long as some pictures, and by itself Python would do it in the middle of one."""
         self._breaths += 1
         calm = time.monotonic() - self._hurried
         if self._breaths >= _BREATHS and (calm > _CALM_S or self._breaths >= _MOST):
@@ -79,6 +79,8 @@ class Pacing:
             if everything:
                 self._collections = 0
             gc.collect(2 if everything else 1)
+        elif calm > _CALM_S:
+            gc.collect(0)
 
     def _rested(self) -> None:
         self.hasty = False

@@ -11,6 +11,7 @@ from rich.color import ColorSystem
 
 from dashboard.app import Dashboard
 from dashboard.follow import Follow, Post, ViewChanged
+from dashboard.widgets.chart import Chart
 from loadbench import runlog
 from loadbench.histogram import Histogram
 from loadbench.model import AlertChange, End, Part
@@ -18,6 +19,8 @@ from loadbench.view import View, fold
 from tests.records import start, window
 from tests.stage import folded, settle, shown, text, told
 from tests.storyline import Story, records
+
+BARS = tuple("▁▂▃▄▅▆▇█")
 
 
 def screen(
@@ -298,7 +301,36 @@ def test_no_color_holds_where_there_are_only_sixteen(monkeypatch: pytest.MonkeyP
 
     assert asyncio.run(theme()) == "ansi-dark"
     monkeypatch.setenv("NO_COLOR", "1")
-    assert asyncio.run(theme()) == "loadbench"
+    assert asyncio.run(theme()) == "loadbench-grey"
+
+
+@pytest.mark.parametrize("theme", ["loadbench", "loadbench-light", "ansi-dark", "loadbench-grey"])
+@pytest.mark.parametrize(("key", "chart"), [("1", "#latency"), ("2", "#inside")])
+def test_bands_differ_on_every_terminal(theme: str, key: str, chart: str) -> None:
+    """Also while nothing comes, where all else is dim: of a cell's two colours that takes one."""
+    few = theme in ("ansi-dark", "loadbench-grey")
+    system = ColorSystem.STANDARD if few else ColorSystem.TRUECOLOR
+
+    async def read(age: float) -> set[str]:
+        app = Dashboard(Path("nowhere"), Silent(told(Story(end=None)), age), theme=theme)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await settle(pilot)
+            await pilot.press(key)
+            await settle(pilot)
+            shown = app.screen.query_one(chart, Chart)
+            cells = [cell for y in range(shown.size.height) for cell in shown.render_line(y)]
+            bands = [cell.style for cell in cells if cell.text[:1] in BARS and cell.style]
+            assert not any(style.dim for style in bands)
+            return {str(style.color.downgrade(system).name) for style in bands if style.color}
+
+    now, later = asyncio.run(read(0.0)), asyncio.run(read(9.0))
+    assert len(later) == len(now) == 3
+
+
+def test_buttons_stand_in_one_line_with_sixteen_colours() -> None:
+    lines = screen(told(Story(end=None)), theme="ansi-dark", keys="3 e")
+    assert any("Change the run" in line and "Cancel" in line for line in lines)
+    assert "● RUNNING" in lines[0]  # what lies below a dialog is still seen
 
 
 def test_sixteen_colours_are_the_terminals_own() -> None:
@@ -314,6 +346,16 @@ def test_sixteen_colours_are_the_terminals_own() -> None:
     colours = asyncio.run(read())
     assert {"blue", "cyan", "bright_yellow", "magenta"} <= colours
     assert not any(name.startswith("#") for name in colours)
+
+
+def test_failures_are_in_the_terminals_own_red() -> None:
+    async def read() -> set[int | None]:
+        async with shown(told(Story(end=None)), theme="ansi-dark") as (app, _):
+            cells = [cell for strip in app.screen._compositor.render_strips() for cell in strip]
+            found = [cell.style for cell in cells if "http 503" in cell.text and cell.style]
+            return {style.color.number for style in found if style.color}
+
+    assert asyncio.run(read()) == {9}  # bright red
 
 
 def test_an_alert_marks_its_tile() -> None:

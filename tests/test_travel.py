@@ -195,6 +195,23 @@ def test_two_moments_are_kept_and_compared(folder: Path) -> None:
     asyncio.run(walk())
 
 
+def test_sentences_that_find_no_room_are_seen_large(folder: Path) -> None:
+    async def walk() -> None:
+        async with attached(folder, (60, 16)) as (_, pilot):
+            await press(pilot, "left_square_bracket", "left_square_bracket", "comma")
+            keys = ("right_square_bracket", "right", "right", "comma")
+            small = "\n".join(await press(pilot, *keys))
+            assert "… more: enter makes this large" in small
+            assert "Between them" not in small
+            large = "\n".join(await press(pilot, "enter"))
+            assert "… more" not in large
+            assert "Between them" in large
+            assert "\n".join(await press(pilot, "escape")) == small
+            assert "What changed" not in "\n".join(await press(pilot, "escape"))
+
+    asyncio.run(walk())
+
+
 def test_without_two_moments_the_screen_says_how(folder: Path) -> None:
     async def walk() -> None:
         async with attached(folder, (80, 24)) as (_, pilot):

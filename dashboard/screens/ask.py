@@ -48,7 +48,8 @@ class Word(ModalScreen[str]):
         self._question, self._value = question, value
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog"):
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_subtitle = "enter = done   esc = back"
             yield Label(self._question, markup=False)
             yield Input(self._value, max_length=120, compact=True)
 

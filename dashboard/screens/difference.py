@@ -20,6 +20,8 @@ HOW = (
     " for A; go to the other and press , again for B. Each stands for the 10 s that lead to it."
 )
 
+_MORE = "… more: enter makes this large"
+
 
 def _clock(moment: Moment) -> str:
     return units.clock(moment.second * units.SECOND)
@@ -33,8 +35,9 @@ def _texts(scene: Scene) -> Sequence[str]:
     return sentences(moments[0], moments[1], scene.view)
 
 
-class Changes(Board):
-    """The sentences, what users felt first."""
+class Changes(Board, can_focus=True):
+    """The sentences, what users felt first. Where they are too many for its place it says so, and
+    how they are to be seen."""
 
     def show(self, scene: Scene) -> None:
         before = self.get_content_height(self.size, self.size, self.size.width)
@@ -53,7 +56,11 @@ class Changes(Board):
         return len(self._lines(self.scene, width)) if self.scene and width else 1
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
-        return self._lines(scene, width)
+        lines = self._lines(scene, width)
+        if len(lines) <= height:
+            return lines
+        more = [Segment(_MORE[: max(0, width)], ink(self.ink.quiet))]
+        return [*lines[: height - 1], more]
 
     def _lines(self, scene: Scene, width: int) -> list[Cells]:
         lines: list[Cells] = []
@@ -95,6 +102,8 @@ class Figures(Board):
 
 class Difference(RunScreen):
     """Sentences above, figures below."""
+
+    AUTO_FOCUS = "Changes"
 
     def body(self) -> ComposeResult:
         yield Changes(id="changes", classes="panel")

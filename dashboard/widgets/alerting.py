@@ -41,6 +41,8 @@ def windows(scene: Scene, part: Stretch) -> list[Window]:
 def standing(scene: Scene, rule: Rule, seen: Span | None) -> str:
     """The rule's state: a key of `_SIGNS`. Where nothing was told of it, it was fine for as long as
     there was something to look at."""
+    if rule.quantity == "silence" and scene.stale and (scene.source.age_s or 0) > rule.limit:
+        return "firing"  # who would write that is what is silent
     change = scene.view.alerts.get(rule.name)
     if change is None:
         return "no data" if scene.view.latest is None or _unknown(scene, rule, seen) else "ok"
@@ -124,7 +126,10 @@ class Rules(Picker):
         start = scene.view.start
         of = f"of {start.scenario}, " if start else ""
         only = f" only: {self.words}" if self.words else ""
-        self.head(f"Rules [dim]({of}over the last 10 s){only}[/]", f"Rules[dim]{only}[/]")
+        hidden = len(scene.view.rules) - max(1, self.size.height - 1)
+        below = f"{hidden} more" if hidden > 0 and self.size.height and not self.words else ""
+        title = f"Rules [dim]({of}over the last 10 s){only}[/]"
+        self.head(title, f"Rules[dim]{only}[/]", below=(below,))
         if len(scene.view.rules) != self._known:
             self._known = len(scene.view.rules)
             self.refresh(layout=True)
@@ -172,6 +177,8 @@ class Rules(Picker):
             return "not known here" if scene.view.latest else ""
         if state == "few data":
             return "under 100 requests in 10 s"
+        if rule.quantity == "silence" and state == "firing":
+            return f"{clock(scene.newest * SECOND)}  ({self._now(scene, rule, None)})"
         if spell is None:
             return "never"
         began = clock(spell.began * SECOND)

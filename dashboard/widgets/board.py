@@ -31,6 +31,8 @@ class Inspect(Message):
 class Board(Widget):
     """Draws `draw(scene, width, height)`; fewer rows are filled up, more are cut off."""
 
+    dims = True  # while nothing comes
+
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.scene: Scene | None = None
@@ -87,7 +89,7 @@ class Board(Widget):
         if self.scene is None or width < 1 or height < 1:
             return []
         base = self.rich_style
-        if self.scene.stale:
+        if self.scene.stale and self.dims:
             base += Style(dim=True)
         rows = [
             row if isinstance(row, Strip) else Strip(row)

@@ -22,7 +22,7 @@ from textual.message import Message
 
 from dashboard.measures import Reader
 from dashboard.scene import Scene, last_column
-from dashboard.theme import Palette, ink
+from dashboard.theme import Palette, faded, ink, palette
 from dashboard.widgets.axis import Scale, Top, highest, lowest, time_axis
 from dashboard.widgets.bands import (
     Grid,
@@ -107,12 +107,19 @@ class Chart(Board, can_focus=True):
 
     _held: tuple[int, int] | None = None  # where the mouse went down, and the right edge then
     _dragged = False
+    dims = False  # cells have two colours, and dim is the ink only: bands would change places
 
     def __init__(self, plot: Plot, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.plot = plot
         self._top = Top()
         self._timeline = Timeline(plot.read)
+
+    @property
+    def ink(self) -> Palette:
+        stale = self.scene is not None and self.scene.stale
+        ground = self.background_colors[1]
+        return faded(self.app.theme, ground) if stale else palette(self.app.theme)
 
     def plot_now(self, plot: Plot) -> None:
         """Shows another quantity: what there is to see of a run is known only while it runs."""

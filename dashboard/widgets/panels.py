@@ -11,7 +11,7 @@ from textual.geometry import Size
 from dashboard.measures import brief, error_share, ms_text, number, part_of, parts_ms, quantile_ms
 from dashboard.scene import Scene, words
 from dashboard.sureness import InView
-from dashboard.theme import Palette, ink
+from dashboard.theme import Palette, ink, markup
 from dashboard.widgets.board import Board, Cells, Inspect
 from dashboard.widgets.outcome import without_folder
 from dashboard.widgets.table import Column, table
@@ -127,7 +127,7 @@ class RequestTable(Board):
         shown = [" · ".join(kinds)]
         for most in range(min(3, len(kinds) - 1), 0, -1):
             shown.append(" · ".join([*kinds[:most], f"{len(kinds) - most} more"]))
-        below = [f"[{self.ink.error}]✗ {text}[/]" for text in shown] if kinds else []
+        below = [f"[{markup(self.ink.error)}]✗ {text}[/]" for text in shown] if kinds else []
         self.head(f"Requests [dim](last {words(scene.span)}, ms)[/]", below=[*below, ""])
 
     def show(self, scene: Scene) -> None:
@@ -192,7 +192,8 @@ class RequestTable(Board):
 
 def _kinds(window: Window) -> list[str]:
     """How requests failed, the most frequent first."""
-    kinds = sorted(window.failed.items(), key=lambda item: -item[1])
+    known = {**window.failed, "not sent": window.unsent, "not answered": window.lost}
+    kinds = sorted(known.items(), key=lambda item: -item[1])
     return [f"{name} {units.count(number)}" for name, number in kinds if number]
 
 
