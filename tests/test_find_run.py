@@ -12,8 +12,9 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from loadbench import runlog
-from loadbench.experiments.find import _bounded
+from loadbench import runlog, spec
+from loadbench.errors import SpecError
+from loadbench.experiments.find import _bounded, searchable
 from loadbench.judge.searches import read_hunt
 from loadbench.model import Mark, Window, plain
 from tests.running import LOADBENCH, loadbench, scenario
@@ -144,3 +145,16 @@ def test_a_target_is_never_asked_for_more_than_it_may_be() -> None:
     assert _bounded(replace(TERMS, most=40.0), 60.0).most == 40.0
     assert _bounded(replace(TERMS, most=90.0), 60.0).most == 60.0
     assert _bounded(TERMS, None).most is None
+
+
+@pytest.mark.parametrize("phase", ['rate = "60 %"', 'from = "10 %", to = "60 %"'])
+def test_of_a_calibrated_scenario_a_search_begins_where_it_is_told_or_by_the_engine(
+    tmp_path: Path, phase: str
+) -> None:
+    path = scenario(tmp_path, load='calibrate = "2s"')
+    path.write_text(path.read_text().replace("rate = 200", phase))
+    searchable(spec.load(str(path), {}))
+    found = spec.load(str(path), {"target.url": "http://127.0.0.1:9"})
+    searchable(found, 40.0)
+    with pytest.raises(SpecError, match="does not begin at a rate in %"):
+        searchable(found)

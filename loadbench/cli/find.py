@@ -64,7 +64,7 @@ def command(scenario: str | None, out: str | None, resume: str | None, **given: 
         hunt = _asked(scenario, given)
     scenarios = [_scenario(scenario, hunt, setting) for setting in hunt.settings]
     for each in scenarios:
-        searchable(each)
+        searchable(each, hunt.terms.start)
     options = Options(
         results=results,
         name=given["name"] or "",
