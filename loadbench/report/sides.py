@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from loadbench import runlog
+from loadbench.errors import SpecError
 from loadbench.judge.comparison import Side
 from loadbench.model import plain
 from loadbench.printable import harmless
@@ -32,6 +33,19 @@ def side(folders: Sequence[Path], name: str = "") -> Side:
     found = [one for folder in folders for one in snapshots(folder)]
     names = (harmless(runlog.called(folder)) for folder in folders)
     return Side(name or " + ".join(names), tuple(found))
+
+
+def apart(*sides: Sequence[Path]) -> None:
+    """SpecError if the same run stands in the sides twice: it counts once, and says nothing against
+    itself."""
+    seen: set[Path] = set()
+    for path in (made for folders in sides for folder in folders for made in runlog.repeats(folder)):
+        if path.resolve() in seen:
+            raise SpecError(
+                f"{harmless(runlog.called(path))} is named twice: a run counts once",
+                "make it anew with --repeats 6; loadbench list shows what there is",
+            )
+        seen.add(path.resolve())
 
 
 def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:
