@@ -89,6 +89,38 @@ def test_what_differs_comes_first_by_its_deepest_key() -> None:
     assert found.comparable
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value", "other"),
+    [
+        (("spec", "target"), "url", "http://a:8000", "http://b:8000"),
+        (("spec", "load"), "warmup", "1 s", "0 s"),
+        (("target",), "version", "1", "2"),
+        (("target",), "protocol", "kserve", "http"),
+        (("machine",), "host", "here", "there"),
+        (("summary",), "limit_ms", 100.0, 50.0),
+        (("spec", "target"), "path", "/light", "/heavy"),
+        (("spec", "target"), "method", "GET", "POST"),
+    ],
+)
+def test_same_is_said_only_where_nothing_differs_that_a_figure_may_come_from(
+    part: tuple[str, ...], key: str, value: object, other: object
+) -> None:
+    sides = []
+    for name, here in (("a", value), ("b", other)):
+        made = snapshot(name, 50.0)
+        at = made
+        for each in part:
+            at = at.setdefault(each, {})
+        at[key] = here
+        sides.append(Side(name, (made,)))
+    found = compare(*sides)
+    assert [(d.key, d.a, d.b) for d in found.differences] == [
+        (".".join((*part, key)).removeprefix("spec."), value, other)
+    ]
+    assert "Same scenario" not in comparison_text(found)
+    assert found.comparable == (key not in ("path", "method"))
+
+
 def test_different_work_has_no_verdict_unless_asked_for() -> None:
     a, b = side("a", NEAR), side("b", [ms * 1.2 for ms in NEAR])
     for made in b.snapshots:
