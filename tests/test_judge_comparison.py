@@ -296,6 +296,29 @@ def test_the_front_of_several() -> None:
     text = matrix_text(found)
     assert "> 100" in text
     assert text.count("★") == 2  # a row, and what it means
+    assert "Same scenario" in text
+
+
+def test_of_several_what_differs_comes_first_and_each_verdict_with_what_it_rests_on() -> None:
+    sides = [side("a", NEAR), side("b", NEAR), side("c", [ms * 1.5 for ms in NEAR])]
+    for made in sides[2].snapshots:
+        made["spec"]["engine"]["max_batch"] = 8
+    found = matrix(sides, [compare(sides[0], other) for other in sides[1:]])
+    lines = [line.strip() for line in matrix_text(found).splitlines()]
+    assert lines[:3] == ["Differs from a:", "c: engine.max_batch: 32 → 8", ""]
+    told = [line for line in lines if "would be found in 95 % of cases" in line]
+    assert [line.split(":")[0] for line in told] == ["b", "c"]
+    assert told[1].startswith("c: p99 +50.0 % (+")
+    assert all("margin 5.0 %" in line for line in told)
+
+
+def test_the_percentiles_of_single_runs_stand_with_their_bands_in_a_table_too() -> None:
+    sides = [one(name, 50.0) for name in "abc"]
+    sides[1].snapshots[0]["summary"]["bands_ms"] = {"p99": [48.0, 53.0]}
+    text = matrix_text(matrix(sides, [compare(sides[0], other) for other in sides[1:]]))
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert "±3.0" in rows["b"]
+    assert "±" not in rows["c"] + rows["a"]
 
 
 def test_a_damaged_summary_is_one_error() -> None:

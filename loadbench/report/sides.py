@@ -39,7 +39,9 @@ def apart(*sides: Sequence[Path]) -> None:
     """SpecError if the same run stands in the sides twice: it counts once, and says nothing against
     itself."""
     seen: set[Path] = set()
-    for path in (made for folders in sides for folder in folders for made in runlog.repeats(folder)):
+    for path in (
+        made for folders in sides for folder in folders for made in runlog.repeats(folder)
+    ):
         if path.resolve() in seen:
             raise SpecError(
                 f"{harmless(runlog.called(path))} is named twice: a run counts once",
