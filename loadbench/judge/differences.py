@@ -12,7 +12,7 @@ _LOAD = (
     "spec.load.trace", "spec.load.scale", "spec.load.loop", "spec.request", "phases",
     "spec.load.users", "spec.load.spawn_rate", "spec.load.tags", "spec.load.exclude_tags",
     "spec.load.user_classes", "spec.load.arguments", "locustfile",
-    "spec.target.path", "spec.target.method",  # of plain HTTP, where nothing else says what is asked
+    "spec.target.path", "spec.target.method",  # all that plain HTTP says of what is asked
 )  # fmt: skip
 _WORK = ("target.model", "target.inputs", "target.outputs")
 _SETTINGS = (
