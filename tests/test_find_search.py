@@ -13,8 +13,10 @@ from loadbench.judge.search import LEAST_S, Probe, Terms, following
 from loadbench.judge.searches import Hunt, Setting, front, parse_over
 from loadbench.judge.stage import Claim, Seen, claim, judged
 from loadbench.model import Check, Note, Requests, Window
+from loadbench.report.find import stage_line, unbounded
 from tests.leading import led
 from tests.queues import Server, Simulated, highest_rate, latencies, waits_longer
+from tests.test_assurance import seconds
 
 P99 = Claim("p99 < 40 ms", 0.01, 40_000_000)
 FIXED = Server(a=0.008, c=0.0005, largest=32, wait_s=0.005)
@@ -149,6 +151,20 @@ def test_what_failed_or_hangs_is_over_the_limit() -> None:
     assert (fine.holds, fine.over) == (True, 0)
     assert (shed.holds, shed.over, shed.missed) == (False, 12, 12)
     assert (hangs.holds, hangs.over, hangs.asked) == (False, 30, 6 * 99 + 30)
+
+
+def test_the_percentiles_of_a_stage_have_bands_or_it_is_said_why_not() -> None:
+    short, long = (judged("confirm", seconds(number), P99) for number in (10, 160))
+    assert short.bands_ms == {}
+    assert "80 seconds" in short.no_bands
+    low, high = long.bands_ms["p90"]
+    assert high is not None
+    assert low < (long.latency_ms["p90"] or 0.0) < high
+    one, both = unbounded([short]), unbounded([short, long])
+    assert "±" in stage_line(long, replace(P99, share=0.1))
+    assert "±" not in stage_line(short, P99)
+    assert ("80 seconds" in one, "holds at 95 %" in one) == (True, False)
+    assert ("80 seconds" in both, "holds at 95 %" in both) == (True, True)
 
 
 def test_a_crossing_is_where_the_counts_change_sides() -> None:

@@ -15,6 +15,7 @@ from loadbench.assurance import QUANTILES, Blocks, missing
 from loadbench.certainty import Ints
 from loadbench.errors import SpecError
 from loadbench.evidence import Evidence, gather
+from loadbench.judge.bands import Bands, of_blocks
 from loadbench.model import Check, Note, Value, Window
 from loadbench.overload import overloaded
 from loadbench.trust import grade
@@ -55,7 +56,7 @@ def claim(check: Check) -> Claim:
 class Seen(Value, frozen=True, omit_defaults=False):
     """What a stage showed. `over` of `asked` requests were over the limit, which say as much as
     `asked` ÷ `effect` independent ones. Percentiles are over all that was asked; null: among those
-    not answered well."""
+    not answered well. `bands_ms` is where they lie at 95 %, `no_bands` why some have none."""
 
     kind: Kind
     rate: float
@@ -71,6 +72,8 @@ class Seen(Value, frozen=True, omit_defaults=False):
     overloaded: bool
     done_per_s: float
     latency_ms: dict[str, float | None]
+    bands_ms: Bands = {}
+    no_bands: str = ""
     server: dict[str, float | None] = {}
     doubt: Note | None = None  # it says nothing of the target: the generator was the limit
 
@@ -109,6 +112,7 @@ def judged(
     """The stage as a whole. `limit` is the run's evidence before its first window."""
     found = read(windows, claim)
     blocks, _ = _counted(windows, claim)
+    bands, whys = of_blocks(blocks)
     holds = bool(found.asked) and found.over < claim.share * found.asked and not found.overloaded
     return Seen(
         kind=kind,
@@ -125,6 +129,8 @@ def judged(
         overloaded=found.overloaded,
         done_per_s=sum(window.done for window in windows) / len(windows),
         latency_ms=_latencies(blocks),
+        bands_ms=bands,
+        no_bands="; ".join(dict.fromkeys(whys.values())),
         server=_server(windows),
         doubt=_doubt(windows, limit or Evidence()),
     )
