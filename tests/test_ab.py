@@ -58,6 +58,7 @@ def test_two_engines_take_turns_and_the_slower_one_is_seen(tmp_path: Path) -> No
     text = session_text(folder)
     assert "A B B A" in text
     assert "p50 ms" in text
+    assert "without ±" in text
     assert runlog.find("1/b", tmp_path / "results") == folder / "b"
     page = report([folder])
     assert "A B B A" in page

@@ -101,7 +101,7 @@ def _cells(row: Paired) -> tuple[str, ...]:
 
 
 def _said(found: Session) -> list[str]:
-    lines = []
+    lines = ["A and B are medians of the blocks, without ±: the blocks tell how much they move"]
     for row in found.gated:
         name, margin = row.metric.replace("_", "."), percent(row.margin)
         line = f"{name}: up to {margin} % does not matter"

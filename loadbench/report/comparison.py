@@ -68,6 +68,8 @@ def sentences(found: Comparison) -> list[str]:
         lines.append(f"kept up with what was asked: A {a}, B {b}")
     if any(band for row in found.rows for band in row.bands):
         lines.append("± of a single run holds at 95 %; what it moves from run to run is not in it")
+    if any(max(row.n) > 1 for row in found.rows):
+        lines.append("medians of repeats have no ±: the repeats tell how much they move")
     if len(found.order) > 2:
         lines.append(f"made in this order: {found.order}")
     return lines
