@@ -17,6 +17,11 @@ def snapshots(folder: Path) -> list[dict[str, Any]]:
     without an end is made from its log; it stays None where nothing was recorded. SpecError if
     a snapshot is damaged."""
     found = runlog.read_snapshot(folder)
+    if found.get("kind") == runlog.FIND:
+        raise SpecError(
+            f"{harmless(folder.name)} is a search for a rate: its stages are no repeats",
+            "compare runs at one rate, or series of them: loadbench list",
+        )
     if found.get("kind") == runlog.AB:
         folder = runlog.single(folder)  # says which there are
     if found.get("kind") != runlog.SERIES:
