@@ -133,6 +133,12 @@ def test_bad_input_is_said_and_nothing_is_run(
     assert not (tmp_path / "results").exists()
 
 
+def test_what_a_find_was_begun_with_is_not_given_again(tmp_path: Path) -> None:
+    given = ("--resume", "last", "--max", "9", "--budget", "15m", "--json")
+    done = loadbench("find", *given, cwd=tmp_path, code=2)
+    assert "without --budget and --max" in done.stderr
+
+
 def test_an_engine_that_cannot_be_started_leaves_nothing(tmp_path: Path) -> None:
     loadbench(
         "find", slow(tmp_path), *SHORT, "--target", "http://127.0.0.1:9", cwd=tmp_path, code=3
