@@ -6,8 +6,9 @@ Windows in, a Seen out. Which rate comes next is for `search`.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from loadbench import certainty
@@ -27,13 +28,18 @@ _FULL_CPU = 0.97  # of a core: the load process has no more to give
 _OWN = ("generator-late", "generator-stall", "generator-stalls", "generator-full", "own-failures")
 
 
+# what a snapshot may hold: with others nothing can be computed
+Count = Annotated[int, Meta(ge=0, le=10**15)]
+Rate = Annotated[float, Meta(gt=0, le=1e12)]
+
+
 class Claim(Value, frozen=True):
     """Fewer than `share` of the requests asked fail or take longer than `limit_ns`; without a limit
     only those that are not answered well count."""
 
     text: str
-    share: float
-    limit_ns: int | None
+    share: Annotated[float, Meta(gt=0, lt=1)]
+    limit_ns: Count | None
 
     @property
     def limit(self) -> float:
@@ -59,13 +65,13 @@ class Seen(Value, frozen=True, omit_defaults=False):
     not answered well. `bands_ms` is where they lie at 95 %, `no_bands` why some have none."""
 
     kind: Kind
-    rate: float
-    second: int  # of the run, in which counting began
-    seconds: int
-    asked: int
-    over: int
-    missed: int  # of them: not answered well
-    effect: float
+    rate: Rate
+    second: Count  # of the run, in which counting began
+    seconds: Annotated[int, Meta(ge=1, le=10**9)]
+    asked: Count
+    over: Count
+    missed: Count  # of them: not answered well
+    effect: Annotated[float, Meta(ge=1, le=1e12)]
     holds: bool
     shown: bool  # that it does, or does not
     eased: bool  # it would hold with half the limit

@@ -15,6 +15,7 @@ from loadbench.model import plain
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.ticks import label, log_ticks
+from loadbench.snapshots.foreign import believable
 from loadbench.units import MS, SECOND, clock, count, duration, percent, significant
 
 _HEADS = ("stage", "", "rate", "done/s", "p50 ms", "p90", "p99", "over the limit", "for")
@@ -27,6 +28,11 @@ def find_text(folder: Path) -> str:
     """The page of a find, without a newline at its end. SpecError if its snapshot is damaged."""
     snapshot = runlog.read_snapshot(folder)
     hunt = read_hunt(snapshot)
+    with believable(str(folder / runlog.SNAPSHOT)):
+        return _page(folder, snapshot, hunt)
+
+
+def _page(folder: Path, snapshot: dict[str, Any], hunt: Hunt) -> str:
     state = runlog.state(snapshot)
     lines = [
         f"loadbench {snapshot.get('run', folder.name)}   the highest rate with"
@@ -46,6 +52,11 @@ def find_facts(folder: Path) -> dict[str, Any]:
     """The same as one object. SpecError if the snapshot is damaged."""
     snapshot = runlog.read_snapshot(folder)
     hunt = read_hunt(snapshot)
+    with believable(str(folder / runlog.SNAPSHOT)):
+        return _facts(snapshot, hunt)
+
+
+def _facts(snapshot: dict[str, Any], hunt: Hunt) -> dict[str, Any]:
     names = ("run", "kind", "scenario", "repeats", "text")
     settings = [
         {
