@@ -113,7 +113,7 @@ def test_same_is_said_only_where_nothing_differs_that_a_figure_may_come_from(
             at = at.setdefault(each, {})
         at[key] = here
         sides.append(Side(name, (made,)))
-    found = compare(*sides)
+    found = compare(sides[0], sides[1])
     assert [(d.key, d.a, d.b) for d in found.differences] == [
         (".".join((*part, key)).removeprefix("spec."), value, other)
     ]
