@@ -221,7 +221,7 @@ def _outputs(head: bytes) -> list[Output]:
     found = []
     for output in answer.outputs:
         field = _TYPED.get(output.datatype)
-        values = getattr(output.contents, field) if field else ()
+        values: Any = getattr(output.contents, field) if field else []
         made = Output(output.name, list(output.shape), output.datatype, data=values)
         found.append(made)
     return found
