@@ -90,6 +90,17 @@ def test_no_verdict_is_skipped_with_its_reason_and_is_no_failure() -> None:
     assert markdown(warned).startswith("### ▲ loadbench `steady`: no verdict: ")
 
 
+@pytest.mark.parametrize("reason", ["stopped", "killed", "running"])
+def test_a_run_that_was_not_finished_neither_passes_nor_fails(reason: str) -> None:
+    for slow in (20.0, 150.0):
+        found = conclusion(summary(slow, reason=reason, text="it broke off"))
+        assert (found.state, found.exit_code) == ("no verdict", NO_VERDICT)
+        assert "not finished: it broke off" in found.sentence
+        assert set(cases(found).values()) == {"skipped"}
+    asked_nothing = conclusion(summary(reason=reason, checks=()))
+    assert asked_nothing.exit_code == (PASSED if reason == "stopped" else NO_VERDICT)
+
+
 def test_what_is_not_shown_is_skipped_where_certainty_is_asked_for() -> None:
     assert set(cases(conclusion(summary(), certain=True)).values()) == {"skipped"}
     text = conclusion(summary(), certain=True).sentence
