@@ -17,6 +17,7 @@ from loadbench.report.page.sections import quiet, section
 from loadbench.report.page.style import sheet
 from loadbench.report.page.timeline import timeline
 from loadbench.report.series import series_facts
+from loadbench.snapshots import files
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _MOST = 12  # runs beside each other
@@ -43,11 +44,9 @@ def _one(folder: Path) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """By rename, so that nobody ever opens half of it. Raises RunError."""
-    partial = path.with_name(f".{path.name}.new")
+    """As a whole, so that nobody ever opens half of it. Raises RunError."""
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        files.put(path, text.encode())
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written: {error.strerror or error}", "choose another file with -o"

@@ -4,9 +4,7 @@ Only http and https, and only to that address: a redirection is not followed, as
 nobody has asked for.
 """
 
-import contextlib
 import http.client
-import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,6 +13,7 @@ from urllib.parse import urlsplit
 
 from loadbench.errors import RunError, SpecError, TargetError
 from loadbench.printable import printable
+from loadbench.snapshots import files
 
 _WAIT_S = 30.0
 _LONGEST = 1_000_000  # bytes of an answer
@@ -26,15 +25,11 @@ def is_url(where: str) -> bool:
 
 
 def store(path: Path, data: bytes) -> None:
-    """Writes a file by rename, so that whoever collects such files never sees half of one. RunError
-    if it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.new")
+    """Writes a file as a whole, so that whoever collects such files never sees half of one.
+    RunError if it cannot be written."""
     try:
-        partial.write_bytes(data)
-        partial.replace(path)
+        files.put(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
