@@ -1,5 +1,5 @@
-"""Files of run folders, which may come from anybody: read within bounds, written as a whole, harming
-nothing.
+"""Files of run folders, which may come from anybody: read within bounds, written as a whole, with
+harm to nothing.
 
 A folder that was unpacked or checked out may hold a pipe that never ends, a link to what is not
 the sender's business, gigabytes of nothing, or JSON nested so deep that parsers fall over. All of

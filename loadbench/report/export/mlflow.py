@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from loadbench import __version__
+from loadbench.environment import shown
 from loadbench.errors import TargetError
 from loadbench.report.export.deliver import send
 from loadbench.report.export.source import Source
@@ -109,11 +110,11 @@ def batches(found: Source, began_ms: int) -> Iterator[Json]:
 
 
 def parameters(found: Source) -> dict[str, str]:
-    """The settings of target, engine and load, by their names in a scenario."""
+    """The settings of target, engine and load, by their names in a scenario; no secrets."""
     spec = found.snapshot.get("spec")
     wanted = spec if isinstance(spec, dict) else {}
     parts = {key: wanted[key] for key in ("target", "engine", "load") if key in wanted}
-    return {_name(key): str(value) for key, value in _leaves(parts)}
+    return {_name(key): str(shown(key, value)) for key, value in _leaves(parts)}
 
 
 def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
