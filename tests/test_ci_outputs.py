@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from loadbench.cli import cli
 from loadbench.cli.outputs import Outputs
 from loadbench.cli.outputs import replace as write
-from loadbench.errors import RunError
+from loadbench.errors import RunError, SpecError
 from loadbench.judge.checks import CHECK_FAILED, NO_VERDICT, NOT_MADE, PASSED, verdict
 from loadbench.model import Check, End, Note, plain
 from loadbench.report.annotations import annotations
@@ -25,6 +25,7 @@ from loadbench.report.markdown import LARGEST, code, markdown, prose
 from loadbench.report.schema import KINDS, schema
 from loadbench.summary import Summary, summarise
 from loadbench.units import MS
+from tests.ended import finished
 from tests.records import start, window
 from tests.running import loadbench, scenario
 
@@ -254,3 +255,14 @@ def test_bad_input_is_an_error_in_the_files(tmp_path: Path) -> None:
     root = ElementTree.parse(tmp_path / "out.xml").getroot()
     assert root.get("errors") == "1"
     assert "nothing-such" in str(next(root.iter("error")).get("message"))
+
+
+def test_a_series_in_which_nothing_was_recorded_says_so(tmp_path: Path) -> None:
+    """As it is left where its first repeat was ended at once."""
+    finished(tmp_path, "one", 10.0)
+    path = tmp_path / "0001-one" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "series", "repeats": []}))
+    asked = ["show", "1", "--out", str(tmp_path), "--junit", str(tmp_path / "out.xml")]
+    found = CliRunner().invoke(cli, asked)
+    assert isinstance(found.exception, SpecError)
+    assert "nothing was recorded" in found.exception.message
