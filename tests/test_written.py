@@ -30,8 +30,9 @@ def test_a_file_is_new_or_as_it_was(tmp_path: Path) -> None:
     files.put(path, b"two")
     assert (path.read_bytes(), path.is_symlink(), other.read_text()) == (b"two", False, "another's")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError, match="directory"):
-        files.put(tmp_path / "folder", b"three")
+    for folder in (tmp_path / "folder", Path(), Path("/")):
+        with pytest.raises(OSError, match="directory"):
+            files.put(folder, b"three")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "other", "out.csv"]
 
 

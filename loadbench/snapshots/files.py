@@ -69,6 +69,8 @@ def put(path: Path, data: bytes) -> None:
         with os.fdopen(number, "wb") as stream:
             stream.write(data)
         return
+    if not path.name or path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     partial = path.with_name(f".{secrets.token_hex(8)}.new")
     number = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
