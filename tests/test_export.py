@@ -369,8 +369,7 @@ def test_mlflow_gets_a_run(
 def test_what_is_no_mlflow(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with server(answers={"": text}) as (url, _):
         code, _, err = said(["export", str(RUN), "--as", "mlflow", "-o", url], capsys)
-    assert code == 3
-    assert "MLflow" in err
+    assert (code, "MLflow" in err) == (3, True)
 
 
 @pytest.mark.parametrize(
