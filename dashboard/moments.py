@@ -287,8 +287,13 @@ def _moved(name: str, unit: str, before: Moment, after: Moment) -> str:
 
 
 def _stayed(name: str, unit: str, before: Moment, after: Moment) -> str:
-    two = value(name, after)
-    return "" if two is None else f"{_named(name)} is the same: {_BY_NAME[name].write(two)}{unit}."
+    one, two = (value(name, moment) for moment in (before, after))
+    if one is None or two is None:
+        return ""
+    before_text, after_text = (_BY_NAME[name].write(at) for at in (one, two))
+    if before_text == after_text:
+        return f"{_named(name)} is the same: {after_text}{unit}."
+    return f"{_named(name)} is about the same: {before_text} and {after_text}{unit}."
 
 
 def _named(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
+from loadbench import units
 from loadbench import view as views
 from loadbench.model import Window
 from loadbench.view import Bin, View
@@ -143,6 +144,12 @@ class Scene:
     @property
     def span(self) -> int:
         return self.sight.span(self.newest)
+
+    @property
+    def stretch(self) -> str:
+        """What is visible, in words: `last 4m`, or in the past `4m until 03:12`."""
+        until = units.clock(self.end * units.SECOND)
+        return f"{words(self.span)} until {until}" if self.past else f"last {words(self.span)}"
 
     @property
     def stale(self) -> bool:

@@ -72,6 +72,13 @@ def put(results: Path, name: str, folder: Path) -> None:
             f"{name!r} cannot name a baseline",
             "give another with --name: letters, digits, blanks and . _ -, and not only digits",
         )
+    if runlog.is_find(folder):
+        raise SpecError(
+            f"{folder.name} is a search for a rate, with which nothing can be compared",
+            "make a run or a series the baseline: loadbench list",
+        )
+    if runlog.is_ab(folder):
+        runlog.single(folder)  # asks for one of its sides
     try:
         run = folder.resolve().relative_to(results.resolve()).as_posix()
     except ValueError as error:

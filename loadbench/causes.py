@@ -12,6 +12,7 @@ from typing import Any
 
 from loadbench import units
 from loadbench.model import Part, Sample, Start, Window
+from loadbench.ride import WHY_CLOSED
 from loadbench.trust import cause as standstill
 from loadbench.value import Value
 
@@ -38,7 +39,7 @@ CAUSES = {
     " {usual} is usual",
     "backlog": "waited {time} behind others: it was there before the batch before its own closed",
     "queue": "waited {time} in the server's queue",
-    "held-back": "held back {time}: rode in a batch of {rows} closed by {reason}",
+    "held-back": "held back {time}: rode in a batch of {rows} ({reason})",
     "batch-wait": "held back {time} for a batch",
     "cold": "its batch ran a cold shape: {time}, the first of its kind ({usual} is usual)",
     "throttled": "its batch computed {time} while the GPU was throttled ({why})",
@@ -198,13 +199,19 @@ def _queued(sample: Sample, time: int, compute_ns: int | None) -> Cause:
         words = {"after": after, "time": time, "usual": compute_ns}
         return _say("slow-before", rows=ride.before_rows, **words)
     code = "after-full" if ride.before_closed == "full" else "after-batch"
-    return _say(code, after=after, time=time, rows=ride.before_rows, reason=ride.before_closed)
+    return _say(
+        code, after=after, time=time, rows=ride.before_rows, reason=_words(ride.before_closed)
+    )
 
 
 def _held_back(sample: Sample, time: int) -> Cause:
     if sample.ride is None:
         return _say("batch-wait", time=time)
-    return _say("held-back", time=time, rows=sample.batch, reason=sample.ride.closed)
+    return _say("held-back", time=time, rows=sample.batch, reason=_words(sample.ride.closed))
+
+
+def _words(closed: str) -> str:
+    return WHY_CLOSED.get(closed, closed)
 
 
 def _computed(sample: Sample, time: int, usual: int | None, around: Around) -> Cause:

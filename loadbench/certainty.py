@@ -69,7 +69,7 @@ def _least_chi(degrees: int) -> float:
 
 def _spread(asked: Ints, over: Ints) -> tuple[float, float]:
     """The variance of blocks in parts of the binomial's, and the correlation of neighbours."""
-    share = over.sum() / asked.sum()
+    share = float(over.sum() / asked.sum())  # numpy's own floats have no JSON form
     left = over - share * asked  # blocks have their own numbers of requests: a ratio estimate
     squares = float((left * left).sum())
     binomial = float(asked.sum()) * share * (1 - share)

@@ -11,6 +11,19 @@ import re
 from loadbench.units import MS
 from loadbench.value import Value
 
+WHY_CLOSED = {  # in words, by what the engine calls it
+    "idle": "instance was idle",
+    "late-bind": "instance came free",
+    "full": "full",
+    "bucket": "at a good size",
+    "deadline": "deadline near",
+    "announced": "announced came",
+    "hold": "waited its time",
+    "defer": "held for more",
+    "probe": "probing the time",
+    "drain": "draining",
+}
+
 _FIRST = ".first"
 # lengths are limited: whatever a server writes there is read quickly, and is a number one can tell
 _CLOSED = re.compile(rb"\bclosed;desc=([a-z-]{1,20})(\.first)?(?=,|$)")

@@ -6,6 +6,7 @@ A Histogram travels as HdrHistogram's base64 text. The types themselves are in `
 from typing import Any, Literal, TypeVar
 
 import msgspec
+import numpy as np
 
 from loadbench.histogram import Histogram
 
@@ -36,6 +37,8 @@ class Shown(Value, frozen=True):
 def _to_json(value: Any) -> Any:
     if isinstance(value, Histogram):
         return value.encode()
+    if isinstance(value, np.generic):  # a number all the same: nothing measured is lost for it
+        return value.item()
     raise NotImplementedError(f"{type(value).__name__} has no JSON form")
 
 

@@ -58,6 +58,7 @@ def test_two_engines_take_turns_and_the_slower_one_is_seen(tmp_path: Path) -> No
     text = session_text(folder)
     assert "A B B A" in text
     assert "p50 ms" in text
+    assert "without ±" in text
     assert runlog.find("1/b", tmp_path / "results") == folder / "b"
     page = report([folder])
     assert "A B B A" in page
@@ -176,3 +177,36 @@ def test_a_side_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
     done = loadbench("ab", "own.toml", "own.toml", "--b-set", url, cwd=tmp_path, code=3)
     assert "127.0.0.1:9" in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("layout", "pairs", 10**9),
+        ("layout", "pairs", 0),
+        ("layout", "block_s", 0),
+        ("layout", "warm_s", -10),
+        ("layout", "rate", 0),
+        ("terms", "metrics", []),
+        ("terms", "metrics", ["nope"]),
+        ("terms", "margin", -3),
+        ("snapshot", "differs", [[1, 2]]),
+        ("snapshot", "sides", {}),
+    ],
+)
+def test_a_session_that_cannot_have_been_is_one_error(
+    tmp_path: Path, part: str, key: str, value: object
+) -> None:
+    folder = runlog.create(tmp_path, "ab")
+    known: dict[str, Any] = {
+        "schema": runlog.SCHEMA, "kind": runlog.AB, "run": "0001-ab", "state": "done",
+        "layout": {"rate": 50.0, "warm_s": 0, "block_s": 2, "pairs": 8},
+        "terms": {"metrics": ["p50"], "margin": 0.02},
+        "sides": {"a": {"name": "one"}, "b": {"name": "two"}},
+    }  # fmt: skip
+    runlog.write_snapshot(folder, known)
+    assert "0 of 8 pairs" in session_text(folder)
+    (known if part == "snapshot" else known[part])[key] = value
+    runlog.write_snapshot(folder, known)
+    with pytest.raises(SpecError, match=r"is no A/B session|cannot be:"):
+        session_text(folder)

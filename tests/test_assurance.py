@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from loadbench.assurance import CHANGED, OTHER, SHORT, UNPACED, Blocks, assess, band, known
 from loadbench.histogram import Histogram
@@ -11,6 +12,7 @@ from loadbench.model import Check, End, Record, Window
 from loadbench.report.text import summary_text
 from loadbench.summary import Summary, summarise
 from loadbench.units import MS
+from loadbench.value import plain
 from tests.records import start, window
 
 P99 = Check("p99", False, 100 * MS, "< 100 ms")
@@ -66,6 +68,15 @@ def test_one_near_its_limit_is_not_and_says_how_many_more() -> None:
     assert p99.more > 10_000
     assert p99.sure.startswith("not shown (≈ ")
     assert p99.sure.endswith(" more)")
+
+
+def test_what_depends_on_each_other_can_be_written_down() -> None:
+    """The summary of such a run has the design effect in it: as a number that JSON has."""
+    clumped = [seconds(1, over=0.1 if second % 7 == 0 else 0.0)[0] for second in range(320)]
+    found = summary([replace(window, second=at) for at, window in enumerate(clumped)])
+    assert found.checks[0].design_effect is not None
+    assert found.checks[0].design_effect > 2
+    assert plain(found)["checks"][0]["design_effect"] == found.checks[0].design_effect
 
 
 def test_one_that_failed_is_shown_to_fail() -> None:

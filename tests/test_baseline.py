@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadbench import baseline
+from loadbench import baseline, runlog
 from loadbench.errors import SpecError
 from tests.ended import finished, killed
 from tests.running import loadbench
@@ -78,3 +78,19 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(SpecError, match="cannot be read"):
         baseline.put(tmp_path, "steady", killed(tmp_path, "one"))
     assert (tmp_path / baseline.FILE).read_text() == text  # nothing was overwritten
+
+
+def test_what_has_no_figures_of_one_side_is_no_baseline(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    one, search, both = (finished(results, name, 10.0) for name in ("one", "search", "both"))
+    for folder, kind in ((search, runlog.FIND), (both, runlog.AB)):
+        runlog.write_snapshot(folder, {**runlog.read_snapshot(folder), "kind": kind})
+    said = loadbench("baseline", "set", "2", cwd=tmp_path, code=2).stderr
+    assert "is a search for a rate" in said
+    assert "two sides" in loadbench("baseline", "set", "3", cwd=tmp_path, code=2).stderr
+    assert "no repeats" in loadbench("compare", "1", "2", cwd=tmp_path, code=2).stderr
+    assert baseline.read(results) == {}
+    one.rename(both / "a")
+    for _ in range(2):
+        said = loadbench("baseline", "set", "3/a", "--name", "side", cwd=tmp_path).stdout
+        assert said == "baseline side is 0003-both/a\n"

@@ -89,7 +89,7 @@ CASES = [
         "after-batch",
         request(queue=11, compute=6, batch=3, ride=Ride(4, "idle", False, 12 * MS, 4, "idle")),
         {},
-        "arrived 1.00 ms after a batch of 4 closed (idle), and waited 11.0 ms",
+        "arrived 1.00 ms after a batch of 4 closed (instance was idle), and waited 11.0 ms",
     ),
     (
         "behind-cold",
@@ -108,7 +108,7 @@ CASES = [
         "held-back",
         request(wait=30, compute=6, batch=3, ride=Ride(4, "deadline")),
         {},
-        "held back 30.0 ms: rode in a batch of 3 closed by deadline",
+        "held back 30.0 ms: rode in a batch of 3 (deadline near)",
     ),
     ("batch-wait", request(wait=30, compute=6), {}, "held back 30.0 ms for a batch"),
     (

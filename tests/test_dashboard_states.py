@@ -93,7 +93,7 @@ def test_done_counts_its_checks(tmp_path: Path) -> None:
         async with shown(ended("done"), folder=tmp_path) as (app, _):
             return text(app)
 
-    assert "■ DONE  00:30 ✗ 1 of 2 checks" in asyncio.run(read())
+    assert "■ DONE  00:30 ✗ 1 of 2 checks failed" in asyncio.run(read())
 
 
 def test_a_run_that_is_played_says_how_fast_and_where() -> None:

@@ -76,7 +76,7 @@ def test_each_is_a_bar_with_its_cause_at_every_size(size: tuple[int, int]) -> No
     assert "due" in whole
     assert all(len(line) <= size[0] for line in lines)
     if size[0] >= 120:
-        assert "batch 11970 of 9 rows, closed late-bind   GPU 88 %, CPU 61 %" in whole
+        assert "batch 11970 of 9 rows: instance came free   GPU 88 %, CPU 61 %" in whole
         assert whole.count("→ arrived") == 5
 
 
@@ -157,7 +157,7 @@ def test_percentiles_on_live_carry_their_band_where_there_is_room() -> None:
 def test_there_is_none_where_the_rate_changed_and_it_is_said_why() -> None:
     changing = folded(records(Story(seconds=240, end=None)))
     assert "p99 in view" not in "\n".join(screen(changing))
-    assert "no bands" in "\n".join(screen(changing, "enter"))
+    assert "no ±" in "\n".join(screen(changing, "enter"))
 
 
 def test_the_large_panel_has_a_band_for_each() -> None:

@@ -12,8 +12,9 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from loadbench import runlog
-from loadbench.experiments.find import _bounded
+from loadbench import runlog, spec
+from loadbench.errors import SpecError
+from loadbench.experiments.find import _bounded, searchable
 from loadbench.judge.searches import read_hunt
 from loadbench.model import Mark, Window, plain
 from tests.running import LOADBENCH, loadbench, scenario
@@ -132,6 +133,12 @@ def test_bad_input_is_said_and_nothing_is_run(
     assert not (tmp_path / "results").exists()
 
 
+def test_what_a_find_was_begun_with_is_not_given_again(tmp_path: Path) -> None:
+    given = ("--resume", "last", "--max", "9", "--budget", "15m", "--json")
+    done = loadbench("find", *given, cwd=tmp_path, code=2)
+    assert "without --budget and --max" in done.stderr
+
+
 def test_an_engine_that_cannot_be_started_leaves_nothing(tmp_path: Path) -> None:
     loadbench(
         "find", slow(tmp_path), *SHORT, "--target", "http://127.0.0.1:9", cwd=tmp_path, code=3
@@ -144,3 +151,16 @@ def test_a_target_is_never_asked_for_more_than_it_may_be() -> None:
     assert _bounded(replace(TERMS, most=40.0), 60.0).most == 40.0
     assert _bounded(replace(TERMS, most=90.0), 60.0).most == 60.0
     assert _bounded(TERMS, None).most is None
+
+
+@pytest.mark.parametrize("phase", ['rate = "60 %"', 'from = "10 %", to = "60 %"'])
+def test_of_a_calibrated_scenario_a_search_begins_where_it_is_told_or_by_the_engine(
+    tmp_path: Path, phase: str
+) -> None:
+    path = scenario(tmp_path, load='calibrate = "2s"')
+    path.write_text(path.read_text().replace("rate = 200", phase))
+    searchable(spec.load(str(path), {}))
+    found = spec.load(str(path), {"target.url": "http://127.0.0.1:9"})
+    searchable(found, 40.0)
+    with pytest.raises(SpecError, match="does not begin at a rate in %"):
+        searchable(found)

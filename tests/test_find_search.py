@@ -1,20 +1,24 @@
 """The search for a rate against simulated servers whose answer is known."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.histogram import Histogram
 from loadbench.judge.crossing import Crossing, Point
-from loadbench.judge.search import LEAST_S, Probe, Terms, following
+from loadbench.judge.search import LEAST_S, Probe, Terms, ended, following
 from loadbench.judge.searches import Hunt, Setting, front, parse_over
 from loadbench.judge.stage import Claim, Seen, claim, judged
-from loadbench.model import Check, Note, Requests, Window
+from loadbench.model import Check, Note, Requests, Window, plain
+from loadbench.report.find import find_text, stage_line, unbounded
 from tests.leading import led
 from tests.queues import Server, Simulated, highest_rate, latencies, waits_longer
+from tests.test_assurance import seconds
 
 P99 = Claim("p99 < 40 ms", 0.01, 40_000_000)
 FIXED = Server(a=0.008, c=0.0005, largest=32, wait_s=0.005)
@@ -151,6 +155,20 @@ def test_what_failed_or_hangs_is_over_the_limit() -> None:
     assert (hangs.holds, hangs.over, hangs.asked) == (False, 30, 6 * 99 + 30)
 
 
+def test_the_percentiles_of_a_stage_have_bands_or_it_is_said_why_not() -> None:
+    short, long = (judged("confirm", seconds(number), P99) for number in (10, 160))
+    assert short.bands_ms == {}
+    assert "80 seconds" in short.no_bands
+    low, high = long.bands_ms["p90"]
+    assert high is not None
+    assert low < (long.latency_ms["p90"] or 0.0) < high
+    one, both = unbounded([short]), unbounded([short, long])
+    assert "±" in stage_line(long, replace(P99, share=0.1))
+    assert "±" not in stage_line(short, P99)
+    assert ("80 seconds" in one, "holds at 95 %" in one) == (True, False)
+    assert ("80 seconds" in both, "holds at 95 %" in both) == (True, True)
+
+
 def test_a_crossing_is_where_the_counts_change_sides() -> None:
     points = [Point(rate, 100 * (rate / 500) ** 15, 10_000) for rate in (440, 480, 520, 560)]
     found = Crossing(points, 0.01)
@@ -169,6 +187,40 @@ def test_what_can_be_searched_for() -> None:
     for check in (Check("mean", False, 2e7, "< 20 ms"), Check("p99", True, 2e7, "> 20 ms")):
         with pytest.raises(SpecError, match="cannot be searched for"):
             claim(check)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("seen", "rate", 0),
+        ("seen", "rate", -5.0),
+        ("seen", "seconds", 10**17),
+        ("seen", "asked", -1),
+        ("seen", "effect", 0),
+        ("seen", "latency_ms", {"p99": -4.0}),
+        ("claim", "share", 7.0),
+        ("claim", "limit_ns", -1),
+        ("terms", "start", 0),
+        ("found", "rate", -1e300),
+    ],
+)
+def test_a_search_that_cannot_have_been_is_one_error(
+    tmp_path: Path, part: str, key: str, value: object
+) -> None:
+    seen = [stage(), stage(200.0, holds=False)]
+    found = ended(TERMS, seen, 20.0, "latency") if part == "found" else None
+    folder = runlog.create(tmp_path, "find")
+    hunt = plain(Hunt(TERMS, (Setting(seen=tuple(seen), found=found),)))
+    known = {"schema": runlog.SCHEMA, "kind": runlog.FIND, "run": "0001-find", "state": "done"}
+    runlog.write_snapshot(folder, {**known, "find": hunt})
+    assert "200/s" in find_text(folder)
+    setting = hunt["settings"][0]
+    parts = {"seen": setting["seen"][0], "found": setting["found"]}
+    parts |= {"terms": hunt["terms"], "claim": hunt["terms"]["claim"]}
+    parts[part][key] = value
+    runlog.write_snapshot(folder, {**known, "find": hunt})
+    with pytest.raises(SpecError, match=r"cannot be read|cannot be:"):
+        find_text(folder)
 
 
 def test_settings_are_combined_and_the_front_is_what_no_other_beats() -> None:

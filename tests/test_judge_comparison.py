@@ -89,6 +89,38 @@ def test_what_differs_comes_first_by_its_deepest_key() -> None:
     assert found.comparable
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value", "other"),
+    [
+        (("spec", "target"), "url", "http://a:8000", "http://b:8000"),
+        (("spec", "load"), "warmup", "1 s", "0 s"),
+        (("target",), "version", "1", "2"),
+        (("target",), "protocol", "kserve", "http"),
+        (("machine",), "host", "here", "there"),
+        (("summary",), "limit_ms", 100.0, 50.0),
+        (("spec", "target"), "path", "/light", "/heavy"),
+        (("spec", "target"), "method", "GET", "POST"),
+    ],
+)
+def test_same_is_said_only_where_nothing_differs_that_a_figure_may_come_from(
+    part: tuple[str, ...], key: str, value: object, other: object
+) -> None:
+    sides = []
+    for name, here in (("a", value), ("b", other)):
+        made = snapshot(name, 50.0)
+        at = made
+        for each in part:
+            at = at.setdefault(each, {})
+        at[key] = here
+        sides.append(Side(name, (made,)))
+    found = compare(sides[0], sides[1])
+    assert [(d.key, d.a, d.b) for d in found.differences] == [
+        (".".join((*part, key)).removeprefix("spec."), value, other)
+    ]
+    assert "Same scenario" not in comparison_text(found)
+    assert found.comparable == (key not in ("path", "method"))
+
+
 def test_different_work_has_no_verdict_unless_asked_for() -> None:
     a, b = side("a", NEAR), side("b", [ms * 1.2 for ms in NEAR])
     for made in b.snapshots:
@@ -160,6 +192,8 @@ def test_a_value_among_the_failed_is_larger_than_any_number() -> None:
     assert (both.word, both.shift) == ("same", 0.0)  # neither is larger
     text = comparison_text(compare(a, side("b", [None] * 6)))
     assert "> 100" in text
+    assert "medians of repeats have no ±" in text
+    assert "medians" not in comparison_text(compare(one("a", 50.0), one("b", 50.0)))
     json.loads(json.dumps(plain(compare(a, half)), allow_nan=False))
 
 
@@ -264,6 +298,29 @@ def test_the_front_of_several() -> None:
     text = matrix_text(found)
     assert "> 100" in text
     assert text.count("★") == 2  # a row, and what it means
+    assert "Same scenario" in text
+
+
+def test_of_several_what_differs_comes_first_and_each_verdict_with_what_it_rests_on() -> None:
+    sides = [side("a", NEAR), side("b", NEAR), side("c", [ms * 1.5 for ms in NEAR])]
+    for made in sides[2].snapshots:
+        made["spec"]["engine"]["max_batch"] = 8
+    found = matrix(sides, [compare(sides[0], other) for other in sides[1:]])
+    lines = [line.strip() for line in matrix_text(found).splitlines()]
+    assert lines[:3] == ["Differs from a:", "c: engine.max_batch: 32 → 8", ""]
+    told = [line for line in lines if "would be found in 95 % of cases" in line]
+    assert [line.split(":")[0] for line in told] == ["b", "c"]
+    assert told[1].startswith("c: p99 +50.0 % (+")
+    assert all("margin 5.0 %" in line for line in told)
+
+
+def test_the_percentiles_of_single_runs_stand_with_their_bands_in_a_table_too() -> None:
+    sides = [one(name, 50.0) for name in "abc"]
+    sides[1].snapshots[0]["summary"]["bands_ms"] = {"p99": [48.0, 53.0]}
+    text = matrix_text(matrix(sides, [compare(sides[0], other) for other in sides[1:]]))
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert "±3.0" in rows["b"]
+    assert "±" not in rows["c"] + rows["a"]
 
 
 def test_a_damaged_summary_is_one_error() -> None:

@@ -59,6 +59,15 @@ def test_several_runs_make_a_side(three: Path) -> None:
     loadbench("compare", cwd=three, code=2)
 
 
+def test_a_run_counts_once_and_says_nothing_against_itself(three: Path) -> None:
+    same = ",".join(["1/1"] * 6)
+    wrong = [("--a", same, "--b", "3"), ("--a", "1,1/2", "--b", "3"), ("--a", "1", "--b", "1/6")]
+    for arguments in [*wrong, ("1", "1"), ("1", "2", "1"), ("4",)]:
+        done = loadbench("compare", *arguments, "--gate", "p99", cwd=three, code=2)
+        assert "is named twice" in done.stderr
+        assert not done.stdout
+
+
 def test_more_than_two_are_a_table(three: Path) -> None:
     text = loadbench("compare", "1", "2", "3", "--gate", "p99", cwd=three, code=1).stdout
     rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}

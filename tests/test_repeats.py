@@ -14,7 +14,9 @@ import pytest
 from dashboard.app import Dashboard
 from loadbench import baseline, catalogue, runlog
 from loadbench.errors import SpecError
+from loadbench.judge.comparison import compare
 from loadbench.judge.overall import middle, overall
+from loadbench.report.sides import side
 from tests.ended import GONE, finished
 from tests.running import LOADBENCH, adds_up, loadbench, scenario
 from tests.test_dashboard_runs import lines, listed, press, until
@@ -81,6 +83,31 @@ def test_each_repeat_is_a_whole_run_with_an_engine_of_its_own(tmp_path: Path) ->
     shown = json.loads(loadbench("show", "1", "--json", cwd=tmp_path).stdout)
     assert shown["summaries"] == [one["summary"] for one in made]
     assert json.loads(loadbench("show", "1/2", "--json", cwd=tmp_path).stdout)["run"].endswith("/2")
+
+
+def test_rates_in_percent_are_of_the_same_in_all_that_is_compared(tmp_path: Path) -> None:
+    """What is found out at the beginning moves by itself: repeats at rates of their own would be
+    different work, and a baseline nothing to hold anything against."""
+    path = scenario(
+        tmp_path, fake='a = "40 ms", service = "lognormal(0.8)"', load='calibrate = "1s"', s=1
+    )
+    path.write_text(path.read_text().replace("rate = 200", 'rate = "10 %"'))
+    loadbench("run", path, "--repeats", "2", cwd=tmp_path)
+    (folder,) = runlog.runs(tmp_path / "results")
+    first, second = (runlog.read_snapshot(one) for one in runlog.repeats(folder))
+    assert runlog.read_snapshot(folder)["capacity"] == first["capacity"] > 0
+    assert first["phases"][0]["start"] == first["capacity"] * 0.1
+    assert second["phases"] == first["phases"]
+    (note,) = (one for one in second["summary"]["notes"] if one["code"] == "calibrated")
+    assert "found before" in note["text"]
+    loadbench("run", path, "--baseline", "1", "--repeats", "1", cwd=tmp_path, code=4)
+    held = runlog.read_snapshot(runlog.runs(tmp_path / "results")[-1])
+    assert held["phases"] == first["phases"]
+    assert compare(side([runlog.runs(tmp_path / "results")[-1]]), side([folder])).comparable
+    for one in runlog.repeats(folder):
+        runlog.write_snapshot(one, {**runlog.read_snapshot(one), "capacity": "1e999"})
+    unknown = loadbench("run", path, "--baseline", "1", cwd=tmp_path, code=2).stderr
+    assert "does not tell of how many requests" in unknown
 
 
 def test_a_signal_ends_the_repeat_gently_and_the_series_with_it(child: Any) -> None:

@@ -7,7 +7,7 @@ from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.geometry import Size
 
-from dashboard.moments import Moment, rows, sentences
+from dashboard.moments import Moment, Row, rows, sentences
 from dashboard.scene import Scene
 from dashboard.screens.run import RunScreen
 from dashboard.theme import ink
@@ -76,20 +76,28 @@ class Figures(Board):
     """Every figure that one of the two has; what changed stands out."""
 
     def titles(self, scene: Scene) -> None:
-        self.head("Figures [dim](each of 10 s; queue … network: the mean request)[/]", "Figures")
+        hidden = len(self._rows(scene)) - max(1, self.size.height - 1)
+        below = f"{hidden} more" if hidden > 0 and self.size.height else ""
+        title = "Figures [dim](each of 10 s; queue … network: the mean request)[/]"
+        self.head(title, "Figures", below=(below,))
+
+    def _rows(self, scene: Scene) -> list[Row]:
+        if len(scene.sight.moments) < 2:
+            return []
+        one, two = scene.sight.moments
+        return rows(one, two, scene.limit_ns)
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
-        moments = scene.sight.moments
-        if len(moments) < 2:
+        found = self._rows(scene)
+        if not found:
             return []
-        one, two = moments
+        one, two = scene.sight.moments
         columns = (
             Column("", left=True),
             Column(f"A {_clock(one)}"),
             Column(f"B {_clock(two)}"),
             Column("B vs A", left=True),
         )
-        found = rows(one, two, scene.limit_ns)
         if len(found) > height - 1:  # what changed must not be what is cut
             found = sorted(found, key=lambda row: row.change in ("≈ same", ""))
         plain, quiet = ink(self.ink.text), ink(self.ink.quiet)

@@ -69,10 +69,14 @@ class Help(ModalScreen[None]):
     BINDINGS = [Binding("escape,question_mark,q,enter,space", "dismiss", "Back", show=False)]
 
     def compose(self) -> ComposeResult:
-        colours, below = palette(self.app.theme), self.app.screen_stack[-2]
-        own = getattr(below, "actions", ())
+        below = self.app.screen_stack[-2]
+        self._own = getattr(below, "actions", ())
         with VerticalScroll(classes="sheet") as sheet:
             sheet.border_subtitle = "esc = back"  # in sight however far it is scrolled
-            yield Static(keys(colours, self.app.size.width >= _WIDE, own))
+            yield Static(id="keys")
             for paragraph in (*getattr(below, "reading", ()), *READING):
                 yield Static(Text(f"\n{paragraph}"))
+
+    def on_resize(self) -> None:
+        table = keys(palette(self.app.theme), self.size.width >= _WIDE, self._own)
+        self.query_one("#keys", Static).update(table)

@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from dashboard.measures import ms_text, quantile_ms
-from dashboard.scene import Scene, words
+from dashboard.scene import Scene
 from dashboard.screens.live import LATENCY, LatencyChart
 from dashboard.screens.run import RunScreen
 from dashboard.sureness import InView
@@ -38,7 +38,7 @@ class Distribution(Board):
     """A histogram of the answered requests; each row covers the same ratio."""
 
     def titles(self, scene: Scene) -> None:
-        detail = f"[dim](answered, last {words(scene.span)}, ms)[/]"
+        detail = f"[dim](answered, {scene.stretch}, ms)[/]"
         self.head(f"Distribution {detail}", "Distribution [dim](ms)[/]", "Distribution")
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
@@ -75,9 +75,7 @@ class Percentiles(Board):
     def titles(self, scene: Scene) -> None:
         found = self._sure.certainty(scene)
         effect = f"design effect {units.significant(found.effect, 2)}"
-        why, short = (
-            (effect, "") if found.effect is not None else (f"no bands: {found.why}", "no bands")
-        )
+        why, short = (effect, "") if found.effect is not None else (f"no ±: {found.why}", "no ±")
         self.head("Percentiles [dim](ms, ± at 95 %)[/]", below=(why, short))
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:

@@ -89,7 +89,7 @@ class Launcher(Screen[None]):
                         yield OptionList(id="targets", compact=True)
                         yield Input(
                             id="url", compact=True, max_length=500, select_on_focus=False,
-                            placeholder="http://host:port or local:PATH",
+                            placeholder="URL or local:PATH",
                         )  # fmt: skip
                 with Vertical(id="adjust"):
                     yield ShapeChart(id="shape")

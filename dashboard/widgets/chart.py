@@ -22,7 +22,7 @@ from textual.message import Message
 
 from dashboard.measures import Reader
 from dashboard.scene import Scene, last_column
-from dashboard.theme import Palette, faded, ink, palette
+from dashboard.theme import Palette, faded, ink
 from dashboard.widgets.axis import Scale, Top, highest, lowest, time_axis
 from dashboard.widgets.bands import (
     Grid,
@@ -117,9 +117,9 @@ class Chart(Board, can_focus=True):
 
     @property
     def ink(self) -> Palette:
-        stale = self.scene is not None and self.scene.stale
-        ground = self.background_colors[1]
-        return faded(self.app.theme, ground) if stale else palette(self.app.theme)
+        if self.scene is None or not self.scene.stale:
+            return super().ink
+        return faded(self.app.theme, self.background_colors[1])
 
     def plot_now(self, plot: Plot) -> None:
         """Shows another quantity: what there is to see of a run is known only while it runs."""

@@ -6,7 +6,7 @@ from rich.segment import Segment
 from textual.geometry import Size
 
 from dashboard.measures import brief, part_of
-from dashboard.scene import Scene, words
+from dashboard.scene import Scene
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
 from dashboard.widgets.table import Column, table
@@ -101,9 +101,7 @@ class Sizes(EngineBoard):
     """Share of batches by size, the full one named, and how full they are on average."""
 
     def titles(self, scene: Scene) -> None:
-        self.head(
-            f"Batch size [dim](rows, last {words(scene.span)})[/]", "Batch size [dim](rows)[/]"
-        )
+        self.head(f"Batch size [dim](rows, {scene.stretch})[/]", "Batch size [dim](rows)[/]")
 
     def rows(self, server: Server, width: int, height: int) -> list[Cells]:
         text, quiet = ink(self.ink.text), ink(self.ink.quiet)
@@ -197,7 +195,7 @@ class BySize(EngineBoard):
     """What a batch of each size costs: the reason to batch, in one column."""
 
     def titles(self, scene: Scene) -> None:
-        self.head(f"By batch size [dim](last {words(scene.span)})[/]")
+        self.head(f"By batch size [dim]({scene.stretch})[/]", "By batch size")
 
     def rows(self, server: Server, width: int, height: int) -> list[Cells]:
         found = [group for group in groups(server, height - 1) if group.sizes.batches]

@@ -93,12 +93,15 @@ def brief(text: str) -> str:
 
 
 def checks(scene: Scene) -> str:
-    """`✓ 4 of 4 checks`, from the run's summary once it is written."""
+    """`✓ 4 of 4 checks`, `✗ 1 of 4 checks failed`, from the run's summary once it is written."""
     summary = scene.source.snapshot.get("summary")
     found = summary.get("checks") if isinstance(summary, dict) else None
     if not isinstance(found, list) or not found:
         return ""
-    passed = sum(1 for check in found if isinstance(check, dict) and check.get("state") == "passed")
+    states = [check.get("state") for check in found if isinstance(check, dict)]
+    failed, passed = states.count("failed"), states.count("passed")
+    if failed:
+        return f"✗ {failed} of {len(found)} checks failed"
     return f"{'✓' if passed == len(found) else '✗'} {passed} of {len(found)} checks"
 
 

@@ -9,7 +9,7 @@ from textual.events import Click
 from textual.geometry import Size
 
 from dashboard.measures import brief, error_share, ms_text, number, part_of, parts_ms, quantile_ms
-from dashboard.scene import Scene, words
+from dashboard.scene import Scene
 from dashboard.sureness import InView
 from dashboard.theme import Palette, ink, markup
 from dashboard.widgets.board import Board, Cells, Inspect
@@ -57,7 +57,8 @@ class Split(Board):
     """Where the time goes: one bar of four parts."""
 
     def titles(self, scene: Scene) -> None:
-        self.head(f"Where the time goes [dim](mean request, last {words(scene.span)})[/]")
+        where = "Where the time goes"
+        self.head(f"{where} [dim](mean request, {scene.stretch})[/]", where)
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         quiet = ink(self.ink.quiet)
@@ -128,7 +129,7 @@ class RequestTable(Board):
         for most in range(min(3, len(kinds) - 1), 0, -1):
             shown.append(" · ".join([*kinds[:most], f"{len(kinds) - most} more"]))
         below = [f"[{markup(self.ink.error)}]✗ {text}[/]" for text in shown] if kinds else []
-        self.head(f"Requests [dim](last {words(scene.span)}, ms)[/]", below=[*below, ""])
+        self.head(f"Requests [dim]({scene.stretch}, ms)[/]", "Requests", below=[*below, ""])
 
     def show(self, scene: Scene) -> None:
         before = self._names(self.scene)

@@ -4,7 +4,7 @@ import textwrap
 
 from rich.segment import Segment
 
-from dashboard.scene import Scene, words
+from dashboard.scene import Scene
 from dashboard.theme import Palette, ink
 from dashboard.widgets.board import Board, Cells
 from loadbench import units
@@ -58,7 +58,8 @@ class Xray(Board):
     """Rows for each request: what it was, its bar, its cause, its figures."""
 
     def titles(self, scene: Scene) -> None:
-        ended = f"of those that ended in the last {words(scene.span)}"
+        the = "" if scene.past else "the "
+        ended = f"of those that ended in {the}{scene.stretch}"
         legend = [
             f"[{colour if colour.startswith('#') else f'ansi_{colour}'}]{sign}[/] {name}"
             for name in (LATE, HELD, SENDING, QUEUE, WAIT, COMPUTE, REST)

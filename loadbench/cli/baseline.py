@@ -32,8 +32,9 @@ def set_(run: str, name: str | None, out: str | None) -> None:
     name = name or baseline.usual_name(folder)
     before = baseline.read(results).get(name)
     baseline.put(results, name, folder)
-    instead = f" (before: {before})" if before and before != folder.name else ""
-    click.echo(f"baseline {name} is {folder.name}{instead}")
+    run = runlog.called(folder)
+    instead = f" (before: {before})" if before and before != run else ""
+    click.echo(f"baseline {name} is {run}{instead}")
 
 
 @command.command()

@@ -14,7 +14,7 @@ from loadbench.judge.matrix import matrix
 from loadbench.model import plain
 from loadbench.report.comparison import comparison_text
 from loadbench.report.matrix import matrix_text
-from loadbench.report.sides import side
+from loadbench.report.sides import apart, side
 
 
 @click.command()
@@ -71,14 +71,17 @@ def _sides(runs: tuple[str, ...], left: str | None, right: str | None, results: 
     if left or right:
         if runs or not (left and right):
             raise SpecError("--a and --b go together, and alone", "--a 12,13,14 --b 15,16,17")
-        return [
-            side([runlog.find(name.strip(), results) for name in text.split(",")], sign)
-            for sign, text in (("A", left), ("B", right))
+        given = [
+            [runlog.find(name.strip(), results) for name in text.split(",")]
+            for text in (left, right)
         ]
+        apart(*given)
+        return [side(folders, sign) for sign, folders in zip("AB", given, strict=True)]
     if not runs:
         raise SpecError("no runs to compare", "loadbench compare A B; loadbench list shows them")
     others = [runlog.find(name, results) for name in runs[1:] or ("last",)]
     folders = [_first(runs[0], others[0], results), *others]
+    apart(folders)
     return [side([folder]) for folder in folders]
 
 

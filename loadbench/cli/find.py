@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from loadbench import runlog, spec
 from loadbench.cli.run import _say as say
@@ -18,6 +19,7 @@ from loadbench.overrides import parse_settings
 from loadbench.report.find import find_facts, find_text
 from loadbench.units import SECOND, parse_duration, parse_rate, parse_share
 
+_OPTIONS = {"most": "max", "settings": "set"}  # as they are typed, where that is another word
 FOUND, NOWHERE, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 
 
@@ -56,6 +58,7 @@ def command(scenario: str | None, out: str | None, resume: str | None, **given: 
     if resume is not None:
         if scenario is not None:
             raise SpecError("--resume knows its scenario", f"loadbench find --resume {resume}")
+        _as_begun(given)
         folder = runlog.find(resume, results)
         hunt, scenario = _known(folder)
     elif scenario is None:
@@ -64,7 +67,7 @@ def command(scenario: str | None, out: str | None, resume: str | None, **given: 
         hunt = _asked(scenario, given)
     scenarios = [_scenario(scenario, hunt, setting) for setting in hunt.settings]
     for each in scenarios:
-        searchable(each)
+        searchable(each, hunt.terms.start)
     options = Options(
         results=results,
         name=given["name"] or "",
@@ -79,6 +82,17 @@ def command(scenario: str | None, out: str | None, resume: str | None, **given: 
         facts = json.dumps(find_facts(finder.folder), ensure_ascii=False)
         click.echo(facts if given["as_json"] else find_text(finder.folder))
     return 128 + caught[0] if caught else _exit_code(hunt, finder.failed)
+
+
+def _as_begun(given: dict[str, Any]) -> None:
+    """SpecError for options that a search has from its beginning: they would not be heeded."""
+    typed = click.get_current_context().get_parameter_source
+    names = [name for name in given if typed(name) is ParameterSource.COMMANDLINE]
+    if wrong := [_OPTIONS.get(name, name) for name in names if name not in ("as_json", "trust")]:
+        raise SpecError(
+            f"--resume goes on as it was begun, without --{' and --'.join(sorted(wrong))}",
+            "leave that out, or begin a new find",
+        )
 
 
 def _known(folder: Path) -> tuple[Hunt, str]:

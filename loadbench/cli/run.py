@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from loadbench import runlog, spec
-from loadbench.cli.gate import REPEATS, Gate, gate_options
+from loadbench.cli.gate import REPEATS, Gate, capacity, gate_options
 from loadbench.cli.outputs import Outputs, output_options
 from loadbench.errors import SpecError
 from loadbench.judge.checks import CHECK_FAILED, PASSED, verdict
@@ -129,6 +129,7 @@ def command(
             chosen.spec,
         ),
         decide=until_decided is not None,
+        capacity=capacity(against) if against else None,
     )
     pause_s = parse_duration(cool_down) / SECOND if cool_down else None
     run: Run | Series

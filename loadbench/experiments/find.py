@@ -35,16 +35,25 @@ _HALF = 0.5  # of what full batches could do: where a search begins
 PACED = ("constant", "poisson", "gamma")
 
 
-def searchable(scenario: Scenario) -> None:
-    """SpecError if the scenario's arrivals have no rate that could be searched for."""
+def searchable(scenario: Scenario, start: float | None = None) -> None:
+    """SpecError if the scenario's arrivals have no rate that could be searched for, or if nothing
+    says where to begin: neither `start` nor an engine's batches nor the scenario."""
     arrivals = scenario.spec.load.arrivals
     if arrivals not in PACED:
         raise SpecError(
             f"{arrivals} arrivals have no rate to search for",
             f"find needs an open loop: load.arrivals = {', '.join(PACED)}",
         )
-    if any(phase.rate and phase.rate.relative for phase in scenario.spec.load.phases[:1]):
+    ours = scenario.spec.target.url.startswith("local:")
+    if start is None and not ours and _first(scenario) is None:
         raise SpecError("a search does not begin at a rate in %", "give --start RATE")
+
+
+def _first(scenario: Scenario) -> float | None:
+    """The scenario's own first rate; None if it is one in %: nothing is calibrated here."""
+    phase = scenario.spec.load.phases[0]
+    asked = phase.rate or phase.start
+    return None if asked is None or asked.relative else asked.value
 
 
 Told = Callable[[Seen, float, float], None]  # a stage, the first rate, the seconds spent
@@ -159,7 +168,7 @@ class Finder(InTurns):
         self._put(number, runs=(*setting.runs, folder.name))
         spec = self._scenarios[number].spec
         terms = _bounded(self._hunt.terms, spec.target.cap)
-        first = spec.load.phases[0].resolve(None).start
+        first = _first(self._scenarios[number])
         self._leader = Leader(setting, terms, first, lambda *told: self._told(number, *told))
         options = replace(self._options, folder=folder, lead=self._leader)
         self._current = Run(self._scenarios[number], options, lambda _: None)

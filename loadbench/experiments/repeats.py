@@ -24,7 +24,7 @@ from loadbench.spec import Scenario
 
 COOL_DOWN_S = 5.0  # between two runs against a server that goes on
 # of a repeat's snapshot, what holds for all
-_SHARED = ("phases", "locustfile", "workers", "target", "machine")
+_SHARED = ("phases", "capacity", "locustfile", "workers", "target", "machine")
 
 
 class Series(InTurns):
@@ -89,7 +89,8 @@ class Series(InTurns):
             raise RunError(f"{folder}: cannot be made: {error.strerror or error}") from error
         self._snapshot = {**self._snapshot, "repeats": [*self._snapshot["repeats"], folder.name]}
         runlog.write_snapshot(self.folder, self._snapshot)
-        run = Run(self._scenario, replace(self._options, folder=folder), self._say)
+        options = replace(self._options, folder=folder, capacity=self._capacity)
+        run = Run(self._scenario, options, self._say)
         self._current = run
         try:
             made = run.execute()
@@ -100,6 +101,14 @@ class Series(InTurns):
             self._reason, self._text = made.summary.reason, f"repeat {number}: {made.summary.text}"
         self._write()
         return made.summary.reason == "done"
+
+    @property
+    def _capacity(self) -> float | None:
+        """What 100 % is in all of them: repeats at rates of their own would be different work."""
+        if self._options.capacity is not None or not self._made:
+            return self._options.capacity
+        found: float | None = runlog.read_snapshot(self._made[0].folder).get("capacity")
+        return found
 
     def _begun(self, fresh: bool) -> dict[str, Any]:
         """The series' snapshot before anything is known of its target."""

@@ -11,7 +11,9 @@ windows of the two runs, so that a session that was killed can be read like one 
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
 
 from loadbench.assurance import QUANTILES
 from loadbench.errors import SpecError
@@ -28,16 +30,17 @@ FEWEST_PAIRS = 8  # below that nothing can be shown, see `judge.paired`
 _SHORTEST_S, _USUAL = 2, 30  # seconds of a block; blocks in a budget, if nothing asks for fewer
 _BEYOND = 25  # requests that a block should hold beyond the percentile
 SETTLE_S = 1
+_LONGEST_S = 10**6  # that a snapshot may tell of a block
 
 
 class Layout(Value, frozen=True):
     """When which target has its turn, in whole seconds. First both are warmed up, A before B."""
 
-    rate: float
-    warm_s: int
-    block_s: int
-    pairs: int
-    settle_s: int = SETTLE_S
+    rate: Annotated[float, Meta(gt=0, le=1e12)]
+    warm_s: Annotated[int, Meta(ge=0, le=_LONGEST_S)]
+    block_s: Annotated[int, Meta(ge=1, le=_LONGEST_S)]
+    pairs: Annotated[int, Meta(ge=1, le=MOST_PAIRS)]
+    settle_s: Annotated[int, Meta(ge=0, le=_LONGEST_S)] = SETTLE_S
 
     @property
     def seconds(self) -> int:

@@ -13,12 +13,14 @@ _LOAD = (
     "spec.load.trace", "spec.load.scale", "spec.load.loop", "spec.request", "phases",
     "spec.load.users", "spec.load.spawn_rate", "spec.load.tags", "spec.load.exclude_tags",
     "spec.load.user_classes", "spec.load.arguments", "locustfile",
+    "spec.target.path", "spec.target.method",  # all that plain HTTP says of what is asked
 )  # fmt: skip
 _WORK = ("target.model", "target.inputs", "target.outputs")
 _SETTINGS = (
-    "workers.here", "workers.elsewhere", "spec.engine", "spec.target.timeout",
-    "spec.target.connect_timeout", "spec.target.connections", "target.tls", "target.device",
-    "target.precision", "target.policy", "target.max_batch", "machine.processor", "machine.cores",
+    "spec.target.url", "target.version", "target.protocol", "workers.here", "workers.elsewhere",
+    "spec.engine", "spec.target.timeout", "spec.target.connect_timeout", "spec.target.connections",
+    "spec.load.warmup", "summary.limit_ms", "target.tls", "target.device", "target.precision",
+    "target.policy", "target.max_batch", "machine.host", "machine.processor", "machine.cores",
     "machine.usable_cores", "machine.gpus", "machine.driver", "machine.system", "machine.python",
     "machine.packages", "loadbench", "commit",
 )  # fmt: skip

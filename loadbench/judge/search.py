@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from loadbench.judge.crossing import Crossing, Point
-from loadbench.judge.stage import Claim, Kind, Seen
+from loadbench.judge.stage import Claim, Count, Kind, Rate, Seen
 from loadbench.model import Value
 from loadbench.units import duration, significant
 
@@ -37,11 +37,11 @@ class Terms(Value, frozen=True):
     """What is searched for, and what that may cost."""
 
     claim: Claim
-    start: float | None = None  # the first rate, per second; None: by what is known of the target
-    most: float | None = None  # no higher rate is tried
+    start: Rate | None = None  # the first rate, per second; None: by what is known of the target
+    most: Rate | None = None  # no higher rate is tried
     stage_s: int = 60  # a full stage
     settle_s: int = 2  # after each change of the rate, in no count
-    budget_s: int = 900
+    budget_s: Count = 900
     precision: float = 0.02  # half of the width of what is believable of the crossing
 
     @property
@@ -65,13 +65,13 @@ class Found(Value, frozen=True, omit_defaults=False):
     """The end of a search. `rate` held, in a full stage if it is `confirmed`; the true crossing
     lies in `low` to `high` (95 %); null: not known. `limit` is what keeps it from being higher."""
 
-    rate: float | None
-    low: float | None
-    high: float | None
+    rate: Rate | None
+    low: Rate | None
+    high: Rate | None
     confirmed: bool
     limit: Limit
     text: str
-    knee: float | None
+    knee: Rate | None
     changed: str = ""  # what an overload left behind
     seconds: float = 0.0
 

@@ -5,8 +5,9 @@ Reading the folder is `report.ab`'s, making it `experiments.ab`'s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from loadbench.assurance import QUANTILES
@@ -72,8 +73,8 @@ class Terms(Value, frozen=True):
     """What is asked of a session: the metrics that get a verdict, and the ratio − 1 that does not
     matter."""
 
-    metrics: tuple[str, ...] = ("p50",)
-    margin: float = 0.02
+    metrics: Annotated[tuple[str, ...], Meta(max_length=len(METRICS))] = ("p50",)
+    margin: Annotated[float, Meta(gt=0, lt=1)] = 0.02
 
 
 class Seen(NamedTuple):
@@ -108,6 +109,8 @@ def session(snapshot: Mapping[str, Any], a: Seen, b: Seen) -> Session:
     snapshot that is none."""
     plan = decode(Layout, encode(snapshot["layout"]))
     terms = decode(Terms, encode(snapshot["terms"]))
+    if not terms.metrics or not set(terms.metrics) <= set(METRICS):
+        raise ValueError(f"metrics: {terms.metrics}")
     answers = snapshot.get("answers")
     rows = rows_of(plan, terms, a.windows, b.windows)
     seen = {"a": a, "b": b}

@@ -6,8 +6,9 @@ Windows in, a Seen out. Which rate comes next is for `search`.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from loadbench import certainty
@@ -15,6 +16,7 @@ from loadbench.assurance import QUANTILES, Blocks, missing
 from loadbench.certainty import Ints
 from loadbench.errors import SpecError
 from loadbench.evidence import Evidence, gather
+from loadbench.judge.bands import Bands, of_blocks
 from loadbench.model import Check, Note, Value, Window
 from loadbench.overload import overloaded
 from loadbench.trust import grade
@@ -26,13 +28,18 @@ _FULL_CPU = 0.97  # of a core: the load process has no more to give
 _OWN = ("generator-late", "generator-stall", "generator-stalls", "generator-full", "own-failures")
 
 
+# what a snapshot may hold: with others nothing can be computed
+Count = Annotated[int, Meta(ge=0, le=10**15)]
+Rate = Annotated[float, Meta(gt=0, le=1e12)]
+
+
 class Claim(Value, frozen=True):
     """Fewer than `share` of the requests asked fail or take longer than `limit_ns`; without a limit
     only those that are not answered well count."""
 
     text: str
-    share: float
-    limit_ns: int | None
+    share: Annotated[float, Meta(gt=0, lt=1)]
+    limit_ns: Count | None
 
     @property
     def limit(self) -> float:
@@ -55,22 +62,24 @@ def claim(check: Check) -> Claim:
 class Seen(Value, frozen=True, omit_defaults=False):
     """What a stage showed. `over` of `asked` requests were over the limit, which say as much as
     `asked` ÷ `effect` independent ones. Percentiles are over all that was asked; null: among those
-    not answered well."""
+    not answered well. `bands_ms` is where they lie at 95 %, `no_bands` why some have none."""
 
     kind: Kind
-    rate: float
-    second: int  # of the run, in which counting began
-    seconds: int
-    asked: int
-    over: int
-    missed: int  # of them: not answered well
-    effect: float
+    rate: Rate
+    second: Count  # of the run, in which counting began
+    seconds: Annotated[int, Meta(ge=1, le=10**9)]
+    asked: Count
+    over: Count
+    missed: Count  # of them: not answered well
+    effect: Annotated[float, Meta(ge=1, le=1e12)]
     holds: bool
     shown: bool  # that it does, or does not
     eased: bool  # it would hold with half the limit
     overloaded: bool
     done_per_s: float
     latency_ms: dict[str, float | None]
+    bands_ms: Bands = {}
+    no_bands: str = ""
     server: dict[str, float | None] = {}
     doubt: Note | None = None  # it says nothing of the target: the generator was the limit
 
@@ -109,6 +118,7 @@ def judged(
     """The stage as a whole. `limit` is the run's evidence before its first window."""
     found = read(windows, claim)
     blocks, _ = _counted(windows, claim)
+    bands, whys = of_blocks(blocks)
     holds = bool(found.asked) and found.over < claim.share * found.asked and not found.overloaded
     return Seen(
         kind=kind,
@@ -125,6 +135,8 @@ def judged(
         overloaded=found.overloaded,
         done_per_s=sum(window.done for window in windows) / len(windows),
         latency_ms=_latencies(blocks),
+        bands_ms=bands,
+        no_bands="; ".join(dict.fromkeys(whys.values())),
         server=_server(windows),
         doubt=_doubt(windows, limit or Evidence()),
     )

@@ -13,6 +13,7 @@ from loadbench.judge.session import Answers, Seen, Session, session
 from loadbench.model import Window, plain
 from loadbench.report.columns import aligned
 from loadbench.report.comparison import SIGNS, signed
+from loadbench.snapshots.foreign import believable
 from loadbench.summary import summarise
 from loadbench.units import count, percent, significant
 
@@ -56,8 +57,13 @@ def session_facts(folder: Path) -> dict[str, Any]:
 
 
 def session_text(folder: Path) -> str:
-    """The page, without a newline at its end."""
+    """The page, without a newline at its end. SpecError if the session is damaged."""
     found = read_session(folder)
+    with believable(str(folder / runlog.SNAPSHOT)):
+        return _page(folder, found)
+
+
+def _page(folder: Path, found: Session) -> str:
     plan = found.layout
     state = _STATES.get(found.state, found.state)
     text = f"   {found.text}" if found.text else ""
@@ -101,7 +107,7 @@ def _cells(row: Paired) -> tuple[str, ...]:
 
 
 def _said(found: Session) -> list[str]:
-    lines = []
+    lines = ["A and B are medians of the blocks, without ±: the blocks tell how much they move"]
     for row in found.gated:
         name, margin = row.metric.replace("_", "."), percent(row.margin)
         line = f"{name}: up to {margin} % does not matter"

@@ -5,19 +5,8 @@ from typing import NamedTuple
 
 from loadbench import units
 from loadbench.model import BatchSize, Server
+from loadbench.ride import WHY_CLOSED
 
-REASONS = {
-    "idle": "instance was idle",
-    "late-bind": "instance came free",
-    "full": "full",
-    "bucket": "at a good size",
-    "deadline": "deadline near",
-    "announced": "announced came",
-    "hold": "waited its time",
-    "defer": "held for more",
-    "probe": "probing the time",
-    "drain": "draining",
-}
 _ENOUGH = 20  # batches of a size before its cost is worth a word
 
 
@@ -102,7 +91,7 @@ def reasons(server: Server) -> list[tuple[str, str, int]]:
     counted = [(reason, sum(sizes.values())) for reason, sizes in server.closed.items()]
     full = f"full ({server.max_batch})" if server.max_batch else "full"
     return [
-        (reason, full if reason == "full" else REASONS.get(reason, reason), number)
+        (reason, full if reason == "full" else WHY_CLOSED.get(reason, reason), number)
         for reason, number in sorted(counted, key=lambda item: -item[1])
         if number
     ]

@@ -12,8 +12,10 @@ from loadbench.judge.search import Found
 from loadbench.judge.searches import Hunt, Setting, front, read_hunt
 from loadbench.judge.stage import Claim, Seen
 from loadbench.model import plain
+from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.ticks import label, log_ticks
+from loadbench.snapshots.foreign import believable
 from loadbench.units import MS, SECOND, clock, count, duration, percent, significant
 
 _HEADS = ("stage", "", "rate", "done/s", "p50 ms", "p90", "p99", "over the limit", "for")
@@ -26,6 +28,11 @@ def find_text(folder: Path) -> str:
     """The page of a find, without a newline at its end. SpecError if its snapshot is damaged."""
     snapshot = runlog.read_snapshot(folder)
     hunt = read_hunt(snapshot)
+    with believable(str(folder / runlog.SNAPSHOT)):
+        return _page(folder, snapshot, hunt)
+
+
+def _page(folder: Path, snapshot: dict[str, Any], hunt: Hunt) -> str:
     state = runlog.state(snapshot)
     lines = [
         f"loadbench {snapshot.get('run', folder.name)}   the highest rate with"
@@ -45,6 +52,11 @@ def find_facts(folder: Path) -> dict[str, Any]:
     """The same as one object. SpecError if the snapshot is damaged."""
     snapshot = runlog.read_snapshot(folder)
     hunt = read_hunt(snapshot)
+    with believable(str(folder / runlog.SNAPSHOT)):
+        return _facts(snapshot, hunt)
+
+
+def _facts(snapshot: dict[str, Any], hunt: Hunt) -> dict[str, Any]:
     names = ("run", "kind", "scenario", "repeats", "text")
     settings = [
         {
@@ -81,6 +93,7 @@ def _one(hunt: Hunt, setting: Setting) -> Iterator[str]:
         yield ""
         rows = [_HEADS, *(_row(seen) for seen in setting.seen)]
         yield from (f"  {line}" for line in aligned(rows, frozenset({0, 1})))
+        yield f"  {unbounded(setting.seen)}"
         yield f"  in {duration(round(found.seconds) * SECOND)}"
 
 
@@ -106,7 +119,7 @@ def stage_line(seen: Seen, claim: Claim) -> str:
     return (
         f"{clock((seen.second + seen.seconds) * SECOND)}  {seen.kind:8}  "
         f"{significant(seen.rate):>6}/s  {_share(seen):>16} over"
-        f"  {_name(claim)} {_ms(seen, _name(claim))} ms  {word}"
+        f"  {_name(claim)} {_within(seen, _name(claim))} ms  {word}"
     )
 
 
@@ -117,6 +130,20 @@ def _share(seen: Seen) -> str:
 def _ms(seen: Seen, name: str) -> str:
     value = seen.latency_ms.get(name)
     return "failed" if value is None and seen.missed else significant(value)
+
+
+def _within(seen: Seen, name: str) -> str:
+    """With its ±, where the stage was long enough for one."""
+    return _ms(seen, name) + within(seen.latency_ms.get(name), seen.bands_ms.get(name))
+
+
+def unbounded(seen: Sequence[Seen]) -> str:
+    """What is to be said of the ± of percentiles in a table of stages."""
+    whys = dict.fromkeys(stage.no_bands for stage in seen if stage.no_bands)
+    why = f"no ± of some: {'; '.join(whys)}" if whys else ""
+    sure = "± holds at 95 %" if any(stage.bands_ms for stage in seen) else ""
+    rule = "stages are judged by the share over the limit"
+    return "; ".join(filter(None, (sure, why, rule)))
 
 
 def _name(claim: Claim) -> str:
@@ -130,7 +157,7 @@ def _row(seen: Seen) -> tuple[str, ...]:
         sign,
         f"{significant(seen.rate)}/s",
         significant(seen.done_per_s),
-        *(_ms(seen, name) for name in ("p50", "p90", "p99")),
+        *(_within(seen, name) for name in ("p50", "p90", "p99")),
         _share(seen),
         duration(seen.seconds * SECOND),
     )
@@ -140,8 +167,11 @@ def _several(hunt: Hunt) -> Iterator[str]:
     best = {standing.name for standing in front(hunt) if standing.front}
     rows = [_SETTING_HEADS, *(_setting(hunt, one, one.name in best) for one in hunt.settings)]
     yield from (f"  {line}" for line in aligned(rows, frozenset({0, 6, 7})))
-    if best:
+    held = [at for setting in hunt.settings if (at := _at_result(hunt, setting))]
+    if held:
         yield ""
+        yield f"  {unbounded(held)}"
+    if best:
         yield "  ◆ no other setting has both a higher rate and a lower p50 at it"
 
 
@@ -149,7 +179,7 @@ def _setting(hunt: Hunt, setting: Setting, best: bool) -> tuple[str, ...]:
     if not setting.seen:
         return (setting.name, "", "", "", "", "", "", "not begun")
     found = hunt.result(setting)
-    at = next((s for s in reversed(setting.seen) if s.rate == found.rate and s.holds), None)
+    at = _at_result(hunt, setting)
     interval = ""
     if found.low is not None and found.high is not None:
         interval = f"{significant(found.low)}–{significant(found.high)}"
@@ -159,11 +189,17 @@ def _setting(hunt: Hunt, setting: Setting, best: bool) -> tuple[str, ...]:
         setting.name,
         f"{significant(found.rate)}/s" if found.rate is not None else "none",
         interval,
-        *((_ms(at, "p50"), _ms(at, "p99")) if at else ("", "")),
+        *((_within(at, "p50"), _within(at, "p99")) if at else ("", "")),
         significant(at.server["batch"]) if at and at.server.get("batch") else "",
         sign,
         why,
     )
+
+
+def _at_result(hunt: Hunt, setting: Setting) -> Seen | None:
+    """The last stage that held at the rate that is told of a setting."""
+    rate = hunt.result(setting).rate
+    return next((s for s in reversed(setting.seen) if s.rate == rate and s.holds), None)
 
 
 def chart(seen: Sequence[Seen], found: Found, claim: Claim) -> list[str]:

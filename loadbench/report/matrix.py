@@ -1,7 +1,12 @@
-"""Several sides in one table as text: the best of each, and what weakens the figures."""
+"""Several sides in one table as text: what differs between them first, the best of each, what the
+verdicts rest on, and what weakens the figures."""
 
+from loadbench.judge.comparison import Row
+from loadbench.judge.gate import change
 from loadbench.judge.matrix import Matrix
+from loadbench.report.certain import within
 from loadbench.report.columns import aligned
+from loadbench.report.comparison import differences, rests_on
 from loadbench.units import significant
 
 FRONT = "★ no other run is as good in all of these and better in one"
@@ -10,12 +15,34 @@ NAMED = frozenset({"run", "best"})  # columns of words, besides the last
 
 def matrix_text(found: Matrix) -> str:
     """All of it, without a newline at its end."""
+    first = found.entries[0].name
+    differing = matrix_differences(found)
+    if differing:
+        lines = [f"Differs from {first}:", *(f"  {text}" for text in differing)]
+    else:
+        lines = ["Same scenario, settings, versions and machine."]
     rows = matrix_rows(found)
     left = {at for at, head in enumerate(rows[0]) if head in NAMED} | {len(rows[0]) - 1}
-    lines = aligned(rows, frozenset(left))
-    lines += ["", FRONT]
+    lines += ["", *aligned(rows, frozenset(left)), "", FRONT, *matrix_sentences(found)]
     lines += [f"▲ {note.text}" + (f": {note.hint}" if note.hint else "") for note in found.notes]
     return "\n".join(f"  {line}".rstrip() for line in lines)
+
+
+def matrix_differences(found: Matrix) -> list[str]:
+    """`0148-steady: engine.max_batch: 32 → 8`, each setting of a side that is not as in the
+    first."""
+    return [f"{one.b}: {text}" for one in found.comparisons for text in differences(one)]
+
+
+def matrix_sentences(found: Matrix) -> list[str]:
+    """What each verdict rests on: the change with its bounds, its margin, and the smallest
+    regression that would have been found."""
+    return [
+        f"{one.b}: {change(row)}; {text.removeprefix(f'{row.metric}: ')}"
+        for one in found.comparisons
+        for row in one.gated
+        if (text := rests_on(row))
+    ]
 
 
 def matrix_rows(found: Matrix) -> list[tuple[str, ...]]:
@@ -23,21 +50,26 @@ def matrix_rows(found: Matrix) -> list[tuple[str, ...]]:
     heads = [f"{name} {unit}" for name, unit in zip(found.measures, found.units, strict=True)]
     first = found.entries[0].name
     rows: list[tuple[str, ...]] = [("run", "n", *heads, "best", f"vs {first}")]
-    for entry in found.entries:
+    for at, entry in enumerate(found.entries):
         words = ", ".join(f"{metric} {word}" for metric, word in entry.words.items())
-        shown = [
-            f"> {significant(limit)}" if (limit := _limit(found, entry.name, name)) else
-            significant(value)
-            for name, value in zip(found.measures, entry.values, strict=True)
-        ]  # fmt: skip
+        values = zip(found.measures, entry.values, strict=True)
+        shown = [_cell(found, at, name, value) for name, value in values]
         rows.append((entry.name, str(entry.repeats), *shown, "★" if entry.front else "", words))
     return rows
 
 
-def _limit(found: Matrix, side: str, metric: str) -> float | None:
-    """What a percentile without a number lies above."""
-    for one in found.comparisons:
-        for row in one.rows:
-            if row.metric == metric and side in (one.a, one.b):
-                return row.beyond[side == one.b]
-    return None
+def _cell(found: Matrix, at: int, metric: str, value: float | None) -> str:
+    """With its ± where it is of a single run; what has no number lies above the limit."""
+    row = _row(found, at, metric)
+    if row is None:
+        return significant(value)
+    side = min(at, 1)
+    if row.beyond[side] is not None:
+        return f"> {significant(row.beyond[side])}"
+    return significant(value) + within(value, row.bands[side])
+
+
+def _row(found: Matrix, at: int, metric: str) -> Row | None:
+    """Where the comparisons have the metric of a side, counted from 0."""
+    rows = found.comparisons[max(0, at - 1)].rows
+    return next((row for row in rows if row.metric == metric), None)

@@ -18,8 +18,9 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class RunFile(msgspec.Struct):
-    """run.json of one run: what was run, on what, by which versions; `summary` at its end. One of
-    a series of repeats has `kind` "series", the names of its `repeats`, and no summary."""
+    """run.json of one run: what was run, on what, by which versions; `summary` at its end.
+    `capacity` is what rates in % are of, in requests per second. One of a series of repeats has
+    `kind` "series", the names of its `repeats`, and no summary."""
 
     schema: int
     loadbench: str
@@ -36,6 +37,7 @@ class RunFile(msgspec.Struct):
     scenario_file: str | None = None
     title: str = ""
     phases: list[dict[str, Any]] = []
+    capacity: float | None = None
     locustfile: str | None = None
     workers: dict[str, Any] | None = None
     machine: dict[str, Any] | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from loadbench import runlog
+from loadbench.errors import SpecError
 from loadbench.judge.comparison import Side
 from loadbench.model import plain
 from loadbench.printable import harmless
@@ -16,6 +17,11 @@ def snapshots(folder: Path) -> list[dict[str, Any]]:
     without an end is made from its log; it stays None where nothing was recorded. SpecError if
     a snapshot is damaged."""
     found = runlog.read_snapshot(folder)
+    if found.get("kind") == runlog.FIND:
+        raise SpecError(
+            f"{harmless(folder.name)} is a search for a rate: its stages are no repeats",
+            "compare runs at one rate, or series of them: loadbench list",
+        )
     if found.get("kind") == runlog.AB:
         folder = runlog.single(folder)  # says which there are
     if found.get("kind") != runlog.SERIES:
@@ -32,6 +38,21 @@ def side(folders: Sequence[Path], name: str = "") -> Side:
     found = [one for folder in folders for one in snapshots(folder)]
     names = (harmless(runlog.called(folder)) for folder in folders)
     return Side(name or " + ".join(names), tuple(found))
+
+
+def apart(*sides: Sequence[Path]) -> None:
+    """SpecError if the same run stands in the sides twice: it counts once, and says nothing against
+    itself."""
+    seen: set[Path] = set()
+    for path in (
+        made for folders in sides for folder in folders for made in runlog.repeats(folder)
+    ):
+        if path.resolve() in seen:
+            raise SpecError(
+                f"{harmless(runlog.called(path))} is named twice: a run counts once",
+                "make it anew with --repeats 6; loadbench list shows what there is",
+            )
+        seen.add(path.resolve())
 
 
 def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:

@@ -4,17 +4,19 @@ from typing import Any
 
 from loadbench.causes import latency
 from loadbench.model import Sample, Start, Window
+from loadbench.ride import WHY_CLOSED
 from loadbench.units import SECOND, clock, ms, percent, significant
 
 
 def rode(sample: Sample) -> str:
-    """`batch 812 of 32 rows, closed full`; as much of it as the server told."""
+    """`batch 812 of 32 rows: instance came free`; as much of it as the server told."""
     if sample.batch is None:
         return ""
     rows = f"{sample.batch} row{'s' * (sample.batch != 1)}"
     if sample.ride is None:
         return f"a batch of {rows}"
-    return f"batch {sample.ride.number} of {rows}, closed {sample.ride.closed}"
+    why = WHY_CLOSED.get(sample.ride.closed, sample.ride.closed)
+    return f"batch {sample.ride.number} of {rows}: {why}"
 
 
 def machine_then(then: Window | None, start: Start | None) -> str:

@@ -64,6 +64,9 @@ class Options:
     lead: helm.Lead | None = None  # who says as it goes on which rate comes next, and when it ends
     decide: bool = False  # it ends as soon as its checks are decided
     folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
+    capacity: float | None = (
+        None  # what 100 % is to be, by another run's calibration; None: by its own
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ class Run:
         try:
             begun = snapshot(self._scenario, start, target, plan, nvml)
             begun |= {"control": desk.path, "command": list(self._options.command)}
+            begun |= {"capacity": self._capacity}
             runlog.write_snapshot(self.folder, begun)
             self._follow(loading, recorder, readings, target)
             recorder.rest(readings.last())
@@ -186,7 +190,9 @@ class Run:
         found, notes = None, (*target.notes, *_unheeded(spec.load.unheeded))
         if spec.load.calibrate is not None:
             width = 2 * spec.engine.max_batch
-            found, note = calibrated(plan, (spec.load.calibrate, width), self.folder, self._say)
+            size = (spec.load.calibrate, width)
+            known = self._options.capacity
+            found, note = calibrated(plan, size, self.folder, self._say, known)
             self._capacity, notes = found, (*notes, note)
         if plan.journey:
             aimed = msgspec.structs.replace(plan.journey, host=target.url.rstrip("/"))

@@ -99,10 +99,15 @@ def capacity(plan: Plan, folder: Path) -> float:
 
 
 def calibrated(
-    plan: Plan, size: tuple[int, int], folder: Path, say: Callable[[str], None]
+    plan: Plan,
+    size: tuple[int, int],
+    folder: Path,
+    say: Callable[[str], None],
+    known: float | None = None,
 ) -> tuple[float, Note]:
     """What 100 % means here: a closed loop of so many ns with so many requests in flight, twice the
-    largest batch."""
+    largest batch. `known` is what it is to mean, if that was found before: then the loop is made
+    all the same, so that the target has been through what it had been through there."""
     length, width = size
     say(f"calibrating for {duration(length)} with {width} requests in flight")
     closed = msgspec.structs.replace(
@@ -116,7 +121,8 @@ def calibrated(
     found = capacity(closed, folder)
     text = (
         f"calibrated: {significant(found)}/s get done here "
-        f"({duration(length)}, {width} in flight); rates in % are of that"
+        f"({duration(length)}, {width} in flight); rates in % are of "
     )
+    text += "that" if known is None else f"{significant(known)}/s, found before"
     say(text)
-    return found, Note("calibrated", text, "give rates per second to compare machines")
+    return known or found, Note("calibrated", text, "give rates per second to compare machines")

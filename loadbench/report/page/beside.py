@@ -11,7 +11,13 @@ from loadbench.judge.matrix import matrix
 from loadbench.model import Note, plain
 from loadbench.report.comparison import HEADS, cells, differences, doubts, sentences
 from loadbench.report.markup import Markup, joined, tag
-from loadbench.report.matrix import FRONT, NAMED, matrix_rows
+from loadbench.report.matrix import (
+    FRONT,
+    NAMED,
+    matrix_differences,
+    matrix_rows,
+    matrix_sentences,
+)
 from loadbench.report.page.course import joined_grid, latency
 from loadbench.report.page.figures import Curve, percentiles
 from loadbench.report.page.material import Material
@@ -60,8 +66,10 @@ def judged(folders: Sequence[Path], materials: Sequence[Material]) -> Markup:
     heads, *rows = matrix_rows(whole)
     left = [at for at, head in enumerate(heads) if head in NAMED] + [len(heads) - 1]
     return joined(
+        _differing(matrix_differences(whole)),
         table(heads, rows, left=left),
         quiet(FRONT),
+        entries(signed("·", "quiet", text) for text in matrix_sentences(whole)),
         entries(signed("▲", "warn", note.text, _hint(note)) for note in whole.notes),
     )
 
