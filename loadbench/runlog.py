@@ -99,8 +99,8 @@ def find(name: str, results: Path) -> Path:
         return _repeat(find(whole, results), repeat)
     if whole and _SIDE.fullmatch(repeat) and is_ab(folder := find(whole, results)):
         return folder / repeat
-    if folder := _named(name, results):
-        return folder
+    if found := _named(name, results):
+        return found
     known = runs(results)
     if name == "last" and known:
         return known[-1]
