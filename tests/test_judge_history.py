@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from loadbench import runlog
+from loadbench.errors import SpecError
 from loadbench.judge.history import LEVEL, changes, energy, level
 from loadbench.report.history import history, history_text
 from tests.ended import finished
@@ -134,6 +135,23 @@ def test_the_chart_fits_and_shows_the_change(results: Path) -> None:
     assert bars[0].startswith(" " * 6)  # the fast ones do not
     assert bars[7] == "█" * 12
     assert bars[9] == " " * 6 + "✗"
+
+
+def test_percentiles_of_single_runs_stand_with_their_bands(results: Path) -> None:
+    folder = runlog.find("12", results)
+    snapshot = runlog.read_snapshot(folder)
+    snapshot["summary"]["bands_ms"] = {"p99": [50.0, 70.0]}
+    runlog.write_snapshot(folder, snapshot)
+    found = history(results, "steady", "p99")
+    rows = {line.split()[0]: line for line in history_text(found, 80).splitlines() if line.strip()}
+    assert "±" in rows["0012-steady"]
+    assert "±" not in rows["0011-steady"]
+    assert "where there is none" in rows["±"]
+    assert "±" not in history_text(history(results, "steady", "throughput"), 80)
+    snapshot["summary"]["bands_ms"] = {"p99": ["50", {}]}
+    runlog.write_snapshot(folder, snapshot)
+    with pytest.raises(SpecError, match="cannot be"):
+        history(results, "steady", "p99")
 
 
 def test_the_last_scenario_few_runs_and_what_is_not_there(

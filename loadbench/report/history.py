@@ -9,6 +9,7 @@ from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.judge.history import changes, level
 from loadbench.judge.metrics import BY_NAME, Metric, value
+from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.snapshots.foreign import believable
 from loadbench.units import percent, significant
@@ -28,6 +29,8 @@ class Point(NamedTuple):
     figure: float
     trust: str
     place: str  # target and machine: what must be the same all along
+    # where a percentile of a single run lies at 95 %, in ms; None also of a series' median
+    band: tuple[float, float | None] | None = None
 
 
 class Step(NamedTuple):
@@ -65,12 +68,22 @@ def history(results: Path, scenario: str | None, name: str) -> History:
     points, left_out = [], []
     for one in mine:
         with believable(str(one.get("run"))):
-            figure = value(metric, one["found"])
+            figure, band = value(metric, one["found"]), _band(metric, one)
         if figure is None or one["found"].get("trust") == "invalid":
             left_out.append(str(one.get("run")))
         else:
-            points.append(_point(one, figure))
+            points.append(_point(one, figure)._replace(band=band))
     return History(wanted, metric, tuple(points), _steps(points, metric), tuple(left_out))
+
+
+def _band(metric: Metric, one: dict[str, Any]) -> tuple[float, float | None] | None:
+    """Of a single run's percentile, if it has one."""
+    if one.get("kind") == runlog.SERIES or metric.path[0] != "latency_ms":
+        return None
+    found = one["found"].get("bands_ms", {}).get(metric.path[1])
+    if found is None:
+        return None
+    return float(found[0]), None if found[1] is None else float(found[1])
 
 
 def _snapshots(results: Path) -> list[dict[str, Any]]:
@@ -128,11 +141,13 @@ def history_text(found: History, width: int) -> str:
         said = begins.get(at, "")
         doubt = "" if point.trust == "trusted" else point.trust
         last = "   ".join(filter(None, (said, doubt)))
-        figure = show(point.figure, found.metric)
+        figure = show(point.figure, found.metric) + within(point.figure, point.band)
         rows.append((point.run, point.when, point.commit, figure, last))
     lines += ["", *(f"  {line}" for line in aligned(rows, frozenset({0, 1, 2, 4})))]
     if len(found.points) > _LISTED:
         lines.append(f"  … and {len(found.points) - _LISTED} before them")
+    if found.metric.path[0] == "latency_ms":
+        lines += ["", "  ± holds at 95 %; where there is none, loadbench show RUN says why"]
     return "\n".join(line.rstrip() for line in lines)
 
 
