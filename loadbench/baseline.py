@@ -98,9 +98,7 @@ def forget(results: Path, name: str) -> None:
 
 def _write(results: Path, known: dict[str, str]) -> None:
     path = results / FILE
-    partial = results / f".{FILE}.new"
     try:
-        partial.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        partial.replace(path)
+        files.put(path, f"{json.dumps(known, indent=2, sort_keys=True)}\n".encode())
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error

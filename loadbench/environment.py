@@ -1,5 +1,6 @@
 """Values of the environment that a scenario names: `$NAME` or `${NAME}`. So neither the scenario
-nor a snapshot of it holds what has to stay secret; it is filled in where it is used."""
+nor a snapshot of it holds what has to stay secret; it is filled in where it is used. What is
+written there all the same is left out of all that is passed on."""
 
 import os
 import re
@@ -7,6 +8,12 @@ import re
 from loadbench.errors import SpecError
 
 NAME = re.compile(r"\$(\w+)|\$\{(\w+)\}")
+LEFT_OUT = "(left out)"
+_SECRET = re.compile(  # inputs of models are called token_type_ids, settings max_tokens
+    r"authorization|cookie|token(?!_?types?|_?ids?|iz|s\b)|secret|password|passwd|api[-_]?key"
+    r"|credential",
+    re.IGNORECASE,
+)
 
 
 def names(text: str) -> bool:
@@ -25,3 +32,15 @@ def filled(text: str, where: str) -> str:
         return os.environ[name]
 
     return NAME.sub(value, text)
+
+
+def secret(name: str) -> bool:
+    """Whether what is called so looks like a secret."""
+    return _SECRET.search(name) is not None
+
+
+def shown(name: str, value: object) -> object:
+    """A setting as others may see it: a text that looks like a secret by its name is left out, one
+    that is only named (`$NAME`) is not."""
+    hidden = isinstance(value, str) and value and secret(name) and not value.startswith("$")
+    return LEFT_OUT if hidden else value

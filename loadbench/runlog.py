@@ -92,21 +92,32 @@ def find(name: str, results: Path) -> Path:
     """A run by its folder, its number (147 or 0147), its folder's name, or `last`; one repeat of a
     series by what finds the series and its own number (147/3)."""
     path = Path(name)
-    if (path / LOG).exists() or (path / SNAPSHOT).exists():
+    if os.path.exists(path / LOG) or os.path.exists(path / SNAPSHOT):
         return path
     whole, _, repeat = name.rpartition("/")
     if whole and _REPEAT.fullmatch(repeat):
         return _repeat(find(whole, results), repeat)
     if whole and _SIDE.fullmatch(repeat) and is_ab(folder := find(whole, results)):
         return folder / repeat
+    if found := _named(name, results):
+        return found
     known = runs(results)
     if name == "last" and known:
         return known[-1]
-    for folder in reversed(known):
-        if folder.name == name or (name.isdigit() and _number(folder) == int(name)):
-            return folder
     hint = f"{len(known)} runs in {results}: loadbench list" if known else f"no runs in {results}"
     raise SpecError(f"there is no run {name!r}", hint)
+
+
+def _named(name: str, results: Path) -> Path | None:
+    """By its number or its folder's name; only folders that may be it are looked at, since there
+    may be thousands, and thousands that are asked for."""
+    if _NUMBERED.match(name) and "/" not in name:
+        return results / name if (results / name).is_dir() else None
+    if not re.fullmatch(r"[0-9]{1,15}", name) or not results.is_dir():
+        return None
+    wanted = f"{int(name):04d}-"
+    found = sorted(one for one in os.listdir(results) if one.startswith(wanted))
+    return next((results / one for one in reversed(found) if (results / one).is_dir()), None)
 
 
 def _repeat(folder: Path, number: str) -> Path:

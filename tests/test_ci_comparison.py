@@ -1,7 +1,12 @@
 """What is left for CI of a run that is held against a baseline."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from loadbench import baseline
 from loadbench.cli import cli
 from loadbench.errors import SpecError
 from loadbench.judge.checks import CHECK_FAILED, NO_VERDICT, PASSED
@@ -171,3 +177,43 @@ def test_a_finished_run_is_held_against_a_baseline_later(tmp_path: Path) -> None
     assert "Against `0001-one` (A):" in text
     refused = CliRunner().invoke(cli, shown)
     assert isinstance(refused.exception, SpecError)
+
+
+def script(name: str) -> str:
+    """The step of a workflow that makes a run the baseline."""
+    blocks = re.findall(r"^( +)(?:- |run: )\|\n((?:\1 .*\n|\n)+)", (DOCS / name).read_text(), re.M)
+    return next(textwrap.dedent(text) for _, text in blocks if "baseline set" in text)
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "kept"),
+    [
+        ("github.yml", "passed", "0020-last"),
+        ("github.yml", "no verdict", "0001-run"),
+        ("gitlab.yml", "passed", "0020-last"),  # it gets no further where there is no verdict
+    ],
+)
+def test_the_workflows_make_the_last_run_the_baseline(
+    name: str, state: str, kept: str, tmp_path: Path
+) -> None:
+    if name == "github.yml" and not shutil.which("jq"):
+        pytest.skip("jq is not here; runners of GitHub have it")
+    results = tmp_path / "results"
+    for run in [*["run"] * 19, "last"]:
+        finished(results, run, 10.0)
+    baseline.put(results, "steady", results / "0001-run")
+    (tmp_path / "loadbench.json").write_text(json.dumps({"state": state}))
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "CI_COMMIT_BRANCH": "main",
+        "CI_DEFAULT_BRANCH": "main",
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+    }
+    command = ["bash", "-eo", "pipefail", "-c", script(name)]
+    for _ in range(2):  # also where it is made anew
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert baseline.read(results) == {"steady": kept}
+    assert len([*results.glob("0*")]) == (1 if state == "passed" else 20)
+    if name == "github.yml":
+        assert (tmp_path / "output").exists() == (state == "passed")

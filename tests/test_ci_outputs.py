@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from loadbench.cli import cli
 from loadbench.cli.outputs import Outputs
 from loadbench.cli.outputs import replace as write
-from loadbench.errors import RunError
+from loadbench.errors import RunError, SpecError
 from loadbench.judge.checks import CHECK_FAILED, NO_VERDICT, NOT_MADE, PASSED, verdict
 from loadbench.model import Check, End, Note, plain
 from loadbench.report.annotations import annotations
@@ -25,6 +25,7 @@ from loadbench.report.markdown import LARGEST, code, markdown, prose
 from loadbench.report.schema import KINDS, schema
 from loadbench.summary import Summary, summarise
 from loadbench.units import MS
+from tests.ended import finished
 from tests.records import start, window
 from tests.running import loadbench, scenario
 
@@ -88,6 +89,17 @@ def test_no_verdict_is_skipped_with_its_reason_and_is_no_failure() -> None:
     warned = conclusion(summary(slow=150.0, trust="invalid", notes=late), warn=True)
     assert (warned.state, warned.exit_code) == ("no verdict", 0)
     assert markdown(warned).startswith("### ▲ loadbench `steady`: no verdict: ")
+
+
+@pytest.mark.parametrize("reason", ["stopped", "killed", "running"])
+def test_a_run_that_was_not_finished_neither_passes_nor_fails(reason: str) -> None:
+    for slow in (20.0, 150.0):
+        found = conclusion(summary(slow, reason=reason, text="it broke off"))
+        assert (found.state, found.exit_code) == ("no verdict", NO_VERDICT)
+        assert "not finished: it broke off" in found.sentence
+        assert set(cases(found).values()) == {"skipped"}
+    asked_nothing = conclusion(summary(reason=reason, checks=()))
+    assert asked_nothing.exit_code == (PASSED if reason == "stopped" else NO_VERDICT)
 
 
 def test_what_is_not_shown_is_skipped_where_certainty_is_asked_for() -> None:
@@ -243,3 +255,14 @@ def test_bad_input_is_an_error_in_the_files(tmp_path: Path) -> None:
     root = ElementTree.parse(tmp_path / "out.xml").getroot()
     assert root.get("errors") == "1"
     assert "nothing-such" in str(next(root.iter("error")).get("message"))
+
+
+def test_a_series_in_which_nothing_was_recorded_says_so(tmp_path: Path) -> None:
+    """As it is left where its first repeat was ended at once."""
+    finished(tmp_path, "one", 10.0)
+    path = tmp_path / "0001-one" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "series", "repeats": []}))
+    asked = ["show", "1", "--out", str(tmp_path), "--junit", str(tmp_path / "out.xml")]
+    found = CliRunner().invoke(cli, asked)
+    assert isinstance(found.exception, SpecError)
+    assert "nothing was recorded" in found.exception.message

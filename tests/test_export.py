@@ -254,11 +254,12 @@ def server(
 
 def test_a_pushgateway_gets_it_by_put(capsys: pytest.CaptureFixture[str]) -> None:
     with server() as (url, came):
-        code, out, _ = said(["export", str(RUN), "--as", "prometheus", "-o", url + "/"], capsys)
-    assert code == 0
-    assert "pushed to" in out
+        where = url.replace("://", "://me:a%20word@") + "/"
+        code, out, _ = said(["export", str(RUN), "--as", "prometheus", "-o", where], capsys)
+    assert (code, f"pushed to {url}/metrics" in out) == (0, True)  # and no password
     (one,) = came
     assert (one.method, one.path) == ("PUT", "/metrics/job/loadbench/scenario/fake")
+    assert one.token == "Basic bWU6YSB3b3Jk"  # me:a word
     assert one.kind.startswith("text/plain; version=0.0.4")
     assert list(text_string_to_metric_families(one.body.decode()))
 
@@ -368,8 +369,7 @@ def test_mlflow_gets_a_run(
 def test_what_is_no_mlflow(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with server(answers={"": text}) as (url, _):
         code, _, err = said(["export", str(RUN), "--as", "mlflow", "-o", url], capsys)
-    assert code == 3
-    assert "MLflow" in err
+    assert (code, "MLflow" in err) == (3, True)
 
 
 @pytest.mark.parametrize(
@@ -379,6 +379,7 @@ def test_what_is_no_mlflow(text: str, capsys: pytest.CaptureFixture[str]) -> Non
         (["--as", "mlflow"], "MLFLOW_TRACKING_URI"),
         (["--as", "csv", "-o", "/nowhere/at/all.csv"], "cannot be written"),
         (["--as", "prometheus", "-o", "http://"], "is no address"),
+        (["--as", "prometheus", "-o", "http://a:b@h:99999"], "'h:99999' is no address"),
     ],
 )
 def test_what_cannot_be_is_said(

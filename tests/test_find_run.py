@@ -17,6 +17,7 @@ from loadbench.errors import SpecError
 from loadbench.experiments.find import _bounded, searchable
 from loadbench.judge.searches import read_hunt
 from loadbench.model import Mark, Window, plain
+from loadbench.report.html import report
 from tests.running import LOADBENCH, loadbench, scenario
 from tests.test_find_search import TERMS
 from tests.test_run import wait_for
@@ -108,6 +109,11 @@ def test_a_find_is_led_from_rate_to_rate_stopped_and_gone_on_with(tmp_path: Path
     assert "max_batch 4  60.0/s" in loadbench("show", "last", cwd=tmp_path).stdout
     assert "find-own" in loadbench("list", cwd=tmp_path).stdout
     loadbench("find", "--resume", "last", cwd=tmp_path, code=2)
+    for asked, runs in ((folder, 3), (folder / "3", 1)):
+        page = report([asked])
+        assert ("max_batch 4  60.0/s" in page) == (asked == folder)
+        assert page.count("To repeat it") == runs
+        assert "None repeats" not in page
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
+from loadbench.judge import ranks
 from loadbench.judge.ranks import _sums, rank, tail, trend
 from loadbench.judge.shift import (
     Limits,
@@ -54,6 +55,17 @@ def test_a_trend_is_that_of_all_orders() -> None:
     assert trend([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]) == pytest.approx(2 / 720)
     assert trend([1.0] * 6) == trend([1.0, 2.0, 3.0]) == 1.0
     assert trend([math.inf] * 2 + [1.0] * 4) < 1.0
+
+
+def test_a_trend_of_many_goes_on_where_counting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(3)
+    values = [float(one) for one in draw.standard_normal(61) + np.arange(61) * 0.012]
+    near = trend(values)
+    monkeypatch.setattr(ranks, "_EXACT", 61)
+    assert near == pytest.approx(trend(values), rel=0.05)
+    monkeypatch.undo()
+    monkeypatch.setattr(ranks, "_inversions", None)  # counted, a thousand would take hours
+    assert trend([float(one) for one in range(1000)]) < 1e-9
 
 
 def test_the_shift_is_the_median_of_all_differences() -> None:

@@ -135,3 +135,28 @@ def test_snapshots_are_replaced_whole(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(SpecError, match="cannot be read"):
         runlog.read_snapshot(tmp_path)
+
+
+def test_a_run_is_found_by_what_names_it(tmp_path: Path) -> None:
+    for name in ("0007-a", "0007-b", "0012-a", "10000-a", "notes"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "0013-file").write_text("")
+    numbered = {"12": "0012-a", "0012": "0012-a", "012": "0012-a", "7": "0007-b"}
+    named = {"10000": "10000-a", "0007-a": "0007-a", "last": "10000-a"}
+    for asked, found in {**numbered, **named}.items():
+        assert runlog.find(asked, tmp_path) == tmp_path / found
+    for asked in (
+        "1",
+        "0",
+        "13",
+        "0013-file",
+        "notes",
+        "²",
+        "-7",
+        "9" * 5000,
+        "",
+        "0012-a/",
+        "a/b",
+    ):
+        with pytest.raises(SpecError):
+            runlog.find(asked, tmp_path)

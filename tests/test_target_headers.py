@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from loadbench.environment import shown
 from loadbench.errors import SpecError
+from loadbench.judge.differences import work
+from loadbench.report.export.mlflow import parameters
+from loadbench.report.export.source import source
 from loadbench.runner.bounds import require_bounded
 from loadbench.runner.helm import Situation, steer
 from loadbench.shape import Steering
@@ -202,3 +206,34 @@ def test_steering_holds_to_the_same_bounds() -> None:
     ):
         with pytest.raises(ValueError, match="more than the target is to get"):
             steer(command, run)
+
+
+def test_a_secret_that_is_written_in_a_scenario_is_not_passed_on() -> None:
+    """It stands in run.json, and in nothing that is made of it for others."""
+    headers = {"Authorization": "Bearer 1", "X-Api-Key": "$KEY", "X-Tenant": "a"}
+    spec = {"target": {"headers": headers}, "request": [{"headers": headers}]}
+    run = max((Path(__file__).parent / "data" / "snapshots").glob("*/*"))
+    made = parameters(source(run)._replace(snapshot={"spec": spec}))
+    assert made == {
+        "target.headers.Authorization": "(left out)",
+        "target.headers.X-Api-Key": "$KEY",
+        "target.headers.X-Tenant": "a",
+    }
+    other = [{"headers": {**headers, "Authorization": "Bearer 2"}}]
+    (found,) = work({"spec": spec}, {"spec": {**spec, "request": other}})
+    assert (found.key, found.a, found.b) == (
+        "request[0].headers.Authorization",
+        "(left out)",
+        "(left out)",
+    )
+
+
+@pytest.mark.parametrize("name", ["Authorization", "x-auth-token", "API_KEY", "Cookie", "Token"])
+def test_what_looks_like_a_secret(name: str) -> None:
+    assert shown(name, "v") == "(left out)"
+    assert shown(name, "$NAMED") == "$NAMED"
+
+
+@pytest.mark.parametrize("name", ["token_type_ids", "max_tokens", "tokenizer", "X-Request"])
+def test_what_only_sounds_like_one(name: str) -> None:
+    assert shown(name, "v") == "v"

@@ -75,6 +75,7 @@ def _made(found: Source, form: str) -> bytes:
 def _sent(found: Source, form: str, url: str) -> str:
     """Sends it; what to say of that."""
     base = url.rstrip("/")
+    shown = deliver.parted(base)[0]
     if form == "mlflow":
         from loadbench.report.export.mlflow import Server, log_run
 
@@ -86,10 +87,10 @@ def _sent(found: Source, form: str, url: str) -> str:
         deliver.send(
             "PUT", base + push_path(found), prometheus_bytes(found), "text/plain; version=0.0.4"
         )
-        return f"pushed to {base}{push_path(found)}"
+        return f"pushed to {shown}{push_path(found)}"
     from loadbench.report.export.otlp import PATH, otlp_messages
 
-    address = base if base.endswith(PATH) else base + PATH
+    path = "" if base.endswith(PATH) else PATH
     for message in otlp_messages(found):
-        deliver.send("POST", address, message, "application/json")
-    return f"sent to {address}"
+        deliver.send("POST", base + path, message, "application/json")
+    return f"sent to {shown}{path}"

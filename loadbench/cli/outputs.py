@@ -8,7 +8,6 @@ one object; and the Markdown goes to the step's summary.
 import functools
 import json
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from loadbench.report.annotations import annotations
 from loadbench.report.conclusion import Conclusion, not_made
 from loadbench.report.junit import junit_xml
 from loadbench.report.markdown import markdown
+from loadbench.snapshots import files
 
 _OPTIONS = (
     ("junit", "JUnit XML: a test case for each check and gated metric."),
@@ -106,13 +106,7 @@ def tell_github(found: Conclusion) -> None:
 
 def replace(path: Path, text: str) -> None:
     """Writes a file as a whole; what is no file (/dev/stdout, a pipe) is written to."""
-    partial = path.with_name(f".{path.name}.new")
     try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            path.write_text(text, encoding="utf-8")
-            return
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        files.put(path, text.encode())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -73,6 +73,8 @@ def command(
 def _conclusion(folder: Path, certain: bool, gate: Gate | None, results: Path) -> Conclusion:
     """What the run came to, as it would have been told at its end."""
     summaries = [summarised(one)[1] for one in runlog.repeats(folder)]
+    if not summaries:
+        raise SpecError(f"{folder}: nothing was recorded in any of its repeats")
     found = concluded(summaries, verdict(summaries, certain), False, certain)
     if gate is None:
         return found

@@ -18,6 +18,9 @@ def verdict(summaries: Sequence[Summary], certain: bool) -> int:
     if any(summary.trust == "invalid" for summary in summaries):
         return NO_VERDICT
     checks = [check for summary in summaries for check in summary.checks]
+    ends = {summary.reason for summary in summaries} - {"done"}
+    if ends - {"stopped"} or (ends and checks):  # who stops a run that asks nothing has all of it
+        return NO_VERDICT
     states = {check.state for check in checks}
     if "failed" in states:
         return CHECK_FAILED

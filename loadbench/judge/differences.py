@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from loadbench.environment import shown
 from loadbench.judge.metrics import at
 from loadbench.value import Value
 
@@ -65,4 +66,4 @@ def leaves(key: str, a: Any, b: Any) -> list[Difference]:
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         pairs = enumerate(zip(a, b, strict=True))
         return [found for n, (x, y) in pairs for found in leaves(f"{key}[{n}]", x, y)]
-    return [Difference(key, a, b)]
+    return [Difference(key, shown(key, a), shown(key, b))]  # comments of pull requests have it

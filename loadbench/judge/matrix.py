@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from loadbench.judge.comparison import Comparison, Side
 from loadbench.judge.metrics import BY_NAME, value
 from loadbench.judge.overall import middle
@@ -56,12 +58,10 @@ def matrix(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Matrix:
 
 def front(costs: Sequence[Sequence[float]]) -> list[bool]:
     """Whether no other is at most as costly in everything and cheaper in something (Pareto)."""
-    return [not any(_beats(other, one) for other in costs) for one in costs]
-
-
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = list(zip(one, other, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+    if not costs:
+        return []
+    each = np.array(costs, np.float64)
+    return [not bool(((each <= one).all(axis=1) & (each < one).any(axis=1)).any()) for one in each]
 
 
 def _middle(side: Side, name: str) -> tuple[float | None, bool]:

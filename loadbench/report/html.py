@@ -10,6 +10,7 @@ from pathlib import Path
 from loadbench import __version__, runlog
 from loadbench.errors import RunError, SpecError
 from loadbench.report.ab import session_text
+from loadbench.report.find import find_text
 from loadbench.report.markup import Child, Markup, tag
 from loadbench.report.page import again, beside, course, engine, spread, tables, verdict
 from loadbench.report.page.material import Material, read
@@ -17,6 +18,7 @@ from loadbench.report.page.sections import quiet, section
 from loadbench.report.page.style import sheet
 from loadbench.report.page.timeline import timeline
 from loadbench.report.series import series_facts
+from loadbench.snapshots import files
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _MOST = 12  # runs beside each other
@@ -39,15 +41,15 @@ def report(folders: Sequence[Path]) -> str:
 def _one(folder: Path) -> str:
     if runlog.is_ab(folder):
         return _turns(folder)
+    if runlog.is_find(folder):
+        return _search(folder)
     return _series(folder) if runlog.is_series(folder) else _single(read(folder))
 
 
 def write(path: Path, text: str) -> None:
-    """By rename, so that nobody ever opens half of it. Raises RunError."""
-    partial = path.with_name(f".{path.name}.new")
+    """As a whole, so that nobody ever opens half of it. Raises RunError."""
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        files.put(path, text.encode())
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written: {error.strerror or error}", "choose another file with -o"
@@ -177,11 +179,37 @@ def _turns(folder: Path) -> str:
     return document(
         folder.name,
         verdict.titled(f"run {runlog.called(folder)}", "Two targets in turns", told),
-        section("Compared", tag("pre", session_text(folder), tabindex=0), name="comparison"),
+        section(
+            "Compared",
+            tag("pre", session_text(folder), tabindex=0, class_="page"),
+            name="comparison",
+        ),
         section("Figures", beside.figures(materials, names), name="figures") if names else None,
         section("Latency", beside.curves(materials, names), beside.courses(materials, names)),
         *(verdict.notes(one, f"{name}:") for one, name in zip(materials, names, strict=True)),
         *(again.again(one, f"{name}:") for one, name in zip(materials, names, strict=True)),
+    )
+
+
+def _search(folder: Path) -> str:
+    """What `loadbench find` says of it; then the run that was led, or those of all settings beside
+    each other, if they are not too many."""
+    materials = _repeats(folder)
+    parts: Sequence[Child] = ()
+    if len(materials) == 1:
+        parts = _parts(materials[0])
+    elif len(materials) <= _MOST:
+        names = [one.folder.name for one in materials]
+        parts = [
+            section("Figures", beside.figures(materials, names), name="figures"),
+            *(again.again(one, f"{name}:") for one, name in zip(materials, names, strict=True)),
+        ]
+    told = list(dict.fromkeys(one.summary.target for one in materials))
+    return document(
+        folder.name,
+        verdict.titled(f"run {runlog.called(folder)}", "The highest rate that holds", told),
+        section("Found", tag("pre", find_text(folder), tabindex=0, class_="page"), name="found"),
+        *parts,
     )
 
 

@@ -44,15 +44,19 @@ def apart(*sides: Sequence[Path]) -> None:
     """SpecError if the same run stands in the sides twice: it counts once, and says nothing against
     itself."""
     seen: set[Path] = set()
-    for path in (
-        made for folders in sides for folder in folders for made in runlog.repeats(folder)
-    ):
+    for path in (made for folders in sides for folder in folders for made in _made(folder)):
         if path.resolve() in seen:
             raise SpecError(
                 f"{harmless(runlog.called(path))} is named twice: a run counts once",
                 "make it anew with --repeats 6; loadbench list shows what there is",
             )
         seen.add(path.resolve())
+
+
+def _made(folder: Path) -> list[Path]:
+    """The runs in a folder. Where there is a log it is one: of a thousand no snapshot is read for
+    that."""
+    return [folder] if (folder / runlog.LOG).is_file() else runlog.repeats(folder)
 
 
 def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:

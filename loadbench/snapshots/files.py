@@ -1,4 +1,5 @@
-"""Files of run folders, which may come from anybody: read within bounds, harming nothing.
+"""Files of run folders, which may come from anybody: read within bounds, written as a whole, with
+harm to nothing.
 
 A folder that was unpacked or checked out may hold a pipe that never ends, a link to what is not
 the sender's business, gigabytes of nothing, or JSON nested so deep that parsers fall over. All of
@@ -8,6 +9,7 @@ reader is left to the reader.
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from io import BufferedReader
@@ -19,6 +21,7 @@ import msgspec
 from loadbench.printable import harmless, harmless_value, suspect
 
 LARGEST = 16_000_000  # bytes of a run.json that are read
+_STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")  # what is named there is never replaced
 _DEEPEST = 64  # levels of JSON: ours has a dozen
 
 
@@ -54,6 +57,37 @@ def content(path: Path, most: int = LARGEST) -> bytes:
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
     return data
+
+
+def put(path: Path, data: bytes) -> None:
+    """Writes a file as a whole, by rename: nobody sees half of one, and no link that lies there is
+    followed. What is no file (/dev/stdout, /dev/null, a pipe) is written to. OSError if it cannot
+    be written, also of a pipe that nobody reads."""
+    if _takes_a_stream(path):
+        number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(number, True)  # only the opening must not wait
+        with os.fdopen(number, "wb") as stream:
+            stream.write(data)
+        return
+    if not path.name or path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    partial = path.with_name(f".{secrets.token_hex(8)}.new")
+    number = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _takes_a_stream(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or str(path.parent) in _STREAMS
 
 
 def value(data: bytes) -> Any:

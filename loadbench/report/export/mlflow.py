@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from loadbench import __version__
+from loadbench.environment import shown
 from loadbench.errors import TargetError
-from loadbench.report.export.deliver import send
+from loadbench.report.export.deliver import parted, send
 from loadbench.report.export.source import Source
 
 _API = "/api/2.0/mlflow"
@@ -28,18 +29,23 @@ class Server(NamedTuple):
     url: str
     token: str = ""
 
+    @property
+    def shown(self) -> str:
+        """Its address without a password."""
+        return parted(self.url)[0]
+
     def call(self, path: str, body: Json) -> Json:
         """POSTs; what it answers. TargetError if that is no JSON object."""
         data = json.dumps(body, allow_nan=False).encode()
         url = self.url.rstrip("/") + _API + path
-        return _object(send("POST", url, data, "application/json", self.token), self.url)
+        return _object(send("POST", url, data, "application/json", self.token), self.shown)
 
     def experiment(self, name: str) -> str:
         """The number of an experiment, which is made if there is none of that name."""
         query = f"/experiments/get-by-name?experiment_name={quote(name, safe='')}"
         url = self.url.rstrip("/") + _API + query
         try:
-            found = _object(send("GET", url, b"", "application/json", self.token), self.url)
+            found = _object(send("GET", url, b"", "application/json", self.token), self.shown)
         except TargetError as error:
             if "RESOURCE_DOES_NOT_EXIST" not in error.message:
                 raise
@@ -65,7 +71,7 @@ def log_run(found: Source, server: Server) -> str:
     info = run.get("info") if isinstance(run, dict) else None
     number = str(info.get("run_id") or "") if isinstance(info, dict) else ""
     if not number:
-        raise TargetError(f"{server.url} made no run", "is it a tracking server of MLflow?")
+        raise TargetError(f"{server.shown} made no run", "is it a tracking server of MLflow?")
     for batch in batches(found, began):
         server.call("/runs/log-batch", {"run_id": number, **batch})
     ended = began + round(summary.seconds * 1000)
@@ -109,11 +115,11 @@ def batches(found: Source, began_ms: int) -> Iterator[Json]:
 
 
 def parameters(found: Source) -> dict[str, str]:
-    """The settings of target, engine and load, by their names in a scenario."""
+    """The settings of target, engine and load, by their names in a scenario; no secrets."""
     spec = found.snapshot.get("spec")
     wanted = spec if isinstance(spec, dict) else {}
     parts = {key: wanted[key] for key in ("target", "engine", "load") if key in wanted}
-    return {_name(key): str(value) for key, value in _leaves(parts)}
+    return {_name(key): str(shown(key, value)) for key, value in _leaves(parts)}
 
 
 def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

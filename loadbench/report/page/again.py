@@ -1,12 +1,12 @@
 """Everything needed to get the same run again: command, scenario, versions, machine, where the log
 lies. What looks like a secret is left out: reports are passed on."""
 
-import re
 import shlex
 from typing import Any
 
 import tomlkit
 
+from loadbench.environment import LEFT_OUT, secret, shown
 from loadbench.errors import LoadbenchError
 from loadbench.report.markup import Markup, joined, tag
 from loadbench.report.page.material import Material
@@ -15,10 +15,6 @@ from loadbench.report.page.timeline import card_of
 from loadbench.spec import check
 from loadbench.units import gigabytes
 
-_SECRET = re.compile(
-    r"authorization|cookie|token|secret|password|passwd|api[-_]?key|credential", re.IGNORECASE
-)
-_HIDDEN = "(left out)"
 _LONGEST = 40_000  # characters of a scenario
 _CODED = ("trace", "locustfile")  # settings that name files: to check them would read these
 
@@ -95,7 +91,7 @@ def _cards(material: Material, machine: dict[str, Any]) -> str:
 def command_text(words: list[str]) -> str:
     """As it is typed into a shell, without what looks like a secret."""
     return shlex.join(
-        f"{word.partition('=')[0]}={_HIDDEN}" if "=" in word and _SECRET.search(word) else word
+        f"{word.partition('=')[0]}={LEFT_OUT}" if "=" in word and secret(word) else word
         for word in words
     )
 
@@ -126,9 +122,7 @@ def _told(value: Any, name: str = "") -> Any:
         return {key: part for key, part in parts.items() if part not in ({}, [])}
     if isinstance(value, list):
         return [_told(part, name) for part in value if part is not None]
-    if isinstance(value, str) and value and _SECRET.search(name) and not value.startswith("$"):
-        return _HIDDEN
-    return value
+    return shown(name, value)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -125,7 +125,7 @@ dl{display:grid;grid-template-columns:130px minmax(0,1fr);gap:5px 18px;margin:0}
 dt{color:var(--quiet)}dd{margin:0}
 code,pre{font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 pre{background:var(--raised);border:1px solid var(--rule);border-radius:6px;padding:12px 14px;
- margin:8px 0 0;overflow-x:auto;max-height:420px;overflow-wrap:normal}
+ margin:8px 0 0;overflow-x:auto;max-height:420px;overflow-wrap:normal}pre.page{max-height:none}
 details{margin:8px 0 0}summary{cursor:pointer;color:var(--quiet);font-size:13px}
 summary:hover{color:var(--text)}
 footer{color:var(--quiet);font-size:12.5px;border-top:1px solid var(--rule);padding-top:14px}
@@ -145,6 +145,7 @@ footer{color:var(--quiet);font-size:12.5px;border-top:1px solid var(--rule);padd
  figure,tr,.way,.tiles,li,.three{break-inside:avoid}h1,h2,h3,figcaption{break-after:avoid}
  figure{margin-bottom:10px}p,li{orphans:3;widows:3}
  details:not([open]){display:none}pre{max-height:none;white-space:pre-wrap;columns:2}
+ pre.page{white-space:pre;columns:1}
  .scroll{overflow:visible}
 }
 """
