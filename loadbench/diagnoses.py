@@ -121,12 +121,16 @@ _REFUSES = (
 _BREAKS = ("the target, or a proxy before it, breaks connections off", "read its log and limits")
 _SLOW = ("the target does not answer in time", "ask for less, or raise target.timeout")
 _AWAY = ("nothing listens there (any more)", "is it up, and is this its port? read engine.log")
+_TAKES = ("the target does not take what is sent", "look at [[request]] and the first answer")
+_INSIDE = ("an error inside the target", "read its log: engine.log of a local one")
 _FAILURES = {
+    "grpc_RESOURCE_EXHAUSTED": _REFUSES, "grpc_UNAVAILABLE": _REFUSES,
+    "grpc_DEADLINE_EXCEEDED": _SLOW, "grpc_INTERNAL": _INSIDE, "grpc_UNKNOWN": _INSIDE,
+    "grpc_INVALID_ARGUMENT": _TAKES, "grpc_NOT_FOUND": _TAKES, "grpc_UNIMPLEMENTED": _TAKES,
     "http_429": _REFUSES, "http_503": _REFUSES, "refused": _AWAY, "unreachable": _AWAY,
     "reset": _BREAKS, "closed": _BREAKS, "truncated": _BREAKS,
     "connect_timeout": _SLOW, "first_byte_timeout": _SLOW, "timeout": _SLOW,
-    "http_4": ("the target does not take what is sent", "look at [[request]] and the first answer"),
-    "http_5": ("an error inside the target", "read its log: engine.log of a local one"),
+    "http_4": _TAKES, "http_5": _INSIDE,
     "wrong_output": ("the model answers otherwise than expected", "a looser tolerance, or the fix"),
     "bad_answer": ("the answers are not what the protocol says", "look at the first answer"),
 }  # fmt: skip

@@ -36,7 +36,7 @@ class Endpoint(Value, frozen=True):
 
     host: str
     port: int
-    protocol: Literal["kserve", "http"]
+    protocol: Literal["kserve", "grpc", "http"]  # grpc: KServe's too
     tls: Tls | None = None  # None: plain http
     model: str = ""
     version: str = ""
@@ -48,6 +48,12 @@ class Endpoint(Value, frozen=True):
     path: str = "/"  # only of protocol "http"
     method: str = "GET"
     headers: dict[str, str] = {}  # of each request; `$NAME` is filled in where they are made
+    deadline_ns: int | None = None  # what each call over gRPC says that it waits
+
+    @property
+    def kserve(self) -> bool:
+        """Whether tensors are sent, and the server can be asked about its model."""
+        return self.protocol != "http"
 
 
 class Expected(Value, frozen=True):

@@ -67,7 +67,7 @@ def _scenario(scenario: Scenario, trust: bool) -> Iterator[Finding]:
     except LoadbenchError as error:
         yield Finding("✗", "target", f"{error.message}: {error.hint}".removesuffix(": "))
     else:
-        speaks = f"serves {found.model}" if found.protocol == "kserve" else "answers"
+        speaks = f"serves {found.model}" if found.kserve else "answers"
         yield Finding("✓", "target", f"{asker.url} {speaks}")
 
 

@@ -31,7 +31,7 @@ class TargetSpec(Section):
     connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
     path: str = "/"
     method: Literal["GET", "POST", "PUT"] = "GET"
-    ca: str = ""  # PEM files of https, as the next two
+    ca: str = ""  # PEM files of https and grpcs, as the next two
     cert: str = ""
     key: str = ""
     verify: bool = True
@@ -45,6 +45,11 @@ class TargetSpec(Section):
     @property
     def tls(self) -> Tls:
         return Tls(self.ca, self.cert, self.key, self.verify)
+
+    @property
+    def deadline(self) -> int | None:
+        """What a call over gRPC says that it waits (ns): the timeout, if somebody chose one."""
+        return self.timeout if "timeout" in self.model_fields_set else None
 
     @property
     def remote(self) -> bool:
@@ -72,8 +77,8 @@ class TargetSpec(Section):
     def _tls_has_a_use(self) -> "TargetSpec":
         if self.key and not self.cert:
             raise ValueError('a key needs its certificate: cert = "client.pem"')
-        if self.url.startswith("http://") and self.tls != Tls():
-            raise ValueError("ca, cert, key and verify are for https:// targets only")
+        if self.url.startswith(("http://", "grpc://")) and self.tls != Tls():
+            raise ValueError("ca, cert, key and verify are for https:// targets only (or grpcs://)")
         return self
 
 

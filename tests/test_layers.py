@@ -37,7 +37,9 @@ OWNERS = {
     "gevent": ("loadbench.load", "scenarios"),
     "pynvml": ("loadbench.probe", "loadbench.engine.device"),
     "psutil": ("loadbench.probe", "loadbench.engine.device", "loadbench.engine.watch"),
-    "httpx": ("loadbench.targets.ask", "loadbench.targets.scrape"),
+    "httpx": ("loadbench.targets.ask", "loadbench.targets.scrape", "loadbench.targets.transport"),
+    "grpc": ("loadbench.engine.rpc", "loadbench.targets.transport"),
+    "hpack": ("loadbench.load", "loadbench.targets.transport"),
     "pydantic": (
         "loadbench.aroundspec",
         "loadbench.spec",

@@ -90,6 +90,8 @@ CASES = {
                   "memory", "31 of 32 GB", "smaller model"),
     "one kind of error": (window(0, [5.0] * 60, {"http_503": 38, "reset": 2}), "errors", "errors",
                           "40 % fail, 95 % of them by http_503 (38)", "ask for less"),
+    "calls that are refused": (window(0, [5.0] * 60, {"grpc_RESOURCE_EXHAUSTED": 40}), "errors",
+                               "errors", "all by grpc_RESOURCE_EXHAUSTED (40)", "ask for less"),
     "kinds of errors": (window(0, [5.0] * 60, {"http_500": 20, "reset": 20}), "errors", "errors",
                         "in several ways: http_500 20, reset 20", "read its log"),
     "small batches": (calm(80.0, server=server(70.0, size=4, closed={"deadline": {4: 10}})), "p99",

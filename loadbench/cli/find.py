@@ -34,7 +34,7 @@ FOUND, NOWHERE, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 @click.option("--budget", default="15m", metavar="TIME", help="For each setting; default: 15m.")
 @click.option("--precision", default="2 %", metavar="SHARE", help="That will do; default: 2 %.")
 @click.option("--resume", metavar="RUN", help="Go on with a find that was broken off.")
-@click.option("--target", metavar="URL", help="http(s)://host:port or local:MODEL")
+@click.option("--target", metavar="URL", help="http(s):// or grpc(s)://host:port, or local:MODEL")
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any scenario key.")
 @click.option("--name", help="Name of the folder; default: find and the scenario.")
 @click.option("--out", metavar="DIR", help="Where runs land; default: results.")

@@ -31,7 +31,7 @@ from loadbench.units import SECOND, parse_duration
 
 @click.command()
 @click.argument("scenario")
-@click.option("--target", metavar="URL", help="http(s)://host:port or local:MODEL")
+@click.option("--target", metavar="URL", help="http(s):// or grpc(s)://host:port, or local:MODEL")
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
 @click.option("--duration", metavar="TIME", help='Length of the recorded load, like "30s".')
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any scenario key.")

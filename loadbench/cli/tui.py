@@ -28,7 +28,7 @@ _END_S = 30.0  # for the runner to put its summary together after its last recor
 @click.option("--replay", metavar="RUN", help="Play a run from its beginning.")
 @click.option("--runs", "listed", is_flag=True, help="Begin with the list of runs.")
 @click.option("--speed", type=click.IntRange(1, 1000), default=1, help="Of a replay: 1, 10, 60.")
-@click.option("--target", metavar="URL", help="http://host:port or local:MODEL")
+@click.option("--target", metavar="URL", help="http(s):// or grpc(s)://host:port, or local:MODEL")
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
 @click.option("--duration", metavar="TIME", help='Length of the recorded load, like "30s".')
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any scenario key.")

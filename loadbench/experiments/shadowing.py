@@ -27,10 +27,10 @@ from loadbench.printable import printable
 from loadbench.runner.target import Target
 from loadbench.shape import Phase, arrivals
 from loadbench.spec import Spec
-from loadbench.targets import kserve
 from loadbench.targets.ask import Asker, Exchange
 from loadbench.targets.datatypes import floats
 from loadbench.targets.inputs import prepare
+from loadbench.targets.speech import speech
 from loadbench.targets.wire import BadAnswer, Prepared
 from loadbench.units import SECOND
 
@@ -88,7 +88,7 @@ class Comparer:
 
     def _apart(self, a: Exchange, b: Exchange) -> tuple[int, int, float, float, bool]:
         """Rows, those that changed, largest absolute and relative difference, another shape."""
-        if self._endpoints[0].protocol != "kserve":
+        if not self._endpoints[0].kserve:
             other = a.body != b.body
             return 1, int(other), 0.0, 0.0, False
         old, new = (_values(*pair) for pair in zip(self._endpoints, (a, b), strict=True))
@@ -101,7 +101,7 @@ class Comparer:
 
 def _values(endpoint: Endpoint, answer: Exchange) -> dict[str, NDArray[Any]]:
     """The outputs that the metadata promise, bfloat16 as floats."""
-    found = kserve.read(answer.headers, answer.body)
+    found = speech(endpoint).read(answer.headers, answer.body)
     kept = {tensor.name: found[tensor.name] for tensor in endpoint.outputs}
     for tensor in endpoint.outputs:
         if tensor.datatype == "BF16" and kept[tensor.name].dtype == np.uint16:

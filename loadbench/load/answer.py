@@ -27,7 +27,7 @@ _LITERAL = (
 )
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*"  # of any other: what the parser lets through
 _TEMPLATES = 4  # an answer can take so many forms before the oldest is forgotten
-_MOST = 256 << 20  # bytes of one answer, packed or not
+MOST = 256 << 20  # bytes of one answer, packed or not
 _MOST_HEAD = 1 << 20
 _numbers = msgspec.json.Decoder(list[float]).decode
 
@@ -62,8 +62,8 @@ class Kind:
             start = found.end()
             self.wanted = start + int(found[1])
             if len(data) < self.wanted:
-                return Sight.MORE if self.wanted <= _MOST else Sight.UNSURE
-            if len(data) == self.wanted and _fits(form, data, start):
+                return Sight.MORE if self.wanted <= MOST else Sight.UNSURE
+            if len(data) == self.wanted and fits(form, data, start):
                 self.exact = data
                 return Sight.GOOD
         return Sight.UNSURE
@@ -74,11 +74,13 @@ class Kind:
         self._templates = [(pattern, form), *self._templates][:_TEMPLATES]
 
 
-def _fits(form: Form, data: bytes, start: int) -> bool:
+def fits(form: Form, data: bytes, start: int) -> bool:
+    """Whether what begins there is of this form."""
     if form.length is not None and len(data) - start != form.length:
         return False
     if form.pattern is None:
-        return data.startswith(form.prefix, start)
+        later = all(data.startswith(text, start + at) for at, text in form.later)
+        return later and data.startswith(form.prefix, start)
     found = form.pattern.fullmatch(data, start)
     if found is None:
         return False
@@ -135,8 +137,8 @@ class Incoming:
             if self.complete:
                 raise OverLong("bytes came after the end of the answer") from error
             raise BadAnswer(f"not an HTTP answer: {error}") from error
-        if self.size > _MOST:
-            self._excess = f"more than {_MOST:,} bytes"
+        if self.size > MOST:
+            self._excess = f"more than {MOST:,} bytes"
         elif not self.status and len(self.head) > _MOST_HEAD:
             self._excess = f"a head of more than {_MOST_HEAD:,} bytes"
         if self._excess:
@@ -155,8 +157,8 @@ class Incoming:
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
         length = self.headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > _MOST:
-            self._excess = f"{int(length):,} bytes are said to come, more than {_MOST:,}"
+        if length.isdigit() and int(length) > MOST:
+            self._excess = f"{int(length):,} bytes are said to come, more than {MOST:,}"
 
     def on_body(self, data: bytes) -> None:
         self._body.append(data)
@@ -218,11 +220,11 @@ def _decoded(headers: Headers, body: bytes) -> bytes:
         raise BadAnswer(f"content encoding {coding!r} was not asked for")
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # finds out itself whether gzip or zlib
     try:
-        whole = unpack.decompress(body, _MOST)
+        whole = unpack.decompress(body, MOST)
     except zlib.error as error:
         raise BadAnswer(f"not {coding.decode()}: {error}") from error
     if unpack.unconsumed_tail:
-        raise OverLong(f"more than {_MOST:,} bytes when unpacked")
+        raise OverLong(f"more than {MOST:,} bytes when unpacked")
     if not unpack.eof or unpack.unused_data:
         raise BadAnswer(f"incomplete {coding.decode()}")
     return whole

@@ -42,7 +42,7 @@ class Connection:
         self.tries = tries  # failures in a row of this place in a closed loop
         self.fd = -1
         self.state = CONNECTING
-        self.awaited = BOTH  # events, while it connects
+        self.awaited = BOTH  # events
         self.reused = False
         # a part of the answer is here; or it is not to be taken by its bytes alone, since it shows
         # that the target is back
@@ -74,6 +74,15 @@ class Connection:
             raise OSError(error, os.strerror(error))
         self.state = SENDING
         return BOTH
+
+    @property
+    def room(self) -> int:
+        """The events to wait for while a request is not out."""
+        return BOTH
+
+    def heard(self, data: bytes) -> bool:
+        """Whether the server may say this while nobody has asked for anything."""
+        return False
 
     def flush(self) -> bool:
         """Sends what it can of the rest of the request; whether all is out."""

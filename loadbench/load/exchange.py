@@ -137,10 +137,14 @@ class Exchange:
                     return
             elif event & ~_WRITABLE:  # an answer before the request is out: it is being refused
                 self._whole(connection, connection.recv(self._take))
-            if connection.state == SENDING and connection.flush():
+            if connection.state != SENDING:
+                return
+            if connection.flush():
                 connection.sent = time.monotonic_ns()
                 connection.state = WAITING
                 self._pool.await_answer(connection)
+            else:
+                self._pool.await_room(connection)
         except OSError as error:
             self._broken(connection, error)
 

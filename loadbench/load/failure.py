@@ -10,6 +10,7 @@
 | `closed` | the server ended the connection before a byte of an answer |
 | `truncated` | the server ended it, or its own half of it, amid the answer |
 | `http_NNN` | a whole answer, its status other than 2xx |
+| `grpc_NAME` | a call that ended with a status other than OK: `grpc_UNAVAILABLE` and so on |
 | `bad_answer` | 2xx, but not what was asked for; or not HTTP at all |
 | `wrong_output` | what was asked for, but with other contents than are expected |
 | `over_long` | more bytes than its framing said, or more than loadbench takes of one answer |
@@ -27,7 +28,7 @@ TIMEOUT = "timeout"
 RESET = "reset"
 CLOSED_EARLY = "closed"
 TRUNCATED = "truncated"
-WHOLE = ("http_", "wrong_output")  # how names of failures begin that cost no connection
+WHOLE = ("http_", "grpc_", "wrong_output")  # how names of failures begin that cost no connection
 
 _ERRORS = {
     errno.ECONNREFUSED: REFUSED,

@@ -58,18 +58,20 @@ class Pool:
         if turn == self._turn and time.monotonic_ns() - turn > _HANDSHAKES_NS:
             return False
         self._turn = turn  # the first may always
-        events = connection.establish()
-        if events != connection.awaited:
-            self._epoll.modify(connection.fd, events)
-            connection.awaited = events
+        self._await(connection, connection.establish())
         return connection.state != CONNECTING
 
     def await_room(self, connection: Connection) -> None:
         """Wakes also when more of the request can be sent."""
-        self._epoll.modify(connection.fd, BOTH)
+        self._await(connection, connection.room)
 
     def await_answer(self, connection: Connection) -> None:
-        self._epoll.modify(connection.fd, _READABLE)
+        self._await(connection, _READABLE)
+
+    def _await(self, connection: Connection, events: int) -> None:
+        if events != connection.awaited:
+            self._epoll.modify(connection.fd, events)
+            connection.awaited = events
 
     @property
     def peer(self) -> str:
@@ -85,7 +87,10 @@ class Pool:
             return
         except OSError:  # reset instead of closed: nobody waits for anything on it
             data = b""
-        if data:
+        if data and connection.heard(data):
+            if connection.reusable:
+                return
+        elif data:
             self._first = self._first if self._unasked else (now, printable(data))
             self._unasked += 1
         self.drop(connection)

@@ -12,7 +12,7 @@ from loadbench.load.connection import Address, Connection
 from loadbench.load.deck import Deal, deal
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.model import Note
-from loadbench.plan import Plan
+from loadbench.plan import Endpoint, Plan
 from loadbench.shape import peak
 from loadbench.targets import inputs
 
@@ -39,8 +39,16 @@ def make_ready(plan: Plan) -> Load:
     known = _known(endpoint.host, endpoint.port)
     address = _listening(known)
     notes = [*notes, *several(endpoint.host, known, address), *_limits(plan)]
-    new = partial(TlsConnection, shared=Shared(endpoint)) if endpoint.tls else Connection
-    return Load(plan, address, dealt, notes, new)
+    return Load(plan, address, dealt, notes, _connections(endpoint))
+
+
+def _connections(endpoint: Endpoint) -> Callable[[Kind, int], Connection]:
+    """How a new connection is made."""
+    if endpoint.protocol == "grpc":
+        from loadbench.load.call import CallConnection, Peer
+
+        return partial(CallConnection, peer=Peer(endpoint))
+    return partial(TlsConnection, shared=Shared(endpoint)) if endpoint.tls else Connection
 
 
 def _limits(plan: Plan) -> list[Note]:

@@ -251,16 +251,18 @@ class Channel:
 
 
 class TlsConnection(Connection):
-    """A connection whose handshake is part of connecting."""
+    """A connection whose handshake is part of connecting; a plain one if nothing is shared."""
 
     __slots__ = ("_channel", "_shared")
 
-    def __init__(self, kind: Kind, tries: int, shared: Shared) -> None:
+    def __init__(self, kind: Kind, tries: int, shared: Shared | None) -> None:
         super().__init__(kind, tries)
         self._shared = shared
         self._channel: Channel | None = None
 
     def establish(self) -> int:
+        if self._shared is None:
+            return super().establish()
         if self._channel is None:
             super().establish()
             self.state = CONNECTING  # what comes now is part of it

@@ -15,9 +15,9 @@ from loadbench.plan import Endpoint, kinds
 from loadbench.printable import printable
 from loadbench.runner.target import Target, open_target
 from loadbench.spec import Scenario
-from loadbench.targets import kserve
 from loadbench.targets.ask import Asker, Exchange
 from loadbench.targets.inputs import prepare
+from loadbench.targets.speech import speech
 from loadbench.targets.wire import BadAnswer, Prepared
 
 _SHOWN = 6  # values of an output
@@ -38,6 +38,7 @@ class Tried(Value, frozen=True, omit_defaults=False):
     parts: dict[str, float]
     shown: tuple[str, ...]
     fault: str = ""
+    answered: str = ""  # the status of gRPC, if that is what was spoken
 
 
 def try_out(scenario: Scenario, trust: bool, say: Callable[[str], None]) -> tuple[str, list[Tried]]:
@@ -70,7 +71,9 @@ def _tried(scenario: Scenario, target: Target) -> list[Tried]:
 
 
 def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
-    fault = "" if 200 <= answer.status < 300 else f"HTTP {answer.status}"
+    rpc = answer.headers.get(b"grpc-status", b"").decode("latin-1")
+    told = f"grpc_{rpc}" if rpc else f"HTTP {answer.status}"
+    fault = "" if 200 <= answer.status < 300 else told
     if not fault:
         try:
             for check in (request.check, request.strict):
@@ -78,18 +81,25 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
                     check(answer.headers, answer.body)
         except BadAnswer as error:
             fault = f"{error.failure}: {error}"
-    told = _PART.findall(answer.headers.get(b"server-timing", b""))
+    parts = _PART.findall(answer.headers.get(b"server-timing", b""))
     return Tried(
         request=request.name,
-        line=request.data.partition(b"\r\n")[0].decode("latin-1").removesuffix(" HTTP/1.1"),
+        line=_line(endpoint, request),
         sent_bytes=len(request.data),
         status=answer.status,
         took_ms=answer.took_ns / units.MS,
         answer_bytes=len(answer.body),
-        parts={_PARTS[name]: float(took) for name, took in told},
-        shown=_shown(endpoint, answer, plain=bool(fault) or endpoint.protocol != "kserve"),
+        parts={_PARTS[name]: float(took) for name, took in parts},
+        shown=_shown(endpoint, answer, plain=bool(fault) or not endpoint.kserve),
         fault=fault,
+        answered=f"gRPC {rpc}" if rpc else "",
     )
+
+
+def _line(endpoint: Endpoint, request: Prepared) -> str:
+    if endpoint.protocol == "grpc":
+        return f"ModelInfer {endpoint.model}"
+    return request.data.partition(b"\r\n")[0].decode("latin-1").removesuffix(" HTTP/1.1")
 
 
 def _shown(endpoint: Endpoint, answer: Exchange, plain: bool) -> tuple[str, ...]:
@@ -98,7 +108,7 @@ def _shown(endpoint: Endpoint, answer: Exchange, plain: bool) -> tuple[str, ...]
         return (printable(answer.body),) if answer.body else ()
     kinds = {tensor.name: tensor.datatype for tensor in endpoint.outputs}
     lines = []
-    for name, array in kserve.read(answer.headers, answer.body).items():
+    for name, array in speech(endpoint).read(answer.headers, answer.body).items():
         first = ", ".join(_value(value) for value in array.ravel()[:_SHOWN].tolist())
         more = ", …" if array.size > _SHOWN else ""
         lines.append(f"{name} {kinds.get(name, '')} {list(array.shape)}: {first}{more}")
@@ -118,7 +128,7 @@ def text_of(target: str, tried: list[Tried]) -> str:
         lines += [
             "",
             f"{one.request}   {one.line}   {units.count(one.sent_bytes)} bytes",
-            f"  HTTP {one.status} in {units.significant(one.took_ms)} ms, "
+            f"  {one.answered or f'HTTP {one.status}'} in {units.significant(one.took_ms)} ms, "
             f"{units.count(one.answer_bytes)} bytes{f'   ({parts} ms)' if parts else ''}",
             *(f"  {line}" for line in one.shown),
             f"  {sign}",

@@ -9,10 +9,11 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 import msgspec
+from msgspec.structs import replace
 
 from loadbench import environment
 from loadbench.errors import SpecError, TargetError
@@ -33,6 +34,7 @@ __all__ = ["Asker", "Exchange", "Reading", "difference"]
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 _ABSENT = (400, 404, 405, 501)  # how servers say that they do not have an extension
 _AT_FAULT = (400, 404, 405, 413, 415, 422)  # how servers say that a request cannot be served
+_HTTP, _RPC = ("http", "https"), ("grpc", "grpcs")
 _BINARY = "binary_tensor_data"
 
 
@@ -60,32 +62,34 @@ class Asker:
         tls: Tls | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._where = urlsplit(url)
-        if self._where.scheme not in ("http", "https") or not self._where.hostname:
-            hint = "local:MODEL starts an engine, http://host:port is a server that runs"
-            raise SpecError(f"{url!r} is no target", hint)
-        try:
-            port = self._where.port
-            self._where.hostname.encode("idna")
-        except ValueError as error:
-            hint = "http://host:port, each part of the host's name 1 to 63 characters long"
-            raise SpecError(f"{url!r} is no target: {error}", hint) from error
-        self._tls = (tls or Tls()) if self._where.scheme == "https" else None
+        self._where, port = _address(url)
+        self._rpc = self._where.scheme in _RPC
+        if self._rpc and (port is None or protocol == "http"):
+            wrong = "it names no port" if port is None else 'it cannot speak protocol = "http"'
+            raise SpecError(f"{url!r} is no target: {wrong}", "grpc://host:port")
+        self._tls = (tls or Tls()) if self._where.scheme in ("https", "grpcs") else None
         self._port = port or (443 if self._tls else 80)
-        self._host = self._where.hostname
-        self._protocol = protocol
+        self._host = self._where.hostname or ""
+        self._protocol = "kserve" if self._rpc else protocol
         self._mute = False  # it has no statistics
         self._closes = True  # as long as no answer left its connection open
         self.url = f"{self._where.scheme}://{hostport(self._host, self._port)}"
+        self._headers = dict(headers or {})
+        filled = {name: environment.filled(text, f"target.headers.{name}")
+                  for name, text in self._headers.items()}  # fmt: skip
         self._client = httpx.Client(
             base_url=self.url,
             timeout=_TIMEOUT,
             trust_env=False,
             verify=context(self._tls) if self._tls else False,
-            headers={name: environment.filled(text, f"target.headers.{name}")
-                     for name, text in (headers or {}).items()},
-        )  # fmt: skip
-        self._headers = dict(headers or {})
+            headers=filled,
+            transport=self._transport(filled) if self._rpc else None,
+        )
+
+    def _transport(self, headers: Mapping[str, str]) -> httpx.BaseTransport:
+        from loadbench.targets.transport import Transport  # it brings grpcio
+
+        return Transport(hostport(self._host, self._port), self._tls, headers)
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +153,10 @@ class Asker:
         if ready.status_code != 200:
             raise TargetError(f"{self.url} is not ready (HTTP {ready.status_code})", "wait for it")
         model = wanted.model or self._only_model()
-        return self._kserve(model, binary=_BINARY in extensions)
+        found = self._kserve(model, binary=_BINARY in extensions)
+        if self._rpc:
+            found = replace(found, protocol="grpc", closes=False, deadline_ns=wanted.deadline)
+        return found
 
     def _path(self, wanted: str) -> str:
         """What to ask for, query included: the scenario's path, else the URL's."""
@@ -258,6 +265,10 @@ class Asker:
         return Exchange(answer.status_code, headers, answer.content, took)
 
     def _sent(self, request: Prepared) -> httpx.Response:
+        if self._rpc:
+            from loadbench.targets.rpc import PATH
+
+            return self._client.post(PATH, content=request.data)
         head, _, body = request.data.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ")
@@ -267,7 +278,7 @@ class Asker:
     def statistics(self, endpoint: Endpoint) -> Reading | None:
         """What the model's server has counted until now; None if it does not count. Raises
         TargetError when it does not answer."""
-        if endpoint.protocol != "kserve" or self._mute:
+        if not endpoint.kserve or self._mute:
             return None
         path = f"/v2/models/{quote(endpoint.model, safe='')}/stats"
         answer = self._ask("GET", path)
@@ -306,6 +317,21 @@ class Asker:
         card = next((ground.uuid for ground in reading.engine.grounds), "")
         own = {field: getattr(reading.engine, field) for field in fields}
         return {**health, **own, "card": card}
+
+
+def _address(url: str) -> tuple[SplitResult, int | None]:
+    """The parts of a target's address, and its port. Raises SpecError."""
+    where = urlsplit(url)
+    if where.scheme not in (*_HTTP, *_RPC) or not where.hostname:
+        hint = "local:MODEL starts an engine, http://host:port is a server that runs"
+        raise SpecError(f"{url!r} is no target", f"{hint}, grpc://host:port one that speaks gRPC")
+    try:
+        port = where.port
+        where.hostname.encode("idna")
+    except ValueError as error:
+        hint = "http://host:port, each part of the host's name 1 to 63 characters long"
+        raise SpecError(f"{url!r} is no target: {error}", hint) from error
+    return where, port
 
 
 def _explain(error: httpx.HTTPError) -> tuple[str, str]:

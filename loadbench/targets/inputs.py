@@ -19,10 +19,11 @@ from loadbench import distribution
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
 from loadbench.plan import Endpoint, RequestPlan
-from loadbench.targets import columns, expected, files, kserve, plain, shapes, template, values
+from loadbench.targets import columns, expected, files, plain, shapes, template, values
 from loadbench.targets.datatypes import DTYPES
 from loadbench.targets.kserve import Given
 from loadbench.targets.pool import DRAWN, POOL, POOL_MOST, distinct, gather
+from loadbench.targets.speech import speech
 from loadbench.targets.wire import Check, Prepared
 
 _KINDS = 256  # of answers, told apart by the shapes of their requests
@@ -95,6 +96,7 @@ def _made_up(endpoint: Endpoint, request: RequestPlan, seed: list[int], most: in
     shapes.known_names(endpoint, request.values, f"request {request.name!r}: values")
     draw = np.random.Generator(np.random.PCG64(seed))
     check = _checks(endpoint, request.rows)
+    speaks = speech(endpoint)
 
     given = {name: distribution.parse(text) for name, text in request.values.items()}
 
@@ -106,7 +108,7 @@ def _made_up(endpoint: Endpoint, request: RequestPlan, seed: list[int], most: in
             ))
             for tensor in endpoint.inputs
         }  # fmt: skip
-        data = kserve.request(endpoint, tensors, request.headers)
+        data = speaks.request(endpoint, tensors, request.headers)
         return Prepared(request.name, data, check(tuple(found.values())))
 
     pool, more = gather(request, distinct(make, number), number)
@@ -206,6 +208,7 @@ def _deal(request: RequestPlan, data: _Data) -> Iterator[Prepared]:
     endpoint, number = data.endpoint, data.number
     rows = request.rows if endpoint.batched else 1
     check = _checks(endpoint, rows)
+    speaks = speech(endpoint)
     types = {tensor.name: tensor.datatype for tensor in endpoint.inputs}
     for start in range(0, max(1, number // rows) * rows, rows):
         index = np.arange(start, start + rows) % number
@@ -215,8 +218,8 @@ def _deal(request: RequestPlan, data: _Data) -> Iterator[Prepared]:
             arrays = {name: array.reshape(array.shape[1:]) for name, array in arrays.items()}
         tensors = {name: Given(types[name], array) for name, array in arrays.items()}
         ordinary = check(tuple(array.shape for array in arrays.values()))
-        strict = expected.strict(ordinary, kserve.read, data.expected, index)
-        body = kserve.request(endpoint, tensors, request.headers)
+        strict = expected.strict(ordinary, speaks.read, data.expected, index)
+        body = speaks.request(endpoint, tensors, request.headers)
         yield Prepared(request.name, body, ordinary, strict if data.expected else None)
 
 
@@ -224,11 +227,12 @@ def _checks(endpoint: Endpoint, rows: int) -> Callable[[Shapes], Check]:
     """The check of answers to requests of given shapes. Those to other shapes look different, so
     that what is learned of them is kept apart; of very many it is not worth it."""
     found: dict[Shapes, Check] = {}
-    last = kserve.checker(endpoint, rows)
+    checker = speech(endpoint).checker
+    last = checker(endpoint, rows)
 
     def check(key: Shapes) -> Check:
         if len(found) < _KINDS and key not in found:
-            found[key] = kserve.checker(endpoint, rows)
+            found[key] = checker(endpoint, rows)
         return found.get(key, last)
 
     return check

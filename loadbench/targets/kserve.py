@@ -24,7 +24,7 @@ from loadbench.targets.wire import BadAnswer, Form, Headers, http_request
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _NUMBERS = rb"\[[-+0-9.eE,\s]*\]"  # a JSON array of numbers, as far as its characters go
 _DIGITS = 12  # of a length that is said
-_MOST = 1 << 40  # elements of an output: nobody has so many
+MOST = 1 << 40  # elements of an output: nobody has so many
 
 
 class Given(NamedTuple):
@@ -54,7 +54,7 @@ def infer_path(endpoint: Endpoint) -> str:
 def _binary(tensors: Mapping[str, Given]) -> tuple[bytes, bytes]:
     inputs, parts = [], []
     for name, (datatype, array) in tensors.items():
-        raw = _bytes(datatype, array)
+        raw = raw_bytes(datatype, array)
         parameters = {"binary_data_size": len(raw)}
         inputs.append(_input(name, datatype, array) | {"parameters": parameters})
         parts.append(raw)
@@ -62,7 +62,8 @@ def _binary(tensors: Mapping[str, Given]) -> tuple[bytes, bytes]:
     return msgspec.json.encode(asked), b"".join(parts)
 
 
-def _bytes(datatype: str, array: NDArray[Any]) -> bytes:
+def raw_bytes(datatype: str, array: NDArray[Any]) -> bytes:
+    """A tensor's elements as they are sent in binary."""
     if datatype != "BYTES":
         return np.ascontiguousarray(array, DTYPES[datatype]).tobytes()
     return b"".join(struct.pack("<I", len(item)) + item for item in array.ravel())
@@ -103,7 +104,9 @@ def _input(name: str, datatype: str, array: NDArray[Any]) -> dict[str, Any]:
     return {"name": name, "shape": list(array.shape), "datatype": datatype}
 
 
-class _Output(msgspec.Struct):
+class Output(msgspec.Struct):
+    """One output of an answer, as it is told; its values may stand elsewhere."""
+
     name: str
     shape: list[int]
     datatype: str
@@ -112,7 +115,7 @@ class _Output(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    outputs: list[_Output]
+    outputs: list[Output]
     model_name: str = ""
 
 
@@ -141,7 +144,7 @@ def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | 
         left = tail
         for output in outputs:
             if output.name in wanted:
-                _fits(output, *wanted[output.name])
+                fits(output, *wanted[output.name])
             left = _values(output, left)
         if left:
             raise BadAnswer(f"{len(left)} bytes of binary data too many")
@@ -163,17 +166,17 @@ def read(headers: Headers, body: bytes) -> dict[str, NDArray[Any]]:
             continue
         raw, tail = tail[:size], tail[size:]
         if output.datatype == "BYTES":
-            array = _objects(list(_items(bytes(raw))))
+            array = objects(list(items(bytes(raw))))
         else:
             array = np.frombuffer(raw, DTYPES[output.datatype])
         found[output.name] = array.reshape(output.shape)
     return found
 
 
-def _array(output: _Output) -> NDArray[Any]:
+def _array(output: Output) -> NDArray[Any]:
     values = list(_flat(output.data))
     if output.datatype == "BYTES":
-        array = _objects([str(item).encode() for item in values])
+        array = objects([str(item).encode() for item in values])
     else:
         dtype = np.dtype(np.float32) if output.datatype == "BF16" else DTYPES[output.datatype]
         try:
@@ -184,9 +187,10 @@ def _array(output: _Output) -> NDArray[Any]:
     return array.reshape(output.shape)
 
 
-def _objects(items: list[bytes]) -> NDArray[Any]:
-    found = np.empty(len(items), object)
-    found[:] = items
+def objects(elements: list[bytes]) -> NDArray[Any]:
+    """BYTES as an array."""
+    found = np.empty(len(elements), object)
+    found[:] = elements
     return found
 
 
@@ -202,7 +206,8 @@ def _split(headers: Headers, body: bytes) -> tuple[bytes, bytes]:
     return body[:length], body[length:]
 
 
-def _fits(output: _Output, shape: tuple[int, ...], tensor: Tensor) -> None:
+def fits(output: Output, shape: tuple[int, ...], tensor: Tensor) -> None:
+    """Raises BadAnswer if its datatype or shape (−1: any size) is another than was promised."""
     if output.datatype != tensor.datatype:
         raise BadAnswer(f"{output.name} is {output.datatype} instead of {tensor.datatype}")
     open_or_equal = [want in (-1, got) for want, got in zip(shape, output.shape, strict=False)]
@@ -210,10 +215,10 @@ def _fits(output: _Output, shape: tuple[int, ...], tensor: Tensor) -> None:
         raise BadAnswer(f"{output.name} has shape {output.shape} instead of {list(shape)}")
 
 
-def _values(output: _Output, tail: bytes) -> bytes:
+def _values(output: Output, tail: bytes) -> bytes:
     """Checks that the output holds its values; gives what is left of the binary data."""
     elements = math.prod(output.shape)
-    if any(dim < 0 for dim in output.shape) or elements > _MOST:
+    if any(dim < 0 for dim in output.shape) or elements > MOST:
         raise BadAnswer(f"{output.name} has shape {str(output.shape)[:200]}")
     size = output.parameters.get("binary_data_size")
     if size is None:
@@ -224,7 +229,7 @@ def _values(output: _Output, tail: bytes) -> bytes:
     if not isinstance(size, int) or not 0 <= size <= len(tail):
         raise BadAnswer(f"{output.name} says {size} bytes, {len(tail)} are there")
     element = width(output.datatype)
-    whole = _strings(tail[:size]) == elements if element is None else size == elements * element
+    whole = strings(tail[:size]) == elements if element is None else size == elements * element
     if not whole:
         raise BadAnswer(f"{output.name}: {size} bytes do not hold {elements} {output.datatype}")
     return tail[size:]
@@ -238,7 +243,7 @@ def _flat(data: Any) -> Any:
             yield item
 
 
-def _strings(raw: bytes) -> int:
+def strings(raw: bytes) -> int:
     """How many length-prefixed strings these bytes are; −1 if they are none."""
     at = number = 0
     while at + 4 <= len(raw):
@@ -247,7 +252,7 @@ def _strings(raw: bytes) -> int:
     return number if at == len(raw) else -1
 
 
-def _items(raw: bytes) -> Iterator[bytes]:
+def items(raw: bytes) -> Iterator[bytes]:
     """The length-prefixed strings themselves."""
     at = 0
     while at < len(raw):
@@ -256,7 +261,7 @@ def _items(raw: bytes) -> Iterator[bytes]:
         at = end
 
 
-def _form(head: bytes, tail: bytes, outputs: list[_Output]) -> Form | None:
+def _form(head: bytes, tail: bytes, outputs: list[Output]) -> Form | None:
     """What is alike in all good answers like this one.
 
     Numbers in JSON are found by a pattern made of the text around them. Strings, booleans and

@@ -77,9 +77,9 @@ class Scraper:
     def _usual(self) -> Iterator[str]:
         """Where servers have their page."""
         host, scheme = self._endpoint.host, "https" if self._endpoint.tls else "http"
-        for path in _PATHS:
+        for path in _PATHS if self._endpoint.protocol != "grpc" else ():
             yield f"{scheme}://{hostport(host, self._endpoint.port)}{path}"
-        if self._endpoint.protocol == "kserve":
+        if self._endpoint.kserve:
             yield f"http://{hostport(host, _TRITON)}/metrics"
 
     def _take(self, url: str, found: Page) -> bool:

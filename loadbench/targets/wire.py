@@ -18,13 +18,15 @@ class Form(NamedTuple):
     """What the bodies of good answers of one kind have in common, literally.
 
     A body fits if it begins with `prefix`, has `length` bytes, and matches `pattern` whole, whose
-    groups are JSON arrays of as many numbers as `counts` says; what is None is left open.
+    groups are JSON arrays of as many numbers as `counts` says; what is None is left open. Without a
+    pattern there may be `later` literals, each with the place where it begins.
     """
 
     prefix: bytes = b""
     length: int | None = None
     pattern: re.Pattern[bytes] | None = None
     counts: tuple[int, ...] = ()
+    later: tuple[tuple[int, bytes], ...] = ()
 
 
 Headers = Mapping[bytes, bytes]  # names in lower case

@@ -37,6 +37,10 @@ class Server(NamedTuple):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def grpc_url(self) -> str:
+        return f"grpc://127.0.0.1:{self.grpc_port}"
+
     def ask(
         self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
@@ -54,20 +58,21 @@ class Server(NamedTuple):
 def triton(folder: Path) -> Iterator[Server]:
     """The real Triton on a free port, with the models of this folder; its log goes to `folder`."""
     home = PEERS / "triton" / "pytriton" / "tritonserver"
-    port = _free_port()
+    port, grpc_port = _free_port(), _free_port()
     command = [
         str(home / "bin" / "tritonserver"),
         *("--model-repository", str(HERE / "models")),
         *("--backend-directory", str(home / "backends")),
         *("--http-address", "127.0.0.1", "--http-port", str(port)),
-        *("--allow-grpc", "false", "--allow-metrics", "false"),
+        *("--grpc-address", "127.0.0.1", "--grpc-port", str(grpc_port)),
+        *("--allow-metrics", "false"),
     ]
     # The Python backend's interpreter ignores PYTHONPATH; it takes numpy from the environment
     # whose python3 is the first on the PATH.
     environment = {"PATH": f"{PEERS / 'venv' / 'bin'}:/usr/bin:/bin", "HOME": str(folder)}
     log = folder / "triton.log"
     with _running(command, log, environment) as process:
-        server = Server(port, log)
+        server = Server(port, log, grpc_port)
         _wait(process, log, lambda: _is_ready(server))
         yield server
 

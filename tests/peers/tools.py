@@ -94,7 +94,7 @@ class Run(NamedTuple):
         return [record for record in self.records if record["kind"] == "window"]
 
 
-def run(server: Server, folder: Path, scenario: str) -> Run:
+def run(server: Server, folder: Path, scenario: str, grpc: bool = False) -> Run:
     """`loadbench run` of this TOML against the server; it must end with exit code 0.
 
     Whether this machine is fit to judge is not asked here: a doubtful run counts too.
@@ -108,7 +108,7 @@ def run(server: Server, folder: Path, scenario: str) -> Run:
             "run",
             file,
             "--target",
-            server.url,
+            server.grpc_url if grpc else server.url,
             "--out",
             results,
             "--json",

@@ -80,6 +80,9 @@ class Calls:
     def _statistics(self, asked: Any) -> Members:
         path = _of_model(asked, "/stats") if asked.name else b"/v2/models/stats"
         found: Members = self._get(path)
+        for model in found["model_stats"]:
+            if "loadbench" in model:
+                model["loadbench"] = msgspec.json.encode(model["loadbench"]).decode()
         return found
 
     async def _index(self, asked: Any) -> Members:

@@ -1,38 +1,5 @@
-"""The protocol's messages and services, from the descriptors that are made of the .proto files.
+"""The protocol's messages and services: those that targets are asked with (`targets.messages`)."""
 
-They live in a pool of their own, so that another library's copy of the same protocol, such as
-tritonclient's, can be imported beside them.
-"""
+from loadbench.targets.messages import HEALTH, INFERENCE, message, methods
 
-from functools import cache
-from importlib import resources
-from typing import Any
-
-from google.protobuf import (  # type: ignore[import-untyped]
-    descriptor_pb2,
-    descriptor_pool,
-    message_factory,
-)
-
-INFERENCE = "inference.GRPCInferenceService"
-HEALTH = "grpc.health.v1.Health"
-
-
-@cache
-def _pool() -> Any:
-    pool = descriptor_pool.DescriptorPool()
-    packed = (resources.files(__package__) / "protocol.binpb").read_bytes()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(packed).file:
-        pool.AddSerializedFile(file.SerializeToString())
-    return pool
-
-
-@cache
-def message(name: str) -> Any:
-    """The class of a message: `inference.ModelInferRequest`."""
-    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(name))
-
-
-def methods(service: str) -> tuple[Any, ...]:
-    """The descriptors of a service's methods."""
-    return tuple(_pool().FindServiceByName(service).methods)
+__all__ = ["HEALTH", "INFERENCE", "message", "methods"]

@@ -1,0 +1,27 @@
+"""How tensors become a request and an answer becomes tensors, by the protocol of the target."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from loadbench.plan import Endpoint
+from loadbench.targets import kserve
+from loadbench.targets.expected import Read
+from loadbench.targets.kserve import Given
+from loadbench.targets.wire import Check
+
+
+class Speech(NamedTuple):
+    """What the modules of the protocols have in common."""
+
+    request: Callable[[Endpoint, Mapping[str, Given], Mapping[str, str]], bytes]
+    checker: Callable[[Endpoint, int], Check]
+    read: Read
+
+
+def speech(endpoint: Endpoint) -> Speech:
+    """Of a target that takes tensors."""
+    if endpoint.protocol == "grpc":
+        from loadbench.targets import rpc  # it brings protobuf
+
+        return Speech(rpc.request, rpc.checker, rpc.read)
+    return Speech(kserve.request, kserve.checker, kserve.read)

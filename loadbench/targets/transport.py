@@ -1,0 +1,176 @@
+"""Has a gRPC server answer what an HTTP one is asked: metadata, health, statistics, one inference.
+
+A transport for httpx, so that whoever asks (`ask`) asks all servers the same, and reads the same
+answers. grpcio does the speaking; it is imported only where there is a gRPC target.
+"""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import msgspec
+
+from loadbench.errors import SpecError
+from loadbench.plan import Tls
+from loadbench.targets.messages import INFERENCE, message
+from loadbench.targets.rpc import CODES, PATH, PREFIX, head_length
+
+_TIMEOUT_S = 5.0
+_STATUS = {
+    "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 429, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
+}  # fmt: skip
+_NOT_METADATA = (b"te", b"content-type", b"user-agent", b"grpc-timeout")
+_PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+)
+Members = dict[str, Any]
+
+
+class Transport(httpx.BaseTransport):
+    """One server at `place`. `headers` go with all that it is asked, as metadata. SpecError for
+    files of TLS that cannot be used."""
+
+    def __init__(self, place: str, tls: Tls | None, headers: Mapping[str, str]) -> None:
+        import grpc
+
+        self._grpc = grpc
+        self._metadata = tuple((name.lower(), value) for name, value in headers.items())
+        if tls is None:
+            self._channel = grpc.insecure_channel(place, _OPTIONS)
+        else:
+            credentials = grpc.ssl_channel_credentials(*_papers(tls))
+            self._channel = grpc.secure_channel(place, credentials, _OPTIONS)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.raw_path.decode("ascii")
+        try:
+            if path == PATH:
+                return self._infer(request.read())
+            return self._asked([unquote(part) for part in path.split("/")[1:]])
+        except self._grpc.RpcError as error:
+            name = error.code().name
+            if path != PATH and name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                raise httpx.ConnectError(f"{name}: {error.details()}", request=request) from error
+            found = {"error": error.details() or name}
+            status = _STATUS.get(name, 500)
+            return httpx.Response(status, json=found, headers={"grpc-status": name})
+
+    def _asked(self, parts: list[str]) -> httpx.Response:
+        match parts:
+            case ["v2"]:
+                told = self._ask("ServerMetadata")
+                found: Any = {"name": told.name, "extensions": list(told.extensions)}
+            case ["v2", "health", "ready"]:
+                return httpx.Response(200 if self._ask("ServerReady").ready else 503)
+            case ["v2", "repository", "index"]:
+                index = self._ask("RepositoryIndex", ready=True).models
+                found = [{"name": model.name, "state": model.state} for model in index]
+            case ["v2", "models", model]:
+                found = _metadata(self._ask("ModelMetadata", name=model))
+            case ["v2", "models", model, "config"]:
+                config = self._ask("ModelConfig", name=model).config
+                found = {"max_batch_size": config.max_batch_size}
+            case ["v2", "models", model, "stats"]:
+                stats = self._ask("ModelStatistics", name=model).model_stats
+                return httpx.Response(200, content=_statistics(stats))
+            case _:
+                return httpx.Response(501, json={"error": "not over gRPC"})
+        return httpx.Response(200, json=found)
+
+    def _ask(self, name: str, /, **members: Any) -> Any:
+        request = message(f"inference.{name}Request")(**members)
+        call = self._channel.unary_unary(
+            f"/{INFERENCE}/{name}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=message(f"inference.{name}Response").FromString,
+        )
+        return call(request, timeout=_TIMEOUT_S, metadata=self._metadata)
+
+    def _infer(self, data: bytes) -> httpx.Response:
+        """One prepared call, its own headers included."""
+        from hpack import Decoder
+
+        start = head_length(data)
+        fields = Decoder().decode(data[9:start], raw=True)
+        metadata = [
+            _pair(bytes(name), bytes(value))
+            for name, value in fields
+            if not name.startswith(b":") and name not in _NOT_METADATA
+        ]
+        call = self._channel.unary_unary(PATH)
+        body = call(data[start + PREFIX.size :], timeout=_TIMEOUT_S, metadata=metadata)
+        return httpx.Response(200, content=body, headers={"grpc-status": CODES[0]})
+
+
+def _pair(name: bytes, value: bytes) -> tuple[str, str | bytes]:
+    if name.endswith(b"-bin"):
+        return name.decode(), base64.b64decode(value + b"==")
+    return name.decode(), value.decode("latin-1")
+
+
+def _papers(tls: Tls) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """(who is believed, our key, our certificate), as grpcio wants them. SpecError."""
+    if not tls.verify:
+        raise SpecError(
+            "target.verify = false cannot be had with gRPC: who is asked must be known",
+            'say whom to believe: [target] ca = "server.pem"',
+        )
+    cert = _file("cert", tls.cert)
+    return _file("ca", tls.ca), _file("key", tls.key) or cert, cert
+
+
+def _file(key: str, path: str) -> bytes | None:
+    if not path:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise SpecError(f"target.{key} {path!r}: {error.strerror}") from error
+
+
+def _metadata(told: Any) -> Members:
+    return {
+        key: [
+            {"name": each.name, "datatype": each.datatype, "shape": list(each.shape)}
+            for each in getattr(told, key)
+        ]
+        for key in ("inputs", "outputs")
+    }
+
+
+def _statistics(stats: Any) -> bytes:
+    """As over HTTP. What our own engine adds is JSON already."""
+    models = []
+    for told in stats:
+        found: Members = {
+            "version": told.version,
+            "inference_count": told.inference_count,
+            "execution_count": told.execution_count,
+            "inference_stats": {
+                name: _duration(getattr(told.inference_stats, name)) for name in _PARTS
+            },
+            "batch_stats": [
+                {"batch_size": size.batch_size}
+                | {name: _duration(getattr(size, name)) for name in _PARTS[3:]}
+                for size in told.batch_stats
+            ],
+        }
+        if told.loadbench:
+            found["loadbench"] = msgspec.Raw(told.loadbench.encode())
+        models.append(found)
+    return msgspec.json.encode({"model_stats": models})
+
+
+def _duration(told: Any) -> Members:
+    return {"count": told.count, "ns": told.ns}
