@@ -26,7 +26,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not alone and not long' || $(AGAIN) -m 'not alone and not long'
 	$(BIN)/python -m pytest -m alone || $(AGAIN) -m alone
 
-test-long: $(STAMP)  ## sessions of several runs, and simulations (minutes)
+test-long: $(STAMP)  ## what takes minutes: several runs, simulations, browsers, Locust files, quantised models
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long || $(AGAIN) -m long
 
 golden: $(STAMP)  ## stores the screens as they look now; look at: git diff tests/golden

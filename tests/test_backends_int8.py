@@ -13,6 +13,9 @@ from loadbench.engine.models import open_model
 from loadbench.errors import SpecError
 from loadbench.spec import EngineSpec
 
+pytestmark = pytest.mark.long  # a minute and more
+
+
 F32 = TensorProto.FLOAT
 
 

@@ -15,6 +15,7 @@ from loadbench.errors import SpecError
 from loadbench.spec import EngineSpec
 
 pytestmark = [
+    pytest.mark.long,  # a minute and more
     # What people's files were made with is deprecated, and their files stay.
     pytest.mark.filterwarnings("ignore:.*(torch.ao.quantization|torch.quantize_per).*"),
     pytest.mark.filterwarnings("ignore:.*(TypedStorage|_pytree|register_constant).*"),

@@ -12,6 +12,8 @@ from loadbench.units import MS, SECOND
 from tests.lanes import known_server, process, run_process
 from tests.people import TAGGED, by_name, journey, notes, nothing
 
+pytestmark = pytest.mark.long  # a minute and more
+
 
 def test_a_server_that_hangs_shows_before_any_answer_comes(tmp_path: Path) -> None:
     code = """

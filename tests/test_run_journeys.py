@@ -14,6 +14,7 @@ from tests.running import adds_up, loadbench, summary
 from tests.test_run import running, shown
 from tests.test_scenarios_py import SCENARIOS
 
+pytestmark = pytest.mark.long  # a minute and more
 ANYWAY = ("--on-no-verdict", "warn")  # the machine of the tests may be busy
 USERS = """
 from locust import HttpUser, FastHttpUser, LoadTestShape, constant, task

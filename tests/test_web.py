@@ -16,6 +16,8 @@ import pytest
 from tests.browser import CHROMIUM, Page, browser
 from tests.running import loadbench, scenario
 
+pytestmark = pytest.mark.long  # a minute and more
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
