@@ -12,11 +12,11 @@ from functools import wraps
 from dashboard.scene import Scene
 from dashboard.widgets.bands import Point
 from loadbench import units
+from loadbench.bin import Bin, failures
 from loadbench.histogram import Histogram
 from loadbench.merge import merged_part
 from loadbench.model import Gpu, Part, Window
 from loadbench.serverside import Server
-from loadbench.view import Bin, failures
 
 SHARES = (0.5, 0.95, 0.99)
 Column = Sequence[Bin]
@@ -107,7 +107,7 @@ def tail(columns: Sequence[Column]) -> list[Point]:
 
 
 def _latency(columns: Sequence[Column], shares: Sequence[float]) -> list[Point]:
-    beyond = [sum(failures(bin.window) for bin in bins) + _overdue(bins) for bins in columns]
+    beyond = [sum(bin.failures for bin in bins) + _overdue(bins) for bins in columns]
     found = Histogram.quantiles([[bin.latency for bin in bins] for bins in columns], shares, beyond)
     return [
         Point(tuple(None if value is None else value / units.MS for value in values))
@@ -123,7 +123,7 @@ def _overdue(bins: Column) -> int:
 @each
 def throughput(bins: Column) -> Point:
     """Done per second, at its highest; the line is what was asked for."""
-    done = max(bin.window.done / bin.seconds for bin in bins)
+    done = max(bin.done / bin.seconds for bin in bins)
     return Point((done,), max(asked_rate(bin) for bin in bins))
 
 
@@ -135,7 +135,7 @@ def asked_rate(bin: Bin) -> float:
 
 @each
 def errors(bins: Column) -> Point:
-    known = [share for bin in bins if (share := error_share(bin.window)) is not None]
+    known = [bin.failures / total for bin in bins if (total := bin.done + bin.failures)]
     return Point((max(known, default=None),))
 
 

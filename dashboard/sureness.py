@@ -8,10 +8,11 @@ somebody stays at another stretch.
 from dashboard.scene import Scene
 from loadbench.account import Account
 from loadbench.assurance import Band, Blocks, Certainty, band, known
+from loadbench.bin import failures
 from loadbench.histogram import Histogram
 from loadbench.model import Window
 from loadbench.summary import CheckResult, judge
-from loadbench.view import Bin, View, bins, failures, merged, pieces
+from loadbench.view import Bin, View, bins, merged, pieces
 
 _EVERY_S = 5
 _ENOUGH = 84  # bins of 10 s: fewer could hardly be doubled

@@ -20,7 +20,7 @@ class Bin(NamedTuple):
     would be lost in a merge; `fullest` the same of the requests in flight. Of the service times
     only the sum stays: their histograms are not shown, and would double the size of a ring.
     `latency` is that of all kinds of requests, rough in minutes and hours: their pictures merge
-    hundreds of bins."""
+    hundreds of bins, which is why `done` and `failures` are counted once, too."""
 
     window: Window
     seconds: int
@@ -28,6 +28,8 @@ class Bin(NamedTuple):
     fullest: int
     service_ns: float
     latency: Histogram
+    done: int
+    failures: int
 
     @property
     def second(self) -> int:
@@ -38,6 +40,12 @@ class Bin(NamedTuple):
         return self.window.second + self.seconds
 
 
+def failures(window: Window) -> int:
+    """Requests that were asked and not answered well."""
+    failed = sum(sum(part.failed.values()) for part in window.requests.values())
+    return failed + window.unsent + window.lost
+
+
 def bin_of(window: Window, seconds: int = 1) -> Bin:
     """Without what no panel shows: a ring holds thousands of windows."""
     queued = window.server.waiting if window.server else None
@@ -45,7 +53,16 @@ def bin_of(window: Window, seconds: int = 1) -> Bin:
     requests = {name: replace(part, service=EMPTY) for name, part in window.requests.items()}
     slim = replace(window, requests=requests, slowest=window.slowest[:SLOWEST], examples={})
     open_now = window.in_flight + window.waiting
-    return Bin(slim, seconds, queued, open_now, service, _drawn(window.latency, seconds))
+    return Bin(
+        slim,
+        seconds,
+        queued,
+        open_now,
+        service,
+        _drawn(window.latency, seconds),
+        window.done,
+        failures(window),
+    )
 
 
 def joined(parts: tuple[Bin, ...]) -> Bin:
@@ -59,6 +76,8 @@ def joined(parts: tuple[Bin, ...]) -> Bin:
         max(bin.fullest for bin in parts),
         sum(bin.service_ns for bin in parts),
         _drawn(Histogram.merged(bin.latency for bin in parts), seconds),
+        sum(bin.done for bin in parts),
+        sum(bin.failures for bin in parts),
     )
 
 

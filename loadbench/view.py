@@ -213,11 +213,6 @@ def seconds(parts: Iterable[Bin]) -> int:
     return sum(bin.seconds for bin in parts)
 
 
-def failures(window: Window) -> int:
-    """Requests that were asked and not answered well."""
-    return sum(window.failed.values()) + window.unsent + window.lost
-
-
 def _covers(view: View, level: int, begin: float) -> bool:
     ring = view.rings[level]
     return bool(ring) and (ring[0].second <= begin or ring[0].second == view.first)

@@ -17,8 +17,8 @@ from dashboard.widgets.bands import (
     join,
 )
 from dashboard.widgets.table import Column, table
+from loadbench.bin import Bin, bin_of
 from loadbench.report.ticks import label, log_ticks, ticks
-from loadbench.view import Bin
 from tests.records import window
 
 A, B, C = "#111111", "#222222", "#333333"
@@ -29,8 +29,7 @@ def chars(grid: Grid) -> list[str]:
 
 
 def bin_at(second: int, length: int = 1) -> Bin:
-    told = window(second, [1.0])
-    return Bin(told, length, None, 0, 0.0, told.latency)
+    return bin_of(window(second, [1.0]))._replace(seconds=length)
 
 
 def test_one_band_has_eight_heights_a_cell() -> None:

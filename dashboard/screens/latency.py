@@ -15,9 +15,9 @@ from dashboard.widgets.board import Board, Cells
 from dashboard.widgets.engine import bar
 from dashboard.widgets.table import Column, table
 from loadbench import units
+from loadbench.bin import failures
 from loadbench.histogram import Histogram
 from loadbench.report.certain import within
-from loadbench.view import failures
 
 _SHARES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
 

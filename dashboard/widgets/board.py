@@ -6,10 +6,14 @@ for another reason (an overlay closing, say) costs nothing.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
+from textual.filter import ANSIToTruecolor, LineFilter
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -73,6 +77,11 @@ class Board(Widget):
         """The rows, top to bottom."""
         raise NotImplementedError
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Without the one for colours that a terminal gives by number: there are none here."""
+        found = super().get_line_filters()
+        return [one for one in found if not isinstance(one, ANSIToTruecolor)]
+
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self._strips = None
@@ -91,13 +100,27 @@ class Board(Widget):
         base = self.rich_style
         if self.scene.stale and self.dims:
             base += Style(dim=True)
-        rows = [
-            row if isinstance(row, Strip) else Strip(row)
-            for row in self.draw(self.scene, width, height)
-        ]
-        return [row.adjust_cell_length(width, base).apply_style(base) for row in rows[:height]]
+        rows = islice(self.draw(self.scene, width, height), height)
+        return [_strip(row, width, base) for row in rows]
+
+
+def _strip(row: Cells | Strip, width: int, base: Style) -> Strip:
+    """A row in its style and width: one strip, not one for each step, since a picture has
+    hundreds."""
+    room, cells = width, list[Segment]()
+    for text, style, control in row:
+        cells.append(Segment(text, base + style, control))
+        room -= cell_len(text)
+    if room > 0:
+        cells.append(Segment(" " * room, base))
+    strip = Strip(cells, width - min(room, 0))
+    return strip if room >= 0 else strip.crop(0, width)
 
 
 def _fitting(texts: Sequence[str], room: int) -> str:
-    found = (text for text in texts if Content.from_markup(text).cell_length <= room)
-    return next(found, texts[-1])
+    return next((text for text in texts if _width(text) <= room), texts[-1])
+
+
+@lru_cache(256)
+def _width(markup: str) -> int:
+    return Content.from_markup(markup).cell_length

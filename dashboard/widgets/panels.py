@@ -16,9 +16,10 @@ from dashboard.widgets.board import Board, Cells, Inspect
 from dashboard.widgets.outcome import without_folder
 from dashboard.widgets.table import Column, table
 from loadbench import units
+from loadbench.bin import failures
 from loadbench.merge import merge
 from loadbench.model import Requests, Window
-from loadbench.view import Event, failures
+from loadbench.view import Event
 
 _REQUESTS = (
     Column("request", left=True),

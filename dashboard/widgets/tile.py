@@ -40,7 +40,8 @@ class Reading(NamedTuple):
 
 
 class Tile(Board):
-    """`read` gives the words of a scene, `course` a column of the spark."""
+    """`read` gives the words of a scene, `course` a column of the spark, which stays as it was
+    while somebody is on the way: all sparks take as long as the charts, which show the same."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Tile(Board):
         self._course = course
         self._timeline: Timeline | None = None
         self._reads: object = None
+        self._values: list[float | None] = []
 
     def titles(self, scene: Scene) -> None:
         reading = self._read(scene)
@@ -97,7 +99,8 @@ class Tile(Board):
         reads = self._course(scene)
         if self._timeline is None or reads is not self._reads:
             self._timeline, self._reads = Timeline(reads), reads
-        wide = width - 1 if self.size.height < _LARGE else width
-        points = self._timeline.points(scene, max(1, wide))
-        values = [points[x].bands[0] if x in points else None for x in range(max(1, wide))]
-        return Spark(values).cells(ink(self.ink.p95))
+        wide = max(1, width - 1 if self.size.height < _LARGE else width)
+        if not scene.hasty or len(self._values) != wide:
+            points = self._timeline.points(scene, wide)
+            self._values = [points[x].bands[0] if x in points else None for x in range(wide)]
+        return Spark(self._values).cells(ink(self.ink.p95))

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadbench import units
+from loadbench.bin import failures
 from loadbench.histogram import Histogram
 from loadbench.model import Server, Window
 from loadbench.report.batches import Group, groups, hint, median_size, per_row_ms, reasons, rows_of
@@ -16,7 +17,6 @@ from loadbench.report.page.sections import csv, figure, line_key, quiet, section
 from loadbench.report.parts import made_of
 from loadbench.report.svg import Level
 from loadbench.units import MS, count, percent, significant
-from loadbench.view import failures
 
 _GROUPS, _REASONS = 8, 8
 _STEPS, _PARTS = 24, 12  # rates that are shown one by one; of more, so many stretches of them

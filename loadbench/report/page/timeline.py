@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from loadbench import units
-from loadbench.bin import Bin
+from loadbench.bin import Bin, failures
 from loadbench.histogram import Histogram
 from loadbench.merge import machines
 from loadbench.model import Gpu, Machine, Start
 from loadbench.report.svg import Moment
 from loadbench.report.ticks import TIME_STEPS
 from loadbench.units import SECOND, clock
-from loadbench.view import View, bins, failures
+from loadbench.view import View, bins
 
 MOST = 240  # columns
 _QUANTILES = (0.5, 0.95, 0.99)

@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadbench import runlog
+from loadbench.bin import failures
 from loadbench.judge.search import Terms
 from loadbench.judge.stage import Claim, judged
 from loadbench.merge import merge
 from loadbench.model import Window
-from loadbench.view import failures
 from tests.leading import led
 from tests.queues import Server, Simulated, highest_rate, latencies, waits_longer
 
