@@ -16,6 +16,8 @@ from loadbench.engine.models import open_model
 from loadbench.spec import EngineSpec
 from loadbench.units import MS
 
+pytestmark = pytest.mark.long
+
 
 def doctor(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -15,9 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.lanes import Known, known_server
 from tests.served import serving
 from tests.test_scenarios_py import SCENARIOS
+
+pytestmark = pytest.mark.long
 
 BRIEF = """
 [target]

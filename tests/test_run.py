@@ -245,7 +245,7 @@ def test_commands_stop_and_mark(tmp_path: Path) -> None:
         path = runlog.read_snapshot(folder)["control"]
         control.send(path, {"command": "mark", "text": "contention started"})
         control.send(path, {"command": "stop"})
-        assert process.wait(20) == 0
+        assert process.wait(20) in (0, 4)  # a busy machine is not trusted
     marks = [record.text for record in runlog.read(folder) if isinstance(record, Mark)]
     assert marks == ["contention started", "stop asked for"]
     assert shown(folder)["reason"] == "stopped"

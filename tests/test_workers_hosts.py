@@ -19,6 +19,8 @@ from loadbench import runlog
 from loadbench.model import Remark, Window
 from tests.running import LOADBENCH, adds_up
 
+pytestmark = pytest.mark.long
+
 HERE, THERE = "10.77.83.1", "10.77.83.2"
 AHEAD_S = 5000  # the clock of the other host
 

@@ -298,7 +298,7 @@ def test_all_in_time_is_all_that_can_be_had(tmp_path: Path) -> None:
     optimum = summary(scenario(tmp_path), *check, *ANYHOW, cwd=tmp_path)["optimum"]
     assert optimum["share"] == 1
     assert optimum["slo_ms"] == 2000
-    assert [note["code"] for note in optimum["notes"]] == ["no-slo"]
+    assert {note["code"] for note in optimum["notes"]} - {"unsteady"} == {"no-slo"}  # if busy
     [folder] = runlog.runs(tmp_path / "results")
     told = [record for record in runlog.read(folder) if isinstance(record, Window)]
     sizes = [s for w in told if w.server for s in w.server.sizes.values()]
