@@ -65,6 +65,15 @@ class TargetSpec(Section):
             known.append(USUAL_MOST)
         return min(known, default=None)
 
+    @field_validator("url")
+    @classmethod
+    def _without_a_password(cls, url: str) -> str:
+        """It stands in the names of folders, in logs and in snapshots."""
+        if "@" in urlsplit(url).netloc:
+            hint = 'headers = { Authorization = "Basic $TOKEN" } takes it from the environment'
+            raise ValueError(f"an address holds no name and no password: {hint}")
+        return url
+
     @field_validator("headers")
     @classmethod
     def _can_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:

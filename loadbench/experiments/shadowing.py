@@ -143,7 +143,15 @@ def beside(
     due = arrivals((Phase(rate, rate, seconds * SECOND),), load.arrivals, load.seed, load.cv or 1.0)
     with ExitStack() as stack:
         askers = [
-            stack.enter_context(Asker(target.url, spec.target.protocol, spec.target.tls))
+            stack.enter_context(
+                Asker(
+                    target.url,
+                    spec.target.protocol,
+                    spec.target.tls,
+                    spec.target.headers,
+                    (spec.target.timeout, spec.target.connect_timeout),
+                )
+            )
             for target, spec in zip(targets, specs, strict=True)
         ]
         first, second = (stack.enter_context(ThreadPoolExecutor(_HANDS)) for _ in askers)

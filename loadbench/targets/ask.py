@@ -24,7 +24,7 @@ from loadbench.targets.plain import check_path
 from loadbench.targets.statistics import Reading, difference, read
 from loadbench.targets.tls import context, explain
 from loadbench.targets.wire import Headers, Prepared
-from loadbench.units import hostport
+from loadbench.units import SECOND, hostport
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
     from loadbench.targetspec import TargetSpec
@@ -61,6 +61,7 @@ class Asker:
         protocol: str = "auto",
         tls: Tls | None = None,
         headers: Mapping[str, str] | None = None,
+        patience_ns: tuple[int, int] | None = None,  # for an answer, of that to be connected
     ) -> None:
         self._where, port = _address(url)
         self._rpc = self._where.scheme in _RPC
@@ -79,7 +80,7 @@ class Asker:
                   for name, text in self._headers.items()}  # fmt: skip
         self._client = httpx.Client(
             base_url=self.url,
-            timeout=_TIMEOUT,
+            timeout=_timeout(patience_ns),
             trust_env=False,
             verify=context(self._tls) if self._tls else False,
             headers=filled,
@@ -317,6 +318,12 @@ class Asker:
         card = next((ground.uuid for ground in reading.engine.grounds), "")
         own = {field: getattr(reading.engine, field) for field in fields}
         return {**health, **own, "card": card}
+
+
+def _timeout(patience_ns: tuple[int, int] | None) -> httpx.Timeout:
+    if patience_ns is None:
+        return _TIMEOUT
+    return httpx.Timeout(patience_ns[0] / SECOND, connect=patience_ns[1] / SECOND)
 
 
 def _address(url: str) -> tuple[SplitResult, int | None]:
