@@ -88,7 +88,7 @@ class Comparer:
 
     def _apart(self, a: Exchange, b: Exchange) -> tuple[int, int, float, float, bool]:
         """Rows, those that changed, largest absolute and relative difference, another shape."""
-        if not self._endpoints[0].kserve:
+        if not self._endpoints[0].tensors:
             other = a.body != b.body
             return 1, int(other), 0.0, 0.0, False
         old, new = (_values(*pair) for pair in zip(self._endpoints, (a, b), strict=True))
