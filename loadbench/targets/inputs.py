@@ -1,4 +1,4 @@
-"""Inputs for any model that takes tensors, from its metadata: seeded random tensors, or what files hold.
+"""Inputs for any model that takes tensors, from its metadata: seeded random, or what files hold.
 
 Gives the pool of requests of a run, encoded once before it. Files: `.npy` (a model with one
 input), `.npz` (one array per input), `.json` (a KServe request, or {input: nested list}), `.jsonl`

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from loadbench import runlog
 from loadbench.judge.search import Terms
 from loadbench.judge.stage import Claim, judged
