@@ -6,8 +6,12 @@ A baseline's usual name is that of the run's scenario. The file holds paths rela
 one line a baseline, so that it can live in git and its history tells when which run was set.
 """
 
+import fcntl
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -85,15 +89,33 @@ def put(results: Path, name: str, folder: Path) -> None:
         raise SpecError(
             f"{folder} is not in {results}", "a baseline lies in the folder of its runs"
         ) from error
-    _write(results, {**read(results), name: run})
+    with _alone(results):
+        _write(results, {**read(results), name: run})
 
 
 def forget(results: Path, name: str) -> None:
     """Takes a name away; its run stays. SpecError if there is no such baseline."""
-    known = read(results)
-    if name not in known:
-        raise SpecError(f"there is no baseline {name!r}", "loadbench baseline list")
-    _write(results, {key: run for key, run in known.items() if key != name})
+    with _alone(results):
+        known = read(results)
+        if name not in known:
+            raise SpecError(f"there is no baseline {name!r}", "loadbench baseline list")
+        _write(results, {key: run for key, run in known.items() if key != name})
+
+
+@contextmanager
+def _alone(results: Path) -> Iterator[None]:
+    """As long as nobody else changes the file; where that cannot be had all the same."""
+    try:
+        number = os.open(results, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # there is none: nor is there a baseline
+        yield
+        return
+    try:
+        with suppress(OSError):  # some shared disks have no locks
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _write(results: Path, known: dict[str, str]) -> None:

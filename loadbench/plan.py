@@ -36,7 +36,7 @@ class Endpoint(Value, frozen=True):
 
     host: str
     port: int
-    protocol: Literal["kserve", "grpc", "http"]  # grpc: KServe's too
+    protocol: Literal["kserve", "grpc", "tensorflow", "http"]  # grpc: KServe's too
     tls: Tls | None = None  # None: plain http
     model: str = ""
     version: str = ""
@@ -49,11 +49,18 @@ class Endpoint(Value, frozen=True):
     method: str = "GET"
     headers: dict[str, str] = {}  # of each request; `$NAME` is filled in where they are made
     deadline_ns: int | None = None  # what each call over gRPC says that it waits
+    layout: Literal["rows", "columns"] = "rows"  # this and the next only of protocol "tensorflow"
+    signature: str = ""
+
+    @property
+    def tensors(self) -> bool:
+        """Whether that is what is sent, of which the server has told."""
+        return self.protocol != "http"
 
     @property
     def kserve(self) -> bool:
-        """Whether tensors are sent, and the server can be asked about its model."""
-        return self.protocol != "http"
+        """Whether the server can be asked about its model as KServe v2 has it."""
+        return self.protocol in ("kserve", "grpc")
 
 
 class Expected(Value, frozen=True):

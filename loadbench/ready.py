@@ -67,8 +67,8 @@ def _scenario(scenario: Scenario, trust: bool) -> Iterator[Finding]:
     except LoadbenchError as error:
         yield Finding("✗", "target", f"{error.message}: {error.hint}".removesuffix(": "))
     else:
-        speaks = f"serves {found.model}" if found.kserve else "answers"
-        yield Finding("✓", "target", f"{asker.url} {speaks}")
+        speaks = f"serves {found.model}" if found.model else "answers"
+        yield Finding("✓", "target", f"{asker.url} {speaks}, {asker.known_by}")
 
 
 def _gpus(nvml: Nvml, scenario: Scenario | None) -> Iterator[Finding]:

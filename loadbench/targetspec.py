@@ -24,10 +24,12 @@ class TargetSpec(Section):
     """What is measured: `local:MODEL` (started by us) or an URL."""
 
     url: str = "local:mlp"
-    protocol: Literal["auto", "kserve", "http"] = "auto"
+    protocol: Literal["auto", "kserve", "tensorflow", "http"] = "auto"
     model: str = ""
     timeout: Duration = 10 * units.SECOND  # of a request as a whole
     connect_timeout: Duration = 5 * units.SECOND  # of that, to be connected
+    layout: Literal["rows", "columns"] = "rows"  # of what TensorFlow Serving is sent
+    signature: str = "serving_default"  # of its model
     connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
     path: str = "/"
     method: Literal["GET", "POST", "PUT"] = "GET"
@@ -64,6 +66,15 @@ class TargetSpec(Section):
         if self.remote and not self.owned:
             known.append(USUAL_MOST)
         return min(known, default=None)
+
+    @field_validator("url")
+    @classmethod
+    def _without_a_password(cls, url: str) -> str:
+        """It stands in the names of folders, in logs and in snapshots."""
+        if "@" in urlsplit(url).netloc:
+            hint = 'headers = { Authorization = "Basic $TOKEN" } takes it from the environment'
+            raise ValueError(f"an address holds no name and no password: {hint}")
+        return url
 
     @field_validator("headers")
     @classmethod

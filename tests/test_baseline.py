@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,14 @@ def test_compare_with_a_baseline(tmp_path: Path) -> None:
     said = loadbench("compare", "baseline", cwd=tmp_path, code=2).stderr
     assert "baseline 'steady' is 0001-one, which is not in results" in said
     assert "✗ this run is gone" in loadbench("baseline", "list", cwd=tmp_path).stdout
+
+
+def test_many_set_at_once_are_all_kept(tmp_path: Path) -> None:
+    folder = finished(tmp_path, "one", 10.0)
+    names = [f"name {number}" for number in range(40)]
+    with ThreadPoolExecutor(8) as hands:
+        list(hands.map(lambda name: baseline.put(tmp_path, name, folder), names))
+    assert set(baseline.read(tmp_path)) == set(names)
 
 
 @pytest.mark.parametrize("name", ["12", "last", "baseline", "", "a/b", "x\n", "-a", "é" * 3])

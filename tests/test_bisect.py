@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from loadbench.experiments.bisect import _candidates, halfway
+from loadbench import runlog
+from loadbench.experiments.bisect import Measure, _candidates, halfway
 from loadbench.judge.comparison import Side, Terms, compare
+from tests.ended import finished
 from tests.running import loadbench
 from tests.test_judge_comparison import side
 
@@ -78,6 +80,17 @@ def test_a_commit_that_cannot_be_measured_is_skipped(repository: Path) -> None:
     git(repository, "checkout", "--quiet", "HEAD~1")
     told = loadbench("bisect", "--against", "last", "--", "own.toml", cwd=repository, code=125)
     assert "skipped: it could not be measured" in told.stderr
+
+
+def test_all_commits_are_measured_at_the_rates_of_the_good_one(tmp_path: Path) -> None:
+    measure = Measure(("own.toml",), 6, tmp_path, Terms())
+    good = finished(tmp_path, "good", 10.0)
+    assert "--capacity" not in measure.command()
+    assert "--capacity" not in measure.command(good)  # its rates were not in %
+    runlog.write_snapshot(good, {**runlog.read_snapshot(good), "capacity": 123.25})
+    told = measure.command(good)
+    assert told[told.index("--capacity") + 1] == "123.25"
+    assert told[-1] == "own.toml"
 
 
 def test_the_margin_is_half_of_the_way_to_the_bad_end() -> None:

@@ -17,6 +17,7 @@ import pytest
 from google.protobuf import json_format  # type: ignore[import-untyped]
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
+from msgspec.structs import replace
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
@@ -27,7 +28,10 @@ from loadbench.cli.export import FORMATS
 from loadbench.histogram import DIGITS, HIGHEST_NS, LOWEST_NS
 from loadbench.model import End, Window
 from loadbench.report.export import mlflow
-from loadbench.report.export.source import source
+from loadbench.report.export.hdr import hgrm_bytes
+from loadbench.report.export.perf_analyzer import perf_analyzer_bytes
+from loadbench.report.export.prometheus import prometheus_bytes
+from loadbench.report.export.source import Source, source
 from loadbench.report.export.table import COLUMNS, NAMES
 from tests.ended import finished
 from tests.foreign import RECORDED, said
@@ -126,7 +130,9 @@ def test_hgrm_is_what_hdrhistogram_prints(capsysbinary: pytest.CaptureFixture[by
     lines = theirs.getvalue().decode().splitlines()
     mean = next(at for at, line in enumerate(lines) if line.startswith("#[Mean"))
     assert mine[:mean] == lines[:mean]
-    assert mine[mean + 1 : -1] == lines[mean + 1 :]
+    until = len(lines)
+    assert mine[mean + 1 : until] == lines[mean + 1 :]
+    assert len(mine[until:]) == 1 + 5  # what is missing, then how sure each percentile is
     # theirs is in ns beside a mean in ms; Java's prints both in the same unit
     deviation = float(mine[mean].rpartition("= ")[2].rstrip("]"))
     assert deviation == pytest.approx(dense.get_stddev() / 1e6, abs=1e-3)
@@ -148,7 +154,8 @@ def test_perf_analyzers_line(
     assert text.splitlines()[0] == (  # as perf_analyzer -f --request-rate-range writes it
         "Request Rate,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,"
         "Server Compute Input,Server Compute Infer,Server Compute Output,Client Recv,"
-        "p50 latency,p90 latency,p95 latency,p99 latency"
+        "p50 latency,p90 latency,p95 latency,p99 latency,"
+        "p50 low,p50 high,p90 low,p90 high,p95 low,p95 high,p99 low,p99 high,No band"  # ours
     )
     (row,) = csv.DictReader(io.StringIO(text))
     summary = source(RUN).summary
@@ -166,6 +173,52 @@ def test_perf_analyzers_line(
     runlog.write_snapshot(failing, snapshot)
     closed = exported(failing, "perf-analyzer-csv", capsysbinary).decode()
     assert next(csv.DictReader(io.StringIO(closed)))["Concurrency"] == "4"
+
+
+def banded(run: Path) -> Source:
+    """A run whose P50 has a band, and whose P99 has none that bounds it above."""
+    found = source(run)
+    answered = {"p50": (9.4, 10.4), "p99": (8.0, None)}
+    summary = replace(
+        found.summary,
+        bands_ms={"p50": (9.5, 10.5), "p99": (9.0, None)},
+        more_bands_ms={"answered_ms": answered, "service_ms": answered},
+        no_bands={"latency_ms": {"p95": "run longer"}, "service_ms": {"p95": "too short"}},
+    )
+    return found._replace(summary=summary)
+
+
+def test_each_percentile_has_its_band_or_the_reason_why_not(tmp_path: Path) -> None:
+    run = banded(finished(tmp_path, "banded", 10.0))
+    lines = hgrm_bytes(run).decode().splitlines()
+    assert "#[p50 at 95 %: 9.400 … 10.400]" in lines
+    assert "#[p99 at 95 %: 8.000 …]" in lines
+    assert any(line.startswith("#[p95 has no band: ") for line in lines)
+    (row,) = csv.DictReader(io.StringIO(perf_analyzer_bytes(run).decode()))
+    assert (row["p50 low"], row["p50 high"]) == ("9400", "10400")
+    assert (row["p99 low"], row["p99 high"], row["p95 low"]) == ("8000", "", "")
+    assert "p95: too short" in row["No band"]
+    families = text_string_to_metric_families(prometheus_bytes(run).decode())
+    found = {family.name: family for family in families}
+    bounds = {
+        (sample.labels["quantile"], sample.labels["side"]): sample.value
+        for sample in found["loadbench_run_latency_band_seconds"].samples
+    }
+    assert bounds == {
+        ("0.5", "low"): 0.0095, ("0.5", "high"): 0.0105,
+        ("0.99", "low"): 0.009, ("0.99", "high"): math.inf,
+    }  # fmt: skip
+    whys = {
+        sample.labels["quantile"]: sample.labels["why"]
+        for sample in found["loadbench_run_latency_no_band"].samples
+    }
+    assert whys.keys() == {"0.9", "0.95", "0.999"}
+    assert whys["0.95"] == "run longer"
+    figures = mlflow.figures(run)
+    assert (figures["latency_p50_low_ms"], figures["latency_p50_high_ms"]) == (9.5, 10.5)
+    assert figures["latency_p99_low_ms"] == 9.0
+    assert "latency_p99_high_ms" not in figures
+    assert "latency p95: run longer" in mlflow.tags(run)["loadbench.no_bands"]
 
 
 def test_prometheus_reads_its_text(

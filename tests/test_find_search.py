@@ -187,6 +187,9 @@ def test_what_can_be_searched_for() -> None:
     for check in (Check("mean", False, 2e7, "< 20 ms"), Check("p99", True, 2e7, "> 20 ms")):
         with pytest.raises(SpecError, match="cannot be searched for"):
             claim(check)
+    for check in (Check("p99", False, 0, "< 0 ms"), Check("errors", False, 0, "< 0 %")):
+        with pytest.raises(SpecError, match="never holds"):
+            claim(check)
 
 
 @pytest.mark.parametrize(

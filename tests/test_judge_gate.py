@@ -119,6 +119,7 @@ def test_one_run_a_side_is_no_verdict_and_says_what_can_be_missed(tmp_path: Path
     loadbench("baseline", "set", cwd=tmp_path)
     arguments = ("run", path, "--baseline", "own", "--repeats", "1")
     done = loadbench(*arguments, "--json", cwd=tmp_path, code=4)
+    assert "0001-own-fake has 1 of the 5 repeats that a verdict takes" in done.stderr
     assert "no verdict against 0001-own-fake" in done.stderr
     assert "of any size can have been missed" in done.stderr
     assert json.loads(done.stdout)["comparison"]["a"] == "0001-own-fake"

@@ -85,6 +85,7 @@ weight = 3
         (LOAD + "[checks]\np99 = '100 ms'\n", "'100 ms' is not a condition"),
         (LOAD + "[checks]\np99 = '< 100'\n", "'100' is not a duration"),
         (LOAD + "[engine]\nmax_batch = 0\n", "line 4: engine.max_batch"),
+        (LOAD + "[target]\nurl = 'http://me:word@h:80'\n", "line 4: target.url: an address holds"),
         (LOAD + "[engine]\npolicy = 'magic'\n", "line 4: engine.policy"),
         (LOAD + "[engine]\ndevice = 'gpu0'\n",
          "line 4: engine.device: 'gpu0' cannot be read: auto, cpu, cuda or cards like"),

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,7 @@ from loadbench.plan import RequestPlan
 from loadbench.targets import inputs
 from loadbench.targets.ask import Asker
 from loadbench.targets.statistics import Reading, difference, read
+from loadbench.targets.wire import Prepared
 from loadbench.targetspec import TargetSpec
 from loadbench.units import MS
 from tests.served import Engine, serving
@@ -281,6 +283,17 @@ def test_what_cannot_be_described_is_said(name: str) -> None:
         asker.describe(TargetSpec(url=url, model=model))
     error: Any = caught.value
     assert words in error.message
+
+
+def test_who_asks_has_the_patience_of_the_load() -> None:
+    """A request to a server that never answers; beyond it the usual patience is 5 s."""
+    request = Prepared("infer", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", lambda headers, body: None)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        begun = time.monotonic()
+        with Asker(url, patience_ns=(200 * MS, 200 * MS)) as asker, pytest.raises(TargetError):
+            asker.exchange(request)
+    assert time.monotonic() - begun < 4
 
 
 def test_a_server_that_is_down_says_what_was_tried() -> None:

@@ -13,7 +13,7 @@ from loadbench.report.export import deliver
 from loadbench.report.export.source import Source, source
 
 FORMATS = {
-    "csv": "a row a second",
+    "csv": "a row a second: too short for bands of its percentiles",
     "parquet": "the same columns, typed (needs pyarrow)",
     "hlog": "HdrHistogram log, a histogram a second",
     "hgrm": "HdrHistogram percentiles of the whole run",

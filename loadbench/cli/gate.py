@@ -6,7 +6,6 @@ found out in a second rather than after six repeats. What counts as a regression
 """
 
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +37,7 @@ class Gate(NamedTuple):
         first = found.snapshots[0]
         load = scenario.spec.load
         ours = {**first, "spec": scenario.spec.model_dump(mode="json")}
-        known = None if load.calibrate is None else capacity(found)
+        known = None if load.calibrate is None else found.capacity
         if load.calibrate is not None and known is None:
             raise SpecError(
                 f"{found.name} does not tell of how many requests per second its rates in % are",
@@ -69,14 +68,6 @@ class Gate(NamedTuple):
         """The run that was made, or the series, against the baseline."""
         found = compare(against, side([folder]), self.terms)
         return Held(found, decision(found, self.strict))
-
-
-def capacity(side: Side) -> float | None:
-    """What rates in % were of there: held against it, a run is made at the same. None: not
-    known."""
-    found = side.snapshots[0].get("capacity")
-    fine = isinstance(found, float) and 0 < found < math.inf
-    return found if fine else None
 
 
 class Held(NamedTuple):

@@ -13,10 +13,11 @@ from typing import Any
 import click
 
 from loadbench import runlog, spec
-from loadbench.cli.gate import REPEATS, Gate, capacity, gate_options
+from loadbench.cli.gate import REPEATS, Gate, gate_options
 from loadbench.cli.outputs import Outputs, output_options
 from loadbench.errors import SpecError
 from loadbench.judge.checks import CHECK_FAILED, PASSED, verdict
+from loadbench.judge.shift import FEWEST
 from loadbench.model import Start, plain
 from loadbench.overrides import parse_settings
 from loadbench.printable import harmless
@@ -69,6 +70,7 @@ from loadbench.units import SECOND, parse_duration
 @click.option("--trust", is_flag=True, help="Allow scenarios and model files that run code.")
 @click.option("--dry-run", is_flag=True, help="Send one request of each kind, show the answers.")
 @click.option("--print-folder", is_flag=True, hidden=True)
+@click.option("--capacity", type=click.FloatRange(0, min_open=True), hidden=True)
 @output_options
 @gate_options
 def command(
@@ -92,6 +94,7 @@ def command(
     trust: bool,
     dry_run: bool,
     print_folder: bool,
+    capacity: float | None,
     gate: Gate | None,
     outputs: Outputs,
 ) -> int:
@@ -116,6 +119,9 @@ def command(
     repeats = repeats or (REPEATS if gate else 1)
     results = runlog.results_folder(out)
     against = gate.opened(chosen, results) if gate else None
+    if against and len(against.snapshots) < FEWEST:
+        few = f"{against.name} has {len(against.snapshots)} of the {FEWEST} repeats that a verdict"
+        _say(f"  {few} takes: no run can be shown to be worse than it")
     options = Options(
         results=results,
         name=name or "",
@@ -129,7 +135,7 @@ def command(
             chosen.spec,
         ),
         decide=until_decided is not None,
-        capacity=capacity(against) if against else None,
+        capacity=against.capacity if against else capacity,
     )
     pause_s = parse_duration(cool_down) / SECOND if cool_down else None
     run: Run | Series

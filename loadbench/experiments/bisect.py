@@ -35,16 +35,18 @@ class Measure(NamedTuple):
     results: Path
     terms: Terms
 
-    @property
-    def command(self) -> list[str]:
-        """Makes the series of what is checked out; its folder is told on stdout."""
+    def command(self, against: Path | None = None) -> list[str]:
+        """Makes the series of what is checked out, at the rates of the one that it will be held
+        against where those were calibrated; its folder is told on stdout."""
         own = ["--repeats", str(self.repeats), "--out", str(self.results.resolve())]
+        capacity = side([against]).capacity if against else None
+        own += [] if capacity is None else ["--capacity", repr(capacity)]
         start = [sys.executable, "-m", "loadbench", "run", "--print-folder"]
         return [*start, *own, "--on-no-verdict", "warn", *self.arguments]
 
-    def made(self) -> tuple[Path | None, int]:
+    def made(self, against: Path | None = None) -> tuple[Path | None, int]:
         """(the series, if one was made; the exit code)."""
-        with subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(self.command(against), stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             lines = process.stdout.read().splitlines()
         folder = next((line.removeprefix("run ") for line in lines if line.startswith("run ")), "")
@@ -61,7 +63,7 @@ class Found(NamedTuple):
 
 def step(against: Path, measure: Measure) -> tuple[int, str]:
     """Judges what is checked out: the exit code for git, and the reason in words."""
-    folder, code = measure.made()
+    folder, code = measure.made(against)
     if code < 0 or code >= _SIGNALLED:
         return _SIGNALLED + abs(code) % _SIGNALLED, "stopped"
     if folder is None or code in (2, 3):
@@ -98,7 +100,7 @@ def search(good: str, bad: str, measure: Measure, say: Callable[[str], None]) ->
     _require_in_line(good, bad, *ends)
     with _away() as back:
         reference = _end(good, ends[0], measure, say)
-        worst = _end(bad, ends[1], measure, say)
+        worst = _end(bad, ends[1], measure, say, reference)
         both = compared(reference, worst, measure.terms)
         found = decision(both, strict=True)
         if found.code != WORSE:
@@ -110,10 +112,12 @@ def search(good: str, bad: str, measure: Measure, say: Callable[[str], None]) ->
     return Found(told, found.words)
 
 
-def _end(name: str, commit: str, measure: Measure, say: Callable[[str], None]) -> Path:
+def _end(
+    name: str, commit: str, measure: Measure, say: Callable[[str], None], good: Path | None = None
+) -> Path:
     say(f"measuring {name} ({commit[:10]})")
     _git("checkout", "--quiet", "--detach", commit)
-    folder, code = measure.made()
+    folder, code = measure.made(good)
     if folder is None or code in (2, 3) or code >= _SIGNALLED or code < 0:
         raise RunError(f"{name} could not be measured (exit code {code})")
     return folder

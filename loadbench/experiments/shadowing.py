@@ -88,7 +88,7 @@ class Comparer:
 
     def _apart(self, a: Exchange, b: Exchange) -> tuple[int, int, float, float, bool]:
         """Rows, those that changed, largest absolute and relative difference, another shape."""
-        if not self._endpoints[0].kserve:
+        if not self._endpoints[0].tensors:
             other = a.body != b.body
             return 1, int(other), 0.0, 0.0, False
         old, new = (_values(*pair) for pair in zip(self._endpoints, (a, b), strict=True))
@@ -143,7 +143,15 @@ def beside(
     due = arrivals((Phase(rate, rate, seconds * SECOND),), load.arrivals, load.seed, load.cv or 1.0)
     with ExitStack() as stack:
         askers = [
-            stack.enter_context(Asker(target.url, spec.target.protocol, spec.target.tls))
+            stack.enter_context(
+                Asker(
+                    target.url,
+                    spec.target.protocol,
+                    spec.target.tls,
+                    spec.target.headers,
+                    (spec.target.timeout, spec.target.connect_timeout),
+                )
+            )
             for target, spec in zip(targets, specs, strict=True)
         ]
         first, second = (stack.enter_context(ThreadPoolExecutor(_HANDS)) for _ in askers)

@@ -46,6 +46,14 @@ class Side(Value, frozen=True):
     name: str
     snapshots: tuple[dict[str, Any], ...]
 
+    @property
+    def capacity(self) -> float | None:
+        """What rates in % were of there: held against it, a run is made at the same. None: not
+        known."""
+        found = self.snapshots[0].get("capacity")
+        fine = isinstance(found, float) and 0 < found < math.inf
+        return found if fine else None
+
 
 class Terms(Value, frozen=True):
     """What is asked of a comparison: the gated metrics, how far each may move (a share), how often

@@ -49,6 +49,8 @@ class Claim(Value, frozen=True):
 def claim(check: Check) -> Claim:
     """What a check says of the share of requests. SpecError where it says something else."""
     text = f"{check.name} {check.text}"
+    if check.limit <= 0:
+        raise SpecError(f"{text!r} never holds", 'give a limit above 0, like "p99 < 100 ms"')
     if not check.above and check.name in QUANTILES:
         return Claim(text, 1 - QUANTILES[check.name], round(check.limit))
     if not check.above and check.name == "errors" and 0 < check.limit < 1:

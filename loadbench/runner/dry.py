@@ -90,7 +90,7 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
         took_ms=answer.took_ns / units.MS,
         answer_bytes=len(answer.body),
         parts={_PARTS[name]: float(took) for name, took in parts},
-        shown=_shown(endpoint, answer, plain=bool(fault) or not endpoint.kserve),
+        shown=_shown(endpoint, answer, plain=bool(fault) or not endpoint.tensors),
         fault=fault,
         answered=f"gRPC {rpc}" if rpc else "",
     )

@@ -20,11 +20,12 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.model import Tensor, Value, decode
 from loadbench.plan import Endpoint, Tls
 from loadbench.standing import Settings
+from loadbench.targets import tensorflow
 from loadbench.targets.plain import check_path
 from loadbench.targets.statistics import Reading, difference, read
 from loadbench.targets.tls import context, explain
 from loadbench.targets.wire import Headers, Prepared
-from loadbench.units import hostport
+from loadbench.units import SECOND, hostport
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
     from loadbench.targetspec import TargetSpec
@@ -61,6 +62,7 @@ class Asker:
         protocol: str = "auto",
         tls: Tls | None = None,
         headers: Mapping[str, str] | None = None,
+        patience_ns: tuple[int, int] | None = None,  # for an answer, of that to be connected
     ) -> None:
         self._where, port = _address(url)
         self._rpc = self._where.scheme in _RPC
@@ -72,6 +74,7 @@ class Asker:
         self._host = self._where.hostname or ""
         self._protocol = "kserve" if self._rpc else protocol
         self._mute = False  # it has no statistics
+        self.known_by = "as the scenario says"  # which protocol it speaks, in words
         self._closes = True  # as long as no answer left its connection open
         self.url = f"{self._where.scheme}://{hostport(self._host, self._port)}"
         self._headers = dict(headers or {})
@@ -79,7 +82,7 @@ class Asker:
                   for name, text in self._headers.items()}  # fmt: skip
         self._client = httpx.Client(
             base_url=self.url,
-            timeout=_TIMEOUT,
+            timeout=_timeout(patience_ns),
             trust_env=False,
             verify=context(self._tls) if self._tls else False,
             headers=filled,
@@ -139,7 +142,9 @@ class Asker:
     def describe(self, wanted: "TargetSpec") -> Endpoint:
         """Where and how to send requests. Raises TargetError when the server is down or not ready,
         SpecError when it has no such model."""
-        protocol = self._found_protocol() if self._protocol == "auto" else self._protocol
+        protocol = self._found_protocol(wanted) if self._protocol == "auto" else self._protocol
+        if protocol == "tensorflow":
+            return self._tensorflow(wanted)
         if protocol == "http":
             path = self._path(wanted.path)
             check_path(path)
@@ -165,16 +170,48 @@ class Asker:
         query = f"?{self._where.query}" if self._where.query else ""
         return (self._where.path or "/") + query
 
-    def _found_protocol(self) -> str:
-        """A KServe server says at /v2 what it is."""
-        answer = self._ask("GET", "/v2")
-        if answer.status_code != 200:
-            return "http"
+    def _found_protocol(self, wanted: "TargetSpec") -> str:
+        """A KServe server says at /v2 what it is, TensorFlow Serving by how it tells of a model, or
+        refuses to."""
+        found = _json_of(self._ask("GET", "/v2"))
+        if isinstance(found, dict) and "extensions" in found:
+            self.known_by = "speaks KServe v2: /v2 tells its extensions"
+            return "kserve"
+        path = tensorflow.model_path(wanted.model).rstrip("/")
+        found = _json_of(self._ask("GET", path), anyhow=True)
+        if tensorflow.serves(found) or tensorflow.refuses(found):
+            self.known_by = f"is TensorFlow Serving: {path} says so"
+            return "tensorflow"
+        self.known_by = "plain HTTP: neither /v2 nor /v1/models is known there"
+        return "http"
+
+    def _tensorflow(self, wanted: "TargetSpec") -> Endpoint:
+        model = wanted.model
+        if not model:
+            raise SpecError(
+                f"which model? {self.url} is TensorFlow Serving, which does not tell which it has",
+                'name it: [target] model = "…"',
+            )
+        path = tensorflow.model_path(model)
+        answer = self._ask("GET", path)
+        state = _json_of(answer)
+        if not tensorflow.serves(state):
+            raise SpecError(f"{self.url} has no model {model!r}: {_refusal(answer)}")
+        if not tensorflow.ready(state):
+            raise TargetError(f"{self.url}: no version of {model!r} can be asked", "wait for it")
         try:
-            found = msgspec.json.decode(answer.content)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return "http"
-        return "kserve" if isinstance(found, dict) and "extensions" in found else "http"
+            told = self._json(f"{path}/metadata")
+            inputs, outputs = tensorflow.signature(told, wanted.signature)
+        except ValueError as error:
+            raise TargetError(f"GET {self.url}{path}/metadata: {error}") from error
+        batched = all(tensor.shape[:1] == (-1,) for tensor in (*inputs, *outputs))
+        if batched:
+            inputs, outputs = _without_batch(inputs), _without_batch(outputs)
+        return Endpoint(
+            host=self._host, port=self._port, protocol="tensorflow", tls=self._tls, model=model,
+            inputs=inputs, outputs=outputs, batched=batched, closes=self._closes,
+            headers=self._headers, layout=wanted.layout, signature=wanted.signature,
+        )  # fmt: skip
 
     def _models(self) -> list[str]:
         """The models the server tells of; empty if it does not."""
@@ -317,6 +354,22 @@ class Asker:
         card = next((ground.uuid for ground in reading.engine.grounds), "")
         own = {field: getattr(reading.engine, field) for field in fields}
         return {**health, **own, "card": card}
+
+
+def _json_of(answer: httpx.Response, anyhow: bool = False) -> Any:
+    """What it says in JSON; None if that is none, or (unless `anyhow`) a refusal."""
+    if answer.status_code != 200 and not anyhow:
+        return None
+    try:
+        return msgspec.json.decode(answer.content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _timeout(patience_ns: tuple[int, int] | None) -> httpx.Timeout:
+    if patience_ns is None:
+        return _TIMEOUT
+    return httpx.Timeout(patience_ns[0] / SECOND, connect=patience_ns[1] / SECOND)
 
 
 def _address(url: str) -> tuple[SplitResult, int | None]:

@@ -1,4 +1,4 @@
-"""Inputs for any KServe model from its metadata: seeded random tensors, or what files hold.
+"""Inputs for any model that takes tensors, from its metadata: seeded random, or what files hold.
 
 Gives the pool of requests of a run, encoded once before it. Files: `.npy` (a model with one
 input), `.npz` (one array per input), `.json` (a KServe request, or {input: nested list}), `.jsonl`
@@ -55,7 +55,7 @@ def prepare(
         if endpoint.protocol == "http":
             pool, found = plain.prepare(endpoint, request, seed, most)
         else:
-            _only_kserve(request)
+            _only_tensors(request)
             make = _from_file if request.data else _made_up
             pool, found = make(endpoint, request, [seed, index], most)
         pools.append(pool)
@@ -63,12 +63,12 @@ def prepare(
     return pools, notes
 
 
-def _only_kserve(request: RequestPlan) -> None:
+def _only_tensors(request: RequestPlan) -> None:
     """Raises SpecError for what only plain HTTP has, and for what excludes each other."""
     for key in ("method", "path", "body", "form"):
         if getattr(request, key):
             raise SpecError(
-                f"request {request.name!r}: {key} is only of plain HTTP, the target speaks KServe",
+                f"request {request.name!r}: {key} is only of plain HTTP, the target takes tensors",
                 'give data, shapes or values; or say [target] protocol = "http"',
             )
     for name, value in request.headers.items():
@@ -76,7 +76,9 @@ def _only_kserve(request: RequestPlan) -> None:
         if template.names(template.parse(value)):
             raise SpecError(f"request {request.name!r}: header {name!r} is filled from nothing")
     if not isinstance(request.expect, str):
-        text = f"request {request.name!r}: expect is a file of outputs for a KServe model"
+        text = (
+            f"request {request.name!r}: expect is a file of outputs for a model that takes tensors"
+        )
         raise SpecError(text, 'expect = "expected.npz"')
     folder = Path(request.data).is_dir()  # of images: brought to the shape that is asked for
     for key in ("dims", "values") if folder else ("dims", "shapes", "values"):

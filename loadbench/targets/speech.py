@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from loadbench.plan import Endpoint
-from loadbench.targets import kserve
+from loadbench.targets import kserve, tensorflow
 from loadbench.targets.expected import Read
 from loadbench.targets.kserve import Given
 from loadbench.targets.wire import Check
@@ -20,6 +20,12 @@ class Speech(NamedTuple):
 
 def speech(endpoint: Endpoint) -> Speech:
     """Of a target that takes tensors."""
+    if endpoint.protocol == "tensorflow":
+        return Speech(
+            tensorflow.request,
+            tensorflow.checker,
+            lambda _, body: tensorflow.read(endpoint, body),
+        )
     if endpoint.protocol == "grpc":
         from loadbench.targets import rpc  # it brings protobuf
 

@@ -56,7 +56,8 @@ class Transport(httpx.BaseTransport):
         path = request.url.raw_path.decode("ascii")
         try:
             if path == PATH:
-                return self._infer(request.read())
+                patience_s = request.extensions.get("timeout", {}).get("read") or _TIMEOUT_S
+                return self._infer(request.read(), patience_s)
             return self._asked([unquote(part) for part in path.split("/")[1:]])
         except self._grpc.RpcError as error:
             name = error.code().name
@@ -97,7 +98,7 @@ class Transport(httpx.BaseTransport):
         )
         return call(request, timeout=_TIMEOUT_S, metadata=self._metadata)
 
-    def _infer(self, data: bytes) -> httpx.Response:
+    def _infer(self, data: bytes, patience_s: float) -> httpx.Response:
         """One prepared call, its own headers included."""
         from hpack import Decoder
 
@@ -109,7 +110,7 @@ class Transport(httpx.BaseTransport):
             if not name.startswith(b":") and name not in _NOT_METADATA
         ]
         call = self._channel.unary_unary(PATH)
-        body = call(data[start + PREFIX.size :], timeout=_TIMEOUT_S, metadata=metadata)
+        body = call(data[start + PREFIX.size :], timeout=patience_s, metadata=metadata)
         return httpx.Response(200, content=body, headers={"grpc-status": CODES[0]})
 
 

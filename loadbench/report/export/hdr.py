@@ -4,14 +4,17 @@
     .hgrm   the percentiles of the whole run, as outputPercentileDistribution prints them
 
 Both hold the requests answered well, in ms from their due time. What failed lies beyond any number
-and has no place in these formats: how many those were stands in a comment.
+and has no place in these formats: how many those were stands in a comment, as do the bands of the
+usual percentiles in .hgrm; a log's seconds are too short to have any.
 """
 
 import io
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from hdrh.histogram import HdrHistogram
 
+from loadbench.assurance import QUANTILES
 from loadbench.report.export.source import Source
 from loadbench.units import MS, count
 
@@ -47,7 +50,17 @@ def hgrm_bytes(found: Source) -> bytes:
     if mark:
         after = rest.partition("]")[2]
         text = f"{head}{mark}{dense.get_stddev() / MS:12.3f}]{after}"
-    return f"{text}#[{_missing(found)}]\n".encode()
+    comments = [_missing(found), *_bands(found)]
+    return (text + "".join(f"#[{line}]\n" for line in comments)).encode()
+
+
+def _bands(found: Source) -> Iterator[str]:
+    """How sure the usual percentiles are: those of the answered, as all that stands above."""
+    for name, (low, high) in found.bands("answered_ms").items():
+        above = "" if high is None else f"{high:.3f}"
+        yield f"{name} at 95 %: {low:.3f} … {above}".rstrip()
+    for name, why in found.why_none("answered_ms", QUANTILES).items():
+        yield f"{name} has no band: {why}"
 
 
 def _missing(found: Source) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from loadbench import __version__
+from loadbench.assurance import QUANTILES
 from loadbench.environment import shown
 from loadbench.errors import TargetError
 from loadbench.report.export.deliver import parted, send
@@ -18,6 +19,7 @@ from loadbench.report.export.source import Source
 
 _API = "/api/2.0/mlflow"
 _METRICS, _PARAMS = 1000, 100  # that MLflow takes at once
+_BANDED = ("latency", "service")
 _STATES = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED", "running": "RUNNING"}
 _ODD = re.compile(r"[^A-Za-z0-9_. /-]")
 Json = dict[str, Any]
@@ -91,8 +93,18 @@ def tags(found: Source) -> dict[str, str]:
         "loadbench.target": summary.target,
         "loadbench.device": summary.device,
         "loadbench.trust": summary.trust,
+        "loadbench.no_bands": _no_bands(found),
     }
     return {name: value for name, value in told.items() if value}
+
+
+def _no_bands(found: Source) -> str:
+    whys = [
+        f"{name} {percentile}: {why}"
+        for name in _BANDED
+        for percentile, why in found.why_none(f"{name}_ms", QUANTILES).items()
+    ]
+    return "; ".join([*whys, "single seconds: too short for one"])[:4000]
 
 
 def batches(found: Source, began_ms: int) -> Iterator[Json]:
@@ -142,6 +154,12 @@ def figures(found: Source) -> dict[str, float]:
         **{f"{name}_per_s_mean": value for name, value in summary.rate.items()},
         **{f"latency_{name}_ms": value for name, value in summary.latency_ms.items()},
         **{f"service_{name}_ms": value for name, value in summary.service_ms.items()},
+        **{
+            f"{name}_{percentile}_{side}_ms": value
+            for name in _BANDED
+            for percentile, band in found.bands(f"{name}_ms").items()
+            for side, value in zip(("low", "high"), band, strict=True)
+        },
         "checks_passed": sum(check.state == "passed" for check in summary.checks),
         "checks_failed": sum(check.state == "failed" for check in summary.checks),
     }

@@ -3,7 +3,8 @@
 As there, latency counts from the sending of a request, of those answered well; whole µs. Our
 columns mean what theirs do: `Server Queue` has the wait for a batch, `Network+Server Send/Recv`
 what the server's own times leave of the mean, with what a client spends on sending and receiving,
-which is not measured apart. A server that tells no times has no server columns, as with a service
+which is not measured apart. Behind their columns stand ours: the 95 % bands of the percentiles, and
+why one has none. A server that tells no times has no server columns, as with a service
 kind of perf_analyzer that has no statistics.
 """
 
@@ -57,7 +58,14 @@ def _parts(found: Source) -> dict[str, str]:
 
 def _latencies(found: Source) -> dict[str, str]:
     service = found.summary.service_ms
-    return {f"{name} latency": _us(service[name]) for name in _PERCENTILES}
+    bands, whys = found.bands("service_ms"), found.why_none("service_ms", _PERCENTILES)
+    sides: dict[str, str] = {}
+    for name in _PERCENTILES:
+        low, high = bands.get(name, (None, None))
+        sides |= {f"{name} low": _us(low), f"{name} high": _us(high)}
+    told = "; ".join(f"{name}: {why}" for name, why in whys.items())
+    latencies = {f"{name} latency": _us(service[name]) for name in _PERCENTILES}
+    return {**latencies, **sides, "No band": told}
 
 
 def _rate(per_s: float | None) -> str:

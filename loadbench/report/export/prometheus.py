@@ -20,6 +20,7 @@ BOUNDS_S = (
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 Labels = Mapping[str, str]
 Sample = tuple[str, Labels, float | int]  # what follows the metric's name, labels, value
+Metric = tuple[str, str, str, list[Sample]]  # name, kind, meaning
 
 
 def prometheus_bytes(found: Source) -> bytes:
@@ -42,7 +43,7 @@ def push_path(found: Source) -> str:
     return f"/metrics/job/loadbench/scenario/{quote(scenario.replace('/', '_'), safe='')}"
 
 
-def _metrics(found: Source) -> Iterator[tuple[str, str, str, list[Sample]]]:
+def _metrics(found: Source) -> Iterator[Metric]:
     summary = found.summary
     ended = found.began_s + summary.seconds
     yield "loadbench_run_info", "gauge", "Which run this is.", [("", _identity(found), 1)]
@@ -73,11 +74,13 @@ def _metrics(found: Source) -> Iterator[tuple[str, str, str, list[Sample]]]:
         "loadbench_run_answered_seconds", "histogram",
         "Latency of the requests answered well, from their due time.", _buckets(found),
     )  # fmt: skip
+    yield from _bands(found, "latency", _PERCENTILES)
     late = summary.lateness_ms["p99"]
     yield (
         "loadbench_run_lateness_p99_seconds", "gauge", "How late the generator itself was.",
         _known([(("", ""), None if late is None else late / 1000)]),
     )  # fmt: skip
+    yield from _bands(found, "lateness", {"p99": 0.99} if late is not None else {})
     yield (
         "loadbench_run_on_time_ratio", "gauge", "Share answered within the latency limit.",
         _known([(("", ""), summary.on_time)]),
@@ -120,6 +123,28 @@ def _quantiles(found: Source) -> list[Sample]:
         seconds = math.inf if value is None else value * MS / SECOND
         samples.append(("", {"quantile": str(share)}, seconds))
     return samples
+
+
+def _bands(found: Source, what: str, wanted: Mapping[str, float]) -> Iterator[Metric]:
+    """How sure percentiles are, or why that is not known; +Inf where nothing bounds one above."""
+    if not found.summary.asked:
+        return
+    bands = found.bands(f"{what}_ms")
+    sides: list[Sample] = []
+    for name, (low, high) in bands.items():
+        if name in wanted:
+            above = math.inf if high is None else high * MS / SECOND
+            for side, value in (("low", low * MS / SECOND), ("high", above)):
+                sides.append(("", {"quantile": str(wanted[name]), "side": side}, value))
+    yield (
+        f"loadbench_run_{what}_band_seconds", "gauge",
+        f"95 % bands of the percentiles of {what}.", sides,
+    )  # fmt: skip
+    whys = found.why_none(f"{what}_ms", wanted)
+    none: list[Sample] = [
+        ("", {"quantile": str(wanted[name]), "why": why}, 1) for name, why in whys.items()
+    ]
+    yield f"loadbench_run_{what}_no_band", "gauge", "1 for a percentile without a band.", none
 
 
 def _buckets(found: Source) -> list[Sample]:

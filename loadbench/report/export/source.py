@@ -1,6 +1,6 @@
 """A run as exports see it: its beginning, its Summary, its recorded seconds one by one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.histogram import Histogram
+from loadbench.judge.bands import Bands, Whys
 from loadbench.model import Start, Window
 from loadbench.snapshots.reading import summarised
 from loadbench.summary import Summary
@@ -28,6 +29,21 @@ class Source(NamedTuple):
             return datetime.fromisoformat(self.start.wall_time).timestamp()
         except (ValueError, OverflowError, OSError) as error:
             raise SpecError(f"{self.folder}: its beginning has no time: {error}") from error
+
+    def bands(self, name: str) -> Bands:
+        """Of the percentiles of `latency_ms`, `service_ms` …, in ms; those that have one."""
+        summary = self.summary
+        return summary.bands_ms if name == "latency_ms" else summary.more_bands_ms.get(name, {})
+
+    def why_none(self, name: str, percentiles: Iterable[str]) -> Whys:
+        """Why others of these percentiles have none."""
+        known, general = self.summary.no_bands.get(name, {}), self.summary.certainty.why
+        bands = self.bands(name)
+        return {
+            one: known.get(one) or general or "too few requests"
+            for one in percentiles
+            if one not in bands
+        }
 
     def windows(self) -> Iterator[Window]:
         """The seconds of the load and the drain; warm-up is in no figure."""
