@@ -201,5 +201,7 @@ def test_a_closed_loop_has_as_many_places_as_are_wanted(scale: float, width: int
         steering = Steering(scale=scale)
         done = lanes.drive(wanted, [(1.2, lambda lane: lane.steer(steering))])
     done.check()
-    assert [done.windows[second].in_flight for second in (0, 2)] == [8, width]
+    before, after = (done.windows[second].in_flight for second in (0, 2))
+    assert before in (7, 8)  # one may have been answered just then, and the next not begun
+    assert max(0, width - 1) <= after <= width
     assert done.failed == {}

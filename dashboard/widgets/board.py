@@ -13,7 +13,6 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
-from textual.filter import ANSIToTruecolor, LineFilter
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -76,11 +75,6 @@ class Board(Widget):
     def draw(self, scene: Scene, width: int, height: int) -> Iterable[Cells | Strip]:
         """The rows, top to bottom."""
         raise NotImplementedError
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        """Without the one for colours that a terminal gives by number: there are none here."""
-        found = super().get_line_filters()
-        return [one for one in found if not isinstance(one, ANSIToTruecolor)]
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
