@@ -17,6 +17,8 @@ from loadbench.engine.signature import inputs_of
 from loadbench.errors import SpecError
 from loadbench.spec import EngineSpec
 
+pytestmark = pytest.mark.long
+
 
 def opened(path: Path, **changed: Any) -> OnnxModel:
     model = open_model(str(path), EngineSpec.model_validate({"threads": 1} | changed))

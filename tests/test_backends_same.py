@@ -18,6 +18,8 @@ from loadbench.engine.signature import inputs_of
 from loadbench.spec import EngineSpec
 from tests import served
 
+pytestmark = pytest.mark.long
+
 LARGEST = 8
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.05, "int8-static": 0.05}  # of the largest output
 HALF = "BF16" in openvino_run.runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -21,6 +21,8 @@ from loadbench.engine.signature import inputs_of
 from loadbench.errors import SpecError
 from loadbench.spec import EngineSpec
 
+pytestmark = pytest.mark.long
+
 INPUTS = {
     "mlp": ("input:FP32:-1,256",),
     "resnet-tiny": ("image:FP32:-1,3,-1,-1",),

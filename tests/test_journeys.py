@@ -13,6 +13,8 @@ from loadbench.units import MS
 from tests.lanes import Process, known_server, process, run_process
 from tests.people import TAGGED, by_name, journey, notes, nothing
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("user", ["HttpUser", "FastHttpUser"])
 def test_counts_are_the_servers_and_latencies_have_full_resolution(

@@ -6,6 +6,8 @@ import pytest
 
 from tests.running import adds_up, scenario, summary
 
+pytestmark = pytest.mark.long
+
 
 def test_a_trace_from_its_file_to_the_summary(tmp_path: Path) -> None:
     (tmp_path / "times.csv").write_text("time\n" + "\n".join(str(k / 50) for k in range(100)))

@@ -5,9 +5,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from loadbench import runlog
 from tests.running import LOADBENCH, loadbench, scenario, summary
+
+pytestmark = pytest.mark.long
 
 
 def recording(folder: Path, path: str) -> Path:

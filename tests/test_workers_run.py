@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
 
 from loadbench import runlog
 from loadbench.model import Remark
@@ -12,6 +13,8 @@ from loadbench.units import SECOND, clock
 from tests.crews import wait_gone
 from tests.running import adds_up, loadbench, scenario, summary
 from tests.test_run import running, shown, wait_for
+
+pytestmark = pytest.mark.long
 
 
 def workers_of(pid: int) -> list[int]:
