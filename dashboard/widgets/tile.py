@@ -98,7 +98,7 @@ class Tile(Board):
     def _spark(self, scene: Scene, width: int) -> Segment:
         reads = self._course(scene)
         if self._timeline is None or reads is not self._reads:
-            self._timeline, self._reads = Timeline(reads), reads
+            self._timeline, self._reads, self._values = Timeline(reads), reads, []
         wide = max(1, width - 1 if self.size.height < _LARGE else width)
         if not scene.hasty or len(self._values) != wide:
             points = self._timeline.points(scene, wide)

@@ -187,8 +187,8 @@ def _array(output: Output) -> NDArray[Any]:
     return array.reshape(output.shape)
 
 
-def objects(elements: list[bytes]) -> NDArray[Any]:
-    """BYTES as an array."""
+def objects(elements: list[Any]) -> NDArray[Any]:
+    """BYTES, or what stands for them, as an array."""
     found = np.empty(len(elements), object)
     found[:] = elements
     return found

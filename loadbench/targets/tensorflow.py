@@ -36,10 +36,10 @@ _INTEGERS, _NUMBERS = (int,), (int, float)
 Tensors = tuple[Tensor, ...]
 
 
-def model_path(endpoint_model: str, version: str = "") -> str:
+def model_path(model: str, version: str = "") -> str:
     """Where it tells of a model; `:predict` behind it is where it is asked."""
     which = f"/versions/{quote(version, safe='')}" if version else ""
-    return f"/v1/models/{quote(endpoint_model, safe='')}{which}"
+    return f"/v1/models/{quote(model, safe='')}{which}"
 
 
 def serves(found: object) -> bool:
@@ -134,16 +134,9 @@ def _plain(given: Given) -> Any:
     """Nested lists."""
     if given.datatype == "BYTES":
         texts = [{"b64": base64.b64encode(item).decode()} for item in given.array.ravel()]
-        return objects_of(texts, given.array.shape)
+        return objects(texts).reshape(given.array.shape).tolist()
     array = floats(given.array) if given.datatype == "BF16" else given.array
     return array.tolist()
-
-
-def objects_of(items: list[Any], shape: tuple[int, ...]) -> Any:
-    """Items as nested lists of this shape."""
-    found = np.empty(len(items), object)
-    found[:] = items
-    return found.reshape(shape).tolist()
 
 
 # ---- answers
