@@ -34,7 +34,7 @@ from loadbench.merge import merge
 from loadbench.model import Window
 from loadbench.units import MS
 
-A_MS, SLOWER, RATE = 12.0, 1.05, 20
+A_MS, SLOWER, RATE = 40.0, 1.05, 6
 MARGIN = 0.02
 BLOCK_S, PAIRS = 3, 9  # of the default budget at this rate
 AT_ONCE = 4  # real sessions
