@@ -75,6 +75,16 @@ def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
     return {**known, "network": max(0.0, mean - sum(known.values()))}
 
 
+def written_ms(window: Window) -> dict[str, float]:
+    """The same of answers that come token by token, where the server tells nothing: mean ms from
+    when it was due to its first token, and from there to its end."""
+    stream, mean = window.stream, window.latency.mean
+    first = stream.first.mean if stream else None
+    if first is None or mean is None:
+        return {}
+    return {"first token": first / units.MS, "the others": max(0.0, mean - first) / units.MS}
+
+
 def error_share(window: Window) -> float | None:
     """Failed of all that ended or could not be sent."""
     failed = failures(window)

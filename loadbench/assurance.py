@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loadbench import certainty, units
+from loadbench import certainty, streams, units
 from loadbench.histogram import Histogram
 from loadbench.model import Check, Shown, Window
 from loadbench.value import Value
@@ -223,7 +223,7 @@ def decided(check: Check, blocks: Blocks, limit_ns: int | None) -> Shown | None:
     share, over = claim
     under = int(over.sum()) < share * blocks.total
     # few requests beyond a limit are what `p99 < 100 ms` asks for, and `on_time > 99 %`
-    wanted = check.above != (check.name in QUANTILES or check.name == "errors")
+    wanted = check.above != (percentile_of(check.name) is not None or check.name == "errors")
     return Shown(check.name, "passed" if under == wanted else "failed", found.effect)
 
 
@@ -255,11 +255,17 @@ def _unknown(number: int, share: float, blocks: Blocks) -> Certainty:
     return Certainty("not shown", round(max(least, needed)), why=why)
 
 
+def percentile_of(check: str) -> float | None:
+    """Of a check on one, of latency or of the times of tokens."""
+    return QUANTILES.get(check.rpartition("_")[2] if check in streams.CHECKS else check)
+
+
 def share_of(check: Check, limit_ns: int | None) -> float | None:
     """The share of requests that a check is about; None: it is about something else, which cannot
     be shown."""
-    if check.name in QUANTILES:
-        share = 1 - QUANTILES[check.name]
+    percentile = percentile_of(check.name)
+    if percentile is not None:
+        share = 1 - percentile
     elif check.name == "errors":
         share = check.limit
     elif check.name == "asked_done" or (check.name == "on_time" and limit_ns is not None):
@@ -276,7 +282,7 @@ def _claim(
     share = share_of(check, limit_ns)
     if share is None:
         return None
-    if check.name in QUANTILES:
+    if percentile_of(check.name) is not None:
         return share, blocks.over(check.limit)
     if check.name == "on_time" and limit_ns is not None:
         return share, blocks.over(limit_ns)

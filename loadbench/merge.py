@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from loadbench import streams
 from loadbench.histogram import Histogram
 from loadbench.model import (
     BatchSize,
@@ -126,6 +127,7 @@ def _requests(name: str, windows: Sequence[Window]) -> Requests:
         failed=_added(part.failed for part in parts),
         latency=Histogram.merged(part.latency for part in parts),
         service=Histogram.merged(part.service for part in parts),
+        stream=streams.merged(part.stream for part in parts),
     )
 
 

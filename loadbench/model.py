@@ -25,6 +25,8 @@ from loadbench.serverside import Ground as Ground
 from loadbench.serverside import Part as Part
 from loadbench.serverside import Server as Server
 from loadbench.standing import Standing
+from loadbench.streams import Stream as Stream
+from loadbench.streams import merged as merged_streams
 from loadbench.value import Note as Note
 from loadbench.value import Shown as Shown
 from loadbench.value import Value as Value
@@ -85,6 +87,7 @@ class Requests(Value, frozen=True):
     failed: dict[str, int] = {}
     latency: Histogram = EMPTY  # done − due of those done
     service: Histogram = EMPTY  # done − begun of those done
+    stream: Stream | None = None  # of answers that come piece by piece
 
 
 class Window(Value, frozen=True, tag_field="kind", tag="window"):
@@ -136,6 +139,10 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     @property
     def latency(self) -> Histogram:
         return Histogram.merged(part.latency for part in self.requests.values())
+
+    @property
+    def stream(self) -> Stream | None:
+        return merged_streams(part.stream for part in self.requests.values())
 
 
 class Rule(Value, frozen=True):

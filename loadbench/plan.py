@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from loadbench.errors import SpecError
 from loadbench.model import Mark, Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase, Steering
-from loadbench.units import MS
+from loadbench.units import MS, SECOND
 
 if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
     from loadbench.requestspec import RequestSpec
@@ -36,7 +36,7 @@ class Endpoint(Value, frozen=True):
 
     host: str
     port: int
-    protocol: Literal["kserve", "grpc", "tensorflow", "http"]  # grpc: KServe's too
+    protocol: Literal["kserve", "grpc", "tensorflow", "openai", "http"]  # grpc: KServe's too
     tls: Tls | None = None  # None: plain http
     model: str = ""
     version: str = ""
@@ -44,8 +44,9 @@ class Endpoint(Value, frozen=True):
     outputs: tuple[Tensor, ...] = ()
     batched: bool = True  # the model's tensors have a batch axis in front
     binary: bool = True  # the server takes KServe's binary tensors
+    shared: bool = False  # tensors go through memory of this machine
     closes: bool = False  # the server ends each connection after its answer
-    path: str = "/"  # only of protocol "http"
+    path: str = "/"  # of protocols "http" and "openai"
     method: str = "GET"
     headers: dict[str, str] = {}  # of each request; `$NAME` is filled in where they are made
     deadline_ns: int | None = None  # what each call over gRPC says that it waits
@@ -55,7 +56,7 @@ class Endpoint(Value, frozen=True):
     @property
     def tensors(self) -> bool:
         """Whether that is what is sent, of which the server has told."""
-        return self.protocol != "http"
+        return self.protocol not in ("http", "openai")
 
     @property
     def kserve(self) -> bool:
@@ -90,6 +91,10 @@ class RequestPlan(Value, frozen=True):
     expect: str | Expected = ""  # a file of outputs; over plain HTTP what an answer says
     tolerance: float | None = None
     check: float | None = None  # the share of answers compared with what is expected
+    parameters: dict[str, bool | int | float | str] = {}  # only of KServe: priority, timeout …
+    words: str = ""  # this and the next two only of protocol "openai": distributions
+    max_tokens: str = ""
+    options: dict[str, Any] = {}
 
 
 def place(text: str) -> tuple[str, int | None]:
@@ -119,6 +124,7 @@ class Share(Value, frozen=True):
 
 ANY = ("*", "0.0.0.0", "::")  # all addresses of this host
 PORT = 5557  # where workers of other hosts connect, as Locust's do
+WRITING_NS = 120 * SECOND  # for an answer of a model that writes, where nothing else is said
 AHEAD = 250 * MS  # so long before all workers act on something it is announced to them
 
 
@@ -202,12 +208,19 @@ def planned(
         concurrency=spec.load.concurrency,
         connections=spec.target.connections,
         warmup_ns=spec.load.warmup,
-        drain_ns=spec.load.drain,
-        timeout_ns=spec.target.timeout,
+        drain_ns=_patience(spec.load, "drain", endpoint),
+        timeout_ns=_patience(spec.target, "timeout", endpoint),
         connect_timeout_ns=spec.target.connect_timeout,
         limit_ns=limit_ns,
         journey=_journey(spec) if spec.load.arrivals == "journey" else None,
     )
+
+
+def _patience(section: Any, key: str, endpoint: Endpoint) -> int:
+    """As the scenario says; where it does not, a model that writes is given longer."""
+    said: int = getattr(section, key)
+    usual = endpoint.protocol == "openai" and key not in section.model_fields_set
+    return WRITING_NS if usual else said
 
 
 def _journey(spec: "Spec") -> Journey:

@@ -123,6 +123,10 @@ class RequestSpec(Section):
     form: dict[str, Template] = {}  # multipart/form-data
     expect: Expect = None
     tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
+    parameters: dict[str, bool | int | float | str] = {}  # only of KServe: priority, timeout …
+    words: Drawn = ""  # of made-up prompts; this and the next two only of protocol "openai"
+    max_tokens: Drawn = ""
+    options: dict[str, Any] = {}  # of the body: temperature, stop, ignore_eos, stream …
     check: Share | None = None  # of all answers, compared with what is expected; None: 1 %
 
     @field_validator("shapes")

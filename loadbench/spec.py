@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from loadbench import units
+from loadbench import streams, units
 from loadbench.alertspec import AlertsSpec
 from loadbench.aroundspec import Names, Plugins, code_of
 from loadbench.errors import SpecError
@@ -164,6 +164,7 @@ class EngineSpec(Section):
 
 
 _LATENCY_CHECKS = ("mean", "p50", "p90", "p95", "p99", "p99_9", "max")
+_TOKEN_CHECKS = streams.CHECKS  # of answers that come token by token
 _SHARE_CHECKS = ("errors", "on_time", "asked_done")
 
 
@@ -172,7 +173,7 @@ def _check(name: str, text: Any) -> Check:
         raise SpecError(f"{text!r} is not a condition", 'write it like "< 100 ms"')
     text = text.strip()
     rest = text[1:].lstrip("= ").strip()
-    if name in _LATENCY_CHECKS:
+    if name in _LATENCY_CHECKS or name in _TOKEN_CHECKS:
         limit: float = units.parse_duration(rest)
     elif name in _SHARE_CHECKS:
         limit = units.parse_share(rest)
@@ -184,7 +185,7 @@ def _check(name: str, text: Any) -> Check:
 def _checks(raw: Any) -> Any:
     if not isinstance(raw, Mapping):
         return raw
-    known = (*_LATENCY_CHECKS, *_SHARE_CHECKS, "throughput", "done")
+    known = (*_LATENCY_CHECKS, *_SHARE_CHECKS, "throughput", "done", *_TOKEN_CHECKS, "tokens")
     found = []
     for name, text in raw.items():
         if name not in known:

@@ -16,7 +16,15 @@ from loadbench.assurance import QUANTILES, Blocks, Certainty, assess, known
 from loadbench.causes import plainly, slowest
 from loadbench.evidence import Evidence
 from loadbench.histogram import Histogram
-from loadbench.judge.bands import Bands, Whys, of_blocks, of_request, of_the_rest
+from loadbench.judge.bands import (
+    Bands,
+    Whys,
+    about,
+    barren,
+    of_blocks,
+    of_request,
+    of_the_rest,
+)
 from loadbench.model import (
     AlertChange,
     Check,
@@ -30,9 +38,11 @@ from loadbench.model import (
     Server,
     Trust,
     Value,
+    Window,
     plain,
 )
 from loadbench.overload import overloaded
+from loadbench.streams import CHECKS, TIMES
 from loadbench.trust import grade
 
 Reason = Literal["done", "stopped", "failed", "killed", "running"]
@@ -117,6 +127,7 @@ class Summary(Value, frozen=True, omit_defaults=False):
     certainty: Certainty = Certainty()  # how far the requests depend on each other; why no bands
     slowest: tuple[dict[str, Any], ...] = ()  # requests, with where their time went and the cause
     optimum: dict[str, Any] | None = None  # what the batcher reached of the best possible
+    tokens: dict[str, Any] | None = None  # of answers that come token by token
 
 
 _BROKEN_OFF = "the log breaks off here: the run was killed, or could not write any more"
@@ -185,7 +196,38 @@ def summary_of(total: Account, running: bool = False) -> Summary:
         certainty=known(blocks),
         slowest=tuple(_slowest(total)),
         optimum=best_possible(total.end.optimum) if total.end else None,
+        tokens=_tokens(total),
     )
+
+
+def _tokens(total: Account) -> dict[str, Any] | None:
+    """When they came and how many they were; None for answers that come as a whole."""
+    whole = total.whole
+    stream = whole.stream
+    if stream is None:
+        return None
+    lost = {"first_token": barren(whole)}
+    return {
+        **{f"{name}_ms": _times(of(stream), lost.get(name, 0)) for name, of in TIMES.items()},
+        "per_s": _tokens_per_s(total),
+        "generated": stream.generated,
+        "counted": stream.tokens if stream.told else None,
+        "prompt": stream.prompt if stream.told else None,
+        "pieces": stream.pieces,
+    }
+
+
+def _tokens_per_s(total: Account) -> float | None:
+    stream = total.load.stream if total.load else None
+    return stream.generated / total.seconds if stream and total.seconds else None
+
+
+def _token_time(name: str, whole: Window) -> float | None:
+    times, _, percentile = name.rpartition("_")
+    if whole.stream is None:
+        return None
+    lost = barren(whole) if times == "first_token" else 0
+    return TIMES[times](whole.stream).quantile_of_asked(QUANTILES[percentile], lost)
 
 
 def _request(name: str, part: Requests, total: Account) -> dict[str, Any]:
@@ -326,6 +368,7 @@ def _slowest(total: Account) -> Iterable[dict[str, Any]]:
 def judge(check: Check, total: Account, blocks: Blocks) -> CheckResult:
     """One check on what was measured, over all requests asked, and whether that is shown."""
     value, unit = _measured(check.name, total)
+    blocks = about(check, total.steady, total.rest, blocks)
     if value is None:
         state: Literal["passed", "failed", "no data"] = "no data"
     else:
@@ -372,6 +415,10 @@ def _measured(name: str, total: Account) -> tuple[float | None, str]:
         return (on_time(total, limit) if limit else None), "%"
     if name == "asked_done":
         return (whole.done / whole.asked if whole.asked else None), "%"
+    if name == "tokens":
+        return (_tokens_per_s(total), "tokens/s")
+    if name in CHECKS:
+        return _token_time(name, whole), "ms"
     latency = whole.latency
     if name == "mean":  # no mean includes what never came
         return (math.inf if total.missed else latency.mean), "ms"

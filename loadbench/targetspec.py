@@ -24,12 +24,13 @@ class TargetSpec(Section):
     """What is measured: `local:MODEL` (started by us) or an URL."""
 
     url: str = "local:mlp"
-    protocol: Literal["auto", "kserve", "tensorflow", "http"] = "auto"
+    protocol: Literal["auto", "kserve", "tensorflow", "openai", "http"] = "auto"
     model: str = ""
-    timeout: Duration = 10 * units.SECOND  # of a request as a whole
+    timeout: Duration = 10 * units.SECOND  # of a request as a whole; 2 min of OpenAI's
     connect_timeout: Duration = 5 * units.SECOND  # of that, to be connected
     layout: Literal["rows", "columns"] = "rows"  # of what TensorFlow Serving is sent
     signature: str = "serving_default"  # of its model
+    shared_memory: bool = False  # tensors go through memory of this machine; only of KServe
     connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
     path: str = "/"
     method: Literal["GET", "POST", "PUT"] = "GET"

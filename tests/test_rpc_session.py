@@ -26,7 +26,7 @@ from tests.rpc_server import answer, endpoint
 LARGEST = (1 << 31) - 1
 SETTINGS = frame(frames.SETTINGS, 0, 0)
 TARGET = endpoint(1)
-CALL = rpc.request(TARGET, {"x": Given("FP32", np.ones((1, 4), np.float32))}, {})
+CALL = rpc.request(TARGET, {"x": Given("FP32", np.ones((1, 4), np.float32))}, RequestPlan("a"), None)
 BODY = answer()
 DATA = rpc.PREFIX.pack(0, len(BODY)) + BODY
 GOOD = {b":status": b"200", b"content-type": b"application/grpc"}

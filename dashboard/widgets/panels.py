@@ -8,7 +8,16 @@ from rich.segment import Segment
 from textual.events import Click
 from textual.geometry import Size
 
-from dashboard.measures import brief, error_share, ms_text, number, part_of, parts_ms, quantile_ms
+from dashboard.measures import (
+    brief,
+    error_share,
+    ms_text,
+    number,
+    part_of,
+    parts_ms,
+    quantile_ms,
+    written_ms,
+)
 from dashboard.scene import Scene
 from dashboard.sureness import InView
 from dashboard.theme import Palette, ink, markup
@@ -18,7 +27,7 @@ from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.bin import failures
 from loadbench.merge import merge
-from loadbench.model import Requests, Window
+from loadbench.model import Requests, Stream, Window
 from loadbench.view import Event
 
 _REQUESTS = (
@@ -33,6 +42,18 @@ _REQUESTS = (
     Column("max", 4),
     Column("fail", 1),
     Column("fail %", 5),
+)
+_STREAMED = (
+    *_REQUESTS[:4],
+    Column("p99"),
+    Column("±", 7),
+    Column("first p50", 3),
+    Column("first p99"),
+    Column("gap p50", 5),
+    Column("gap p99", 2),
+    Column("tok/s"),
+    Column("fail", 1),
+    Column("fail %", 6),
 )
 _SIGNS = {
     "alert": "▲", "ended": "✓", "mark": "◆", "note": "▲", "stage": "·", "load": "·",
@@ -51,7 +72,9 @@ class _Legend(NamedTuple):
 
 def split(scene: Scene) -> dict[str, float]:
     """Where the mean request's time goes, in ms."""
-    return parts_ms(scene.visible, scene.service_ns) if scene.visible else {}
+    if scene.visible is None:
+        return {}
+    return parts_ms(scene.visible, scene.service_ns) or written_ms(scene.visible)
 
 
 class Split(Board):
@@ -114,6 +137,8 @@ def _part(name: str, colours: Palette) -> tuple[str, str]:
         "batch wait": ("▒", colours.limit),
         "compute": ("█", colours.p95),
         "network": ("░", colours.quiet),
+        "first token": ("▓", colours.p99),
+        "the others": ("█", colours.p95),
     }[name]
 
 
@@ -150,6 +175,7 @@ class RequestTable(Board):
         colours = self.ink
         if window is None:
             return [[Segment(" no requests in view", ink(colours.quiet))]]
+        columns = _REQUESTS if window.stream is None else _STREAMED
         found = sorted(window.requests.items(), key=lambda item: -item[1].done)
         rows = [self._row(name, part, scene, len(found) == 1) for name, part in found]
         if len(rows) > 1:
@@ -160,10 +186,12 @@ class RequestTable(Board):
                 )
                 name = f"{len(rows) - room + 1} more"
                 rows = [*rows[: room - 1], self._row(name, rest.requests[""], scene)]
-            everything = Requests(window.done, window.failed, window.latency)
+            everything = Requests(
+                window.done, window.failed, window.latency, stream=window.stream
+            )
             rows.append(self._row("all", everything, scene, whole=True))
         last = ink(colours.text, bold=len(rows) > 1)
-        return table(_REQUESTS, rows, width, (ink(colours.quiet), ink(colours.text), last))
+        return table(columns, rows, width, (ink(colours.quiet), ink(colours.text), last))
 
     def _row(self, name: str, part: Requests, scene: Scene, whole: bool = False) -> list[str]:
         """`whole`: these are all, so what is unsent, lost or overdue of any kind is theirs."""
@@ -173,17 +201,19 @@ class RequestTable(Board):
         overdue = scene.overdue if whole else 0
         times = [quantile_ms(alone, share, overdue) for share in (0.5, 0.95, 0.99, 0.999)]
         shown = [ms_text(value, scene.limit_ns) for value in times]
-        return [
-            name,
-            units.count(part.done),
-            number(part.done / max(1, scene.visible_s)),
-            *shown[:3],
-            self._band(scene, times[2]) if whole else "",
-            shown[3],
-            units.ms(part.latency.maximum),
-            units.count(failures(alone)),
-            units.percent(error_share(alone)),
-        ]
+        seconds = max(1, scene.visible_s)
+        begin = [name, units.count(part.done), number(part.done / seconds)]
+        band = self._band(scene, times[2]) if whole else ""
+        end = [units.count(failures(alone)), units.percent(error_share(alone))]
+        if scene.visible is not None and scene.visible.stream is not None:
+            told = part.stream or Stream()
+            first, gaps = (
+                [units.ms(found.quantile(share)) for share in (0.5, 0.99)]
+                for found in (told.first, told.gaps)
+            )
+            tokens = number(told.generated / seconds)
+            return [*begin, shown[0], shown[2], band, *first, *gaps, tokens, *end]
+        return [*begin, *shown[:3], band, shown[3], units.ms(part.latency.maximum), *end]
 
     def _band(self, scene: Scene, tail: float | None) -> str:
         """Half as wide as the p99's band is, in ms."""

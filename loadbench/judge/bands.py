@@ -4,13 +4,14 @@ Latency is of all that was asked; what else is told in percentiles (of the answe
 lateness, the server's parts, each kind of request) is looked at in the same way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from loadbench import units
 from loadbench.account import Account
 from loadbench.assurance import QUANTILES, Band, Blocks, Quantity, band_or_why
 from loadbench.histogram import EMPTY, Histogram
-from loadbench.model import Part, Window
+from loadbench.model import Check, Part, Window
+from loadbench.streams import CHECKS, PERCENTILES, TIMES
 
 Bands = dict[str, tuple[float, float | None]]  # percentile → [low, high] in ms
 Whys = dict[str, str]  # percentile → why it has none
@@ -60,6 +61,9 @@ def _quantities(total: Account) -> Iterator[tuple[str, Quantity, tuple[str, ...]
     yield "answered_ms", Quantity(lambda window: window.latency, _none), tuple(QUANTILES)
     yield "service_ms", Quantity(_service, _none), tuple(QUANTILES)
     yield "lateness_ms", Quantity(lambda window: window.lateness, _none), tuple(QUANTILES)
+    if total.whole.stream is not None:
+        for name in TIMES:
+            yield f"{name}_ms", of_stream(name), PERCENTILES
     server = total.whole.server
     for name in _PARTS:
         part: Part | None = getattr(server, name) if server else None
@@ -76,6 +80,32 @@ class _Part:
     def __call__(self, window: Window) -> Histogram:
         part: Part | None = getattr(window.server, self._name) if window.server else None
         return part.histogram if part and part.histogram else EMPTY
+
+
+def about(
+    check: Check, windows: Sequence[Window], rest: Sequence[Window], blocks: Blocks
+) -> Blocks:
+    """What a check is about: of times of tokens those of the windows, else `blocks`."""
+    if check.name not in CHECKS:
+        return blocks
+    return Blocks(windows, rest, of=of_stream(check.name.rpartition("_")[0]))
+
+
+def of_stream(name: str) -> Quantity:
+    """Times of tokens. An answer that fails before its first has none, however long one waits."""
+    times = TIMES[name]
+
+    def values(window: Window) -> Histogram:
+        stream = window.stream
+        return times(stream) if stream else EMPTY
+
+    return Quantity(values, barren if name == "first_token" else _none)
+
+
+def barren(window: Window) -> int:
+    """Asked, and never a token of it."""
+    stream = window.stream
+    return (stream.barren if stream else 0) + window.unsent + window.lost
 
 
 def _service(window: Window) -> Histogram:

@@ -184,7 +184,7 @@ class Incoming:
         Raises BadAnswer."""
         if not 200 <= self.status < 300:
             return f"http_{self.status}"
-        form = kind.check(self.headers, _decoded(self.headers, b"".join(self._body)))
+        form = kind.check(self.headers, decoded(self.headers, b"".join(self._body)))
         if form is not None and self._simple():
             kind.learn(self.head[: self.head.index(b"\r\n\r\n") + 4], form)
         return ""
@@ -193,7 +193,7 @@ class Incoming:
         """What came first: of the body if there is one, unpacked where that is possible."""
         body = b"".join(self._body)
         try:
-            return _decoded(self.headers, body) or body
+            return decoded(self.headers, body) or body
         except BadAnswer:
             return body
 
@@ -212,7 +212,7 @@ class Incoming:
         )
 
 
-def _decoded(headers: Headers, body: bytes) -> bytes:
+def decoded(headers: Headers, body: bytes) -> bytes:
     coding = headers.get(b"content-encoding", b"identity").lower()
     if coding == b"identity":
         return body

@@ -194,6 +194,9 @@ class Connection:
             return failure.FIRST_BYTE_TIMEOUT
         return failure.TIMEOUT
 
+    def failed(self, now: int) -> None:
+        """The request on it has failed at that moment."""
+
     def close(self) -> None:
         self.state = CLOSED
         if self.fd >= 0:

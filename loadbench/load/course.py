@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loadbench.load.ledger import Cut, Ledger
 from loadbench.load.schedule import Schedule
+from loadbench.load.tokens import Tokens
 from loadbench.model import Stage, Window
 from loadbench.plan import Plan, Share
 from loadbench.shape import Phase, Steering, length_ns, phase_at, rate_at, steered
@@ -40,6 +41,7 @@ class Course:
         traffic: Callable[[], Traffic],
         since: int | None = None,
         history: History = (),
+        tokens: Tokens | None = None,
     ) -> None:
         names = [request.name for request in plan.requests]
         self._plan = plan
@@ -55,7 +57,7 @@ class Course:
         self._left = (0, 0, 0)  # in flight, waiting, under way at the last boundary
         changes = [(at, self._shape(steering, at)) for at, steering in history]
         self.schedule = Schedule(plan, origin, since, changes if self._paced else ())
-        self.ledger = Ledger(names, origin, plan.slowest)
+        self.ledger = Ledger(names, origin, plan.slowest, tokens)
         self.end = origin + length_ns(plan.phases)
         self.over = self.end + plan.drain_ns
         self.boundary = self._next_boundary()

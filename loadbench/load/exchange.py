@@ -204,6 +204,8 @@ class Exchange:
         stamps = (connection.due, connection.begun, connection.sent, now)
         found = connection.code | ledger.failure(failure)
         _pack(ledger.cells, ledger.place(), *stamps, found)
+        if failure:
+            connection.failed(now)
         if now - connection.due > ledger.floor:
             ledger.exemplar(sample(connection, now, failure, connection.head(data)))
         if failure and ledger.examples.wanted(failure, connection.due):

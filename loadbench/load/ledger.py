@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from loadbench.histogram import EMPTY, Histogram
 from loadbench.load.examples import Examples
+from loadbench.load.tokens import Tokens
 from loadbench.model import Requests, Sample, Stage, Window
+from loadbench.streams import Stream
 
 ROWS = 8192  # held before they must be folded
 ROW_BYTES = 40
@@ -50,8 +52,11 @@ class Cut(NamedTuple):
 class Ledger:
     """Rows in, windows out. `kinds` names the request of each kind's index."""
 
-    def __init__(self, kinds: list[str], origin: int, slowest: int) -> None:
+    def __init__(
+        self, kinds: list[str], origin: int, slowest: int, tokens: Tokens | None = None
+    ) -> None:
         self._kinds = kinds
+        self._tokens = tokens
         self._origin = origin
         self._slowest = slowest
         self._failures: dict[str, int] = {"": 0}
@@ -164,7 +169,7 @@ class Ledger:
         due = np.concatenate([alive[:, DUE], waiting])
         age = cut.end - due[due < cut.end]
         asked = self._begun if cut.asked is None else cut.asked
-        requests = self._requests()
+        requests = self._requests(self._streams(cut))
         self._add_up(asked, requests)
         window = Window(
             second=cut.second,
@@ -198,15 +203,21 @@ class Ledger:
         for index, number in enumerate((asked - self._unsent, self._sent, ended)):
             self._totals[index] += number
 
-    def _requests(self) -> dict[str, Requests]:
+    def _streams(self, cut: Cut) -> dict[str, Stream]:
+        if self._tokens is None:
+            return {}
+        return self._tokens.take(cut.begin, cut.end, self._origin, self._kinds)
+
+    def _requests(self, streams: dict[str, Stream]) -> dict[str, Requests]:
         found = {}
         for name in dict.fromkeys(self._kinds):
             parts = self._done.get(name, [])
             failed = self._failed.get(name, {})
-            if parts or failed:
+            stream = streams.get(name)
+            if parts or failed or stream:
                 latency = Histogram.merged(part[0] for part in parts)
                 service = Histogram.merged(part[1] for part in parts)
-                found[name] = Requests(latency.count, failed, latency, service)
+                found[name] = Requests(latency.count, failed, latency, service, stream)
         return found
 
     def _pick(self, cut: Cut) -> tuple[Sample, ...]:

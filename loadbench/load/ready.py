@@ -2,8 +2,9 @@
 
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from loadbench import limits
 from loadbench.errors import SpecError, TargetError
@@ -11,10 +12,16 @@ from loadbench.load.answer import Kind
 from loadbench.load.connection import Address, Connection
 from loadbench.load.deck import Deal, deal
 from loadbench.load.tls import Shared, TlsConnection
+from loadbench.load.tokens import Tokens
 from loadbench.model import Note
 from loadbench.plan import Endpoint, Plan
 from loadbench.shape import peak
 from loadbench.targets import inputs
+from loadbench.targets.region import Region
+from loadbench.units import hostport
+
+if TYPE_CHECKING:
+    from loadbench.targets.ask import Asker
 
 _TRIAL_S = 2.0
 
@@ -27,6 +34,8 @@ class Load(NamedTuple):
     deal: Deal
     notes: Sequence[Note]
     connection: Callable[[Kind, int], Connection]
+    tokens: Tokens | None = None  # where answers come piece by piece
+    close: Callable[[], None] = lambda: None  # when the run is over
 
 
 def make_ready(plan: Plan) -> Load:
@@ -34,16 +43,52 @@ def make_ready(plan: Plan) -> Load:
     endpoint = plan.endpoint
     if not plan.requests or not plan.phases:
         raise SpecError("the plan has no requests or no phases")
-    pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed)
+    region = Region() if endpoint.shared else None
+    try:
+        pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed, region=region)
+        if region is not None:
+            _registered(endpoint, region)
+    finally:
+        if region is not None:
+            region.forget()
     dealt = deal(plan.requests, pools, plan.seed)
     known = _known(endpoint.host, endpoint.port)
     address = _listening(known)
     notes = [*notes, *several(endpoint.host, known, address), *_limits(plan)]
-    return Load(plan, address, dealt, notes, _connections(endpoint))
+    tokens = Tokens() if endpoint.protocol == "openai" else None
+    found = Load(plan, address, dealt, notes, _connections(endpoint, tokens), tokens)
+    return found._replace(close=partial(_unregistered, endpoint, region)) if region else found
 
 
-def _connections(endpoint: Endpoint) -> Callable[[Kind, int], Connection]:
+def _asker(endpoint: Endpoint) -> "Asker":
+    from loadbench.targets.ask import Asker  # it brings an HTTP client
+
+    rpc = endpoint.protocol == "grpc"
+    scheme = ("grpcs" if rpc else "https") if endpoint.tls else ("grpc" if rpc else "http")
+    place = hostport(endpoint.host, endpoint.port)
+    return Asker(f"{scheme}://{place}", "kserve", endpoint.tls, endpoint.headers)
+
+
+def _registered(endpoint: Endpoint, region: Region) -> None:
+    with _asker(endpoint) as asker:
+        asker.register(region)
+
+
+def _unregistered(endpoint: Endpoint, region: Region) -> None:
+    """A server that is gone needs no farewell."""
+    with suppress(TargetError), _asker(endpoint) as asker:
+        asker.unregister(region)
+
+
+def _connections(
+    endpoint: Endpoint, tokens: Tokens | None
+) -> Callable[[Kind, int], Connection]:
     """How a new connection is made."""
+    if tokens is not None:
+        from loadbench.load.stream import StreamConnection
+
+        shared = Shared(endpoint) if endpoint.tls else None
+        return partial(StreamConnection, shared=shared, tokens=tokens)
     if endpoint.protocol == "grpc":
         from loadbench.load.call import CallConnection, Peer
 

@@ -61,7 +61,11 @@ class LaneUser(User):
         """The whole run. Under Locust's own command line the test ends with it."""
         self.environment.process_exit_code = None  # of a start before this one
         try:
-            self._run(self.prepare())
+            load = self.prepare()
+            try:
+                self._run(load)
+            finally:
+                load.close()
         except LoadbenchError as error:
             log.error("%s", " → ".join(filter(None, (error.message, error.hint))))
             self.environment.process_exit_code = error.exit_code

@@ -44,6 +44,7 @@ def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "
         ("LATENCY", _latency(summary)),
         ("CERTAIN", _certain(summary)),
         ("ANSWERED", _answered(summary)),
+        ("TOKENS", _tokens(summary)),
         ("TIME", _time(summary)),
         ("ENGINE", _engine(summary)),
         ("PARTS", _parts(summary)),
@@ -178,6 +179,30 @@ def _answered(summary: Summary) -> str:
     times = _times(summary.answered_ms, None, summary.more_bands_ms.get("answered_ms"))
     alone = f"(of the {count(summary.done)} answered alone)"
     return f"{times} ms   {alone}{_unbounded(summary, 'answered_ms')}"
+
+
+def _tokens(summary: Summary) -> str:
+    """When they came: a line for the first, one for the others."""
+    found = summary.tokens
+    if found is None:
+        return ""
+    lines = []
+    for name, title, why in (
+        ("first_token_ms", "first", "from the time each request was due"),
+        ("token_gap_ms", "gap", "one after the other"),
+    ):
+        bands = summary.more_bands_ms.get(name, {})
+        times = found[name]
+        shown = "   ".join(
+            f"{key} {significant(times[key])}{within(times[key], bands.get(key))}"
+            for key in ("p50", "p95", "p99")
+        )
+        lines.append(f"{title:<5} {shown} ms   ({why}){_unbounded(summary, name)}")
+    counted = "as the server counts" if found["counted"] is not None else "an event each"
+    rate = f"{significant(found['per_s'])}/s   {count(found['generated'])} tokens ({counted})"
+    if found["prompt"]:
+        rate += f"   {count(found['prompt'])} in prompts"
+    return f"\n{' ' * 12}".join([*lines, rate])
 
 
 def mean_split(summary: Summary) -> dict[str, float]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from loadbench.assurance import Blocks, decided, missing, share_of
 from loadbench.certainty import LEAST
 from loadbench.errors import SpecError
+from loadbench.judge.bands import about
 from loadbench.model import Mark, Start, Window
 from loadbench.report.certain import check_name
 from loadbench.spec import Scenario
@@ -43,7 +44,10 @@ class Decision:
         self._next = max(count + 1, round(count * _STEP))
         missed = sum(map(missing, self._windows)) + window.overdue
         blocks = Blocks(self._windows, missed=missed)
-        found = [decided(check, blocks, self._limit_ns) for check in self._open]
+        found = [
+            decided(check, about(check, self._windows, (), blocks), self._limit_ns)
+            for check in self._open
+        ]
         shown = [one for one in found if one is not None]
         self._open = [check for check, one in zip(self._open, found, strict=True) if one is None]
         return [

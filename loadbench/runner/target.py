@@ -80,6 +80,7 @@ def open_target(
     settings = scenario.raw.get("engine", {})
     say(f"starting the engine: {model}")
     extra = ["--arrivals", str(folder / "arrivals.bin"), *(["--trust"] if trust else [])]
+    extra += ["--shared-memory"] if wanted.shared_memory else []
     engine = start_engine(model, settings, extra, folder, python)
     try:
         url = wait_ready(engine, _READY_S)

@@ -13,15 +13,14 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 import msgspec
-from msgspec.structs import replace
 
 from loadbench import environment
 from loadbench.errors import SpecError, TargetError
-from loadbench.model import Tensor, Value, decode
+from loadbench.model import Value, decode
 from loadbench.plan import Endpoint, Tls
 from loadbench.standing import Settings
-from loadbench.targets import tensorflow
-from loadbench.targets.plain import check_path
+from loadbench.targets.describe import describe, refusal, words
+from loadbench.targets.region import Region
 from loadbench.targets.statistics import Reading, difference, read
 from loadbench.targets.tls import context, explain
 from loadbench.targets.wire import Headers, Prepared
@@ -36,7 +35,6 @@ _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 _ABSENT = (400, 404, 405, 501)  # how servers say that they do not have an extension
 _AT_FAULT = (400, 404, 405, 413, 415, 422)  # how servers say that a request cannot be served
 _HTTP, _RPC = ("http", "https"), ("grpc", "grpcs")
-_BINARY = "binary_tensor_data"
 
 
 class _Retuned(Value, frozen=True):
@@ -64,35 +62,35 @@ class Asker:
         headers: Mapping[str, str] | None = None,
         patience_ns: tuple[int, int] | None = None,  # for an answer, of that to be connected
     ) -> None:
-        self._where, port = _address(url)
-        self._rpc = self._where.scheme in _RPC
-        if self._rpc and (port is None or protocol == "http"):
+        self.where, port = _address(url)
+        self.rpc = self.where.scheme in _RPC
+        if self.rpc and (port is None or protocol == "http"):
             wrong = "it names no port" if port is None else 'it cannot speak protocol = "http"'
             raise SpecError(f"{url!r} is no target: {wrong}", "grpc://host:port")
-        self._tls = (tls or Tls()) if self._where.scheme in ("https", "grpcs") else None
-        self._port = port or (443 if self._tls else 80)
-        self._host = self._where.hostname or ""
-        self._protocol = "kserve" if self._rpc else protocol
+        self.tls = (tls or Tls()) if self.where.scheme in ("https", "grpcs") else None
+        self.port = port or (443 if self.tls else 80)
+        self.host = self.where.hostname or ""
+        self.protocol = "kserve" if self.rpc else protocol
         self._mute = False  # it has no statistics
         self.known_by = "as the scenario says"  # which protocol it speaks, in words
-        self._closes = True  # as long as no answer left its connection open
-        self.url = f"{self._where.scheme}://{hostport(self._host, self._port)}"
-        self._headers = dict(headers or {})
+        self.closes = True  # as long as no answer left its connection open
+        self.url = f"{self.where.scheme}://{hostport(self.host, self.port)}"
+        self.headers = dict(headers or {})
         filled = {name: environment.filled(text, f"target.headers.{name}")
-                  for name, text in self._headers.items()}  # fmt: skip
+                  for name, text in self.headers.items()}  # fmt: skip
         self._client = httpx.Client(
             base_url=self.url,
             timeout=_timeout(patience_ns),
             trust_env=False,
-            verify=context(self._tls) if self._tls else False,
+            verify=context(self.tls) if self.tls else False,
             headers=filled,
-            transport=self._transport(filled) if self._rpc else None,
+            transport=self._transport(filled) if self.rpc else None,
         )
 
     def _transport(self, headers: Mapping[str, str]) -> httpx.BaseTransport:
         from loadbench.targets.transport import Transport  # it brings grpcio
 
-        return Transport(hostport(self._host, self._port), self._tls, headers)
+        return Transport(hostport(self.host, self.port), self.tls, headers)
 
     def __enter__(self) -> Self:
         return self
@@ -105,24 +103,26 @@ class Asker:
     ) -> None:
         self._client.close()
 
-    def _ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+    def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """Whatever it answers. TargetError if nothing comes."""
         try:
             answer = self._client.request(method, path, json=body)
-            self._closes &= _closes(answer)
+            self.closes &= _closes(answer)
             return answer
         except httpx.HTTPError as error:
             reason, hint = _explain(error)
             raise TargetError(f"{method} {self.url}{path}: {reason}", hint) from error
 
-    def _json(self, path: str) -> dict[str, Any]:
+    def json(self, path: str) -> dict[str, Any]:
         """The JSON object of a call that must succeed."""
-        answer = self._ask("GET", path)
+        answer = self.ask("GET", path)
         if answer.status_code != 200:
-            raise TargetError(f"GET {self.url}{path}: {_refusal(answer)}")
-        return self._object(answer)
+            raise TargetError(f"GET {self.url}{path}: {refusal(answer)}")
+        return self.object(answer)
 
-    def _object(self, answer: httpx.Response) -> dict[str, Any]:
-        found = self._parsed(answer)
+    def object(self, answer: httpx.Response) -> dict[str, Any]:
+        """The JSON object that an answer is. TargetError if it is none."""
+        found = self.parsed(answer)
         if not isinstance(found, dict):
             path = answer.request.url.path
             raise TargetError(
@@ -130,7 +130,8 @@ class Asker:
             )
         return found
 
-    def _parsed(self, answer: httpx.Response) -> Any:
+    def parsed(self, answer: httpx.Response) -> Any:
+        """The JSON that an answer is. TargetError if it is none."""
         try:
             return msgspec.json.decode(answer.content)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -142,139 +143,7 @@ class Asker:
     def describe(self, wanted: "TargetSpec") -> Endpoint:
         """Where and how to send requests. Raises TargetError when the server is down or not ready,
         SpecError when it has no such model."""
-        protocol = self._found_protocol(wanted) if self._protocol == "auto" else self._protocol
-        if protocol == "tensorflow":
-            return self._tensorflow(wanted)
-        if protocol == "http":
-            path = self._path(wanted.path)
-            check_path(path)
-            self._ask("GET", path)  # any answer will do
-            return Endpoint(
-                host=self._host, port=self._port, protocol="http", tls=self._tls,
-                path=path, method=wanted.method, closes=self._closes, headers=self._headers,
-            )  # fmt: skip
-        extensions = self._json("/v2").get("extensions") or []
-        ready = self._ask("GET", "/v2/health/ready")
-        if ready.status_code != 200:
-            raise TargetError(f"{self.url} is not ready (HTTP {ready.status_code})", "wait for it")
-        model = wanted.model or self._only_model()
-        found = self._kserve(model, binary=_BINARY in extensions)
-        if self._rpc:
-            found = replace(found, protocol="grpc", closes=False, deadline_ns=wanted.deadline)
-        return found
-
-    def _path(self, wanted: str) -> str:
-        """What to ask for, query included: the scenario's path, else the URL's."""
-        if wanted != "/":
-            return wanted
-        query = f"?{self._where.query}" if self._where.query else ""
-        return (self._where.path or "/") + query
-
-    def _found_protocol(self, wanted: "TargetSpec") -> str:
-        """A KServe server says at /v2 what it is, TensorFlow Serving by how it tells of a model, or
-        refuses to."""
-        found = _json_of(self._ask("GET", "/v2"))
-        if isinstance(found, dict) and "extensions" in found:
-            self.known_by = "speaks KServe v2: /v2 tells its extensions"
-            return "kserve"
-        path = tensorflow.model_path(wanted.model).rstrip("/")
-        found = _json_of(self._ask("GET", path), anyhow=True)
-        if tensorflow.serves(found) or tensorflow.refuses(found):
-            self.known_by = f"is TensorFlow Serving: {path} says so"
-            return "tensorflow"
-        self.known_by = "plain HTTP: neither /v2 nor /v1/models is known there"
-        return "http"
-
-    def _tensorflow(self, wanted: "TargetSpec") -> Endpoint:
-        model = wanted.model
-        if not model:
-            raise SpecError(
-                f"which model? {self.url} is TensorFlow Serving, which does not tell which it has",
-                'name it: [target] model = "…"',
-            )
-        path = tensorflow.model_path(model)
-        answer = self._ask("GET", path)
-        state = _json_of(answer)
-        if not tensorflow.serves(state):
-            raise SpecError(f"{self.url} has no model {model!r}: {_refusal(answer)}")
-        if not tensorflow.ready(state):
-            raise TargetError(f"{self.url}: no version of {model!r} can be asked", "wait for it")
-        try:
-            told = self._json(f"{path}/metadata")
-            inputs, outputs = tensorflow.signature(told, wanted.signature)
-        except ValueError as error:
-            raise TargetError(f"GET {self.url}{path}/metadata: {error}") from error
-        batched = all(tensor.shape[:1] == (-1,) for tensor in (*inputs, *outputs))
-        if batched:
-            inputs, outputs = _without_batch(inputs), _without_batch(outputs)
-        return Endpoint(
-            host=self._host, port=self._port, protocol="tensorflow", tls=self._tls, model=model,
-            inputs=inputs, outputs=outputs, batched=batched, closes=self._closes,
-            headers=self._headers, layout=wanted.layout, signature=wanted.signature,
-        )  # fmt: skip
-
-    def _models(self) -> list[str]:
-        """The models the server tells of; empty if it does not."""
-        answer = self._ask("POST", "/v2/repository/index", {})
-        if answer.status_code != 200:
-            return []
-        found = self._parsed(answer)
-        entries = found if isinstance(found, list) else []
-        named = [entry for entry in entries if isinstance(entry, dict) and "name" in entry]
-        return sorted(
-            {str(entry["name"]) for entry in named if entry.get("state", "READY") in ("READY", "")}
-        )
-
-    def _only_model(self) -> str:
-        models = self._models()
-        if len(models) == 1:
-            return models[0]
-        known = f"{self.url} has {', '.join(models)}" if models else f"{self.url} does not tell any"
-        raise SpecError(f"which model? {known}", 'name it: [target] model = "…"')
-
-    def _kserve(self, model: str, binary: bool) -> Endpoint:
-        path = f"/v2/models/{quote(model, safe='')}"
-        answer = self._ask("GET", path)
-        if answer.status_code in (400, 404):
-            known = ", ".join(self._models()) or "it does not tell which it has"
-            raise SpecError(f"{self.url} has no model {model!r}: {_refusal(answer)}", known)
-        if answer.status_code != 200:
-            raise TargetError(f"GET {self.url}{path}: {_refusal(answer)}")
-        found = self._parsed(answer)
-        inputs, outputs = (self._tensors(found, key) for key in ("inputs", "outputs"))
-        batched = self._batched(path, (*inputs, *outputs))
-        if batched:
-            inputs, outputs = _without_batch(inputs), _without_batch(outputs)
-        return Endpoint(
-            host=self._host, port=self._port, protocol="kserve", tls=self._tls, model=model,
-            inputs=inputs, outputs=outputs, batched=batched, binary=binary, closes=self._closes,
-            headers=self._headers,
-        )  # fmt: skip
-
-    def _tensors(self, metadata: Any, key: str) -> tuple[Tensor, ...]:
-        try:
-            return tuple(
-                Tensor(item["name"], item["datatype"], tuple(map(int, item["shape"])))
-                for item in metadata.get(key) or ()
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise TargetError(
-                f"{self.url}: the model's {key} are not as KServe v2 has them: {metadata}"
-            ) from error
-
-    def _batched(self, path: str, tensors: tuple[Tensor, ...]) -> bool:
-        """Whether tensors have a batch axis in front. Only the configuration can tell a batch axis
-        from an open dimension; without it, one that is open everywhere is taken for it."""
-        answer = self._ask("GET", f"{path}/config")
-        if answer.status_code == 200:
-            most = self._object(answer).get("max_batch_size", 0)
-            try:
-                return int(most) > 0
-            except (TypeError, ValueError) as error:
-                raise TargetError(
-                    f"GET {self.url}{path}/config: max_batch_size is {most!r}, no number"
-                ) from error
-        return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
+        return describe(self, wanted)
 
     def attempt(self, request: Prepared) -> None:
         """Sends one request as the load will. Raises SpecError if the server finds fault with it;
@@ -285,7 +154,7 @@ class Asker:
             return
         if answer.status_code in _AT_FAULT:
             raise SpecError(
-                f"{self.url} refuses the inputs of {request.name!r}: {_refusal(answer)}",
+                f"{self.url} refuses the inputs of {request.name!r}: {refusal(answer)}",
                 'give it inputs that it takes: [[request]] with data = "…" or shapes = {…}',
             )
 
@@ -302,7 +171,7 @@ class Asker:
         return Exchange(answer.status_code, headers, answer.content, took)
 
     def _sent(self, request: Prepared) -> httpx.Response:
-        if self._rpc:
+        if self.rpc:
             from loadbench.targets.rpc import PATH
 
             return self._client.post(PATH, content=request.data)
@@ -318,7 +187,7 @@ class Asker:
         if not endpoint.kserve or self._mute:
             return None
         path = f"/v2/models/{quote(endpoint.model, safe='')}/stats"
-        answer = self._ask("GET", path)
+        answer = self.ask("GET", path)
         if answer.status_code in _ABSENT:
             self._mute = True
             return None
@@ -327,13 +196,27 @@ class Asker:
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
             raise TargetError(f"GET {self.url}{path}: {error}") from error
 
+    def register(self, region: Region) -> None:
+        """Has the server open a region. Raises SpecError if it does not."""
+        body = {"key": region.key, "offset": 0, "byte_size": region.size}
+        answer = self.ask("POST", f"/v2/systemsharedmemory/region/{region.name}/register", body)
+        if answer.status_code != 200:
+            raise SpecError(
+                f"{self.url} does not open shared memory {region.key}: {refusal(answer)}",
+                "it must be on this machine and see its /dev/shm, under the same user",
+            )
+
+    def unregister(self, region: Region) -> None:
+        """Has the server close it. Raises TargetError if it does not answer."""
+        self.ask("POST", f"/v2/systemsharedmemory/region/{region.name}/unregister", {})
+
     def retune(self, endpoint: Endpoint, wanted: Mapping[str, Any]) -> tuple[Settings, Settings]:
         """Has our own engine bring requests together by other settings from now on; those before
         and after. Raises SpecError if it refuses, TargetError if it does not answer."""
         path = f"/v2/repository/models/{quote(endpoint.model, safe='')}/batching"
-        answer = self._ask("POST", path, dict(wanted))
+        answer = self.ask("POST", path, dict(wanted))
         if answer.status_code in (400, 403, 404):
-            raise SpecError(_words(answer))
+            raise SpecError(words(answer))
         try:
             found = decode(_Retuned, answer.raise_for_status().content)
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
@@ -346,7 +229,7 @@ class Asker:
         reading = self.statistics(endpoint)
         if reading is None or reading.engine is None:
             return {}
-        found = self._json("/health")
+        found = self.json("/health")
         health: dict[str, Any] = {
             key: found[key] for key in ("model", "version", "notes") if key in found
         }
@@ -354,16 +237,6 @@ class Asker:
         card = next((ground.uuid for ground in reading.engine.grounds), "")
         own = {field: getattr(reading.engine, field) for field in fields}
         return {**health, **own, "card": card}
-
-
-def _json_of(answer: httpx.Response, anyhow: bool = False) -> Any:
-    """What it says in JSON; None if that is none, or (unless `anyhow`) a refusal."""
-    if answer.status_code != 200 and not anyhow:
-        return None
-    try:
-        return msgspec.json.decode(answer.content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _timeout(patience_ns: tuple[int, int] | None) -> httpx.Timeout:
@@ -397,25 +270,7 @@ def _explain(error: httpx.HTTPError) -> tuple[str, str]:
     return str(error) or type(error).__name__, "is the server up, and the address right?"
 
 
-def _without_batch(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(Tensor(found.name, found.datatype, found.shape[1:]) for found in tensors)
-
-
 def _closes(answer: httpx.Response) -> bool:
     """HTTP/1.0 closes unless it says that it does not, 1.1 does not unless it says that it does."""
     said = answer.headers.get("connection", "").lower()
     return "close" in said or (answer.http_version == "HTTP/1.0" and "keep-alive" not in said)
-
-
-def _refusal(answer: httpx.Response) -> str:
-    """What a server says in refusing, on one line."""
-    return f"HTTP {answer.status_code} {_words(answer)}".strip()
-
-
-def _words(answer: httpx.Response) -> str:
-    try:
-        found = msgspec.json.decode(answer.content)
-        text = str(found["error"])
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-        text = answer.text
-    return " ".join(text.split())[:200]

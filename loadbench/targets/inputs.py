@@ -19,10 +19,11 @@ from loadbench import distribution
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
 from loadbench.plan import Endpoint, RequestPlan
-from loadbench.targets import columns, expected, files, plain, shapes, template, values
+from loadbench.targets import columns, expected, files, openai, plain, shapes, template, values
 from loadbench.targets.datatypes import DTYPES
 from loadbench.targets.kserve import Given
 from loadbench.targets.pool import DRAWN, POOL, POOL_MOST, distinct, gather
+from loadbench.targets.region import Region
 from loadbench.targets.speech import speech
 from loadbench.targets.wire import Check, Prepared
 
@@ -43,21 +44,29 @@ class _Data(NamedTuple):
 
 
 def prepare(
-    endpoint: Endpoint, requests: Sequence[RequestPlan], seed: int, most: int = POOL_MOST
+    endpoint: Endpoint,
+    requests: Sequence[RequestPlan],
+    seed: int,
+    most: int = POOL_MOST,
+    region: Region | None = None,
 ) -> tuple[list[list[Prepared]], list[Note]]:
     """For each kind of request its pool, and what was decided on the way. A pool has at most `most`
     different ones.
 
-    The same seed gives the same bytes. Raises SpecError, naming the file where there is one.
+    The same seed gives the same bytes. With a region inputs are there, where the target takes
+    tensors. Raises SpecError, naming the file where there is one.
     """
     pools, notes = [], []
     for index, request in enumerate(requests):
+        openai.only_of_it(endpoint, request)
         if endpoint.protocol == "http":
             pool, found = plain.prepare(endpoint, request, seed, most)
+        elif endpoint.protocol == "openai":
+            pool, found = openai.prepare(endpoint, request, [seed, index], most)
         else:
             _only_tensors(request)
             make = _from_file if request.data else _made_up
-            pool, found = make(endpoint, request, [seed, index], most)
+            pool, found = make(endpoint, request, [seed, index], most, region)
         pools.append(pool)
         notes += found
     return pools, notes
@@ -90,7 +99,9 @@ def _only_tensors(request: RequestPlan) -> None:
             )
 
 
-def _made_up(endpoint: Endpoint, request: RequestPlan, seed: list[int], most: int) -> Pool:
+def _made_up(
+    endpoint: Endpoint, request: RequestPlan, seed: list[int], most: int, region: Region | None
+) -> Pool:
     """The pool of a kind whose inputs are drawn."""
     drawn = any(isinstance(dim, str) for shape in request.shapes.values() for dim in shape)
     number = min(request.pool or (DRAWN if drawn else POOL), most)
@@ -110,14 +121,18 @@ def _made_up(endpoint: Endpoint, request: RequestPlan, seed: list[int], most: in
             ))
             for tensor in endpoint.inputs
         }  # fmt: skip
-        data = speaks.request(endpoint, tensors, request.headers)
-        return Prepared(request.name, data, check(tuple(found.values())))
+        before = region.size if region else 0
+        data = speaks.request(endpoint, tensors, request, region)
+        kept = region.size - before if region else 0
+        return Prepared(request.name, data, check(tuple(found.values())), kept=kept)
 
     pool, more = gather(request, distinct(make, number), number)
     return pool, notes + more
 
 
-def _from_file(endpoint: Endpoint, request: RequestPlan, _seed: list[int], most: int) -> Pool:
+def _from_file(
+    endpoint: Endpoint, request: RequestPlan, _seed: list[int], most: int, region: Region | None
+) -> Pool:
     """The pool of a kind whose data come from a file or a folder."""
     wanted = min(request.pool or POOL_MOST, most)
     tensors = endpoint.inputs
@@ -125,7 +140,12 @@ def _from_file(endpoint: Endpoint, request: RequestPlan, _seed: list[int], most:
     if Path(request.data).is_dir():
         tensors, said = shapes.of_images(endpoint, request)
     data = _read(endpoint, request, tensors, wanted)
-    pool, notes = gather(request, _deal(request, data), wanted)
+    if region is not None and data.expected:
+        raise SpecError(
+            f"request {request.name!r}: answers in shared memory are not compared with expect",
+            "leave it out, or target.shared_memory",
+        )
+    pool, notes = gather(request, _deal(request, data, region), wanted)
     left_out = len(files.images(request.data)) - data.number
     if left_out > 0 and request.pool is None and not notes:
         text = f"{request.data}: {left_out:,} images are left out after the first {data.number:,}"
@@ -206,7 +226,9 @@ def _as_told(endpoint: Endpoint, found: files.Found, data: str) -> tuple[Endpoin
     return replace(endpoint, inputs=tuple(inputs), batched=False), found
 
 
-def _deal(request: RequestPlan, data: _Data) -> Iterator[Prepared]:
+def _deal(
+    request: RequestPlan, data: _Data, region: Region | None
+) -> Iterator[Prepared]:
     endpoint, number = data.endpoint, data.number
     rows = request.rows if endpoint.batched else 1
     check = _checks(endpoint, rows)
@@ -221,8 +243,10 @@ def _deal(request: RequestPlan, data: _Data) -> Iterator[Prepared]:
         tensors = {name: Given(types[name], array) for name, array in arrays.items()}
         ordinary = check(tuple(array.shape for array in arrays.values()))
         strict = expected.strict(ordinary, speaks.read, data.expected, index)
-        body = speaks.request(endpoint, tensors, request.headers)
-        yield Prepared(request.name, body, ordinary, strict if data.expected else None)
+        before = region.size if region else 0
+        body = speaks.request(endpoint, tensors, request, region)
+        kept = region.size - before if region else 0
+        yield Prepared(request.name, body, ordinary, strict if data.expected else None, kept)
 
 
 def _checks(endpoint: Endpoint, rows: int) -> Callable[[Shapes], Check]:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from loadbench.errors import SpecError
 from loadbench.model import Tensor
-from loadbench.plan import Endpoint
+from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets.datatypes import DTYPES, floats, width
+from loadbench.targets.region import Place, Region, holds
 from loadbench.targets.wire import BadAnswer, Form, Headers, http_request
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -34,16 +35,21 @@ class Given(NamedTuple):
     array: NDArray[Any]
 
 
-def request(endpoint: Endpoint, tensors: Mapping[str, Given], headers: Mapping[str, str]) -> bytes:
-    """The infer request for these tensors, binary where the server takes that."""
+def request(
+    endpoint: Endpoint, tensors: Mapping[str, Given], asked: RequestPlan, region: Region | None
+) -> bytes:
+    """The infer request for these tensors: in shared memory if there is a region, else binary where
+    the server takes that."""
     own: dict[str, str] = {"Content-Type": "application/json"}
-    if endpoint.binary:
-        head, tail = _binary(tensors)
+    if region is not None:
+        body = _shared(endpoint, tensors, asked, region)
+    elif endpoint.binary:
+        head, tail = _binary(tensors, asked)
         own = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
         body = head + tail
     else:
-        body = _json(tensors)
-    return http_request(endpoint, "POST", infer_path(endpoint), {**own, **headers}, body)
+        body = _json(tensors, asked)
+    return http_request(endpoint, "POST", infer_path(endpoint), {**own, **asked.headers}, body)
 
 
 def infer_path(endpoint: Endpoint) -> str:
@@ -51,14 +57,48 @@ def infer_path(endpoint: Endpoint) -> str:
     return f"/v2/models/{quote(endpoint.model, safe='')}{version}/infer"
 
 
-def _binary(tensors: Mapping[str, Given]) -> tuple[bytes, bytes]:
+def _shared(
+    endpoint: Endpoint, tensors: Mapping[str, Given], said: RequestPlan, region: Region
+) -> bytes:
+    """Outputs whose size is not known before come in binary."""
+    inputs = []
+    for name, (datatype, array) in tensors.items():
+        place = region.keep(raw_bytes(datatype, array))
+        inputs.append(_input(name, datatype, array) | {"parameters": place.parameters})
+    outputs = [
+        {"name": name, "parameters": place.parameters if place else {"binary_data": True}}
+        for name, place in places(endpoint, tensors, region).items()
+    ]
+    asked: dict[str, Any] = {"inputs": inputs}
+    if outputs:
+        asked["outputs"] = outputs
+    if said.parameters:
+        asked["parameters"] = said.parameters
+    return msgspec.json.encode(asked)
+
+
+def places(
+    endpoint: Endpoint, tensors: Mapping[str, Given], region: Region
+) -> dict[str, Place | None]:
+    """Where each output of a request with these tensors goes; None where its size is not known."""
+    rows = len(next(iter(tensors.values())).array) if tensors and endpoint.batched else 1
+    found: dict[str, Place | None] = {}
+    for tensor in endpoint.outputs:
+        element = width(tensor.datatype)
+        known = element is not None and min(tensor.shape, default=0) >= 0
+        size = rows * math.prod(tensor.shape) * (element or 0)
+        found[tensor.name] = region.output(tensor.name, size) if known else None
+    return found
+
+
+def _binary(tensors: Mapping[str, Given], said: RequestPlan) -> tuple[bytes, bytes]:
     inputs, parts = [], []
     for name, (datatype, array) in tensors.items():
         raw = raw_bytes(datatype, array)
         parameters = {"binary_data_size": len(raw)}
         inputs.append(_input(name, datatype, array) | {"parameters": parameters})
         parts.append(raw)
-    asked = {"inputs": inputs, "parameters": {"binary_data_output": True}}
+    asked = {"inputs": inputs, "parameters": {**said.parameters, "binary_data_output": True}}
     return msgspec.json.encode(asked), b"".join(parts)
 
 
@@ -69,7 +109,7 @@ def raw_bytes(datatype: str, array: NDArray[Any]) -> bytes:
     return b"".join(struct.pack("<I", len(item)) + item for item in array.ravel())
 
 
-def _json(tensors: Mapping[str, Given]) -> bytes:
+def _json(tensors: Mapping[str, Given], said: RequestPlan) -> bytes:
     inputs = []
     for name, (datatype, array) in tensors.items():
         if datatype == "BYTES":
@@ -77,7 +117,10 @@ def _json(tensors: Mapping[str, Given]) -> bytes:
         else:
             data = _numbers(name, floats(array) if datatype == "BF16" else array)
         inputs.append(_input(name, datatype, array) | {"data": data})
-    return msgspec.json.encode({"inputs": inputs})
+    asked: dict[str, Any] = {"inputs": inputs}
+    if said.parameters:
+        asked["parameters"] = said.parameters
+    return msgspec.json.encode(asked)
 
 
 def _numbers(name: str, array: NDArray[Any]) -> list[Any]:
@@ -220,6 +263,11 @@ def _values(output: Output, tail: bytes) -> bytes:
     elements = math.prod(output.shape)
     if any(dim < 0 for dim in output.shape) or elements > MOST:
         raise BadAnswer(f"{output.name} has shape {str(output.shape)[:200]}")
+    size = holds(output.parameters)
+    if size is not None:
+        if size != elements * (width(output.datatype) or 0):
+            raise BadAnswer(f"{output.name}: {size} bytes of shared memory, {elements} values")
+        return tail
     size = output.parameters.get("binary_data_size")
     if size is None:
         found = sum(1 for _ in _flat(output.data)) if output.data is not None else -1

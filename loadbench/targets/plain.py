@@ -51,7 +51,7 @@ def prepare(
 ) -> tuple[list[Prepared], list[Note]]:
     """The pool of a kind: a request for each row of its data. Raises SpecError naming the key, and
     the file and line if a row is at fault."""
-    _only_http(request)
+    only_http(request)
     templates = _Templates(
         template.parse(request.path),
         {name: template.parse(text) for name, text in request.headers.items()},
@@ -69,8 +69,9 @@ def prepare(
     return pool, notes
 
 
-def _only_http(request: RequestPlan) -> None:
-    for key, idle in (("shapes", {}), ("values", {}), ("rows", 1)):
+def only_http(request: RequestPlan) -> None:
+    """Raises SpecError for what only targets have that take tensors."""
+    for key, idle in (("shapes", {}), ("values", {}), ("rows", 1), ("parameters", {})):
         if getattr(request, key) != idle:
             raise SpecError(
                 f"request {request.name!r}: {key} is only of KServe, the target speaks plain HTTP",

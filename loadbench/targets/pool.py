@@ -26,10 +26,11 @@ def gather(
     for found in made:
         if len(found.data) > MOST:
             raise SpecError(f"request {request.name!r}: a body of more than {MOST >> 20} MiB")
-        if pool and (len(pool) == most or size + len(found.data) > POOL_BYTES):
+        taken = len(found.data) + found.kept
+        if pool and (len(pool) == most or size + taken > POOL_BYTES):
             break
         pool.append(found)
-        size += len(found.data)
+        size += taken
     else:
         few = not request.data and len(pool) < min(request.pool or 0, most)
         return pool, [_note(request, f"only {len(pool):,} different bodies can be made")] * few

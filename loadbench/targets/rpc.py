@@ -6,7 +6,7 @@ it the message with gRPC's prefix; streams, flow control and the rest of HTTP/2 
 
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +14,12 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from loadbench.errors import SpecError
-from loadbench.plan import Endpoint
+from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import kserve
 from loadbench.targets.datatypes import DTYPES, width
 from loadbench.targets.kserve import Given, Output
 from loadbench.targets.messages import INFERENCE, message
+from loadbench.targets.region import Region, holds
 from loadbench.targets.wire import BadAnswer, Form, Headers, OverLong, own_headers
 from loadbench.units import MS, SECOND, US, hostport
 
@@ -34,6 +35,7 @@ _MOST_BLOCK = 16_384 - 9  # what every server takes in one frame
 _RAW = 0x32  # the tag of raw_output_contents
 _FIELDS = 4096  # of an answer, at most
 _MOST_HEAD = 16 << 20  # bytes of an answer beside its raw tensors
+_CHOICES = {"bool_param": bool, "int64_param": int, "double_param": float, "string_param": str}
 _TYPED = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",
     "INT32": "int_contents", "INT64": "int64_contents", "UINT8": "uint_contents",
@@ -42,16 +44,36 @@ _TYPED = {
 }  # fmt: skip
 
 
-def request(endpoint: Endpoint, tensors: Mapping[str, Given], headers: Mapping[str, str]) -> bytes:
-    """The call with these tensors, all raw. SpecError for headers that cannot be sent."""
+def request(
+    endpoint: Endpoint, tensors: Mapping[str, Given], said: RequestPlan, region: Region | None
+) -> bytes:
+    """The call with these tensors: in shared memory if there is a region, else raw. SpecError for
+    headers that cannot be sent, and for parameters that are too large."""
     asked = message("inference.ModelInferRequest")(
         model_name=endpoint.model, model_version=endpoint.version
     )
     for name, (datatype, array) in tensors.items():
-        asked.inputs.add(name=name, datatype=datatype, shape=array.shape)
-        asked.raw_input_contents.append(kserve.raw_bytes(datatype, array))
-    body: bytes = asked.SerializeToString()
-    return _head(endpoint, headers) + PREFIX.pack(0, len(body)) + body
+        given = asked.inputs.add(name=name, datatype=datatype, shape=array.shape)
+        raw = kserve.raw_bytes(datatype, array)
+        if region is None:
+            asked.raw_input_contents.append(raw)
+        else:
+            _put(given.parameters, region.keep(raw).parameters)
+    for name, place in kserve.places(endpoint, tensors, region).items() if region else ():
+        wanted = asked.outputs.add(name=name)
+        _put(wanted.parameters, place.parameters if place else {})
+    _put(asked.parameters, said.parameters)
+    body: bytes = asked.SerializeToString(deterministic=True)
+    return _head(endpoint, said.headers) + PREFIX.pack(0, len(body)) + body
+
+
+def _put(into: Any, parameters: Mapping[str, bool | int | float | str]) -> None:
+    for name, value in parameters.items():
+        kind = next(word for word, types in _CHOICES.items() if isinstance(value, types))
+        try:
+            setattr(into[name], kind, value)
+        except ValueError as error:
+            raise SpecError(f"parameter {name!r} is {value!r}: {error}") from error
 
 
 def head_length(data: bytes | memoryview) -> int:
@@ -129,15 +151,26 @@ def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | 
             raise BadAnswer(f"outputs {told} instead of {', '.join(wanted)}")
         if not outputs:
             raise BadAnswer("no outputs")
-        if parts.raw and len(parts.raw) != len(outputs):
-            raise BadAnswer(f"{len(parts.raw)} raw tensors for {len(outputs)} outputs")
-        for index, output in enumerate(outputs):
+        for output, place in zip(outputs, _raw(parts, outputs), strict=True):
             if output.name in wanted:
                 kserve.fits(output, *wanted[output.name])
-            _holds(output, body, parts.raw[index] if parts.raw else None)
+            _holds(output, body, place)
         return _form(body, parts.raw, outputs)
 
     return check
+
+
+def _raw(parts: _Parts, outputs: Sequence[Output]) -> list[tuple[int, int] | None]:
+    """Where each output's raw tensor is; one in shared memory has none, or an empty one."""
+    if not parts.raw:
+        return [None] * len(outputs)
+    if len(parts.raw) == len(outputs):
+        return list(parts.raw)
+    here = [holds(output.parameters) is None for output in outputs]
+    if len(parts.raw) != sum(here):
+        raise BadAnswer(f"{len(parts.raw)} raw tensors for {sum(here)} outputs")
+    left = iter(parts.raw)
+    return [next(left) if own else None for own in here]
 
 
 def read(_: Headers, body: bytes) -> dict[str, NDArray[Any]]:
@@ -222,7 +255,11 @@ def _outputs(head: bytes) -> list[Output]:
     for output in answer.outputs:
         field = _TYPED.get(output.datatype)
         values: Any = getattr(output.contents, field) if field else []
-        made = Output(output.name, list(output.shape), output.datatype, data=values)
+        said = {
+            name: getattr(value, value.WhichOneof("parameter_choice") or "int64_param")
+            for name, value in output.parameters.items()
+        }
+        made = Output(output.name, list(output.shape), output.datatype, said, values)
         found.append(made)
     return found
 
@@ -232,6 +269,11 @@ def _holds(output: Output, body: bytes, place: tuple[int, int] | None) -> None:
     elements = math.prod(output.shape)
     if any(dim < 0 for dim in output.shape) or elements > kserve.MOST:
         raise BadAnswer(f"{output.name} has shape {str(output.shape)[:200]}")
+    kept = holds(output.parameters)
+    if kept is not None:
+        if kept != elements * (width(output.datatype) or 0):
+            raise BadAnswer(f"{output.name}: {kept} bytes of shared memory, {elements} values")
+        return
     if place is None:
         found = len(output.data or ())
         if found != elements:

@@ -3,17 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from loadbench.plan import Endpoint
+from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import kserve, tensorflow
 from loadbench.targets.expected import Read
 from loadbench.targets.kserve import Given
+from loadbench.targets.region import Region
 from loadbench.targets.wire import Check
 
 
 class Speech(NamedTuple):
     """What the modules of the protocols have in common."""
 
-    request: Callable[[Endpoint, Mapping[str, Given], Mapping[str, str]], bytes]
+    request: Callable[[Endpoint, Mapping[str, Given], RequestPlan, Region | None], bytes]
     checker: Callable[[Endpoint, int], Check]
     read: Read
 

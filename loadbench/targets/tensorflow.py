@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from loadbench.errors import SpecError
 from loadbench.model import Tensor
-from loadbench.plan import Endpoint
+from loadbench.plan import Endpoint, RequestPlan
+from loadbench.targets.region import Region
 from loadbench.targets.datatypes import DTYPES, floats
 from loadbench.targets.kserve import Given, Output, fits, objects
 from loadbench.targets.wire import BadAnswer, Check, Headers, http_request
@@ -101,8 +102,12 @@ def _shape_of(name: str, told: Mapping[str, Any]) -> tuple[int, ...]:
 # ---- requests
 
 
-def request(endpoint: Endpoint, tensors: Mapping[str, Given], headers: Mapping[str, str]) -> bytes:
-    """The predict request for these tensors."""
+def request(
+    endpoint: Endpoint, tensors: Mapping[str, Given], said: RequestPlan, _: Region | None
+) -> bytes:
+    """The predict request for these tensors. SpecError for parameters: it knows none."""
+    if said.parameters:
+        raise SpecError(f"TensorFlow Serving takes no parameters: {', '.join(said.parameters)}")
     found = {name: _plain(given) for name, given in tensors.items()}
     asked: dict[str, Any] = {}
     if endpoint.signature != USUAL:
@@ -114,7 +119,7 @@ def request(endpoint: Endpoint, tensors: Mapping[str, Given], headers: Mapping[s
     body = json.dumps(asked, separators=(",", ":")).encode()
     path = f"{model_path(endpoint.model, endpoint.version)}:predict"
     own = {"Content-Type": "application/json"}
-    return http_request(endpoint, "POST", path, {**own, **headers}, body)
+    return http_request(endpoint, "POST", path, {**own, **said.headers}, body)
 
 
 def _by_rows(endpoint: Endpoint) -> bool:

@@ -58,7 +58,8 @@ class Transport(httpx.BaseTransport):
             if path == PATH:
                 patience_s = request.extensions.get("timeout", {}).get("read") or _TIMEOUT_S
                 return self._infer(request.read(), patience_s)
-            return self._asked([unquote(part) for part in path.split("/")[1:]])
+            parts = [unquote(part) for part in path.split("/")[1:]]
+            return self._asked(parts, request.read())
         except self._grpc.RpcError as error:
             name = error.code().name
             if path != PATH and name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
@@ -67,7 +68,7 @@ class Transport(httpx.BaseTransport):
             status = _STATUS.get(name, 500)
             return httpx.Response(status, json=found, headers={"grpc-status": name})
 
-    def _asked(self, parts: list[str]) -> httpx.Response:
+    def _asked(self, parts: list[str], body: bytes) -> httpx.Response:
         match parts:
             case ["v2"]:
                 told = self._ask("ServerMetadata")
@@ -82,6 +83,12 @@ class Transport(httpx.BaseTransport):
             case ["v2", "models", model, "config"]:
                 config = self._ask("ModelConfig", name=model).config
                 found = {"max_batch_size": config.max_batch_size}
+            case ["v2", "systemsharedmemory", "region", name, "register"]:
+                self._ask("SystemSharedMemoryRegister", name=name, **msgspec.json.decode(body))
+                found = {}
+            case ["v2", "systemsharedmemory", "region", name, "unregister"]:
+                self._ask("SystemSharedMemoryUnregister", name=name)
+                found = {}
             case ["v2", "models", model, "stats"]:
                 stats = self._ask("ModelStatistics", name=model).model_stats
                 return httpx.Response(200, content=_statistics(stats))

@@ -60,6 +60,7 @@ class Prepared(NamedTuple):
     data: bytes
     check: Check
     strict: Check | None = None  # also compares with what is expected; made for some answers only
+    kept: int = 0  # bytes of it that are in shared memory
 
 
 FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "upgrade")

@@ -1,0 +1,155 @@
+"""A connection of the lane whose answers come as events, token by token: when each came, beside
+what becomes of the request as a whole.
+
+The time to the first token counts from when the request was due, as all of its latency does.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from loadbench.load.answer import Incoming, Kind, decoded
+from loadbench.load.tls import Shared, TlsConnection
+from loadbench.load.tokens import BARREN, COUNTED, FIRST, GAP, PACE, PROMPT, Tokens
+from loadbench.targets.events import Events
+from loadbench.targets.openai import Usage, piece, usage
+from loadbench.targets.wire import BadAnswer
+
+_SHOWN = 4096  # bytes kept of an answer
+_EVENTS = b"text/event-stream"
+
+
+class _Answer(Incoming):
+    """One answer. `came` are the moments of its pieces that have not been told yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.streams = False  # it comes as events
+        self.ended = False  # as a completion ends
+        self.usage: Usage | None = None
+        self.pieces = 0  # in what was fed last
+        self._events = Events()
+        self._fault: BadAnswer | None = None  # httptools would hide it in an error of its own
+        self._kept = 0
+
+    def feed(self, data: bytes) -> None:
+        self.pieces = 0
+        super().feed(data)
+        if self._fault is not None:
+            raise self._fault
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        kind = self.headers.get(b"content-type", b"").lower()
+        self.streams = 200 <= self.status < 300 and kind.startswith(_EVENTS)
+        if self.streams and self.headers.get(b"content-encoding", b"identity") != b"identity":
+            self._fault = BadAnswer("the events are compressed, which was not asked for")
+
+    def on_body(self, data: bytes) -> None:
+        if not self.streams:
+            super().on_body(data)
+            return
+        if self._kept < _SHOWN:
+            super().on_body(data[: _SHOWN - self._kept])
+            self._kept += len(data)
+        self._read(data)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self.complete and self.streams:
+            self._read(None)
+
+    def _read(self, data: bytes | None) -> None:
+        """The events in it, or what is left of them at the end."""
+        try:
+            for event in self._events.end() if data is None else self._events.feed(data):
+                found = piece(event)
+                self.pieces += found.says
+                self.ended = self.ended or found.ends
+                self.usage = found.usage or self.usage
+        except BadAnswer as error:
+            self._fault = self._fault or error
+
+    def end(self) -> bool:
+        self.pieces = 0
+        before, found = self.complete, super().end()
+        if found and not before and self.streams:
+            self._read(None)
+        if self._fault is not None:
+            raise self._fault
+        return found
+
+    def verdict(self, kind: Kind) -> str:
+        if not self.streams:
+            found = super().verdict(kind)
+            if not found:
+                self.usage = usage(decoded(self.headers, b"".join(self._body)))
+            return found
+        if not self.ended:
+            raise BadAnswer("the stream ended without a finish_reason and without [DONE]")
+        return ""
+
+
+class StreamConnection(TlsConnection):
+    """TLS only where the target's address says so."""
+
+    __slots__ = ("_first", "_last", "_tokens")
+    _incoming: _Answer | None
+
+    def __init__(self, kind: Kind, tries: int, shared: Shared | None, tokens: Tokens) -> None:
+        super().__init__(kind, tries, shared)
+        self._tokens = tokens
+        self._first = self._last = 0  # when the first and the newest piece came
+
+    def _piece(self, data: bytes) -> str | None:
+        self.partial = True  # so that all is forgotten before the next
+        if self._incoming is None:
+            self._incoming = _Answer()
+        answer = self._incoming
+        return self._taken(answer, partial(answer.feed, data))
+
+    def _end(self) -> str:
+        answer = self._incoming
+        found = self._taken(answer, answer.end) if answer is not None else None
+        return self.ended() if found is None else found
+
+    def _taken(self, answer: _Answer, take: Callable[[], object]) -> str | None:
+        """What is new of it; its failure once it is whole, "" for none."""
+        now = time.monotonic_ns()
+        try:
+            take()
+        finally:
+            for _ in range(answer.pieces):
+                self._came(now)
+        if not answer.complete:
+            return None
+        found = answer.verdict(self.kind)
+        if not found and answer.usage is not None:
+            self._counted(now, answer.usage)
+        return found
+
+    def _came(self, now: int) -> None:
+        if self._first:
+            self._tell(GAP, now, now - self._last)
+        else:
+            self._first = now
+            self._tell(FIRST, now, now - self.due)
+        self._last = now
+
+    def _counted(self, now: int, counted: Usage) -> None:
+        tokens = counted.completion_tokens
+        self._tell(COUNTED, now, tokens)
+        self._tell(PROMPT, now, counted.prompt_tokens)
+        if tokens > 1 and self._first:
+            self._tell(PACE, now, (self._last - self._first) // (tokens - 1))
+
+    def _tell(self, what: int, at: int, value: int) -> None:
+        self._tokens.add(what, self.kind.index, self.due, at, value)
+
+    def failed(self, now: int) -> None:
+        if not self._first:
+            self._tell(BARREN, now, 1)
+
+    def forget(self) -> None:
+        super().forget()
+        self._first = self._last = 0

@@ -1,0 +1,54 @@
+"""What answers that come piece by piece tell: when their tokens came, and how many they were."""
+
+from collections.abc import Callable, Iterable
+
+from loadbench.histogram import EMPTY, Histogram
+from loadbench.value import Value
+
+
+class Stream(Value, frozen=True):
+    """Of the answers of one name in one window, each event in the second in which it happened.
+
+    A piece is what the server sent as one event with text in it; most servers send each token as
+    one. `tokens` are as the server counted them, of answers that are done."""
+
+    first: Histogram = EMPTY  # first piece − due
+    gaps: Histogram = EMPTY  # one piece − the one before it in the same answer
+    pace: Histogram = EMPTY  # of each answer done: (last piece − first) / (tokens − 1)
+    pieces: int = 0
+    tokens: int = 0
+    prompt: int = 0  # tokens of what was asked
+    told: int = 0  # answers done of which the server told how many tokens they have
+    barren: int = 0  # answers that failed before their first piece
+
+    @property
+    def generated(self) -> int:
+        """Tokens: as they came, a piece each, unless the server counted more of them."""
+        return max(self.pieces, self.tokens)
+
+
+def merged(parts: Iterable[Stream | None]) -> Stream | None:
+    """All of them as one; None if there is none."""
+    found = [part for part in parts if part is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    return Stream(
+        first=Histogram.merged(part.first for part in found),
+        gaps=Histogram.merged(part.gaps for part in found),
+        pace=Histogram.merged(part.pace for part in found),
+        pieces=sum(part.pieces for part in found),
+        tokens=sum(part.tokens for part in found),
+        prompt=sum(part.prompt for part in found),
+        told=sum(part.told for part in found),
+        barren=sum(part.barren for part in found),
+    )
+
+
+# what of it is told in percentiles, by the names that checks and summaries give it
+TIMES: dict[str, Callable[[Stream], Histogram]] = {
+    "first_token": lambda stream: stream.first,
+    "token_gap": lambda stream: stream.gaps,
+    "token_pace": lambda stream: stream.pace,
+}
+PERCENTILES = ("p50", "p90", "p95", "p99")
+CHECKS = tuple(f"{name}_{percentile}" for name in TIMES for percentile in PERCENTILES)

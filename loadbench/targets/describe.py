@@ -1,0 +1,251 @@
+"""What a server is and what its models take: found out by asking it, before anything is sent.
+
+An Asker asks; here is what the answers mean, protocol by protocol.
+"""
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import httpx
+import msgspec
+from msgspec.structs import replace
+
+from loadbench.errors import SpecError, TargetError
+from loadbench.model import Tensor
+from loadbench.plan import Endpoint
+from loadbench.targets import openai, tensorflow
+from loadbench.targets.plain import check_path
+
+if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
+    from loadbench.targets.ask import Asker
+    from loadbench.targetspec import TargetSpec
+
+_BINARY = "binary_tensor_data"
+_MEMORY = "system_shared_memory"
+_TORCHSERVE = "TorchServe APIs"
+
+
+def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
+    """Where and how to send requests. Raises TargetError when the server is down or not ready,
+    SpecError when it has no such model."""
+    protocol = _found_protocol(asker, wanted) if asker.protocol == "auto" else asker.protocol
+    if wanted.shared_memory and protocol != "kserve":
+        raise SpecError(f"{asker.url} {asker.known_by}: shared memory is of KServe v2")
+    if protocol == "tensorflow":
+        return _tensorflow(asker, wanted)
+    if protocol == "openai":
+        return _openai(asker, wanted)
+    if protocol == "torchserve":
+        return _torchserve(asker, wanted)
+    if protocol == "http":
+        path = _path(asker, wanted.path)
+        check_path(path)
+        asker.ask("GET", path)  # any answer will do
+        return _http(asker, wanted, path)
+    extensions = asker.json("/v2").get("extensions") or []
+    ready = asker.ask("GET", "/v2/health/ready")
+    if ready.status_code != 200:
+        raise TargetError(f"{asker.url} is not ready (HTTP {ready.status_code})", "wait for it")
+    model = wanted.model or _only(asker, _models(asker))
+    found = _kserve(asker, model, binary=_BINARY in extensions)
+    if wanted.shared_memory and _MEMORY not in extensions:
+        raise SpecError(
+            f"{asker.url} takes no tensors from shared memory: it does not tell {_MEMORY!r}",
+            "leave target.shared_memory out (an engine of loadbench: serve --shared-memory)",
+        )
+    found = replace(found, shared=wanted.shared_memory)
+    if asker.rpc:
+        found = replace(found, protocol="grpc", closes=False, deadline_ns=wanted.deadline)
+    return found
+
+
+def _http(asker: "Asker", wanted: "TargetSpec", path: str) -> Endpoint:
+    return Endpoint(
+        host=asker.host, port=asker.port, protocol="http", tls=asker.tls, path=path,
+        method=wanted.method, closes=asker.closes, headers=asker.headers,
+    )  # fmt: skip
+
+
+def _path(asker: "Asker", wanted: str) -> str:
+    """What to ask for, query included: the scenario's path, else the URL's."""
+    if wanted != "/":
+        return wanted
+    query = f"?{asker.where.query}" if asker.where.query else ""
+    return (asker.where.path or "/") + query
+
+
+def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
+    """A KServe server says at /v2 what it is, one of completions which models it has, TensorFlow
+    Serving by how it tells of one, or refuses to, and TorchServe what can be asked of it."""
+    found = json_of(asker.ask("GET", "/v2"))
+    if isinstance(found, dict) and "extensions" in found:
+        asker.known_by = "speaks KServe v2: /v2 tells its extensions"
+        return "kserve"
+    if openai.models(json_of(asker.ask("GET", openai.MODELS))) is not None:
+        asker.known_by = f"speaks OpenAI's API: {openai.MODELS} tells its models"
+        return "openai"
+    path = tensorflow.model_path(wanted.model).rstrip("/")
+    found = json_of(asker.ask("GET", path), anyhow=True)
+    if tensorflow.serves(found) or tensorflow.refuses(found):
+        asker.known_by = f"is TensorFlow Serving: {path} says so"
+        return "tensorflow"
+    told = json_of(asker.ask("OPTIONS", "/"))
+    if isinstance(told, dict) and isinstance(told.get("info"), dict):
+        if told["info"].get("title") == _TORCHSERVE:
+            asker.known_by = "is TorchServe: OPTIONS / says so"
+            return "torchserve"
+    asker.known_by = "plain HTTP: neither /v2 nor /v1/models is known there"
+    return "http"
+
+
+def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
+    model = wanted.model
+    if not model:
+        raise SpecError(
+            f"which model? {asker.url} is TensorFlow Serving, which does not tell which it has",
+            'name it: [target] model = "…"',
+        )
+    path = tensorflow.model_path(model)
+    answer = asker.ask("GET", path)
+    state = json_of(answer)
+    if not tensorflow.serves(state):
+        raise SpecError(f"{asker.url} has no model {model!r}: {refusal(answer)}")
+    if not tensorflow.ready(state):
+        raise TargetError(f"{asker.url}: no version of {model!r} can be asked", "wait for it")
+    try:
+        told = asker.json(f"{path}/metadata")
+        inputs, outputs = tensorflow.signature(told, wanted.signature)
+    except ValueError as error:
+        raise TargetError(f"GET {asker.url}{path}/metadata: {error}") from error
+    batched = all(tensor.shape[:1] == (-1,) for tensor in (*inputs, *outputs))
+    if batched:
+        inputs, outputs = _without_batch(inputs), _without_batch(outputs)
+    return Endpoint(
+        host=asker.host, port=asker.port, protocol="tensorflow", tls=asker.tls, model=model,
+        inputs=inputs, outputs=outputs, batched=batched, closes=asker.closes,
+        headers=asker.headers, layout=wanted.layout, signature=wanted.signature,
+    )  # fmt: skip
+
+
+def _openai(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
+    known = openai.models(json_of(asker.ask("GET", openai.MODELS))) or []
+    if wanted.model and known and wanted.model not in known:
+        raise SpecError(f"{asker.url} has no model {wanted.model!r}", ", ".join(known))
+    path = _path(asker, wanted.path)
+    path = openai.CHAT if path.partition("?")[0] in ("", "/", "/v1", "/v1/") else path
+    check_path(path)
+    return Endpoint(
+        host=asker.host, port=asker.port, protocol="openai", tls=asker.tls, path=path,
+        model=wanted.model or _only(asker, known), method="POST", closes=asker.closes,
+        headers=asker.headers,
+    )  # fmt: skip
+
+
+def _torchserve(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
+    """Plain HTTP, at the path of a model's predictions; its management alone knows the models."""
+    path = _path(asker, wanted.path)
+    if path == "/":
+        if not wanted.model:
+            raise SpecError(
+                f"which model? {asker.url} is TorchServe, which tells its models on another port",
+                'name it: [target] model = "…" (curl http://127.0.0.1:8081/models lists them)',
+            )
+        path = f"/predictions/{quote(wanted.model, safe='')}"
+    check_path(path)
+    return replace(_http(asker, wanted, path), method="POST", model=wanted.model)
+
+
+def _models(asker: "Asker") -> list[str]:
+    """The models the server tells of; empty if it does not."""
+    answer = asker.ask("POST", "/v2/repository/index", {})
+    if answer.status_code != 200:
+        return []
+    found = asker.parsed(answer)
+    entries = found if isinstance(found, list) else []
+    named = [entry for entry in entries if isinstance(entry, dict) and "name" in entry]
+    return sorted(
+        {str(entry["name"]) for entry in named if entry.get("state", "READY") in ("READY", "")}
+    )
+
+
+def _only(asker: "Asker", models: list[str]) -> str:
+    """The one model that there is. SpecError where somebody has to choose."""
+    if len(models) == 1:
+        return models[0]
+    known = f"{asker.url} has {', '.join(models)}" if models else f"{asker.url} does not tell any"
+    raise SpecError(f"which model? {known}", 'name it: [target] model = "…"')
+
+
+def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
+    path = f"/v2/models/{quote(model, safe='')}"
+    answer = asker.ask("GET", path)
+    if answer.status_code in (400, 404):
+        known = ", ".join(_models(asker)) or "it does not tell which it has"
+        raise SpecError(f"{asker.url} has no model {model!r}: {refusal(answer)}", known)
+    if answer.status_code != 200:
+        raise TargetError(f"GET {asker.url}{path}: {refusal(answer)}")
+    found = asker.parsed(answer)
+    inputs, outputs = (_tensors(asker, found, key) for key in ("inputs", "outputs"))
+    batched = _batched(asker, path, (*inputs, *outputs))
+    if batched:
+        inputs, outputs = _without_batch(inputs), _without_batch(outputs)
+    return Endpoint(
+        host=asker.host, port=asker.port, protocol="kserve", tls=asker.tls, model=model,
+        inputs=inputs, outputs=outputs, batched=batched, binary=binary, closes=asker.closes,
+        headers=asker.headers,
+    )  # fmt: skip
+
+
+def _tensors(asker: "Asker", metadata: Any, key: str) -> tuple[Tensor, ...]:
+    try:
+        return tuple(
+            Tensor(item["name"], item["datatype"], tuple(map(int, item["shape"])))
+            for item in metadata.get(key) or ()
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TargetError(
+            f"{asker.url}: the model's {key} are not as KServe v2 has them: {metadata}"
+        ) from error
+
+
+def _batched(asker: "Asker", path: str, tensors: tuple[Tensor, ...]) -> bool:
+    """Whether tensors have a batch axis in front. Only the configuration can tell a batch axis
+    from an open dimension; without it, one that is open everywhere is taken for it."""
+    answer = asker.ask("GET", f"{path}/config")
+    if answer.status_code == 200:
+        most = asker.object(answer).get("max_batch_size", 0)
+        try:
+            return int(most) > 0
+        except (TypeError, ValueError) as error:
+            raise TargetError(
+                f"GET {asker.url}{path}/config: max_batch_size is {most!r}, no number"
+            ) from error
+    return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
+
+
+def json_of(answer: httpx.Response, anyhow: bool = False) -> Any:
+    """What it says in JSON; None if that is none, or (unless `anyhow`) a refusal."""
+    if answer.status_code != 200 and not anyhow:
+        return None
+    try:
+        return msgspec.json.decode(answer.content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _without_batch(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(found.name, found.datatype, found.shape[1:]) for found in tensors)
+
+
+def refusal(answer: httpx.Response) -> str:
+    """What a server says in refusing, on one line."""
+    return f"HTTP {answer.status_code} {words(answer)}".strip()
+
+
+def words(answer: httpx.Response) -> str:
+    """Its error in words, as servers put it into JSON, else all that it says."""
+    found = json_of(answer, anyhow=True)
+    said = (found.get("error") or found.get("detail")) if isinstance(found, dict) else None
+    if isinstance(said, dict):
+        said = said.get("message", said)
+    return " ".join(str(said or answer.text).split())[:200]

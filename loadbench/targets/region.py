@@ -1,0 +1,91 @@
+"""A piece of this machine's memory from which a server on it reads inputs, and into which it writes
+outputs (KServe's system shared memory), so that requests carry but their places.
+
+All requests in flight write each output to the same place, as those of perf_analyzer do: nobody
+reads it. The name of the memory goes as soon as the server has opened it, so that nothing is left
+behind even by a process that is killed.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loadbench.errors import SpecError
+
+NAME, _OFFSET, _SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
+_FOLDER = Path("/dev/shm")  # where Linux keeps what shm_open makes
+_ALIGNED = 64  # bytes: a cache line
+
+
+class Place(NamedTuple):
+    """Where in which region a tensor is."""
+
+    region: str
+    offset: int
+    size: int
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As a request says it."""
+        return {NAME: self.region, _OFFSET: self.offset, _SIZE: self.size}
+
+
+class Region:
+    """Grows with what is kept in it, until it is `forgotten`. SpecError where there is no such
+    memory."""
+
+    def __init__(self) -> None:
+        self.name = f"loadbench-{os.getpid()}-{secrets.token_hex(4)}"
+        self.key = f"/{self.name}"
+        self.size = 0
+        self._outputs: dict[tuple[str, int], Place] = {}
+        self._path = _FOLDER / self.name
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise SpecError(
+                f"no shared memory can be had: {self._path}: {error.strerror}",
+                "leave target.shared_memory out",
+            ) from error
+
+    def keep(self, data: bytes) -> Place:
+        """Puts an input there."""
+        place = self._room(len(data))
+        try:
+            os.pwrite(self._file, data, place.offset)
+        except OSError as error:  # the machine has no more of it
+            self.forget()
+            raise SpecError(
+                f"the inputs do not fit into {_FOLDER}: {error.strerror}", "a smaller pool does"
+            ) from error
+        return place
+
+    def output(self, name: str, size: int) -> Place:
+        """Where an output of so many bytes goes."""
+        if (name, size) not in self._outputs:
+            self._outputs[name, size] = self._room(size)
+        return self._outputs[name, size]
+
+    def _room(self, size: int) -> Place:
+        place = Place(self.name, self.size, size)
+        self.size += -(-max(1, size) // _ALIGNED) * _ALIGNED
+        os.ftruncate(self._file, self.size)
+        return place
+
+    def forget(self) -> None:
+        """Whoever has opened it keeps it."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+            os.close(self._file)
+
+
+def holds(parameters: Mapping[str, Any]) -> int | None:
+    """How many bytes an output has that is said to be in a region; None: it is said not to be. −1
+    where that is no number."""
+    if NAME not in parameters:
+        return None
+    size = parameters.get(_SIZE)
+    return size if type(size) is int else -1

@@ -1,0 +1,136 @@
+"""Tensors that go through shared memory, as the load sends them: against the engine, over HTTP and
+over gRPC."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loadbench import runlog
+from loadbench.errors import SpecError
+from loadbench.model import Tensor, Window
+from loadbench.plan import Endpoint, RequestPlan
+from loadbench.targets import inputs, kserve
+from loadbench.targets.region import Place, Region
+from loadbench.targets.wire import BadAnswer
+from tests.running import loadbench, scenario, summary
+
+IMAGE = Endpoint(
+    host="h", port=1, protocol="kserve", model="m", shared=True,
+    inputs=(Tensor("x", "FP32", (3, 4)),),
+    outputs=(Tensor("y", "FP32", (2,)), Tensor("open", "FP32", (-1,)), Tensor("s", "BYTES", ())),
+)  # fmt: skip
+FOLDER = Path("/dev/shm")
+
+
+def left() -> set[str]:
+    return {path.name for path in FOLDER.glob("loadbench-*")}
+
+
+def test_a_region_holds_what_is_kept_in_it_and_leaves_nothing_behind() -> None:
+    before = left()
+    region = Region()
+    one, two = region.keep(b"abc"), region.keep(b"d" * 100)
+    three = region.output("y", 8)
+    assert region.output("y", 8) == three
+    assert region.output("y", 16) != three
+    places = [one, two, three]
+    assert all(a.offset + a.size <= b.offset for a, b in zip(places, places[1:], strict=False))
+    path = FOLDER / region.name
+    data = path.read_bytes()
+    assert len(data) == region.size
+    assert data[one.offset : one.offset + one.size] == b"abc"
+    assert data[two.offset : two.offset + two.size] == b"d" * 100
+    assert path.stat().st_mode & 0o777 == 0o600
+    region.forget()
+    assert left() == before
+
+
+def test_requests_carry_the_places_of_their_tensors() -> None:
+    region = Region()
+    try:
+        ((*pool,),), _ = inputs.prepare(IMAGE, [RequestPlan("a", rows=2, pool=3)], 1, region=region)
+        data = (FOLDER / region.name).read_bytes()
+    finally:
+        region.forget()
+    plain, _ = inputs.prepare(IMAGE, [RequestPlan("a", rows=2, pool=3)], 1)
+    assert len(pool) == 3
+    for shared, whole in zip(pool, plain[0], strict=True):
+        asked = json.loads(shared.data.partition(b"\r\n\r\n")[2])
+        found = asked["inputs"][0]["parameters"]
+        assert found["shared_memory_byte_size"] == shared.kept - shared.kept % 32 == 96
+        start = found["shared_memory_offset"]
+        assert whole.data.endswith(data[start : start + 96])
+        by_name = {one["name"]: one["parameters"] for one in asked["outputs"]}
+        assert by_name["y"]["shared_memory_byte_size"] == 2 * 2 * 4
+        assert by_name["open"] == by_name["s"] == {"binary_data": True}
+
+
+@pytest.mark.parametrize(
+    ("size", "good"), [(16, True), (8, False), (None, False), ("16", False), (True, False)]
+)
+def test_what_an_answer_says_of_its_outputs_must_fit(size: object, good: bool) -> None:
+    endpoint = Endpoint(host="h", port=1, protocol="kserve", outputs=IMAGE.outputs[:1])
+    parameters = {"shared_memory_region": "r", "shared_memory_byte_size": size}
+    output = {"name": "y", "datatype": "FP32", "shape": [2, 2], "parameters": parameters}
+    check = kserve.checker(endpoint, 2)
+    body = json.dumps({"outputs": [output]}).encode()
+    if good:
+        check({}, body)
+        return
+    with pytest.raises(BadAnswer, match="shared memory"):
+        check({}, body)
+
+
+def test_a_place_says_itself_as_the_protocol_has_it() -> None:
+    found = Place("r", 64, 8).parameters
+    assert found == {
+        "shared_memory_region": "r", "shared_memory_offset": 64, "shared_memory_byte_size": 8,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("rpc", [False, True])
+def test_a_run_goes_through_memory(tmp_path: Path, rpc: bool) -> None:
+    before = left()
+    path = scenario(tmp_path)
+    more = ["--set", "target.shared_memory=true"]
+    if rpc:
+        pytest.skip("the engine that a run starts speaks HTTP")
+    told = summary(path, *more, cwd=tmp_path)
+    assert told["failed"] == {}
+    assert told["done"] == told["asked"] == 400
+    assert told["server"]["requests"] == 400
+    assert left() == before
+    windows = [
+        one
+        for one in runlog.read(runlog.find("last", tmp_path / "results"))
+        if isinstance(one, Window)
+    ]
+    assert windows
+
+
+def test_a_server_without_it_is_told_of(tmp_path: Path) -> None:
+    from tests.test_openai import completions
+
+    with completions() as server:
+        path = tmp_path / "s.toml"
+        path.write_text(
+            f'[target]\nurl = "{server.url}"\nshared_memory = true\n'
+            '[load]\nphases = [{ rate = 5, for = "1s" }]\n'
+        )
+        found = loadbench("run", path, cwd=tmp_path, code=3)
+    assert "shared memory is of KServe v2" in found.stderr
+
+
+def test_expected_outputs_are_refused(tmp_path: Path) -> None:
+    import numpy as np
+
+    np.savez(tmp_path / "in.npz", x=np.zeros((2, 3, 4), np.float32), y=np.zeros((2, 2), np.float32))
+    region = Region()
+    try:
+        with pytest.raises(SpecError, match="not compared with expect"):
+            inputs.prepare(
+                IMAGE, [RequestPlan("a", data=str(tmp_path / "in.npz"))], 1, region=region
+            )
+    finally:
+        region.forget()
