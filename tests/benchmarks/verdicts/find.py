@@ -174,8 +174,9 @@ def _truth(search: Search, others: Sequence[Search]) -> float:
     delay = float(np.mean([other.delay for other in others] or [search.delay]))
     limit_s = search.case.limit_ms / 1000 - delay
     truth = highest_rate(search.server, limit_s, 0.01)
-    print(f"  {search.case.name}: {search.told['rate'] or 0:.1f}/s in {search.told['seconds']:.0f} s,"
-          f" {search.told['limit']}; batches of {1000 * search.server.a:.2f} +"
+    told = search.told
+    print(f"  {search.case.name}: {told['rate'] or 0:.1f}/s in {told['seconds']:.0f} s,"
+          f" {told['limit']}; batches of {1000 * search.server.a:.2f} +"
           f" {1000 * search.server.c:.3f} ms a row and {1000 * delay:.1f} ms of delay hold"
           f" {truth:.1f}/s", flush=True)  # fmt: skip
     return truth
