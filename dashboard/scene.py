@@ -5,6 +5,7 @@ one frozen Scene. All pure: the clock and the state of the runner come in as arg
 a scene is as the run was then: its alerts, and that it had not ended.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -207,8 +208,10 @@ def _with(window: Window | None, unfinished: int) -> Window | None:
 def columns(found: Sequence[Bin], span: int, end: int, width: int) -> dict[int, list[Bin]]:
     """Bins by column. Columns stand still in time (column k is [k·span/width, (k+1)·span/width)),
     so the picture slides and never flickers; the last one drawn is `last_column`."""
-    found_in: dict[int, list[Bin]] = {}
     last = last_column(span, end, width)
+    if max((bin.seconds for bin in found), default=0) * width <= span:
+        return _narrow(found, span, last, width)
+    found_in: dict[int, list[Bin]] = {}
     for bin in found:
         low = bin.second * width // span
         high = max(low, -(-bin.until * width // span) - 1)
@@ -216,6 +219,20 @@ def columns(found: Sequence[Bin], span: int, end: int, width: int) -> dict[int, 
         for at in range(max(low, last - width + 1), min(high if wide else low, last) + 1):
             found_in.setdefault(at, []).append(bin)
     return found_in
+
+
+def _narrow(found: Sequence[Bin], span: int, last: int, width: int) -> dict[int, list[Bin]]:
+    """The same of bins no wider than a column, each of which is in the one that it begins in: there
+    are many more of them than columns."""
+    begins = [bin.window.second for bin in found]
+    columns = range(last - width + 1, last + 2)
+    edges = [bisect_left(begins, -(-at * span // width)) for at in columns]
+    edges[-1] = len(found)  # what reaches beyond the last is drawn in it
+    return {
+        at: list(found[low:high])
+        for at, low, high in zip(columns, edges, edges[1:], strict=False)
+        if low < high
+    }
 
 
 def last_column(span: int, end: int, width: int) -> int:

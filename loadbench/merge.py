@@ -206,10 +206,12 @@ def _parts(found: Sequence[Server]) -> dict[str, Part]:
 
 
 def _sizes(found: Sequence[Server]) -> dict[int, BatchSize]:
-    sizes = sorted({size for server in found for size in server.sizes})
+    told: dict[int, list[BatchSize]] = {}
+    for server in found:
+        for size, part in server.sizes.items():
+            told.setdefault(size, []).append(part)
     merged = {}
-    for size in sizes:
-        parts = [server.sizes[size] for server in found if size in server.sizes]
+    for size, parts in sorted(told.items()):
         merged[size] = BatchSize(
             batches=sum(part.batches for part in parts),
             requests=sum(part.requests for part in parts),

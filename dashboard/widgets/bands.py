@@ -6,6 +6,8 @@ wins, because the tail must not be hidden.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
 from rich.segment import Segment
@@ -40,24 +42,35 @@ def draw_bands(
     points: Mapping[int, Point], colours: Sequence[str], width: int, scale: Scale
 ) -> Grid:
     """Bands in `width` columns; `points` has the columns that hold data, 0 is the leftmost."""
-    grid = [[EMPTY] * width for _ in range(scale.height)]
-    full = {colour: Cell(EIGHTHS[8], colour) for colour in colours}
+    height, names = scale.height, tuple(colours)
+    blank = (EMPTY,) * height
+    columns = [blank] * width
     for x, point in points.items():
-        edges = [
-            (scale.eighths(value), colour)
-            for value, colour in zip(point.bands, colours, strict=True)
-            if value is not None
-        ]
-        for y in range(scale.height - 1, -1, -1):
-            low = (scale.height - 1 - y) * 8
-            if edges and low + 8 < edges[0][0]:
-                grid[y][x] = full[edges[0][1]]  # most cells
-                continue
-            inside = [(edge, colour) for edge, colour in edges if edge > low]
-            if not inside:
-                break
-            grid[y][x] = _cell(inside, low)
-    return grid
+        edges = tuple([None if one is None else scale.eighths(one) for one in point.bands])
+        columns[x] = _column(edges, names, height)
+    return [list(row) for row in zip(*columns, strict=True)] if width else [[]] * height
+
+
+@lru_cache(4096)
+def _column(
+    heights: tuple[int | None, ...], colours: tuple[str, ...], height: int
+) -> tuple[Cell, ...]:
+    """The cells of one, the uppermost first. Columns that move keep theirs."""
+    edges = [(edge, colour) for edge, colour in zip(heights, colours, strict=True)
+             if edge is not None]  # fmt: skip
+    cells = []
+    for low in range(0, height * 8, 8):
+        if edges and low + 8 < edges[0][0]:
+            cells.append(_full(edges[0][1]))  # most cells
+            continue
+        inside = [(edge, colour) for edge, colour in edges if edge > low]
+        cells.append(_cell(inside, low) if inside else EMPTY)
+    return tuple(reversed(cells))
+
+
+@lru_cache(64)
+def _full(colour: str) -> Cell:
+    return Cell(EIGHTHS[8], colour)
 
 
 def _cell(inside: Sequence[tuple[int, str]], low: int) -> Cell:
@@ -101,11 +114,11 @@ def join(row: Sequence[Cell]) -> list[Segment]:
     """A row of cells as few segments."""
     found: list[Segment] = []
     text, last = "", row[0] if row else EMPTY
-    for cell in row:
+    for cell, run in groupby(row):
         if (cell.colour, cell.on) != (last.colour, last.on):
             found.append(Segment(text, ink(last.colour, last.on)))
             text, last = "", cell
-        text += cell.char
+        text += cell.char * len(tuple(run))
     found.append(Segment(text, ink(last.colour, last.on)))
     return found
 

@@ -55,9 +55,10 @@ class Tile(Board):
         self._timeline: Timeline | None = None
         self._reads: object = None
         self._values: list[float | None] = []
+        self._reading = Reading("", "", "")
 
     def titles(self, scene: Scene) -> None:
-        reading = self._read(scene)
+        reading = self._reading = self._read(scene)
         sign = "▲ " if reading.alert else ""
         self.head(
             f"{sign}{reading.title} [dim]{reading.unit}[/]",
@@ -68,8 +69,7 @@ class Tile(Board):
         self.set_class(reading.alert, "-alert")
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
-        reading = self._read(scene)
-        spark = self._spark(scene, width)
+        reading, spark = self._reading, self._spark(scene, width)
         if height < _LARGE:
             return [self._line(reading, width), [spark]]
         style = ink(self.ink.text)

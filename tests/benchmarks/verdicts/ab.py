@@ -37,7 +37,7 @@ from loadbench.units import MS
 A_MS, SLOWER, RATE = 40.0, 1.05, 6
 MARGIN = 0.02
 BLOCK_S, PAIRS = 3, 9  # of the default budget at this rate
-AT_ONCE = 4  # real sessions
+AT_ONCE = 6  # real sessions
 _SCENARIO = """
 [target]
 url = "local:fake"
@@ -68,8 +68,8 @@ def called(*arguments: str | Path) -> dict[str, Any]:
 
 
 def sessions(folder: Path, number: int) -> dict[str, list[dict[str, Any]]]:
-    """So many real ones without and with a difference, in turns, some at a time: each takes a
-    seventh of a core."""
+    """So many real ones without and with a difference, in turns, some at a time: each takes little
+    of a core."""
     same, other = (scenario(folder, *one) for one in (("same", A_MS), ("other", A_MS * SLOWER)))
     found: dict[str, list[dict[str, Any]]] = {"0 %": [], "5 %": []}
     with ThreadPoolExecutor(AT_ONCE) as pool:
