@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
             choice = {"delta": {"content": text}} if chat else {"text": text}
             self._event({"choices": [{"index": 0, **choice}]}, asked.get("part"))
             sent.append(time.monotonic_ns())
-        ended = {"delta": {}} if chat else {"text": ""}
+        ended: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
         self._event({"choices": [{"index": 0, **ended, "finish_reason": "length"}]})
         if asked.get("usage", True) and asked.get("stream_options", {}).get("include_usage"):
             self._event({"choices": [], "usage": _usage(asked)})

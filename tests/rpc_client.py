@@ -17,6 +17,7 @@ class Client:
     """Calls by their names: `client.ModelInfer(request)`."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         self._kinds = {method.name: method for method in methods(INFERENCE)}
 

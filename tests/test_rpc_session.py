@@ -18,6 +18,7 @@ from loadbench.load.connection import WAITING
 from loadbench.load.frames import Frame, Reader, frame, number
 from loadbench.load.reply import message
 from loadbench.load.session import Reply, Session
+from loadbench.plan import RequestPlan
 from loadbench.targets import rpc
 from loadbench.targets.kserve import Given
 from loadbench.targets.wire import BadAnswer, OverLong
@@ -26,7 +27,9 @@ from tests.rpc_server import answer, endpoint
 LARGEST = (1 << 31) - 1
 SETTINGS = frame(frames.SETTINGS, 0, 0)
 TARGET = endpoint(1)
-CALL = rpc.request(TARGET, {"x": Given("FP32", np.ones((1, 4), np.float32))}, RequestPlan("a"), None)
+CALL = rpc.request(
+    TARGET, {"x": Given("FP32", np.ones((1, 4), np.float32))}, RequestPlan("a"), None
+)
 BODY = answer()
 DATA = rpc.PREFIX.pack(0, len(BODY)) + BODY
 GOOD = {b":status": b"200", b"content-type": b"application/grpc"}

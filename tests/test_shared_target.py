@@ -2,18 +2,21 @@
 over gRPC."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from loadbench import runlog
 from loadbench.errors import SpecError
-from loadbench.model import Tensor, Window
+from loadbench.model import Tensor
 from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import inputs, kserve
 from loadbench.targets.region import Place, Region
 from loadbench.targets.wire import BadAnswer
+from tests.completions import completions
+from tests.rpc_client import serving_rpc
 from tests.running import loadbench, scenario, summary
+from tests.served import settings
 
 IMAGE = Endpoint(
     host="h", port=1, protocol="kserve", model="m", shared=True,
@@ -35,7 +38,7 @@ def test_a_region_holds_what_is_kept_in_it_and_leaves_nothing_behind() -> None:
     assert region.output("y", 8) == three
     assert region.output("y", 16) != three
     places = [one, two, three]
-    assert all(a.offset + a.size <= b.offset for a, b in zip(places, places[1:], strict=False))
+    assert all(a.offset + a.size <= b.offset for a, b in pairwise(places))
     path = FOLDER / region.name
     data = path.read_bytes()
     assert len(data) == region.size
@@ -58,7 +61,8 @@ def test_requests_carry_the_places_of_their_tensors() -> None:
     for shared, whole in zip(pool, plain[0], strict=True):
         asked = json.loads(shared.data.partition(b"\r\n\r\n")[2])
         found = asked["inputs"][0]["parameters"]
-        assert found["shared_memory_byte_size"] == shared.kept - shared.kept % 32 == 96
+        assert found["shared_memory_byte_size"] == 96
+        assert shared.kept >= 128  # to a cache line, the first with the place of its output
         start = found["shared_memory_offset"]
         assert whole.data.endswith(data[start : start + 96])
         by_name = {one["name"]: one["parameters"] for one in asked["outputs"]}
@@ -67,18 +71,22 @@ def test_requests_carry_the_places_of_their_tensors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "good"), [(16, True), (8, False), (None, False), ("16", False), (True, False)]
+    ("shape", "shared", "good"),
+    [([2, 2], True, True), ([2, 2], False, False), ([2, 3], True, False), ([-1, 2], True, False)],
 )
-def test_what_an_answer_says_of_its_outputs_must_fit(size: object, good: bool) -> None:
-    endpoint = Endpoint(host="h", port=1, protocol="kserve", outputs=IMAGE.outputs[:1])
-    parameters = {"shared_memory_region": "r", "shared_memory_byte_size": size}
-    output = {"name": "y", "datatype": "FP32", "shape": [2, 2], "parameters": parameters}
+def test_an_answer_does_not_hold_what_went_into_memory(
+    shape: list[int], shared: bool, good: bool
+) -> None:
+    endpoint = Endpoint(
+        host="h", port=1, protocol="kserve", outputs=IMAGE.outputs[:1], shared=shared
+    )
     check = kserve.checker(endpoint, 2)
+    output = {"name": "y", "datatype": "FP32", "shape": shape}
     body = json.dumps({"outputs": [output]}).encode()
     if good:
-        check({}, body)
+        assert check({}, body) is not None
         return
-    with pytest.raises(BadAnswer, match="shared memory"):
+    with pytest.raises(BadAnswer, match=r"shape|values"):
         check({}, body)
 
 
@@ -89,36 +97,39 @@ def test_a_place_says_itself_as_the_protocol_has_it() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("rpc", [False, True])
-def test_a_run_goes_through_memory(tmp_path: Path, rpc: bool) -> None:
+def test_a_run_goes_through_memory(tmp_path: Path) -> None:
     before = left()
-    path = scenario(tmp_path)
-    more = ["--set", "target.shared_memory=true"]
-    if rpc:
-        pytest.skip("the engine that a run starts speaks HTTP")
-    told = summary(path, *more, cwd=tmp_path)
+    told = summary(scenario(tmp_path), "--set", "target.shared_memory=true", cwd=tmp_path)
     assert told["failed"] == {}
     assert told["done"] == told["asked"] == 400
-    assert told["server"]["requests"] == 400
+    assert told["server"]["requests"] == pytest.approx(400, abs=20)  # by the second they ended in
     assert left() == before
-    windows = [
-        one
-        for one in runlog.read(runlog.find("last", tmp_path / "results"))
-        if isinstance(one, Window)
-    ]
-    assert windows
+
+
+def test_over_grpc_and_with_workers_too(tmp_path: Path) -> None:
+    before = left()
+    arguments = ("--shared-memory", *settings("fake.a=1 ms", "max_batch=8"))
+    with serving_rpc(*arguments) as (engine, client):
+        path = tmp_path / "s.toml"
+        path.write_text(
+            f'[target]\nurl = "grpc://127.0.0.1:{client.port}"\nshared_memory = true\n'
+            '[load]\nwarmup = "1s"\nphases = [{ rate = 100, for = "2s" }]\n'
+        )
+        told = summary(path, "--workers", "2", cwd=tmp_path)
+        assert told["failed"] == {}
+        assert told["done"] == told["asked"] > 100
+        assert engine.call("/v2/systemsharedmemory/status", {}).json == []
+    assert left() == before
 
 
 def test_a_server_without_it_is_told_of(tmp_path: Path) -> None:
-    from tests.test_openai import completions
-
     with completions() as server:
         path = tmp_path / "s.toml"
         path.write_text(
             f'[target]\nurl = "{server.url}"\nshared_memory = true\n'
             '[load]\nphases = [{ rate = 5, for = "1s" }]\n'
         )
-        found = loadbench("run", path, cwd=tmp_path, code=3)
+        found = loadbench("run", path, cwd=tmp_path, code=2)
     assert "shared memory is of KServe v2" in found.stderr
 
 

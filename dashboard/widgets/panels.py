@@ -186,9 +186,7 @@ class RequestTable(Board):
                 )
                 name = f"{len(rows) - room + 1} more"
                 rows = [*rows[: room - 1], self._row(name, rest.requests[""], scene)]
-            everything = Requests(
-                window.done, window.failed, window.latency, stream=window.stream
-            )
+            everything = Requests(window.done, window.failed, window.latency, stream=window.stream)
             rows.append(self._row("all", everything, scene, whole=True))
         last = ink(colours.text, bold=len(rows) > 1)
         return table(columns, rows, width, (ink(colours.quiet), ink(colours.text), last))

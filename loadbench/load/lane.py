@@ -64,9 +64,7 @@ class Lane:
         """Arrivals begin at origin − warm-up; of a process that joins late `since` that moment, and
         it is told how the load was steered before."""
         self._origin = origin
-        self._course = Course(
-            self._plan, origin, self._traffic, since, history, self._load.tokens
-        )
+        self._course = Course(self._plan, origin, self._traffic, since, history, self._load.tokens)
         self._exchange = Exchange(self._load, self._pool, self._course)
         start = origin - self._plan.warmup_ns if since is None else since
         if self._closed:

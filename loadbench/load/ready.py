@@ -80,9 +80,7 @@ def _unregistered(endpoint: Endpoint, region: Region) -> None:
         asker.unregister(region)
 
 
-def _connections(
-    endpoint: Endpoint, tokens: Tokens | None
-) -> Callable[[Kind, int], Connection]:
+def _connections(endpoint: Endpoint, tokens: Tokens | None) -> Callable[[Kind, int], Connection]:
     """How a new connection is made."""
     if tokens is not None:
         from loadbench.load.stream import StreamConnection

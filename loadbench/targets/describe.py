@@ -90,10 +90,10 @@ def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
         asker.known_by = f"is TensorFlow Serving: {path} says so"
         return "tensorflow"
     told = json_of(asker.ask("OPTIONS", "/"))
-    if isinstance(told, dict) and isinstance(told.get("info"), dict):
-        if told["info"].get("title") == _TORCHSERVE:
-            asker.known_by = "is TorchServe: OPTIONS / says so"
-            return "torchserve"
+    info = told.get("info") if isinstance(told, dict) else None
+    if isinstance(info, dict) and info.get("title") == _TORCHSERVE:
+        asker.known_by = "is TorchServe: OPTIONS / says so"
+        return "torchserve"
     asker.known_by = "plain HTTP: neither /v2 nor /v1/models is known there"
     return "http"
 

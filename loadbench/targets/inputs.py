@@ -226,9 +226,7 @@ def _as_told(endpoint: Endpoint, found: files.Found, data: str) -> tuple[Endpoin
     return replace(endpoint, inputs=tuple(inputs), batched=False), found
 
 
-def _deal(
-    request: RequestPlan, data: _Data, region: Region | None
-) -> Iterator[Prepared]:
+def _deal(request: RequestPlan, data: _Data, region: Region | None) -> Iterator[Prepared]:
     endpoint, number = data.endpoint, data.number
     rows = request.rows if endpoint.batched else 1
     check = _checks(endpoint, rows)

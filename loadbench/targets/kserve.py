@@ -19,7 +19,7 @@ from loadbench.errors import SpecError
 from loadbench.model import Tensor
 from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets.datatypes import DTYPES, floats, width
-from loadbench.targets.region import Place, Region, holds
+from loadbench.targets.region import Place, Region
 from loadbench.targets.wire import BadAnswer, Form, Headers, http_request
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -84,11 +84,19 @@ def places(
     rows = len(next(iter(tensors.values())).array) if tensors and endpoint.batched else 1
     found: dict[str, Place | None] = {}
     for tensor in endpoint.outputs:
-        element = width(tensor.datatype)
-        known = element is not None and min(tensor.shape, default=0) >= 0
-        size = rows * math.prod(tensor.shape) * (element or 0)
-        found[tensor.name] = region.output(tensor.name, size) if known else None
+        size = rows * math.prod(tensor.shape) * (width(tensor.datatype) or 0)
+        found[tensor.name] = region.output(tensor.name, size) if _of_known_size(tensor) else None
     return found
+
+
+def shared_outputs(endpoint: Endpoint) -> set[str]:
+    """The names of those that go into memory."""
+    known = endpoint.outputs if endpoint.shared else ()
+    return {tensor.name for tensor in known if _of_known_size(tensor)}
+
+
+def _of_known_size(tensor: Tensor) -> bool:
+    return width(tensor.datatype) is not None and min(tensor.shape, default=0) >= 0
 
 
 def _binary(tensors: Mapping[str, Given], said: RequestPlan) -> tuple[bytes, bytes]:
@@ -172,6 +180,7 @@ def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | 
         tensor.name: ((rows, *tensor.shape) if endpoint.batched else tensor.shape, tensor)
         for tensor in endpoint.outputs
     }
+    shared = shared_outputs(endpoint)
 
     def check(headers: Headers, body: bytes) -> Form | None:
         head, tail = _split(headers, body)
@@ -188,7 +197,7 @@ def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | 
         for output in outputs:
             if output.name in wanted:
                 fits(output, *wanted[output.name])
-            left = _values(output, left)
+            left = _values(output, left, output.name in shared)
         if left:
             raise BadAnswer(f"{len(left)} bytes of binary data too many")
         return _form(head, tail, outputs)
@@ -258,17 +267,15 @@ def fits(output: Output, shape: tuple[int, ...], tensor: Tensor) -> None:
         raise BadAnswer(f"{output.name} has shape {output.shape} instead of {list(shape)}")
 
 
-def _values(output: Output, tail: bytes) -> bytes:
-    """Checks that the output holds its values; gives what is left of the binary data."""
+def _values(output: Output, tail: bytes, shared: bool) -> bytes:
+    """Checks that the output holds its values; gives what is left of the binary data. Of one that
+    is `shared`, which went into memory, an answer says no more."""
     elements = math.prod(output.shape)
     if any(dim < 0 for dim in output.shape) or elements > MOST:
         raise BadAnswer(f"{output.name} has shape {str(output.shape)[:200]}")
-    size = holds(output.parameters)
-    if size is not None:
-        if size != elements * (width(output.datatype) or 0):
-            raise BadAnswer(f"{output.name}: {size} bytes of shared memory, {elements} values")
-        return tail
     size = output.parameters.get("binary_data_size")
+    if size is None and output.data is None and shared:
+        return tail
     if size is None:
         found = sum(1 for _ in _flat(output.data)) if output.data is not None else -1
         if found != elements:

@@ -9,7 +9,6 @@ behind even by a process that is killed.
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,12 +79,3 @@ class Region:
         with contextlib.suppress(OSError):
             self._path.unlink()
             os.close(self._file)
-
-
-def holds(parameters: Mapping[str, Any]) -> int | None:
-    """How many bytes an output has that is said to be in a region; None: it is said not to be. −1
-    where that is no number."""
-    if NAME not in parameters:
-        return None
-    size = parameters.get(_SIZE)
-    return size if type(size) is int else -1

@@ -19,7 +19,7 @@ from loadbench.targets import kserve
 from loadbench.targets.datatypes import DTYPES, width
 from loadbench.targets.kserve import Given, Output
 from loadbench.targets.messages import INFERENCE, message
-from loadbench.targets.region import Region, holds
+from loadbench.targets.region import Region
 from loadbench.targets.wire import BadAnswer, Form, Headers, OverLong, own_headers
 from loadbench.units import MS, SECOND, US, hostport
 
@@ -141,6 +141,7 @@ def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | 
         tensor.name: ((rows, *tensor.shape) if endpoint.batched else tensor.shape, tensor)
         for tensor in endpoint.outputs
     }
+    shared = kserve.shared_outputs(endpoint)
 
     def check(_: Headers, body: bytes) -> Form | None:
         parts = _take_apart(body)
@@ -151,22 +152,24 @@ def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | 
             raise BadAnswer(f"outputs {told} instead of {', '.join(wanted)}")
         if not outputs:
             raise BadAnswer("no outputs")
-        for output, place in zip(outputs, _raw(parts, outputs), strict=True):
+        for output, place in zip(outputs, _raw(parts, outputs, shared), strict=True):
             if output.name in wanted:
                 kserve.fits(output, *wanted[output.name])
-            _holds(output, body, place)
+            _holds(output, body, place, output.name in shared)
         return _form(body, parts.raw, outputs)
 
     return check
 
 
-def _raw(parts: _Parts, outputs: Sequence[Output]) -> list[tuple[int, int] | None]:
+def _raw(
+    parts: _Parts, outputs: Sequence[Output], shared: set[str]
+) -> list[tuple[int, int] | None]:
     """Where each output's raw tensor is; one in shared memory has none, or an empty one."""
     if not parts.raw:
         return [None] * len(outputs)
     if len(parts.raw) == len(outputs):
         return list(parts.raw)
-    here = [holds(output.parameters) is None for output in outputs]
+    here = [output.name not in shared for output in outputs]
     if len(parts.raw) != sum(here):
         raise BadAnswer(f"{len(parts.raw)} raw tensors for {sum(here)} outputs")
     left = iter(parts.raw)
@@ -255,24 +258,19 @@ def _outputs(head: bytes) -> list[Output]:
     for output in answer.outputs:
         field = _TYPED.get(output.datatype)
         values: Any = getattr(output.contents, field) if field else []
-        said = {
-            name: getattr(value, value.WhichOneof("parameter_choice") or "int64_param")
-            for name, value in output.parameters.items()
-        }
-        made = Output(output.name, list(output.shape), output.datatype, said, values)
+        made = Output(output.name, list(output.shape), output.datatype, data=values)
         found.append(made)
     return found
 
 
-def _holds(output: Output, body: bytes, place: tuple[int, int] | None) -> None:
+def _holds(
+    output: Output, body: bytes, place: tuple[int, int] | None, shared: bool = False
+) -> None:
     """Raises BadAnswer unless it has as many values as its shape says."""
     elements = math.prod(output.shape)
     if any(dim < 0 for dim in output.shape) or elements > kserve.MOST:
         raise BadAnswer(f"{output.name} has shape {str(output.shape)[:200]}")
-    kept = holds(output.parameters)
-    if kept is not None:
-        if kept != elements * (width(output.datatype) or 0):
-            raise BadAnswer(f"{output.name}: {kept} bytes of shared memory, {elements} values")
+    if shared and not output.data and (place is None or place[0] == place[1]):
         return
     if place is None:
         found = len(output.data or ())

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from loadbench.errors import SpecError
 from loadbench.model import Tensor
 from loadbench.plan import Endpoint, RequestPlan
-from loadbench.targets.region import Region
 from loadbench.targets.datatypes import DTYPES, floats
 from loadbench.targets.kserve import Given, Output, fits, objects
+from loadbench.targets.region import Region
 from loadbench.targets.wire import BadAnswer, Check, Headers, http_request
 
 USUAL = "serving_default"  # signature

@@ -1,6 +1,6 @@
 """How exactly are tokens timed? Against a server that notes when it has sent each of them.
 
-    python -m tests.benchmarks.tokens             # [--rate 20] [--tokens 50] [--gap 10] [--seconds 20]
+    python -m tests.benchmarks.tokens        # [--rate 20] [--tokens 50] [--gap 10] [--seconds 20]
 
 The server is a process of its own and sends by a timetable; client and server read the same clock.
 Each moment at which a token was seen to come is held against the one at which it was sent.
