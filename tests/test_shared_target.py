@@ -118,7 +118,7 @@ def test_over_grpc_and_with_workers_too(tmp_path: Path) -> None:
         told = summary(path, "--workers", "2", cwd=tmp_path)
         assert told["failed"] == {}
         assert told["done"] == told["asked"] > 100
-        assert engine.call("/v2/systemsharedmemory/status", {}).json == []
+        assert engine.call("/v2/systemsharedmemory/status").json == []
     assert left() == before
 
 
