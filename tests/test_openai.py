@@ -401,3 +401,14 @@ def test_a_check_on_the_first_token_fails_where_it_is_slow(tmp_path: Path) -> No
     (check,) = told["checks"]
     assert check["state"] == "failed"
     assert check["value"] > 19
+
+
+def test_the_scenario_that_is_copied_runs(tmp_path: Path) -> None:
+    copied = Path(__file__).parents[1] / "scenarios/targets/openai.toml"
+    with completions() as server:
+        more = ("--target", server.url, "--rate", "10", "--duration", "2s")
+        told = summary(copied, *more, cwd=tmp_path)
+    assert told["failed"] == {}
+    assert told["tokens"]["pieces"] == told["tokens"]["counted"] > 100
+    names = [check["name"] for check in told["checks"]]
+    assert names == ["first_token_p99", "token_gap_p99", "errors"]

@@ -19,9 +19,11 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.histogram import Histogram
 from loadbench.inside import EngineStatistics
 from loadbench.model import BatchSize, Note, Tensor
-from loadbench.plan import RequestPlan
+from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import inputs
 from loadbench.targets.ask import Asker
+from loadbench.targets.messages import message
+from loadbench.targets.rpc import PREFIX, head_length
 from loadbench.targets.statistics import Reading, difference, read
 from loadbench.targets.wire import Prepared
 from loadbench.targetspec import TargetSpec
@@ -58,7 +60,7 @@ def replaying(changed: dict[str, tuple[int, str]] | None = None) -> Iterator[str
             self.end_headers()
             self.wfile.write(body.encode())
 
-        do_GET = do_POST = answer
+        do_GET = do_POST = do_OPTIONS = answer
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -234,6 +236,64 @@ def test_a_server_that_is_no_kserve_is_plain_http() -> None:
         found = asker.describe(TargetSpec(url=url, path="/score", method="POST"))
         assert asker.statistics(found) is None
     assert (found.protocol, found.path, found.method) == ("http", "/score", "POST")
+
+
+TORCHSERVE = {
+    "/v2": (404, ""),
+    "/": (200, json.dumps({"openapi": "3.0.1", "info": {"title": "TorchServe APIs"}})),
+}
+
+
+def test_torchserve_says_what_it_is_and_not_which_models_it_has() -> None:
+    with replaying(TORCHSERVE) as url:
+        with Asker(url) as asker:
+            found = asker.describe(TargetSpec(url=url, model="res net"))
+            assert "TorchServe" in asker.known_by
+            assert (found.protocol, found.path, found.method) == (
+                "http", "/predictions/res%20net", "POST",
+            )  # fmt: skip
+            own = asker.describe(TargetSpec(url=url, path="/explanations/a"))
+            assert own.path == "/explanations/a"
+        with Asker(url) as asker, pytest.raises(SpecError, match="tells its models on another"):
+            asker.describe(TargetSpec(url=url))
+
+
+@pytest.mark.parametrize("told", ['{"info": 3}', "[]", '{"info": {"title": "mine"}}', "no"])
+def test_others_that_answer_options_are_plain_http(told: str) -> None:
+    with replaying({"/v2": (404, ""), "/": (200, told)}) as url, Asker(url) as asker:
+        assert asker.describe(TargetSpec(url=url)).path == "/"
+
+
+def test_parameters_go_with_each_request() -> None:
+    said = {"priority": 2, "timeout": 500, "name": "a", "share": 0.5, "flag": True}
+    request = RequestPlan("a", parameters=said)
+    for protocol in ("kserve", "grpc"):
+        for binary in (True, False):
+            where = Endpoint(
+                host="h", port=1, protocol=protocol, model="m", binary=binary,  # type: ignore[arg-type]
+                inputs=(Tensor("x", "FP32", (2,)),),
+            )  # fmt: skip
+            ((first, *_),), _ = inputs.prepare(where, [request], seed=1)
+            if protocol == "kserve":
+                body = first.data.partition(b"\r\n\r\n")[2]
+                asked = json.JSONDecoder().raw_decode(body.decode("latin-1"))[0]
+                found = asked["parameters"]
+                found.pop("binary_data_output", None)
+            else:
+                start = head_length(first.data) + PREFIX.size
+                asked = message("inference.ModelInferRequest").FromString(first.data[start:])
+                found = {
+                    name: getattr(one, one.WhichOneof("parameter_choice"))
+                    for name, one in asked.parameters.items()
+                }
+            assert found == said
+    for protocol in ("tensorflow", "http"):
+        other = msgspec.structs.replace(where, protocol=protocol)
+        with pytest.raises(SpecError, match="parameters"):
+            inputs.prepare(other, [request], seed=1)
+    large = RequestPlan("a", parameters={"priority": 1 << 70})
+    with pytest.raises(SpecError, match="'priority'"):
+        inputs.prepare(where, [large], seed=1)
 
 
 def test_the_address_of_a_page_is_kept_whole() -> None:
