@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import msgspec
@@ -265,12 +265,19 @@ def test_others_that_answer_options_are_plain_http(told: str) -> None:
 
 
 def test_parameters_go_with_each_request() -> None:
-    said = {"priority": 2, "timeout": 500, "name": "a", "share": 0.5, "flag": True}
+    said: dict[str, bool | int | float | str] = {
+        "priority": 2,
+        "timeout": 500,
+        "name": "a",
+        "share": 0.5,
+        "flag": True,
+    }
     request = RequestPlan("a", parameters=said)
-    for protocol in ("kserve", "grpc"):
+    protocols: tuple[Literal["kserve", "grpc"], ...] = ("kserve", "grpc")
+    for protocol in protocols:
         for binary in (True, False):
             where = Endpoint(
-                host="h", port=1, protocol=protocol, model="m", binary=binary,  # type: ignore[arg-type]
+                host="h", port=1, protocol=protocol, model="m", binary=binary,
                 inputs=(Tensor("x", "FP32", (2,)),),
             )  # fmt: skip
             ((first, *_),), _ = inputs.prepare(where, [request], seed=1)
@@ -287,8 +294,8 @@ def test_parameters_go_with_each_request() -> None:
                     for name, one in asked.parameters.items()
                 }
             assert found == said
-    for protocol in ("tensorflow", "http"):
-        other = msgspec.structs.replace(where, protocol=protocol)
+    for unable in ("tensorflow", "http"):
+        other = msgspec.structs.replace(where, protocol=unable)
         with pytest.raises(SpecError, match="parameters"):
             inputs.prepare(other, [request], seed=1)
     large = RequestPlan("a", parameters={"priority": 1 << 70})
