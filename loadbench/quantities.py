@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from loadbench import units
 from loadbench.model import AlertState, Gpu, Window
+from loadbench.streams import TIMES
 
 SPAN_S = 10
 ENOUGH = 100
@@ -43,6 +44,23 @@ def _quantile(share: float) -> Callable[[Span], Reading]:
         if latency.count + beyond < ENOUGH:
             return "few data"
         value = latency.quantile_of_asked(share, beyond)
+        return None if value is None else value / units.MS
+
+    return read
+
+
+def _token_times(name: str) -> Callable[[Span], Reading]:
+    """Their p99, of answers that come token by token."""
+
+    def read(span: Span) -> Reading:
+        stream = span.merged.stream
+        if stream is None:
+            return None
+        found = TIMES[name](stream)
+        beyond = stream.barren if name == "first_token" else 0
+        if found.count + beyond < ENOUGH:
+            return "few data"
+        value = found.quantile_of_asked(0.99, beyond)
         return None if value is None else value / units.MS
 
     return read
@@ -117,6 +135,8 @@ QUANTITIES: dict[str, Quantity] = {
     "p50": Quantity(_quantile(0.5), "ms", "p50 latency"),
     "p95": Quantity(_quantile(0.95), "ms", "p95 latency"),
     "p99": Quantity(_quantile(0.99), "ms", "p99 latency"),
+    "first_token_p99": Quantity(_token_times("first_token"), "ms", "p99 of first tokens"),
+    "token_gap_p99": Quantity(_token_times("token_gap"), "ms", "p99 between tokens"),
     "errors": Quantity(_errors, "%", "errors"),
     "gpu_utilization": Quantity(_gpu_utilization, "%", "GPU utilisation"),
     "gpu_memory": Quantity(_gpu_memory, "%", "GPU memory"),

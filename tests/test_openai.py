@@ -9,7 +9,7 @@ import pytest
 from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.merge import merge
-from loadbench.model import Window
+from loadbench.model import Start, Window
 from loadbench.plan import Endpoint, Plan, RequestPlan
 from loadbench.shape import Phase
 from loadbench.streams import Stream
@@ -410,5 +410,9 @@ def test_the_scenario_that_is_copied_runs(tmp_path: Path) -> None:
         told = summary(copied, *more, cwd=tmp_path)
     assert told["failed"] == {}
     assert told["tokens"]["pieces"] == told["tokens"]["counted"] > 100
+    start = next(iter(runlog.read(runlog.find("last", tmp_path / "results"))))
+    assert isinstance(start, Start)
+    assert start.limit_ns is None  # nobody expects all of an answer in a tenth of a second
+    assert [rule.limit for rule in start.rules if rule.quantity == "first_token_p99"] == [1000.0]
     names = [check["name"] for check in told["checks"]]
     assert names == ["first_token_p99", "token_gap_p99", "errors"]

@@ -182,7 +182,8 @@ class Run:
         """The plan of the load, the alert rules, and what is to be said of both."""
         spec = self._scenario.spec
         own = [(alerts.parse_rule(rule.when, rule.length), rule.off) for rule in spec.alert]
-        rules = alerts.changed(alerts.built_in(target.gpu is not None), own)
+        writes = target.endpoint.protocol == "openai"
+        rules = alerts.changed(alerts.built_in(target.gpu is not None, writes), own)
         limit = alerts.latency_limit(rules, spec.checks)
         plan = planned(spec, target.endpoint, (), limit)
         if self._options.lead:
