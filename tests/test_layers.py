@@ -13,7 +13,7 @@ LAYERS = {
     0: {"orphan", "distribution", "inside", "environment", "limits", "model", "errors", "units",
         "histogram", "shape",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
-        "standing", "certainty", "ride"},
+        "standing", "certainty", "ride", "streams"},
     1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",
         "spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "metricspec", "targetspec", "overrides", "trace", "plan", "runlog",
@@ -37,7 +37,12 @@ OWNERS = {
     "gevent": ("loadbench.load", "scenarios"),
     "pynvml": ("loadbench.probe", "loadbench.engine.device"),
     "psutil": ("loadbench.probe", "loadbench.engine.device", "loadbench.engine.watch"),
-    "httpx": ("loadbench.targets.ask", "loadbench.targets.scrape", "loadbench.targets.transport"),
+    "httpx": (
+        "loadbench.targets.ask",
+        "loadbench.targets.describe",
+        "loadbench.targets.scrape",
+        "loadbench.targets.transport",
+    ),
     "grpc": ("loadbench.engine.rpc", "loadbench.targets.transport"),
     "hpack": ("loadbench.load", "loadbench.targets.transport"),
     "pydantic": (
