@@ -416,3 +416,14 @@ def test_the_scenario_that_is_copied_runs(tmp_path: Path) -> None:
     assert [rule.limit for rule in start.rules if rule.quantity == "first_token_p99"] == [1000.0]
     names = [check["name"] for check in told["checks"]]
     assert names == ["first_token_p99", "token_gap_p99", "errors"]
+
+
+def test_a_dry_run_shows_an_answer(tmp_path: Path) -> None:
+    with completions() as server:
+        path = _scenario(tmp_path, server.url)
+        found = loadbench("run", path, "--dry-run", cwd=tmp_path)
+        asked = "options = { first_ms = 20, gap_ms = 5, breaks = 1, by = 'silence' }"
+        path.write_text(path.read_text().replace("options = { first_ms = 20, gap_ms = 5 }", asked))
+        broken = loadbench("run", path, "--dry-run", cwd=tmp_path, code=None)
+    assert "data: " in found.stdout
+    assert "without a finish_reason" in broken.stdout + broken.stderr

@@ -12,11 +12,10 @@ from loadbench.load.answer import Incoming, Kind, decoded
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.load.tokens import BARREN, COUNTED, FIRST, GAP, PACE, PROMPT, Tokens
 from loadbench.targets.events import Events
-from loadbench.targets.openai import Usage, piece, usage
+from loadbench.targets.openai import STREAM, UNENDED, Usage, piece, usage
 from loadbench.targets.wire import BadAnswer
 
 _SHOWN = 4096  # bytes kept of an answer
-_EVENTS = b"text/event-stream"
 
 
 class _Answer(Incoming):
@@ -41,7 +40,7 @@ class _Answer(Incoming):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         kind = self.headers.get(b"content-type", b"").lower()
-        self.streams = 200 <= self.status < 300 and kind.startswith(_EVENTS)
+        self.streams = 200 <= self.status < 300 and kind.startswith(STREAM)
         if self.streams and self.headers.get(b"content-encoding", b"identity") != b"identity":
             self._fault = BadAnswer("the events are compressed, which was not asked for")
 
@@ -86,7 +85,7 @@ class _Answer(Incoming):
                 self.usage = usage(decoded(self.headers, b"".join(self._body)))
             return found
         if not self.ended:
-            raise BadAnswer("the stream ended without a finish_reason and without [DONE]")
+            raise BadAnswer(UNENDED)
         return ""
 
 

@@ -19,6 +19,7 @@ from loadbench.model import Note
 from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import plain
 from loadbench.targets.dataset import Row, rows
+from loadbench.targets.events import Events
 from loadbench.targets.pool import POOL_MOST, gather
 from loadbench.targets.wire import BadAnswer, Headers, Prepared, http_request
 
@@ -28,6 +29,8 @@ _POOL = 4096  # made-up prompts of one kind: seldom is one asked twice
 _WORDS, _TOKENS = "uniform(50, 200)", "128"  # of a request, where nothing is said
 _MOST = 1_000_000  # of either
 _HINT = 'give prompts: [[request]] data = "prompts.jsonl", each line {"prompt": "…"}'
+STREAM = b"text/event-stream"
+UNENDED = "the stream ended without a finish_reason and without [DONE]"
 _DONE = b"[DONE]"
 OWN = ("words", "max_tokens", "options")  # of a request, which no other protocol knows
 # A word is a token or two to most tokenizers; the number before it makes each prompt its own.
@@ -251,6 +254,12 @@ def usage(body: bytes) -> Usage | None:
         raise BadAnswer(f"no completion: {error}: {shown}") from error
 
 
-def check(_headers: Headers, body: bytes) -> None:
-    """Of answers that come as a whole."""
-    usage(body)
+def check(headers: Headers, body: bytes) -> None:
+    """Of an answer that is here as a whole, streamed or not."""
+    if not headers.get(b"content-type", b"").lower().startswith(STREAM):
+        usage(body)
+        return
+    events = Events()
+    found = [piece(event) for event in (*events.feed(body), *events.end())]
+    if not any(one.ends for one in found):
+        raise BadAnswer(UNENDED)
