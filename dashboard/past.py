@@ -25,7 +25,7 @@ from loadbench.view import View, bins
 FINE_S, MIDDLE_S = 900, 3600  # spans up to which single seconds and tens of them are worth reading
 _KEPT = 1200  # bins
 _SLICE_S = 0.001  # longest stretch of reading between two turns of the event loop: a key takes some
-_AFTER_S = 0.05  # what is known already is shown first
+_AFTER_S = 0.1  # what is known already is shown first, on slow machines too
 _TELL_S = 0.6  # between two pictures while it reads: each of them makes a key wait
 
 

@@ -9,8 +9,7 @@ Left to others: clocks (how old the newest record is), colours, what is visible.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
-from functools import reduce
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -162,7 +161,7 @@ def as_of(view: View, second: int) -> View:
     past = pieces(view, view.first or 0, second)
     return replace(
         view,
-        totals=reduce(_total, (bin.window for bin in past), Totals()),
+        totals=_totals([bin.window for bin in past]),
         alerts=then.alerts,
         spells=then.spells,
         changed=then.changed,
@@ -279,6 +278,17 @@ def _window(view: View, window: Window) -> View:
     after = replace(after, latest=window, first=first, totals=totals, evidence=seen)
     begun = window.second + 1 - first
     return _hour(after, begun // HOUR) if begun and begun % HOUR == 0 else after
+
+
+def _totals(windows: Sequence[Window]) -> Totals:
+    return Totals(
+        asked=sum(window.asked for window in windows),
+        unsent=sum(window.unsent for window in windows),
+        sent=sum(window.sent for window in windows),
+        done=sum(window.done for window in windows),
+        failed=sum(sum(window.failed.values()) for window in windows),
+        lost=sum(window.lost for window in windows),
+    )
 
 
 def _total(totals: Totals, window: Window) -> Totals:
