@@ -43,6 +43,8 @@ def make_ready(plan: Plan) -> Load:
     endpoint = plan.endpoint
     if not plan.requests or not plan.phases:
         raise SpecError("the plan has no requests or no phases")
+    known = _known(endpoint.host, endpoint.port)
+    address = _listening(known)
     region = Region() if endpoint.shared else None
     try:
         pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed, region=region)
@@ -52,8 +54,6 @@ def make_ready(plan: Plan) -> Load:
         if region is not None:
             region.forget()
     dealt = deal(plan.requests, pools, plan.seed)
-    known = _known(endpoint.host, endpoint.port)
-    address = _listening(known)
     notes = [*notes, *several(endpoint.host, known, address), *_limits(plan)]
     tokens = Tokens() if endpoint.protocol == "openai" else None
     found = Load(plan, address, dealt, notes, _connections(endpoint, tokens), tokens)

@@ -19,14 +19,14 @@ _SHOWN = 4096  # bytes kept of an answer
 
 
 class _Answer(Incoming):
-    """One answer. `came` are the moments of its pieces that have not been told yet."""
+    """One answer, as a whole or as events. `pieces` with text were in what was fed last."""
 
     def __init__(self) -> None:
         super().__init__()
         self.streams = False  # it comes as events
         self.ended = False  # as a completion ends
         self.usage: Usage | None = None
-        self.pieces = 0  # in what was fed last
+        self.pieces = 0
         self._events = Events()
         self._fault: BadAnswer | None = None  # httptools would hide it in an error of its own
         self._kept = 0

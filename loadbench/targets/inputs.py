@@ -24,7 +24,7 @@ from loadbench.targets.datatypes import DTYPES
 from loadbench.targets.kserve import Given
 from loadbench.targets.pool import DRAWN, POOL, POOL_MOST, distinct, gather
 from loadbench.targets.region import Region
-from loadbench.targets.speech import speech
+from loadbench.targets.speech import Speech, speech
 from loadbench.targets.wire import Check, Prepared
 
 _KINDS = 256  # of answers, told apart by the shapes of their requests
@@ -121,9 +121,7 @@ def _made_up(
             ))
             for tensor in endpoint.inputs
         }  # fmt: skip
-        before = region.size if region else 0
-        data = speaks.request(endpoint, tensors, request, region)
-        kept = region.size - before if region else 0
+        data, kept = _written(speaks, endpoint, tensors, request, region)
         return Prepared(request.name, data, check(tuple(found.values())), kept=kept)
 
     pool, more = gather(request, distinct(make, number), number)
@@ -241,10 +239,21 @@ def _deal(request: RequestPlan, data: _Data, region: Region | None) -> Iterator[
         tensors = {name: Given(types[name], array) for name, array in arrays.items()}
         ordinary = check(tuple(array.shape for array in arrays.values()))
         strict = expected.strict(ordinary, speaks.read, data.expected, index)
-        before = region.size if region else 0
-        body = speaks.request(endpoint, tensors, request, region)
-        kept = region.size - before if region else 0
+        body, kept = _written(speaks, endpoint, tensors, request, region)
         yield Prepared(request.name, body, ordinary, strict if data.expected else None, kept)
+
+
+def _written(
+    speaks: Speech,
+    endpoint: Endpoint,
+    tensors: Mapping[str, Given],
+    request: RequestPlan,
+    region: Region | None,
+) -> tuple[bytes, int]:
+    """A request, and how many bytes of it are in the region."""
+    before = region.size if region else 0
+    data = speaks.request(endpoint, tensors, request, region)
+    return data, region.size - before if region else 0
 
 
 def _checks(endpoint: Endpoint, rows: int) -> Callable[[Shapes], Check]:
