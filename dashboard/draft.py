@@ -4,7 +4,6 @@ Pure but for reading scenario files; the screen shows it, the command's own chec
 """
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -93,11 +92,6 @@ def for_doctor(arguments: list[str]) -> list[str]:
             at = arguments.index(option)
             arguments = arguments[:at] + arguments[at + 2 :]
     return arguments
-
-
-def command_line(arguments: list[str]) -> str:
-    """As one would type it."""
-    return shlex.join(["loadbench", "run", *arguments])
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dashboard.draft import command_line
 from dashboard.exporting import copy_command, opened, report, seconds
 from dashboard.screens.ask import Choice, Word
 from dashboard.screens.runs import Runs
 from dashboard.screens.steer import Steer
-from dashboard.starting import once_more, start
+from dashboard.starting import command_line, once_more, start
 from dashboard.steering import Helm, Refused, Row, Wish, rows
 from loadbench import control
 from loadbench.errors import LoadbenchError
@@ -31,6 +30,11 @@ class Driver:
     def __init__(self, app: "Dashboard") -> None:
         self._app = app
         self._helm = Helm()
+
+    @property
+    def listens(self) -> bool:
+        """Whether the run takes commands, by what was read of it last."""
+        return bool(self._app.snapshot.get("control")) and not self._app.ended
 
     def _is_over(self, what: str) -> bool:
         """Whether the run takes no commands any more; then that is said."""

@@ -1,10 +1,10 @@
 """Runs that are started from here: put together on the launcher, or once more what was seen."""
 
 import asyncio
+import shlex
 from typing import TYPE_CHECKING
 
 from dashboard.child import Child
-from dashboard.draft import command_line
 from loadbench.errors import LoadbenchError
 
 if TYPE_CHECKING:
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 _OURS = ("loadbench", "run")
 _WITHOUT = ("--print-folder", "--json")  # of who started it
 _TRUST = "--trust"
+
+
+def command_line(arguments: list[str]) -> str:
+    """As one would type it."""
+    return shlex.join(["loadbench", "run", *arguments])
 
 
 def once_more(snapshot: object, ours: bool) -> list[str] | None:

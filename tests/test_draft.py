@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from dashboard import editor
-from dashboard.draft import FIELDS, Draft, check, command_line, for_doctor, shape_line
+from dashboard.draft import FIELDS, Draft, check, for_doctor, shape_line
 from dashboard.shelf import scenarios, used
+from dashboard.starting import command_line
 from loadbench import runlog, spec
 from loadbench.report.shape import chart_lines, shape_text
 

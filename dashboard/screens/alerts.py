@@ -10,7 +10,6 @@ from textual.screen import Screen
 from dashboard.keys import ACTIONS, ALERTS
 from dashboard.scene import Scene
 from dashboard.screens.ask import Word
-from dashboard.screens.rule import Edit, listens
 from dashboard.screens.run import RunScreen
 from dashboard.widgets.alerting import History, Peaks, Rules, Why, spell_of
 from dashboard.widgets.checks import Checks
@@ -90,7 +89,7 @@ class Alerts(RunScreen, inherit_bindings=False):
         chosen = [s for s in firing if spell is not None and s.began == spell.began
                   and s.rule.name == spell.rule.name] or firing  # fmt: skip
         self.app.read_snapshot()
-        if not chosen or not listens(self.app):
+        if not chosen or not self.app.driver.listens:
             self.app.say("No alert fires that nobody has seen.")
             return
         for found in chosen:
@@ -98,6 +97,8 @@ class Alerts(RunScreen, inherit_bindings=False):
 
     @work
     async def action_edit_rule(self) -> None:
+        from dashboard.screens.rule import Edit  # reads scenarios: not for who only watches
+
         rule = self.query_one(Why).rule
         await self.app.push_screen_wait(Edit(rule))
 

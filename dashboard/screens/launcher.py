@@ -20,13 +20,13 @@ from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from dashboard.asking import Finding, Report, ask
-from dashboard.draft import Checked, Draft, check, command_line, for_doctor
+from dashboard.draft import Checked, Draft, check, for_doctor
 from dashboard.editor import edit
 from dashboard.keys import ACTIONS, NEW_RUN
 from dashboard.screens.run import RunScreen, TooSmall
 from dashboard.screens.tryout import TryOut
 from dashboard.shelf import Shelved, Used, scenarios, used
-from dashboard.starting import start
+from dashboard.starting import command_line, start
 from dashboard.theme import palette
 from dashboard.widgets.launch import Ready, Settings, ShapeChart, names_width, row
 from loadbench import runlog

@@ -27,11 +27,6 @@ def read(when: str, length: str) -> tuple[Rule, bool]:
     return alerts.parse_rule(when.strip(), 0 if off else units.parse_duration(length)), off
 
 
-def listens(app: "Dashboard") -> bool:
-    """Whether the run takes commands."""
-    return bool(app.snapshot.get("control")) and not app.ended
-
-
 class Edit(ModalScreen[None]):
     """Two fields, looked at while one types; buttons for what is to be done with them."""
 
@@ -107,7 +102,7 @@ class Edit(ModalScreen[None]):
         else:
             savable = True
         self.query_one("#said", Label).update(f"{said}\n{place}")
-        live = listens(self.app)
+        live = self.app.driver.listens
         for name, possible in (("run", live), ("file", savable), ("both", live and savable)):
             self.query_one(f"#{name}", Button).disabled = not (fine and possible)
 

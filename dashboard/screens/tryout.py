@@ -13,7 +13,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from dashboard.draft import command_line
+from dashboard.starting import command_line
 from dashboard.theme import palette
 
 _MOST = 20_000  # characters
