@@ -10,21 +10,13 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from loadbench import units
+from loadbench import tokens, units
 from loadbench.account import Account, account
 from loadbench.assurance import QUANTILES, Blocks, Certainty, assess, known
 from loadbench.causes import plainly, slowest
 from loadbench.evidence import Evidence
 from loadbench.histogram import Histogram
-from loadbench.judge.bands import (
-    Bands,
-    Whys,
-    about,
-    barren,
-    of_blocks,
-    of_request,
-    of_the_rest,
-)
+from loadbench.judge.bands import Bands, Whys, about, of_blocks, of_request, of_the_rest
 from loadbench.model import (
     AlertChange,
     Check,
@@ -38,15 +30,14 @@ from loadbench.model import (
     Server,
     Trust,
     Value,
-    Window,
     plain,
 )
 from loadbench.overload import overloaded
-from loadbench.streams import CHECKS, TIMES
+from loadbench.streams import CHECKS
+from loadbench.times import Times, ms, times
 from loadbench.trust import grade
 
 Reason = Literal["done", "stopped", "failed", "killed", "running"]
-Times = dict[str, float | None]
 _SLOWEST = 3
 
 
@@ -178,10 +169,10 @@ def summary_of(total: Account, running: bool = False) -> Summary:
         on_time=on_time(total, start.limit_ns) if start.limit_ns else None,
         limit_ms=start.limit_ns / units.MS if start.limit_ns else None,
         rate=_rates(total),
-        latency_ms=_times(latency, total.missed),
-        answered_ms=_times(latency),
-        service_ms=_times(Histogram.merged(part.service for part in whole.requests.values())),
-        lateness_ms=_times(whole.lateness),
+        latency_ms=times(latency, total.missed),
+        answered_ms=times(latency),
+        service_ms=times(Histogram.merged(part.service for part in whole.requests.values())),
+        lateness_ms=times(whole.lateness),
         generator=_generator(total.evidence),
         requests={name: _request(name, part, total) for name, part in whole.requests.items()},
         server=_server(whole.server),
@@ -196,38 +187,8 @@ def summary_of(total: Account, running: bool = False) -> Summary:
         certainty=known(blocks),
         slowest=tuple(_slowest(total)),
         optimum=best_possible(total.end.optimum) if total.end else None,
-        tokens=_tokens(total),
+        tokens=tokens.tokens(total),
     )
-
-
-def _tokens(total: Account) -> dict[str, Any] | None:
-    """When they came and how many they were; None for answers that come as a whole."""
-    whole = total.whole
-    stream = whole.stream
-    if stream is None:
-        return None
-    lost = {"first_token": barren(whole)}
-    return {
-        **{f"{name}_ms": _times(of(stream), lost.get(name, 0)) for name, of in TIMES.items()},
-        "per_s": _tokens_per_s(total),
-        "generated": stream.generated,
-        "counted": stream.tokens if stream.told else None,
-        "prompt": stream.prompt if stream.told else None,
-        "pieces": stream.pieces,
-    }
-
-
-def _tokens_per_s(total: Account) -> float | None:
-    stream = total.load.stream if total.load else None
-    return stream.generated / total.seconds if stream and total.seconds else None
-
-
-def _token_time(name: str, whole: Window) -> float | None:
-    times, _, percentile = name.rpartition("_")
-    if whole.stream is None:
-        return None
-    lost = barren(whole) if times == "first_token" else 0
-    return TIMES[times](whole.stream).quantile_of_asked(QUANTILES[percentile], lost)
 
 
 def _request(name: str, part: Requests, total: Account) -> dict[str, Any]:
@@ -236,7 +197,7 @@ def _request(name: str, part: Requests, total: Account) -> dict[str, Any]:
     return {
         "done": part.done,
         "failed": part.failed,
-        "latency_ms": _times(part.latency, sum(part.failed.values())),
+        "latency_ms": times(part.latency, sum(part.failed.values())),
         "bands_ms": bands,
         "no_bands": whys,
     }
@@ -293,19 +254,6 @@ def on_time(total: Account, limit_ns: int) -> float | None:
     return (latency.count - latency.over(limit_ns)) / total.whole.asked
 
 
-def _times(histogram: Histogram, missed: int = 0) -> Times:
-    """Mean, percentiles and maximum in ms; None where there is no number."""
-    found: Times = {"mean": _ms(histogram.mean) if not missed else None}
-    for name, share in QUANTILES.items():
-        found[name] = _ms(histogram.quantile_of_asked(share, missed))
-    found["max"] = _ms(histogram.maximum) if not missed else None
-    return found
-
-
-def _ms(ns: float | None) -> float | None:
-    return None if ns is None or math.isinf(ns) else ns / units.MS
-
-
 def _server(server: Server | None) -> dict[str, Any] | None:
     if server is None:
         return None
@@ -335,11 +283,11 @@ def _part(part: Part | None) -> Times | None:
     if part is None:
         return None
     if part.histogram is None:
-        return {"mean": _ms(part.mean_ns)}
+        return {"mean": ms(part.mean_ns)}
     return {
-        "mean": _ms(part.mean_ns),
-        "p50": _ms(part.histogram.quantile(0.5)),
-        "p99": _ms(part.histogram.quantile(0.99)),
+        "mean": ms(part.mean_ns),
+        "p50": ms(part.histogram.quantile(0.5)),
+        "p99": ms(part.histogram.quantile(0.99)),
     }
 
 
@@ -416,9 +364,9 @@ def _measured(name: str, total: Account) -> tuple[float | None, str]:
     if name == "asked_done":
         return (whole.done / whole.asked if whole.asked else None), "%"
     if name == "tokens":
-        return (_tokens_per_s(total), "tokens/s")
+        return tokens.per_s(total), "tokens/s"
     if name in CHECKS:
-        return _token_time(name, whole), "ms"
+        return tokens.quantile(name, whole), "ms"
     latency = whole.latency
     if name == "mean":  # no mean includes what never came
         return (math.inf if total.missed else latency.mean), "ms"

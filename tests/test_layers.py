@@ -20,7 +20,7 @@ LAYERS = {
         "logindex", "control", "snapshots",
         "alerts", "arrivals", "catalogue", "baseline",
         "yardstick", "bin", "view", "account", "evidence", "assurance", "causes",
-        "overload", "summary", "trust", "compare", "targets", "judge"},
+        "overload", "summary", "times", "tokens", "trust", "compare", "targets", "judge"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "experiments", "__main__"},
 }  # fmt: skip

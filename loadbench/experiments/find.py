@@ -73,6 +73,11 @@ class Leader:
     def planned(self, plan: Plan, target: Target) -> Plan:
         start = self._setting.start or self._terms.start or _start(self._first, target, self._terms)
         terms = msgspec.structs.replace(self._terms, start=start)
+        if terms.claim.of and target.endpoint.protocol != "openai":
+            raise SpecError(
+                f"{terms.claim.text!r} is of answers that come token by token",
+                'this target has none: search for "p99 < 100 ms"',
+            )
         before = self._setting
         self.pilot = Pilot(
             terms,
@@ -85,7 +90,7 @@ class Leader:
         return msgspec.structs.replace(
             plan,
             phases=(Phase(rate, rate, length),),
-            limit_ns=terms.claim.limit_ns or plan.limit_ns,
+            limit_ns=plan.limit_ns if terms.claim.of else terms.claim.limit_ns or plan.limit_ns,
         )
 
     def see(self, window: Window) -> Order | None:

@@ -166,8 +166,8 @@ def _compared(a: Side, b: Side, terms: Terms) -> Comparison:
     why = _unfit(a, b, bool(work) and not terms.anyway) or few
     rows = list(_rows(a, b))
     asked = [row.metric for row in rows if row.metric in terms.metrics]
-    if kept == (True, True) and "throughput" in asked:
-        asked.remove("throughput")  # it is what was asked for
+    if kept == (True, True):  # how much was done is what was asked for
+        asked = [name for name in asked if name not in _DONE]
     rows = [_barred(row, why, why == few) for row in _judged(rows, asked, terms)]
     return Comparison(
         a=a.name,
@@ -175,13 +175,14 @@ def _compared(a: Side, b: Side, terms: Terms) -> Comparison:
         comparable=not work,
         differences=(*work, *differences.settings(left[0], right[0])),
         rows=tuple(rows),
-        notes=tuple(_notes(a, b, work, kept if "throughput" in terms.metrics else None)),
+        notes=tuple(_notes(a, b, work, kept if {*_DONE} & {*terms.metrics} else None)),
         order=order.letters(left, right),
         kept_up=kept,
     )
 
 
 _CLOSED = ("closed", "journey")
+_DONE = ("throughput", "tokens")
 
 
 def _kept_up(side: Sequence[Snapshot]) -> bool:
@@ -230,10 +231,7 @@ def _values(metric: Metric, side: Side) -> list[float | None]:
 
 def _band(metric: Metric, side: Side) -> Band:
     """Of a single run; None of one that has none, and of what is no percentile."""
-    if len(side.snapshots) > 1 or metric.path[0] != "latency_ms":
-        return None
-    found = side.snapshots[0]["summary"].get("bands_ms", {}).get(metric.path[1])
-    return None if found is None else (found[0], found[1])
+    return None if len(side.snapshots) > 1 else metrics.band(metric, side.snapshots[0]["summary"])
 
 
 def _unbounded(side: Side) -> Iterable[Note]:

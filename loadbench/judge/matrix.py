@@ -10,7 +10,7 @@ from loadbench.judge.overall import middle
 from loadbench.model import Note, Value
 
 # what one gives up for the other: served late or not, how many, and at what cost
-MEASURES = ("p99", "throughput", "memory", "energy")
+MEASURES = ("p99", "first_token_p99", "throughput", "tokens", "memory", "energy")
 
 
 class Entry(Value, frozen=True, omit_defaults=False):

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from loadbench.streams import TIMES
+
 Summary = Mapping[str, Any]
 
 
@@ -23,6 +25,12 @@ METRICS = (
     Metric("p95", "ms", ("latency_ms", "p95"), always=True),
     Metric("p99", "ms", ("latency_ms", "p99"), always=True),
     Metric("p99.9", "ms", ("latency_ms", "p99_9"), always=True),
+    Metric("tokens", "/s", ("tokens", "per_s"), larger_is_worse=False),
+    *(
+        Metric(f"{name}_{percentile}", "ms", ("tokens", f"{name}_ms", percentile))
+        for name in TIMES
+        for percentile in ("p50", "p99")
+    ),
     Metric("on time", "%", ("on_time",), larger_is_worse=False),
     Metric("failed", "%", ("failed",)),
     Metric("queue", "ms", ("server", "queue_ms", "mean")),
@@ -63,8 +71,24 @@ def value(metric: Metric, summary: Summary) -> float | None:
             return _energy(summary)
     found = at(summary, metric.path)
     if found is None:
-        return float("inf") if metric.path[0] == "latency_ms" and summary["asked"] else None
+        return float("inf") if _among_the_failed(metric, summary) else None
     return float(found)
+
+
+def _among_the_failed(metric: Metric, summary: Summary) -> bool:
+    """Whether a percentile that has no number has none because too many did not get there."""
+    if metric.path[0] == "latency_ms":
+        return bool(summary["asked"])
+    return metric.path[:2] == ("tokens", "first_token_ms") and bool(summary.get("tokens"))
+
+
+def band(metric: Metric, summary: Summary) -> tuple[float, float | None] | None:
+    """Where a percentile lies at 95 %, in ms; None where that is not known, and of what is none."""
+    if metric.path[0] == "latency_ms":
+        found = at(summary, ("bands_ms", metric.path[1]))
+    else:
+        found = at(summary, ("more_bands_ms", *metric.path[-2:]))
+    return None if found is None else (found[0], found[1])
 
 
 def kept_up(summary: Summary) -> bool:

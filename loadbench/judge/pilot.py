@@ -1,8 +1,8 @@
 """Leads one long run through the stages of a search: a window in, an order to the load out.
 
 After each change of the rate what is left of the one before must be gone before anything counts:
-arrivals pause until no more is open than the new rate has open within the limit, and some seconds
-settle. A stage ends before its time once it is clear how it ends. No clocks: it knows the time by
+arrivals pause until no more is open than the new rate has open within the limit (where the limit
+is of tokens: and while answers take their time), and some seconds settle. A stage ends before its time once it is clear how it ends. No clocks: it knows the time by
 the windows.
 """
 
@@ -51,6 +51,7 @@ class Pilot:
         self._drains = 0
         self._windows: list[Window] = []
         self._second = 0
+        self._open_s = 0.0  # for so long requests are open where all is well
 
     @property
     def spent_s(self) -> float:
@@ -93,6 +94,9 @@ class Pilot:
 
     def _next(self, window: Window, probe: Probe) -> Order:
         stage = judged(probe.kind, self._windows, self.terms.claim, self._evidence)
+        if stage.holds and self.terms.claim.of:
+            taken = _open_s(self._windows, probe.rate)
+            self._open_s = min(self._open_s or taken, taken)
         self._windows = []
         self.seen.append(stage)
         self._told(stage, self.spent_s)
@@ -119,8 +123,13 @@ class Pilot:
         return Order(Steering(probe.rate), f"{probe.kind}: {probe.rate:.6g}/s")
 
     def _is_empty(self, window: Window, probe: Probe) -> bool:
-        limit = self.terms.claim.limit_ns or LIMIT_NS
-        return window.in_flight + window.waiting <= max(2.0, probe.rate * limit / SECOND)
+        within_s = (self.terms.claim.limit_ns or LIMIT_NS) / SECOND + self._open_s
+        return window.in_flight + window.waiting <= max(2.0, probe.rate * within_s)
+
+
+def _open_s(windows: Sequence[Window], rate: float) -> float:
+    """For how long a request is open, by Little's law."""
+    return sum(window.in_flight + window.waiting for window in windows) / len(windows) / rate
 
 
 def longest_s(terms: Terms) -> int:

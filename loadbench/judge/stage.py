@@ -12,13 +12,14 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from loadbench import certainty
-from loadbench.assurance import QUANTILES, Blocks, missing
+from loadbench.assurance import QUANTILES, Blocks, Quantity, missing
 from loadbench.certainty import Ints
 from loadbench.errors import SpecError
 from loadbench.evidence import Evidence, gather
-from loadbench.judge.bands import Bands, of_blocks
+from loadbench.judge.bands import Bands, of_blocks, of_stream
 from loadbench.model import Check, Note, Value, Window
 from loadbench.overload import overloaded
+from loadbench.streams import CHECKS
 from loadbench.trust import grade
 from loadbench.units import MS
 
@@ -35,11 +36,13 @@ Rate = Annotated[float, Meta(gt=0, le=1e12)]
 
 class Claim(Value, frozen=True):
     """Fewer than `share` of the requests asked fail or take longer than `limit_ns`; without a limit
-    only those that are not answered well count."""
+    only those that are not answered well count. `of` is what is to take no longer: "" the answer,
+    or a time of tokens that each answer has one of."""
 
     text: str
     share: Annotated[float, Meta(gt=0, lt=1)]
     limit_ns: Count | None
+    of: Literal["", "first_token", "token_pace"] = ""
 
     @property
     def limit(self) -> float:
@@ -55,16 +58,18 @@ def claim(check: Check) -> Claim:
         return Claim(text, 1 - QUANTILES[check.name], round(check.limit))
     if not check.above and check.name == "errors" and 0 < check.limit < 1:
         return Claim(text, check.limit, None)
+    of, _, percentile = check.name.rpartition("_")
+    if not check.above and check.name in CHECKS and (of == "first_token" or of == "token_pace"):
+        return Claim(text, 1 - QUANTILES[percentile], round(check.limit), of)
     known = ", ".join(QUANTILES)
-    raise SpecError(
-        f"{text!r} cannot be searched for", f'write it like "p99 < 100 ms" ({known}, errors)'
-    )
+    hint = f'write it like "p99 < 100 ms" ({known}, errors, first_token_p99, token_pace_p99)'
+    raise SpecError(f"{text!r} cannot be searched for", hint)
 
 
 class Seen(Value, frozen=True, omit_defaults=False):
     """What a stage showed. `over` of `asked` requests were over the limit, which say as much as
-    `asked` ÷ `effect` independent ones. Percentiles are over all that was asked; null: among those
-    not answered well. `bands_ms` is where they lie at 95 %, `no_bands` why some have none."""
+    `asked` ÷ `effect` independent ones. Percentiles are of what is searched for, over all that was
+    asked; null: among those not answered well. `bands_ms` is where they lie at 95 %, `no_bands` why some have none."""
 
     kind: Kind
     rate: Rate
@@ -147,8 +152,11 @@ def judged(
 def _counted(windows: Sequence[Window], claim: Claim) -> tuple[Blocks, Ints]:
     """What is open at the end and older than the limit already is over it, too: of a target that
     hangs nothing else is known."""
-    overdue = windows[-1].overdue if claim.limit_ns is not None else 0
-    blocks = Blocks(windows, missed=sum(map(missing, windows)) + overdue)
+    if claim.of:  # of what is open some has had its tokens in time
+        blocks = Blocks(windows, of=Quantity(of_stream(claim.of).values, missing))
+    else:
+        overdue = windows[-1].overdue if claim.limit_ns is not None else 0
+        blocks = Blocks(windows, missed=sum(map(missing, windows)) + overdue)
     return blocks, blocks.over(claim.limit)
 
 

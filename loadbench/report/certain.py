@@ -1,7 +1,9 @@
 """How sure the figures of a run are, in words: percentiles with bands, and what these rest on."""
 
 from loadbench.assurance import Band, Certainty
-from loadbench.summary import CheckResult
+from loadbench.judge.bands import Bands
+from loadbench.streams import CHECKS
+from loadbench.summary import CheckResult, Summary
 from loadbench.units import count, percent, significant
 
 _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
@@ -10,6 +12,19 @@ _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
 def check_name(name: str) -> str:
     """As people read it: `p99.9`, `on time`."""
     return name.replace("_", " ").replace("p99 9", "p99.9")
+
+
+def place(check: str) -> tuple[str, str]:
+    """Where a summary has a percentile that is checked: (`latency_ms`, `p99`), of times of tokens
+    (`first_token_ms`, `p99`)."""
+    what, _, percentile = check.rpartition("_")
+    return (f"{what}_ms", percentile) if check in CHECKS else ("latency_ms", check)
+
+
+def bands_of(summary: Summary, what: str) -> Bands:
+    """The bands of the percentiles of `latency_ms`, `service_ms`, `first_token_ms` …; those that
+    have one."""
+    return summary.bands_ms if what == "latency_ms" else summary.more_bands_ms.get(what, {})
 
 
 def check_words(

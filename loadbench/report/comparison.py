@@ -3,6 +3,7 @@
 import json
 
 from loadbench.judge.comparison import Comparison, Row
+from loadbench.judge.metrics import BY_NAME
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.units import percent, significant
@@ -81,7 +82,7 @@ def rests_on(row: Row) -> str:
         return ""
     parts = [f"{row.metric}: margin {percent(row.margin)} %"]
     if row.word in ("same", "ruled out"):
-        worse = row.inside_low if row.metric == "throughput" else row.inside_high
+        worse = row.inside_high if BY_NAME[row.metric].larger_is_worse else row.inside_low
         parts.append(f"at worst {signed(worse)} (95 %)")
     if row.mde is not None:
         parts.append(f"a regression of {percent(row.mde)} % would be found in 95 % of cases")

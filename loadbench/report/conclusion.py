@@ -13,7 +13,7 @@ from loadbench.judge.checks import unshown, why_not
 from loadbench.judge.comparison import Comparison
 from loadbench.model import Value
 from loadbench.printable import harmless
-from loadbench.report.certain import check_name, check_words
+from loadbench.report.certain import bands_of, check_name, check_words, place
 from loadbench.summary import CheckResult, Summary
 from loadbench.trust import SPOILING
 
@@ -119,7 +119,8 @@ def unfit(summaries: Sequence[Summary]) -> str:
 def _words(found: Sequence[tuple[Summary, CheckResult]], repeats: int = 1) -> str:
     """`p99 46.2 ms < 100 ms · shown`: of the worst, and how many of the repeats it stands for."""
     summary, check = max(found, key=lambda one: _badness(one[1]))
-    why = summary.no_bands.get("latency_ms", {}).get(check.name, "")
+    what, percentile = place(check.name)
+    why = summary.no_bands.get(what, {}).get(percentile, "")
     unbounded = f"no ±: {why}" if why and why != check.why else ""
     number = f"{len(found)} of {repeats} repeats, this the worst" if repeats > 1 else ""
     parts = (_measured(check, summary), check.sure or check.why, unbounded, number)
@@ -136,7 +137,8 @@ def _badness(check: CheckResult) -> float:
 def _measured(check: CheckResult, summary: Summary) -> str:
     """`p99 46.2 ms < 100 ms`, `p99 153 ms, not < 100 ms`."""
     share = summary.missed / summary.asked if summary.asked else None
-    band = summary.bands_ms.get(check.name)
+    what, percentile = place(check.name)
+    band = bands_of(summary, what).get(percentile)
     words = check_words(check, share, band).partition(" ")[2]
     if check.state != "failed":
         return words

@@ -94,6 +94,7 @@ def _one(hunt: Hunt, setting: Setting) -> Iterator[str]:
         rows = [_HEADS, *(_row(seen) for seen in setting.seen)]
         yield from (f"  {line}" for line in aligned(rows, frozenset({0, 1})))
         yield f"  {unbounded(setting.seen)}"
+        yield from _about(claim)
         yield f"  in {duration(round(found.seconds) * SECOND)}"
 
 
@@ -119,7 +120,7 @@ def stage_line(seen: Seen, claim: Claim) -> str:
     return (
         f"{clock((seen.second + seen.seconds) * SECOND)}  {seen.kind:8}  "
         f"{significant(seen.rate):>6}/s  {_share(seen):>16} over"
-        f"  {_name(claim)} {_within(seen, _name(claim))} ms  {word}"
+        f"  {_title(claim)} {_within(seen, _name(claim))} ms  {word}"
     )
 
 
@@ -146,8 +147,20 @@ def unbounded(seen: Sequence[Seen]) -> str:
     return "; ".join(filter(None, (sure, why, rule)))
 
 
+def _about(claim: Claim) -> Iterator[str]:
+    """What the percentiles of a table are of, where that is not the latency."""
+    if claim.of:
+        what = {"first_token": "the first token", "token_pace": "the mean time of a token"}
+        yield f"  percentiles are of {what[claim.of]} of each answer"
+
+
 def _name(claim: Claim) -> str:
     return next((n for s, n in _QUANTILE.items() if math.isclose(s, claim.share)), "p99")
+
+
+def _title(claim: Claim) -> str:
+    """`p99`, `first token p99`."""
+    return f"{claim.of.replace('_', ' ')} {_name(claim)}".strip()
 
 
 def _row(seen: Seen) -> tuple[str, ...]:
@@ -171,6 +184,7 @@ def _several(hunt: Hunt) -> Iterator[str]:
     if held:
         yield ""
         yield f"  {unbounded(held)}"
+        yield from _about(hunt.terms.claim)
     if best:
         yield "  ◆ no other setting has both a higher rate and a lower p50 at it"
 
@@ -236,7 +250,7 @@ def chart(seen: Sequence[Seen], found: Found, claim: Claim) -> list[str]:
         f"{marks.get(at, ''):>7} {'┤' if at in marks else '│'}{''.join(row)}"
         for at, row in enumerate(cells)
     ]
-    return [f"{name} ms", *lines, *_axis(found, right, column_of)]
+    return [f"{_title(claim)} ms", *lines, *_axis(found, right, column_of)]
 
 
 def _axis(found: Found, right: float, column_of: Any) -> list[str]:

@@ -56,7 +56,7 @@ class History(NamedTuple):
 def history(results: Path, scenario: str | None, name: str) -> History:
     """The history of a scenario (None: that of the last run). SpecError if there is none, or no
     such metric."""
-    metric = BY_NAME.get(name.replace("_", "."))
+    metric = BY_NAME.get(name) or BY_NAME.get(name.replace("_", "."))
     if metric is None:
         raise SpecError(f"there is no metric {name!r}", f"one of: {', '.join(BY_NAME)}")
     known = _snapshots(results)

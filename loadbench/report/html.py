@@ -12,7 +12,16 @@ from loadbench.errors import RunError, SpecError
 from loadbench.report.ab import session_text
 from loadbench.report.find import find_text
 from loadbench.report.markup import Child, Markup, tag
-from loadbench.report.page import again, beside, course, engine, spread, tables, verdict
+from loadbench.report.page import (
+    again,
+    beside,
+    course,
+    engine,
+    spread,
+    tables,
+    tokens,
+    verdict,
+)
 from loadbench.report.page.material import Material, read
 from loadbench.report.page.sections import quiet, section
 from loadbench.report.page.style import sheet
@@ -69,6 +78,7 @@ def _parts(material: Material) -> list[Child]:
         course.course(material, stretches),
         course.machine(material, stretches) if stretches else None,
         spread.shape(material),
+        tokens.tokens(material),
         spread.where(material),
         engine.engine(material),
         engine.steps(material),

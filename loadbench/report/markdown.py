@@ -8,10 +8,11 @@ up. It is meant for GitHub and GitLab.
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from loadbench.judge.comparison import Row
 from loadbench.printable import harmless
-from loadbench.report.certain import within
+from loadbench.report.certain import bands_of, within
 from loadbench.report.comparison import cells, differences, doubts
 from loadbench.report.conclusion import Conclusion, Finding, facts
 from loadbench.summary import Summary
@@ -23,6 +24,8 @@ _ACTIVE = re.compile(r"([\\`*_\[\]<>|~$#!])")
 _MENTION = re.compile(r"([@!#%&~$])(?=\w)|(:)(?=//)|(www)(?=\.)", re.IGNORECASE)
 _JOINER = "\u2060"  # has no width, and what it stands in is no mention and no link any more
 _SIGNS = {"passed": "✓", "failed": "✗", "no verdict": "▲"}
+_TIMES = (("first_token_ms", "first"), ("token_gap_ms", "gap"), ("token_pace_ms", "mean"))
+_OF_TOKENS = ("p50", "p99")
 _NAMES = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
 
 
@@ -34,7 +37,7 @@ def markdown(found: Conclusion) -> str:
     if found.missed:
         lines += [prose(found.missed), ""]
     parts = (_head(found), _checks(found), _gated(found), _rest(found), _latency(found))
-    for part in (*parts, _differences(found), _notes(found)):
+    for part in (*parts, _tokens(found), _differences(found), _notes(found)):
         if part:
             lines += [*part, ""]
     text = "\n".join(lines).rstrip() + "\n"
@@ -167,6 +170,27 @@ def _times(number: int, summary: Summary) -> tuple[str, ...]:
             cells.append(f"&gt; {significant(summary.limit_ms)} ({share} % not answered well)")
         else:
             cells.append(f"{significant(value)}{within(value, summary.bands_ms.get(key))}")
+    return tuple(cells)
+
+
+def _tokens(found: Conclusion) -> list[str]:
+    """Of each repeat whose answers come token by token."""
+    told = [(at, one) for at, one in enumerate(found.summaries, 1) if one.tokens]
+    if not told:
+        return []
+    heads = ("", "tokens/s", *(f"{title} {which}" for _, title in _TIMES for which in _OF_TOKENS))
+    lines = table(heads, [_of_tokens(at, one, one.tokens or {}) for at, one in told])
+    said = "Times in ms; the first token counts from the time its request was due."
+    return folded("Tokens", [*lines, "", said])
+
+
+def _of_tokens(number: int, summary: Summary, tokens: dict[str, Any]) -> tuple[str, ...]:
+    cells = [f"{number}", significant(tokens["per_s"])]
+    for name, _ in _TIMES:
+        bands = bands_of(summary, name)
+        for which in _OF_TOKENS:
+            value = tokens[name][which]
+            cells.append(f"{significant(value)}{within(value, bands.get(which))}")
     return tuple(cells)
 
 

@@ -2,6 +2,7 @@
 colours: it is read in CI logs, mails and files as often as in terminals."""
 
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -15,7 +16,8 @@ from loadbench.report.parts import made_of
 from loadbench.report.series import series_text
 from loadbench.report.slowest import slowest_text
 from loadbench.snapshots.reading import summarised
-from loadbench.summary import CheckResult, Episode, Summary, Times
+from loadbench.summary import CheckResult, Episode, Summary
+from loadbench.times import Times
 from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
 
@@ -198,11 +200,16 @@ def _tokens(summary: Summary) -> str:
             for key in ("p50", "p95", "p99")
         )
         lines.append(f"{title:<5} {shown} ms   ({why}){_unbounded(summary, name)}")
+    return f"\n{' ' * 12}".join([*lines, tokens_counted(found, "   ")])
+
+
+def tokens_counted(found: dict[str, Any], between: str = " · ") -> str:
+    """`870/s · 26,100 tokens (as the server counts) · 9,000 in prompts`: of a summary's tokens."""
     counted = "as the server counts" if found["counted"] is not None else "an event each"
-    rate = f"{significant(found['per_s'])}/s   {count(found['generated'])} tokens ({counted})"
+    parts = [f"{significant(found['per_s'])}/s", f"{count(found['generated'])} tokens ({counted})"]
     if found["prompt"]:
-        rate += f"   {count(found['prompt'])} in prompts"
-    return f"\n{' ' * 12}".join([*lines, rate])
+        parts.append(f"{count(found['prompt'])} in prompts")
+    return between.join(parts)
 
 
 def mean_split(summary: Summary) -> dict[str, float]:

@@ -5,7 +5,8 @@
 
 Both hold the requests answered well, in ms from their due time. What failed lies beyond any number
 and has no place in these formats: how many those were stands in a comment, as do the bands of the
-usual percentiles in .hgrm; a log's seconds are too short to have any.
+usual percentiles in .hgrm; a log's seconds are too short to have any. Of answers that come token
+by token the log has two further series, by their tags: first_token and token_gap.
 """
 
 import io
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from hdrh.histogram import HdrHistogram
 
 from loadbench.assurance import QUANTILES
+from loadbench.histogram import Histogram
 from loadbench.report.export.source import Source
 from loadbench.units import MS, count
 
@@ -33,10 +35,17 @@ def hlog_bytes(found: Source) -> bytes:
         _LEGEND,
     ]
     for window in found.windows():
-        latency = window.latency
-        most = (latency.maximum or 0) / MS
-        lines.append(f"{window.second:.3f},1.000,{most:.3f},{latency.encode()}")
+        lines.append(_line(window.second, window.latency))
+        if window.stream:
+            lines.append(_line(window.second, window.stream.first, "first_token"))
+            lines.append(_line(window.second, window.stream.gaps, "token_gap"))
     return ("\n".join(lines) + "\n").encode()
+
+
+def _line(second: int, values: Histogram, tag: str = "") -> str:
+    """An interval; one with a tag is of a series of its own."""
+    tagged = f"Tag={tag}," if tag else ""
+    return f"{tagged}{second:.3f},1.000,{(values.maximum or 0) / MS:.3f},{values.encode()}"
 
 
 def hgrm_bytes(found: Source) -> bytes:

@@ -16,10 +16,11 @@ from loadbench.environment import shown
 from loadbench.errors import TargetError
 from loadbench.report.export.deliver import parted, send
 from loadbench.report.export.source import Source
+from loadbench.streams import PERCENTILES, TIMES
 
 _API = "/api/2.0/mlflow"
 _METRICS, _PARAMS = 1000, 100  # that MLflow takes at once
-_BANDED = ("latency", "service")
+_BANDED = ("latency", "service", *TIMES)
 _STATES = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED", "running": "RUNNING"}
 _ODD = re.compile(r"[^A-Za-z0-9_. /-]")
 Json = dict[str, Any]
@@ -102,7 +103,10 @@ def _no_bands(found: Source) -> str:
     whys = [
         f"{name} {percentile}: {why}"
         for name in _BANDED
-        for percentile, why in found.why_none(f"{name}_ms", QUANTILES).items()
+        if name not in TIMES or found.summary.tokens
+        for percentile, why in found.why_none(
+            f"{name}_ms", PERCENTILES if name in TIMES else QUANTILES
+        ).items()
     ]
     return "; ".join([*whys, "single seconds: too short for one"])[:4000]
 
@@ -154,6 +158,7 @@ def figures(found: Source) -> dict[str, float]:
         **{f"{name}_per_s_mean": value for name, value in summary.rate.items()},
         **{f"latency_{name}_ms": value for name, value in summary.latency_ms.items()},
         **{f"service_{name}_ms": value for name, value in summary.service_ms.items()},
+        **_tokens(summary.tokens or {}),
         **{
             f"{name}_{percentile}_{side}_ms": value
             for name in _BANDED
@@ -164,6 +169,18 @@ def figures(found: Source) -> dict[str, float]:
         "checks_failed": sum(check.state == "failed" for check in summary.checks),
     }
     return {name: float(value) for name, value in told.items() if value is not None}
+
+
+def _tokens(told: Mapping[str, Any]) -> dict[str, float | None]:
+    """Of answers that come token by token."""
+    if not told:
+        return {}
+    times = {
+        f"{name}_{which}_ms": value
+        for name in TIMES
+        for which, value in told[f"{name}_ms"].items()
+    }
+    return {**times, "tokens_per_s_mean": told["per_s"], "tokens": told["generated"]}
 
 
 def _seconds(found: Source, began_ms: int) -> Iterator[Json]:

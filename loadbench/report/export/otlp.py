@@ -11,6 +11,7 @@ from itertools import islice, pairwise
 from typing import Any
 
 from loadbench import __version__
+from loadbench.histogram import Histogram
 from loadbench.model import Window
 from loadbench.report.export.prometheus import BOUNDS_S
 from loadbench.report.export.source import Source
@@ -77,15 +78,20 @@ def _metrics(windows: list[Window], began: int) -> Iterator[Json]:
     ]
     if failed:
         yield _sum("loadbench.failures", "Requests that failed, by how.", failed)
-    yield {
-        "name": "loadbench.latency",
-        "description": "From the due time to the answer, of requests answered well.",
-        "unit": "s",
-        "histogram": {
-            "aggregationTemporality": _DELTA,
-            "dataPoints": [_histogram(window, began) for window in windows],
-        },
-    }
+    yield _times(
+        "loadbench.latency",
+        "From the due time to the answer, of requests answered well.",
+        [(window, window.latency) for window in windows],
+        began,
+    )
+    streams = [(window, window.stream) for window in windows if window.stream]
+    if streams:
+        first = [(window, stream.first) for window, stream in streams]
+        yield _times("loadbench.first_token", "From the due time to the first.", first, began)
+        gaps = [(window, stream.gaps) for window, stream in streams]
+        yield _times("loadbench.token_gap", "From one token to the next.", gaps, began)
+        points = [{**_span(window, began), **_count(stream.pieces)} for window, stream in streams]
+        yield _sum("loadbench.pieces", "Pieces of answers, most often tokens.", points, "{token}")
     now = [{**_span(window, began), **_count(window.in_flight)} for window in windows]
     yield {
         "name": "loadbench.in_flight",
@@ -100,9 +106,15 @@ def _outcomes(window: Window) -> dict[str, int]:
     return {"done": window.done, "failed": failed, "unsent": window.unsent, "lost": window.lost}
 
 
-def _sum(name: str, meaning: str, points: list[Json]) -> Json:
+def _sum(name: str, meaning: str, points: list[Json], unit: str = "{request}") -> Json:
     told = {"aggregationTemporality": _DELTA, "isMonotonic": True, "dataPoints": points}
-    return {"name": name, "description": meaning, "unit": "{request}", "sum": told}
+    return {"name": name, "description": meaning, "unit": unit, "sum": told}
+
+
+def _times(name: str, meaning: str, found: list[tuple[Window, Histogram]], began: int) -> Json:
+    points = [_histogram(window, values, began) for window, values in found]
+    told = {"aggregationTemporality": _DELTA, "dataPoints": points}
+    return {"name": name, "description": meaning, "unit": "s", "histogram": told}
 
 
 def _span(window: Window, began: int) -> Json:
@@ -122,15 +134,14 @@ def _attributes(told: dict[str, str]) -> list[Json]:
     return [{"key": name, "value": {"stringValue": value}} for name, value in told.items()]
 
 
-def _histogram(window: Window, began: int) -> Json:
-    latency = window.latency
-    below = [latency.count - latency.over(round(bound * SECOND)) for bound in BOUNDS_S]
-    edges = [0, *below, latency.count]
+def _histogram(window: Window, values: Histogram, began: int) -> Json:
+    below = [values.count - values.over(round(bound * SECOND)) for bound in BOUNDS_S]
+    edges = [0, *below, values.count]
     counts = [high - low for low, high in pairwise(edges)]
     return {
         **_span(window, began),
-        "count": str(latency.count),
-        "sum": latency.total / SECOND,
+        "count": str(values.count),
+        "sum": values.total / SECOND,
         "bucketCounts": [str(number) for number in counts],
         "explicitBounds": list(BOUNDS_S),
     }

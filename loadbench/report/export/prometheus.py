@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote
 
 from loadbench.report.export.source import Source
+from loadbench.streams import PERCENTILES
+from loadbench.times import Times
 from loadbench.units import MS, SECOND
 
 # of the histogram, in seconds: Prometheus's own usual buckets, finer at the lower end
@@ -68,13 +70,15 @@ def _metrics(found: Source) -> Iterator[Metric]:
     )  # fmt: skip
     yield (
         "loadbench_run_latency_quantile_seconds", "gauge",
-        "Percentiles of all requests asked, from their due time.", _quantiles(found),
+        "Percentiles of all requests asked, from their due time.",
+        _quantiles(summary.latency_ms) if summary.asked else [],
     )  # fmt: skip
     yield (
         "loadbench_run_answered_seconds", "histogram",
         "Latency of the requests answered well, from their due time.", _buckets(found),
     )  # fmt: skip
     yield from _bands(found, "latency", _PERCENTILES)
+    yield from _tokens(found)
     late = summary.lateness_ms["p99"]
     yield (
         "loadbench_run_lateness_p99_seconds", "gauge", "How late the generator itself was.",
@@ -113,13 +117,35 @@ def _known(given: Iterable[tuple[tuple[str, str], float | None]]) -> list[Sample
     ]
 
 
-def _quantiles(found: Source) -> list[Sample]:
-    summary = found.summary
-    if not summary.asked:
-        return []
+def _tokens(found: Source) -> Iterator[Metric]:
+    """Of answers that come token by token."""
+    told = found.summary.tokens
+    if told is None:
+        return
+    for name, meaning in (
+        ("first_token", "From the due time to the first token."),
+        ("token_gap", "From one token to the next of the same answer."),
+        ("token_pace", "Mean time of a token in each answer, after its first."),
+    ):
+        metric, times = f"loadbench_run_{name}_quantile_seconds", told[f"{name}_ms"]
+        among_the_failed = name == "first_token" and found.summary.asked
+        known = among_the_failed or times["p50"] is not None
+        yield metric, "gauge", meaning, _quantiles(times) if known else []
+        yield from _bands(found, name, {one: _PERCENTILES[one] for one in PERCENTILES})
+    yield (
+        "loadbench_run_tokens_per_second", "gauge", "Tokens of all answers together.",
+        _known([(("", ""), told["per_s"])]),
+    )  # fmt: skip
+    yield (
+        "loadbench_run_tokens", "gauge", "Tokens generated, and those of the prompts if told.",
+        _known([(("kind", "generated"), told["generated"]), (("kind", "prompt"), told["prompt"])]),
+    )  # fmt: skip
+
+
+def _quantiles(times: Times) -> list[Sample]:
     samples: list[Sample] = []
     for name, share in _PERCENTILES.items():
-        value = summary.latency_ms[name]
+        value = times[name]
         seconds = math.inf if value is None else value * MS / SECOND
         samples.append(("", {"quantile": str(share)}, seconds))
     return samples

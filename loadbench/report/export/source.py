@@ -10,6 +10,7 @@ from loadbench.errors import SpecError
 from loadbench.histogram import Histogram
 from loadbench.judge.bands import Bands, Whys
 from loadbench.model import Start, Window
+from loadbench.report.certain import bands_of
 from loadbench.snapshots.reading import summarised
 from loadbench.summary import Summary
 
@@ -32,8 +33,7 @@ class Source(NamedTuple):
 
     def bands(self, name: str) -> Bands:
         """Of the percentiles of `latency_ms`, `service_ms` …, in ms; those that have one."""
-        summary = self.summary
-        return summary.bands_ms if name == "latency_ms" else summary.more_bands_ms.get(name, {})
+        return bands_of(self.summary, name)
 
     def why_none(self, name: str, percentiles: Iterable[str]) -> Whys:
         """Why others of these percentiles have none."""

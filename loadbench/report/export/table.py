@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from loadbench.histogram import Histogram
 from loadbench.model import Part, Window
 from loadbench.report.export.source import Source
+from loadbench.streams import TIMES, Stream
 from loadbench.units import MS
 
 Cell = int | float | str | None
@@ -52,6 +54,14 @@ def _gpu(name: str) -> Callable[[Window], Cell]:
     return reading
 
 
+def _tokens(of: Callable[[Stream], Histogram], share: float) -> Callable[[Window], Cell]:
+    return lambda window: _ms(of(window.stream).quantile(share)) if window.stream else None
+
+
+def _stream(name: str) -> Callable[[Window], Cell]:
+    return lambda window: getattr(window.stream, name) if window.stream else None
+
+
 def _ms(ns: float | None) -> float | None:
     return None if ns is None else ns / MS
 
@@ -76,6 +86,16 @@ COLUMNS = (
     Column("latency_p99_ms", float, "", _latency(0.99)),
     Column("latency_p99_9_ms", float, "", _latency(0.999)),
     Column("latency_max_ms", float, "", lambda w: _ms(w.latency.maximum)),
+    *(
+        Column(f"{name}_{percentile}_ms", float, meaning, _tokens(TIMES[name], share))
+        for name, meaning in (
+            ("first_token", "from due to the first token"),
+            ("token_gap", "from one token to the next of the same answer"),
+        )
+        for percentile, share in (("p50", 0.5), ("p99", 0.99))
+    ),
+    Column("pieces", int, "of streamed answers that came; most servers: tokens", _stream("pieces")),
+    Column("tokens", int, "of answers done, as the server counts them", _stream("tokens")),
     Column("lateness_p99_ms", float, "of the generator", lambda w: _ms(w.lateness.quantile(0.99))),
     Column("oldest_ms", float, "age of the oldest unanswered", lambda w: _ms(w.oldest_ns)),
     Column("queue_ms", float, "mean in the server's queue", _part("queue")),

@@ -9,6 +9,7 @@ from loadbench.errors import SpecError
 from loadbench.judge.comparison import Comparison, Side, compare
 from loadbench.judge.matrix import matrix
 from loadbench.model import Note, plain
+from loadbench.report.certain import bands_of
 from loadbench.report.comparison import HEADS, cells, differences, doubts, sentences
 from loadbench.report.markup import Markup, joined, tag
 from loadbench.report.matrix import (
@@ -136,6 +137,11 @@ _ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("p95", "ms", ("latency_ms", "p95")),
     ("p99", "ms", ("latency_ms", "p99")),
     ("p99.9", "ms", ("latency_ms", "p99_9")),
+    ("tokens", "/s", ("tokens", "per_s")),
+    ("first token p50", "ms", ("tokens", "first_token_ms", "p50")),
+    ("first token p99", "ms", ("tokens", "first_token_ms", "p99")),
+    ("token gap p50", "ms", ("tokens", "token_gap_ms", "p50")),
+    ("token gap p99", "ms", ("tokens", "token_gap_ms", "p99")),
     ("on time", "%", ("on_time",)),
     ("queue, mean", "ms", ("server", "queue_ms", "mean")),
     ("batch wait, mean", "ms", ("server", "batch_wait_ms", "mean")),
@@ -172,7 +178,7 @@ def _value(value: Any, unit: str, path: Sequence[str], material: Material) -> Ma
     if value is None and path[0] == "latency_ms" and summary.asked and summary.limit_ms:
         return joined(f"> {significant(summary.limit_ms)}")
     shown = percent(value) if unit == "%" else significant(value)
-    band = summary.bands_ms.get(path[-1]) if path[0] == "latency_ms" else None
+    band = bands_of(summary, path[-2]).get(path[-1]) if len(path) > 1 else None
     if band is None:
         return joined(shown)
     high = significant(band[1]) if band[1] is not None else "…"

@@ -53,8 +53,10 @@ def spread(found: Histogram, most: int = _BARS) -> list[Bar]:
     return [Bar(float(steps[at]), float(steps[at + 1]), int(totals[at])) for at in range(most)]
 
 
-def distribution(bars: Sequence[Bar], limit_ms: float | None, words: str) -> Markup:
-    """How often which latency, on a logarithmic axis; what is over the limit in another colour."""
+def distribution(
+    bars: Sequence[Bar], limit_ms: float | None, words: str, of: str = "requests"
+) -> Markup:
+    """How often which time, on a logarithmic axis; what is over the limit in another colour."""
     low, high = bars[0].low, max(bars[-1].high, bars[0].low * 1.5)
     span = math.log(high / low)
     most = max(bar.number for bar in bars)
@@ -72,7 +74,7 @@ def distribution(bars: Sequence[Bar], limit_ms: float | None, words: str) -> Mar
         share = max(0.006, bar.number / top) * WIDE
         text = (
             f"{units.significant(bar.low)} to {units.significant(bar.high)} ms:"
-            f" {units.count(bar.number)} requests"
+            f" {units.count(bar.number)} {of}"
         )
         drawn.append(
             tag(
@@ -89,7 +91,7 @@ def distribution(bars: Sequence[Bar], limit_ms: float | None, words: str) -> Mar
     if limit_ms is not None and low < limit_ms < high:
         at = percent(x(limit_ms))
         limit = tag("line", class_="limit", x1=at, x2=at, y1=0, y2="100%")
-    frame = Frame(words, log_axis(low, high, 7), upwards(top, 3), 190, "requests")
+    frame = Frame(words, log_axis(low, high, 7), upwards(top, 3), 190, of)
     return chart(frame, stretched(*drawn), limit)
 
 

@@ -129,7 +129,7 @@ def sentence(material: Material) -> str:
     summary = material.summary
     if not summary.asked:
         return "No requests were recorded."
-    parts = [_kept(material), _tail(summary)]
+    parts = [_kept(material), _tail(summary), *_tokens(summary)]
     split = mean_split(summary)
     if split:
         name = max(split, key=lambda name: split[name])
@@ -174,6 +174,15 @@ def _tail(summary: Summary) -> str:
         return f"p99 {significant(value)} ms"
     limit = significant(summary.limit_ms) if summary.limit_ms else "any limit"
     return f"p99 lies above {limit}{' ms' if summary.limit_ms else ''}"
+
+
+def _tokens(summary: Summary) -> list[str]:
+    """Of answers that come token by token."""
+    if summary.tokens is None:
+        return []
+    first, per_s = summary.tokens["first_token_ms"]["p99"], summary.tokens["per_s"]
+    began = f"first token p99 {significant(first)} ms" if first is not None else ""
+    return [*filter(None, [began]), f"{significant(per_s)} tokens/s"]
 
 
 # ── eight numbers ────────────────────────────────────────────────────────────
