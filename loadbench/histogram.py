@@ -138,6 +138,13 @@ class Histogram:
         places = np.flatnonzero(dense)
         return cls(places + low, dense[places])
 
+    @classmethod
+    def later(cls, parts: Iterable["Histogram"]) -> "Histogram":
+        """The same, made when somebody looks: a picture merges more than it shows. Until then it
+        holds the parts, so it is not for what is kept."""
+        found = tuple(part for part in parts if part.count)
+        return _Sum(found) if len(found) > 1 else found[0] if found else EMPTY
+
     @staticmethod
     def quantiles(
         groups: Sequence[Sequence["Histogram"]], shares: Sequence[float], beyond: Sequence[int]
@@ -284,6 +291,23 @@ class Histogram:
 
     def __repr__(self) -> str:
         return f"Histogram(count={self.count}, p50={self.quantile(0.5)}, max={self.maximum})"
+
+
+class _Sum(Histogram):
+    """Of parts, added up only when its buckets are asked for."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: tuple[Histogram, ...]) -> None:
+        self._parts = parts
+        self.count = sum(part.count for part in parts)
+
+    def __getattr__(self, name: str) -> Any:  # of slots that are empty still
+        if name not in ("_indices", "_counts"):
+            raise AttributeError(name)
+        found = Histogram.merged(self._parts)
+        self._indices, self._counts, self._parts = found._indices, found._counts, ()
+        return getattr(self, name)
 
 
 EMPTY = Histogram(np.empty(0, np.int64), np.empty(0, np.int64))

@@ -5,7 +5,7 @@ Every view of more than one second (a tile's 10 s, a chart's column, a minute of
 summary) is made here, so percentiles are always those of the merged histogram, never averages.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -30,8 +30,12 @@ from loadbench.model import (
 _STAGES: tuple[Stage, ...] = ("load", "drain", "warmup")
 
 
-def merge(windows: Sequence[Window]) -> Window:
-    """One window for all of them. Raises ValueError when there are none."""
+Join = Callable[[Iterable[Histogram]], Histogram]
+
+
+def merge(windows: Sequence[Window], join: Join = Histogram.merged) -> Window:
+    """One window for all of them, its histograms made by `join`. Raises ValueError when there are
+    none."""
     if not windows:
         raise ValueError("no windows to merge")
     last = windows[-1]
@@ -51,11 +55,11 @@ def merge(windows: Sequence[Window]) -> Window:
         in_flight=last.in_flight,
         waiting=last.waiting,
         held=sum(window.held for window in windows),
-        requests={name: _requests(name, windows) for name in names},
+        requests={name: _requests(name, windows, join) for name in names},
         tail_sent=sum(window.tail_sent for window in windows),
         tail_done=sum(window.tail_done for window in windows),
         tail_failed=sum(window.tail_failed for window in windows),
-        lateness=Histogram.merged(window.lateness for window in windows),
+        lateness=join(window.lateness for window in windows),
         oldest_ns=max(window.oldest_ns for window in windows),
         overdue=max(window.overdue for window in windows),
         stall_ns=longest.stall_ns,
@@ -65,7 +69,7 @@ def merge(windows: Sequence[Window]) -> Window:
         users=max((w.users for w in windows if w.users is not None), default=None),
         slowest=_slowest(windows, 5),
         examples=_examples(windows),
-        server=servers([window.server for window in windows if window.server]),
+        server=servers([window.server for window in windows if window.server], join),
         machine=machines([window.machine for window in windows if window.machine]),
     )
 
@@ -120,14 +124,16 @@ def _examples(windows: Sequence[Window]) -> dict[str, Example]:
     return {name: found for window in reversed(windows) for name, found in window.examples.items()}
 
 
-def _requests(name: str, windows: Sequence[Window]) -> Requests:
+def _requests(
+    name: str, windows: Sequence[Window], join: Join = Histogram.merged
+) -> Requests:
     parts = [window.requests[name] for window in windows if name in window.requests]
     return Requests(
         done=sum(part.done for part in parts),
         failed=_added(part.failed for part in parts),
-        latency=Histogram.merged(part.latency for part in parts),
-        service=Histogram.merged(part.service for part in parts),
-        stream=streams.merged(part.stream for part in parts),
+        latency=join(part.latency for part in parts),
+        service=join(part.service for part in parts),
+        stream=streams.merged((part.stream for part in parts), join),
     )
 
 
@@ -139,7 +145,7 @@ def _added(counters: Iterable[dict[Any, int]]) -> dict[Any, int]:
     return total
 
 
-def servers(found: Sequence[Server]) -> Server | None:
+def servers(found: Sequence[Server], join: Join = Histogram.merged) -> Server | None:
     """The server's view over all windows that had one."""
     if len(found) < 2:
         return found[0] if found else None
@@ -148,9 +154,9 @@ def servers(found: Sequence[Server]) -> Server | None:
     busy = [server.busy_ns for server in found if server.busy_ns is not None]
     return Server(
         source=last.source,
-        queue=merged_part([server.queue for server in found]),
-        batch_wait=merged_part([server.batch_wait for server in found]),
-        compute=merged_part([server.compute for server in found]),
+        queue=merged_part([server.queue for server in found], join),
+        batch_wait=merged_part([server.batch_wait for server in found], join),
+        compute=merged_part([server.compute for server in found], join),
         sizes=_sizes(found),
         closed={
             reason: _added(server.closed.get(reason, {}) for server in found) for reason in reasons
@@ -184,7 +190,9 @@ def _grounds(found: Sequence[Server]) -> tuple[Ground, ...]:
     return tuple(latest.values())
 
 
-def merged_part(parts: Sequence[Part | None]) -> Part | None:
+def merged_part(
+    parts: Sequence[Part | None], join: Join = Histogram.merged
+) -> Part | None:
     """A part of the server's time over all windows that told it."""
     found = [part for part in parts if part is not None]
     if not found:
@@ -193,7 +201,7 @@ def merged_part(parts: Sequence[Part | None]) -> Part | None:
     return Part(
         count=sum(part.count for part in found),
         total_ns=sum(part.total_ns for part in found),
-        histogram=Histogram.merged(histograms) if len(histograms) == len(found) else None,
+        histogram=join(histograms) if len(histograms) == len(found) else None,
     )
 
 

@@ -27,15 +27,18 @@ class Stream(Value, frozen=True):
         return max(self.pieces, self.tokens)
 
 
-def merged(parts: Iterable[Stream | None]) -> Stream | None:
+def merged(
+    parts: Iterable[Stream | None],
+    join: Callable[[Iterable[Histogram]], Histogram] = Histogram.merged,
+) -> Stream | None:
     """All of them as one; None if there is none."""
     found = [part for part in parts if part is not None]
     if len(found) < 2:
         return found[0] if found else None
     return Stream(
-        first=Histogram.merged(part.first for part in found),
-        gaps=Histogram.merged(part.gaps for part in found),
-        pace=Histogram.merged(part.pace for part in found),
+        first=join(part.first for part in found),
+        gaps=join(part.gaps for part in found),
+        pace=join(part.pace for part in found),
         pieces=sum(part.pieces for part in found),
         tokens=sum(part.tokens for part in found),
         prompt=sum(part.prompt for part in found),

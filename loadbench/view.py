@@ -20,6 +20,7 @@ from loadbench.bin import Bin as Bin
 from loadbench.bin import bin_of, joined
 from loadbench.episodes import Spell, following, likely
 from loadbench.evidence import Evidence
+from loadbench.histogram import Histogram
 from loadbench.merge import merge
 from loadbench.model import (
     AlertChange,
@@ -197,9 +198,9 @@ def pieces(view: View, begin: int, end: int) -> list[Bin]:
 
 
 def merged(parts: Iterable[Bin]) -> Window | None:
-    """One window for all bins; None when there are none."""
+    """One window for all bins, to be looked at now; None when there are none."""
     windows = [bin.window for bin in parts]
-    return merge(windows) if windows else None
+    return merge(windows, Histogram.later) if windows else None
 
 
 def recent(view: View, end: int) -> Window | None:
@@ -219,7 +220,11 @@ def _covers(view: View, level: int, begin: float) -> bool:
 
 def _at(view: View, level: int, second: int, end: int) -> Bin | None:
     ring = view.rings[level]
-    at = bisect_left(ring, second, key=lambda bin: bin.second)
+    at = (second - ring[0].second) // WIDTHS[level] if ring else -1  # where none is missing
+    if at < 0:
+        return None
+    if at >= len(ring) or ring[at].second != second:
+        at = bisect_left(ring, second, key=lambda bin: bin.second)
     if at < len(ring) and ring[at].second == second and ring[at].until <= end:
         return ring[at]
     return None

@@ -22,6 +22,7 @@ LEVEL_INSIDE = 0.05  # the same of "ruled out" and "same": one-sided
 FEWEST = 5  # repeats a side: with 4 + 4 the smallest probability is 0.0143
 POWER = 0.95  # of the smallest difference that is told as one that would be found
 _SIMULATED = 4000
+_MANY = 2500  # differences: with more the limit of large numbers is nearer than a simulation
 _MOST = 1000  # repeats that anyone would make
 _EFFICIENCY = 3 / math.pi  # of ranks beside means, where the noise is normal
 _CHANCE = 0.8  # that the repeats which are asked for settle it
@@ -142,7 +143,9 @@ def least_found(sizes: tuple[int, int], spread: float, bad: float, level: float)
 def _noise(m: int, n: int, k: int) -> tuple[Floats, Floats]:
     """(k-th smallest differences, middles) of sides of standard normal noise."""
     draw = np.random.default_rng(20)
-    many = max(200, min(_SIMULATED, 4_000_000 // (m * n)))
+    if m * n > _MANY:
+        return _limit(m, n, k, draw)
+    many = min(_SIMULATED, 4_000_000 // (m * n))
     left, right = draw.standard_normal((many, 1, m)), draw.standard_normal((many, n, 1))
     differences = (right - left).reshape(many, m * n)
     size = m * n
@@ -150,6 +153,15 @@ def _noise(m: int, n: int, k: int) -> tuple[Floats, Floats]:
     parted = np.partition(differences, wanted, axis=1)
     middles = (parted[:, (size - 1) // 2] + parted[:, size // 2]) / 2
     return parted[:, k - 1].copy(), middles
+
+
+def _limit(m: int, n: int, k: int, draw: np.random.Generator) -> tuple[Floats, Floats]:
+    """The same of large sides: both are normal then, and as far from each other as the rank is
+    from the middle one (Hodges and Lehmann 1963)."""
+    deviation = math.sqrt((1 / m + 1 / n) / _EFFICIENCY)
+    ranks = math.sqrt(m * n * (m + n + 1) / 12)
+    middles = deviation * draw.standard_normal(_SIMULATED)
+    return middles - deviation * (m * n / 2 - k + 0.5) / ranks, middles
 
 
 def further(found: Shift, spread: float | None, limits: Limits, level: float) -> int | None:
