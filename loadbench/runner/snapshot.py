@@ -43,6 +43,7 @@ def snapshot(
             "name": start.target,
             "url": target.url,
             "protocol": endpoint.protocol,
+            **({"known_by": target.known_by} if target.known_by else {}),
             **({"tls": True} if endpoint.tls else {}),
             "model": endpoint.model,
             "version": endpoint.version,

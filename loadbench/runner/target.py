@@ -47,6 +47,7 @@ class Target:
     card: str = ""  # the UUID of the card that the device is
     # those of a server of others, as it told of them when its statistics were asked last
     cards: Callable[[], tuple[Gpu, ...]] = tuple
+    known_by: str = ""  # how its protocol was recognised, in words
 
     @property
     def gpu(self) -> int | None:
@@ -73,7 +74,7 @@ def open_target(
         return
     model = wanted.url.removeprefix("local:")
     if model == wanted.url:
-        yield from _asked(scenario.spec, wanted.url, None, wanted.url)
+        yield from _asked(scenario.spec, wanted.url, None, wanted.url, say)
         return
     if not model:
         raise SpecError('target.url = "local:" names no model', 'write "local:mlp" or a path')
@@ -84,18 +85,23 @@ def open_target(
     engine = start_engine(model, settings, extra, folder, python)
     try:
         url = wait_ready(engine, _READY_S)
-        yield from _asked(scenario.spec, url, engine, f"local:{model}")
+        yield from _asked(scenario.spec, url, engine, f"local:{model}", say)
     finally:
         engine.stop()
 
 
-def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[Target]:
+def _asked(
+    spec: Spec, url: str, engine: Child | None, title: str, say: Callable[[str], None]
+) -> Iterator[Target]:
     journey = spec.load.arrivals == "journey"
     with (
         Asker(url, spec.target.protocol, spec.target.tls, spec.target.headers) as asker,
         ExitStack() as open_too,
     ):
         endpoint, unseen = _described(asker, spec)
+        if not engine and endpoint.host:
+            of = f"; model {endpoint.model}" if endpoint.model else ""
+            say(f"target {url}: {asker.known_by}{of}")
         if engine and not journey:  # elsewhere the server counts no request that the log lacks
             _try_out(asker, endpoint, spec)
         facts = asker.engine_facts(endpoint) if engine else {}
@@ -123,6 +129,7 @@ def _asked(spec: Spec, url: str, engine: Child | None, title: str) -> Iterator[T
             card=str(facts.get("card", "")),
             retune=partial(asker.retune, endpoint) if engine and endpoint.model else None,
             cards=(lambda: scraper.cards) if scraper else tuple,
+            known_by="" if engine else asker.known_by,
         )
 
 
