@@ -73,12 +73,7 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (an hour, two
 	$(BIN)/python -m tests.benchmarks.swap
 
 verdicts: $(STAMP)  ## what loadbench says of runs, against known truth (an hour, two cores)
-	$(BIN)/python -m tests.benchmarks.verdicts.live
-	$(BIN)/python -m tests.benchmarks.verdicts.find
-	$(BIN)/python -m tests.benchmarks.verdicts.compare
-	$(BIN)/python -m tests.benchmarks.verdicts.gate
-	$(BIN)/python -m tests.benchmarks.verdicts.ab
-	$(BIN)/python -m tests.benchmarks.verdicts.bisect
+	$(BIN)/python -m tests.benchmarks.verdicts
 
 SERVERS := peers/servers-venv/.installed
 $(SERVERS): tests/benchmarks/servers.txt

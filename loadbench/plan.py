@@ -170,6 +170,9 @@ class Plan(Value, frozen=True):
     timeout_ns: int = 10_000_000_000  # of one request, from when it was begun
     connect_timeout_ns: int = 5_000_000_000  # of that, to be connected
     limit_ns: int | None = None  # unanswered requests older than this are reported as overdue
+    replicas: tuple[Endpoint, ...] = ()  # further servers that share the load with `endpoint`
+    weights: tuple[float, ...] = ()  # of all of them, `endpoint` first; none: alike
+    resolve_ns: int = 0  # so often their names are looked up again; 0: never
     slowest: int = 5  # exemplars a second
     # of the arrivals, or of the concurrency, is this process's; None: nothing yet
     share: Share | None = Share()

@@ -143,7 +143,7 @@ class CallConnection(TlsConnection):
 
     @property
     def reusable(self) -> bool:
-        return self.rest is None and self._session.usable
+        return not self.retired and self.rest is None and self._session.usable
 
     def head(self, data: bytes) -> bytes:
         return b""

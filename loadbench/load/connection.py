@@ -10,7 +10,7 @@ from loadbench.load import failure
 from loadbench.load.answer import Incoming, Kind, Sight
 from loadbench.load.schedule import NEVER
 from loadbench.targets.wire import BadAnswer
-from loadbench.units import duration
+from loadbench.units import duration, hostport
 
 CONNECTING, SENDING, WAITING, IDLE, CLOSED = range(5)
 _NODELAY = (_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
@@ -26,19 +26,30 @@ class Address:
         self.family = family
         self.address = address
 
+    def __str__(self) -> str:
+        return hostport(str(self.address[0]), int(str(self.address[1])))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Address) and str(self) == str(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
 
 class Connection:
     """A socket and at most one request on it. Its stamps are plain fields: the loop sets them."""
 
     __slots__ = (
         "_incoming", "_parts", "_size", "_wanted", "awaited", "begun", "code", "due", "fd", "kind",
-        "partial", "reason", "recv", "rest", "reused", "send", "sent", "sock", "state", "tries",
+        "partial", "reason", "recv", "replica", "rest", "retired", "reused", "send", "sent", "sock",
+        "state", "tries",
     )  # fmt: skip
     recv: Callable[[int], bytes]
     send: Callable[[bytes | memoryview], int]
 
     def __init__(self, kind: Kind, tries: int) -> None:
         self.kind = kind
+        self.replica = 0  # of the target: where it leads to
+        self.retired = False
         self.tries = tries  # failures in a row of this place in a closed loop
         self.fd = -1
         self.state = CONNECTING
@@ -149,7 +160,14 @@ class Connection:
     @property
     def reusable(self) -> bool:
         """After a whole answer: whether the server keeps the connection open for the next."""
-        return self.rest is None and (self._incoming is None or self._incoming.keep_alive)
+        if self.retired or self.rest is not None:
+            return False
+        return self._incoming is None or self._incoming.keep_alive
+
+    def retire(self) -> None:
+        """It ends with the answer under way, since it leads to where the target is no longer."""
+        self.retired = True
+        self.partial = True  # or the answer would be known by its bytes, and the next be asked
 
     def head(self, data: bytes) -> bytes:
         """The first bytes of the answer whose last are `data`."""

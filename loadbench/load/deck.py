@@ -17,10 +17,16 @@ Card = tuple[bytes, int, Kind]  # a request: its bytes, their number, its kind
 Deal = Callable[[], Card]  # the next one
 
 
-def deal(requests: Sequence[RequestPlan], pools: Sequence[Sequence[Prepared]], seed: int) -> Deal:
+def deal(
+    requests: Sequence[RequestPlan],
+    pools: Sequence[Sequence[Prepared]],
+    seed: int,
+    first: int = 0,
+) -> Deal:
     """Gives a request at each call: kinds by weight, within a kind its pool in order. Those whose
     answers are to be compared with what is expected are drawn by the share that was asked for, and
-    take the pool in order by themselves, so that each of it has its turn."""
+    take the pool in order by themselves, so that each of it has its turn. `first` is the number of
+    the first kind among all of the plan."""
     weights = np.array([request.weight for request in requests])
     weights = weights / weights.sum()
     shares = [_share(*pair) for pair in zip(requests, pools, strict=True)]
@@ -31,8 +37,22 @@ def deal(requests: Sequence[RequestPlan], pools: Sequence[Sequence[Prepared]], s
     for index, (request, pool) in enumerate(zip(requests, pools, strict=True)):
         number = int(np.count_nonzero(order == index))
         strict = draw.random(number) < shares[index]
-        hands.append(_hand(index, request.name, pool, strict.tolist()))
+        hands.append(_hand(first + index, request.name, pool, strict.tolist()))
     return itertools.cycle([next(hands[index]) for index in order.tolist()]).__next__
+
+
+def turns(weights: Sequence[float]) -> tuple[int, ...]:
+    """Whose turn it is, over and over: each of several by its weight, as evenly spread as can be
+    (smooth weighted round robin, as nginx does it)."""
+    if len(set(weights)) == 1:
+        return tuple(range(len(weights)))
+    credit, found = [0.0] * len(weights), []
+    for _ in range(_LENGTH):
+        credit = [has + weight for has, weight in zip(credit, weights, strict=True)]
+        at = credit.index(max(credit))
+        credit[at] -= sum(weights)
+        found.append(at)
+    return tuple(found)
 
 
 def _share(request: RequestPlan, pool: Sequence[Prepared]) -> float:

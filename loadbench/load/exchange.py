@@ -41,8 +41,8 @@ class Exchange:
         self._course = course
         self._ledger = course.ledger
         self._pool = pool
-        self._deal = load.deal
-        self._new = load.connection
+        self._deals = [replica.deal for replica in load.replicas]
+        self._new = [replica.connection for replica in load.replicas]
         self._patience = Patience(pool.open, plan.connect_timeout_ns, plan.timeout_ns)
         self._turn = 0
         self._take = 4096  # bytes read at a time; grows with the answers
@@ -52,10 +52,11 @@ class Exchange:
         """When `expire` has something to do."""
         return self._patience.next
 
-    def open(self, due: int, now: int, held: int, tries: int) -> None:
-        """Begins a request on a new connection."""
-        data, _, kind = self._deal()
-        connection = self._new(kind, tries)
+    def open(self, due: int, now: int, held: int, tries: int, replica: int) -> None:
+        """Begins a request on a new connection to a replica."""
+        data, _, kind = self._deals[replica]()
+        connection = self._new[replica](kind, tries)
+        connection.replica = replica
         connection.due, connection.begun, connection.code = due, now, kind.index | held
         connection.rest = memoryview(data)
         failure = self._pool.connect(connection)
@@ -64,7 +65,7 @@ class Exchange:
 
     def begin(self, connection: Connection, due: int, now: int, held: int) -> None:
         """Begins a request on an idle connection."""
-        data, size, kind = self._deal()
+        data, size, kind = self._deals[connection.replica]()
         connection.due, connection.begun = due, now
         connection.kind, connection.code = kind, kind.index | held
         connection.state = WAITING
@@ -121,7 +122,7 @@ class Exchange:
                 self.begin(connection, now, now, 0)
             else:
                 connection.state = IDLE
-                idle.append(connection)
+                idle[connection.replica].append(connection)
         if ledger.rows > ROWS // 2:
             self.woken = True
 
@@ -184,7 +185,7 @@ class Exchange:
             self.begin(connection, now, now, 0)
         else:
             connection.state = IDLE
-            self._pool.idle.append(connection)
+            self._pool.idle[connection.replica].append(connection)
 
     def _broken(self, connection: Connection, error: OSError) -> None:
         if not isinstance(error, BlockingIOError):
@@ -209,7 +210,7 @@ class Exchange:
         if now - connection.due > ledger.floor:
             ledger.exemplar(sample(connection, now, failure, connection.head(data)))
         if failure and ledger.examples.wanted(failure, connection.due):
-            first = example(connection, now, self._pool.peer, data)
+            first = example(connection, now, self._pool.peer(connection), data)
             ledger.examples.add(failure, connection.due, now, first)
 
     def _drop(self, connection: Connection, failures: int) -> None:

@@ -7,15 +7,17 @@ stamps go into the `ledger`, which makes the windows.
 
 What becomes of a request once it is begun is the `exchange`'s. In an open loop each arrival is an
 attempt of its own, whatever became of those before it; idle connections are reused last in, first
-out.
+out. Of several replicas each has its turn there; in a closed loop each has its part of the places.
 """
 
 import select
 import time
 from collections.abc import Callable
+from itertools import cycle
 
 from gevent import monkey
 
+from loadbench.load.connection import Address
 from loadbench.load.course import Course, History, Traffic
 from loadbench.load.exchange import EVENTS, Exchange
 from loadbench.load.ledger import HELD, ROWS
@@ -51,7 +53,12 @@ class Lane:
         self._epoll.register(self._timer.fileno(), _READABLE | select.EPOLLET)
         self._closed = plan.arrivals == "closed"
         most = plan.concurrency if self._closed else (plan.share or Share()).part(plan.connections)
-        self._pool = Pool(self._epoll, load.address, max(1, most))
+        addresses = [replica.address for replica in load.replicas]
+        self._pool = Pool(self._epoll, addresses, max(1, most), plan.weights)
+        # not all processes of a load begin with the same replica
+        first = plan.share.index % len(load.turns) if plan.share else 0
+        self._next_turn = cycle((*load.turns[first:], *load.turns[:first])).__next__
+        self._replica = self._next_turn()  # that the next request goes to
         self._once = plan.arrivals == "once"
         self._blocked = False  # all connections are busy, and something is due
         self.ending = False  # nothing falls due any more
@@ -88,6 +95,12 @@ class Lane:
         """From a moment on, now at the earliest, the shape of the load is another."""
         self._course.steer(steering, max(at, time.monotonic_ns() + 1))
         self._change()
+
+    def move(self, replica: int, address: Address) -> None:
+        """A replica is somewhere else from now on."""
+        if not self.over:
+            self._pool.move(replica, address, time.monotonic_ns())
+            self._change()
 
     def _change(self) -> None:
         """What is to be begun next is another than it was."""
@@ -191,7 +204,7 @@ class Lane:
     def _pressed(self) -> bool:
         """Answers may have made way for what waits for them."""
         waits = self._closed and not self._exchange.again
-        return self.ending or waits or (self._blocked and bool(self._pool.idle))
+        return self.ending or waits or (self._blocked and bool(self._pool.resting))
 
     def _settled(self) -> bool:
         """Nothing is under way and nothing waits."""
@@ -226,42 +239,44 @@ class Lane:
 
     def _take_up(self, now: int) -> None:
         """Begins what is due. What finds no connection waits, its due time unchanged."""
-        schedule, idle = self._course.schedule, self._pool.idle
+        schedule, pool = self._course.schedule, self._pool
         held = HELD if self._blocked or self._once else 0  # at once: all but the first have to wait
         for _ in range(_BEGINS):
             due = schedule.next
             if due > now:
                 self._blocked = False
                 return
-            if idle:
+            if idle := pool.idle[self._replica]:
                 schedule.advance()
                 self._exchange.begin(idle.pop(), due, now, held)
-            elif not self._pool.full:
+            elif pool.room():
                 schedule.advance()
-                self._exchange.open(due, now, held, 0)
+                self._exchange.open(due, now, held, 0, self._replica)
             else:
                 self._blocked = True
                 return
+            self._replica = self._next_turn()
             now = time.monotonic_ns()
 
     def _level(self, now: int) -> None:
         """Closed loop: sees to it that there are as many places as are wanted."""
         if self._exchange.again or self.ending:
             return
-        idle, rest = self._pool.idle, self._exchange.rest
-        missing = self._course.width - (len(self._pool.open) - len(idle) + len(rest))
+        pool, rest = self._pool, self._exchange.rest
+        missing = self._course.width - (len(pool.open) - pool.resting + len(rest))
         rest.drop(-missing)
-        while missing > 0 and idle:
+        while missing > 0 and (idle := max(pool.idle, key=len)):
             self._exchange.begin(idle.pop(), now, now, 0)
             missing -= 1
         for _ in range(missing):
             rest.add(now, 0)
-        self._exchange.again = len(self._pool.open) - len(idle) + len(rest) == self._course.width
+        self._exchange.again = len(pool.open) - pool.resting + len(rest) == self._course.width
 
     def _wake_resting(self, now: int) -> None:
         """Closed loop: places that have rested connect and send."""
         for _ in range(_BEGINS):
             if self._exchange.rest.next > now:
                 return
-            self._exchange.open(now, now, 0, self._exchange.rest.take(now))
+            tries = self._exchange.rest.take(now)
+            self._exchange.open(now, now, 0, tries, self._pool.lacking())
             now = time.monotonic_ns()

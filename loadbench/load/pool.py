@@ -2,6 +2,7 @@
 
 import select
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,37 +17,73 @@ from loadbench.units import MS, clock
 _READABLE = select.EPOLLIN
 _HANDSHAKES_NS = MS  # of a turn
 _UNASKED = 4096  # bytes looked at of what nobody asked for
+_MOVES = 4  # of a name that are told one by one
 
 
 class Pool:
-    """Open connections by their file descriptor, at most so many. `idle` is used from its end."""
+    """Open connections by their file descriptor, at most so many. `idle` has those of each replica,
+    used from the end."""
 
-    def __init__(self, epoll: Any, address: Address, most: int) -> None:
+    def __init__(
+        self, epoll: Any, addresses: Sequence[Address], most: int, weights: Sequence[float] = ()
+    ) -> None:
         self.open: dict[int, Connection] = {}
-        self.idle: list[Connection] = []
+        self.idle: list[list[Connection]] = [[] for _ in addresses]
         self.most = most
         self._epoll = epoll
-        self._address = address
+        self._addresses = list(addresses)
+        self._weights = weights or (1.0,) * len(addresses)
+        self._numbers = [0] * len(addresses)  # of open connections
+        self._moved: list[tuple[int, Address, Address]] = []  # when, from where, to where
         self._unasked = 0  # answers to nothing
         self._first = (0, "")  # of them: when, and what it was
         self._turn = 0
 
     @property
-    def full(self) -> bool:
-        return len(self.open) >= self.most
+    def resting(self) -> int:
+        """How many connections are idle."""
+        return sum(map(len, self.idle))
 
     @property
     def settled(self) -> bool:
         """No request is under way."""
-        return len(self.idle) == len(self.open)
+        return self.resting == len(self.open)
+
+    def room(self) -> bool:
+        """Whether one more may be opened. Idle connections to other replicas make way."""
+        if len(self.open) < self.most:
+            return True
+        spare = max(self.idle, key=len)
+        if not spare:
+            return False
+        self.drop(spare[0])
+        return True
+
+    def lacking(self) -> int:
+        """The replica that has the fewest connections for its weight."""
+        pairs = zip(self._numbers, self._weights, strict=True)
+        found = [number / weight for number, weight in pairs]
+        return found.index(min(found))
 
     def connect(self, connection: Connection) -> str:
         """Begins to connect; the failure if that fails at once."""
-        failure = connection.connect(self._address)
+        failure = connection.connect(self._addresses[connection.replica])
         if not failure:
             self.open[connection.fd] = connection
+            self._numbers[connection.replica] += 1
             self._epoll.register(connection.fd, BOTH)
         return failure
+
+    def move(self, replica: int, address: Address, now: int) -> None:
+        """A replica is somewhere else: new connections go there, and those that are open end as
+        they become free."""
+        self._moved.append((now, self._addresses[replica], address))
+        self._addresses[replica] = address
+        for connection in [one for one in self.open.values() if one.replica == replica]:
+            if connection.state == IDLE:
+                self.drop(connection)
+            else:
+                connection.retire()
 
     def establish(self, connection: Connection, turn: int) -> bool:
         """Goes on with connecting; whether that is done. Raises OSError when it failed.
@@ -73,11 +110,9 @@ class Pool:
             self._epoll.modify(connection.fd, events)
             connection.awaited = events
 
-    @property
-    def peer(self) -> str:
-        """The address that all connect to, in words."""
-        host, port = self._address.address[:2]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    def peer(self, connection: Connection) -> str:
+        """Where it leads to, in words."""
+        return str(self._addresses[connection.replica])
 
     def leave(self, connection: Connection, now: int) -> None:
         """An idle connection stirs: the server has closed it, or says what nobody asked for."""
@@ -97,26 +132,39 @@ class Pool:
 
     def drop(self, connection: Connection) -> None:
         if connection.state == IDLE:
-            self.idle.remove(connection)
-        self.open.pop(connection.fd, None)
+            self.idle[connection.replica].remove(connection)
+        if self.open.pop(connection.fd, None) is not None:
+            self._numbers[connection.replica] -= 1
         connection.close()
 
     def close(self) -> None:
         for connection in self.open.values():
             connection.close()
         self.open.clear()
-        self.idle.clear()
+        for idle in self.idle:
+            idle.clear()
 
     def notes(self, origin: int) -> tuple[Note, ...]:
         """What is to be said of the connections of a run."""
+        return (*self._moves(origin), *self._answers_to_nothing(origin))
+
+    def _moves(self, origin: int) -> Iterator[Note]:
+        if not self._moved:
+            return
+        told = [f"{_when(at, origin)} from {old} to {new}" for at, old, new in self._moved]
+        text = f"the target's name changed its meaning: {', '.join(told[:_MOVES])}"
+        text += ", …" if len(told) > _MOVES else ""
+        hint = "new connections went to the new place, old ones ended with their answer"
+        yield Note("moved", text, hint)
+
+    def _answers_to_nothing(self, origin: int) -> Iterator[Note]:
         if not self._unasked:
-            return ()
+            return
         moment, found = self._first
-        when = clock(moment - origin) if moment >= origin else "warm-up"
         text = f"{self._unasked:,} times the server spoke on an idle connection without having "
-        text += f"been asked; first in {when}: {found}"
+        text += f"been asked; first in {_when(moment, origin)}: {found}"
         hint = "no request is counted for that; servers that time out idle connections do it"
-        return (Note("unasked", text, hint),)
+        yield Note("unasked", text, hint)
 
     def under_way(self) -> Ints:
         """The requests that have begun and not ended, as rows of the ledger."""
@@ -126,3 +174,7 @@ class Pool:
             if found.state != IDLE
         ]
         return np.array(rows, np.int64).reshape(-1, 5)
+
+
+def _when(moment: int, origin: int) -> str:
+    return clock(moment - origin) if moment >= origin else "warm-up"

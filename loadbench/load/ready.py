@@ -6,15 +6,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
+
 from loadbench import limits
 from loadbench.errors import SpecError, TargetError
 from loadbench.load.answer import Kind
 from loadbench.load.connection import Address, Connection
-from loadbench.load.deck import Deal, deal
+from loadbench.load.deck import Deal, deal, turns
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.load.tokens import Tokens
 from loadbench.model import Note
-from loadbench.plan import Endpoint, Plan
+from loadbench.plan import Endpoint, Plan, RequestPlan
 from loadbench.shape import peak
 from loadbench.targets import inputs
 from loadbench.targets.region import Region
@@ -26,38 +28,78 @@ if TYPE_CHECKING:
 _TRIAL_S = 2.0
 
 
-class Load(NamedTuple):
-    """A plan, ready to be run: where to connect, and what to send."""
+class Replica(NamedTuple):
+    """One of the servers that share a load: where to connect, and what to send there."""
 
-    plan: Plan
+    endpoint: Endpoint
     address: Address
     deal: Deal
-    notes: Sequence[Note]
     connection: Callable[[Kind, int], Connection]
+
+
+class Load(NamedTuple):
+    """A plan, ready to be run. With several replicas it has the requests of each as kinds of their
+    own, so that all that is told of kinds is told of replicas."""
+
+    plan: Plan
+    replicas: tuple[Replica, ...]
+    turns: tuple[int, ...]  # whose the next request is, over and over
+    notes: Sequence[Note]
     tokens: Tokens | None = None  # where answers come piece by piece
     close: Callable[[], None] = lambda: None  # when the run is over
 
 
 def make_ready(plan: Plan) -> Load:
     """Raises SpecError and TargetError."""
-    endpoint = plan.endpoint
     if not plan.requests or not plan.phases:
         raise SpecError("the plan has no requests or no phases")
-    known = _known(endpoint.host, endpoint.port)
-    address = _listening(known)
-    region = Region() if endpoint.shared else None
+    endpoints = (plan.endpoint, *plan.replicas)
+    tokens = Tokens() if plan.endpoint.protocol == "openai" else None
+    region = Region() if plan.endpoint.shared else None
+    replicas: list[Replica] = []
+    notes: list[Note] = []
     try:
-        pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed, region=region)
+        for endpoint in endpoints:
+            requests = _named(plan.requests, endpoint) if plan.replicas else plan.requests
+            first = len(replicas) * len(requests)
+            replica, found = _replica(plan, endpoint, requests, first, (region, tokens))
+            replicas.append(replica)
+            notes += found
         if region is not None:
-            _registered(endpoint, region)
+            _registered(plan.endpoint, region)
     finally:
         if region is not None:
             region.forget()
-    dealt = deal(plan.requests, pools, plan.seed)
-    notes = [*notes, *several(endpoint.host, known, address), *_limits(plan)]
-    tokens = Tokens() if endpoint.protocol == "openai" else None
-    found = Load(plan, address, dealt, notes, _connections(endpoint, tokens), tokens)
-    return found._replace(close=partial(_unregistered, endpoint, region)) if region else found
+    if plan.replicas:
+        kinds = [_named(plan.requests, endpoint) for endpoint in endpoints]
+        plan = replace(plan, requests=tuple(request for each in kinds for request in each))
+    notes = [*dict.fromkeys(notes), *_limits(plan)]
+    whose = turns(plan.weights or (1.0,) * len(replicas))
+    load = Load(plan, tuple(replicas), whose, notes, tokens)
+    return load._replace(close=partial(_unregistered, plan.endpoint, region)) if region else load
+
+
+def _replica(
+    plan: Plan,
+    endpoint: Endpoint,
+    requests: Sequence[RequestPlan],
+    first: int,
+    common: tuple[Region | None, Tokens | None],
+) -> tuple[Replica, list[Note]]:
+    """`first` is the number of the first of its kinds of requests among those of all."""
+    region, tokens = common
+    known = _known(endpoint.host, endpoint.port)
+    address = _listening(known)
+    pools, notes = inputs.prepare(endpoint, requests, plan.seed, region=region)
+    dealt = deal(requests, pools, plan.seed, first)
+    notes += several(endpoint.host, known, address)
+    return Replica(endpoint, address, dealt, _connections(endpoint, tokens)), notes
+
+
+def _named(requests: Sequence[RequestPlan], endpoint: Endpoint) -> tuple[RequestPlan, ...]:
+    """Kinds of requests as they are told of where there are several replicas."""
+    where = hostport(endpoint.host, endpoint.port)
+    return tuple(replace(request, name=f"{request.name} → {where}") for request in requests)
 
 
 def _asker(endpoint: Endpoint) -> "Asker":
@@ -103,7 +145,7 @@ def _limits(plan: Plan) -> list[Note]:
 
 
 def _known(host: str, port: int) -> list[Address]:
-    """The addresses of a name. It is asked for once: what it means later does not matter."""
+    """The addresses of a name, as it is now."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -119,7 +161,8 @@ def several(host: str, known: Sequence[Address], chosen: Address) -> list[Note]:
         return []
     text = f"{host} has {len(alike)} addresses ({', '.join(alike[:4])}{', …' * (len(alike) > 4)})"
     text += f": all of the load goes to {chosen.address[0]}"
-    return [Note("one-address", text, "names are resolved once; put a balancer before them")]
+    hint = "to load all of them name each: [target] replicas"
+    return [Note("one-address", text, hint)]
 
 
 def _listening(addresses: Sequence[Address]) -> Address:

@@ -176,8 +176,9 @@ class Worker:
             log.error("%s", error.message)
             self._send(Broken(error.message, error.hint, error.exit_code))
             return
-        for _ in range(_STEP * number):
-            load.deal()
+        for replica in load.replicas:
+            for _ in range(_STEP * number):
+                replica.deal()
         self._load = load
         self._known = time.monotonic_ns()  # nothing was read meanwhile
         self._send(link.Prepared(tuple(load.notes)))

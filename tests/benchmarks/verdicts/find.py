@@ -5,8 +5,9 @@
 The truth is found by an event simulation of its own (`tests.queues`, 10⁶ requests at each rate),
 which is held to M/D/1's exact tail first. Then the search is led through simulated runs, many of
 them, and through real ones of `local:fake`, under the policies `fixed` and `deadline`. It is to be
-within 3 % of the truth in at least 19 of 20 runs, in at most half of the time that a plain
-bisection with full stages takes to a bracket of 3 % from the same first rate.
+within 3 % of the truth in at least 19 of 20 runs (of each policy where they are simulated; real
+ones are ten of each, and counted together), in at most half of the time that a plain bisection with
+full stages takes to a bracket of 3 % from the same first rate.
 
 Real engines have times of their own beside the fake's (some tenths of a millisecond a batch), and a
 machine that disturbs them for milliseconds. All real times are therefore four times as long (stages
@@ -277,11 +278,19 @@ def judge(
     row(f"find, {how}", case, found)
     row("bisection", case, plain)
     wrong = []
-    if found.within < OF_TWENTY:
-        wrong.append(f"{case.name}, {how}: within 3 % in {100 * found.within:.0f} % only")
+    if how == "simulated":
+        wrong += missed(f"{case.name}, {how}", [found])
     if np.median(found.seconds) > np.median(plain.seconds) / 2:
         wrong.append(f"{case.name}, {how}: takes more than half of a bisection")
     return wrong
+
+
+def missed(what: str, found: Sequence[Tried]) -> list[str]:
+    """What does not hold, where too few of all these searches are within 3 %."""
+    off = [abs(one) for each in found for one in each.off]
+    within = sum(one <= WITHIN for one in off)
+    print(f"{what}: {within} of {len(off)} within 3 %")
+    return [] if within >= OF_TWENTY * len(off) else [f"{what}: {within} of {len(off)} only"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -304,6 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for case in slower if reals else ():
         truth = highest_rate(case.server, case.limit_ms / 1000, 0.01)
         wrong += judge(case, truth, found[case.name], bisected(case, truth, 3), "real")
+    if found:
+        wrong += missed("real, both policies", list(found.values()))
     if wrong:
         sys.exit("; ".join(wrong))
 
