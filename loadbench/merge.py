@@ -177,6 +177,21 @@ def servers(found: Sequence[Server], join: Join = Histogram.merged) -> Server | 
     )
 
 
+def beside(found: Sequence[Server]) -> Server | None:
+    """Of several servers in the same second: there states add up, too."""
+    whole = servers(found)
+    if whole is None or len(found) < 2:
+        return whole
+    return replace(
+        whole,
+        waiting=_sum(server.waiting for server in found),
+        instances=_sum(server.instances for server in found),
+        max_batch=_most(server.max_batch for server in found),
+        remarks=tuple(note for server in found for note in server.remarks),
+        changes=tuple(change for server in found for change in server.changes),
+    )
+
+
 def _grounds(found: Sequence[Server]) -> tuple[Ground, ...]:
     """Each device as it was last, with all that ever slowed it down."""
     latest: dict[str, Ground] = {}

@@ -195,7 +195,11 @@ def _kind(request: "RequestSpec") -> RequestPlan:
 
 
 def planned(
-    spec: "Spec", endpoint: Endpoint, phases: Sequence[Phase], limit_ns: int | None
+    spec: "Spec",
+    endpoint: Endpoint,
+    phases: Sequence[Phase],
+    limit_ns: int | None,
+    replicas: Sequence[Endpoint] = (),
 ) -> Plan:
     """The plan of a scenario."""
     trace = spec.load.replay
@@ -215,6 +219,9 @@ def planned(
         timeout_ns=_patience(spec.target, "timeout", endpoint),
         connect_timeout_ns=spec.target.connect_timeout,
         limit_ns=limit_ns,
+        replicas=tuple(replicas),
+        weights=spec.target.weights if replicas else (),
+        resolve_ns=spec.target.resolve,
         journey=_journey(spec) if spec.load.arrivals == "journey" else None,
     )
 

@@ -30,6 +30,9 @@ class TargetSpec(Section):
     connect_timeout: Duration = 5 * units.SECOND  # of that, to be connected
     layout: Literal["rows", "columns"] = "rows"  # of what TensorFlow Serving is sent
     signature: str = "serving_default"  # of its model
+    replicas: Annotated[tuple[str, ...], Field(max_length=64)] = ()  # further URLs of the same
+    weights: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = ()  # of url, then of each of them
+    resolve: Duration = 10 * units.SECOND  # so often names are looked up again; "0s": never
     shared_memory: bool = False  # tensors go through memory of this machine; only of KServe
     connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
     path: str = "/"
@@ -57,8 +60,7 @@ class TargetSpec(Section):
     @property
     def remote(self) -> bool:
         """Whether it may be a machine of somebody else."""
-        host = urlsplit(self.url).hostname
-        return bool(host) and not self.url.startswith("local:") and not units.loopback(host or "")
+        return any(map(_elsewhere, (self.url, *self.replicas)))
 
     @property
     def cap(self) -> float | None:
@@ -77,6 +79,30 @@ class TargetSpec(Section):
             raise ValueError(f"an address holds no name and no password: {hint}")
         return url
 
+    @field_validator("replicas")
+    @classmethod
+    def _without_passwords(cls, replicas: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(cls._without_a_password, replicas))
+
+    @model_validator(mode="after")
+    def _replicas_are_of_one_kind(self) -> "TargetSpec":
+        kinds = {urlsplit(url).scheme for url in (self.url, *self.replicas)}
+        if self.replicas and (len(kinds) > 1 or not kinds <= {"http", "https", "grpc", "grpcs"}):
+            said = "replicas are servers that run, all of http://, https://, grpc:// or grpcs://"
+            raise ValueError(f"{said}: here are {', '.join(sorted(kinds))}")
+        if len({self.url.rstrip('/'), *(url.rstrip('/') for url in self.replicas)}) <= len(
+            self.replicas
+        ):
+            raise ValueError("replicas: a server is named twice")
+        if self.weights and len(self.weights) != 1 + len(self.replicas):
+            raise ValueError(
+                f"weights has {len(self.weights)} numbers: {1 + len(self.replicas)} are needed,"
+                " of url and of each replica"
+            )
+        if self.replicas and self.shared_memory:
+            raise ValueError("shared_memory is of one server: leave it out, or the replicas")
+        return self
+
     @field_validator("headers")
     @classmethod
     def _can_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
@@ -92,6 +118,11 @@ class TargetSpec(Section):
         if self.url.startswith(("http://", "grpc://")) and self.tls != Tls():
             raise ValueError("ca, cert, key and verify are for https:// targets only (or grpcs://)")
         return self
+
+
+def _elsewhere(url: str) -> bool:
+    host = urlsplit(url).hostname
+    return bool(host) and not url.startswith("local:") and not units.loopback(host or "")
 
 
 def sends_secrets(raw: object, overrides: Mapping[str, object]) -> str:

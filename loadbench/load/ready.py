@@ -88,7 +88,7 @@ def _replica(
 ) -> tuple[Replica, list[Note]]:
     """`first` is the number of the first of its kinds of requests among those of all."""
     region, tokens = common
-    known = _known(endpoint.host, endpoint.port)
+    known = addresses(endpoint.host, endpoint.port)
     address = _listening(known)
     pools, notes = inputs.prepare(endpoint, requests, plan.seed, region=region)
     dealt = deal(requests, pools, plan.seed, first)
@@ -144,7 +144,7 @@ def _limits(plan: Plan) -> list[Note]:
     return limits.doubts(-(-most // share), closing, limits.raise_files())
 
 
-def _known(host: str, port: int) -> list[Address]:
+def addresses(host: str, port: int) -> list[Address]:
     """The addresses of a name, as it is now."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

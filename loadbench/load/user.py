@@ -19,6 +19,7 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from loadbench.errors import LoadbenchError
 from loadbench.load.lane import Lane
+from loadbench.load.names import follow
 from loadbench.load.ready import Load
 from loadbench.load.reporter import feed
 from loadbench.model import Window
@@ -97,6 +98,7 @@ class LaneUser(User):
         self.begun(lane)
         stopping = self.environment.events.test_stopping
         stop = stopping.add_listener(lambda **_: lane.stop())
+        following = gevent.spawn(follow, load, lane)
         gc.unfreeze()  # what a start before this one has left
         gc.collect()
         gc.freeze()  # what was prepared is never looked through again
@@ -107,6 +109,7 @@ class LaneUser(User):
             raise
         finally:
             stopping.remove_listener(stop)
+            following.kill(block=False)
             if lane.over:
                 self.tell(lane.finished())
 

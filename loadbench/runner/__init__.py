@@ -185,7 +185,7 @@ class Run:
         writes = target.endpoint.protocol == "openai"
         rules = alerts.changed(alerts.built_in(target.gpu is not None, writes), own)
         limit = alerts.latency_limit(rules, spec.checks)
-        plan = planned(spec, target.endpoint, (), limit)
+        plan = planned(spec, target.endpoint, (), limit, target.replicas)
         if self._options.lead:
             return self._options.lead.planned(plan, target), rules, target.notes
         found, notes = None, (*target.notes, *_unheeded(spec.load.unheeded))

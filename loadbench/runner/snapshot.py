@@ -14,6 +14,7 @@ from loadbench.plan import Plan
 from loadbench.probe import Nvml, versions
 from loadbench.runner.target import Target
 from loadbench.spec import Scenario
+from loadbench.units import hostport
 
 _LOOK_BACK = 20
 
@@ -42,6 +43,7 @@ def snapshot(
         "target": {
             "name": start.target,
             "url": target.url,
+            **({"replicas": _places(target)} if target.replicas else {}),
             "protocol": endpoint.protocol,
             **({"known_by": target.known_by} if target.known_by else {}),
             **({"tls": True} if endpoint.tls else {}),
@@ -55,6 +57,10 @@ def snapshot(
         "machine": versions(nvml),
         "commit": commit(),
     }
+
+
+def _places(target: Target) -> list[str]:
+    return [hostport(one.host, one.port) for one in target.replicas]
 
 
 def _digest(file: str) -> str:

@@ -12,17 +12,19 @@ from typing import Any
 
 import msgspec
 
-from loadbench.errors import LoadbenchError, SpecError
+from loadbench.errors import SpecError
 from loadbench.machine import Gpu, Machine
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, kinds
 from loadbench.runner.children import Child, start_engine, wait_ready
+from loadbench.runner.inside import Inside, Told
 from loadbench.spec import Scenario, Spec
 from loadbench.standing import Settings
-from loadbench.targets.ask import Asker, difference
+from loadbench.targets.ask import Asker
 from loadbench.targets.inputs import prepare
 from loadbench.targets.scrape import Scraper
 from loadbench.targets.tls import doubts
+from loadbench.units import hostport
 
 _UNKNOWN = Endpoint(host="", port=0, protocol="http")  # only the Locust file knows what is there
 _READY_S = 600.0  # a large model on a cold disk; its log says what it does meanwhile
@@ -34,6 +36,7 @@ class Target:
     call, None if the target tells nothing or does not answer now."""
 
     endpoint: Endpoint
+    replicas: tuple[Endpoint, ...]  # further servers, which share the load with it
     url: str
     title: str
     engine: Child | None
@@ -70,7 +73,7 @@ def open_target(
     another build that the engine is started with."""
     wanted = scenario.spec.target
     if not wanted.url:  # the Locust file says where, and what is there is not asked
-        yield Target(_UNKNOWN, "", "", None, "", {}, (), lambda: None)
+        yield Target(_UNKNOWN, (), "", "", None, "", {}, (), lambda: None)
         return
     model = wanted.url.removeprefix("local:")
     if model == wanted.url:
@@ -94,26 +97,33 @@ def _asked(
     spec: Spec, url: str, engine: Child | None, title: str, say: Callable[[str], None]
 ) -> Iterator[Target]:
     journey = spec.load.arrivals == "journey"
-    with (
-        Asker(url, spec.target.protocol, spec.target.tls, spec.target.headers) as asker,
-        ExitStack() as open_too,
-    ):
+    with ExitStack() as opened:
+        asker = opened.enter_context(_asker(url, spec))
         endpoint, unseen = _described(asker, spec)
         if not engine and endpoint.host:
             of = f"; model {endpoint.model}" if endpoint.model else ""
             say(f"target {url}: {asker.known_by}{of}")
+        told = [Told(asker, endpoint, None if engine else _scraper(endpoint, spec, opened))]
+        for further in spec.target.replicas:
+            other = opened.enter_context(_asker(further, spec))
+            replica = _replica(other, spec, endpoint)
+            told.append(Told(other, replica, _scraper(replica, spec, opened)))
+        if journey and len(told) > 1:
+            raise SpecError(
+                "target.replicas: a Locust file's users know one host",
+                "leave them out, or have its classes choose their host",
+            )
         if engine and not journey:  # elsewhere the server counts no request that the log lacks
             _try_out(asker, endpoint, spec)
         facts = asker.engine_facts(endpoint) if engine else {}
-        scraper = Scraper(endpoint, spec.target.metrics) if not engine and endpoint.host else None
-        if scraper and not open_too.enter_context(scraper).find():
-            scraper = None
+        inside = Inside(told)
         yield Target(
             endpoint=endpoint,
+            replicas=tuple(one.endpoint for one in told[1:]),
             url=url,
             title=title,
             engine=engine,
-            device=str(facts.get("device", "")) or _card_of(scraper),
+            device=str(facts.get("device", "")) or _card_of(inside.cards()),
             settings={
                 key: facts[key]
                 for key in ("policy", "max_batch", "precision", "instances", "model")
@@ -125,32 +135,50 @@ def _asked(
                 *(() if journey else doubts(endpoint.tls)),
             ),
             warm_ns=facts.get("warm_ns", {}),
-            statistics=_inside(_since(asker, endpoint), scraper),
+            statistics=inside.read,
             card=str(facts.get("card", "")),
             retune=partial(asker.retune, endpoint) if engine and endpoint.model else None,
-            cards=(lambda: scraper.cards) if scraper else tuple,
+            cards=inside.cards,
             known_by="" if engine else asker.known_by,
         )
 
 
-def _card_of(scraper: Scraper | None) -> str:
+def _card_of(cards: tuple[Gpu, ...]) -> str:
     """The device of a server of others, if it tells of a card: the first one."""
-    return f"cuda:{scraper.cards[0].index}" if scraper and scraper.cards else ""
+    return f"cuda:{cards[0].index}" if cards else ""
 
 
-def _inside(
-    statistics: Callable[[], Server | None], scraper: Scraper | None
-) -> Callable[[], Server | None]:
-    """KServe's statistics tell more than metrics do; these are for who has none of those, and for
-    cards."""
-    if scraper is None:
-        return statistics
+def _asker(url: str, spec: Spec) -> Asker:
+    return Asker(url, spec.target.protocol, spec.target.tls, spec.target.headers)
 
-    def read() -> Server | None:
-        told = scraper.server()
-        return statistics() or told
 
-    return read
+def _scraper(endpoint: Endpoint, spec: Spec, opened: ExitStack) -> Scraper | None:
+    """Who reads its page of metrics; None if it has none."""
+    if not endpoint.host:
+        return None
+    scraper = opened.enter_context(Scraper(endpoint, spec.target.metrics))
+    return scraper if scraper.find() else None
+
+
+def _replica(asker: Asker, spec: Spec, first: Endpoint) -> Endpoint:
+    """A further server. SpecError if it does not serve what the first one does."""
+    found = asker.describe(spec.target)
+    for key in ("protocol", "model", "inputs", "outputs", "batched"):
+        theirs, ours = getattr(found, key), getattr(first, key)
+        if theirs != ours:
+            where = hostport(first.host, first.port)
+            raise SpecError(
+                f"target.replicas: {asker.url} does not serve what {where} serves: its {key}"
+                f" {'are' if key in ('inputs', 'outputs') else 'is'} {_short(theirs)}, not"
+                f" {_short(ours)}",
+                "replicas are servers of the same model",
+            )
+    return found
+
+
+def _short(value: object) -> str:
+    text = ", ".join(str(one) for one in value) if isinstance(value, tuple) else str(value)
+    return f"{text[:120]}…" if len(text) > 120 else text or "none"
 
 
 def _described(asker: Asker, spec: Spec) -> tuple[Endpoint, tuple[Note, ...]]:
@@ -170,18 +198,3 @@ def _try_out(asker: Asker, endpoint: Endpoint, spec: Spec) -> None:
     pools, _ = prepare(endpoint, kinds(spec), spec.load.seed, most=1)
     for pool in pools:
         asker.attempt(pool[0])
-
-
-def _since(asker: Asker, endpoint: Endpoint) -> Callable[[], Server | None]:
-    """Cumulative statistics as differences; a reading that fails is made up by the next."""
-    latest = [asker.statistics(endpoint)]
-
-    def read() -> Server | None:
-        try:
-            now = asker.statistics(endpoint)
-        except LoadbenchError:
-            return None
-        before, latest[0] = latest[0], now
-        return None if now is None or before is None else difference(before, now)
-
-    return read
