@@ -26,7 +26,7 @@ from loadbench.spec import load
 from loadbench.units import SECOND
 from tests.lanes import Done, drive, endpoint, known_server, plan
 from tests.running import loadbench, summary
-from tests.served import serving
+from tests.served import serving, settings
 
 
 def of_each(found: Done) -> dict[int, int]:
@@ -206,7 +206,7 @@ def _scenario(folder: Path, target: str) -> Path:
 
 
 def test_a_run_against_two_engines(tmp_path: Path) -> None:
-    known = ("--set", "fake={ a = '1 ms' }")
+    known = settings("fake={ a = '1 ms' }")
     with serving("fake", *known) as one, serving("fake", *known) as two:
         urls = [f"http://127.0.0.1:{engine.port}" for engine in (one, two)]
         path = _scenario(tmp_path, f"url = '{urls[0]}'\nreplicas = ['{urls[1]}']\n")

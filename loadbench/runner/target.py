@@ -21,10 +21,10 @@ from loadbench.runner.inside import Inside, Told
 from loadbench.spec import Scenario, Spec
 from loadbench.standing import Settings
 from loadbench.targets.ask import Asker
+from loadbench.targets.describe import describe_replica
 from loadbench.targets.inputs import prepare
 from loadbench.targets.scrape import Scraper
 from loadbench.targets.tls import doubts
-from loadbench.units import hostport
 
 _UNKNOWN = Endpoint(host="", port=0, protocol="http")  # only the Locust file knows what is there
 _READY_S = 600.0  # a large model on a cold disk; its log says what it does meanwhile
@@ -106,7 +106,7 @@ def _asked(
         told = [Told(asker, endpoint, None if engine else _scraper(endpoint, spec, opened))]
         for further in spec.target.replicas:
             other = opened.enter_context(_asker(further, spec))
-            replica = _replica(other, spec, endpoint)
+            replica = describe_replica(other, spec.target, endpoint)
             told.append(Told(other, replica, _scraper(replica, spec, opened)))
         if journey and len(told) > 1:
             raise SpecError(
@@ -158,27 +158,6 @@ def _scraper(endpoint: Endpoint, spec: Spec, opened: ExitStack) -> Scraper | Non
         return None
     scraper = opened.enter_context(Scraper(endpoint, spec.target.metrics))
     return scraper if scraper.find() else None
-
-
-def _replica(asker: Asker, spec: Spec, first: Endpoint) -> Endpoint:
-    """A further server. SpecError if it does not serve what the first one does."""
-    found = asker.describe(spec.target)
-    for key in ("protocol", "model", "inputs", "outputs", "batched"):
-        theirs, ours = getattr(found, key), getattr(first, key)
-        if theirs != ours:
-            where = hostport(first.host, first.port)
-            raise SpecError(
-                f"target.replicas: {asker.url} does not serve what {where} serves: its {key}"
-                f" {'are' if key in ('inputs', 'outputs') else 'is'} {_short(theirs)}, not"
-                f" {_short(ours)}",
-                "replicas are servers of the same model",
-            )
-    return found
-
-
-def _short(value: object) -> str:
-    text = ", ".join(str(one) for one in value) if isinstance(value, tuple) else str(value)
-    return f"{text[:120]}…" if len(text) > 120 else text or "none"
 
 
 def _described(asker: Asker, spec: Spec) -> tuple[Endpoint, tuple[Note, ...]]:

@@ -15,6 +15,7 @@ from loadbench.model import Tensor
 from loadbench.plan import Endpoint
 from loadbench.targets import openai, tensorflow
 from loadbench.targets.plain import check_path
+from loadbench.units import hostport
 
 if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
     from loadbench.targets.ask import Asker
@@ -57,6 +58,27 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     if asker.rpc:
         found = replace(found, protocol="grpc", closes=False, deadline_ns=wanted.deadline)
     return found
+
+
+def describe_replica(asker: "Asker", wanted: "TargetSpec", first: Endpoint) -> Endpoint:
+    """A further server. SpecError if it does not serve what the first one does."""
+    found = describe(asker, wanted)
+    for key in ("protocol", "model", "inputs", "outputs", "batched"):
+        theirs, ours = getattr(found, key), getattr(first, key)
+        if theirs != ours:
+            where = hostport(first.host, first.port)
+            raise SpecError(
+                f"target.replicas: {asker.url} does not serve what {where} serves: its {key}"
+                f" {'are' if key in ('inputs', 'outputs') else 'is'} {_short(theirs)}, not"
+                f" {_short(ours)}",
+                "replicas are servers of the same model",
+            )
+    return found
+
+
+def _short(value: object) -> str:
+    text = ", ".join(str(one) for one in value) if isinstance(value, tuple) else str(value)
+    return f"{text[:120]}…" if len(text) > 120 else text or "none"
 
 
 def _http(asker: "Asker", wanted: "TargetSpec", path: str) -> Endpoint:
