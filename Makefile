@@ -104,9 +104,15 @@ $(MLFLOW): tests/peers/mlflow.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
+APPS := $(patsubst tests/peers/apps/%.txt,peers/%-venv/.installed,$(wildcard tests/peers/apps/*.txt))
+peers/%-venv/.installed: tests/peers/apps/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 peers: $(STAMP)  ## tests against real third-party servers and clients (minutes, x86-64 Linux)
 	@PYTHON=$(PYTHON) sh tests/peers/setup.sh
-	-@$(MAKE) --no-print-directory $(MLFLOW)
+	-@$(MAKE) --no-print-directory --keep-going $(MLFLOW) $(APPS)
 	peers/venv/bin/python -m pytest tests/peers
 
 PROTOC := peers/proto-venv

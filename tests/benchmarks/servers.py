@@ -33,7 +33,7 @@ from loadbench.engine.zoo import build
 from loadbench.targets.ask import Asker
 from loadbench.targetspec import TargetSpec
 from tests.benchmarks.engine import bare, lua, one_request, wrk
-from tests.peers.servers import _free_port
+from tests.peers.servers import free_port
 
 HERE = Path(__file__).parent
 PEERS = HERE.parents[1] / "peers"
@@ -108,7 +108,7 @@ def kserve(url: str, model: str, script: Path) -> Target:
 
 
 def ours(stack: ExitStack, folder: Path, name: str, *settings: str) -> Target:
-    port = _free_port()
+    port = free_port()
     settings = ("threads=1", "precision=fp32", "max_batch=32", *settings)
     command = [sys.executable, "-m", "loadbench", "serve", "mlp", "--port", str(port)]
     command += ["--follow-stdin", *(w for s in settings for w in ("--set", f"engine.{s}"))]
@@ -119,7 +119,7 @@ def ours(stack: ExitStack, folder: Path, name: str, *settings: str) -> Target:
 
 
 def mosec(stack: ExitStack, folder: Path, body: bytes) -> Target:
-    port, log = _free_port(), folder / "mosec.log"
+    port, log = free_port(), folder / "mosec.log"
     command = [str(PEERS / "servers-venv/bin/python"), str(HERE / "mosec_mlp.py")]
     command += ["--port", str(port), "--address", "127.0.0.1", "--path", str(folder / "mosec")]
     environment = {"MLP_WEIGHTS": str(folder / "weights.npz"), "PACKAGES": PACKAGES}
@@ -139,7 +139,7 @@ def triton(stack: ExitStack, folder: Path) -> dict[int, Target]:
         (model / "config.pbtxt").write_text(CONFIG % (delay, delay * 1000, PACKAGES))
         shutil.copy(HERE / "triton_mlp.py", model / "1" / "model.py")
         shutil.copy(folder / "weights.npz", model / "1")
-    home, port, log = PEERS / "triton/pytriton/tritonserver", _free_port(), folder / "triton.log"
+    home, port, log = PEERS / "triton/pytriton/tritonserver", free_port(), folder / "triton.log"
     command = [
         str(home / "bin/tritonserver"), "--model-repository", str(folder / "models"),
         "--backend-directory", str(home / "backends"), "--http-address", "127.0.0.1",

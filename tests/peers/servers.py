@@ -5,11 +5,12 @@ The tests and record.py use what is here; what the servers answer is for those t
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +59,7 @@ class Server(NamedTuple):
 def triton(folder: Path) -> Iterator[Server]:
     """The real Triton on a free port, with the models of this folder; its log goes to `folder`."""
     home = PEERS / "triton" / "pytriton" / "tritonserver"
-    port, grpc_port = _free_port(), _free_port()
+    port, grpc_port = free_port(), free_port()
     command = [
         str(home / "bin" / "tritonserver"),
         *("--model-repository", str(HERE / "models")),
@@ -71,9 +72,9 @@ def triton(folder: Path) -> Iterator[Server]:
     # whose python3 is the first on the PATH.
     environment = {"PATH": f"{PEERS / 'venv' / 'bin'}:/usr/bin:/bin", "HOME": str(folder)}
     log = folder / "triton.log"
-    with _running(command, log, environment) as process:
+    with running(command, log, environment) as process:
         server = Server(port, log, grpc_port)
-        _wait(process, log, lambda: _is_ready(server))
+        wait(process, log, lambda: _is_ready(server))
         yield server
 
 
@@ -82,8 +83,8 @@ def serve(folder: Path, model: str, *arguments: str) -> Iterator[Server]:
     """`loadbench serve MODEL` on a free port, warm; its output goes to `folder`."""
     log = folder / "serve.log"
     command = [str(LOADBENCH), "serve", model, "--port", "0", *arguments]
-    with _running(command, log, dict(os.environ)) as process:
-        _wait(process, log, lambda: _ready_line(log) is not None)
+    with running(command, log, dict(os.environ)) as process:
+        wait(process, log, lambda: _ready_line(log) is not None)
         line = _ready_line(log)
         assert line is not None
         _, url, _ = line.split(maxsplit=2)
@@ -91,11 +92,11 @@ def serve(folder: Path, model: str, *arguments: str) -> Iterator[Server]:
 
 
 @contextmanager
-def _running(
-    command: list[str], log: Path, environment: dict[str, str]
+def running(
+    command: list[str], log: Path, environment: dict[str, str], folder: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that is ended, kindly and then not, when the block is left. Its stdin stays open
-    until then: loadbench's children exit when theirs closes."""
+    """A child that is ended, kindly and then not, with all that it started, when the block is left.
+    Its stdin stays open until then: loadbench's children exit when theirs closes."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -103,6 +104,7 @@ def _running(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
+            cwd=folder,
             start_new_session=True,
         )
     try:
@@ -114,9 +116,11 @@ def _running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
-def _wait(process: subprocess.Popen[bytes], log: Path, is_up: Callable[[], bool]) -> None:
+def wait(process: subprocess.Popen[bytes], log: Path, is_up: Callable[[], bool]) -> None:
     end = time.monotonic() + START_SECONDS
     while not is_up():
         if process.poll() is not None:
@@ -144,7 +148,7 @@ def _grpc_port(log: Path) -> int:
     return int(lines[0].rpartition(":")[2]) if lines else 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

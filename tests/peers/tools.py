@@ -101,25 +101,23 @@ def run(server: Server, folder: Path, scenario: str, grpc: bool = False) -> Run:
     """
     file = folder / "scenario.toml"
     file.write_text(scenario)
+    return run_copied(server, folder, file, grpc=grpc)
+
+
+def run_copied(
+    server: Server, folder: Path, file: str | Path, *options: str, grpc: bool = False
+) -> Run:
+    """The same of a scenario's file."""
     results = folder / "results"
+    target = server.grpc_url if grpc else server.url
     ended = subprocess.run(
-        [
-            LOADBENCH,
-            "run",
-            file,
-            "--target",
-            server.grpc_url if grpc else server.url,
-            "--out",
-            results,
-            "--json",
-            "--on-no-verdict",
-            "warn",
-        ],
+        [LOADBENCH, "run", file, "--target", target, "--out", results, "--json",
+         "--on-no-verdict", "warn", *options],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=LIMIT_SECONDS,
-    )
+    )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     newest = max(results.glob("*/log.ndjson"), key=lambda path: path.stat().st_mtime)
     return Run(

@@ -1,0 +1,107 @@
+"""`loadbench run` against services written with other people's frameworks: the scenario that a
+user copies, and what the service itself counted."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from servers import HERE, PEERS, ROOT, Answer, Server, free_port, running, wait
+from test_triton import sent_in_all
+from tools import Run, run_copied
+
+APPS = HERE / "apps"
+BODY = b'{"x": [1, 2, 3]}'
+
+
+class App(NamedTuple):
+    """How it is started on a port; where it is asked, and what it says when it is up."""
+
+    command: Callable[[str, int], list[str]]
+    ask: Callable[[Server], Answer]
+
+
+def _python(file: str) -> Callable[[str, int], list[str]]:
+    return lambda python, port: [python, file, str(port)]
+
+
+def _predict(path: str) -> Callable[[Server], Answer]:
+    kind = {"Content-Type": "application/json"}
+    return lambda server: server.ask(path, BODY, kind)
+
+
+def _mosec(python: str, port: int) -> list[str]:
+    return [python, "mosec_app.py", "--address", "127.0.0.1", "--port", str(port)]
+
+
+def _bentoml(python: str, port: int) -> list[str]:
+    where = ["--host", "127.0.0.1", "--port", str(port)]
+    return [python, "-m", "bentoml", "serve", "bentoml_app:Sum", *where]
+
+
+def _mlserver(python: str, port: int) -> list[str]:
+    return [str(Path(python).with_name("mlserver")), "start", "mlserver"]
+
+
+KNOWN = {
+    "fastapi": App(_python("fastapi_app.py"), _predict("/predict")),
+    "litserve": App(_python("litserve_app.py"), _predict("/predict")),
+    "mosec": App(_mosec, _predict("/inference")),
+    "bentoml": App(_bentoml, _predict("/predict")),
+    "ray-serve": App(_python("ray_app.py"), _predict("/")),
+    "mlserver": App(_mlserver, lambda server: server.ask("/v2/models/sum/ready")),
+}
+
+
+@contextmanager
+def started(name: str, folder: Path) -> Iterator[tuple[Server, Path]]:
+    """The service, up, and the file that counts what it is asked."""
+    python = PEERS / f"{name.partition('-')[0]}-venv" / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"{name} is not installed: make peers")
+    count, log, port = folder / "count", folder / f"{name}.log", free_port()
+    environment = {
+        **{key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ},
+        "HOME": str(folder), "COUNT": str(count), "PYTHONPATH": str(APPS),
+        "MLSERVER_HTTP_PORT": str(port), "MLSERVER_GRPC_PORT": str(free_port()),
+        "MLSERVER_METRICS_PORT": str(free_port()), "MLSERVER_HOST": "127.0.0.1",
+        "MLSERVER_PARALLEL_WORKERS": "0", "BENTOML_DO_NOT_TRACK": "true",
+        "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(folder / "ray"),
+    }  # fmt: skip
+    app = KNOWN[name]
+    with running(app.command(str(python), port), log, environment, APPS) as process:
+        server = Server(port, log)
+        wait(process, log, lambda: _is_up(app, server))
+        yield server, count
+
+
+def _is_up(app: App, server: Server) -> bool:
+    try:
+        return app.ask(server).status == 200
+    except (ConnectionError, TimeoutError):
+        return False
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_scenario_that_is_copied_runs_and_counts_what_the_service_counts(
+    name: str, tmp_path: Path
+) -> None:
+    copied = shutil.copy(ROOT / "scenarios" / "targets" / f"{name}.toml", tmp_path)
+    with started(name, tmp_path) as (server, count):
+        before = count.stat().st_size if count.exists() else 0
+        found = run_copied(server, tmp_path, copied, "--rate", "100", "--duration", "4s")
+        counted = count.stat().st_size - before
+    assert found.summary["failed"] == {}, found.summary["examples"]
+    assert counted == sent_in_all(found) > 400
+    _tells_of_itself(name, found)
+
+
+def _tells_of_itself(name: str, found: Run) -> None:
+    """Those that tell what they do are heard."""
+    told: dict[str, Any] | None = found.summary["server"]
+    if name in ("mosec", "bentoml"):
+        assert told is not None
+        assert told["requests"] == pytest.approx(found.summary["done"], rel=0.1)
