@@ -57,12 +57,12 @@ def make_ready(plan: Plan) -> Load:
     tokens = Tokens() if plan.endpoint.protocol == "openai" else None
     region = Region() if plan.endpoint.shared else None
     replicas: list[Replica] = []
+    kinds: list[RequestPlan] = []  # of all of them
     notes: list[Note] = []
     try:
         for endpoint in endpoints:
-            requests = _named(plan.requests, endpoint) if plan.replicas else plan.requests
-            first = len(replicas) * len(requests)
-            replica, found = _replica(plan, endpoint, requests, first, (region, tokens))
+            kinds += _named(plan.requests, endpoint) if plan.replicas else plan.requests
+            replica, found = _replica(plan, endpoint, kinds, (region, tokens))
             replicas.append(replica)
             notes += found
         if region is not None:
@@ -70,28 +70,25 @@ def make_ready(plan: Plan) -> Load:
     finally:
         if region is not None:
             region.forget()
-    if plan.replicas:
-        kinds = [_named(plan.requests, endpoint) for endpoint in endpoints]
-        plan = replace(plan, requests=tuple(request for each in kinds for request in each))
     notes = [*dict.fromkeys(notes), *_limits(plan)]
     whose = turns(plan.weights or (1.0,) * len(replicas))
-    load = Load(plan, tuple(replicas), whose, notes, tokens)
+    load = Load(replace(plan, requests=tuple(kinds)), tuple(replicas), whose, notes, tokens)
     return load._replace(close=partial(_unregistered, plan.endpoint, region)) if region else load
 
 
 def _replica(
     plan: Plan,
     endpoint: Endpoint,
-    requests: Sequence[RequestPlan],
-    first: int,
+    kinds: Sequence[RequestPlan],
     common: tuple[Region | None, Tokens | None],
 ) -> tuple[Replica, list[Note]]:
-    """`first` is the number of the first of its kinds of requests among those of all."""
+    """Its own are the last of the kinds of requests."""
     region, tokens = common
     known = addresses(endpoint.host, endpoint.port)
     address = _listening(known)
-    pools, notes = inputs.prepare(endpoint, requests, plan.seed, region=region)
-    dealt = deal(requests, pools, plan.seed, first)
+    pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed, region=region)
+    first = len(kinds) - len(plan.requests)
+    dealt = deal(kinds[first:], pools, plan.seed, first)
     notes += several(endpoint.host, known, address)
     return Replica(endpoint, address, dealt, _connections(endpoint, tokens)), notes
 
