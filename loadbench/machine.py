@@ -33,10 +33,12 @@ class Gpu(Value, frozen=True):
 
 
 class Process(Value, frozen=True):
-    """One of our own processes: CPU seconds per second (1.0 is one core) and resident bytes."""
+    """One of our own processes: CPU seconds per second (1.0 is one core), resident bytes, and for
+    how many seconds a second its threads together could have run and had no core."""
 
     cpu: float | None
     memory: int | None
+    waited: float | None = None
 
 
 class Machine(Value, frozen=True):

@@ -308,4 +308,5 @@ def _process(readings: Sequence[Process]) -> Process:
     return Process(
         cpu=_mean(reading.cpu for reading in readings),
         memory=_most(reading.memory for reading in readings),
+        waited=_mean(reading.waited for reading in readings),
     )

@@ -6,12 +6,18 @@ hide power or temperature of one. Whoever shows or judges readings lives elsewhe
 
 import os
 import platform
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from loadbench.model import THROTTLE, Gpu, Machine, Note, Process
+
+_THREADS = 256  # of a process that are looked at
 
 NO_GPU = Note(
     "no-gpu",
@@ -106,6 +112,7 @@ class Probe:
         self._processes = processes
         self._known: dict[int, psutil.Process] = {}
         self._measured: set[int] = set()
+        self._waits: dict[int, tuple[int, int]] = {}  # when, and how long it had waited until then
         psutil.cpu_percent(None)  # the first call only sets the mark that the next measures from
 
     def read(self) -> Machine:
@@ -140,7 +147,8 @@ class Probe:
     def _process(self, family: list[psutil.Process]) -> Process:
         cpu = _sum(self._cpu, family)
         memory = _sum(lambda member: member.memory_info().rss, family)
-        return Process(cpu=cpu, memory=None if memory is None else int(memory))
+        waited = _sum(self._waited, family)
+        return Process(cpu=cpu, memory=None if memory is None else int(memory), waited=waited)
 
     def _cpu(self, member: psutil.Process) -> float | None:
         """None the first time: there is nothing yet to measure from."""
@@ -148,6 +156,29 @@ class Probe:
         self._measured.add(member.pid)
         share: float = member.cpu_percent(None) / 100
         return None if first else share
+
+    def _waited(self, member: psutil.Process) -> float | None:
+        """Seconds a second; None the first time, and where the kernel does not tell."""
+        now, total = time.monotonic_ns(), _run_delay(member.pid)
+        before = self._waits.get(member.pid)
+        if total is None:
+            return None
+        self._waits[member.pid] = (now, total)
+        if before is None or now <= before[0]:
+            return None
+        return max(0, total - before[1]) / (now - before[0])  # threads that end take theirs along
+
+
+def _run_delay(pid: int) -> int | None:
+    """For how long (ns) the threads of a process could have run and had no core; None: not told."""
+    found = []
+    try:
+        for task in islice(Path(f"/proc/{pid}/task").iterdir(), _THREADS):
+            with suppress(OSError):  # it has just ended
+                found.append(int((task / "schedstat").read_bytes().split()[1]))
+    except (OSError, ValueError, IndexError):
+        return None
+    return sum(found) if found else None
 
 
 def _sum(

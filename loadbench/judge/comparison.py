@@ -196,7 +196,7 @@ def _unfit(a: Side, b: Side, different: bool) -> str:
     for sign, side in (("A", a), ("B", b)):
         if any(one["summary"].get("trust") == "invalid" for one in side.snapshots):
             return f"the figures of {sign} cannot be trusted"
-    return ""
+    return order.company(a.snapshots, b.snapshots)
 
 
 def _too_few(m: int, n: int) -> str:
