@@ -94,7 +94,7 @@ def _counted(payload: bytes) -> tuple[Ints, Ints]:
     if cookie & ~_WORD != _COOKIE:
         raise ValueError("its payload is another's")
     if (lowest, highest, digits, shifted) != (LOWEST_NS, HIGHEST_NS, DIGITS, 0):
-        raise ValueError(f"its layout is another: {lowest} to {highest}, {digits} digits")
+        raise ValueError(f"another layout: {lowest} to {highest} at {digits} digits")
     with _decoding:
         try:
             told = unpack(payload, _INNER.size, _ADDRESS, _DENSE, 8)

@@ -124,9 +124,7 @@ def _examples(windows: Sequence[Window]) -> dict[str, Example]:
     return {name: found for window in reversed(windows) for name, found in window.examples.items()}
 
 
-def _requests(
-    name: str, windows: Sequence[Window], join: Join = Histogram.merged
-) -> Requests:
+def _requests(name: str, windows: Sequence[Window], join: Join = Histogram.merged) -> Requests:
     parts = [window.requests[name] for window in windows if name in window.requests]
     return Requests(
         done=sum(part.done for part in parts),
@@ -205,9 +203,7 @@ def _grounds(found: Sequence[Server]) -> tuple[Ground, ...]:
     return tuple(latest.values())
 
 
-def merged_part(
-    parts: Sequence[Part | None], join: Join = Histogram.merged
-) -> Part | None:
+def merged_part(parts: Sequence[Part | None], join: Join = Histogram.merged) -> Part | None:
     """A part of the server's time over all windows that told it."""
     found = [part for part in parts if part is not None]
     if not found:

@@ -90,7 +90,7 @@ class TargetSpec(Section):
         if self.replicas and (len(kinds) > 1 or not kinds <= {"http", "https", "grpc", "grpcs"}):
             said = "replicas are servers that run, all of http://, https://, grpc:// or grpcs://"
             raise ValueError(f"{said}: here are {', '.join(sorted(kinds))}")
-        if len({self.url.rstrip('/'), *(url.rstrip('/') for url in self.replicas)}) <= len(
+        if len({self.url.rstrip("/"), *(url.rstrip("/") for url in self.replicas)}) <= len(
             self.replicas
         ):
             raise ValueError("replicas: a server is named twice")

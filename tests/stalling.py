@@ -47,14 +47,14 @@ def later(what: Callable[[], object]) -> Callable[[], None]:
 def thinking(load: Load) -> Load:
     """Its 60th request takes long to be dealt."""
     left = iter(range(60))
-    deal = load.deal
+    (replica,) = load.replicas
 
     def think() -> object:
         if next(left, None) == 59:
             compute()
-        return deal()
+        return replica.deal()
 
-    return load._replace(deal=think)  # type: ignore[arg-type]
+    return load._replace(replicas=(replica._replace(deal=think),))  # type: ignore[arg-type]
 
 
 def main(kind: str, port: int) -> None:

@@ -135,7 +135,10 @@ def test_each_library_stays_where_it_belongs() -> None:
     [
         ("loadbench.cli", {"torch", "locust", "numpy", "pydantic", "textual", "scipy"}),
         ("loadbench.runner", {"torch", "locust", "gevent", "onnxruntime", "textual", "scipy"}),
-        ("dashboard.app", {"torch", "locust", "gevent", "onnxruntime", "scipy", "pynvml", "pydantic"}),
+        (
+            "dashboard.app",
+            {"torch", "locust", "gevent", "onnxruntime", "scipy", "pynvml", "pydantic"},
+        ),
         ("loadbench.load.__main__", {"torch", "httpx", "scipy", "textual", "pydantic"}),
         ("loadbench.engine.server", {"locust", "gevent", "textual", "scipy", "onnxruntime"}),
     ],

@@ -69,9 +69,7 @@ def windows(run: Path) -> list[Window]:
 
 
 def test_runs_are_compared_by_their_tokens(ran: Ran) -> None:
-    found = json.loads(
-        loadbench("compare", "1", "2", "--anyway", "--json", cwd=ran.folder).stdout
-    )
+    found = json.loads(loadbench("compare", "1", "2", "--anyway", "--json", cwd=ran.folder).stdout)
     rows = {row["metric"]: row for row in found["rows"]}
     assert {"tokens", "first_token_p50", "token_gap_p99", "token_pace_p50"} <= set(rows)
     first = rows["first_token_p50"]
@@ -145,6 +143,7 @@ def test_hlog_has_series_of_their_own(ran: Ran, tmp_path: Path) -> None:
     count = 0
     while histogram := reader.get_next_interval_histogram():
         count += histogram.get_total_count()
+    reader.close()
     assert count == 60
 
 

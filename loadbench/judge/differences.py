@@ -17,10 +17,11 @@ _LOAD = (
 )  # fmt: skip
 _WORK = ("target.model", "target.inputs", "target.outputs")
 _SETTINGS = (
-    "spec.target.url", "spec.target.replicas", "spec.target.weights", "target.version", "target.protocol", "workers.here", "workers.elsewhere",
-    "spec.engine", "spec.target.timeout", "spec.target.connect_timeout", "spec.target.connections",
-    "spec.load.warmup", "summary.limit_ms", "target.tls", "target.device", "target.precision",
-    "target.policy", "target.max_batch", "machine.host", "machine.processor", "machine.cores",
+    "spec.target.url", "spec.target.replicas", "spec.target.weights", "target.version",
+    "target.protocol", "workers.here", "workers.elsewhere", "spec.engine", "spec.target.timeout",
+    "spec.target.connect_timeout", "spec.target.connections", "spec.load.warmup",
+    "summary.limit_ms", "target.tls", "target.device", "target.precision", "target.policy",
+    "target.max_batch", "machine.host", "machine.processor", "machine.cores",
     "machine.usable_cores", "machine.gpus", "machine.driver", "machine.system", "machine.python",
     "machine.packages", "loadbench", "commit",
 )  # fmt: skip

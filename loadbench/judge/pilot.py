@@ -1,9 +1,9 @@
 """Leads one long run through the stages of a search: a window in, an order to the load out.
 
 After each change of the rate what is left of the one before must be gone before anything counts:
-arrivals pause until no more is open than the new rate has open within the limit (where the limit
-is of tokens: and while answers take their time), and some seconds settle. A stage ends before its time once it is clear how it ends. No clocks: it knows the time by
-the windows.
+arrivals pause until no more is open than the new rate has open within the limit (where the limit is
+of tokens: and while answers take their time), and some seconds settle. A stage ends before its time
+once it is clear how it ends. No clocks: it knows the time by the windows.
 """
 
 from collections.abc import Callable, Sequence

@@ -34,6 +34,10 @@ Count = Annotated[int, Meta(ge=0, le=10**15)]
 Rate = Annotated[float, Meta(gt=0, le=1e12)]
 
 
+Of = Literal["", "first_token", "token_pace"]
+_ONCE: dict[str, Of] = {"first_token": "first_token", "token_pace": "token_pace"}
+
+
 class Claim(Value, frozen=True):
     """Fewer than `share` of the requests asked fail or take longer than `limit_ns`; without a limit
     only those that are not answered well count. `of` is what is to take no longer: "" the answer,
@@ -42,7 +46,7 @@ class Claim(Value, frozen=True):
     text: str
     share: Annotated[float, Meta(gt=0, lt=1)]
     limit_ns: Count | None
-    of: Literal["", "first_token", "token_pace"] = ""
+    of: Of = ""
 
     @property
     def limit(self) -> float:
@@ -59,8 +63,8 @@ def claim(check: Check) -> Claim:
     if not check.above and check.name == "errors" and 0 < check.limit < 1:
         return Claim(text, check.limit, None)
     of, _, percentile = check.name.rpartition("_")
-    if not check.above and check.name in CHECKS and (of == "first_token" or of == "token_pace"):
-        return Claim(text, 1 - QUANTILES[percentile], round(check.limit), of)
+    if not check.above and check.name in CHECKS and of in _ONCE:
+        return Claim(text, 1 - QUANTILES[percentile], round(check.limit), _ONCE[of])
     known = ", ".join(QUANTILES)
     hint = f'write it like "p99 < 100 ms" ({known}, errors, first_token_p99, token_pace_p99)'
     raise SpecError(f"{text!r} cannot be searched for", hint)
@@ -69,7 +73,8 @@ def claim(check: Check) -> Claim:
 class Seen(Value, frozen=True, omit_defaults=False):
     """What a stage showed. `over` of `asked` requests were over the limit, which say as much as
     `asked` ÷ `effect` independent ones. Percentiles are of what is searched for, over all that was
-    asked; null: among those not answered well. `bands_ms` is where they lie at 95 %, `no_bands` why some have none."""
+    asked; null: among those not answered well. `bands_ms` is where they lie at 95 %, `no_bands` why
+    some have none."""
 
     kind: Kind
     rate: Rate

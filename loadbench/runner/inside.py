@@ -23,8 +23,8 @@ class Told(NamedTuple):
 
 
 class Inside:
-    """Of all replicas together. KServe's statistics tell more than metrics do; these are for who has
-    none of those, and for cards."""
+    """Of all replicas together. KServe's statistics tell more than metrics do; these are for who
+    has none of those, and for cards."""
 
     def __init__(self, told: list[Told]) -> None:
         self._told = told

@@ -176,9 +176,7 @@ def _tokens(told: Mapping[str, Any]) -> dict[str, float | None]:
     if not told:
         return {}
     times = {
-        f"{name}_{which}_ms": value
-        for name in TIMES
-        for which, value in told[f"{name}_ms"].items()
+        f"{name}_{which}_ms": value for name in TIMES for which, value in told[f"{name}_ms"].items()
     }
     return {**times, "tokens_per_s_mean": told["per_s"], "tokens": told["generated"]}
 
