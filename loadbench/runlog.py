@@ -23,8 +23,10 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,9 +90,15 @@ def runs(results: Path) -> list[Path]:
     return sorted(found, key=lambda path: (_number(path), path.name))
 
 
-def find(name: str, results: Path) -> Path:
+def listing(results: Path) -> list[str]:
+    """The names in a results folder, sorted, for who finds many in it."""
+    return sorted(os.listdir(results)) if results.is_dir() else []
+
+
+def find(name: str, results: Path, listed: Sequence[str] | None = None) -> Path:
     """A run by its folder, its number (147 or 0147), its folder's name, or `last`; one repeat of a
-    series by what finds the series and its own number (147/3)."""
+    series by what finds the series and its own number (147/3). `listed` is its `listing`, where
+    that is known."""
     path = Path(name)
     if os.path.exists(path / LOG) or os.path.exists(path / SNAPSHOT):
         return path
@@ -99,7 +107,7 @@ def find(name: str, results: Path) -> Path:
         return _repeat(find(whole, results), repeat)
     if whole and _SIDE.fullmatch(repeat) and is_ab(folder := find(whole, results)):
         return folder / repeat
-    if found := _named(name, results):
+    if found := _named(name, results, listed):
         return found
     known = runs(results)
     if name == "last" and known:
@@ -108,7 +116,7 @@ def find(name: str, results: Path) -> Path:
     raise SpecError(f"there is no run {name!r}", hint)
 
 
-def _named(name: str, results: Path) -> Path | None:
+def _named(name: str, results: Path, listed: Sequence[str] | None) -> Path | None:
     """By its number or its folder's name; only folders that may be it are looked at, since there
     may be thousands, and thousands that are asked for."""
     if _NUMBERED.match(name) and "/" not in name:
@@ -116,7 +124,9 @@ def _named(name: str, results: Path) -> Path | None:
     if not re.fullmatch(r"[0-9]{1,15}", name) or not results.is_dir():
         return None
     wanted = f"{int(name):04d}-"
-    found = sorted(one for one in os.listdir(results) if one.startswith(wanted))
+    names = listing(results) if listed is None else listed
+    first = bisect_left(names, wanted)
+    found = list(takewhile(lambda one: one.startswith(wanted), islice(names, first, None)))
     return next((results / one for one in reversed(found) if (results / one).is_dir()), None)
 
 

@@ -71,8 +71,9 @@ def _sides(runs: tuple[str, ...], left: str | None, right: str | None, results: 
     if left or right:
         if runs or not (left and right):
             raise SpecError("--a and --b go together, and alone", "--a 12,13,14 --b 15,16,17")
+        listed = runlog.listing(results)
         given = [
-            [runlog.find(name.strip(), results) for name in text.split(",")]
+            [runlog.find(name.strip(), results, listed) for name in text.split(",")]
             for text in (left, right)
         ]
         apart(*given)
