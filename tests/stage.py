@@ -63,6 +63,11 @@ async def settle(pilot: Pilot[Any]) -> None:
     """Until all that keys and records caused has been drawn."""
     for _ in range(3):  # record → message → scene → cells: each pause sees the queues empty
         await pilot.pause(0.01)
+    app = pilot.app
+    for _ in range(50):  # new data are drawn twice a second
+        if not (isinstance(app, Dashboard) and app._pace._scheduled):
+            break
+        await pilot.pause(0.02)
 
 
 async def ended(app: Dashboard) -> None:
