@@ -247,6 +247,47 @@ def test_an_invalid_repeat_leaves_no_verdict_and_one_broken_off_does_not_count()
     assert p99(stopped, b).n == (6, 6)
 
 
+def _on(cpu: float, waited: float | None, own: float = 0.3) -> dict[str, Any]:
+    """A machine of two cores: how much of it was used, and how long what was measured waited."""
+    processes = {
+        "engine": {"cpu": own, "memory": 1, "waited": waited},
+        "load": {"cpu": 0.1, "memory": 1, "waited": 0.01},
+    }
+    return {"machine": {"cpu": cpu, "processes": processes}}
+
+
+def test_a_side_that_others_disturbed_has_no_verdict() -> None:
+    """Two thirds slower, and others had a core of the machine, for which it had to wait."""
+    slow = [one * 1.7 for one in NEAR]
+    quiet, starved = side("A", NEAR, **_on(0.22, 0.002)), side("B", slow, **_on(0.7, 0.4))
+    row = p99(quiet, starved)
+    assert row.word == "inconclusive"
+    assert row.why == "other programs had the machine during B (1.0 cores, 0.040 during A)"
+    assert row.mde is not None
+    assert row.more is None  # more of the same would not help
+    found = decision(compare(quiet, starved))
+    assert found.code == 4
+    assert "smaller regressions than these can have been missed: p99" in found.missed
+    assert p99(starved, quiet).why.startswith("other programs had the machine during A")
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (_on(0.22, 0.002), _on(0.7, 0.4, own=1.3)),  # it is its own work that it waits for
+        (_on(0.7, 0.4), _on(0.7, 0.45)),  # both had the same company
+        (_on(0.22, 0.002), _on(0.7, 0.01)),  # there were cores enough
+        (_on(0.22, None), _on(0.7, None)),  # the kernel does not tell
+        ({}, _on(0.7, 0.4)),  # nor did an earlier loadbench
+    ],
+)
+def test_company_that_explains_nothing_leaves_the_verdict(
+    a: dict[str, Any], b: dict[str, Any]
+) -> None:
+    slow = [one * 1.7 for one in NEAR]
+    assert p99(side("A", NEAR, **a), side("B", slow, **b)).word == "worse"
+
+
 def test_the_order_and_the_drift_are_told() -> None:
     a, b = side("a", NEAR), side("b", NEAR)
     for hour, made in enumerate([*a.snapshots, *b.snapshots]):

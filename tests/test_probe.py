@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -142,6 +143,30 @@ def test_the_host_and_our_processes() -> None:
     assert machine.memory_used is not None
     assert 0 < machine.memory_used < machine.memory_total
     assert probe.read().processes["engine"].cpu is None  # gone: absent, not 0
+
+
+def test_a_process_that_shares_its_core_waits_for_it() -> None:
+    """Two that spin on one core: each has it half of the time, and could run all of the time."""
+    if not Path("/proc/self/schedstat").exists():
+        pytest.skip("this kernel keeps no account of it")
+    core = min(os.sched_getaffinity(0))
+    code = f"import os\nos.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    try:
+        pids = {"engine": children[0].pid, "load": children[1].pid, "runner": os.getpid()}
+        probe = Probe(Nvml(None), lambda: pids)
+        assert probe.read().processes["engine"].waited is None  # nothing to measure from
+        time.sleep(1.0)
+        found = probe.read().processes
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    engine, runner = found["engine"].waited, found["runner"].waited
+    assert engine is not None
+    assert 0.2 < engine <= 1.05
+    assert runner is not None
+    assert runner < engine  # it slept
 
 
 def test_what_makes_a_result_comparable() -> None:

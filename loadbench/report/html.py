@@ -43,7 +43,7 @@ def report(folders: Sequence[Path]) -> str:
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # from elsewhere, maybe
         raise SpecError(
             f"{', '.join(map(str, folders))}: its figures cannot be: {error!r}",
-            "was it damaged? if not, this is an error of loadbench: please report it",
+            "was it damaged? if not, please report it: it is an error of loadbench",
         ) from error
 
 

@@ -16,5 +16,5 @@ def believable(what: str) -> Iterator[None]:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise SpecError(
             f"{what}: its figures cannot be: {error!r}",
-            "was it damaged? if not, this is an error of loadbench: please report it",
+            "was it damaged? if not, please report it: it is an error of loadbench",
         ) from error
