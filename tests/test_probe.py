@@ -162,11 +162,9 @@ def test_a_process_that_shares_its_core_waits_for_it() -> None:
         for child in children:
             child.kill()
             child.wait()
-    engine, runner = found["engine"].waited, found["runner"].waited
-    assert engine is not None
-    assert 0.2 < engine <= 1.05
-    assert runner is not None
-    assert runner < engine  # it slept
+    both = found["engine"].waited, found["load"].waited
+    assert None not in both
+    assert all(0.2 < waited < 1.1 for waited in both if waited is not None)
 
 
 def test_what_makes_a_result_comparable() -> None:
