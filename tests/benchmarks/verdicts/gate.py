@@ -197,7 +197,7 @@ def main() -> None:
     asked = parser.parse_args()
     with contextlib.ExitStack() as stack:
         name = asked.keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="gate-"))
-        repository = Repository(Path(name), seconds=8)
+        repository = Repository(Path(name), seconds=6)
         wrong = gate(repository, 5 if asked.quick else 6)
         if not asked.quick:
             # of times that hardly vary a tenth is slower than the rest by what the machine drifts:
