@@ -4,8 +4,9 @@ user copies, and what the service itself counted."""
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
@@ -69,10 +70,15 @@ def started(name: str, folder: Path) -> Iterator[tuple[Server, Path]]:
         "MLSERVER_HTTP_PORT": str(port), "MLSERVER_GRPC_PORT": str(free_port()),
         "MLSERVER_METRICS_PORT": str(free_port()), "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_PARALLEL_WORKERS": "0", "BENTOML_DO_NOT_TRACK": "true",
-        "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(folder / "ray"),
+        "RAY_USAGE_STATS_ENABLED": "0",
     }  # fmt: skip
     app = KNOWN[name]
-    with running(app.command(str(python), port), log, environment, APPS) as process:
+    with ExitStack() as stack:
+        # Ray's sockets lie there, whose paths may have 107 bytes
+        environment["RAY_TMPDIR"] = stack.enter_context(TemporaryDirectory(prefix="ray-"))
+        process = stack.enter_context(
+            running(app.command(str(python), port), log, environment, APPS)
+        )
         server = Server(port, log)
         wait(process, log, lambda: _is_up(app, server))
         yield server, count
