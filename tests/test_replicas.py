@@ -227,6 +227,10 @@ def test_a_run_against_two_engines(tmp_path: Path) -> None:
     snapshot = runlog.read_snapshot(runlog.find("last", tmp_path / "results"))
     assert snapshot["target"]["replicas"] == [urls[1].removeprefix("http://")]
     assert "KServe v2" in snapshot["target"]["known_by"]
+    assert snapshot["target"]["name"] == f"{urls[0]} and 1 more"
+    page = loadbench("show", "last", cwd=tmp_path).stdout
+    assert "REQUESTS" in page
+    assert all(f"infer → {url.removeprefix('http://')}" in page for url in urls)
 
 
 def test_workers_share_them_too(tmp_path: Path) -> None:

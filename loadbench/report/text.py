@@ -11,6 +11,7 @@ from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.episodes import LIKELY, TRY
 from loadbench.model import Machine, Rule
 from loadbench.report.certain import check_words, rests_on, within
+from loadbench.report.columns import aligned
 from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
 from loadbench.report.series import series_text
@@ -22,7 +23,7 @@ from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
 
 Bands = dict[str, tuple[float, float | None]]
-_KINDS, _SAID = 8, 100  # failures listed, characters shown of what came
+_KINDS, _SAID = 8, 100  # of failures, of requests; characters shown of what came
 _EXPLAINED = 5  # alerts with their verdict
 _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running"}
 
@@ -46,6 +47,7 @@ def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "
         ("LATENCY", _latency(summary)),
         ("CERTAIN", _certain(summary)),
         ("ANSWERED", _answered(summary)),
+        ("REQUESTS", _requests(summary)),
         ("TOKENS", _tokens(summary)),
         ("TIME", _time(summary)),
         ("ENGINE", _engine(summary)),
@@ -181,6 +183,25 @@ def _answered(summary: Summary) -> str:
     times = _times(summary.answered_ms, None, summary.more_bands_ms.get("answered_ms"))
     alone = f"(of the {count(summary.done)} answered alone)"
     return f"{times} ms   {alone}{_unbounded(summary, 'answered_ms')}"
+
+
+def _requests(summary: Summary) -> str:
+    """Where there are several kinds, or several servers: each of them."""
+    if len(summary.requests) < 2:
+        return ""
+    found = sorted(summary.requests.items(), key=lambda item: -item[1]["done"])
+    rows = [("", "done", "p50 ms", "p95", "p99", "failed")]
+    for name, part in found[:_KINDS]:
+        times, bands = part["latency_ms"], part["bands_ms"]
+        shown = (
+            f"{significant(times[key])}{within(times[key], bands.get(key))}"
+            for key in ("p50", "p95", "p99")
+        )
+        rows.append((name, count(part["done"]), *shown, count(sum(part["failed"].values()))))
+    lines = aligned(rows, frozenset({0}))
+    if len(found) > _KINDS:
+        lines.append(f"and {len(found) - _KINDS} more kinds")
+    return f"\n{' ' * 12}".join(lines)
 
 
 def _tokens(summary: Summary) -> str:

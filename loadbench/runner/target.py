@@ -121,7 +121,7 @@ def _asked(
             endpoint=endpoint,
             replicas=tuple(one.endpoint for one in told[1:]),
             url=url,
-            title=title,
+            title=f"{title} and {len(told) - 1} more" if len(told) > 1 else title,
             engine=engine,
             device=str(facts.get("device", "")) or _card_of(inside.cards()),
             settings={
