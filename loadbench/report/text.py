@@ -190,7 +190,7 @@ def _requests(summary: Summary) -> str:
     if len(summary.requests) < 2:
         return ""
     found = sorted(summary.requests.items(), key=lambda item: -item[1]["done"])
-    rows = [("", "done", "p50 ms", "p95", "p99", "failed")]
+    rows: list[tuple[str, ...]] = [("", "done", "p50 ms", "p95", "p99", "failed")]
     for name, part in found[:_KINDS]:
         times, bands = part["latency_ms"], part["bands_ms"]
         shown = (
