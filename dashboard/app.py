@@ -222,7 +222,7 @@ class Dashboard(App[None]):
             said=said,
             snapshot=self.snapshot,
             run=run,
-            name=runlog.called(self.folder) if run else "",
+            name=runlog.named(self.folder) if run else "",
             part=self.part.words,
             follows=self.part.follows,
             verdict=self.child.verdict() if self.child and self.run_view.end else "",
@@ -231,9 +231,14 @@ class Dashboard(App[None]):
         return scene(view, self.sight, source)
 
     def say(self, text: str) -> None:
-        """What came of a key that changes no picture; `notify` for all that takes more words."""
-        if (shown := self._run_screen()) is not None:
-            shown.query_one(Said).say(text)
+        """What came of a key that changes no picture; `notify` for all that takes more words, and
+        where the screen in front is no picture of the run."""
+        shown = self._run_screen()
+        place = next(iter(shown.query(Said)), None) if shown is not None else None
+        if place is not None and shown is self.screen:
+            place.say(text)
+        else:
+            self.notify(text, markup=False)
 
     def _run_screen(self) -> RunScreen | None:
         """The uppermost screen of the run, also when a question lies over it."""
@@ -361,7 +366,7 @@ class Dashboard(App[None]):
     def action_picture(self) -> None:
         name = f"screen-{time.strftime('%H%M%S')}.svg"
         folder = self.folder if os.access(self.folder, os.W_OK) else Path.cwd()
-        self.notify(f"saved {self.save_screenshot(name, str(folder))}")
+        self.notify(f"saved {self.save_screenshot(name, str(folder))}", markup=False)
 
     # ── the run ──────────────────────────────────────────────────────────────
 

@@ -211,6 +211,16 @@ def called(folder: Path) -> str:
     return folder.name if found == folder else f"{found.name}/{folder.name}"
 
 
+def named(folder: Path) -> str:
+    """How a command here names a run: by its number (`0147`, `0147/3`) where it lies in the usual
+    results, else by its folder."""
+    whole_one = whole(folder)
+    number = whole_one.name.partition("-")[0]
+    if whole_one.resolve().parent != results_folder().resolve() or not number.isdigit():
+        return str(folder)
+    return number if whole_one == folder else f"{number}/{folder.name}"
+
+
 def write_snapshot(folder: Path, snapshot: dict[str, Any]) -> None:
     """Replaces run.json as a whole."""
     text = json.dumps(snapshot, indent=2, ensure_ascii=False) + "\n"

@@ -7,7 +7,6 @@ fractions). `load` finds a scenario by path or by the name of one that ships wit
 import difflib
 import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -268,7 +267,7 @@ class Scenario(NamedTuple):
 
 def shipped() -> dict[str, Path]:
     """The scenarios that come with loadbench, by name."""
-    folder = Path(str(resources.files("scenarios")))
+    folder = Path(__file__).parent.parent / "scenarios"  # not one of the working folder
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 

@@ -1,6 +1,8 @@
 """The commands that look back and compare, over run folders as a run leaves them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,12 @@ def test_a_killed_run_can_be_compared(tmp_path: Path) -> None:
     del snapshot["summary"]
     runlog.write_snapshot(folder, snapshot)
     assert "p99 ms" in loadbench("compare", "1", "2", cwd=tmp_path).stdout
+
+
+def test_a_scenarios_folder_of_ones_own_hides_none_of_those_that_ship(tmp_path: Path) -> None:
+    """`python -m` has the working folder first on its path."""
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "mine.toml").write_text("[load]\n")
+    command = [sys.executable, "-m", "loadbench", "shape", "tour"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

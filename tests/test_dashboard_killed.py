@@ -56,7 +56,7 @@ def test_the_screen_says_who_is_gone_and_what_to_press(
             wait_for_end(only_run(tmp_path))
         else:
             screen.until("R = run again")
-            screen.until("loadbench show 0001")
+            screen.until("loadbench show")
             screen.press("q")
             screen.end()
             left = screen.written.replace("\r", "").partition("?1049l")[2]  # what stays there

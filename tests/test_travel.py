@@ -16,6 +16,7 @@ from dashboard.follow import Follow
 from dashboard.screens.live import LatencyChart
 from dashboard.widgets.header import Header
 from dashboard.widgets.panels import Events
+from dashboard.widgets.picker import Picker
 from loadbench import runlog
 from loadbench.model import End, Window
 from loadbench.view import View, fold, merged, pieces
@@ -339,5 +340,39 @@ def test_all_of_it_fits_every_size(folder: Path, size: tuple[int, int]) -> None:
                 assert len(lines) == size[1]
                 assert all(len(line) <= size[0] for line in lines)
                 assert not app.screen.show_vertical_scrollbar
+
+    asyncio.run(walk())
+
+
+def test_what_a_key_comes_to_is_said_on_the_list_of_runs_too(folder: Path) -> None:
+    """The palette offers all commands there; that screen has no line of its own for words."""
+
+    async def walk() -> None:
+        async with attached(folder) as (app, pilot):
+            app.action_go("runs")
+            await settle(pilot)
+            app.driver.ask_mark()
+            app.driver.ask_stop()
+            app.action_look("bookmark")
+            app.say("with [brackets] and [/]")
+            await settle(pilot)
+            told = [notice.message for notice in app._notifications]
+            assert "Nothing to mark: this run is over." in told
+            assert "with [brackets] and [/]" in told
+
+    asyncio.run(walk())
+
+
+def test_a_filter_of_brackets_is_words(folder: Path) -> None:
+    async def walk() -> None:
+        async with attached(folder) as (app, pilot):
+            app.action_go("alerts")
+            await settle(pilot)
+            for words in ("[/]", "[p99]", "p99"):
+                for board in app.screen.query(Picker):
+                    board.words = words
+                app.redraw()
+                await settle(pilot)
+                assert f"only: {words}" in text(app)
 
     asyncio.run(walk())

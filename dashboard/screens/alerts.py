@@ -89,8 +89,11 @@ class Alerts(RunScreen, inherit_bindings=False):
         chosen = [s for s in firing if spell is not None and s.began == spell.began
                   and s.rule.name == spell.rule.name] or firing  # fmt: skip
         self.app.read_snapshot()
-        if not chosen or not self.app.driver.listens:
+        if not chosen:
             self.app.say("No alert fires that nobody has seen.")
+            return
+        if not self.app.driver.listens:
+            self.app.say("Nobody is there to be told: the run's own process has ended.")
             return
         for found in chosen:
             self.app.driver.command({"command": "acknowledge", "rule": found.rule.name})

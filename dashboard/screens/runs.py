@@ -27,7 +27,7 @@ from dashboard.theme import palette
 from dashboard.widgets.runlist import RunList
 from dashboard.widgets.runpanel import about, beside
 from dashboard.widgets.runsline import RunsLine
-from loadbench import baseline, catalogue, units
+from loadbench import baseline, catalogue, runlog, units
 from loadbench.catalogue import Entry
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.judge.comparison import Comparison, compare
@@ -279,7 +279,8 @@ class Runs(RunScreen, inherit_bindings=False):
         except SpecError as error:
             self.notify(f"{error.message}. {error.hint}", severity="error", markup=False)
         else:
-            self.notify(f"loadbench tui --{'attach' if going else 'replay'} {entry.number}")
+            name = runlog.named(Path(entry.folder))
+            self.notify(f"loadbench tui --{'attach' if going else 'replay'} {name}", markup=False)
 
     def action_report(self) -> None:
         entry = self._here()

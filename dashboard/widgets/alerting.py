@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.segment import Segment
 from textual.geometry import Size
+from textual.markup import escape
 
 from dashboard.measures import card
 from dashboard.scene import Scene
@@ -124,8 +125,8 @@ class Rules(Picker):
 
     def titles(self, scene: Scene) -> None:
         start = scene.view.start
-        of = f"of {start.scenario}, " if start else ""
-        only = f" only: {self.words}" if self.words else ""
+        of = f"of {escape(start.scenario)}, " if start else ""
+        only = f" only: {escape(self.words)}" if self.words else ""
         hidden = len(scene.view.rules) - max(1, self.size.height - 1)
         below = f"{hidden} more" if hidden > 0 and self.size.height and not self.words else ""
         title = f"Rules [dim]({of}over the last 10 s){only}[/]"

@@ -73,10 +73,8 @@ def _kept(scene: Scene) -> str:
     """That what was measured is not lost with it."""
     if scene.view.newest is None:
         return ""
-    run, _, repeat = scene.source.name.partition("/")
-    number = run.partition("-")[0] + (f"/{repeat}" if repeat else "")
     until = units.clock(scene.newest * units.SECOND)
-    return f" All until {until} is kept: loadbench\xa0show\xa0{number}"
+    return f" All until {until} is kept: loadbench\xa0show\xa0{scene.source.name}"
 
 
 def without_folder(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from rich.segment import Segment
 from textual.events import Click
 from textual.geometry import Size
+from textual.markup import escape
 
 from dashboard.measures import (
     brief,
@@ -150,7 +151,7 @@ class RequestTable(Board):
         self._sure = sure
 
     def titles(self, scene: Scene) -> None:
-        kinds = _kinds(scene.visible) if scene.visible else []
+        kinds = [escape(kind) for kind in _kinds(scene.visible)] if scene.visible else []
         shown = [" · ".join(kinds)]
         for most in range(min(3, len(kinds) - 1), 0, -1):
             shown.append(" · ".join([*kinds[:most], f"{len(kinds) - most} more"]))

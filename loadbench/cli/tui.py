@@ -154,6 +154,8 @@ def _told(app: "Dashboard") -> int:
         return 0
     if not app.ended:
         _goes_on(app.whole)
+    elif not app.folder.is_dir():  # deleted from the list of runs
+        return 0
     else:
         from loadbench.report.text import run_text
 
