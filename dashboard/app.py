@@ -231,12 +231,9 @@ class Dashboard(App[None]):
         return scene(view, self.sight, source)
 
     def say(self, text: str) -> None:
-        """What came of a key that changes no picture; `notify` for all that takes more words, and
-        where the screen in front is no picture of the run."""
-        shown = self._run_screen()
-        place = next(iter(shown.query(Said)), None) if shown is not None else None
-        if place is not None and shown is self.screen:
-            place.say(text)
+        """What came of a key, in few words: in the screen's place for them, else as a notice."""
+        if places := self.screen.query(Said):
+            places.first().say(text)
         else:
             self.notify(text, markup=False)
 
