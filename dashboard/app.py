@@ -335,7 +335,7 @@ class Dashboard(App[None]):
         elif shown.focused is None or isinstance(shown.focused, LatencyChart):
             self.action_go("latency" if isinstance(shown, Live) else "live")
         else:
-            shown.maximize(shown.focused)
+            shown.enlarge(shown.focused)
 
     def action_restore(self) -> None:
         shown = self._run_screen()

@@ -7,7 +7,7 @@ they are infinite where they fall among the failed, and `ms_text` prints those a
 import math
 import re
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import cache, wraps
 
 from dashboard.scene import Scene
 from dashboard.widgets.bands import Point
@@ -94,17 +94,18 @@ def error_share(window: Window) -> float | None:
 
 def card(scene: Scene, window: Window | None) -> Gpu | None:
     """The GPU that serves the model; None on a CPU, and for a target elsewhere."""
-    machine = window.machine if window else None
     start = scene.view.start
-    match = re.fullmatch(r"(?:cuda|gpu):?(\d*)", start.device) if start else None
+    return serving(start.device, window) if start else None
+
+
+def serving(device: str, window: Window | None) -> Gpu | None:
+    """The card of a device as a run's start names it (`cuda:1`)."""
+    machine = window.machine if window else None
+    match = re.fullmatch(r"(?:cuda|gpu):?(\d*)", device)
     if machine is None or not machine.gpus or match is None:
         return None
     index = int(match[1] or 0)
     return next((gpu for gpu in machine.gpus if gpu.index == index), machine.gpus[0])
-
-
-def has_gpu(scene: Scene) -> bool:
-    return card(scene, scene.view.latest) is not None
 
 
 def latency(columns: Sequence[Column]) -> list[Point]:
@@ -161,17 +162,22 @@ def in_flight(bins: Column) -> Point:
     return Point((float(max(bin.fullest for bin in bins)),))
 
 
-@each
-def gpu_busy(bins: Column) -> Point:
-    """In per cent, the busiest card."""
-    known = [
-        gpu.utilization * 100
-        for bin in bins
-        if bin.window.machine
-        for gpu in bin.window.machine.gpus
-        if gpu.utilization is not None
-    ]
-    return Point((max(known, default=None),))
+@cache
+def gpu_busy(index: int) -> Reader:
+    """Of the card with this index, in per cent."""
+
+    @each
+    def busy(bins: Column) -> Point:
+        known = [
+            gpu.utilization * 100
+            for bin in bins
+            if bin.window.machine
+            for gpu in bin.window.machine.gpus
+            if gpu.index == index and gpu.utilization is not None
+        ]
+        return Point((max(known, default=None),))
+
+    return busy
 
 
 @each

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dashboard.measures import brief, error_share, ms_text, number, parts_ms, quantile_ms
+from dashboard.measures import brief, error_share, ms_text, number, parts_ms, quantile_ms, serving
 from loadbench import units
 from loadbench.episodes import LIKELY
 from loadbench.model import Gpu, Server, Window
@@ -30,6 +30,7 @@ class Moment:
     window: Window | None = None
     seconds: int = 0
     service_ns: float = 0.0
+    card: Gpu | None = None  # that served
 
 
 def read(moment: Moment, view: View) -> Moment:
@@ -38,7 +39,9 @@ def read(moment: Moment, view: View) -> Moment:
     if moment.window is not None or not found or found[-1].until != moment.until:
         return moment
     service = sum(bin.service_ns for bin in found)
-    return Moment(moment.second, moment.until, merged(found), covered(found), service)
+    window = merged(found)
+    card = serving(view.start.device, window) if view.start else None
+    return Moment(moment.second, moment.until, window, covered(found), service, card)
 
 
 class Figure(NamedTuple):
@@ -66,12 +69,7 @@ def _server(read: Callable[[Server], float | None]) -> Callable[[Moment, Window]
 
 
 def _card(read: Callable[[Gpu], float | None]) -> Callable[[Moment, Window], float | None]:
-    def found(moment: Moment, window: Window) -> float | None:
-        cards = window.machine.gpus if window.machine else ()
-        known = [value for card in cards if (value := read(card)) is not None]
-        return max(known, default=None)
-
-    return found
+    return lambda moment, window: read(moment.card) if moment.card else None
 
 
 def _latency(share: float) -> Callable[[Moment, Window], float | None]:
@@ -179,7 +177,7 @@ def sentences(before: Moment, after: Moment, view: View) -> list[str]:
     limit = view.start.limit_ns if view.start else None
     told = [_felt(before, after, limit), *_where(before, after), *_load(before, after)]
     told += [*_batches(before, after), *_machine(before, after), *_generator(before, after)]
-    return [*told, *_between(view.events, before.until, after.until)]
+    return [*told, *_between(view.events, before.second, after.second)]
 
 
 def _felt(before: Moment, after: Moment, limit_ns: int | None) -> str:
@@ -254,19 +252,14 @@ def _machine(before: Moment, after: Moment) -> Iterator[str]:
         text = _moved(name, unit, before, after)
         if text:
             yield text
-    one, two = _cards(before), _cards(after)
-    slowed = [why for card in two for why in card.throttle]
-    if slowed and not any(card.throttle for card in one):
-        yield f"The GPU's clock was held down: {', '.join(dict.fromkeys(slowed))}."
-    old = {pid for card in one for pid, _ in card.processes}
-    new = [str(pid) for card in two for pid, _ in card.processes if pid not in old]
+    if before.card is None or after.card is None:
+        return
+    if after.card.throttle and not before.card.throttle:
+        yield f"The GPU's clock was held down: {', '.join(after.card.throttle)}."
+    old = {pid for pid, _ in before.card.processes}
+    new = [str(pid) for pid, _ in after.card.processes if pid not in old]
     if new:
         yield f"Another process came onto the GPU: pid {', '.join(new[:3])}."
-
-
-def _cards(moment: Moment) -> tuple[Gpu, ...]:
-    machine = moment.window.machine if moment.window else None
-    return machine.gpus if machine else ()
 
 
 def _generator(before: Moment, after: Moment) -> Iterator[str]:
@@ -301,12 +294,12 @@ def _named(name: str) -> str:
 
 
 def _between(events: tuple[Event, ...], one: int, two: int) -> Iterator[str]:
-    """Alerts and marks from the earlier to the later, the first three."""
+    """Alerts and marks from the earlier to the later, those of both included; the first three."""
     low, high = min(one, two), max(one, two)
     found = [
         event
         for event in events
-        if event.kind in ("alert", "ended", "mark") and low <= event.second < high
+        if event.kind in ("alert", "ended", "mark") and low <= event.second <= high
     ]
     if not found:
         yield "No alert and no mark lies between them."

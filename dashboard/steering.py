@@ -53,7 +53,9 @@ class Helm:
         if wish == "arrivals":
             return {"command": "resume" if now.paused else "pause"}
         if wish == "spike":
-            rate = view.latest.rate if view.latest else None
+            if now.paused:
+                raise Refused("the arrivals are paused: nothing falls due (P = resume)")
+            rate = now.rate or _asked(view)
             if not rate:
                 raise Refused("no rate is asked for now that a spike could be twice of")
             return {"command": "spike", "rate": _round(rate * SPIKE), "for": SPIKE_FOR}
@@ -90,6 +92,11 @@ class Helm:
         finally:
             self._under_way -= 1
         return str(answer.get("mark", command["command"]))
+
+
+def _asked(view: View) -> float | None:
+    """Per second, at last: a second that was paused, which is over, asked for nothing."""
+    return next((bin.window.rate for bin in reversed(view.rings[0]) if bin.window.rate), None)
 
 
 def _round(rate: float) -> float:

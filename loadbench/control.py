@@ -93,11 +93,7 @@ def written(folder: Path, command: Mapping[str, Any]) -> str:
         words = [f"{key}={value}" for key, value in command.items() if key != "command"]
     else:
         words = [_word(command[key]) for key in WORDS.get(name, ()) if key in command]
-    number = folder.name.partition("-")[0]
-    here = folder.resolve().parent == runlog.results_folder().resolve() and number.isdigit()
-    return shlex.join(
-        ["loadbench", "tell", str(int(number)) if here else str(folder), name, *words]
-    )
+    return shlex.join(["loadbench", "tell", runlog.named(folder), name, *words])
 
 
 def _word(value: Any) -> str:

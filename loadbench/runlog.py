@@ -211,12 +211,17 @@ def called(folder: Path) -> str:
     return folder.name if found == folder else f"{found.name}/{folder.name}"
 
 
+def is_usual(results: Path) -> bool:
+    """Whether commands look for runs there without being told to."""
+    return results.resolve() == results_folder().resolve()
+
+
 def named(folder: Path) -> str:
     """How a command here names a run: by its number (`0147`, `0147/3`) where it lies in the usual
     results, else by its folder."""
     whole_one = whole(folder)
     number = whole_one.name.partition("-")[0]
-    if whole_one.resolve().parent != results_folder().resolve() or not number.isdigit():
+    if not is_usual(whole_one.parent) or not number.isdigit():
         return str(folder)
     return number if whole_one == folder else f"{number}/{folder.name}"
 

@@ -83,9 +83,9 @@ def test_a_rate_may_be_written_as_in_a_scenario() -> None:
 
 def test_numbers_are_written_as_people_write_them() -> None:
     spike = {"command": "spike", "rate": 545.0, "for": "5s"}
-    assert control.written(Path("results/0012-a"), spike) == "loadbench tell 12 spike 545 5s"
+    assert control.written(Path("results/0012-a"), spike) == "loadbench tell 0012 spike 545 5s"
     scale = {"command": "scale", "factor": 1.21}
-    assert control.written(Path("results/0012-a"), scale) == "loadbench tell 12 scale 1.21"
+    assert control.written(Path("results/0012-a"), scale) == "loadbench tell 0012 scale 1.21"
 
 
 @pytest.mark.parametrize(

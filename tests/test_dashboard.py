@@ -208,7 +208,7 @@ def test_what_was_in_focus_has_its_keys_again_after_a_size_that_is_too_small(key
 def test_line_1_stands_over_a_large_panel_too() -> None:
     async def walk() -> None:
         async with shown(told(RUNNING), (80, 24)) as (app, pilot):
-            await pilot.press("2", "tab", "enter")
+            await pilot.press("2", "tab", "tab", "tab", "enter")
             await settle(pilot)
             lines = text(app).split("\n")
             assert "● RUNNING" in lines[0]

@@ -108,7 +108,7 @@ def test_a_logarithmic_axis() -> None:
 def test_enter_makes_the_focused_panel_large_and_escape_restores() -> None:
     async def walk() -> None:
         async with shown(told(RUNNING)) as (app, pilot):
-            await press(pilot, "tab", "tab")
+            await press(pilot, "tab", "tab", "tab")
             assert app.focused is not None
             assert app.focused.id == "throughput"
             large = await press(pilot, "enter")

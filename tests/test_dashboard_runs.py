@@ -148,7 +148,7 @@ def test_marks_and_a_comparison_with_what_differs_first(tmp_path: Path) -> None:
             await until(pilot, lambda: "p99 ms" in "\n".join(lines(pilot)))
             page = "\n".join(lines(pilot))
             assert "Compare   A 0001   vs   B 0002" in page
-            assert "loadbench compare 0001 0002" in page
+            assert f"loadbench compare 0001 0002 --out {tmp_path}"[:60] in page
             assert page.index("engine.max_batch: 32 → 8") < page.index("p99 ms")
             assert "10.0  -50.0 %  ? inconclusive (1 run each)  1+1" in page
             await press(pilot, "up")  # B is the run under the cursor until it is marked

@@ -98,6 +98,17 @@ def test_a_key_is_a_command(standing: Standing, wish: Wish, command: dict[str, A
 def test_a_spike_needs_a_rate() -> None:
     with pytest.raises(Refused, match="no rate"):
         Helm().wanted("spike", view(rate=None))
+    with pytest.raises(Refused, match="paused"):
+        Helm().wanted("spike", view(Standing(paused=True), rate=0.0))
+
+
+@pytest.mark.parametrize(("standing", "twice"), [(Standing(), 600.0), (Standing(rate=132), 264.0)])
+def test_a_spike_right_after_a_pause_is_of_what_was_asked_before(
+    standing: Standing, twice: float
+) -> None:
+    paused = fold(view(), window(1, [], rate=0.0))
+    resumed = fold(paused, Mark(1, "arrivals resumed", standing))
+    assert Helm().wanted("spike", resumed)["rate"] == twice
 
 
 def test_what_was_told_counts_until_the_log_says_so_and_what_was_refused_does_not(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from dashboard.moments import Moment, read, rows, same, sentences
 from loadbench.machine import Gpu, Machine
 from loadbench.model import AlertChange, Mark, Part, Window
@@ -39,7 +41,7 @@ def told(*later: Any) -> View:
         for at in range(20, 40)
     ]  # fmt: skip
     mark, firing = Mark(20, "deploy"), AlertChange(25, "p99", "firing", 120.0, since=20)
-    return folded([start(), *calm, mark, *busy, firing, *later])
+    return folded([start(device="cuda:0"), *calm, mark, *busy, firing, *later])
 
 
 def both(view: View, one: int = 20, two: int = 40) -> tuple[Moment, Moment]:
@@ -74,6 +76,28 @@ def test_what_lies_between_is_told_without_the_guess_why() -> None:
     assert text.startswith("Between them: 00:25 p99 latency > 100 ms for ")
     assert "Likely" not in text
     assert text.endswith(").")
+
+
+@pytest.mark.parametrize(("one", "two"), [(20, 30), (10, 20), (20, 21)])
+def test_what_happened_in_the_very_seconds_that_are_compared_lies_between_them(
+    one: int, two: int
+) -> None:
+    view = told()
+    looked_at = [read(Moment(second, second + 1), view) for second in (one, two)]
+    assert "00:20 deploy" in sentences(*looked_at, view)[-1]
+
+
+def test_the_card_that_serves_is_told_of_and_no_other() -> None:
+    def cards(at: int, ours: float) -> Window:
+        others = Gpu(0, "a card", utilization=1.0, throttle=("power cap",) if at > 20 else ())
+        ours_is = Gpu(1, "a card", utilization=ours)
+        return window(at, [10.0], machine=Machine(cpu=0.5, gpus=(others, ours_is)))
+
+    seconds = [cards(at, 0.2 if at < 20 else 0.6) for at in range(40)]
+    view = folded([start(device="cuda:1"), *seconds])
+    one, two = both(view)
+    assert ("GPU busy %", "20", "60") in [row[:3] for row in rows(one, two, None)]
+    assert not any("held down" in line for line in sentences(one, two, view))
 
 
 def test_the_same_moment_has_changed_in_nothing() -> None:

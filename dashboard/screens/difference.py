@@ -72,7 +72,7 @@ class Changes(Board, can_focus=True):
         return lines
 
 
-class Figures(Board):
+class Figures(Board, can_focus=True):
     """Every figure that one of the two has; what changed stands out."""
 
     def titles(self, scene: Scene) -> None:

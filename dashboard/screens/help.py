@@ -24,7 +24,8 @@ READING = (
     "Time: a click into a chart looks at that second, dragging moves the picture, the wheel zooms; "
     "a click at an event, or into the bar of line 1, goes there. ← and → go from second to second "
     "while one is looked at. All of it works on runs that go on as well; end is back to now.",
-    "tab brings the next panel into focus, ctrl+p has every action by name.",
+    "tab brings the next panel into focus, enter makes it large, ? tells how to read it, ctrl+p "
+    "has every action by name.",
     "▲ alert or attention   ◆ mark   ✓ over   ● running   ◔ warm-up   ‖ view paused   ■ done   "
     "✗ failed   ↺ replay   ▓ queue   ▒ batch wait   █ compute   ░ network",
 )
@@ -74,7 +75,8 @@ class Help(ModalScreen[None]):
         with VerticalScroll(classes="sheet") as sheet:
             sheet.border_subtitle = "esc = back"  # in sight however far it is scrolled
             yield Static(id="keys")
-            for paragraph in (*getattr(below, "reading", ()), *READING):
+            focused = getattr(below.focused, "reading", ())
+            for paragraph in (*focused, *getattr(below, "reading", ()), *READING):
                 yield Static(Text(f"\n{paragraph}"))
 
     def on_resize(self) -> None:

@@ -28,6 +28,7 @@ from dashboard.screens.tryout import TryOut
 from dashboard.shelf import Shelved, Used, scenarios, used
 from dashboard.starting import command_line, start
 from dashboard.theme import palette
+from dashboard.widgets.header import alerts, trust
 from dashboard.widgets.launch import Ready, Settings, ShapeChart, names_width, row
 from loadbench import runlog
 
@@ -258,6 +259,10 @@ class Launcher(Screen[None]):
         line.append("new run", style=colours.text)
         if not self.app.ended:
             line.append(f"   ● {self.app.whole.name} goes on", style=colours.quiet)
+            scene = self.app.scene()
+            for part in (alerts(scene, colours), trust(scene, colours)):
+                for segment in part:
+                    line.append(f"  {segment.text}", style=segment.style)
         if self._starting:
             line.append("   ◔ starting", style=colours.asked)
         self.query_one("#line", Static).update(line)

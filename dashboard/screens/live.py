@@ -1,6 +1,6 @@
 """Screen 1, Live: does it keep up, what do users feel, where does the time go, what happened."""
 
-from functools import partial
+from functools import cache, partial
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -11,6 +11,8 @@ from dashboard.scene import Scene
 from dashboard.screens.run import RunScreen
 from dashboard.sureness import InView
 from dashboard.theme import legend
+from dashboard.widgets.board import Cells
+from dashboard.widgets.cards import cards
 from dashboard.widgets.chart import Chart, Plot
 from dashboard.widgets.panels import Events, RequestTable, Split, Ticker
 from dashboard.widgets.tile import Reading, Tile
@@ -29,8 +31,12 @@ LATENCY = Plot(
 THROUGHPUT = Plot(measures.throughput, lambda ink: (ink.area,), "/s")
 QUEUE = Plot(measures.queue, lambda ink: (ink.p99,), "", empty="not told by this target")
 IN_FLIGHT = Plot(measures.in_flight, lambda ink: (ink.p99,), "")
-GPU = Plot(measures.gpu_busy, lambda ink: (ink.area,), "%", top=100.0)
 CPU = Plot(measures.cpu_busy, lambda ink: (ink.area,), "%", top=100.0)
+
+
+@cache
+def gpu_plot(index: int) -> Plot:
+    return Plot(measures.gpu_busy(index), lambda ink: (ink.area,), "%", top=100.0)
 
 
 def firing(scene: Scene, *quantities: str) -> bool:
@@ -190,12 +196,22 @@ class QueueChart(Chart):
 
 
 class MachineChart(Chart):
-    """The GPU, or the CPU where there is none."""
+    """The GPU that serves, or the CPU where there is none; large, with all cards below it."""
 
     def titles(self, scene: Scene) -> None:
-        self.plot_now(GPU if measures.has_gpu(scene) else CPU)
+        gpu = measures.card(scene, scene.view.latest)
+        self.plot_now(CPU if gpu is None else gpu_plot(gpu.index))
         reading = machine(scene)
         self.head(f"{reading.title} busy [b]{reading.value}[/b] %", below=(reading.note, ""))
+
+    def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        below: list[Cells] = []
+        if self.has_class("-maximized"):
+            serving = measures.card(scene, scene.view.latest)
+            below = cards(scene, serving, width, self.ink)[: height // 2]
+        above = height - len(below) - bool(below)
+        rows = super().draw(scene, width, above)
+        return [*rows, *([[]] * (height - len(below) - len(rows))), *below]
 
 
 def _queue_course(scene: Scene) -> measures.Reader:
@@ -203,7 +219,8 @@ def _queue_course(scene: Scene) -> measures.Reader:
 
 
 def _machine_course(scene: Scene) -> measures.Reader:
-    return measures.gpu_busy if measures.has_gpu(scene) else measures.cpu_busy
+    gpu = measures.card(scene, scene.view.latest)
+    return measures.cpu_busy if gpu is None else measures.gpu_busy(gpu.index)
 
 
 def tiles() -> ComposeResult:
@@ -211,7 +228,7 @@ def tiles() -> ComposeResult:
     yield Tile(tail, lambda scene: measures.tail, id="tile-tail")
     yield Tile(errors, lambda scene: measures.errors, id="tile-errors")
     yield Tile(queue, _queue_course, id="tile-queue")
-    yield Tile(machine, _machine_course, id="tile-machine")
+    yield Tile(machine, _machine_course, id="tile-machine", large="machine")
 
 
 class Live(RunScreen):
@@ -225,7 +242,7 @@ class Live(RunScreen):
             yield LatencyChart(LATENCY, sure, id="latency")
             yield ThroughputChart(THROUGHPUT, id="throughput")
             with Vertical(id="third"):
-                yield MachineChart(GPU, id="machine")
+                yield MachineChart(CPU, id="machine")
                 yield QueueChart(QUEUE, id="queue")
         yield Split(id="split")
         with Horizontal(id="bottom"):

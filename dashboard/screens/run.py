@@ -89,6 +89,11 @@ class RunScreen(Screen[None]):
             footer.show_command_palette = wide
             footer.refresh(recompose=True)
 
+    def enlarge(self, panel: Widget) -> None:
+        """This panel alone; instead of a tile what it is of."""
+        large = getattr(panel, "large", "")
+        self.maximize(self.query_one(f"#{large}") if large else panel)
+
     def show(self, scene: Scene) -> None:
         """Hands the scene to every widget that draws it."""
         for board in self.query(Board):

@@ -3,6 +3,7 @@
 The list is read in a thread from the runs' snapshots alone; what needs a log is read on demand.
 """
 
+import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -204,7 +205,7 @@ class Runs(RunScreen, inherit_bindings=False):
             a, b = pair
             base = " (baseline)" if self._listing.is_baseline(a) else ""
             panel.border_title = f"Compare   A {a.number}{base}   vs   B {b.number}"
-            panel.border_subtitle = f"loadbench compare {a.number} {b.number}"
+            panel.border_subtitle = Text(self._command("compare", a, b)).markup
             if self._compared is None or self._compared[0] != pair:
                 self._compare(pair)
                 return
@@ -236,6 +237,12 @@ class Runs(RunScreen, inherit_bindings=False):
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         self._below()
 
+    def _command(self, name: str, *runs: Entry) -> str:
+        """The command line that does the same."""
+        out = [] if runlog.is_usual(self.results) else ["--out", str(self.results)]
+        numbers = [run.number for run in runs]
+        return shlex.join(["loadbench", *name.split(), *numbers, *out])
+
     # ── keys ─────────────────────────────────────────────────────────────────
 
     def _here(self) -> Entry | None:
@@ -260,7 +267,7 @@ class Runs(RunScreen, inherit_bindings=False):
         if pair is None:
             self.notify(_NOTHING_TO)
         elif self._comparing or not self.query_one("#run-below").display:
-            title = f"Compare {pair[0].number} {pair[1].number}"
+            title = self._command("compare", *pair)
             self.app.push_screen(Page(title, lambda: comparison_text(_compared(pair))))
         else:
             self._comparing = True
@@ -279,8 +286,9 @@ class Runs(RunScreen, inherit_bindings=False):
         except SpecError as error:
             self.notify(f"{error.message}. {error.hint}", severity="error", markup=False)
         else:
+            verb = "attach" if going else "replay"
             name = runlog.named(Path(entry.folder))
-            self.notify(f"loadbench tui --{'attach' if going else 'replay'} {name}", markup=False)
+            self.notify(f"loadbench tui --{verb} {name}", markup=False)
 
     def action_report(self) -> None:
         entry = self._here()
@@ -300,7 +308,7 @@ class Runs(RunScreen, inherit_bindings=False):
     def action_summary(self) -> None:
         entry = self._here()
         if entry is not None:
-            title = f"loadbench show {entry.number}"
+            title = self._command("show", entry)
             self.app.push_screen(Page(title, partial(run_text, Path(entry.folder)), fold=True))
 
     def action_baseline(self) -> None:
@@ -317,7 +325,7 @@ class Runs(RunScreen, inherit_bindings=False):
             else:
                 name = entry.scenario or baseline.usual_name(Path(entry.folder))
                 baseline.put(self.results, name, Path(entry.folder))
-                told = f"baseline of {name}: {entry.name}   loadbench baseline set {entry.number}"
+                told = f"baseline of {name}: {entry.name}\n{self._command('baseline set', entry)}"
             self._listing = replace(self._listing, baselines=baseline.read(self.results))
         except LoadbenchError as error:
             self.notify(f"{error.message}. {error.hint}", severity="error", markup=False)

@@ -40,6 +40,8 @@ class Board(Widget):
     """Draws `draw(scene, width, height)`; fewer rows are filled up, more are cut off."""
 
     dims = True  # while nothing comes
+    large = ""  # the id of what enter makes large instead of it
+    reading: Sequence[str] = ()  # how to read it: paragraphs of the help
 
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)

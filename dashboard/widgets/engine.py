@@ -47,7 +47,7 @@ def bar(share: float, width: int) -> str:
     return "█" * whole + (_LEFT[rest - 1] if rest else "")
 
 
-class EngineBoard(Board):
+class EngineBoard(Board, can_focus=True):
     """Draws `rows(server, width, height)` if the target tells of its inside."""
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
@@ -100,6 +100,11 @@ class Parts(Board):
 class Sizes(EngineBoard):
     """Share of batches by size, the full one named, and how full they are on average."""
 
+    reading = (
+        "Batch size: how many of the batches in view had how many rows; sizes that lie beside each "
+        "other share a row where there are too many. fill: rows of the room that the batches had.",
+    )
+
     def titles(self, scene: Scene) -> None:
         self.head(f"Batch size [dim](rows, {scene.stretch})[/]", "Batch size [dim](rows)[/]")
 
@@ -151,6 +156,12 @@ class Sizes(EngineBoard):
 class Reasons(EngineBoard):
     """Why batches closed, and a hint where the numbers support one."""
 
+    reading = (
+        "Why batches closed: full, the longest wait was over, the oldest request could wait no "
+        "longer for its limit, or the model stood idle. Where the numbers support it a line says "
+        "what to try.",
+    )
+
     _known = 0
 
     def titles(self, scene: Scene) -> None:
@@ -193,6 +204,11 @@ class Reasons(EngineBoard):
 
 class BySize(EngineBoard):
     """What a batch of each size costs: the reason to batch, in one column."""
+
+    reading = (
+        "By batch size: means of the batches in view. Where ms per row falls with the size, "
+        "batching pays; where it does not fall any more, larger batches only cost latency.",
+    )
 
     def titles(self, scene: Scene) -> None:
         self.head(f"By batch size [dim]({scene.stretch})[/]", "By batch size")

@@ -142,7 +142,7 @@ class Header(Board):
             "steered": self._steered(scene),
             "bar": bar,
             "alerts": alerts(scene, colours),
-            "trust": self._trust(scene, why=True),
+            "trust": trust(scene, colours, why=True),
             "hint": [Segment(now.hint, quiet)] if now.hint else [],
         }
         short = part.removeprefix("repeat ").replace(" of ", "/")
@@ -150,7 +150,7 @@ class Header(Board):
             lambda: parts.update(bar=[] if scene.past else parts["bar"]),
             lambda: parts.update(hint=[]),
             lambda: parts.update(bar=[]),
-            lambda: parts.update(trust=self._trust(scene, why=False)),
+            lambda: parts.update(trust=trust(scene, colours)),
             lambda: parts.update(brand=[]),
             lambda: parts.update(detail=[Segment(now.detail.replace(" / ", "/"), plain)]),
             lambda: parts.update(part=[Segment(short, plain)] if part else []),
@@ -199,16 +199,6 @@ class Header(Board):
         style = ink(self.ink.limit, bold=True)
         return [Segment("◆", style), Segment(f" {', '.join(words)}", style)]
 
-    def _trust(self, scene: Scene, why: bool) -> Cells:
-        """`▲ doubtful: generator late`, by the first of the reasons."""
-        grade, doubts = scene.view.trust
-        if grade == "trusted":
-            return []
-        text = f"▲ {grade}"
-        if why and doubts:
-            text += f": {doubts[0].code.replace('-', ' ')}"
-        return [Segment(text, ink(self.ink.p99))]
-
 
 def alerts(scene: Scene, colours: Palette) -> Cells:
     """How many alerts nobody has acknowledged, or that no data comes; none once it is over."""
@@ -219,6 +209,17 @@ def alerts(scene: Scene, colours: Palette) -> Cells:
     elif scene.view.end is not None:
         text = ""
     return [Segment(text, ink(colours.p99, bold=True))] if text else []
+
+
+def trust(scene: Scene, colours: Palette, why: bool = False) -> Cells:
+    """`▲ doubtful: generator late`, by the first of the reasons."""
+    grade, doubts = scene.view.trust
+    if grade == "trusted":
+        return []
+    text = f"▲ {grade}"
+    if why and doubts:
+        text += f": {doubts[0].code.replace('-', ' ')}"
+    return [Segment(text, ink(colours.p99))]
 
 
 def _width(part: Cells) -> int:

@@ -10,10 +10,12 @@ from textual.geometry import Size
 from textual.markup import escape
 
 from dashboard.measures import (
+    SHARES,
     brief,
     error_share,
     ms_text,
     number,
+    part_ms,
     part_of,
     parts_ms,
     quantile_ms,
@@ -28,7 +30,7 @@ from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.bin import failures
 from loadbench.merge import merge
-from loadbench.model import Requests, Stream, Window
+from loadbench.model import Part, Requests, Stream, Window
 from loadbench.view import Event
 
 _REQUESTS = (
@@ -78,8 +80,25 @@ def split(scene: Scene) -> dict[str, float]:
     return parts_ms(scene.visible, scene.service_ns) or written_ms(scene.visible)
 
 
-class Split(Board):
-    """Where the time goes: one bar of four parts."""
+_PARTS = (
+    Column("part", left=True),
+    Column("mean ms"),
+    Column("share", 1),
+    Column("p50 ms", 3),
+    Column("p95 ms", 4),
+    Column("p99 ms", 2),
+)
+
+
+class Split(Board, can_focus=True):
+    """Where the time goes: one bar of four parts; large, a row for each as well."""
+
+    reading = (
+        "Where the time goes: the mean request's way from when it was begun to its answer. Means, "
+        "because they add up. queue: until its batch began to form. batch wait: until the batch "
+        "was closed. compute: in the model. network: all the rest, the client's and the server's "
+        "own work included. Large, with the percentiles of each part that the target tells.",
+    )
 
     def titles(self, scene: Scene) -> None:
         where = "Where the time goes"
@@ -98,7 +117,20 @@ class Split(Board):
                 [Segment(text if len(text) <= width else short[:width], quiet)],
                 [Segment(f"a request takes {units.significant(mean)} ms on average", quiet)],
             ]
-        return [self._bar(parts, width), self._legend(parts, width)]
+        rows = [self._bar(parts, width), self._legend(parts, width)]
+        if height > len(rows) + 1 + len(parts) + 1:
+            rows += [[], *self._rows(scene.visible, parts, width)]
+        return rows
+
+    def _rows(self, window: Window, parts: dict[str, float], width: int) -> list[Cells]:
+        total = sum(parts.values()) or 1.0
+        rows = [
+            [f"{_part(name, self.ink)[0]} {name}", brief(mean), part_of(mean / total),
+             *(brief(part_ms(_told(window, name), share)) for share in SHARES)]
+            for name, mean in parts.items()
+        ]  # fmt: skip
+        plain = ink(self.ink.text)
+        return table(_PARTS, rows, width, (ink(self.ink.quiet), plain, plain))
 
     def _bar(self, parts: dict[str, float], width: int) -> Cells:
         total = sum(parts.values()) or 1.0
@@ -132,6 +164,15 @@ class Split(Board):
         return cells
 
 
+def _told(window: Window, name: str) -> Part | None:
+    """What the target tells of a part; nobody tells how long the network takes."""
+    server = window.server
+    if server is None:
+        return None
+    known = {"queue": server.queue, "batch wait": server.batch_wait, "compute": server.compute}
+    return known.get(name)
+
+
 def _part(name: str, colours: Palette) -> tuple[str, str]:
     return {
         "queue": ("▓", colours.p99),
@@ -143,8 +184,14 @@ def _part(name: str, colours: Palette) -> tuple[str, str]:
     }[name]
 
 
-class RequestTable(Board):
+class RequestTable(Board, can_focus=True):
     """One row for each kind of request, and all of them; with how sure the p99 of all is."""
+
+    reading = (
+        "Requests: a row for each kind, or each server, of what is in view, and one for all. ±: "
+        "half as wide as the 95 % band of the p99 is. fail: what was not sent, not answered, or "
+        "answered with an error, which kinds stands in the border.",
+    )
 
     def __init__(self, sure: InView, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -247,9 +294,15 @@ def near(events: Sequence[Event], scene: Scene) -> list[Event]:
     return [*shown, *newest_first[len(later) :]]
 
 
-class Events(Board):
+class Events(Board, can_focus=True):
     """What happened, newest first, wrapped under itself; in the past from the place where one is,
     with what came next above it. A click goes there."""
+
+    reading = (
+        "Events: ▲ an alert fires, ✓ it is over, ◆ a mark (yours, or of a change to load or "
+        "engine), ✗ failures begin, · a stage of the load. A click goes there; [ and ] go from one "
+        "alert or mark to the next.",
+    )
 
     _rows: Sequence[Event] = ()  # of which event each row is
 

@@ -5,7 +5,7 @@ from rich.segment import Segment
 from dashboard.scene import Scene
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
-from dashboard.widgets.header import alerts, state
+from dashboard.widgets.header import alerts, state, trust
 
 
 class RunsLine(Board):
@@ -26,7 +26,8 @@ class RunsLine(Board):
             now = state(scene, colours)
             right = [Segment(now.sign, ink(now.colour)),
                      Segment(f" {now.word} ", ink(colours.text, bold=True))]  # fmt: skip
-            right += [*alerts(scene, colours), Segment(" ")]
+            for part in (alerts(scene, colours), trust(scene, colours)):
+                right += [*part, Segment(" ")] if part else []
         room = width - sum(part.cell_length for part in right)
         parts = ["loadbench", "runs", *self.told]
         while len(parts) > 1 and len(_joined(parts)) > room:

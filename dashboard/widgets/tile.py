@@ -48,8 +48,13 @@ class Tile(Board):
         read: Callable[[Scene], Reading],
         course: Callable[[Scene], Reader],
         id: str | None = None,
+        large: str = "",
     ) -> None:
+        """`large` is the panel that `enter` shows instead of the tile; without one it takes no
+        keys."""
         super().__init__(id=id, classes="tile")
+        self.can_focus = bool(large)
+        self.large = large
         self._read = read
         self._course = course
         self._timeline: Timeline | None = None

@@ -1,0 +1,125 @@
+"""Panels of the screens of a run made large: which take keys, what they tell then, all cards."""
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from dashboard.screens.help import Help
+from loadbench.machine import Gpu
+from loadbench.model import Start, Window
+from loadbench.view import View
+from tests.stage import folded, shown, told
+from tests.storyline import GB, Story, records
+from tests.test_dashboard_keys import press
+
+RUNNING = Story(end=None)
+LIVE = ("tile-machine", "latency", "throughput", "machine", "queue", "split", "requests", "events")
+ENGINE = ("sizes", "reasons", "inside", "by-size")
+
+
+@pytest.mark.parametrize(("screen", "panels"), [("1", LIVE), ("2", ENGINE)])
+@pytest.mark.parametrize("size", [(200, 60), (120, 40), (80, 24)])
+def test_tab_goes_through_all_panels_and_enter_makes_each_large(
+    size: tuple[int, int], screen: str, panels: tuple[str, ...]
+) -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING), size) as (app, pilot):
+            await press(pilot, screen)
+            there = [name for name in panels if app.screen.query_one(f"#{name}").region.height]
+            met = []
+            for _ in there:
+                await press(pilot, "tab")
+                assert app.focused is not None
+                met.append(app.focused.id)
+                if app.focused.id == "latency":
+                    continue  # large it is a screen of its own
+                await press(pilot, "enter")
+                large = app.screen.maximized
+                assert large is not None
+                assert (large.region.width, large.region.height) == (size[0], size[1] - 2)
+                await press(pilot, "escape")
+                assert app.screen.maximized is None
+            assert met == there
+
+    asyncio.run(walk())
+
+
+def test_the_way_of_a_request_is_told_by_its_parts_where_there_is_room() -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING), (80, 24)) as (app, pilot):
+            app.screen.query_one("#split").focus()
+            lines = await press(pilot, "enter")
+            (compute,) = [line for line in lines if "█ compute  " in line and "%" in line]
+            mean, share, p50, _, p99 = compute.split("compute")[1].split()[:5]
+            assert 6 < float(mean) < 7
+            assert share.endswith("%")
+            assert 6 < float(p50) < float(p99) < 9
+            (network,) = [line for line in lines if "░ network  " in line and "%" in line]
+            assert network.count("n/a") == 3  # nobody tells it
+
+    asyncio.run(walk())
+
+
+def test_help_begins_with_the_panel_in_focus() -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING), (120, 60)) as (app, pilot):
+            app.screen.query_one("#requests").focus()
+            whole = " ".join(await press(pilot, "question_mark"))
+            assert isinstance(app.screen, Help)
+            assert whole.index("Requests: a row for each kind") < whole.index("Tiles show")
+
+    asyncio.run(walk())
+
+
+def two_cards() -> View:
+    """Ours is the second; the first is busier, and somebody else is on both."""
+    found = []
+    for record in records(RUNNING):
+        match record:
+            case Start():
+                record = replace(record, device="cuda:1")
+            case Window(machine=machine) if machine is not None:
+                ours = replace(machine.gpus[0], index=1, utilization=0.4,
+                               processes=((4121, 2 * GB),))  # fmt: skip
+                other = Gpu(0, "NVIDIA H200", utilization=0.97, throttle=("power cap",),
+                            memory_used=100 * GB, memory_total=141 * GB,
+                            processes=((77, None),))  # fmt: skip
+                record = replace(record, machine=replace(machine, gpus=(other, ours)))
+        found.append(record)
+    return folded(found)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+def test_enter_on_the_tile_of_the_gpu_lists_all_cards_and_who_else_is_on_them(
+    size: tuple[int, int],
+) -> None:
+    async def walk() -> None:
+        async with shown(two_cards(), size) as (_, pilot):
+            before = await press(pilot, "tab")
+            assert not any("pid 4121" in line for line in before)
+            lines = await press(pilot, "enter")
+            text = "\n".join(lines)
+            assert "GPU busy 40 %" in text
+            at = {word: next(i for i, line in enumerate(lines) if word in line)
+                  for word in ("○ 0 NVIDIA H200", "pid 77", "● 1 NVIDIA H200", "pid 4121")}  # fmt: skip
+            assert list(at.values()) == sorted(at.values())
+            assert "97  100 of 141" in lines[at["○ 0 NVIDIA H200"]]
+            assert "power cap" in lines[at["○ 0 NVIDIA H200"]]
+            assert lines[at["pid 77"]].rstrip(" │").endswith("pid 77 is on it too")
+            assert "2.0 GB of its memory" in lines[at["pid 4121"]]
+            top = [line for line in lines[2:8] if any(block in line for block in "▁▂▃▄▅▆▇█")]
+            assert not top  # 97 % is another card's
+            assert any("Requests" in line for line in await press(pilot, "escape"))
+
+    asyncio.run(walk())
+
+
+def test_without_a_card_the_same_place_shows_the_processor() -> None:
+    async def walk() -> None:
+        async with shown(told(Story(end=None, gpu=False))) as (_, pilot):
+            text = "\n".join(await press(pilot, "tab", "enter"))
+            assert "CPU busy 61 %" in text
+            assert "pid" not in text
+
+    asyncio.run(walk())
