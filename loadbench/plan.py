@@ -50,6 +50,7 @@ class Endpoint(Value, frozen=True):
     method: str = "GET"
     headers: dict[str, str] = {}  # of each request; `$NAME` is filled in where they are made
     deadline_ns: int | None = None  # what each call over gRPC says that it waits
+    stream: bool = False  # over gRPC: calls are streams, whose answers may be several
     layout: Literal["rows", "columns"] = "rows"  # this and the next only of protocol "tensorflow"
     signature: str = ""
 
@@ -57,6 +58,11 @@ class Endpoint(Value, frozen=True):
     def tensors(self) -> bool:
         """Whether that is what is sent, of which the server has told."""
         return self.protocol not in ("http", "openai")
+
+    @property
+    def streams(self) -> bool:
+        """Whether answers come piece by piece, each with a time of its own."""
+        return self.protocol == "openai" or self.stream
 
     @property
     def kserve(self) -> bool:

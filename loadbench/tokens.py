@@ -22,7 +22,7 @@ def tokens(total: Account) -> dict[str, Any] | None:
         "per_s": per_s(total),
         "generated": stream.generated,
         "counted": stream.tokens if stream.told else None,
-        "prompt": stream.prompt if stream.told else None,
+        "prompt": stream.prompt or None,
         "pieces": stream.pieces,
     }
 

@@ -14,6 +14,7 @@ from loadbench.targets.messages import INFERENCE, message
 
 HANDS = 16  # calls at once
 Infer = Callable[[bytes, Any], bytes]
+Answers = Callable[[bytes, Any], Iterator[bytes]]
 
 
 def answer(values: Any = (0.25, -1.5, 3.0), **changed: Any) -> bytes:
@@ -38,16 +39,22 @@ def endpoint(port: int, wide: int = 4, out: int = 3, **changed: Any) -> Endpoint
 class Server:
     """A server that runs. `calls` have come, `cancelled` of them were given up by the client."""
 
-    def __init__(self, infer: Infer, options: Sequence[tuple[str, int]]) -> None:
+    def __init__(
+        self, infer: Infer, options: Sequence[tuple[str, int]], answers: Answers | None = None
+    ) -> None:
         self.calls: list[bytes] = []
         self.peers: set[str] = set()
         self.metadata: dict[str, str] = {}  # of the latest call
         self.port = 0
         self._infer = infer
+        self._answers = answers
         self.grpc = grpc.server(
             ThreadPoolExecutor(HANDS), options=[("grpc.so_reuseport", 0), *options]
         )
-        handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(self._answer)}
+        handlers = {
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(self._answer),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._answer_all),
+        }
         self.grpc.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(INFERENCE, handlers),)
         )
@@ -58,12 +65,22 @@ class Server:
         self.metadata = {name: str(value) for name, value in context.invocation_metadata()}
         return self._infer(request, context)
 
+    def _answer_all(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        assert self._answers is not None
+        for request in requests:
+            self.calls.append(request)
+            self.metadata = {name: str(value) for name, value in context.invocation_metadata()}
+            yield from self._answers(request, context)
+
 
 @contextmanager
 def serving(
-    infer: Infer, options: Sequence[tuple[str, int]] = (), credentials: Any = None
+    infer: Infer,
+    options: Sequence[tuple[str, int]] = (),
+    credentials: Any = None,
+    answers: Answers | None = None,
 ) -> Iterator[Server]:
-    server = Server(infer, [("grpc.max_receive_message_length", -1), *options])
+    server = Server(infer, [("grpc.max_receive_message_length", -1), *options], answers)
     if credentials is None:
         server.port = server.grpc.add_insecure_port("127.0.0.1:0")
     else:

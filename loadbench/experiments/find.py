@@ -73,7 +73,7 @@ class Leader:
     def planned(self, plan: Plan, target: Target) -> Plan:
         start = self._setting.start or self._terms.start or _start(self._first, target, self._terms)
         terms = msgspec.structs.replace(self._terms, start=start)
-        if terms.claim.of and target.endpoint.protocol != "openai":
+        if terms.claim.of and not target.endpoint.streams:
             raise SpecError(
                 f"{terms.claim.text!r} is of answers that come token by token",
                 'this target has none: search for "p99 < 100 ms"',

@@ -54,7 +54,7 @@ def make_ready(plan: Plan) -> Load:
     if not plan.requests or not plan.phases:
         raise SpecError("the plan has no requests or no phases")
     endpoints = (plan.endpoint, *plan.replicas)
-    tokens = Tokens() if plan.endpoint.protocol == "openai" else None
+    tokens = Tokens() if plan.endpoint.streams else None
     region = Region() if plan.endpoint.shared else None
     replicas: list[Replica] = []
     kinds: list[RequestPlan] = []  # of all of them
@@ -121,15 +121,19 @@ def _unregistered(endpoint: Endpoint, region: Region) -> None:
 
 def _connections(endpoint: Endpoint, tokens: Tokens | None) -> Callable[[Kind, int], Connection]:
     """How a new connection is made."""
+    if endpoint.protocol == "grpc":
+        from loadbench.load.answers import AnswersConnection
+        from loadbench.load.call import CallConnection, Peer
+
+        peer = Peer(endpoint)
+        if tokens is None:
+            return partial(CallConnection, peer=peer)
+        return partial(AnswersConnection, peer=peer, tokens=tokens)
     if tokens is not None:
         from loadbench.load.stream import StreamConnection
 
         shared = Shared(endpoint) if endpoint.tls else None
         return partial(StreamConnection, shared=shared, tokens=tokens)
-    if endpoint.protocol == "grpc":
-        from loadbench.load.call import CallConnection, Peer
-
-        return partial(CallConnection, peer=Peer(endpoint))
     return partial(TlsConnection, shared=Shared(endpoint)) if endpoint.tls else Connection
 
 

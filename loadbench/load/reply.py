@@ -58,20 +58,13 @@ class Learned:
     def verdict(self, reply: Reply, kind: Kind) -> tuple[str, str]:
         """The failure of a whole reply and the reason in words, both empty if it is good. Raises
         BadAnswer."""
-        if reply.refused:
-            return "grpc_UNAVAILABLE", reply.refused
-        if reply.reset is not None:
-            code = reply.reset
-            name = _NAMES[code] if code < len(_NAMES) else str(code)
-            return f"grpc_{_RESETS.get(code, 'INTERNAL')}", f"the server reset the stream: {name}"
-        fields, trailers = reply.fields or {}, reply.trailers or {}
-        failure, reason = _status(fields, trailers)
-        if failure:
-            return failure, reason
-        self._check(fields, message(reply), kind)
-        return "", ""
+        failure, reason = ended(reply)
+        if not failure:
+            self.check(reply.fields or {}, message(reply), kind)
+        return failure, reason
 
-    def _check(self, fields: Fields, body: bytes, kind: Kind) -> None:
+    def check(self, fields: Fields, body: bytes, kind: Kind) -> None:
+        """Raises BadAnswer unless this message is what was asked for."""
         if not fields.get(b"content-type", b"").startswith(_PLAIN):
             raise BadAnswer(f"not gRPC but {fields.get(b'content-type', b'nothing')!r:.80}")
         form = self._forms.get(kind)
@@ -86,6 +79,18 @@ class Learned:
         template = _template(answer, stream, form) if form else None
         if template:
             self.templates[kind] = template
+
+
+def ended(reply: Reply) -> tuple[str, str]:
+    """The failure that a whole reply is by how it ended, and the reason; both empty for OK. Raises
+    BadAnswer."""
+    if reply.refused:
+        return "grpc_UNAVAILABLE", reply.refused
+    if reply.reset is not None:
+        code = reply.reset
+        name = _NAMES[code] if code < len(_NAMES) else str(code)
+        return f"grpc_{_RESETS.get(code, 'INTERNAL')}", f"the server reset the stream: {name}"
+    return _status(reply.fields or {}, reply.trailers or {})
 
 
 def _status(fields: Fields, trailers: Fields) -> tuple[str, str]:

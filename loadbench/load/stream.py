@@ -10,7 +10,7 @@ from functools import partial
 
 from loadbench.load.answer import Incoming, Kind, decoded
 from loadbench.load.tls import Shared, TlsConnection
-from loadbench.load.tokens import BARREN, COUNTED, FIRST, GAP, PACE, PROMPT, Tokens
+from loadbench.load.tokens import Pieces, Tokens
 from loadbench.targets.events import Events
 from loadbench.targets.openai import STREAM, UNENDED, Usage, piece, usage
 from loadbench.targets.wire import BadAnswer
@@ -92,13 +92,12 @@ class _Answer(Incoming):
 class StreamConnection(TlsConnection):
     """TLS only where the target's address says so."""
 
-    __slots__ = ("_first", "_last", "_tokens")
+    __slots__ = ("_pieces",)
     _incoming: _Answer | None
 
     def __init__(self, kind: Kind, tries: int, shared: Shared | None, tokens: Tokens) -> None:
         super().__init__(kind, tries, shared)
-        self._tokens = tokens
-        self._first = self._last = 0  # when the first and the newest piece came
+        self._pieces = Pieces(tokens)
 
     def _piece(self, data: bytes) -> str | None:
         self.partial = True  # so that all is forgotten before the next
@@ -119,36 +118,20 @@ class StreamConnection(TlsConnection):
             take()
         finally:
             for _ in range(answer.pieces):
-                self._came(now)
+                self._pieces.came(self.kind.index, self.due, now)
         if not answer.complete:
             return None
         found = answer.verdict(self.kind)
         if not found and answer.usage is not None:
-            self._counted(now, answer.usage)
+            told = answer.usage
+            self._pieces.counted(
+                self.kind.index, self.due, now, told.completion_tokens, told.prompt_tokens
+            )
         return found
 
-    def _came(self, now: int) -> None:
-        if self._first:
-            self._tell(GAP, now, now - self._last)
-        else:
-            self._first = now
-            self._tell(FIRST, now, now - self.due)
-        self._last = now
-
-    def _counted(self, now: int, counted: Usage) -> None:
-        tokens = counted.completion_tokens
-        self._tell(COUNTED, now, tokens)
-        self._tell(PROMPT, now, counted.prompt_tokens)
-        if tokens > 1 and self._first:
-            self._tell(PACE, now, (self._last - self._first) // (tokens - 1))
-
-    def _tell(self, what: int, at: int, value: int) -> None:
-        self._tokens.add(what, self.kind.index, self.due, at, value)
-
     def failed(self, now: int) -> None:
-        if not self._first:
-            self._tell(BARREN, now, 1)
+        self._pieces.failed(self.kind.index, self.due, now)
 
     def forget(self) -> None:
         super().forget()
-        self._first = self._last = 0
+        self._pieces.forget()

@@ -47,6 +47,41 @@ class Tokens:
         return found
 
 
+class Pieces:
+    """When the pieces of the answers on one connection came, an answer after the other."""
+
+    __slots__ = ("_first", "_last", "_tokens", "number")
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self.forget()
+
+    def came(self, kind: int, due: int, now: int) -> None:
+        """One more; the first counts from when its request was due."""
+        if self.number:
+            self._tokens.add(GAP, kind, due, now, now - self._last)
+        else:
+            self._first = now
+            self._tokens.add(FIRST, kind, due, now, now - due)
+        self._last = now
+        self.number += 1
+
+    def counted(self, kind: int, due: int, now: int, tokens: int, prompt: int | None) -> None:
+        """The answer is whole, and good; so many tokens were in it."""
+        self._tokens.add(COUNTED, kind, due, now, tokens)
+        if prompt is not None:
+            self._tokens.add(PROMPT, kind, due, now, prompt)
+        if tokens > 1 and self.number:
+            self._tokens.add(PACE, kind, due, now, (self._last - self._first) // (tokens - 1))
+
+    def failed(self, kind: int, due: int, now: int) -> None:
+        if not self.number:
+            self._tokens.add(BARREN, kind, due, now, 1)
+
+    def forget(self) -> None:
+        self._first = self._last = self.number = 0
+
+
 def _stream(what: Ints, value: Ints) -> Stream:
     gaps, first = value[what == GAP], value[what == FIRST]
     return Stream(

@@ -182,7 +182,7 @@ class Run:
         """The plan of the load, the alert rules, and what is to be said of both."""
         spec = self._scenario.spec
         own = [(alerts.parse_rule(rule.when, rule.length), rule.off) for rule in spec.alert]
-        writes = target.endpoint.protocol == "openai"
+        writes = target.endpoint.streams
         rules = alerts.changed(alerts.built_in(target.gpu is not None, writes), own)
         limit = alerts.latency_limit(rules, spec.checks)
         plan = planned(spec, target.endpoint, (), limit, target.replicas)

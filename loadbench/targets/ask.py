@@ -172,9 +172,9 @@ class Asker:
 
     def _sent(self, request: Prepared) -> httpx.Response:
         if self.rpc:
-            from loadbench.targets.rpc import PATH
+            from loadbench.targets.rpc import path_of
 
-            return self._client.post(PATH, content=request.data)
+            return self._client.post(path_of(request.data), content=request.data)
         head, _, body = request.data.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
 _BINARY = "binary_tensor_data"
 _MEMORY = "system_shared_memory"
 _TORCHSERVE = "TorchServe APIs"
+_BY_RPC = "ask it over gRPC: --target grpc://host:port (Triton's port is 8001)"
 
 
 def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
@@ -32,6 +33,8 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     protocol = _found_protocol(asker, wanted) if asker.protocol == "auto" else asker.protocol
     if wanted.shared_memory and protocol != "kserve":
         raise SpecError(f"{asker.url} {asker.known_by}: shared memory is of KServe v2")
+    if wanted.stream and not asker.rpc:
+        raise SpecError(f"{asker.url}: target.stream is of gRPC", _BY_RPC)
     if protocol == "tensorflow":
         return _tensorflow(asker, wanted)
     if protocol == "openai":
@@ -57,13 +60,17 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     found = replace(found, shared=wanted.shared_memory)
     if asker.rpc:
         found = replace(found, protocol="grpc", closes=False, deadline_ns=wanted.deadline)
+        return replace(found, stream=found.stream or wanted.stream)
+    if found.stream:
+        text = f"{model!r} is decoupled: to one request it gives any number of answers"
+        raise SpecError(f"{asker.url}: {text}", _BY_RPC)
     return found
 
 
 def describe_replica(asker: "Asker", wanted: "TargetSpec", first: Endpoint) -> Endpoint:
     """A further server. SpecError if it does not serve what the first one does."""
     found = describe(asker, wanted)
-    for key in ("protocol", "model", "inputs", "outputs", "batched"):
+    for key in ("protocol", "model", "inputs", "outputs", "batched", "stream"):
         theirs, ours = getattr(found, key), getattr(first, key)
         if theirs != ours:
             where = hostport(first.host, first.port)
@@ -208,14 +215,22 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
         raise TargetError(f"GET {asker.url}{path}: {refusal(answer)}")
     found = asker.parsed(answer)
     inputs, outputs = (_tensors(asker, found, key) for key in ("inputs", "outputs"))
-    batched = _batched(asker, path, (*inputs, *outputs))
+    config = _config(asker, path)
+    batched = _batched(asker, path, config, (*inputs, *outputs))
+    policy = (config or {}).get("model_transaction_policy")
     if batched:
         inputs, outputs = _without_batch(inputs), _without_batch(outputs)
     return Endpoint(
         host=asker.host, port=asker.port, protocol="kserve", tls=asker.tls, model=model,
         inputs=inputs, outputs=outputs, batched=batched, binary=binary, closes=asker.closes,
-        headers=asker.headers,
+        headers=asker.headers, stream=isinstance(policy, dict) and bool(policy.get("decoupled")),
     )  # fmt: skip
+
+
+def _config(asker: "Asker", path: str) -> dict[str, Any] | None:
+    """How the model is configured, where the server tells it."""
+    answer = asker.ask("GET", f"{path}/config")
+    return asker.object(answer) if answer.status_code == 200 else None
 
 
 def _tensors(asker: "Asker", metadata: Any, key: str) -> tuple[Tensor, ...]:
@@ -230,12 +245,13 @@ def _tensors(asker: "Asker", metadata: Any, key: str) -> tuple[Tensor, ...]:
         ) from error
 
 
-def _batched(asker: "Asker", path: str, tensors: tuple[Tensor, ...]) -> bool:
+def _batched(
+    asker: "Asker", path: str, config: dict[str, Any] | None, tensors: tuple[Tensor, ...]
+) -> bool:
     """Whether tensors have a batch axis in front. Only the configuration can tell a batch axis
     from an open dimension; without it, one that is open everywhere is taken for it."""
-    answer = asker.ask("GET", f"{path}/config")
-    if answer.status_code == 200:
-        most = asker.object(answer).get("max_batch_size", 0)
+    if config is not None:
+        most = config.get("max_batch_size", 0)
         try:
             return int(most) > 0
         except (TypeError, ValueError) as error:

@@ -24,6 +24,7 @@ from loadbench.targets.wire import BadAnswer, Form, Headers, OverLong, own_heade
 from loadbench.units import MS, SECOND, US, hostport
 
 PATH = f"/{INFERENCE}/ModelInfer"
+STREAM = f"/{INFERENCE}/ModelStreamInfer"
 CODES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
     "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",
@@ -35,6 +36,9 @@ _MOST_BLOCK = 16_384 - 9  # what every server takes in one frame
 _RAW = 0x32  # the tag of raw_output_contents
 _FIELDS = 4096  # of an answer, at most
 _MOST_HEAD = 16 << 20  # bytes of an answer beside its raw tensors
+_ERROR, _ANSWER = 0x0A, 0x12  # the tags of a ModelStreamInferResponse
+# Has Triton end a stream with the status of what went wrong, not only say it in words
+_STATUS = {"triton_grpc_error": "true"}
 _CHOICES = {"bool_param": bool, "int64_param": int, "double_param": float, "string_param": str}
 _TYPED = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",
@@ -76,6 +80,11 @@ def _put(into: Any, parameters: Mapping[str, bool | int | float | str]) -> None:
             raise SpecError(f"parameter {name!r} is {value!r}: {error}") from error
 
 
+def path_of(data: bytes) -> str:
+    """What a prepared call calls."""
+    return STREAM if STREAM.encode() in data[: head_length(data)] else PATH
+
+
 def head_length(data: bytes | memoryview) -> int:
     """Where the message begins in a prepared call."""
     return 9 + int.from_bytes(data[:3], "big")
@@ -89,7 +98,9 @@ def _head(endpoint: Endpoint, headers: Mapping[str, str]) -> bytes:
         if name in given:
             raise SpecError(f"header {name!r} is set by loadbench itself: leave it out")
     authority = given.pop("host", hostport(endpoint.host, endpoint.port))
-    fields = {":path": PATH, ":authority": authority}
+    fields = {":path": STREAM if endpoint.stream else PATH, ":authority": authority}
+    if endpoint.stream:
+        given = {**_STATUS, **given}
     if endpoint.deadline_ns is not None:
         fields["grpc-timeout"] = timeout(endpoint.deadline_ns)
     fields |= {"te": "trailers", "content-type": "application/grpc", "user-agent": "loadbench"}
@@ -125,6 +136,24 @@ def timeout(limit_ns: int) -> str:
         if limit_ns < 10**8 * unit:
             return f"{max(1, limit_ns // unit)}{name}"
     return f"{min(limit_ns // SECOND, 10**8 - 1)}S"
+
+
+def within(message: bytes) -> tuple[str, bytes]:
+    """(error in words, ModelInferResponse) of a message of a stream. Raises BadAnswer."""
+    error, answer, at = b"", b"", 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        if tag not in (_ERROR, _ANSWER):
+            raise BadAnswer(f"not a ModelStreamInferResponse: field {tag >> 3}")
+        size, at = _varint(message, at)
+        found, at = message[at : at + size], at + size
+        if at > len(message):
+            raise BadAnswer("not a ModelStreamInferResponse: broken off")
+        if tag == _ERROR:
+            error = found
+        else:
+            answer = found
+    return error.decode("utf-8", "replace"), answer
 
 
 class _Parts(NamedTuple):

@@ -16,7 +16,7 @@ import msgspec
 from loadbench.errors import SpecError
 from loadbench.plan import Tls
 from loadbench.targets.messages import INFERENCE, message
-from loadbench.targets.rpc import CODES, PATH, PREFIX, head_length
+from loadbench.targets.rpc import CODES, PATH, PREFIX, STREAM, head_length, within
 
 _TIMEOUT_S = 5.0
 _STATUS = {
@@ -55,14 +55,14 @@ class Transport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         path = request.url.raw_path.decode("ascii")
         try:
-            if path == PATH:
+            if path in (PATH, STREAM):
                 patience_s = request.extensions.get("timeout", {}).get("read") or _TIMEOUT_S
-                return self._infer(request.read(), patience_s)
+                return self._infer(path, request.read(), patience_s)
             parts = [unquote(part) for part in path.split("/")[1:]]
             return self._asked(parts, request.read())
         except self._grpc.RpcError as error:
             name = error.code().name
-            if path != PATH and name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            if path not in (PATH, STREAM) and name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise httpx.ConnectError(f"{name}: {error.details()}", request=request) from error
             found = {"error": error.details() or name}
             status = _STATUS.get(name, 500)
@@ -82,7 +82,12 @@ class Transport(httpx.BaseTransport):
                 found = _metadata(self._ask("ModelMetadata", name=model))
             case ["v2", "models", model, "config"]:
                 config = self._ask("ModelConfig", name=model).config
-                found = {"max_batch_size": config.max_batch_size}
+                found = {
+                    "max_batch_size": config.max_batch_size,
+                    "model_transaction_policy": {
+                        "decoupled": config.model_transaction_policy.decoupled
+                    },
+                }
             case ["v2", "systemsharedmemory", "region", name, "register"]:
                 self._ask("SystemSharedMemoryRegister", name=name, **msgspec.json.decode(body))
                 found = {}
@@ -105,8 +110,8 @@ class Transport(httpx.BaseTransport):
         )
         return call(request, timeout=_TIMEOUT_S, metadata=self._metadata)
 
-    def _infer(self, data: bytes, patience_s: float) -> httpx.Response:
-        """One prepared call, its own headers included."""
+    def _infer(self, path: str, data: bytes, patience_s: float) -> httpx.Response:
+        """One prepared call, its own headers included; of a stream the first answer."""
         from hpack import Decoder
 
         start = head_length(data)
@@ -116,8 +121,18 @@ class Transport(httpx.BaseTransport):
             for name, value in fields
             if not name.startswith(b":") and name not in _NOT_METADATA
         ]
-        call = self._channel.unary_unary(PATH)
-        body = call(data[start + PREFIX.size :], timeout=patience_s, metadata=metadata)
+        asked = data[start + PREFIX.size :]
+        if path == STREAM:
+            answers = self._channel.stream_stream(path)(
+                iter([asked]), timeout=patience_s, metadata=metadata
+            )
+            said = list(answers)
+            error, body = within(said[0]) if said else ("no answer came", b"")
+            if error:
+                return httpx.Response(500, json={"error": error})
+        else:
+            call = self._channel.unary_unary(path)
+            body = call(asked, timeout=patience_s, metadata=metadata)
         return httpx.Response(200, content=body, headers={"grpc-status": CODES[0]})
 
 

@@ -22,7 +22,10 @@
 #define HEAD 8192        /* of one request */
 #define SIZE (1 << 20)   /* read at once */
 #define TOGETHER 16      /* answers in one send */
-#define INPUT "{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,4]}"
+#ifndef WIDE
+#define WIDE "4"         /* values of the input */
+#endif
+#define INPUT "{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1," WIDE "]}"
 #define OUTPUT "{\"name\":\"y\",\"datatype\":\"FP32\",\"shape\":[-1,3]}"
 #define CONFIG(kind, name, dim) \
     "\"" kind "\":[{\"name\":\"" name "\",\"data_type\":\"TYPE_FP32\",\"dims\":[" dim "]}]"
@@ -34,7 +37,7 @@ static const char about[] = "{\"name\":\"fast\",\"version\":\"1\",\"extensions\"
 static const char model[] = "{\"name\":\"m\",\"versions\":[\"1\"],\"platform\":\"c\",\"inputs\":["
     INPUT "],\"outputs\":[" OUTPUT "]}";
 static const char config[] = "{\"name\":\"m\",\"platform\":\"c\",\"backend\":\"c\","
-    "\"max_batch_size\":8," CONFIG("input", "x", "4") "," CONFIG("output", "y", "3") "}";
+    "\"max_batch_size\":8," CONFIG("input", "x", WIDE) "," CONFIG("output", "y", "3") "}";
 static const char statistics[] = "{\"model_stats\":[{\"name\":\"m\",\"version\":\"1\","
     "\"inference_count\":%1$ld,\"execution_count\":%1$ld,\"inference_stats\":{"
     "\"success\":{\"count\":%1$ld,\"ns\":0},\"fail\":{\"count\":0,\"ns\":0},"

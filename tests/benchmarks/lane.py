@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,12 +69,17 @@ def measure(found: Server, name: str, connections: int, seconds: float, image: b
     with tempfile.TemporaryDirectory() as folder:
         whole = seconds + WARM_S + (5 if name == "Locust FastHttpUser" else 1)
         job = Job(endpoint(found.port, image), connections, whole, Path(folder))
-        with (IMAGES if image else CLIENTS)[name](job) as process:
-            begun(found, process)
-            client = psutil.Process(process.pid)
-            before = time.monotonic(), found.answered(), cpu(client), found.cpu()
-            time.sleep(seconds)
-            after = time.monotonic(), found.answered(), cpu(client), found.cpu()
+        return of_client(found, (IMAGES if image else CLIENTS)[name](job), seconds)
+
+
+def of_client(found: Server, client: AbstractContextManager[Popen], seconds: float) -> Row:
+    """What a client reaches amid its run."""
+    with client as process:
+        begun(found, process)
+        its_own = psutil.Process(process.pid)
+        before = time.monotonic(), found.answered(), cpu(its_own), found.cpu()
+        time.sleep(seconds)
+        after = time.monotonic(), found.answered(), cpu(its_own), found.cpu()
     took, done, mine, its = (b - a for a, b in zip(before, after, strict=True))
     return Row(done / took, done / mine, its / took)
 

@@ -12,19 +12,16 @@ import argparse
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-
-import psutil
 
 from loadbench.model import Tensor
 from loadbench.plan import Endpoint
 from loadbench.targets.messages import message
 from tests.benchmarks.clients import PERF_ANALYZER, Job, lane
-from tests.benchmarks.lane import WARM_S, Row, begun, table
-from tests.benchmarks.rig import PEERS, Popen, Server, compiled, cpu, running
+from tests.benchmarks.lane import Row, of_client, table
+from tests.benchmarks.rig import PEERS, Popen, Server, compiled, running
 
 INPUT, OUTPUT = Tensor("x", "FP32", (4,)), Tensor("y", "FP32", (3,))
 COUNT = "count"
@@ -97,18 +94,6 @@ CLIENTS: dict[str, Callable[[Job], AbstractContextManager[Popen]]] = {
 }
 
 
-def measure(found: Server, name: str, connections: int, seconds: float) -> Row:
-    with tempfile.TemporaryDirectory() as folder:
-        with CLIENTS[name](Calls(found.port, connections, Path(folder))) as process:
-            begun(found, process)
-            client = psutil.Process(process.pid)
-            before = time.monotonic(), found.answered(), cpu(client), found.cpu()
-            time.sleep(seconds)
-            after = time.monotonic(), found.answered(), cpu(client), found.cpu()
-    took, done, mine, its = (b - a for a, b in zip(before, after, strict=True))
-    return Row(done / took, done / mine, its / took)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -123,8 +108,11 @@ def main() -> None:
                 rows: dict[str, list[Row]] = {name: [] for name in names}
                 for turn in range(given.rounds):
                     for name in names if turn % 2 == 0 else reversed(names):
-                        rows[name].append(measure(found, name, connections, given.seconds))
-                        print(f"{connections} {name}: {rows[name][-1]}", file=sys.stderr)
+                        with tempfile.TemporaryDirectory() as own:
+                            job = Calls(found.port, connections, Path(own))
+                            row = of_client(found, CLIENTS[name](job), given.seconds)
+                        rows[name].append(row)
+                        print(f"{connections} {name}: {row}", file=sys.stderr)
                 table(rows, connections)
         finally:
             found.close()

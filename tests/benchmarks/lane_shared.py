@@ -1,0 +1,89 @@
+"""What shared memory saves of inputs of 600 kB: the lane and perf_analyzer, each with tensors in
+binary and in shared memory of this machine; a table for the README.
+
+    python -m tests.benchmarks.lane_shared [--rounds 5] [--seconds 3] [--connections 4]
+
+The same C server (fast_server.c) reads what comes and throws it away, and looks into no memory, so
+that all that is measured is the client's and the kernel's. Server on core 0, client on core 1,
+rounds interleaved; each factor is within one client and one round.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from loadbench.model import Tensor
+from tests.benchmarks.clients import PERF_ANALYZER, Job, lane
+from tests.benchmarks.lane import Row, of_client
+from tests.benchmarks.rig import PEERS, Popen, Server, compiled, endpoint, running
+
+WIDE = 150_000  # values of four bytes
+
+
+def job(port: int, connections: int, folder: Path, shared: bool) -> Job:
+    """The extension of shared memory is not told by the server: it is asked for all the same."""
+    model = Tensor("x", "FP32", (WIDE,))
+    where = replace(endpoint(port, image=True), inputs=(model,))
+    found = Job(where, connections, 0, folder)  # ended from outside
+    found.endpoint = replace(where, shared=shared)
+    return found
+
+
+@contextmanager
+def perf_analyzer(given: Job) -> Iterator[Popen]:
+    """Ended when it has been measured."""
+    command = [str(PERF_ANALYZER), "-m", "m", "-u", given.url.split("/")[2]]
+    command += ["--shared-memory", "system"] if given.endpoint.shared else []
+    command += ["--concurrency-range", str(given.connections), "--request-count", "100000000"]
+    with running(command, {**os.environ, "LD_LIBRARY_PATH": str(PEERS / "lib")}) as process:
+        yield process
+
+
+CLIENTS: dict[str, Callable[[Job], AbstractContextManager[Popen]]] = {
+    "lane": lane,
+    "perf_analyzer": perf_analyzer,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--connections", type=int, default=4)
+    given = parser.parse_args()
+    names = list(CLIENTS) if PERF_ANALYZER.exists() else ["lane"]
+    rows: dict[tuple[str, bool], list[Row]] = {(n, s): [] for n in names for s in (False, True)}
+    with compiled("fast_server", f'-DWIDE="{WIDE}"') as binary:
+        found = Server(binary)
+        try:
+            for turn in range(given.rounds):
+                for name, shared in rows if turn % 2 == 0 else reversed(list(rows)):
+                    with tempfile.TemporaryDirectory() as folder:
+                        asked = job(found.port, given.connections, Path(folder), shared)
+                        row = of_client(found, CLIENTS[name](asked), given.seconds)
+                    rows[name, shared].append(row)
+                    print(f"{name}, {'shared' if shared else 'binary'}: {row}", file=sys.stderr)
+        finally:
+            found.close()
+    print(f"| 600 kB, {given.connections} connections | binary | shared memory | × | server busy |")
+    print("|---|---|---|---|---|")
+    for name in names:
+        pairs = list(zip(rows[name, False], rows[name, True], strict=True))
+        times = sorted(shared.rate / binary.rate for binary, shared in pairs)
+        rates = [statistics.median(row.rate for row in side) for side in zip(*pairs, strict=True)]
+        busy = max(row.server_busy for pair in pairs for row in pair)
+        print(
+            f"| {name} | {rates[0]:,.0f}/s | {rates[1]:,.0f}/s | {statistics.median(times):.1f} "
+            f"({times[0]:.1f}–{times[-1]:.1f}) | {busy:.0%} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

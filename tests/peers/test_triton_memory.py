@@ -1,0 +1,63 @@
+"""Tensors in shared memory with a real Triton, and what that saves beside perf_analyzer."""
+
+from pathlib import Path
+from statistics import median
+
+import pytest
+from servers import Server
+from test_triton import OPEN, closed, scenario, sent_in_all
+from tools import perf_analyzer, run, statistics
+
+SHARED = '[target]\nmodel = "matmul"\nshared_memory = true\n[load]\nwarmup = "1s"\n'
+
+
+@pytest.mark.parametrize("grpc", [False, True])
+def test_what_is_in_shared_memory_is_counted_alike(
+    real_triton: Server, tmp_path: Path, grpc: bool
+) -> None:
+    found = run(real_triton, tmp_path, SHARED + OPEN, grpc=grpc)
+    theirs = statistics(real_triton, "matmul")
+    assert found.summary["failed"] == {}
+    assert theirs["inference_stats"]["success"]["count"] == sent_in_all(found) > 1000
+    assert theirs["inference_stats"]["fail"]["count"] == 0
+    regions = real_triton.ask("/v2/systemsharedmemory/status").body
+    assert regions == b"[]", "the region is given back"
+
+
+def test_shared_memory_saves_as_much_as_it_does_for_perf_analyzer(
+    real_triton: Server, tmp_path: Path
+) -> None:
+    """600 kB of input; in turns, each factor within one client and one turn. How much each client
+    reaches on a server that does nothing: tests/benchmarks/lane_shared.py."""
+    load = closed(4).partition("[load]")[2]
+    factors = []
+    for _ in range(3):
+        ours = [
+            run(
+                real_triton, tmp_path,
+                f'[target]\nmodel = "wide"\nshared_memory = {shared}\n[load]{load}',
+            ).summary["rate"]["done"]
+            for shared in ("false", "true")
+        ]  # fmt: skip
+        theirs = [
+            perf_analyzer(
+                real_triton, tmp_path, "wide", "--concurrency-range", "4", *options, requests=3000
+            ).mean_ms
+            for options in ((), ("--shared-memory", "system"))
+        ]
+        factors.append((round(ours[1] / ours[0], 2), round(theirs[0] / theirs[1], 2)))
+    print(f"600 kB to Triton, shared memory beside binary: (loadbench, perf_analyzer) ×: {factors}")
+    assert median(ours for ours, _ in factors) > 1
+    assert median(ours / theirs for ours, theirs in factors) > 0.9
+
+
+def test_a_decoupled_model_gives_all_its_answers(real_triton: Server, tmp_path: Path) -> None:
+    load = OPEN.replace("rate = 300", "rate = 40")
+    found = run(real_triton, tmp_path, scenario(load, "repeat"), grpc=True)
+    theirs = statistics(real_triton, "repeat")
+    stream = found.summary["tokens"]
+    assert found.summary["failed"] == {}
+    assert theirs["inference_count"] == sent_in_all(found) > 100
+    assert stream["pieces"] == 3 * found.summary["done"]
+    assert stream["token_gap_ms"]["p50"] == pytest.approx(10, abs=1)
+    assert 10 < stream["first_token_ms"]["p50"] < 15
