@@ -98,6 +98,7 @@ class RequestPlan(Value, frozen=True):
     tolerance: float | None = None
     check: float | None = None  # the share of answers compared with what is expected
     parameters: dict[str, bool | int | float | str] = {}  # only of KServe: priority, timeout …
+    sequence: str = ""  # only of KServe: a distribution of lengths
     words: str = ""  # this and the next two only of protocol "openai": distributions
     max_tokens: str = ""
     options: dict[str, Any] = {}

@@ -124,6 +124,7 @@ class RequestSpec(Section):
     expect: Expect = None
     tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
     parameters: dict[str, bool | int | float | str] = {}  # only of KServe: priority, timeout …
+    sequence: Drawn = ""  # of a stateful model: so many requests belong together; only of KServe
     words: Drawn = ""  # of made-up prompts; this and the next two only of protocol "openai"
     max_tokens: Drawn = ""
     options: dict[str, Any] = {}  # of the body: temperature, stop, ignore_eos, stream …

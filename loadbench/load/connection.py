@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from loadbench.load import failure
 from loadbench.load.answer import Incoming, Kind, Sight
+from loadbench.load.deck import Deal
 from loadbench.load.schedule import NEVER
 from loadbench.targets.wire import BadAnswer
 from loadbench.units import duration, hostport
@@ -39,10 +40,11 @@ class Connection:
     """A socket and at most one request on it. Its stamps are plain fields: the loop sets them."""
 
     __slots__ = (
-        "_incoming", "_parts", "_size", "_wanted", "awaited", "begun", "code", "due", "fd", "kind",
-        "partial", "reason", "recv", "replica", "rest", "retired", "reused", "send", "sent", "sock",
-        "state", "tries",
+        "_incoming", "_parts", "_size", "_wanted", "awaited", "begun", "code", "deal", "due", "fd",
+        "kind", "partial", "reason", "recv", "replica", "rest", "retired", "reused", "send", "sent",
+        "sock", "state", "tries",
     )  # fmt: skip
+    deal: Deal  # of what is sent on it
     recv: Callable[[int], bytes]
     send: Callable[[bytes | memoryview], int]
 

@@ -23,6 +23,7 @@ from loadbench.load.pool import Pool
 from loadbench.load.ready import Load
 from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
+from loadbench.load.sequences import Run
 
 EVENTS = 256  # at most so many answers at a time
 _TAKE_MOST = 1 << 18
@@ -41,7 +42,7 @@ class Exchange:
         self._course = course
         self._ledger = course.ledger
         self._pool = pool
-        self._deals = [replica.deal for replica in load.replicas]
+        self._deals = [replica.begin for replica in load.replicas]
         self._new = [replica.connection for replica in load.replicas]
         self._patience = Patience(pool.open, plan.connect_timeout_ns, plan.timeout_ns)
         self._turn = 0
@@ -54,9 +55,10 @@ class Exchange:
 
     def open(self, due: int, now: int, held: int, tries: int, replica: int) -> None:
         """Begins a request on a new connection to a replica."""
-        data, _, kind = self._deals[replica]()
+        deal = self._deals[replica]()
+        data, _, kind = deal()
         connection = self._new[replica](kind, tries)
-        connection.replica = replica
+        connection.replica, connection.deal = replica, deal
         connection.due, connection.begun, connection.code = due, now, kind.index | held
         connection.rest = memoryview(data)
         failure = self._pool.connect(connection)
@@ -65,7 +67,7 @@ class Exchange:
 
     def begin(self, connection: Connection, due: int, now: int, held: int) -> None:
         """Begins a request on an idle connection."""
-        data, size, kind = self._deals[connection.replica]()
+        data, size, kind = connection.deal()
         connection.due, connection.begun = due, now
         connection.kind, connection.code = kind, kind.index | held
         connection.state = WAITING
@@ -207,6 +209,8 @@ class Exchange:
         _pack(ledger.cells, ledger.place(), *stamps, found)
         if failure:
             connection.failed(now)
+            if isinstance(connection.deal, Run):
+                connection.deal.broken()
         if now - connection.due > ledger.floor:
             ledger.exemplar(sample(connection, now, failure, connection.head(data)))
         if failure and ledger.examples.wanted(failure, connection.due):

@@ -54,7 +54,8 @@ class Lane:
         self._closed = plan.arrivals == "closed"
         most = plan.concurrency if self._closed else (plan.share or Share()).part(plan.connections)
         addresses = [replica.address for replica in load.replicas]
-        self._pool = Pool(self._epoll, addresses, max(1, most), plan.weights)
+        in_turn = any(replica.sequences for replica in load.replicas)
+        self._pool = Pool(self._epoll, addresses, max(1, most), plan.weights, in_turn)
         # not all processes of a load begin with the same replica
         first = plan.share.index % len(load.turns) if plan.share else 0
         self._next_turn = cycle((*load.turns[first:], *load.turns[:first])).__next__

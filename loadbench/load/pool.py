@@ -10,6 +10,7 @@ import numpy as np
 from loadbench.load.connection import BOTH, CONNECTING, IDLE, Address, Connection
 from loadbench.load.ledger import Ints
 from loadbench.load.schedule import NEVER
+from loadbench.load.sequences import Turns
 from loadbench.model import Note
 from loadbench.printable import printable
 from loadbench.units import MS, clock
@@ -22,13 +23,15 @@ _MOVES = 4  # of a name that are told one by one
 
 class Pool:
     """Open connections by their file descriptor, at most so many. `idle` has those of each replica,
-    used from the end."""
+    used from the end; `in_turn` from the beginning."""
 
     def __init__(
-        self, epoll: Any, addresses: Sequence[Address], most: int, weights: Sequence[float] = ()
-    ) -> None:
+        self, epoll: Any, addresses: Sequence[Address], most: int, weights: Sequence[float] = (),
+        in_turn: bool = False,
+    ) -> None:  # fmt: skip
         self.open: dict[int, Connection] = {}
-        self.idle: list[list[Connection]] = [[] for _ in addresses]
+        kind: Any = Turns if in_turn else list
+        self.idle: list[list[Connection]] = [kind() for _ in addresses]
         self.most = most
         self._epoll = epoll
         self._addresses = list(addresses)

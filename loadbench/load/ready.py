@@ -13,6 +13,7 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.load.answer import Kind
 from loadbench.load.connection import Address, Connection
 from loadbench.load.deck import Deal, deal, turns
+from loadbench.load.sequences import Sequences
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.load.tokens import Tokens
 from loadbench.model import Note
@@ -35,6 +36,12 @@ class Replica(NamedTuple):
     address: Address
     deal: Deal
     connection: Callable[[Kind, int], Connection]
+    sequences: Sequences | None = None
+
+    @property
+    def begin(self) -> Callable[[], Deal]:
+        """Gives a new connection what it is to send."""
+        return self.sequences.begin if self.sequences else lambda: self.deal
 
 
 class Load(NamedTuple):
@@ -90,7 +97,9 @@ def _replica(
     first = len(kinds) - len(plan.requests)
     dealt = deal(kinds[first:], pools, plan.seed, first)
     notes += several(endpoint.host, known, address)
-    return Replica(endpoint, address, dealt, _connections(endpoint, tokens)), notes
+    connection, (kind, *_) = _connections(endpoint, tokens), plan.requests
+    sequences = Sequences(endpoint, kind, pools[0], dealt, plan.seed) if kind.sequence else None
+    return Replica(endpoint, address, dealt, connection, sequences), notes
 
 
 def _named(requests: Sequence[RequestPlan], endpoint: Endpoint) -> tuple[RequestPlan, ...]:

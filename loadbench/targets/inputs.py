@@ -19,7 +19,17 @@ from loadbench import distribution
 from loadbench.errors import SpecError
 from loadbench.model import Note, Tensor
 from loadbench.plan import Endpoint, RequestPlan
-from loadbench.targets import columns, expected, files, openai, plain, shapes, template, values
+from loadbench.targets import (
+    columns,
+    expected,
+    files,
+    openai,
+    plain,
+    sequence,
+    shapes,
+    template,
+    values,
+)
 from loadbench.targets.datatypes import DTYPES
 from loadbench.targets.kserve import Given
 from loadbench.targets.pool import DRAWN, POOL, POOL_MOST, distinct, gather
@@ -59,6 +69,7 @@ def prepare(
     pools, notes = [], []
     for index, request in enumerate(requests):
         openai.only_of_it(endpoint, request)
+        _alone_in_sequence(endpoint, request, len(requests))
         if endpoint.protocol == "http":
             pool, found = plain.prepare(endpoint, request, seed, most)
         elif endpoint.protocol == "openai":
@@ -70,6 +81,20 @@ def prepare(
         pools.append(pool)
         notes += found
     return pools, notes
+
+
+def _alone_in_sequence(endpoint: Endpoint, request: RequestPlan, kinds: int) -> None:
+    """Raises SpecError for a sequence where there can be none."""
+    if request.sequence and not endpoint.kserve:
+        raise SpecError(
+            f"request {request.name!r}: sequences are of KServe v2, this target has none",
+            "leave sequence out",
+        )
+    if request.sequence and kinds > 1:
+        raise SpecError(
+            f"request {request.name!r}: a sequence is of one kind of request, here are {kinds}",
+            "leave the others out; shapes and values may still be drawn",
+        )
 
 
 def _only_tensors(request: RequestPlan) -> None:
@@ -121,8 +146,9 @@ def _made_up(
             ))
             for tensor in endpoint.inputs
         }  # fmt: skip
-        data, kept = _written(speaks, endpoint, tensors, request, region)
-        return Prepared(request.name, data, check(tuple(found.values())), kept=kept)
+        data, kept, places = _written(speaks, endpoint, tensors, request, region)
+        known = check(tuple(found.values()))
+        return Prepared(request.name, data, known, kept=kept, places=places)
 
     pool, more = gather(request, distinct(make, number), number)
     return pool, notes + more
@@ -239,8 +265,8 @@ def _deal(request: RequestPlan, data: _Data, region: Region | None) -> Iterator[
         tensors = {name: Given(types[name], array) for name, array in arrays.items()}
         ordinary = check(tuple(array.shape for array in arrays.values()))
         strict = expected.strict(ordinary, speaks.read, data.expected, index)
-        body, kept = _written(speaks, endpoint, tensors, request, region)
-        yield Prepared(request.name, body, ordinary, strict if data.expected else None, kept)
+        body, *rest = _written(speaks, endpoint, tensors, request, region)
+        yield Prepared(request.name, body, ordinary, strict if data.expected else None, *rest)
 
 
 def _written(
@@ -249,11 +275,14 @@ def _written(
     tensors: Mapping[str, Given],
     request: RequestPlan,
     region: Region | None,
-) -> tuple[bytes, int]:
-    """A request, and how many bytes of it are in the region."""
+) -> tuple[bytes, int, tuple[bytes, ...]]:
+    """A request, how many bytes of it are in the region, and of a sequence's its four places: as
+    it is it is a whole one."""
     before = region.size if region else 0
-    data = speaks.request(endpoint, tensors, request, region)
-    return data, region.size - before if region else 0
+    said = sequence.places(request) if request.sequence else [request]
+    found = [speaks.request(endpoint, tensors, one, region) for one in said]
+    kept = region.size - before if region else 0
+    return found[-1], kept, tuple(found) if request.sequence else ()
 
 
 def _checks(endpoint: Endpoint, rows: int) -> Callable[[Shapes], Check]:

@@ -61,6 +61,7 @@ class Prepared(NamedTuple):
     check: Check
     strict: Check | None = None  # also compares with what is expected; made for some answers only
     kept: int = 0  # bytes of it that are in shared memory
+    places: tuple[bytes, ...] = ()  # the same in each place of a sequence: see `sequence`
 
 
 FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "upgrade")

@@ -1,4 +1,4 @@
-"""Tensors in shared memory with a real Triton, and what that saves beside perf_analyzer."""
+"""What a real Triton can beyond single calls: tensors in shared memory, sequences, streams."""
 
 from pathlib import Path
 from statistics import median
@@ -49,6 +49,19 @@ def test_shared_memory_saves_as_much_as_it_does_for_perf_analyzer(
     print(f"600 kB to Triton, shared memory beside binary: (loadbench, perf_analyzer) ×: {factors}")
     assert median(ours for ours, _ in factors) > 1
     assert median(ours / theirs for ours, theirs in factors) > 0.9
+
+
+@pytest.mark.parametrize("grpc", [False, True])
+@pytest.mark.parametrize("load", [OPEN, closed(4).partition("[load]")[2]])
+def test_sequences_are_what_triton_takes_for_sequences(
+    real_triton: Server, tmp_path: Path, grpc: bool, load: str
+) -> None:
+    request = '[[request]]\nname = "step"\nsequence = "uniform(3, 8)"'
+    target = '[target]\nmodel = "accumulate"\nconnections = 8\n[load]\nwarmup = "1s"\n'
+    found = run(real_triton, tmp_path, f"{target}{load}\n{request}", grpc=grpc)
+    theirs = statistics(real_triton, "accumulate")
+    assert found.summary["failed"] == {}
+    assert theirs["inference_stats"]["success"]["count"] == sent_in_all(found) > 1000
 
 
 def test_a_decoupled_model_gives_all_its_answers(real_triton: Server, tmp_path: Path) -> None:
