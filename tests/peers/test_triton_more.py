@@ -5,9 +5,10 @@ from statistics import median
 
 import pytest
 from servers import Server
-from test_triton import OPEN, closed, scenario, sent_in_all
+from test_triton import OPEN, scenario, sent_in_all
 from tools import perf_analyzer, run, statistics
 
+CLOSED = 'arrivals = "closed"\nconcurrency = 4\nphases = [{ for = "3s" }]'
 SHARED = '[target]\nmodel = "matmul"\nshared_memory = true\n[load]\nwarmup = "1s"\n'
 
 
@@ -29,13 +30,12 @@ def test_shared_memory_saves_as_much_as_it_does_for_perf_analyzer(
 ) -> None:
     """600 kB of input; in turns, each factor within one client and one turn. How much each client
     reaches on a server that does nothing: tests/benchmarks/lane_shared.py."""
-    load = closed(4).partition("[load]")[2]
     factors = []
     for _ in range(3):
         ours = [
             run(
                 real_triton, tmp_path,
-                f'[target]\nmodel = "wide"\nshared_memory = {shared}\n[load]{load}',
+                f'[target]\nmodel = "wide"\nshared_memory = {shared}\n[load]\n{CLOSED}',
             ).summary["rate"]["done"]
             for shared in ("false", "true")
         ]  # fmt: skip
@@ -52,7 +52,7 @@ def test_shared_memory_saves_as_much_as_it_does_for_perf_analyzer(
 
 
 @pytest.mark.parametrize("grpc", [False, True])
-@pytest.mark.parametrize("load", [OPEN, closed(4).partition("[load]")[2]])
+@pytest.mark.parametrize("load", [OPEN, CLOSED])
 def test_sequences_are_what_triton_takes_for_sequences(
     real_triton: Server, tmp_path: Path, grpc: bool, load: str
 ) -> None:
