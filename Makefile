@@ -117,10 +117,11 @@ peers: $(STAMP)  ## tests against real third-party servers and clients (minutes,
 
 PROTOC := peers/proto-venv
 RPC    := loadbench/engine/rpc
-proto:  ## after a change of the engine's .proto files
+proto:  ## after a change of .proto files
 	$(PYTHON) -m venv $(PROTOC)
 	$(PROTOC)/bin/python -m pip install --quiet --disable-pip-version-check grpcio-tools
 	cd $(RPC) && $(CURDIR)/$(PROTOC)/bin/python -m grpc_tools.protoc -I. --descriptor_set_out=protocol.binpb *.proto
+	cd loadbench/targets/protos && $(CURDIR)/$(PROTOC)/bin/python -m grpc_tools.protoc -I. --descriptor_set_out=serving.binpb *.proto
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

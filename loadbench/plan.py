@@ -9,10 +9,12 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec.structs import replace
+
 from loadbench.errors import SpecError
 from loadbench.model import Mark, Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase, Steering
-from loadbench.units import MS, SECOND
+from loadbench.units import MS, SECOND, hostport
 
 if TYPE_CHECKING:  # it brings pydantic, which a load process has no use for
     from loadbench.requestspec import RequestSpec
@@ -36,7 +38,7 @@ class Endpoint(Value, frozen=True):
 
     host: str
     port: int
-    protocol: Literal["kserve", "grpc", "tensorflow", "openai", "http"]  # grpc: KServe's too
+    protocol: Literal["kserve", "grpc", "tensorflow", "predict", "openai", "http"]  # see `rpc`
     tls: Tls | None = None  # None: plain http
     model: str = ""
     version: str = ""
@@ -51,8 +53,8 @@ class Endpoint(Value, frozen=True):
     headers: dict[str, str] = {}  # of each request; `$NAME` is filled in where they are made
     deadline_ns: int | None = None  # what each call over gRPC says that it waits
     stream: bool = False  # over gRPC: calls are streams, whose answers may be several
-    layout: Literal["rows", "columns"] = "rows"  # this and the next only of protocol "tensorflow"
-    signature: str = ""
+    layout: Literal["rows", "columns"] = "rows"  # only of protocol "tensorflow"
+    signature: str = ""  # the same, and of "predict"
 
     @property
     def tensors(self) -> bool:
@@ -63,6 +65,11 @@ class Endpoint(Value, frozen=True):
     def streams(self) -> bool:
         """Whether answers come piece by piece, each with a time of its own."""
         return self.protocol == "openai" or self.stream
+
+    @property
+    def rpc(self) -> bool:
+        """Whether it is gRPC: KServe's (`grpc`), or TensorFlow Serving's (`predict`)."""
+        return self.protocol in ("grpc", "predict")
 
     @property
     def kserve(self) -> bool:
@@ -192,6 +199,12 @@ class Plan(Value, frozen=True):
 def kinds(spec: "Spec") -> tuple[RequestPlan, ...]:
     """The kinds of request of a scenario; one, `infer`, if it names none."""
     return tuple(map(_kind, spec.request)) or (RequestPlan("infer"),)
+
+
+def named(requests: Sequence[RequestPlan], endpoint: Endpoint) -> tuple[RequestPlan, ...]:
+    """Kinds of requests as they are told of where there are several replicas."""
+    where = hostport(endpoint.host, endpoint.port)
+    return tuple(replace(request, name=f"{request.name} → {where}") for request in requests)
 
 
 def _kind(request: "RequestSpec") -> RequestPlan:

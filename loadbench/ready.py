@@ -16,6 +16,7 @@ from loadbench import runlog
 from loadbench.errors import LoadbenchError
 from loadbench.limits import doubts, ports, raise_files
 from loadbench.model import Value
+from loadbench.plan import Endpoint, kinds
 from loadbench.probe import Nvml, versions
 from loadbench.spec import Scenario, shipped
 from loadbench.units import MS, SECOND, gigabytes, ms, percent, significant
@@ -60,15 +61,22 @@ def _scenario(scenario: Scenario, trust: bool) -> Iterator[Finding]:
     if not target.url or target.url.startswith("local:"):
         return
     from loadbench.targets.ask import Asker
+    from loadbench.targets.describe import describe_replica
+    from loadbench.targets.inputs import prepare
 
-    try:
-        with Asker(target.url, target.protocol, target.tls, target.headers) as asker:
-            found = asker.describe(target)
-    except LoadbenchError as error:
-        yield Finding("✗", "target", f"{error.message}: {error.hint}".removesuffix(": "))
-    else:
+    first: Endpoint | None = None
+    for url in (target.url, *target.replicas):
+        try:
+            with Asker(url, target.protocol, target.tls, target.headers) as asker:
+                found = describe_replica(asker, target, first) if first else asker.describe(target)
+            if first is None:
+                prepare(found, kinds(scenario.spec), scenario.spec.load.seed, most=1)
+        except LoadbenchError as error:
+            yield Finding("✗", "target", f"{error.message}: {error.hint}".removesuffix(": "))
+            return
         speaks = f"serves {found.model}" if found.model else "answers"
         yield Finding("✓", "target", f"{asker.url} {speaks}, {asker.known_by}")
+        first = first or found
 
 
 def _gpus(nvml: Nvml, scenario: Scenario | None) -> Iterator[Finding]:

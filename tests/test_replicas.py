@@ -272,6 +272,22 @@ def test_what_cannot_be_is_said(target: str, words: str, tmp_path: Path) -> None
         load(str(_scenario(tmp_path, target)))
 
 
+def test_a_dry_run_and_the_doctor_ask_each_of_them(tmp_path: Path) -> None:
+    with serving() as one, serving() as two:
+        urls = [f"http://127.0.0.1:{server.port}" for server in (one, two)]
+        own = _scenario(tmp_path, f"url = '{urls[0]}'\nreplicas = ['{urls[1]}']")
+        dry = loadbench("run", own, "--dry-run", "--json", cwd=tmp_path)
+        tried = json.loads(dry.stdout)
+        ports = [one["request"].rpartition(":")[2] for one in tried]
+        assert ports == [url.rpartition(":")[2] for url in urls]
+        assert all(each["status"] == 200 and not each["fault"] for each in tried)
+        told = json.loads(loadbench("doctor", own, "--json", cwd=tmp_path).stdout)
+        found = [each["text"] for each in told["findings"] if each["subject"] == "target"]
+        assert [text.partition(" ")[0] for text in found] == urls
+    down = loadbench("doctor", own, "--json", cwd=tmp_path, code=1)
+    assert "is the server up" in down.stdout
+
+
 def test_a_host_of_others_among_them_is_guarded(tmp_path: Path) -> None:
     text = "url = 'http://127.0.0.1:1'\nreplicas = ['http://models.example:1']"
     assert load(str(_scenario(tmp_path, text))).spec.target.cap is not None

@@ -211,7 +211,6 @@ def test_what_cannot_be_a_sequence_is_said(
 def test_a_length_that_is_none_is_said_with_its_key(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('[[request]]\nname = "a"\nsequence = "often"\n')
-    found = loadbench("run", str(path), "--dry-run", cwd=tmp_path)
-    assert found.returncode == 2
+    found = loadbench("run", path, "--dry-run", cwd=tmp_path, code=2)
     assert "sequence" in found.stderr
     assert "often" in found.stderr

@@ -17,7 +17,7 @@ from loadbench.load.sequences import Sequences
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.load.tokens import Tokens
 from loadbench.model import Note
-from loadbench.plan import Endpoint, Plan, RequestPlan
+from loadbench.plan import Endpoint, Plan, RequestPlan, named
 from loadbench.shape import peak
 from loadbench.targets import inputs
 from loadbench.targets.region import Region
@@ -68,7 +68,7 @@ def make_ready(plan: Plan) -> Load:
     notes: list[Note] = []
     try:
         for endpoint in endpoints:
-            kinds += _named(plan.requests, endpoint) if plan.replicas else plan.requests
+            kinds += named(plan.requests, endpoint) if plan.replicas else plan.requests
             replica, found = _replica(plan, endpoint, kinds, (region, tokens))
             replicas.append(replica)
             notes += found
@@ -102,16 +102,10 @@ def _replica(
     return Replica(endpoint, address, dealt, connection, sequences), notes
 
 
-def _named(requests: Sequence[RequestPlan], endpoint: Endpoint) -> tuple[RequestPlan, ...]:
-    """Kinds of requests as they are told of where there are several replicas."""
-    where = hostport(endpoint.host, endpoint.port)
-    return tuple(replace(request, name=f"{request.name} → {where}") for request in requests)
-
-
 def _asker(endpoint: Endpoint) -> "Asker":
     from loadbench.targets.ask import Asker  # it brings an HTTP client
 
-    rpc = endpoint.protocol == "grpc"
+    rpc = endpoint.rpc
     scheme = ("grpcs" if rpc else "https") if endpoint.tls else ("grpc" if rpc else "http")
     place = hostport(endpoint.host, endpoint.port)
     return Asker(f"{scheme}://{place}", "kserve", endpoint.tls, endpoint.headers)
@@ -130,7 +124,7 @@ def _unregistered(endpoint: Endpoint, region: Region) -> None:
 
 def _connections(endpoint: Endpoint, tokens: Tokens | None) -> Callable[[Kind, int], Connection]:
     """How a new connection is made."""
-    if endpoint.protocol == "grpc":
+    if endpoint.rpc:
         from loadbench.load.answers import AnswersConnection
         from loadbench.load.call import CallConnection, Peer
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from loadbench import units
 from loadbench.errors import SpecError
 from loadbench.model import Value
-from loadbench.plan import Endpoint, kinds
+from loadbench.plan import Endpoint, kinds, named
 from loadbench.printable import printable
 from loadbench.runner.target import Target, open_target
 from loadbench.spec import Scenario
 from loadbench.targets.ask import Asker, Exchange
 from loadbench.targets.inputs import prepare
+from loadbench.targets.rpc import path_of
 from loadbench.targets.speech import speech
 from loadbench.targets.wire import BadAnswer, Prepared
 
@@ -64,10 +65,15 @@ def _title(target: Target) -> str:
 
 
 def _tried(scenario: Scenario, target: Target) -> list[Tried]:
-    spec = scenario.spec
-    pools, _ = prepare(target.endpoint, kinds(spec), spec.load.seed, most=1)
-    with Asker(target.url, spec.target.protocol, spec.target.tls, spec.target.headers) as asker:
-        return [_one(target.endpoint, pool[0], asker.exchange(pool[0])) for pool in pools]
+    spec, found = scenario.spec, []
+    wanted = spec.target
+    urls, endpoints = (target.url, *wanted.replicas), (target.endpoint, *target.replicas)
+    for url, endpoint in zip(urls, endpoints, strict=True):
+        asked = named(kinds(spec), endpoint) if target.replicas else kinds(spec)
+        pools, _ = prepare(endpoint, asked, spec.load.seed, most=1)
+        with Asker(url, wanted.protocol, wanted.tls, wanted.headers) as asker:
+            found += [_one(endpoint, pool[0], asker.exchange(pool[0])) for pool in pools]
+    return found
 
 
 def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
@@ -97,8 +103,8 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
 
 
 def _line(endpoint: Endpoint, request: Prepared) -> str:
-    if endpoint.protocol == "grpc":
-        return f"ModelInfer {endpoint.model}"
+    if endpoint.rpc:
+        return f"{path_of(request.data).rpartition('/')[2]} {endpoint.model}"
     return request.data.partition(b"\r\n")[0].decode("latin-1").removesuffix(" HTTP/1.1")
 
 

@@ -35,6 +35,7 @@ _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 _ABSENT = (400, 404, 405, 501)  # how servers say that they do not have an extension
 _AT_FAULT = (400, 404, 405, 413, 415, 422)  # how servers say that a request cannot be served
 _HTTP, _RPC = ("http", "https"), ("grpc", "grpcs")
+_OVER_RPC = ("auto", "kserve", "tensorflow")
 
 
 class _Retuned(Value, frozen=True):
@@ -64,13 +65,15 @@ class Asker:
     ) -> None:
         self.where, port = _address(url)
         self.rpc = self.where.scheme in _RPC
-        if self.rpc and (port is None or protocol == "http"):
-            wrong = "it names no port" if port is None else 'it cannot speak protocol = "http"'
+        if self.rpc and (port is None or protocol not in _OVER_RPC):
+            wrong = "it names no port"
+            if port is not None:
+                wrong = f"over gRPC there is no protocol = {protocol!r}"
             raise SpecError(f"{url!r} is no target: {wrong}", "grpc://host:port")
         self.tls = (tls or Tls()) if self.where.scheme in ("https", "grpcs") else None
         self.port = port or (443 if self.tls else 80)
         self.host = self.where.hostname or ""
-        self.protocol = "kserve" if self.rpc else protocol
+        self.protocol = protocol
         self._mute = False  # it has no statistics
         self.known_by = "as the scenario says"  # which protocol it speaks, in words
         self.closes = True  # as long as no answer left its connection open

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
 _BINARY = "binary_tensor_data"
 _MEMORY = "system_shared_memory"
 _TORCHSERVE = "TorchServe APIs"
+_UNKNOWN = 501  # how a server that speaks gRPC refuses a service that it does not have
 _BY_RPC = "ask it over gRPC: --target grpc://host:port (Triton's port is 8001)"
 
 
@@ -106,6 +107,8 @@ def _path(asker: "Asker", wanted: str) -> str:
 def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
     """A KServe server says at /v2 what it is, one of completions which models it has, TensorFlow
     Serving by how it tells of one, or refuses to, and TorchServe what can be asked of it."""
+    if asker.rpc:
+        return _over_rpc(asker, wanted)
     found = json_of(asker.ask("GET", "/v2"))
     if isinstance(found, dict) and "extensions" in found:
         asker.known_by = "speaks KServe v2: /v2 tells its extensions"
@@ -125,6 +128,17 @@ def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
         return "torchserve"
     asker.known_by = "plain HTTP: neither /v2 nor /v1/models is known there"
     return "http"
+
+
+def _over_rpc(asker: "Asker", wanted: "TargetSpec") -> str:
+    """By the service that it knows."""
+    if asker.ask("GET", "/v2").status_code == _UNKNOWN:
+        path = tensorflow.model_path(wanted.model)
+        if asker.ask("GET", path).status_code != _UNKNOWN:
+            asker.known_by = "is TensorFlow Serving: it knows tensorflow.serving.ModelService"
+            return "tensorflow"
+    asker.known_by = "speaks KServe v2 over gRPC"
+    return "kserve"
 
 
 def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
@@ -150,9 +164,10 @@ def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     if batched:
         inputs, outputs = _without_batch(inputs), _without_batch(outputs)
     return Endpoint(
-        host=asker.host, port=asker.port, protocol="tensorflow", tls=asker.tls, model=model,
-        inputs=inputs, outputs=outputs, batched=batched, closes=asker.closes,
-        headers=asker.headers, layout=wanted.layout, signature=wanted.signature,
+        host=asker.host, port=asker.port, protocol="predict" if asker.rpc else "tensorflow",
+        tls=asker.tls, model=model, inputs=inputs, outputs=outputs, batched=batched,
+        closes=not asker.rpc and asker.closes, headers=asker.headers, layout=wanted.layout,
+        signature=wanted.signature, deadline_ns=wanted.deadline if asker.rpc else None,
     )  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 """The messages and services of the Open Inference Protocol over gRPC, for whoever asks and for
-whoever answers, from the descriptors that are made of the engine's .proto files.
+whoever answers, and those of TensorFlow Serving, from the descriptors that are made of .proto files.
 
 They live in a pool of their own, so that another library's copy of the same protocol, such as
 tritonclient's, can be imported beside them.
@@ -22,9 +22,10 @@ HEALTH = "grpc.health.v1.Health"
 @cache
 def _pool() -> Any:
     pool = descriptor_pool.DescriptorPool()
-    packed = resources.files("loadbench").joinpath("engine/rpc/protocol.binpb").read_bytes()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(packed).file:
-        pool.AddSerializedFile(file.SerializeToString())
+    for path in ("engine/rpc/protocol.binpb", "targets/protos/serving.binpb"):
+        packed = resources.files("loadbench").joinpath(path).read_bytes()
+        for file in descriptor_pb2.FileDescriptorSet.FromString(packed).file:
+            pool.AddSerializedFile(file.SerializeToString())
     return pool
 
 

@@ -67,8 +67,13 @@ def request(
         wanted = asked.outputs.add(name=name)
         _put(wanted.parameters, place.parameters if place else {})
     _put(asked.parameters, said.parameters)
+    return call(endpoint, STREAM if endpoint.stream else PATH, said.headers, asked)
+
+
+def call(endpoint: Endpoint, path: str, headers: Mapping[str, str], asked: Any) -> bytes:
+    """A prepared call of any service with this message."""
     body: bytes = asked.SerializeToString(deterministic=True)
-    return _head(endpoint, said.headers) + PREFIX.pack(0, len(body)) + body
+    return _head(endpoint, path, headers) + PREFIX.pack(0, len(body)) + body
 
 
 def _put(into: Any, parameters: Mapping[str, bool | int | float | str]) -> None:
@@ -81,8 +86,10 @@ def _put(into: Any, parameters: Mapping[str, bool | int | float | str]) -> None:
 
 
 def path_of(data: bytes) -> str:
-    """What a prepared call calls."""
-    return STREAM if STREAM.encode() in data[: head_length(data)] else PATH
+    """What a prepared call calls: it stands at the beginning of its headers."""
+    name = _text(b":path")
+    at = data.index(name, 9) + len(name)
+    return data[at + 1 : at + 1 + data[at]].decode("latin-1")  # shorter than 127
 
 
 def head_length(data: bytes | memoryview) -> int:
@@ -90,7 +97,7 @@ def head_length(data: bytes | memoryview) -> int:
     return 9 + int.from_bytes(data[:3], "big")
 
 
-def _head(endpoint: Endpoint, headers: Mapping[str, str]) -> bytes:
+def _head(endpoint: Endpoint, path: str, headers: Mapping[str, str]) -> bytes:
     """A HEADERS frame whose stream is still 0."""
     given = {name.lower(): value for name, value in own_headers(endpoint)}
     given |= {name.lower(): value for name, value in headers.items()}
@@ -98,7 +105,7 @@ def _head(endpoint: Endpoint, headers: Mapping[str, str]) -> bytes:
         if name in given:
             raise SpecError(f"header {name!r} is set by loadbench itself: leave it out")
     authority = given.pop("host", hostport(endpoint.host, endpoint.port))
-    fields = {":path": STREAM if endpoint.stream else PATH, ":authority": authority}
+    fields = {":path": path, ":authority": authority}
     if endpoint.stream:
         given = {**_STATUS, **given}
     if endpoint.deadline_ns is not None:

@@ -77,7 +77,7 @@ class Scraper:
     def _usual(self) -> Iterator[str]:
         """Where servers have their page."""
         host, scheme = self._endpoint.host, "https" if self._endpoint.tls else "http"
-        for path in _PATHS if self._endpoint.protocol != "grpc" else ():
+        for path in _PATHS if not self._endpoint.rpc else ():
             yield f"{scheme}://{hostport(host, self._endpoint.port)}{path}"
         if self._endpoint.kserve:
             yield f"http://{hostport(host, _TRITON)}/metrics"

@@ -31,4 +31,8 @@ def speech(endpoint: Endpoint) -> Speech:
         from loadbench.targets import rpc  # it brings protobuf
 
         return Speech(rpc.request, rpc.checker, rpc.read)
+    if endpoint.protocol == "predict":
+        from loadbench.targets import predict  # the same
+
+        return Speech(predict.request, predict.checker, predict.read)
     return Speech(kserve.request, kserve.checker, kserve.read)

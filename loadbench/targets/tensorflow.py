@@ -25,7 +25,7 @@ from loadbench.targets.region import Region
 from loadbench.targets.wire import BadAnswer, Check, Headers, http_request
 
 USUAL = "serving_default"  # signature
-_DATATYPES = {
+DATATYPES = {
     "DT_BOOL": "BOOL", "DT_STRING": "BYTES", "DT_HALF": "FP16", "DT_BFLOAT16": "BF16",
     "DT_FLOAT": "FP32", "DT_DOUBLE": "FP64", "DT_INT8": "INT8", "DT_INT16": "INT16",
     "DT_INT32": "INT32", "DT_INT64": "INT64", "DT_UINT8": "UINT8", "DT_UINT16": "UINT16",
@@ -85,9 +85,9 @@ def _tensors(told: Mapping[str, Any]) -> Tensors:
 
 
 def _datatype(name: str, told: str) -> str:
-    if told not in _DATATYPES:
+    if told not in DATATYPES:
         raise SpecError(f"tensor {name!r} is of type {told}, which JSON cannot carry")
-    return _DATATYPES[told]
+    return DATATYPES[told]
 
 
 def _shape_of(name: str, told: Mapping[str, Any]) -> tuple[int, ...]:

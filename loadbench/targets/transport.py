@@ -15,6 +15,7 @@ import msgspec
 
 from loadbench.errors import SpecError
 from loadbench.plan import Tls
+from loadbench.targets import predict
 from loadbench.targets.messages import INFERENCE, message
 from loadbench.targets.rpc import CODES, PATH, PREFIX, STREAM, head_length, within
 
@@ -31,6 +32,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
+_CALLS = (PATH, STREAM, predict.PATH)
 Members = dict[str, Any]
 
 
@@ -55,14 +57,14 @@ class Transport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         path = request.url.raw_path.decode("ascii")
         try:
-            if path in (PATH, STREAM):
+            if path in _CALLS:
                 patience_s = request.extensions.get("timeout", {}).get("read") or _TIMEOUT_S
                 return self._infer(path, request.read(), patience_s)
             parts = [unquote(part) for part in path.split("/")[1:]]
             return self._asked(parts, request.read())
         except self._grpc.RpcError as error:
             name = error.code().name
-            if path not in (PATH, STREAM) and name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            if path not in _CALLS and name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise httpx.ConnectError(f"{name}: {error.details()}", request=request) from error
             found = {"error": error.details() or name}
             status = _STATUS.get(name, 500)
@@ -94,6 +96,10 @@ class Transport(httpx.BaseTransport):
             case ["v2", "systemsharedmemory", "region", name, "unregister"]:
                 self._ask("SystemSharedMemoryUnregister", name=name)
                 found = {}
+            case ["v1", "models", model]:
+                found = predict.told_of(model, self._call)
+            case ["v1", "models", model, "metadata"]:
+                found = predict.metadata(model, self._call)
             case ["v2", "models", model, "stats"]:
                 stats = self._ask("ModelStatistics", name=model).model_stats
                 return httpx.Response(200, content=_statistics(stats))
@@ -103,10 +109,13 @@ class Transport(httpx.BaseTransport):
 
     def _ask(self, name: str, /, **members: Any) -> Any:
         request = message(f"inference.{name}Request")(**members)
+        return self._call(INFERENCE, name, request, f"inference.{name}Response")
+
+    def _call(self, service: str, name: str, request: Any, response: str) -> Any:
         call = self._channel.unary_unary(
-            f"/{INFERENCE}/{name}",
+            f"/{service}/{name}",
             request_serializer=type(request).SerializeToString,
-            response_deserializer=message(f"inference.{name}Response").FromString,
+            response_deserializer=message(response).FromString,
         )
         return call(request, timeout=_TIMEOUT_S, metadata=self._metadata)
 
