@@ -55,6 +55,10 @@ KNOWN = {
     "mosec": App(_mosec, _predict("/inference")),
     "bentoml": App(_bentoml, _predict("/predict")),
     "ray-serve": App(_python("ray_app.py"), _predict("/")),
+    "torchserve": App(
+        _python("torchserve_app.py"),
+        lambda server: server.ask("/predictions/sum", BODY, {"Content-Type": "application/json"}),
+    ),
     "mlserver": App(_mlserver, lambda server: server.ask("/v2/models/sum/ready")),
 }
 
@@ -73,6 +77,7 @@ def started(name: str, folder: Path) -> Iterator[tuple[Server, Path]]:
         "MLSERVER_METRICS_PORT": str(free_port()), "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_PARALLEL_WORKERS": "0", "BENTOML_DO_NOT_TRACK": "true",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "TORCHSERVE_PORTS": ",".join(str(free_port()) for _ in range(4)),
     }  # fmt: skip
     app = KNOWN[name]
     with ExitStack() as stack:

