@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hdrh.log import HistogramLogReader
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.histogram import Histogram
 from loadbench.judge.bands import of_stream
+from loadbench.judge.blocks import Block, called, fraction
 from loadbench.judge.metrics import BY_NAME, GATED, band, value
 from loadbench.judge.pilot import Pilot
 from loadbench.judge.search import Terms
@@ -240,3 +242,37 @@ def test_a_target_without_tokens_is_not_searched_for_them(tmp_path: Path) -> Non
 def test_lost_ones_are_counted_once() -> None:
     window = second(0, 50, unsent=3)
     assert of_stream("first_token").lost(window) == 3
+
+
+def test_an_ab_judges_times_of_tokens(tmp_path: Path) -> None:
+    with completions() as server:
+        sides = []
+        for side, first_ms in (("a", 20), ("b", 40)):
+            path = tmp_path / f"{side}.toml"
+            text = SCENARIO.format(url=server.url, first_ms=first_ms)
+            path.write_text(text.replace('warmup = "1s"', 'warmup = "0s"'))
+            sides.append(str(path))
+        options = ("--budget", "32s", "--block", "2s", "--metric", "first_token_p50", "--json")
+        done = loadbench("ab", *sides, *options, cwd=tmp_path)
+    found = json.loads(done.stdout)
+    rows = {row["metric"]: row for row in found["rows"]}
+    assert rows["first_token_p50"]["word"] == "worse"
+    assert rows["first_token_p50"]["b"] - rows["first_token_p50"]["a"] == pytest.approx(20, abs=8)
+    assert {"token_gap_p99", "token_pace_p50", "p50"} <= set(rows)
+    page = loadbench("show", "last", cwd=tmp_path).stdout
+    assert "first_token_p50 ms" in page
+    assert "first_token_p50: up to 2 % does not matter" in page
+
+
+def test_a_block_tells_its_tokens_and_what_never_had_one() -> None:
+    stream = Stream(first=Histogram.of(np.full(10, 20 * MS)), gaps=Histogram.of([5 * MS]))
+    block = Block(Histogram.of([100 * MS]), 0, False, stream, barren=0)
+    assert block.value("first_token_p50") == pytest.approx(20, rel=0.01)
+    assert block.value("token_gap_p99") == pytest.approx(5, rel=0.01)
+    assert block.value("token_pace_p50") is None
+    lost = block._replace(barren=10)
+    assert lost.value("first_token_p99") == float("inf")
+    assert lost.value("token_gap_p99") == pytest.approx(5, rel=0.01)
+    assert block._replace(stream=None).value("first_token_p50") is None
+    assert (fraction("first_token_p90"), fraction("p99_9"), fraction("mean")) == (0.9, 0.999, 0.5)
+    assert (called("first_token_p90"), called("p99_9")) == ("first_token_p90", "p99.9")

@@ -33,7 +33,8 @@ _SHADOW_S = 10
     "--metric",
     "metrics",
     multiple=True,
-    help="Gets a verdict: p50 (default), p90, p95, p99, p99_9, mean. May be given again.",
+    help="Gets a verdict: p50 (default), p90, p95, p99, p99_9, mean, or of answers that come "
+    "token by token first_token_p99, token_gap_p99, token_pace_p50 … May be given again.",
 )
 @click.option("--margin", default="2 %", metavar="SHARE", help="What does not matter; 2 %.")
 @click.option("--budget", default="60s", metavar="TIME", help="Ends undecided then; 60s.")
@@ -78,7 +79,7 @@ def command(
     """
     from loadbench.experiments.ab import Interleaved, Plans
     from loadbench.experiments.sides import one_rate, side
-    from loadbench.judge.blocks import layout
+    from loadbench.judge.blocks import fraction, layout
     from loadbench.runner import Options
 
     scenarios = [
@@ -92,7 +93,7 @@ def command(
         parse_duration(budget),
         scenarios[0].spec.load.warmup,
         parse_duration(block) if block else None,
-        _finest(terms.metrics),
+        max(fraction(name) for name in terms.metrics),
     )
     sides = (side(scenarios[0], a_python), side(scenarios[1], b_python))
     options = Options(
@@ -151,13 +152,6 @@ def _terms(metrics: tuple[str, ...], margin: str) -> Terms:
     if not 0 < share < 1:
         raise SpecError(f"a margin of {margin}", "--margin '2 %': what does not matter to you")
     return Terms(names, share)
-
-
-def _finest(metrics: tuple[str, ...]) -> float:
-    """The highest percentile that gets a verdict, as a fraction; the mean counts as a middle."""
-    from loadbench.assurance import QUANTILES
-
-    return max(QUANTILES.get(name, 0.5) for name in metrics)
 
 
 def _seconds(text: str) -> int:

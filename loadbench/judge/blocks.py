@@ -18,14 +18,16 @@ from msgspec import Meta
 from loadbench.assurance import QUANTILES
 from loadbench.errors import SpecError
 from loadbench.histogram import Histogram
+from loadbench.judge.bands import barren
 from loadbench.judge.paired import MOST_PAIRS
 from loadbench.model import Window
 from loadbench.shape import Phase
+from loadbench.streams import CHECKS, TIMES, Stream, merged
 from loadbench.units import MS, SECOND, duration
 from loadbench.value import Value
 
 SIDES = ("a", "b")
-METRICS = ("mean", *QUANTILES)
+METRICS = ("mean", *QUANTILES, *CHECKS)
 FEWEST_PAIRS = 8  # below that nothing can be shown, see `judge.paired`
 _SHORTEST_S, _USUAL = 2, 30  # seconds of a block; blocks in a budget, if nothing asks for fewer
 _BEYOND = 25  # requests that a block should hold beyond the percentile
@@ -112,9 +114,13 @@ class Block(NamedTuple):
     latency: Histogram
     missed: int
     stuck: bool  # nothing came back at all, and something was under way
+    stream: Stream | None = None  # of answers that come token by token
+    barren: int = 0  # of those that came to nothing: without a token
 
     def value(self, metric: str) -> float | None:
         """In ms; infinity if it falls among those not answered well, None if there were none."""
+        if metric in CHECKS:
+            return self._token(metric)
         if not self.latency.count and not self.missed:
             return math.inf if self.stuck else None
         if metric == "mean":
@@ -122,6 +128,24 @@ class Block(NamedTuple):
             return math.inf if self.missed or mean is None else mean / MS
         found = self.latency.quantile_of_asked(QUANTILES[metric], self.missed)
         return None if found is None else found / MS
+
+    def _token(self, metric: str) -> float | None:
+        if self.stream is None:
+            return None
+        what = metric.rpartition("_")[0]
+        lost = self.barren if what == "first_token" else 0
+        found = TIMES[what](self.stream).quantile_of_asked(fraction(metric), lost)
+        return None if found is None else found / MS
+
+
+def fraction(metric: str) -> float:
+    """Of its percentile; a mean counts as a middle."""
+    return QUANTILES.get(metric.rpartition("_")[2] if metric in CHECKS else metric, 0.5)
+
+
+def called(metric: str) -> str:
+    """As people write it: p99.9."""
+    return metric if metric in CHECKS else metric.replace("_", ".")
 
 
 def blocks(windows: Iterable[Window], plan: Layout, side: str) -> Iterator[Block]:
@@ -142,6 +166,8 @@ def blocks(windows: Iterable[Window], plan: Layout, side: str) -> Iterator[Block
                 for window in (*inside, *later)
             ),
             bool(inside) and inside[-1].in_flight + inside[-1].waiting > 0,
+            merged(window.stream for window in inside),
+            sum(barren(window) for window in (*inside, *later)),
         )
 
 

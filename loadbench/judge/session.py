@@ -10,14 +10,25 @@ from typing import Annotated, Any, NamedTuple
 from msgspec import Meta
 from msgspec.structs import replace
 
-from loadbench.assurance import QUANTILES
-from loadbench.judge.blocks import METRICS, SIDES, Block, Layout, blocks, idle_cpu, pairs
+from loadbench.judge.blocks import (
+    METRICS,
+    SIDES,
+    Block,
+    Layout,
+    blocks,
+    called,
+    fraction,
+    idle_cpu,
+    pairs,
+)
 from loadbench.judge.paired import Paired, judge, limits
 from loadbench.model import Note, Window
+from loadbench.streams import CHECKS
 from loadbench.units import percent
 from loadbench.value import Value, decode, encode
 
 SHOWN = ("mean", "p50", "p95", "p99")
+SHOWN_TOO = ("first_token_p50", "first_token_p99", "token_pace_p50", "token_gap_p99")  # of tokens
 _BUSY = 0.05  # of a core: so much an engine may use while the other is measured
 _FEW = 10  # requests that a block must have beyond the percentile
 
@@ -89,11 +100,9 @@ class Seen(NamedTuple):
 def rows_of(plan: Layout, terms: Terms, a: Iterable[Window], b: Iterable[Window]) -> list[Paired]:
     """The metrics over the pairs that are whole, those with a verdict first."""
     left, right = list(blocks(a, plan, "a")), list(blocks(b, plan, "b"))
-    return [_row(name, left, right, plan, terms) for name in _names(terms)]
-
-
-def _names(terms: Terms) -> list[str]:
-    return list(dict.fromkeys((*terms.metrics, *(name for name in METRICS if name in SHOWN))))
+    streams = any(block.stream for block in (*left, *right))
+    names = dict.fromkeys((*terms.metrics, *SHOWN, *(SHOWN_TOO if streams else ())))
+    return [_row(name, left, right, plan, terms) for name in names]
 
 
 def _row(
@@ -167,7 +176,11 @@ def _notes(
             yield Note("idle-busy", text, "its own work slows the other: find out what it does")
     held = plan.rate * (plan.block_s - plan.settle_s)
     for row in rows:
-        beyond = held * (1 - QUANTILES.get(row.metric, 0.5))
-        if row.word and beyond < _FEW:
-            text = f"a block holds {held:.0f} requests: {row.metric} is one of its largest values"
+        beyond = held * (1 - fraction(row.metric))
+        if row.word and not row.n and row.metric in CHECKS:
+            text = f"{row.metric}: answers here do not come token by token"
+            yield Note("no-tokens", text, "judge another metric: --metric p50")
+        elif row.word and beyond < _FEW:
+            text = f"a block holds {held:.0f} requests: {called(row.metric)} is one of its largest"
+            text += " values"
             yield Note("few-requests", text, "give --block more time, and --budget with it")

@@ -8,6 +8,7 @@ import msgspec
 
 from loadbench import runlog
 from loadbench.errors import SpecError
+from loadbench.judge.blocks import called
 from loadbench.judge.paired import Paired
 from loadbench.judge.session import Answers, Seen, Session, session
 from loadbench.model import Window, plain
@@ -102,14 +103,14 @@ def _cells(row: Paired) -> tuple[str, ...]:
     word = f"{SIGNS[row.word]} {row.word}" if row.word else ""
     known = row.low is not None or row.high is not None
     within = f"{signed(row.low) or '?'} … {signed(row.high) or '?'}" if known else ""
-    name = f"{row.metric.replace('_', '.')} {row.unit}"
+    name = f"{called(row.metric)} {row.unit}"
     return (name, a, b, signed(row.shift), within, word, str(row.n))
 
 
 def _said(found: Session) -> list[str]:
     lines = ["A and B are medians of the blocks, without ±: the blocks tell how much they move"]
     for row in found.gated:
-        name, margin = row.metric.replace("_", "."), percent(row.margin)
+        name, margin = called(row.metric), percent(row.margin)
         line = f"{name}: up to {margin} % does not matter"
         if row.mde is not None:
             line += f"; {percent(row.mde)} % would be found in 95 % of {found.layout.pairs} pairs"
