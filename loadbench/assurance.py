@@ -127,9 +127,7 @@ class Blocks:
         shows how long a queue remembers where the indicator is too rare to."""
         if until < _BLOCKS:
             return None
-        asked = self.asked[:until]
-        both = (over[:until], self._slow[:until])
-        return certainty.larger([certainty.design_effect(asked, each) for each in both])
+        return certainty.effect_of(self.asked[:until], over[:until], self._slow[:until])
 
     @cached_property
     def _slow(self) -> certainty.Ints:

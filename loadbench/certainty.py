@@ -45,6 +45,17 @@ def design_effect(asked: Ints, over: Ints) -> float | None:
     return None
 
 
+def effect_of(asked: Ints, over: Ints, slow: Ints) -> float | None:
+    """Of a claim about `over`, also by the requests that were `slow`, which show how long a queue
+    remembers where the claim's own are too rare to. Where there is none of those at all, and what
+    was slow depends on ever longer stretches, the most that it may well be stands for it."""
+    found = larger([design_effect(asked, each) for each in (over, slow)])
+    if found is None and not over.any():
+        guess = rough_effect(asked, slow)
+        return guess[1] if guess else None
+    return found
+
+
 def rough_effect(asked: Ints, over: Ints) -> tuple[float, float] | None:
     """The same guessed from fewer blocks: (as it looks, as it may well be), each at least 1. For
     whoever has to decide how to go on; nothing is shown by the first. None and NaN as above."""

@@ -136,8 +136,7 @@ class Run:
 
     def effect(self, over: certainty.Ints, until: int) -> float | None:
         """As assurance.Blocks.effect_at has it: by the indicator and by the slowest tenth."""
-        both = (over[:until], self.slow(until, 0.1))
-        return certainty.larger([certainty.design_effect(self.asked[:until], one) for one in both])
+        return certainty.effect_of(self.asked[:until], over[:until], self.slow(until, 0.1))
 
     def quantile(self, share: float) -> float:
         """In seconds."""
