@@ -17,6 +17,7 @@ from typing import Any, Literal
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding
+from textual.command import CommandPalette
 from textual.css.query import NoMatches
 from textual.driver import Driver as TerminalDriver
 from textual.screen import Screen
@@ -231,8 +232,10 @@ class Dashboard(App[None]):
         return scene(view, self.sight, source)
 
     def say(self, text: str) -> None:
-        """What came of a key, in few words: in the screen's place for them, else as a notice."""
-        if places := self.screen.query(Said):
+        """What came of a key, in few words: in the screen's place for them, else as a notice. The
+        palette, which is just closing, is none."""
+        screens = [one for one in self.screen_stack if not isinstance(one, CommandPalette)]
+        if places := screens[-1].query(Said):
             places.first().say(text)
         else:
             self.notify(text, markup=False)

@@ -27,8 +27,9 @@ class Completions(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self) -> None:
+    def __init__(self, slower_ms: float = 0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.slower_ms = slower_ms  # than it is asked to be
         self.lock = threading.Lock()
         self.sent: list[int] = []  # when each event with a token was (monotonic ns)
         self.asked: list[dict[str, Any]] = []
@@ -56,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif asked.get("stream"):
             self._stream(asked)
         else:
-            time.sleep(asked.get("first_ms", 0) / 1000)
+            time.sleep((asked.get("first_ms", 0) + self.server.slower_ms) / 1000)
             text = {"role": "assistant", "content": "word " * asked["max_tokens"]}
             choice = {"index": 0, "message": text, "finish_reason": "length"}
             self._whole(200, {"choices": [choice], "usage": _usage(asked)})
@@ -64,7 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, asked: dict[str, Any]) -> None:
         chat = self.path.endswith("/chat/completions")
-        first = time.monotonic() + asked.get("first_ms", 10) / 1000
+        first_ms = asked.get("first_ms", 10) + self.server.slower_ms
+        first = time.monotonic() + first_ms / 1000
         gap_s, per_event = asked.get("gap_ms", 2) / 1000, asked.get("per_event", 1)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
@@ -150,8 +152,8 @@ class Running:
 
 
 @contextmanager
-def completions() -> Iterator[Running]:
-    command = [sys.executable, "-m", "tests.completions"]
+def completions(slower_ms: float = 0) -> Iterator[Running]:
+    command = [sys.executable, "-m", "tests.completions", str(slower_ms)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -164,7 +166,7 @@ def completions() -> Iterator[Running]:
 
 
 def main() -> None:
-    server = Completions()
+    server = Completions(float(sys.argv[1]))
     print(server.server_address[1], flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()

@@ -1,5 +1,5 @@
-"""The palette itself, opened, typed into and entered, on every screen: what was chosen happens on the
-screen that one sees, and what is refused is said there."""
+"""The palette itself, opened, typed into and entered, on every screen: what was chosen happens on
+the screen that one sees, and what is refused is said there."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.app import App
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
+from dashboard.app import Dashboard
 from dashboard.screens.help import Help
 from dashboard.screens.live import Live
 from tests.stage import settle, shown, text, told
@@ -94,5 +96,29 @@ def test_what_is_refused_is_said_where_one_looks(
                 await pilot.pause(0.05)
             assert said in text(pilot.app)
             assert pilot.app.screen is before
+
+    asyncio.run(walk())
+
+
+def test_notices_of_what_was_done_are_seen_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several(tmp_path)
+    tested = App.run_test
+
+    def noticing(app: App[Any], **given: Any) -> Any:
+        return tested(app, **given, notifications=True)
+
+    monkeypatch.setattr(App, "run_test", noticing)
+
+    async def walk() -> None:
+        async with listed(tmp_path) as (_, pilot):
+            await chosen(pilot, "Make it the baseline")
+            assert isinstance(pilot.app, Dashboard)
+            for _ in range(100):
+                if "baseline of" in text(pilot.app):
+                    return
+                await pilot.pause(0.05)
+            raise AssertionError(text(pilot.app))
 
     asyncio.run(walk())

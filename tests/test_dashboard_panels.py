@@ -101,8 +101,8 @@ def test_enter_on_the_tile_of_the_gpu_lists_all_cards_and_who_else_is_on_them(
             lines = await press(pilot, "enter")
             text = "\n".join(lines)
             assert "GPU busy 40 %" in text
-            at = {word: next(i for i, line in enumerate(lines) if word in line)
-                  for word in ("○ 0 NVIDIA H200", "pid 77", "● 1 NVIDIA H200", "pid 4121")}  # fmt: skip
+            words = ("○ 0 NVIDIA H200", "pid 77", "● 1 NVIDIA H200", "pid 4121")
+            at = {word: next(i for i, line in enumerate(lines) if word in line) for word in words}
             assert list(at.values()) == sorted(at.values())
             assert "97  100 of 141" in lines[at["○ 0 NVIDIA H200"]]
             assert "power cap" in lines[at["○ 0 NVIDIA H200"]]
@@ -110,7 +110,7 @@ def test_enter_on_the_tile_of_the_gpu_lists_all_cards_and_who_else_is_on_them(
             assert "2.0 GB of its memory" in lines[at["pid 4121"]]
             top = [line for line in lines[2:8] if any(block in line for block in "▁▂▃▄▅▆▇█")]
             assert not top  # 97 % is another card's
-            assert any("Requests" in line for line in await press(pilot, "escape"))
+            assert any("Latency" in line for line in await press(pilot, "escape"))
 
     asyncio.run(walk())
 

@@ -83,8 +83,8 @@ def test_what_happened_in_the_very_seconds_that_are_compared_lies_between_them(
     one: int, two: int
 ) -> None:
     view = told()
-    looked_at = [read(Moment(second, second + 1), view) for second in (one, two)]
-    assert "00:20 deploy" in sentences(*looked_at, view)[-1]
+    before, after = (read(Moment(second, second + 1), view) for second in (one, two))
+    assert "00:20 deploy" in sentences(before, after, view)[-1]
 
 
 def test_the_card_that_serves_is_told_of_and_no_other() -> None:

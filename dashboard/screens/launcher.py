@@ -23,7 +23,7 @@ from dashboard.asking import Finding, Report, ask
 from dashboard.draft import Checked, Draft, check, for_doctor
 from dashboard.editor import edit
 from dashboard.keys import ACTIONS, NEW_RUN
-from dashboard.screens.run import RunScreen, TooSmall
+from dashboard.screens.run import RunScreen, Said, TooSmall
 from dashboard.screens.tryout import TryOut
 from dashboard.shelf import Shelved, Used, scenarios, used
 from dashboard.starting import command_line, start
@@ -98,6 +98,7 @@ class Launcher(Screen[None]):
                     yield Ready(id="ready")
             yield Static(id="command")
         yield Footer(compact=True)
+        yield Said()
 
     def on_mount(self) -> None:
         self.query_one("#scenarios").border_title = "Scenario"

@@ -66,6 +66,7 @@ class RunScreen(Screen[None]):
     AUTO_FOCUS = ""
     ALLOW_IN_MAXIMIZED_VIEW = "Footer, Header, Said, TooSmall"  # line 1 stands over it, too
     BINDINGS = [action.binding for action in ACTIONS]
+    _left: Widget | None = None  # the panel from which one was made large
 
     def body(self) -> ComposeResult:
         """The panels between line 1 and the footer."""
@@ -92,7 +93,14 @@ class RunScreen(Screen[None]):
     def enlarge(self, panel: Widget) -> None:
         """This panel alone; instead of a tile what it is of."""
         large = getattr(panel, "large", "")
+        self._left = panel
         self.maximize(self.query_one(f"#{large}") if large else panel)
+
+    def minimize(self) -> None:
+        super().minimize()
+        if self._left is not None:  # which was hidden, and so lost its keys
+            self.call_after_refresh(self.set_focus, self._left, scroll_visible=False)
+            self._left = None
 
     def show(self, scene: Scene) -> None:
         """Hands the scene to every widget that draws it."""

@@ -23,7 +23,7 @@ from dashboard.keys import ACTIONS, RUNS
 from dashboard.listing import Listing, Pair
 from dashboard.screens.ask import Choice
 from dashboard.screens.page import Page
-from dashboard.screens.run import RunScreen, TooSmall
+from dashboard.screens.run import RunScreen, Said, TooSmall
 from dashboard.theme import palette
 from dashboard.widgets.runlist import RunList
 from dashboard.widgets.runpanel import about, beside
@@ -107,6 +107,7 @@ class Runs(RunScreen, inherit_bindings=False):
             with VerticalScroll(id="run-below", classes="panel", can_focus=False):
                 yield Static(id="run-below-text", markup=False)
         yield Footer(compact=True)
+        yield Said()
 
     def on_mount(self) -> None:
         self.query_one("#runs-panel").border_title = "History"

@@ -1,6 +1,6 @@
-"""A connection of the lane whose calls are streams (KServe's ModelStreamInfer): one request each, any
-number of answers, each with its moment. The call has ended with the stream; the time to the first
-answer counts from when the request was due, as all of its latency does.
+"""A connection of the lane whose calls are streams (KServe's ModelStreamInfer): one request each,
+any number of answers, each with its moment. The call has ended with the stream; the time to the
+first answer counts from when the request was due, as all of its latency does.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
-"""Sequences: each connection goes through one after the other, a request at a time, so that a server
-sees the requests of each in order. One that has failed anywhere is broken, and the next begins.
+"""Sequences: each connection goes through one after the other, a request at a time, so that a
+server sees the requests of each in order. One that has failed anywhere is broken, and the next
+begins.
 
 There are as many sequences at once as connections in use: `concurrency` of a closed loop, at most
 `target.connections` of an open one, where idle connections have their turns in order, so that none

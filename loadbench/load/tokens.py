@@ -54,7 +54,7 @@ class Pieces:
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
-        self.forget()
+        self._first = self._last = self.number = 0
 
     def came(self, kind: int, due: int, now: int) -> None:
         """One more; the first counts from when its request was due."""

@@ -265,8 +265,9 @@ def _deal(request: RequestPlan, data: _Data, region: Region | None) -> Iterator[
         tensors = {name: Given(types[name], array) for name, array in arrays.items()}
         ordinary = check(tuple(array.shape for array in arrays.values()))
         strict = expected.strict(ordinary, speaks.read, data.expected, index)
-        body, *rest = _written(speaks, endpoint, tensors, request, region)
-        yield Prepared(request.name, body, ordinary, strict if data.expected else None, *rest)
+        body, kept, places = _written(speaks, endpoint, tensors, request, region)
+        full = strict if data.expected else None
+        yield Prepared(request.name, body, ordinary, full, kept, places)
 
 
 def _written(

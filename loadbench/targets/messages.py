@@ -1,5 +1,5 @@
 """The messages and services of the Open Inference Protocol over gRPC, for whoever asks and for
-whoever answers, and those of TensorFlow Serving, from the descriptors that are made of .proto files.
+whoever answers, and those of TensorFlow Serving, from the descriptors made of .proto files.
 
 They live in a pool of their own, so that another library's copy of the same protocol, such as
 tritonclient's, can be imported beside them.

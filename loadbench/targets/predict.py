@@ -1,5 +1,5 @@
-"""TensorFlow Serving over gRPC (its PredictionService): tensors → the call, and whether its answer is
-what was asked for. Counterpart of `tensorflow`, which tells of its models and speaks its JSON.
+"""TensorFlow Serving over gRPC (its PredictionService): tensors → the call, and whether its answer
+is what was asked for. Counterpart of `tensorflow`, which tells of its models and speaks its JSON.
 """
 
 import math
@@ -128,7 +128,7 @@ def _holds(name: str, told: Any) -> None:
 def read(_: Headers, body: bytes) -> dict[str, NDArray[Any]]:
     """The outputs of an answer that has passed the check. BF16 as bit patterns; BYTES as
     objects."""
-    return {name: array for name, array in _arrays(_outputs(body))}
+    return dict(_arrays(_outputs(body)))
 
 
 def _arrays(outputs: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -172,13 +172,9 @@ def told_of(model: str, ask: Ask) -> dict[str, Any]:
 
 def metadata(model: str, ask: Ask) -> dict[str, Any]:
     """What REST says at /v1/models/NAME/metadata."""
-    asked = message("tensorflow.serving.GetModelMetadataRequest")(
-        metadata_field=["signature_def"]
-    )
+    asked = message("tensorflow.serving.GetModelMetadataRequest")(metadata_field=["signature_def"])
     asked.model_spec.name = model
-    found = ask(
-        SERVICE, "GetModelMetadata", asked, "tensorflow.serving.GetModelMetadataResponse"
-    )
+    found = ask(SERVICE, "GetModelMetadata", asked, "tensorflow.serving.GetModelMetadataResponse")
     packed = found.metadata["signature_def"].value
     told = message("tensorflow.serving.SignatureDefMap").FromString(packed)
     return {
@@ -204,4 +200,3 @@ def _tensors(told: Mapping[str, Any]) -> dict[str, Any]:
         }
         for name, one in told.items()
     }
-

@@ -1,7 +1,7 @@
 """What of a request says to which sequence it belongs (KServe v2, Triton's sequence extension).
 
-The requests of a stateful model come in sequences: each is told its number, and which one begins and
-which one ends it. All requests are made before a run, so each is made in its four places with a
+The requests of a stateful model come in sequences: each is told its number, and which one begins
+and which one ends it. All requests are made before a run, so each is made in its four places with a
 number that stands for the real one, which is put in as it is sent: both have the same length.
 """
 

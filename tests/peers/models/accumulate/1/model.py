@@ -1,5 +1,5 @@
-"""A stateful model: the sum of all that has come in a sequence. What belongs to no sequence that has
-begun is an error."""
+"""A stateful model: the sum of all that has come in a sequence. What belongs to no sequence that
+has begun is an error."""
 
 import numpy as np
 import triton_python_backend_utils as backend

@@ -5,9 +5,5 @@ import triton_python_backend_utils as backend
 
 class TritonPythonModel:
     def execute(self, requests):
-        return [
-            backend.InferenceResponse(
-                [backend.Tensor("first", backend.get_input_tensor_by_name(each, "x").as_numpy()[:1])]
-            )
-            for each in requests
-        ]
+        inputs = (backend.get_input_tensor_by_name(each, "x").as_numpy() for each in requests)
+        return [backend.InferenceResponse([backend.Tensor("first", x[:1])]) for x in inputs]
