@@ -1,4 +1,6 @@
-"""All of them, one after the other, with the minutes that each took: `make verdicts`.
+"""All of them, one after the other, with the minutes that each took: `make verdicts`; or some:
+
+    python -m tests.benchmarks.verdicts [live] [find] [compare] [gate] [ab] [bisect]
 
 They load the machine as they need it: whatever else runs on it is in their figures.
 """
@@ -13,7 +15,7 @@ PARTS = ("live", "find", "compare", "gate", "ab", "bisect")
 def main() -> None:
     """Exits with 1 if any of them does not hold; the others are shown all the same."""
     failed, took = [], []
-    for part in PARTS:
+    for part in sys.argv[1:] or PARTS:
         print(f"\n== {part}", flush=True)
         begun = time.monotonic()
         module = f"{__package__}.{part}"

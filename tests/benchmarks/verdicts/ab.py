@@ -36,7 +36,7 @@ from loadbench.units import MS
 
 A_MS, SLOWER, RATE = 40.0, 1.05, 6
 MARGIN = 0.02
-BLOCK_S, PAIRS = 3, 9  # of the default budget at this rate
+BLOCK_S, PAIRS = 2, 14  # of the default budget at this rate
 AT_ONCE = 4  # real sessions
 _SCENARIO = """
 [target]

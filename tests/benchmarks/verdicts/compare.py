@@ -224,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short runs")
     parser.add_argument("--repeats", type=int, help="at each of the two settings; 60")
-    parser.add_argument("--seconds", type=int, default=4, help="of each run")
+    parser.add_argument("--seconds", type=int, default=3, help="of each run")
     parser.add_argument("--out", type=Path, help="where the runs lie, to go on there")
     parser.add_argument("--rule-only", action="store_true", help="no real runs")
     asked = parser.parse_args()
