@@ -122,7 +122,7 @@ def test_what_is_not_there_is_told(served: Served) -> None:
     ("url", "changed", "words"),
     [
         ("grpc://h", {}, "it names no port"),
-        ("grpc://h:1", {"protocol": "http"}, 'cannot speak protocol = "http"'),
+        ("grpc://h:1", {"protocol": "http"}, "over gRPC there is no protocol = 'http'"),
         ("grpc://:1", {}, "is no target"),
         ("grpcs://h:1", {"tls": Tls(verify=False)}, "target.verify = false cannot be had"),
         ("grpcs://h:1", {"tls": Tls(ca="absent.pem")}, "target.ca 'absent.pem': No such file"),

@@ -345,20 +345,20 @@ def test_all_of_it_fits_every_size(folder: Path, size: tuple[int, int]) -> None:
 
 
 def test_what_a_key_comes_to_is_said_on_the_list_of_runs_too(folder: Path) -> None:
-    """The palette offers all commands there; that screen has no line of its own for words."""
+    """The palette offers all commands there."""
 
     async def walk() -> None:
         async with attached(folder) as (app, pilot):
             app.action_go("runs")
             await settle(pilot)
-            app.driver.ask_mark()
-            app.driver.ask_stop()
-            app.action_look("bookmark")
-            app.say("with [brackets] and [/]")
-            await settle(pilot)
-            told = [notice.message for notice in app._notifications]
-            assert "Nothing to mark: this run is over." in told
-            assert "with [brackets] and [/]" in told
+            for ask, words in (
+                (app.driver.ask_mark, "Nothing to mark: this run is over."),
+                (app.driver.ask_stop, "Nothing to stop: this run is over."),
+                (lambda: app.say("with [brackets] and [/]"), "with [brackets] and [/]"),
+            ):
+                ask()
+                await settle(pilot)
+                assert words in text(app)
 
     asyncio.run(walk())
 
