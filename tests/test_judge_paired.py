@@ -167,11 +167,9 @@ def test_what_an_engine_uses_while_it_waits() -> None:
 def test_a_budget_of_a_minute_holds_enough_pairs() -> None:
     plan = layout(100.0, 60 * SECOND, 2 * SECOND, None, 0.5)
     assert (plan.block_s, plan.pairs) == (2, 14)
-    slow = layout(2.0, 240 * SECOND, 2 * SECOND, None, 0.5)
-    assert slow.pairs >= 12  # one of which may be disturbed
+    slow = layout(2.0, 60 * SECOND, 2 * SECOND, None, 0.5)
+    assert slow.pairs >= blocks.FEWEST_PAIRS
     assert slow.block_s > plan.block_s  # for more requests in each
-    short = layout(2.0, 40 * SECOND, 2 * SECOND, None, 0.5)
-    assert (short.block_s, short.pairs) == (2, 9)
     longer = layout(100.0, 600 * SECOND, 2 * SECOND, None, 0.99)
     assert longer.block_s * 100 * 0.01 > 20  # requests beyond the percentile
     assert layout(100.0, 7200 * SECOND, 0, 2 * SECOND, 0.5).pairs == paired.MOST_PAIRS

@@ -29,7 +29,6 @@ from loadbench.value import Value
 SIDES = ("a", "b")
 METRICS = ("mean", *QUANTILES, *CHECKS)
 FEWEST_PAIRS = 8  # below that nothing can be shown, see `judge.paired`
-_ENOUGH = 12  # pairs of which one may be disturbed, and something is shown all the same
 _SHORTEST_S, _USUAL = 2, 30  # seconds of a block; blocks in a budget, if nothing asks for fewer
 _BEYOND = 25  # requests that a block should hold beyond the percentile
 SETTLE_S = 1
@@ -84,13 +83,13 @@ def layout(
     rate: float, budget_ns: int, warm_ns: int, block_ns: int | None, finest: float
 ) -> Layout:
     """As many pairs as the budget holds, of blocks of the length asked for, or of one that leaves
-    enough requests beyond the finest percentile (a fraction) that gets a verdict, as far as 12
-    pairs fit. Raises SpecError if not even 8 do."""
+    enough requests beyond the finest percentile (a fraction) that gets a verdict, as far as 8 pairs
+    fit. Raises SpecError if they do not."""
     warm, budget = math.ceil(warm_ns / SECOND), budget_ns // SECOND
     left = budget - 2 * warm
     if block_ns is None:
         wanted = math.ceil(_BEYOND / (1 - finest) / rate) + SETTLE_S
-        longest = max(_SHORTEST_S, left // (2 * _ENOUGH))
+        longest = max(_SHORTEST_S, left // (2 * FEWEST_PAIRS))
         length = min(max(_SHORTEST_S, left // _USUAL, wanted), longest)
     else:
         length = block_ns // SECOND

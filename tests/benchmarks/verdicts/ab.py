@@ -36,8 +36,8 @@ from loadbench.units import MS
 
 A_MS, SLOWER, RATE = 40.0, 1.05, 6
 MARGIN = 0.02
-BLOCK_S, PAIRS = 2, 14  # of the default budget at this rate
-AT_ONCE = 4  # real sessions
+BLOCK_S, PAIRS = 3, 9  # of the default budget at this rate
+AT_ONCE = 3  # real sessions: four disturb each other on two cores
 _SCENARIO = """
 [target]
 url = "local:fake"
