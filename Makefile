@@ -57,6 +57,8 @@ bench: $(STAMP)  ## loadbench against wrk and others, side by side (an hour, two
 	-@$(MAKE) --no-print-directory $(BENCH)
 	$(BIN)/python -m tests.benchmarks.lane
 	-$(BIN)/python -m tests.benchmarks.lane_tls --rounds 5 --seconds 2
+	-$(BIN)/python -m tests.benchmarks.lane_grpc
+	-$(BIN)/python -m tests.benchmarks.lane_shared
 	$(BIN)/python -m tests.benchmarks.lane_stall
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python tests/benchmarks/engine.py
