@@ -244,6 +244,7 @@ def test_lost_ones_are_counted_once() -> None:
     assert of_stream("first_token").lost(window) == 3
 
 
+@pytest.mark.long
 def test_an_ab_judges_times_of_tokens(tmp_path: Path) -> None:
     with completions() as a, completions(slower_ms=20) as b:
         sides = []
