@@ -17,7 +17,6 @@ from typing import Any, Literal
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding
-from textual.command import CommandPalette
 from textual.css.query import NoMatches
 from textual.driver import Driver as TerminalDriver
 from textual.screen import Screen
@@ -232,13 +231,11 @@ class Dashboard(App[None]):
         return scene(view, self.sight, source)
 
     def say(self, text: str) -> None:
-        """What came of a key, in few words: in the screen's place for them, else as a notice. The
-        palette, which is just closing, is none."""
-        screens = [one for one in self.screen_stack if not isinstance(one, CommandPalette)]
-        if places := screens[-1].query(Said):
-            places.first().say(text)
-        else:
-            self.notify(text, markup=False)
+        """What came of a key, in few words, on the uppermost screen that has a place for them: the
+        palette, which is just closing, has none."""
+        places = (place for one in reversed(self.screen_stack) for place in one.query(Said))
+        if (place := next(places, None)) is not None:  # none while the dashboard ends
+            place.say(text)
 
     def _run_screen(self) -> RunScreen | None:
         """The uppermost screen of the run, also when a question lies over it."""

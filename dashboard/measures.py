@@ -55,6 +55,11 @@ def part_ms(part: Part | None, share: float) -> float | None:
     return None if value is None else value / units.MS
 
 
+def inner_parts(server: Server) -> dict[str, Part | None]:
+    """What the server tells of a request's way, in its order."""
+    return {"queue": server.queue, "batch wait": server.batch_wait, "compute": server.compute}
+
+
 def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
     """Mean ms of a request in each part of its way; network is what the parts leave of it.
 
@@ -63,10 +68,9 @@ def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
     server = window.server
     if server is None or not window.done:
         return {}
-    parts = {"queue": server.queue, "batch wait": server.batch_wait, "compute": server.compute}
     known = {
         name: part.mean_ns / units.MS
-        for name, part in parts.items()
+        for name, part in inner_parts(server).items()
         if part is not None and part.mean_ns is not None
     }
     if not known:

@@ -107,3 +107,16 @@ def test_a_verdict_that_is_looked_at_every_second_is_not_wrong(off: float) -> No
     assert found.naive >= 3  # so the correction is what does it
     told, held = found.bands["p99"]
     assert held >= 0.9 * told > 0
+
+
+def test_where_nothing_breaks_a_claim_an_upper_guess_stands_for_what_never_settles() -> None:
+    asked = np.full(360, 200)
+    slow = np.where(np.arange(360) < 180, 17, 23)  # it drifts: no length of blocks is enough
+    none, one = np.zeros(360, np.int64), np.eye(1, 360, 5, dtype=np.int64)[0]
+    assert certainty.design_effect(asked, slow) is None
+    effect = certainty.effect_of(asked, none, slow)
+    assert effect is not None
+    assert effect > 5
+    assert certainty.shown(0, int(asked.sum()), 0.05, effect)
+    assert not certainty.shown(0, int(asked.sum()), 0.0001, effect)
+    assert certainty.effect_of(asked, one, slow) is None

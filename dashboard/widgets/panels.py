@@ -13,6 +13,7 @@ from dashboard.measures import (
     SHARES,
     brief,
     error_share,
+    inner_parts,
     ms_text,
     number,
     part_ms,
@@ -30,7 +31,7 @@ from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.bin import failures
 from loadbench.merge import merge
-from loadbench.model import Part, Requests, Stream, Window
+from loadbench.model import Requests, Stream, Window
 from loadbench.view import Event
 
 _REQUESTS = (
@@ -124,9 +125,10 @@ class Split(Board, can_focus=True):
 
     def _rows(self, window: Window, parts: dict[str, float], width: int) -> list[Cells]:
         total = sum(parts.values()) or 1.0
+        told = inner_parts(window.server) if window.server else {}  # never of the network
         rows = [
             [f"{_part(name, self.ink)[0]} {name}", brief(mean), part_of(mean / total),
-             *(brief(part_ms(_told(window, name), share)) for share in SHARES)]
+             *(brief(part_ms(told.get(name), share)) for share in SHARES)]
             for name, mean in parts.items()
         ]  # fmt: skip
         plain = ink(self.ink.text)
@@ -162,15 +164,6 @@ class Split(Board, can_focus=True):
             if sum(segment.cell_length for segment in cells) - len(style.gap) <= width:
                 break
         return cells
-
-
-def _told(window: Window, name: str) -> Part | None:
-    """What the target tells of a part; nobody tells how long the network takes."""
-    server = window.server
-    if server is None:
-        return None
-    known = {"queue": server.queue, "batch wait": server.batch_wait, "compute": server.compute}
-    return known.get(name)
 
 
 def _part(name: str, colours: Palette) -> tuple[str, str]:

@@ -3,7 +3,6 @@ any number of answers, each with its moment. The call has ended with the stream;
 first answer counts from when the request was due, as all of its latency does.
 """
 
-import contextlib
 import time
 
 from loadbench.load.answer import Kind
@@ -30,25 +29,10 @@ class AnswersConnection(CallConnection):
         self._here, self._needed = 0, PREFIX.size  # bytes of it
         self._fault = ("", "")  # the first failure that an answer was, and its reason
 
-    def take(self, data: bytes) -> str | None:
-        if not data:
-            return self.ended()
-        try:
-            return self._took(data)
-        except BadAnswer as error:
-            self.reason = str(error)
-            return error.failure
-
-    def _took(self, data: bytes) -> str | None:
-        session = self._session
-        self.partial = True  # so that all is forgotten before the next
-        whole = session.receive(data)
-        now, reply = time.monotonic_ns(), session.reply
-        if reply.fields is not None:
-            self._came += len(data)
-        if session.out and self.rest is None:
-            with contextlib.suppress(OSError):  # what is wrong with it is read next
-                self._push()
+    def _slowly(self, data: bytes) -> str | None:
+        """The only way there is: no bytes of whole answers are ever learned."""
+        whole = self._received(data)
+        now, reply = time.monotonic_ns(), self._session.reply
         if reply.parts:
             self._held += reply.parts
             self._here += sum(map(len, reply.parts))

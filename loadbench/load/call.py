@@ -9,7 +9,7 @@ from loadbench.load.answer import Kind
 from loadbench.load.connection import BOTH, SENDING, WAITING
 from loadbench.load.frames import number
 from loadbench.load.reply import Learned
-from loadbench.load.session import Session
+from loadbench.load.session import Reply, Session
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.plan import Endpoint
 from loadbench.targets.rpc import PREFIX
@@ -112,13 +112,7 @@ class CallConnection(TlsConnection):
 
     def _slowly(self, data: bytes) -> str | None:
         session, bare = self._session, self._session.bare
-        self.partial = True  # so that all is forgotten before the next
-        reply = session.receive(data)
-        if session.reply.fields is not None:
-            self._came += len(data)
-        if session.out and self.rest is None:
-            with contextlib.suppress(OSError):  # what is wrong with it is read next
-                self._push()
+        reply = self._received(data)
         if reply is None:
             return None
         self._said = reply.parts[0][PREFIX.size : 1024] if reply.parts else b""
@@ -126,6 +120,18 @@ class CallConnection(TlsConnection):
         if not found and bare:
             self._peer.learn(self.kind, data, session.stream)
         return found
+
+    def _received(self, data: bytes) -> Reply | None:
+        """The reply, if it is whole with these bytes; what HTTP/2 has to say to them is sent."""
+        session = self._session
+        self.partial = True  # so that all is forgotten before the next
+        reply = session.receive(data)
+        if session.reply.fields is not None:
+            self._came += len(data)
+        if session.out and self.rest is None:
+            with contextlib.suppress(OSError):  # what is wrong with it is read next
+                self._push()
+        return reply
 
     def heard(self, data: bytes) -> bool:
         """What an idle server says is its business as long as it is HTTP/2."""

@@ -17,7 +17,6 @@ from loadbench.runner.target import Target, open_target
 from loadbench.spec import Scenario
 from loadbench.targets.ask import Asker, Exchange
 from loadbench.targets.inputs import prepare
-from loadbench.targets.rpc import path_of
 from loadbench.targets.speech import speech
 from loadbench.targets.wire import BadAnswer, Prepared
 
@@ -104,6 +103,8 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
 
 def _line(endpoint: Endpoint, request: Prepared) -> str:
     if endpoint.rpc:
+        from loadbench.targets.rpc import path_of  # it brings protobuf
+
         return f"{path_of(request.data).rpartition('/')[2]} {endpoint.model}"
     return request.data.partition(b"\r\n")[0].decode("latin-1").removesuffix(" HTTP/1.1")
 
