@@ -5,6 +5,7 @@ Looking at cards, models and servers takes libraries and time that a screen must
 
 import asyncio
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,23 +49,30 @@ class Report:
 
 async def ask(arguments: Sequence[str]) -> Report:
     """Its report; a doctor that fails is a finding of its own. Ends its child when cancelled."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "loadbench", "doctor", "--json", *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    child = subprocess.Popen(
+        [sys.executable, "-m", "loadbench", "doctor", "--json", *arguments],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
+    # By a thread: a task that waits for its child can be cancelled again while it ends it.
     try:
-        out, said = await asyncio.wait_for(process.communicate(), _PATIENCE_S)
-    except TimeoutError:
+        out, said = await asyncio.to_thread(_answer, child)
+    except subprocess.TimeoutExpired:
         text = f"loadbench doctor did not answer within {_PATIENCE_S:.0f} s"
         return Report((Finding("▲", "doctor", text),))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()  # to the end of its pipes, so that they are closed
-    return read(out) or Report((Finding("✗", "doctor", _reason(said, process.returncode)),))
+    except asyncio.CancelledError:
+        child.kill()  # the thread takes leave of it
+        raise
+    return read(out) or Report((Finding("✗", "doctor", _reason(said, child.returncode)),))
+
+
+def _answer(child: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
+    try:
+        return child.communicate(timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+        raise
 
 
 def read(out: bytes) -> Report | None:

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
 from dashboard.app import Dashboard
-from dashboard.asking import Finding
+from dashboard.asking import Finding, ask
 from dashboard.keys import ACTIONS, NEW_RUN
 from dashboard.screens.launcher import Launcher
 from dashboard.screens.live import Live
@@ -316,3 +317,17 @@ def test_a_run_started_here_is_followed_and_the_first_one_left_alone(
     assert "own.toml" in runlog.read_snapshot(second)["command"]
     control.send(str(runlog.read_snapshot(first)["control"]), {"command": "kill"})
     assert wait_for_end(first).reason == "stopped"
+
+
+def test_a_doctor_that_nobody_waits_for_any_more_is_ended() -> None:
+    async def walk() -> None:
+        asked = asyncio.create_task(ask([]))
+        await asyncio.sleep(0.1)
+        (doctor,) = psutil.Process().children()
+        for _ in range(2):  # as when a screen is left and the program then ends
+            asked.cancel()
+            await asyncio.sleep(0)
+        assert asked.cancelled()
+        assert doctor.wait(10) is None or not doctor.is_running()
+
+    asyncio.run(walk())

@@ -7,7 +7,7 @@ What the tensors hold is decided in `inputs`; connections and HTTP framing are t
 import math
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -25,7 +25,7 @@ from loadbench.targets.wire import BadAnswer, Form, Headers, http_request
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _NUMBERS = rb"\[[-+0-9.eE,\s]*\]"  # a JSON array of numbers, as far as its characters go
 _DIGITS = 12  # of a length that is said
-MOST = 1 << 40  # elements of an output: nobody has so many
+_MOST = 1 << 40  # elements of an output: nobody has so many
 
 
 class Given(NamedTuple):
@@ -176,11 +176,7 @@ _decode = msgspec.json.Decoder(_Answer).decode
 def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | None]:
     """The full check of answers to requests of so many rows: every output that the metadata
     promises is there with its datatype and shape, holds as many values, and nothing is over."""
-    wanted = {
-        tensor.name: ((rows, *tensor.shape) if endpoint.batched else tensor.shape, tensor)
-        for tensor in endpoint.outputs
-    }
-    shared = shared_outputs(endpoint)
+    wanted, shared = promised(endpoint, rows), shared_outputs(endpoint)
 
     def check(headers: Headers, body: bytes) -> Form | None:
         head, tail = _split(headers, body)
@@ -188,15 +184,9 @@ def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | 
             outputs = _decode(head).outputs
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadAnswer(f"not an inference response: {error}") from error
-        if wanted and {output.name for output in outputs} != wanted.keys():
-            names = ", ".join(output.name for output in outputs)
-            raise BadAnswer(f"outputs {names or 'none'} instead of {', '.join(wanted)}")
-        if not outputs:
-            raise BadAnswer("no outputs")
+        kept(outputs, wanted)
         left = tail
         for output in outputs:
-            if output.name in wanted:
-                fits(output, *wanted[output.name])
             left = _values(output, left, output.name in shared)
         if left:
             raise BadAnswer(f"{len(left)} bytes of binary data too many")
@@ -258,6 +248,30 @@ def _split(headers: Headers, body: bytes) -> tuple[bytes, bytes]:
     return body[:length], body[length:]
 
 
+# name → its shape (−1: any size) in an answer, and what else is known of it
+Promised = Mapping[str, tuple[tuple[int, ...], Tensor]]
+
+
+def promised(endpoint: Endpoint, rows: int) -> Promised:
+    """What the metadata says of an answer to so many rows; empty where there is none."""
+    return {
+        tensor.name: ((rows, *tensor.shape) if endpoint.batched else tensor.shape, tensor)
+        for tensor in endpoint.outputs
+    }
+
+
+def kept(outputs: Sequence[Output], wanted: Promised) -> None:
+    """Raises BadAnswer unless just what was promised has come, each of its datatype and shape."""
+    names = [output.name for output in outputs]
+    if wanted and sorted(names) != sorted(wanted):
+        raise BadAnswer(f"outputs {', '.join(names) or 'none'} instead of {', '.join(wanted)}")
+    if not outputs:
+        raise BadAnswer("no outputs")
+    for output in outputs:
+        if output.name in wanted:
+            fits(output, *wanted[output.name])
+
+
 def fits(output: Output, shape: tuple[int, ...], tensor: Tensor) -> None:
     """Raises BadAnswer if its datatype or shape (−1: any size) is another than was promised."""
     if output.datatype != tensor.datatype:
@@ -267,26 +281,32 @@ def fits(output: Output, shape: tuple[int, ...], tensor: Tensor) -> None:
         raise BadAnswer(f"{output.name} has shape {output.shape} instead of {list(shape)}")
 
 
+def elements(output: Output) -> int:
+    """How many values its shape says. Raises BadAnswer for a shape that cannot be."""
+    found = math.prod(output.shape)
+    if any(dim < 0 for dim in output.shape) or found > _MOST:
+        raise BadAnswer(f"{output.name} has shape {str(output.shape)[:200]}")
+    return found
+
+
 def _values(output: Output, tail: bytes, shared: bool) -> bytes:
     """Checks that the output holds its values; gives what is left of the binary data. Of one that
     is `shared`, which went into memory, an answer says no more."""
-    elements = math.prod(output.shape)
-    if any(dim < 0 for dim in output.shape) or elements > MOST:
-        raise BadAnswer(f"{output.name} has shape {str(output.shape)[:200]}")
+    wanted = elements(output)
     size = output.parameters.get("binary_data_size")
     if size is None and output.data is None and shared:
         return tail
     if size is None:
         found = sum(1 for _ in _flat(output.data)) if output.data is not None else -1
-        if found != elements:
-            raise BadAnswer(f"{output.name} has {found} values instead of {elements}")
+        if found != wanted:
+            raise BadAnswer(f"{output.name} has {found} values instead of {wanted}")
         return tail
     if not isinstance(size, int) or not 0 <= size <= len(tail):
         raise BadAnswer(f"{output.name} says {size} bytes, {len(tail)} are there")
     element = width(output.datatype)
-    whole = strings(tail[:size]) == elements if element is None else size == elements * element
+    whole = strings(tail[:size]) == wanted if element is None else size == wanted * element
     if not whole:
-        raise BadAnswer(f"{output.name}: {size} bytes do not hold {elements} {output.datatype}")
+        raise BadAnswer(f"{output.name}: {size} bytes do not hold {wanted} {output.datatype}")
     return tail[size:]
 
 

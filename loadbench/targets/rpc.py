@@ -4,7 +4,6 @@ Counterpart of `kserve`. A prepared call is one HTTP/2 HEADERS frame, of no stre
 it the message with gRPC's prefix; streams, flow control and the rest of HTTP/2 are the load's.
 """
 
-import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -173,24 +172,13 @@ class _Parts(NamedTuple):
 def checker(endpoint: Endpoint, rows: int) -> Callable[[Headers, bytes], Form | None]:
     """The full check of answers to requests of so many rows: every output that the metadata
     promises is there with its datatype and shape, holds as many values, and nothing is over."""
-    wanted = {
-        tensor.name: ((rows, *tensor.shape) if endpoint.batched else tensor.shape, tensor)
-        for tensor in endpoint.outputs
-    }
-    shared = kserve.shared_outputs(endpoint)
+    wanted, shared = kserve.promised(endpoint, rows), kserve.shared_outputs(endpoint)
 
     def check(_: Headers, body: bytes) -> Form | None:
         parts = _take_apart(body)
         outputs = _outputs(parts.head)
-        names = [output.name for output in outputs]
-        if wanted and (set(names) != wanted.keys() or len(names) != len(wanted)):
-            told = ", ".join(names) or "none"
-            raise BadAnswer(f"outputs {told} instead of {', '.join(wanted)}")
-        if not outputs:
-            raise BadAnswer("no outputs")
+        kserve.kept(outputs, wanted)
         for output, place in zip(outputs, _raw(parts, outputs, shared), strict=True):
-            if output.name in wanted:
-                kserve.fits(output, *wanted[output.name])
             _holds(output, body, place, output.name in shared)
         return _form(body, parts.raw, outputs)
 
@@ -303,9 +291,7 @@ def _holds(
     output: Output, body: bytes, place: tuple[int, int] | None, shared: bool = False
 ) -> None:
     """Raises BadAnswer unless it has as many values as its shape says."""
-    elements = math.prod(output.shape)
-    if any(dim < 0 for dim in output.shape) or elements > kserve.MOST:
-        raise BadAnswer(f"{output.name} has shape {str(output.shape)[:200]}")
+    elements = kserve.elements(output)
     if shared and not output.data and (place is None or place[0] == place[1]):
         return
     if place is None:

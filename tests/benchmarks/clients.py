@@ -123,7 +123,10 @@ def perf_analyzer(job: Job) -> Iterator[Popen]:
     """Synchronous, its faster way here. It is ended when it has been measured, as its own windows
     of time can wait forever on a server that answers at once."""
     command = [str(PERF_ANALYZER), "-m", job.endpoint.model, "-u", job.url.split("/")[2]]
-    command += ["--input-tensor-format", "json", "--output-tensor-format", "json"]
+    if job.endpoint.shared:
+        command += ["--shared-memory", "system"]
+    if not job.endpoint.binary:
+        command += ["--input-tensor-format", "json", "--output-tensor-format", "json"]
     command += ["--concurrency-range", str(job.connections), "--request-count", "100000000"]
     with running(command, {"LD_LIBRARY_PATH": str(PEERS / "lib")}) as process:
         yield process
@@ -140,15 +143,18 @@ def aiohttp(job: Job) -> Iterator[Popen]:
 
 
 Client = Callable[[Job], AbstractContextManager[Popen]]
-CLIENTS: dict[str, Client] = {
-    "lane": lane,
-    "wrk": wrk,
-    "aiohttp + uvloop": aiohttp,
-    "perf_analyzer": perf_analyzer,
-    "Locust FastHttpUser": fast_http_user,
-    "Locust FastHttpUser, checking": partial(fast_http_user, text=CHECKING),
+KINDS: dict[str, dict[str, Client]] = {
+    "closed": {
+        "lane": lane,
+        "wrk": wrk,
+        "aiohttp + uvloop": aiohttp,
+        "perf_analyzer": perf_analyzer,
+        "Locust FastHttpUser": fast_http_user,
+        "Locust FastHttpUser, checking": partial(fast_http_user, text=CHECKING),
+    },
+    "binary": {"lane": lane, "wrk": wrk, "perf_analyzer": perf_analyzer},
+    "images": {"lane": lane, "wrk": wrk, "lane, distinct bodies": lane_pool},
 }
-IMAGES: dict[str, Client] = {"lane": lane, "wrk": wrk, "lane, distinct bodies": lane_pool}
 
 
 def missing(name: str) -> str:

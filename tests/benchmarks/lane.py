@@ -1,8 +1,9 @@
 """The lane beside wrk and other load generators, from one core each; tables for the README.
 
-    python -m tests.benchmarks.lane [--rounds 5] [--seconds 4] [--only closed images open]
+    python -m tests.benchmarks.lane [--rounds 5] [--seconds 4] [--only closed binary images open]
 
 closed  a closed loop at 16 and 64 connections, the same tiny KServe request for all
+binary  the same with its four values as a binary tensor, beside wrk and perf_analyzer
 images  150 kB of binary tensor (3×224×224 bytes) in each request, beside wrk
 open    Poisson at 20,000/s: how late the lane sends, beside a timerfd loop in C
 
@@ -30,7 +31,7 @@ from loadbench.plan import Plan, RequestPlan
 from loadbench.shape import Phase, arrivals
 from loadbench.targets.inputs import prepare
 from loadbench.units import SECOND
-from tests.benchmarks.clients import CLIENTS, IMAGES, Job, missing
+from tests.benchmarks.clients import KINDS, Job, missing
 from tests.benchmarks.rig import (
     CLIENT_CORE,
     Popen,
@@ -65,11 +66,12 @@ def begun(found: Server, process: Popen) -> None:
     time.sleep(WARM_S)
 
 
-def measure(found: Server, name: str, connections: int, seconds: float, image: bool) -> Row:
+def measure(found: Server, name: str, kind: str, connections: int, seconds: float) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         whole = seconds + WARM_S + (5 if name == "Locust FastHttpUser" else 1)
-        job = Job(endpoint(found.port, image), connections, whole, Path(folder))
-        return of_client(found, (IMAGES if image else CLIENTS)[name](job), seconds)
+        where = endpoint(found.port, image=kind == "images", binary=kind == "binary")
+        job = Job(where, connections, whole, Path(folder))
+        return of_client(found, KINDS[kind][name](job), seconds)
 
 
 def of_client(found: Server, client: AbstractContextManager[Popen], seconds: float) -> Row:
@@ -85,13 +87,13 @@ def of_client(found: Server, client: AbstractContextManager[Popen], seconds: flo
 
 
 def rounds(
-    found: Server, names: Sequence[str], number: int, connections: int, seconds: float, image: bool
+    found: Server, names: Sequence[str], kind: str, number: int, connections: int, seconds: float
 ) -> dict[str, list[Row]]:
     """Interleaved, every other round backwards."""
     rows: dict[str, list[Row]] = {name: [] for name in names}
     for turn in range(number):
         for name in names if turn % 2 == 0 else reversed(names):
-            rows[name].append(measure(found, name, connections, seconds, image))
+            rows[name].append(measure(found, name, kind, connections, seconds))
             last = rows[name][-1]
             print(f"{connections} {name}: {last.rate:,.0f}/s, server {last.server_busy:.0%} busy",
                   file=sys.stderr, flush=True)  # fmt: skip
@@ -195,19 +197,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, nargs="+", default=[16, 64])
-    parser.add_argument("--only", nargs="+", default=["closed", "images", "open"])
-    parser.add_argument("--clients", nargs="+", default=list(CLIENTS), choices=list(CLIENTS))
+    parts = [*KINDS, "open"]
+    parser.add_argument("--only", nargs="+", default=parts, choices=parts)
+    parser.add_argument("--clients", nargs="+", help="only these, and the lane")
     given = parser.parse_args()
-    names = present(given.clients)
     with server() as found:
-        for connections in given.connections if "closed" in given.only else ():
-            rows = rounds(found, names, given.rounds, connections, given.seconds, image=False)
-            table(rows, connections)
-        for connections in given.connections if "images" in given.only else ():
-            rows = rounds(
-                found, present(IMAGES), given.rounds, connections, given.seconds, image=True
-            )
-            table(rows, connections, 3 * 224 * 224)
+        for kind in [kind for kind in KINDS if kind in given.only]:
+            chosen = {"lane", *(given.clients or KINDS[kind])}
+            names = present([name for name in KINDS[kind] if name in chosen])
+            for connections in given.connections:
+                rows = rounds(found, names, kind, given.rounds, connections, given.seconds)
+                table(rows, connections, 3 * 224 * 224 if kind == "images" else 0)
         if "open" in given.only:
             open_loop(found, given.rounds, given.seconds, 20_000)
 

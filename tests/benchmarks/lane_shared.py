@@ -9,20 +9,17 @@ rounds interleaved; each factor is within one client and one round.
 """
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from loadbench.model import Tensor
-from tests.benchmarks.clients import PERF_ANALYZER, Job, lane
+from tests.benchmarks.clients import Job, lane, missing, perf_analyzer
 from tests.benchmarks.lane import Row, of_client
-from tests.benchmarks.rig import PEERS, Popen, Server, compiled, endpoint, running
+from tests.benchmarks.rig import Server, compiled, endpoint
 
 WIDE = 150_000  # values of four bytes
 
@@ -36,20 +33,7 @@ def job(port: int, connections: int, folder: Path, shared: bool) -> Job:
     return found
 
 
-@contextmanager
-def perf_analyzer(given: Job) -> Iterator[Popen]:
-    """Ended when it has been measured."""
-    command = [str(PERF_ANALYZER), "-m", "m", "-u", given.url.split("/")[2]]
-    command += ["--shared-memory", "system"] if given.endpoint.shared else []
-    command += ["--concurrency-range", str(given.connections), "--request-count", "100000000"]
-    with running(command, {**os.environ, "LD_LIBRARY_PATH": str(PEERS / "lib")}) as process:
-        yield process
-
-
-CLIENTS: dict[str, Callable[[Job], AbstractContextManager[Popen]]] = {
-    "lane": lane,
-    "perf_analyzer": perf_analyzer,
-}
+CLIENTS = {"lane": lane, "perf_analyzer": perf_analyzer}
 
 
 def main() -> None:
@@ -58,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--connections", type=int, default=4)
     given = parser.parse_args()
-    names = list(CLIENTS) if PERF_ANALYZER.exists() else ["lane"]
+    names = [name for name in CLIENTS if not missing(name)]
     rows: dict[tuple[str, bool], list[Row]] = {(n, s): [] for n in names for s in (False, True)}
     with compiled("fast_server", f'-DWIDE="{WIDE}"') as binary:
         found = Server(binary)

@@ -77,11 +77,11 @@ def server() -> Iterator[Server]:
             found.close()
 
 
-def endpoint(port: int, image: bool = False) -> Endpoint:
-    """A tiny JSON request, or 3×224×224 bytes as a binary tensor."""
+def endpoint(port: int, image: bool = False, binary: bool = False) -> Endpoint:
+    """A tiny request in JSON or with a binary tensor, or one of 3×224×224 bytes."""
     given = Tensor("x", "UINT8", (3, 224, 224)) if image else Tensor("x", "FP32", (4,))
     return Endpoint(
-        host="127.0.0.1", port=port, protocol="kserve", model="m", binary=image,
+        host="127.0.0.1", port=port, protocol="kserve", model="m", binary=image or binary,
         inputs=(given,), outputs=(Tensor("y", "FP32", (3,)),),
     )  # fmt: skip
 

@@ -69,11 +69,12 @@ def started(name: str, folder: Path) -> Iterator[tuple[Server, Path]]:
     python = PEERS / f"{name.partition('-')[0]}-venv" / "bin" / "python"
     if not python.exists():
         pytest.skip(f"{name} is not installed: make peers")
-    count, log, port = folder / "count", folder / f"{name}.log", free_port()
+    count, log = folder / "count", folder / f"{name}.log"
+    port, grpc_port = free_port(), free_port()
     environment = {
         **{key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ},
         "HOME": str(folder), "COUNT": str(count), "PYTHONPATH": str(APPS),
-        "MLSERVER_HTTP_PORT": str(port), "MLSERVER_GRPC_PORT": str(free_port()),
+        "MLSERVER_HTTP_PORT": str(port), "MLSERVER_GRPC_PORT": str(grpc_port),
         "MLSERVER_METRICS_PORT": str(free_port()), "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_PARALLEL_WORKERS": "0", "BENTOML_DO_NOT_TRACK": "true",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -86,7 +87,7 @@ def started(name: str, folder: Path) -> Iterator[tuple[Server, Path]]:
         process = stack.enter_context(
             running(app.command(str(python), port), log, environment, APPS)
         )
-        server = Server(port, log)
+        server = Server(port, log, grpc_port)
         wait(process, log, lambda: _is_up(app, server))
         yield server, count
 
@@ -120,3 +121,14 @@ def _tells_of_itself(name: str, found: Run) -> None:
     if name in ("mosec", "bentoml"):
         assert told is not None
         assert told["requests"] == pytest.approx(found.summary["done"], rel=0.1)
+
+
+def test_mlserver_over_grpc_counts_what_was_sent(tmp_path: Path) -> None:
+    copied = shutil.copy(ROOT / "scenarios" / "targets" / "triton-grpc.toml", tmp_path)
+    with started("mlserver", tmp_path) as (server, count):
+        before = count.stat().st_size if count.exists() else 0
+        load = ("--rate", str(RATE), "--duration", f"{SECONDS}s")
+        found = run_copied(server, tmp_path, copied, *load, grpc=True)
+        counted = count.stat().st_size - before
+    assert found.summary["failed"] == {}, found.summary["examples"]
+    assert counted == sent_in_all(found) > RATE * SECONDS / 2
