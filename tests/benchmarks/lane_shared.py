@@ -1,7 +1,7 @@
 """What shared memory saves of inputs of 600 kB: the lane and perf_analyzer, each with tensors in
 binary and in shared memory of this machine; a table for the README.
 
-    python -m tests.benchmarks.lane_shared [--rounds 5] [--seconds 3] [--connections 4]
+    python -m tests.benchmarks.lane_shared [--rounds 5] [--seconds 3] [--connections 16]
 
 The same C server (fast_server.c) reads what comes and throws it away, and looks into no memory, so
 that all that is measured is the client's and the kernel's. Server on core 0, client on core 1,
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--connections", type=int, default=16)
     given = parser.parse_args()
     names = [name for name in CLIENTS if not missing(name)]
     rows: dict[tuple[str, bool], list[Row]] = {(n, s): [] for n in names for s in (False, True)}

@@ -33,6 +33,7 @@ from loadbench.judge.paired import judge, limits
 from loadbench.merge import merge
 from loadbench.model import Window
 from loadbench.units import MS
+from tests.benchmarks.verdicts.told import result
 
 A_MS, SLOWER, RATE = 80.0, 1.05, 3  # 1 ms of the machine is little beside it
 MARGIN = 0.02
@@ -227,15 +228,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, told in made["sessions"].items():
         words = Counter(one["word"] for one in told)
         pairs = sorted(one["n"] for one in told)
-        print(f"{name}: {len(told)} real: {said(words)}; pairs {pairs[0]}–{pairs[-1]}")
+        result(f"{name}: {len(told)} real: {said(words)}; pairs {pairs[0]}–{pairs[-1]}")
         again = list(resampled(told, drawn, exchange=name == "0 %"))
         words = Counter(word for word, _ in again)
         mean = sum(n for _, n in again) / drawn
-        print(f"{name}: {drawn:,} from their pairs: {said(words)}; {mean:.1f} pairs on average")
+        result(f"{name}: {drawn:,} from their pairs: {said(words)}; {mean:.1f} pairs on average")
         good &= wrong(words, name) <= 0.01
         good &= name == "0 %" or words["worse"] >= 0.95 * drawn
     for name, words in by_separate_runs(made["runs"]).items():
-        print(f"{name}: {sum(words.values())} of two separate runs: {said(words)}")
+        result(f"{name}: {sum(words.values())} of two separate runs: {said(words)}")
     for sd in (0.01, 0.03):
         for ratio, truth in ((1.0, "0 %"), (SLOWER, "5 %")):
             for name, words, mean in known_noise(drawn // 5, sd, ratio):

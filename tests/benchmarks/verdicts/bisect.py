@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.benchmarks.verdicts.told import result
+
 SCENARIO = """
 [target]
 url = "local:fake"
@@ -37,7 +39,7 @@ def main() -> None:
         print(done.stdout.strip())
         left = git(folder, "status", "--porcelain", "--branch")
     found = f"{culprit} is the first bad commit" in done.stdout
-    print(f"the culprit was {'found' if found else 'NOT found'}; exit code {done.returncode}")
+    result(f"the culprit was {'found' if found else 'NOT found'}; exit code {done.returncode}")
     assert left == "## trunk", left
     sys.exit(not found)
 

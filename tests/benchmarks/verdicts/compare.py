@@ -30,6 +30,7 @@ import numpy as np
 from loadbench import runlog
 from loadbench.judge.comparison import Side, Terms, compare
 from loadbench.judge.shift import LEVEL, Limits, between, least_found, spread, word
+from tests.benchmarks.verdicts.told import result
 
 SIDE = 6  # repeats
 LIMITS = Limits(math.log1p(0.05), -math.log1p(-0.05))
@@ -192,12 +193,12 @@ def real(folder: Path, repeats: int, seconds: int, many: int) -> list[str]:
         for metric in ("p50", "p99"):
             values = [one["summary"]["latency_ms"][metric] for one in fit]
             said = f"{statistics.median(values):.2f} ms, run-to-run sd {spread(values):.1%}"
-            print(f"  {metric}: median {said}")
+            result(f"{_SERVICE_MS[name]} ms: {metric} {said}")
     print(f"recorded in {time.monotonic() - begun:,.0f} s")
     false, found, words = pairs(pool, many)
-    print(f"{many} drawn pairs alike, {', '.join(GATED)} gated: {false:.2%} called worse")
+    result(f"{many} drawn pairs alike, {', '.join(GATED)} gated: {false:.2%} called worse")
     for metric, share in found.items():
-        print(f"{many} drawn pairs 10 % apart, {metric} gated: {share:.1%} called worse")
+        result(f"{many} drawn pairs 10 % apart, {metric} gated: {share:.1%} called worse")
     print(f"  words: {json.dumps(dict(sorted(words.items())))}")
     disjoint(pool)
     p50 = [one["summary"]["latency_ms"]["p50"] for one in pool["a"]]
@@ -216,7 +217,7 @@ def disjoint(pool: dict[str, list[dict[str, Any]]]) -> None:
         starts = range(0, min(len(first), len(second)) - SIDE + 1, SIDE)
         found = [verdicts(first[at : at + SIDE], second[at : at + SIDE], metrics) for at in starts]
         told = "; ".join(", ".join(one.values()) for one in found)
-        print(f"{len(found)} disjoint pairs {left}{right}, {', '.join(metrics)} gated: {told}")
+        result(f"{len(found)} disjoint pairs {left}{right}, {', '.join(metrics)} gated: {told}")
 
 
 def main() -> None:

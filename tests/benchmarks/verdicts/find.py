@@ -34,6 +34,7 @@ from loadbench.judge.stage import Claim, judged
 from loadbench.merge import merge
 from loadbench.model import Window
 from loadbench.units import SECOND
+from tests.benchmarks.verdicts.told import result
 from tests.leading import led
 from tests.queues import Server, Simulated, highest_rate, latencies, waits_longer
 
@@ -277,6 +278,8 @@ def judge(
     print(_HEAD)
     row(f"find, {how}", case, found)
     row("bisection", case, plain)
+    took = f"{np.median(found.seconds):.0f} s, a bisection {np.median(plain.seconds):.0f} s"
+    result(f"{case.name}, {how}: {took}")
     wrong = []
     if how == "simulated":
         wrong += missed(f"{case.name}, {how}", [found])
@@ -289,7 +292,7 @@ def missed(what: str, found: Sequence[Tried]) -> list[str]:
     """What does not hold, where too few of all these searches are within 3 %."""
     off = [abs(one) for each in found for one in each.off]
     within = sum(one <= WITHIN for one in off)
-    print(f"{what}: {within} of {len(off)} within 3 %")
+    result(f"{what}: {within} of {len(off)} within 3 %")
     return [] if within >= OF_TWENTY * len(off) else [f"{what}: {within} of {len(off)} only"]
 
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from tests.benchmarks.verdicts.told import result
+
 LOADBENCH = [sys.executable, "-m", "loadbench"]
 OUTPUTS = [
     "--junit",
@@ -131,7 +133,7 @@ class Report:
     def step(self, title: str, job: Job, code: int, **holds: bool) -> None:
         failed = [name for name, held in holds.items() if not held]
         good = job.code == code and not failed
-        print(f"{'✓' if good else '✗'} {title}: exit code {job.code}, wanted {code}")
+        result(f"{'✓' if good else '✗'} {title}: exit code {job.code}, wanted {code}")
         heads = [line for line in job.comment.splitlines() if line][:1]
         notes = [line for line in job.said.splitlines() if line.startswith("::")]
         for line in (*heads, *notes, *(f"missing: {name}" for name in failed)):

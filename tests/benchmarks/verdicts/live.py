@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from loadbench import certainty
 from loadbench.assurance import QUANTILES
+from tests.benchmarks.verdicts.told import result
 
 SHARE = 0.01  # of the requests that may take longer: p99
 LOADS = (0.3, 0.5, 0.7, 0.9)
@@ -242,7 +243,7 @@ def faults(cells: list[Cell]) -> list[str]:
         runs, wrong, naive = (
             sum(getattr(one, field) for one in part) for field in ("runs", "wrong", "naive")
         )
-        print(
+        result(
             f"{words}: {wrong} of {runs} wrong ({_percent(wrong, runs)}),"
             f" without the correction {naive} ({_percent(naive, runs)})"
         )
@@ -254,7 +255,7 @@ def faults(cells: list[Cell]) -> list[str]:
         calm = [one for one in cells if one.load <= 0.7]
         told, holding = (sum(one.bands[name][at] for one in calm) for at in (0, 1))
         none = sum(one.runs for one in calm) - told
-        print(
+        result(
             f"{name}: {holding} of {told} bands hold the truth up to load 0.7"
             f" ({_percent(holding, told)}); no band in {none} runs"
         )
