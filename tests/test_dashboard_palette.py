@@ -10,7 +10,7 @@ import pytest
 from textual.app import App
 from textual.command import CommandPalette
 from textual.pilot import Pilot
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 
 from dashboard.app import Dashboard
 from dashboard.screens.help import Help
@@ -32,7 +32,7 @@ async def chosen(pilot: Pilot[Any], words: str) -> None:
     await pilot.press("ctrl+p")
     await settle(pilot)
     assert isinstance(pilot.app.screen, CommandPalette)
-    await pilot.press(*words)
+    pilot.app.screen.query_one(Input).value = words  # at once: each key would search again
     found = pilot.app.screen.query_one(OptionList)
     for _ in range(200):
         if found.option_count == 1:
