@@ -236,6 +236,16 @@ def test_throughput_is_judged_only_where_it_is_no_answer_to_what_was_asked() -> 
     assert throughput(closed, closed).word == "same"
 
 
+@pytest.mark.parametrize("metric", ["first_token_p99", "tokens", "energy"])
+def test_what_is_gated_and_not_there_has_no_verdict(metric: str) -> None:
+    a = side("a", NEAR)
+    found = compare(a, a, Terms(metrics=(metric, "p50")))
+    row = next(one for one in found.gated if one.metric == metric)
+    assert (row.word, row.why, row.n) == ("inconclusive", f"the runs have no {metric}", (0, 0))
+    assert decision(found).code == 4
+    assert f"the runs have no {metric}" in decision(compare(a, a, Terms(metrics=(metric,)))).text
+
+
 def test_an_invalid_repeat_leaves_no_verdict_and_one_broken_off_does_not_count() -> None:
     a, b = side("a", NEAR), side("b", [ms * 2 for ms in NEAR])
     b.snapshots[2]["summary"]["trust"] = "invalid"

@@ -53,7 +53,7 @@ def test_a_run_that_went_well() -> None:
     assert "network 6.00 ms 60 %" in found
     parts = "50 % from the cache · preprocess a:b 1.00 ms, model 3.00 ms a batch"
     assert f"PARTS     {parts}" in found
-    assert "ENGINE    5.00 per batch, 62 % full   100 batches/s   closed: full 75 %" in found
+    assert "ENGINE    5.00 per batch, 62 % full   300 batches   closed: full 75 %" in found
     assert "MACHINE   CPU 61 %   load 43 % of a core" in found
     assert "LATE      the generator sent p50 0.300" in found
     assert found.endswith("results/0001")

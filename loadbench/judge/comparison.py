@@ -164,10 +164,11 @@ def _compared(a: Side, b: Side, terms: Terms) -> Comparison:
     kept = (_kept_up(left), _kept_up(right)) if open_loop else None
     few = _too_few(len(left), len(right))
     why = _unfit(a, b, bool(work) and not terms.anyway) or few
-    rows = list(_rows(a, b))
+    rows = list(_rows(a, b, terms.metrics))
     asked = [row.metric for row in rows if row.metric in terms.metrics]
     if kept == (True, True):  # how much was done is what was asked for
-        asked = [name for name in asked if name not in _DONE]
+        settled = {row.metric for row in rows if all(row.n)} & {*_DONE}
+        asked = [name for name in asked if name not in settled]
     rows = [_barred(row, why, why == few) for row in _judged(rows, asked, terms)]
     return Comparison(
         a=a.name,
@@ -205,10 +206,11 @@ def _too_few(m: int, n: int) -> str:
     return "1 run each" if m == n == 1 else f"{m} + {n} repeats: {FEWEST} + {FEWEST} are the fewest"
 
 
-def _rows(a: Side, b: Side) -> Iterable[Row]:
+def _rows(a: Side, b: Side, asked: Sequence[str]) -> Iterable[Row]:
+    """What either side has, and what is asked for: that neither has it is no reason to pass."""
     for metric in metrics.METRICS:
         left, right = (_values(metric, side) for side in (a, b))
-        if not left and not right:
+        if not left and not right and metric.name not in asked:
             continue
         yield Row(
             metric=metric.name,
@@ -265,7 +267,8 @@ def _judged(rows: Sequence[Row], asked: Sequence[str], terms: Terms) -> list[Row
             if row.metric in levels:
                 row = _verdict(row, of, terms.margin_of(row.metric), levels[row.metric], strictest)
         elif row.metric in asked:
-            row = replace(row, word="inconclusive", why="a side has no figure")
+            who = "a side has" if any(row.n) else "the runs have"
+            row = replace(row, word="inconclusive", why=f"{who} no {row.metric}")
         found.append(row)
     return found
 

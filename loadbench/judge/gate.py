@@ -29,7 +29,7 @@ def decision(found: Comparison, strict: bool = False) -> Decision:
     worse = [row for row in gated if row.word == "worse"]
     if worse:
         return Decision(WORSE, f"worse than {found.a}: {', '.join(map(change, worse))}")
-    if not gated:  # throughput alone was to be judged, and both sides did all that was asked
+    if not gated:  # only how much was done was to be judged, and both did all that was asked
         return Decision(FINE, f"kept up as {found.a} did")
     barred = [row for row in gated if row.why]
     if barred:

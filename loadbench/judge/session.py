@@ -141,7 +141,7 @@ def session(snapshot: Mapping[str, Any], a: Seen, b: Seen) -> Session:
         idle_cpu=idle,
         answers=decode(Answers, encode(answers)) if answers else None,
         verdict=sure,
-        notes=(*_other_work(a, b), *_notes(plan, rows, trust, idle)),
+        notes=(*_other_work(a, b), *_notes(snapshot.get("run", "RUN"), plan, rows, trust, idle)),
     )
 
 
@@ -157,6 +157,7 @@ def _failed(side: Seen) -> float | None:
 
 
 def _notes(
+    run: str,
     plan: Layout,
     rows: Sequence[Paired],
     trust: Mapping[str, str],
@@ -166,7 +167,7 @@ def _notes(
         name = side.upper()
         if trust[side] in ("doubtful", "invalid"):
             text = f"the measuring of {name} is {trust[side]}"
-            yield Note("trust", text, f"loadbench show RUN/{side} says why")
+            yield Note("trust", text, f"loadbench show {run}/{side} says why")
         share = idle[side]
         if share is not None and share > _BUSY:
             text = (

@@ -120,7 +120,7 @@ def stage_line(seen: Seen, claim: Claim) -> str:
     return (
         f"{clock((seen.second + seen.seconds) * SECOND)}  {seen.kind:8}  "
         f"{significant(seen.rate):>6}/s  {_share(seen):>16} over"
-        f"  {_title(claim)} {_within(seen, _name(claim))} ms  {word}"
+        f"  {_title(claim)} {_told(seen, _name(claim))}  {word}"
     )
 
 
@@ -131,6 +131,12 @@ def _share(seen: Seen) -> str:
 def _ms(seen: Seen, name: str) -> str:
     value = seen.latency_ms.get(name)
     return "failed" if value is None and seen.missed else significant(value)
+
+
+def _told(seen: Seen, name: str) -> str:
+    """With its unit, if it is a number."""
+    told = _within(seen, name)
+    return told if told == "failed" else f"{told} ms"
 
 
 def _within(seen: Seen, name: str) -> str:

@@ -272,8 +272,7 @@ def _engine(summary: Summary) -> str:
     parts = [f"{significant(batch['mean'])} per batch"]
     if batch["max"]:
         parts[0] += f", {percent(batch['mean'] / batch['max'])} % full"
-    if summary.seconds:
-        parts.append(f"{significant(server['batches'] / summary.seconds)} batches/s")
+    parts.append(f"{count(server['batches'])} batches")
     closed = sorted(batch["closed"].items(), key=lambda item: -item[1])
     total = sum(batch["closed"].values())
     if total:

@@ -39,7 +39,7 @@ def engine(material: Material) -> Markup | None:
     return section(
         "Engine",
         joined_grid([_sizes(server), _closed(server), _costs(server)], "three"),
-        quiet(_sentence(server, material.summary.seconds)),
+        quiet(_sentence(server)),
         quiet(advice) if advice else None,
         quiet(made) if made else None,
         _table(server),
@@ -47,14 +47,13 @@ def engine(material: Material) -> Markup | None:
     )
 
 
-def _sentence(server: Server, seconds: float) -> str:
+def _sentence(server: Server) -> str:
     parts = [f"{significant(server.mean_batch)} rows per batch on average"]
     if (median := median_size(server)) is not None:
         parts.append(f"median {median}")
     if server.fill is not None:
         parts.append(f"{percent(server.fill)} % full")
-    if seconds:
-        parts.append(f"{significant(server.batches / seconds)} batches/s")
+    parts.append(f"{count(server.batches)} batches")
     if server.shed:
         parts.append(f"{count(server.shed)} requests shed")
     return ", ".join(parts) + f" (told by: {server.source})."

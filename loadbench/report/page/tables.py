@@ -25,11 +25,11 @@ def requests(material: Material) -> Markup | None:
     if not whole.requests:
         return None
     found = sorted(whole.requests.items(), key=lambda item: -item[1].done)
-    seconds = material.summary.seconds
-    rows = [_request(name, part, material, seconds) for name, part in found[:_REQUESTS]]
+    rates = _rates(material)
+    rows = [_request(name, part, material, rates.get(name)) for name, part in found[:_REQUESTS]]
     if len(found) > 1:
         every = Requests(whole.done, whole.failed, whole.latency)
-        rows.append(_request("all", every, material, seconds))
+        rows.append(_request("all", every, material, material.summary.rate["done"]))
     heads = ("request", "done", "/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "failed")
     more = len(found) - _REQUESTS
     return section(
@@ -41,15 +41,23 @@ def requests(material: Material) -> Markup | None:
     )
 
 
-def _request(name: str, part: Requests, material: Material, seconds: float) -> list[str]:
+def _rates(material: Material) -> dict[str, float]:
+    """Answered in a second while the load was on, by kind; of what was answered after its end
+    nobody knows a rate."""
+    load, seconds = material.total.load, material.total.seconds
+    if load is None or not seconds:
+        return {}
+    return {name: part.done / seconds for name, part in load.requests.items()}
+
+
+def _request(name: str, part: Requests, material: Material, rate: float | None) -> list[str]:
     failed = sum(part.failed.values())
     total = part.done + failed
     limit = material.start.limit_ns
     times = [_quantile(part.latency, share, failed, limit) for share in (0.5, 0.9, 0.99, 0.999)]
     missed = f"{count(failed)} ({percent(failed / total)} %)" if failed else "0"
-    rate = significant(part.done / seconds) if seconds else "n/a"
     longest = units.ms(part.latency.maximum)
-    return [name, count(part.done), rate, *times, longest, missed]
+    return [name, count(part.done), significant(rate), *times, longest, missed]
 
 
 def _quantile(found: Histogram, share: float, failed: int, limit_ns: int | None) -> str:
