@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import jsonschema
 import pytest
 
 from loadbench.errors import SpecError
@@ -15,6 +16,7 @@ from loadbench.judge.matrix import front, matrix
 from loadbench.model import End, Record, plain
 from loadbench.report.comparison import comparison_text
 from loadbench.report.matrix import matrix_text
+from loadbench.report.schema import schema
 from loadbench.summary import summarise
 from tests.records import start, window
 
@@ -346,6 +348,8 @@ def test_the_front_of_several() -> None:
     assert found.measures[:2] == ("p99", "throughput")
     assert [entry.front for entry in found.entries] == [False, True, False]
     assert [entry.words.get("p99") for entry in found.entries] == [None, "better", "worse"]
+    written = json.loads(json.dumps(plain(found)))
+    jsonschema.Draft202012Validator(schema("matrix")).validate(written)
     text = matrix_text(found)
     assert "> 100" in text
     assert text.count("★") == 2  # a row, and what it means

@@ -1,6 +1,6 @@
 """JSON schemas of what loadbench writes for other programs, made from the types themselves.
 
-summary      `run --json`, `show --json`        comparison   `compare --json`
+summary      `run --json`, `show --json`        comparison   `compare --json`, matrix of more than two
 verdict      `--json-file`                      run          run.json
 scenario     the TOML of a scenario, for editors
 """
@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 
 from loadbench.judge.comparison import Comparison
+from loadbench.judge.matrix import Matrix
 from loadbench.report.conclusion import Conclusion
 from loadbench.summary import Summary
 
-KINDS = ("summary", "comparison", "verdict", "scenario", "run")
+KINDS = ("summary", "comparison", "matrix", "verdict", "scenario", "run")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -58,6 +59,7 @@ def schema(kind: str) -> dict[str, Any]:
         types = {
             "summary": Summary,
             "comparison": Comparison,
+            "matrix": Matrix,
             "verdict": Conclusion,
             "run": RunFile,
         }
