@@ -55,6 +55,7 @@ class Endpoint(Value, frozen=True):
     stream: bool = False  # over gRPC: calls are streams, whose answers may be several
     layout: Literal["rows", "columns"] = "rows"  # only of protocol "tensorflow"
     signature: str = ""  # the same, and of "predict"
+    stateful: bool = False  # the model takes requests only as parts of a sequence (KServe)
 
     @property
     def tensors(self) -> bool:
@@ -83,6 +84,8 @@ class Expected(Value, frozen=True):
     json: dict[str, Any] = {}  # values by their path; texts are templates over the data
     body: str | None = None  # the whole of it, a template too
     regex: str | None = None  # what matches somewhere in it
+    schema: str = ""  # a file with a JSON schema that it fits
+    status: tuple[int, ...] = ()  # one of these; none: any of 2xx
 
 
 class RequestPlan(Value, frozen=True):

@@ -47,10 +47,13 @@ Template = Annotated[str, *written(_template)]
 
 
 class ExpectSpec(Section):
-    """What a good answer says: over plain HTTP values in its JSON by their path, the whole body, or
-    what matches it; of a KServe model the file of its outputs, which is written alone."""
+    """What a good answer is: over plain HTTP its status, values in its JSON by their path, a file
+    with the JSON schema that it fits, the whole body, or what matches it; of a KServe model the
+    file of its outputs, which is written alone."""
 
     file: str = ""
+    status: tuple[Annotated[int, Field(ge=200, le=599)], ...] = ()  # none: any of 2xx
+    schema_file: str = Field("", alias="schema")
     values: dict[str, Any] = Field({}, alias="json")
     body: Template | None = None
     regex: str | None = None
@@ -59,8 +62,13 @@ class ExpectSpec(Section):
     @classmethod
     def _alone(cls, raw: Any) -> Any:
         if not isinstance(raw, str | dict | ExpectSpec):
-            raise ValueError("a file of outputs, or a table of json, body or regex")
+            raise ValueError("a file of outputs, or a table of status, json, schema, body or regex")
         return {"file": raw} if isinstance(raw, str) else raw
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _one_or_more(cls, raw: Any) -> Any:
+        return (raw,) if isinstance(raw, int) else raw
 
     @field_validator("regex")
     @classmethod
@@ -85,9 +93,11 @@ class ExpectSpec(Section):
 
     @model_validator(mode="after")
     def _says_something(self) -> "ExpectSpec":
-        if not (self.file or self.values) and self.body is None and self.regex is None:
+        said = self.file or self.values or self.status or self.schema_file
+        if not said and self.body is None and self.regex is None:
             raise ValueError(
-                'say what: { json = { label = "cat" } }, { body = … } or { regex = … }'
+                'say what: { json = { label = "cat" } }, { schema = "answer.json" }, { body = … },'
+                " { regex = … } or { status = 404 }"
             )
         return self
 
@@ -128,7 +138,9 @@ class RequestSpec(Section):
     words: Drawn = ""  # of made-up prompts; this and the next two only of protocol "openai"
     max_tokens: Drawn = ""
     options: dict[str, Any] = {}  # of the body: temperature, stop, ignore_eos, stream …
-    check: Share | None = None  # of all answers, compared with what is expected; None: 1 %
+    check: Share | None = (
+        None  # of all answers, compared with what is expected; None: all over plain HTTP, else 1 %
+    )
 
     @field_validator("shapes")
     @classmethod

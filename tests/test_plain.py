@@ -291,11 +291,28 @@ def said(expect: Expected, answer: bytes, **asked: Any) -> str:
         ({"body": "row ${row}"}, "row 1", "the body is row 1 instead of row 0"),
         ({"regex": r"^ok \d+$"}, "ok 12", ""),
         ({"regex": r"^ok \d+$"}, "not ok", "finds nothing"),
+        ({"schema": "label.json"}, '{"label": "cat"}', ""),
+        (
+            {"schema": "label.json"},
+            '{"label": 3}',
+            "WrongOutput: $.label: 3 is not of type 'string'",
+        ),
+        ({"schema": "label.json"}, '{"error": "gone"}', "'label' is a required property"),
+        ({"schema": "label.json"}, "<html>", "BadAnswer: not JSON"),
+        ({"schema": "far.json"}, "{}", "far.json cannot be applied: "),
     ],
 )
 def test_what_an_answer_must_say(
-    prompts: Path, expect: dict[str, Any], answer: str, words: str
+    prompts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expect: dict[str, Any],
+    answer: str,
+    words: str,
 ) -> None:
+    monkeypatch.chdir(prompts.parent)
+    label = {"type": "object", "required": ["label"], "properties": {"label": {"type": "string"}}}
+    Path("label.json").write_text(json.dumps(label))
+    Path("far.json").write_text('{"$ref": "http://127.0.0.1:9/schema.json"}')
     found = said(Expected(**expect), answer.encode(), data=str(prompts))
     assert words in found if words else not found
 
@@ -323,6 +340,44 @@ def classifying() -> Iterator[int]:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "label.json: No such file"),
+        ("{", "label.json is not JSON"),
+        ('{"type": 3}', "label.json is no JSON schema: 3 is not valid"),
+    ],
+)
+def test_a_schema_at_fault_is_told_before_the_run(
+    tmp_path: Path, text: str | None, words: str
+) -> None:
+    path = tmp_path / "label.json"
+    if text is not None:
+        path.write_text(text)
+    assert words in refused(body="{}", expect=Expected(schema=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("status", "failed"), [((), {}), ((200, 404), {}), ((404,), {"http_200": 200})]
+)
+def test_an_answer_is_good_by_its_status(status: tuple[int, ...], failed: dict[str, int]) -> None:
+    with classifying() as port:
+        asked = RequestPlan("r", body='{"n": ${row}}', expect=Expected(status=status))
+        where = Endpoint("127.0.0.1", port, "http")
+        done = drive(plan(port, endpoint=where, requests=(asked,), rate=200, connections=4))
+    done.check()
+    assert done.failed == failed
+
+
+def test_what_is_expected_of_a_service_is_asked_of_every_answer_if_not_said_otherwise() -> None:
+    with classifying() as port:
+        expect = Expected(json={"label": "${row}"})
+        asked = RequestPlan("r", body='{"n": ${row}}', pool=100, expect=expect)
+        where = Endpoint("127.0.0.1", port, "http")
+        done = drive(plan(port, endpoint=where, requests=(asked,), rate=200, connections=4))
+    assert done.failed == {"wrong_output": 50}
 
 
 @pytest.mark.parametrize(("share", "found"), [(1.0, 50), (None, 0), (0.5, 25)])

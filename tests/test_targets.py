@@ -28,6 +28,7 @@ from loadbench.targets.statistics import Reading, difference, read
 from loadbench.targets.wire import Prepared
 from loadbench.targetspec import TargetSpec
 from loadbench.units import MS
+from tests.running import loadbench
 from tests.served import Engine, serving
 
 TRITON = Path(__file__).parent / "data" / "triton"
@@ -262,6 +263,53 @@ def test_torchserve_says_what_it_is_and_not_which_models_it_has() -> None:
 def test_others_that_answer_options_are_plain_http(told: str) -> None:
     with replaying({"/v2": (404, ""), "/": (200, told)}) as url, Asker(url) as asker:
         assert asker.describe(TargetSpec(url=url)).path == "/"
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v1/models"])
+def test_a_server_that_asks_who_asks_is_not_taken_for_another(path: str) -> None:
+    answers = {"/v2": (404, ""), path: (401, '{"detail":"no key"}')}
+    with replaying(answers) as url, Asker(url) as asker, pytest.raises(SpecError) as caught:
+        asker.describe(TargetSpec(url=url))
+    assert f"{path}: HTTP 401 no key: it asks for a key" in caught.value.message
+    assert "target.headers" in caught.value.hint
+
+
+def test_the_only_model_of_mlserver_is_found_over_grpc_too() -> None:
+    index = (200, '[{"name":"matmul","state":"State.READY"},{"name":"echo","state":"UNLOADING"}]')
+    with replaying({"/v2/repository/index": index}) as url, Asker(url) as asker:
+        assert asker.describe(TargetSpec(url=url)).model == "matmul"
+
+
+def test_a_model_with_a_state_takes_parts_of_sequences_alone() -> None:
+    config = (200, '{"max_batch_size":8,"sequence_batching":{}}')
+    with replaying({"/v2/models/matmul/config": config}) as url, Asker(url) as asker:
+        found = asker.describe(TargetSpec(url=url, model="matmul"))
+    with pytest.raises(SpecError, match="'matmul' keeps a state") as caught:
+        inputs.prepare(found, [RequestPlan("a")], seed=1)
+    assert "sequence =" in caught.value.hint
+    for request in (
+        RequestPlan("a", sequence="3"),
+        RequestPlan("a", parameters={"sequence_id": 7}),
+    ):
+        assert inputs.prepare(found, [request], seed=1)[0]
+
+
+@pytest.mark.parametrize(
+    ("answers", "options", "words"),
+    [
+        ({"/v2": (404, "")}, (), "there is no / (HTTP 404)"),
+        ({"/v2": (404, "")}, ("--set", "target.path=/gone"), "there is no /gone (HTTP 404)"),
+        (TORCHSERVE, ("--set", "target.model=a"), "'infer' sends nothing"),
+    ],
+)
+def test_a_service_that_would_refuse_all_is_told_before_the_run(
+    tmp_path: Path, answers: dict[str, tuple[int, str]], options: tuple[str, ...], words: str
+) -> None:
+    with replaying(answers) as url:
+        load = ("--target", url, "--rate", "20", "--duration", "1s")
+        done = loadbench("run", "steady", *load, *options, cwd=tmp_path, code=2)
+    assert words in done.stderr
+    assert "[[request]]" in done.stderr
 
 
 def test_parameters_go_with_each_request() -> None:

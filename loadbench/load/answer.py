@@ -13,7 +13,7 @@ import zlib
 import httptools
 import msgspec
 
-from loadbench.targets.wire import BadAnswer, Check, Form, Headers, OverLong
+from loadbench.targets.wire import BadAnswer, Check, Form, Headers, OverLong, welcome
 
 # header fields that decide how the rest is read; a template keeps their values literally
 _LITERAL = (
@@ -43,12 +43,13 @@ class Sight(enum.Enum):
 class Kind:
     """A kind of request and what has been learned of its good answers."""
 
-    __slots__ = ("_templates", "check", "exact", "index", "name", "wanted")
+    __slots__ = ("_templates", "check", "exact", "index", "name", "statuses", "wanted")
 
-    def __init__(self, index: int, name: str, check: Check) -> None:
+    def __init__(self, index: int, name: str, check: Check, statuses: tuple[int, ...] = ()) -> None:
         self.index = index
         self.name = name
         self.check = check
+        self.statuses = statuses  # see `Prepared`
         self.exact: bytes | None = None  # the last good answer, whole
         self.wanted = 0  # after MORE: how long the answer will be
         self._templates: list[tuple[re.Pattern[bytes], Form]] = []
@@ -182,7 +183,7 @@ class Incoming:
     def verdict(self, kind: Kind) -> str:
         """The failure of the complete answer, "" if it is good. A good one teaches its kind.
         Raises BadAnswer."""
-        if not 200 <= self.status < 300:
+        if not welcome(self.status, kind.statuses):
             return f"http_{self.status}"
         form = kind.check(self.headers, decoded(self.headers, b"".join(self._body)))
         if form is not None and self._simple():

@@ -79,7 +79,7 @@ def _hand(
     kinds: dict[Check, Kind] = {}
 
     def card(prepared: Prepared, check: Check) -> Card:
-        kind = kinds.setdefault(check, Kind(index, name, check))
+        kind = kinds.setdefault(check, Kind(index, name, check, prepared.statuses))
         return prepared.data, len(prepared.data), kind
 
     plain = itertools.cycle([card(prepared, prepared.check) for prepared in pool])

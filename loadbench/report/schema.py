@@ -1,7 +1,8 @@
 """JSON schemas of what loadbench writes for other programs, made from the types themselves.
 
-summary      `run --json`, `show --json`        comparison   `compare --json`, matrix of more than two
-verdict      `--json-file`                      run          run.json
+summary      `run --json`, `show --json`        comparison   `compare --json` of two
+verdict      `--json-file`                      matrix       the same of more
+run          run.json
 scenario     the TOML of a scenario, for editors
 """
 

@@ -18,7 +18,7 @@ from loadbench.spec import Scenario
 from loadbench.targets.ask import Asker, Exchange
 from loadbench.targets.inputs import prepare
 from loadbench.targets.speech import speech
-from loadbench.targets.wire import BadAnswer, Prepared
+from loadbench.targets.wire import BadAnswer, Prepared, welcome
 
 _SHOWN = 6  # values of an output
 _PART = re.compile(rb"(queue|batch|compute)[^,]*?;dur=([\d.]+)")
@@ -78,7 +78,7 @@ def _tried(scenario: Scenario, target: Target) -> list[Tried]:
 def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
     rpc = answer.headers.get(b"grpc-status", b"").decode("latin-1")
     told = f"grpc_{rpc}" if rpc else f"HTTP {answer.status}"
-    fault = "" if 200 <= answer.status < 300 else told
+    fault = "" if welcome(answer.status, request.statuses) else told
     if not fault:
         try:
             for check in (request.check, request.strict):

@@ -1,8 +1,10 @@
-"""What answers over plain HTTP are expected to say: values in their JSON, a body, or a match."""
+"""What answers over plain HTTP are expected to say: values in their JSON, a schema that it fits, a
+body, or a match."""
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,12 @@ from loadbench.targets.wire import BadAnswer, Check, Form, Headers, WrongOutput
 
 _TOLERANCE = 1e-3  # of a number that is no integer: of its size, at least of 1
 _SHOWN = 60
+
+
+def says(wanted: Expected) -> bool:
+    """Whether it is more than a status."""
+    told = wanted.json or wanted.schema or wanted.regex is not None
+    return bool(told) or wanted.body is not None
 
 
 def checker(
@@ -33,6 +41,7 @@ def checker(
     except SpecError as error:
         raise SpecError(f"expect: {error.message}", error.hint) from error
     regex = None if wanted.regex is None else re.compile(wanted.regex.encode(), re.DOTALL)
+    fits = _schema(wanted.schema) if wanted.schema else None
     near = _TOLERANCE if tolerance is None else tolerance
 
     def check(_headers: Headers, answer: bytes) -> Form | None:
@@ -40,8 +49,10 @@ def checker(
             raise WrongOutput(f"the body is {_show(answer)} instead of {_show(body)}")
         if regex is not None and not regex.search(answer):
             raise WrongOutput(f"the body is {_show(answer)}, where {wanted.regex} finds nothing")
-        if json:
+        if json or fits:
             found = _decoded(answer)
+            if fits:
+                fits(found)
             for path, steps, value in json:
                 got = _at(found, steps, path)
                 if not _same(got, value, near):
@@ -49,6 +60,43 @@ def checker(
         return None
 
     return check
+
+
+def _schema(file: str) -> Callable[[Any], None]:
+    """What raises WrongOutput for JSON that does not fit. SpecError for a file that holds no
+    schema. Nothing is fetched: what it refers to must stand in it."""
+    try:
+        return _read(file, Path(file).stat().st_mtime_ns)
+    except OSError as error:
+        raise SpecError(f"expect.schema: {file}: {error.strerror}") from error
+
+
+@lru_cache(maxsize=16)  # it is asked for once for each row of the data
+def _read(file: str, _changed_ns: int) -> Callable[[Any], None]:
+    import jsonschema
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    try:
+        schema = msgspec.json.decode(Path(file).read_bytes())
+        kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
+        kind.check_schema(schema)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SpecError(f"expect.schema: {file} is not JSON: {error}") from error
+    except (jsonschema.SchemaError, TypeError) as error:
+        text = getattr(error, "message", str(error))
+        raise SpecError(f"expect.schema: {file} is no JSON schema: {text}") from error
+    validator = kind(schema, registry=Registry())
+
+    def fits(found: Any) -> None:
+        try:
+            fault = jsonschema.exceptions.best_match(validator.iter_errors(found))
+        except (Unresolvable, RecursionError) as error:
+            raise WrongOutput(f"{file} cannot be applied: {error}") from error
+        if fault is not None:
+            raise WrongOutput(f"{fault.json_path}: {_show(fault.message, str)}")
+
+    return fits
 
 
 def _filled(value: Any, values: Mapping[str, Any], folder: Path) -> Any:
@@ -92,6 +140,6 @@ def _same(got: Any, want: Any, tolerance: float) -> bool:
     return bool(got == want)
 
 
-def _show(value: Any) -> str:
-    text = value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
+def _show(value: Any, written: Callable[[Any], str] = repr) -> str:
+    text = value.decode(errors="replace") if isinstance(value, bytes) else written(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

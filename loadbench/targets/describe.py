@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
 _BINARY = "binary_tensor_data"
 _MEMORY = "system_shared_memory"
 _TORCHSERVE = "TorchServe APIs"
+_WHO = 401  # how servers say that they do not know who asks
 _UNKNOWN = 501  # how a server that speaks gRPC refuses a service that it does not have
 _BY_RPC = "ask it over gRPC: --target grpc://host:port (Triton's port is 8001)"
 
@@ -109,11 +110,11 @@ def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
     Serving by how it tells of one, or refuses to, and TorchServe what can be asked of it."""
     if asker.rpc:
         return _over_rpc(asker, wanted)
-    found = json_of(asker.ask("GET", "/v2"))
+    found = json_of(_known(asker, "/v2"))
     if isinstance(found, dict) and "extensions" in found:
         asker.known_by = "speaks KServe v2: /v2 tells its extensions"
         return "kserve"
-    if openai.models(json_of(asker.ask("GET", openai.MODELS))) is not None:
+    if openai.models(json_of(_known(asker, openai.MODELS))) is not None:
         asker.known_by = f"speaks OpenAI's API: {openai.MODELS} tells its models"
         return "openai"
     path = tensorflow.model_path(wanted.model).rstrip("/")
@@ -128,6 +129,18 @@ def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
         return "torchserve"
     asker.known_by = "plain HTTP: neither /v2 nor /v1/models is known there"
     return "http"
+
+
+def _known(asker: "Asker", path: str) -> httpx.Response:
+    """What it answers there. SpecError if it wants to know first who asks."""
+    answer = asker.ask("GET", path)
+    if answer.status_code == _WHO:
+        raise SpecError(
+            f"GET {asker.url}{path}: {refusal(answer)}: it asks for a key or a password",
+            'target.headers = { Authorization = "Bearer $NAME" }; a service of plain HTTP that asks'
+            ' there alone: [target] protocol = "http"',
+        )
+    return answer
 
 
 def _over_rpc(asker: "Asker", wanted: "TargetSpec") -> str:
@@ -207,9 +220,9 @@ def _models(asker: "Asker") -> list[str]:
     found = asker.parsed(answer)
     entries = found if isinstance(found, list) else []
     named = [entry for entry in entries if isinstance(entry, dict) and "name" in entry]
-    return sorted(
-        {str(entry["name"]) for entry in named if entry.get("state", "READY") in ("READY", "")}
-    )
+    # MLServer says State.READY over gRPC
+    ready = [e for e in named if str(e.get("state", "")).rpartition(".")[2] in ("READY", "")]
+    return sorted({str(entry["name"]) for entry in ready})
 
 
 def _only(asker: "Asker", models: list[str]) -> str:
@@ -239,6 +252,7 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
         host=asker.host, port=asker.port, protocol="kserve", tls=asker.tls, model=model,
         inputs=inputs, outputs=outputs, batched=batched, binary=binary, closes=asker.closes,
         headers=asker.headers, stream=isinstance(policy, dict) and bool(policy.get("decoupled")),
+        stateful="sequence_batching" in (config or {}),
     )  # fmt: skip
 
 

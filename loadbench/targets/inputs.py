@@ -90,6 +90,13 @@ def _alone_in_sequence(endpoint: Endpoint, request: RequestPlan, kinds: int) -> 
             f"request {request.name!r}: sequences are of KServe v2, this target has none",
             "leave sequence out",
         )
+    known = request.sequence or "sequence_id" in request.parameters
+    if endpoint.stateful and not known:
+        raise SpecError(
+            f"request {request.name!r}: {endpoint.model!r} keeps a state from request to request of"
+            " a sequence (sequence_batching), and takes no others",
+            'say how long sequences are: [[request]] sequence = "uniform(5, 20)"',
+        )
     if request.sequence and kinds > 1:
         raise SpecError(
             f"request {request.name!r}: a sequence is of one kind of request, here are {kinds}",

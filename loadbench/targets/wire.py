@@ -62,6 +62,12 @@ class Prepared(NamedTuple):
     strict: Check | None = None  # also compares with what is expected; made for some answers only
     kept: int = 0  # bytes of it that are in shared memory
     places: tuple[bytes, ...] = ()  # the same in each place of a sequence: see `sequence`
+    statuses: tuple[int, ...] = ()  # of good answers; none: any of 2xx
+
+
+def welcome(status: int, statuses: tuple[int, ...]) -> bool:
+    """Whether a good answer may have it: it is one of these, or of 2xx if there are none."""
+    return status in statuses if statuses else 200 <= status < 300
 
 
 FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "upgrade")
