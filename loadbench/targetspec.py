@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from loadbench import environment, units
 from loadbench.loadspec import Duration, Section, written
-from loadbench.metricspec import MetricsSpec
+from loadbench.metricspec import MetricsSpec, without_password
 from loadbench.plan import Tls
 from loadbench.targets.wire import header_fault
 
@@ -74,11 +74,8 @@ class TargetSpec(Section):
     @field_validator("url")
     @classmethod
     def _without_a_password(cls, url: str) -> str:
-        """It stands in the names of folders, in logs and in snapshots."""
-        if "@" in urlsplit(url).netloc:
-            hint = 'headers = { Authorization = "Basic $TOKEN" } takes it from the environment'
-            raise ValueError(f"an address holds no name and no password: {hint}")
-        return url
+        hint = 'headers = { Authorization = "Basic $TOKEN" } takes it from the environment'
+        return without_password(url, hint)
 
     @field_validator("replicas")
     @classmethod
