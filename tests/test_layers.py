@@ -18,7 +18,7 @@ LAYERS = {
         "spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "metricspec", "targetspec", "overrides", "trace", "plan", "runlog",
         "logindex", "control", "snapshots",
-        "alerts", "arrivals", "catalogue", "baseline",
+        "alerts", "arrivals", "bounds", "catalogue", "baseline",
         "yardstick", "bin", "view", "account", "evidence", "assurance", "causes",
         "overload", "summary", "times", "tokens", "trust", "compare", "targets", "judge"},
     2: {"report", "probe", "ready", "engine", "load"},

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from loadbench.bounds import require_bounded
 from loadbench.environment import shown
 from loadbench.errors import SpecError
 from loadbench.judge.differences import work
 from loadbench.report.export.mlflow import parameters
 from loadbench.report.export.source import source
-from loadbench.runner.bounds import require_bounded
 from loadbench.runner.helm import Situation, steer
 from loadbench.shape import Steering
 from loadbench.spec import Scenario, load

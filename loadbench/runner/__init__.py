@@ -19,12 +19,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from loadbench import alerts, runlog, yardstick
+from loadbench import alerts, bounds, runlog, yardstick
 from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
-from loadbench.runner import bounds, clocks, helm, ruling, workers
+from loadbench.runner import clocks, helm, ruling, workers
 from loadbench.runner.children import last_notes
 from loadbench.runner.courier import Courier
 from loadbench.runner.decision import Decision

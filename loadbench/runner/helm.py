@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Protocol
 from msgspec.structs import replace
 
 from loadbench import units
+from loadbench.bounds import require_most
 from loadbench.errors import SpecError
 from loadbench.judge.pilot import Order
 from loadbench.model import Note, Window
 from loadbench.plan import Plan
-from loadbench.runner.bounds import require_most
 from loadbench.runner.target import Target
 from loadbench.shape import Arrivals, Steering
 from loadbench.standing import Settings, Standing, differences
