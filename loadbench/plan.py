@@ -165,6 +165,7 @@ class Journey(Value, frozen=True):
     exclude_tags: tuple[str, ...] = ()
     user_classes: tuple[str, ...] = ()  # empty: all
     arguments: tuple[str, ...] = ()  # for options that the file adds to Locust's own
+    headers: dict[str, str] = {}  # of what is sent to the target; $NAME is of the environment
     most: int | None = None  # users that a host of others gets; None: any number
 
 
@@ -265,6 +266,7 @@ def _journey(spec: "Spec") -> Journey:
         exclude_tags=load.exclude_tags,
         user_classes=load.user_classes,
         arguments=load.arguments,
+        headers=spec.target.headers,
         most=None if spec.target.owned else UNPACED_MOST,
     )
 

@@ -23,6 +23,7 @@ from locust.util.load_locustfile import load_locustfile, load_locustfile_pytest
 
 from loadbench.courtesy import OWN, elsewhere
 from loadbench.errors import SpecError
+from loadbench.load import headers
 from loadbench.plan import Journey
 
 _UNCAUGHT = "Uncaught exception in event handler"
@@ -88,6 +89,7 @@ def set_up(journey: Journey, complaints: Complaints) -> Environment:
     except ValueError as error:
         raise SpecError(f"{journey.file}: {error}") from error
     _require_few(environment, journey)
+    headers.lend(journey.headers, chosen, environment.host)
     runner = environment.create_local_runner()
     environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
     if complaints.count:  # Locust would not start either
