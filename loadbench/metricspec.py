@@ -1,11 +1,21 @@
 """The table [target.metrics] of a scenario: where a server of others tells of its inside, and by
 which names."""
 
+from urllib.parse import urlsplit
+
 from pydantic import field_validator
 
 from loadbench.errors import SpecError
 from loadbench.loadspec import Section
 from loadbench.targets.metrics import FIGURES, expression
+
+
+def without_password(url: str, hint: str) -> str:
+    """The address as it is; it stands in the names of folders, in logs and in snapshots. ValueError
+    if it holds a name or a password, with the hint where else they can be."""
+    if "@" in urlsplit(url).netloc:
+        raise ValueError(f"an address holds no name and no password: {hint}")
+    return url
 
 
 class MetricsSpec(Section):
@@ -30,7 +40,9 @@ class MetricsSpec(Section):
     def _is_one(cls, url: str) -> str:
         if url not in ("auto", "off") and not url.startswith(("http://", "https://")):
             raise ValueError(f'{url!r} is no address: "http://host:8002/metrics", "auto" or "off"')
-        return url
+        return without_password(
+            url, "target.headers go to it if it is at the target's own host and port"
+        )
 
     @field_validator(*FIGURES)
     @classmethod

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
+from loadbench.courtesy import UNPACED_MOST
 from loadbench.errors import SpecError
 from loadbench.model import Mark, Note, Tensor, Value, Window
 from loadbench.shape import Arrivals, Phase, Steering
@@ -167,6 +168,8 @@ class Journey(Value, frozen=True):
     exclude_tags: tuple[str, ...] = ()
     user_classes: tuple[str, ...] = ()  # empty: all
     arguments: tuple[str, ...] = ()  # for options that the file adds to Locust's own
+    headers: dict[str, str] = {}  # of what is sent to the target; $NAME is of the environment
+    most: int | None = None  # users that a host of others gets; None: any number
 
 
 class Plan(Value, frozen=True):
@@ -266,6 +269,8 @@ def _journey(spec: "Spec") -> Journey:
         exclude_tags=load.exclude_tags,
         user_classes=load.user_classes,
         arguments=load.arguments,
+        headers=spec.target.headers,
+        most=None if spec.target.owned else UNPACED_MOST,
     )
 
 

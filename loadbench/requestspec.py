@@ -22,6 +22,8 @@ from loadbench.errors import SpecError
 from loadbench.loadspec import Section, Share, written
 from loadbench.targets import template
 
+_NAMED = re.compile(r"\$[A-Za-z_]\w*")  # with braces it is a place for data
+
 
 def _drawn(value: Any) -> str:
     distribution.parse(value)
@@ -157,6 +159,19 @@ class RequestSpec(Section):
             except SpecError as error:
                 raise ValueError(f"{error.message}: {error.hint}") from error
         return shapes
+
+    @field_validator("headers")
+    @classmethod
+    def _hold_no_secret(cls, headers: dict[str, str]) -> dict[str, str]:
+        """What stands here is sent as it stands, and data may stand in it, which is to have no way
+        to the environment."""
+        for name, text in headers.items():
+            if found := _NAMED.search(text):
+                raise ValueError(
+                    f"{name!r}: {found[0]} would be sent as it stands: values of the environment"
+                    " are for target.headers, put it there"
+                )
+        return headers
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RequestSpec":

@@ -8,12 +8,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from loadbench import environment, units
+from loadbench.courtesy import USUAL_MOST, elsewhere
 from loadbench.loadspec import Duration, Section, written
-from loadbench.metricspec import MetricsSpec
+from loadbench.metricspec import MetricsSpec, without_password
 from loadbench.plan import Tls
 from loadbench.targets.wire import header_fault
-
-USUAL_MOST = 1000.0  # requests/s, or in flight: what a host of others bears without being asked
 
 
 def _cap(value: object) -> object:
@@ -61,24 +60,26 @@ class TargetSpec(Section):
     @property
     def remote(self) -> bool:
         """Whether it may be a machine of somebody else."""
-        return any(map(_elsewhere, (self.url, *self.replicas)))
+        return any(map(elsewhere, (self.url, *self.replicas)))
+
+    @property
+    def guarded(self) -> bool:
+        """Whether it may be somebody else's, and nobody has said that it may be loaded."""
+        return self.remote and not self.owned
 
     @property
     def cap(self) -> float | None:
         """Requests per second that it may be asked for; None: any number."""
         known = [self.max_rate] if self.max_rate is not None else []
-        if self.remote and not self.owned:
+        if self.guarded:
             known.append(USUAL_MOST)
         return min(known, default=None)
 
     @field_validator("url")
     @classmethod
     def _without_a_password(cls, url: str) -> str:
-        """It stands in the names of folders, in logs and in snapshots."""
-        if "@" in urlsplit(url).netloc:
-            hint = 'headers = { Authorization = "Basic $TOKEN" } takes it from the environment'
-            raise ValueError(f"an address holds no name and no password: {hint}")
-        return url
+        hint = 'headers = { Authorization = "Basic $TOKEN" } takes it from the environment'
+        return without_password(url, hint)
 
     @field_validator("replicas")
     @classmethod
@@ -119,11 +120,6 @@ class TargetSpec(Section):
         if self.url.startswith(("http://", "grpc://")) and self.tls != Tls():
             raise ValueError("ca, cert, key and verify are for https:// targets only (or grpcs://)")
         return self
-
-
-def _elsewhere(url: str) -> bool:
-    host = urlsplit(url).hostname
-    return bool(host) and not url.startswith("local:") and not units.loopback(host or "")
 
 
 def sends_secrets(raw: object, overrides: Mapping[str, object]) -> str:

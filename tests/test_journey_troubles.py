@@ -251,6 +251,35 @@ def test_what_is_wrong_with_a_file_is_said_in_one_message(tmp_path: Path, name: 
     assert words in message.message
 
 
+THEIRS = """
+class Visitor(HttpUser):
+    host = "http://models.example"
+    @task
+    def look(self):
+        self.client.get("/look")
+"""
+SHAPE = """
+class Steps(LoadTestShape):
+    def tick(self):
+        return 1, 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (THEIRS, "models.example may be somebody else's: it gets 3 users at most, not 4"),
+        (THEIRS + SHAPE, "Steps says how many users run, and http://models.example may be"),
+    ],
+)
+def test_a_host_of_others_in_the_file_gets_few_users(tmp_path: Path, code: str, words: str) -> None:
+    with process(encode(journey(tmp_path, 1, code, host="", most=3))) as load:
+        (message,) = load.rest()
+    assert isinstance(message, Broken)
+    assert (message.exit_code, words in message.message) == (2, True), message.message
+    assert "target.owned=true" in message.hint
+
+
 def test_unknown_classes_are_told_with_those_there_are(tmp_path: Path) -> None:
     with process(encode(journey(tmp_path, 1, TAGGED, user_classes=("Vistor",)))) as load:
         (message,) = load.rest()

@@ -11,9 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from loadbench.load import frames
 from loadbench.load.lane import Lane
 from loadbench.model import Tensor
 from loadbench.plan import RequestPlan, Tls
+from loadbench.targets import rpc
 from loadbench.targets.messages import message
 from loadbench.units import MS, SECOND
 from tests.lanes import Done, drive, plan
@@ -205,6 +207,35 @@ def test_the_server_gets_to_know_that_nobody_waits(deadline: bool) -> None:
     else:
         assert set(found.failed) == {"first_byte_timeout"}
         assert all(one is None or one > 3600 for one in left)
+
+
+def test_a_server_that_says_four_times_that_a_deadline_is_past() -> None:
+    """As Triton does. Each call fails once, by its name, and the connection lives on."""
+    opened: list[int] = []
+    past = b"".join(
+        rpc._field(name, value) for name, value in ((":status", "200"), ("grpc-status", "4"))
+    )
+
+    def play(sock: socket.socket) -> None:
+        sock.sendall(frames.frame(frames.SETTINGS, 0, 0))
+        reader = frames.Reader()
+        sock.recv(24, socket.MSG_WAITALL)  # the preface
+        while data := sock.recv(65_536):
+            for found in reader.feed(data):
+                if found.kind == frames.DATA and found.flags & frames.END_STREAM:
+                    opened.append(found.stream)
+                    for _ in range(4):
+                        sock.sendall(
+                            frames.frame(frames.HEADERS, 5, found.stream, past)
+                            + frames.frame(frames.RST_STREAM, 0, found.stream, bytes(4))
+                        )
+                        time.sleep(0.002)
+
+    with scripted(play) as port:
+        found = drive(plan(port, rate=50, seconds=0.4, connections=1, endpoint=endpoint(port)))
+    found.check()
+    assert found.failed == {"grpc_DEADLINE_EXCEEDED": told(found)}
+    assert opened == list(range(1, 2 * told(found), 2))  # all on the first connection
 
 
 def test_a_server_that_is_shut_down_amid_calls() -> None:

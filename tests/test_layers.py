@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"orphan", "distribution", "inside", "environment", "limits", "model", "errors", "units",
+    0: {"orphan", "courtesy", "distribution", "inside", "environment", "limits", "model", "errors", "units",
         "histogram", "shape",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
         "standing", "certainty", "ride", "streams"},
@@ -18,7 +18,7 @@ LAYERS = {
         "spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "metricspec", "targetspec", "overrides", "trace", "plan", "runlog",
         "logindex", "control", "snapshots",
-        "alerts", "arrivals", "catalogue", "baseline",
+        "alerts", "arrivals", "bounds", "catalogue", "baseline",
         "yardstick", "bin", "view", "account", "evidence", "assurance", "causes",
         "overload", "summary", "times", "tokens", "trust", "compare", "targets", "judge"},
     2: {"report", "probe", "ready", "engine", "load"},

@@ -78,6 +78,10 @@ REQUEST = LOAD + '[[request]]\nname = "r"\n'
         ('body = "${a"', "line 6: request.0.body: '${a': a ${ without its }"),
         ('path = "/${a|b}"', "line 6: request.0.path: '/${a|b}': unknown filter 'b'"),
         ('headers = { A = "${}" }', "line 6: request.0.headers.A: '${}': ${} names nothing"),
+        (
+            'headers = { Authorization = "Bearer $TOKEN" }',
+            "line 6: request.0.headers: 'Authorization': $TOKEN would be sent as it stands",
+        ),
         ('method = "GOT"', "line 6: request.0.method"),
         (
             'expect = { json = { "a[" = 1 } }',
@@ -98,6 +102,11 @@ def test_faults_name_their_place(tmp_path: Path, text: str, message: str) -> Non
         load(tmp_path, REQUEST + text + "\n")
     assert message in caught.value.message
     assert "own.toml" in caught.value.message
+
+
+def test_a_price_and_a_place_for_data_are_no_names(tmp_path: Path) -> None:
+    text = REQUEST + 'headers = { Price = "$5", Id = "${id}", Meant = "$${id}" }\n'
+    assert len(load(tmp_path, text).request[0].headers) == 3
 
 
 def test_what_is_drawn_is_told_before_the_run(tmp_path: Path) -> None:

@@ -238,6 +238,46 @@ def test_a_server_that_goes_away_ends_what_it_has_not_seen_alone() -> None:
     assert not session.usable
 
 
+LATE = {b":status": b"200", b"grpc-status": b"4", b"grpc-message": b"Deadline Exceeded"}
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+@pytest.mark.parametrize("when", ["at once", "while idle", "amid the next", "cut in two"])
+def test_trailers_that_are_said_again_count_once(when: str, step: int) -> None:
+    """As Triton ends a call past its deadline; their headers are in the table all the same."""
+    encoder = Encoder()
+
+    def late(stream: int) -> bytes:
+        packed, flags = encoder.encode(list(LATE.items())), frames.END_STREAM
+        if when != "cut in two":
+            told = frame(frames.HEADERS, flags | frames.END_HEADERS, stream, packed)
+        else:
+            told = frame(frames.HEADERS, flags, stream, packed[:1])
+            told += frame(frames.MORE, frames.END_HEADERS, stream, packed[1:])
+        return told + frame(frames.RST_STREAM, 0, stream, number(0))
+
+    session = asked()
+    first, again = late(1), late(1) + late(1)
+    more = {b":status": b"200", b"content-type": b"application/grpc", b"x": b"new"}
+    good = whole(3, first=encoder.encode(list(more.items())))
+    reply = heard(session, SETTINGS, first + (again if when == "at once" else b""))
+    assert Peer(TARGET).verdict(reply, Kind(0, "infer", rpc.checker(TARGET, 1)))[0] == (
+        "grpc_DEADLINE_EXCEEDED"
+    )
+    session.settle()
+    if when in ("while idle", "cut in two"):
+        assert session.receive(again[:12]) is None
+        session.settle()
+        assert not session.simple
+        assert session.receive(again[12:]) is None
+        session.settle()
+    session.begin(CALL)
+    session.fill()
+    data = (again if when == "amid the next" else b"") + good
+    reply = heard(session, *(data[at : at + step] for at in range(0, len(data), step)))
+    assert (message(reply), reply.fields, reply.reset) == (BODY, more, None)
+
+
 WRONG = {
     "HTTP/1": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "no settings": whole(),
@@ -246,6 +286,9 @@ WRONG = {
     "data first": SETTINGS + frame(frames.DATA, 0, 1, DATA),
     "data on no stream": SETTINGS + frame(frames.DATA, 0, 0, DATA),
     "a stream of nobody": SETTINGS + whole(3),
+    "an end of nobody's stream": SETTINGS + frame(frames.HEADERS, 5, 3, TRAILERS),
+    "an end of no stream": SETTINGS + frame(frames.HEADERS, 5, 0, TRAILERS),
+    "headers behind the end": SETTINGS + whole() + frame(frames.HEADERS, 4, 1, HEADERS),
     "a push": SETTINGS + frame(frames.PUSH_PROMISE, 4, 1, bytes(4)),
     "a broken table": SETTINGS + frame(frames.HEADERS, 4, 1, b"\xff\xff\xff\xff"),
     "an interruption": SETTINGS + frame(frames.HEADERS, 0, 1, HEADERS) + SETTINGS,

@@ -86,6 +86,14 @@ def test_lane_stops_with_locust(engine: Engine) -> None:
     assert 20 < totals(run)["infer"]["num_requests"] < 400
 
 
+def test_lane_holds_to_what_the_target_may_be_asked_for(tmp_path: Path) -> None:
+    scenario = tmp_path / "brief.toml"
+    scenario.write_text(BRIEF.replace("[load]", "max_rate = 100\n[load]"))
+    run = locust("lane.py", 1, "--scenario", str(scenario))
+    assert run.returncode == 2
+    assert "target.max_rate is 100/s" in run.stderr
+
+
 def test_lane_says_what_is_wrong_in_one_line(engine: Engine) -> None:
     run = locust("lane.py", engine.port, "--scenario", "steddy")
     assert run.returncode == 2

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from loadbench.bounds import require_bounded
 from loadbench.environment import shown
 from loadbench.errors import SpecError
 from loadbench.judge.differences import work
 from loadbench.report.export.mlflow import parameters
 from loadbench.report.export.source import source
-from loadbench.runner.bounds import require_bounded
 from loadbench.runner.helm import Situation, steer
 from loadbench.shape import Steering
 from loadbench.spec import Scenario, load
@@ -173,9 +173,21 @@ THEIRS = "http://models.example"
         ({"target__max_rate": 5000, "target__url": THEIRS,
           "load__phases": [{"rate": 4000, "for": "1s"}]}, "somebody else's"),
         ({"target__url": THEIRS, "load__calibrate": "1s"}, "calibration"),
-        ({"target__url": THEIRS, "load__arrivals": "closed", "load__concurrency": 1001}, "at once"),
+        ({"target__url": THEIRS, "load__arrivals": "closed", "load__concurrency": 11},
+         "10 connections at most"),
+        ({"target__url": THEIRS, "load__arrivals": "closed", "load__concurrency": 1001,
+          "target__owned": True}, ""),
+        ({"target__url": "http://127.0.0.1", "load__arrivals": "closed",
+          "load__concurrency": 1001}, ""),
         ({"target__url": THEIRS, "load__arrivals": "closed", "load__concurrency": 10}, ""),
         ({"target__max_rate": 50, "load__arrivals": "closed"}, "closed loop"),
+        ({"target__max_rate": 5000, "target__owned": True, "load__arrivals": "closed"}, "max_rate"),
+        ({"target__max_rate": 5000, "load__arrivals": "once"}, "at the same moment"),
+        ({"target__url": THEIRS, "load__arrivals": "once"}, "10 requests at once at most, not 100"),
+        ({"target__url": THEIRS, "load__arrivals": "once", "target__owned": True}, ""),
+        ({"target__url": THEIRS, "load__arrivals": "once",
+          "load__phases": [{"rate": 5, "for": "2s"}]}, ""),
+        ({"load__arrivals": "once"}, ""),
     ],
 )  # fmt: skip
 def test_a_target_is_loaded_no_more_than_it_may_be(changed: dict[str, Any], words: str) -> None:
@@ -185,6 +197,49 @@ def test_a_target_is_loaded_no_more_than_it_may_be(changed: dict[str, Any], word
         return
     with pytest.raises(SpecError, match=words):
         require_bounded(found)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"load.users": 10, "target.url": THEIRS}, ""),
+        ({"load.users": 11, "target.url": THEIRS}, "10 users at most, not 11"),
+        ({"load.users": 11, "target.url": THEIRS, "target.owned": True}, ""),
+        ({"load.users": 11, "target.url": "http://127.0.0.1"}, ""),
+        ({"load.users": 1, "target.max_rate": 5000}, "users of a Locust file"),
+    ],
+)
+def test_users_of_a_locust_file_are_bounded_too(
+    tmp_path: Path, changed: dict[str, Any], words: str
+) -> None:
+    file = tmp_path / "people.py"
+    file.write_text("")
+    found = load(str(file), changed).spec
+    if not words:
+        require_bounded(found)
+        return
+    with pytest.raises(SpecError, match=words):
+        require_bounded(found)
+
+
+def test_a_trace_is_bounded_by_its_busiest_second(tmp_path: Path) -> None:
+    """On average it is 11/s."""
+    file = tmp_path / "times.csv"
+    file.write_text("".join(f"{at}\n" for at in (0, *(5 + n / 100 for n in range(100)), 9)))
+    own = {"load.arrivals": "trace", "load.trace": str(file), "load.phases": []}
+    require_bounded(load("steady", {**own, "target.max_rate": 100}).spec)
+    with pytest.raises(SpecError, match="the load is 100/s at its highest"):
+        require_bounded(load("steady", {**own, "target.max_rate": 99}).spec)
+
+
+def test_a_closed_loop_is_refused_by_the_command(tmp_path: Path) -> None:
+    closed = ("--set", "load.arrivals=closed", "--set", "load.concurrency=500")
+    told = loadbench("run", "steady", "--target", THEIRS, *closed, cwd=tmp_path, code=2)
+    assert "target.owned=true" in told.stderr
+    bound = ("--set", "target.max_rate=50/s")
+    told = loadbench("run", "steady", *closed, *bound, cwd=tmp_path, code=2)
+    assert "leave target.max_rate out" in told.stderr
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_heavy_load_on_a_host_of_others_is_refused_by_the_command(tmp_path: Path) -> None:
@@ -206,6 +261,13 @@ def test_steering_holds_to_the_same_bounds() -> None:
     ):
         with pytest.raises(ValueError, match="more than the target is to get"):
             steer(command, run)
+
+
+def test_a_closed_loop_is_not_steered_beyond_them() -> None:
+    run = Situation("closed", Steering(), 0, 60 * SECOND, None, peak=4.0, cap=10.0)
+    assert steer({"command": "scale", "factor": 2.5}, run)[0].scale == 2.5
+    with pytest.raises(ValueError, match="at once is more than the target is to get"):
+        steer({"command": "scale", "factor": 3}, run)
 
 
 def test_a_secret_that_is_written_in_a_scenario_is_not_passed_on() -> None:

@@ -194,6 +194,7 @@ def test_cards_of_the_dcgm_exporter_and_of_torchserve() -> None:
         ('queue = "a b"', "names no metric"),
         ('queue = "waited"', "does not say its unit"),
         ('quue = "a_s"', "unknown key"),
+        ('url = "http://me:SECRET@127.0.0.1:1/metrics"', "holds no name and no password"),
     ],
 )
 def test_faults_of_the_table_name_their_key(tmp_path: Path, line: str, words: str) -> None:
@@ -205,6 +206,7 @@ def test_faults_of_the_table_name_their_key(tmp_path: Path, line: str, words: st
     with pytest.raises(SpecError, match=words) as caught:
         load(str(path), {})
     assert "target.metrics" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
 
 
 # ---- a whole run against a server that tells
@@ -235,7 +237,8 @@ class Handler(BaseHTTPRequestHandler):
     lock = threading.Lock()
 
     def do_GET(self) -> None:
-        self._say(self.server.text() if self.path == "/metrics" else "hello")
+        pages = {"/metrics": self.server.text(), "/strange": "strange_total 3\n"}
+        self._say(pages.get(self.path, "hello"))
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -314,6 +317,20 @@ def test_a_page_that_is_not_there_is_told_before_the_run(tmp_path: Path) -> None
         told = loadbench("run", path, cwd=tmp_path, code=2)
         assert "tells of no 'absent'" in told.stderr
     assert not (tmp_path / "results").exists() or not any((tmp_path / "results").iterdir())
+
+
+def test_a_page_that_was_asked_for_and_is_not_understood_is_told(tmp_path: Path) -> None:
+    with service() as (_, url):
+        path = tmp_path / "own.toml"
+        path.write_text(SCENARIO.format(url=url, names=f'url = "{url}/strange"'))
+        found = loadbench("run", path, "--duration", "1s", "--json", cwd=tmp_path)
+        told = [n for n in json.loads(found.stdout)["notes"] if n["code"] == "metrics-unread"]
+        assert len(told) == 1
+        assert f"{url}/strange" in told[0]["text"]
+        assert "it tells of strange" in told[0]["hint"]
+        path.write_text(SCENARIO.format(url=url, names=""))
+        found = loadbench("run", path, "--duration", "1s", "--json", cwd=tmp_path)
+    assert "metrics-unread" not in found.stdout
 
 
 def test_nothing_is_asked_where_nobody_wants_to_know(tmp_path: Path) -> None:

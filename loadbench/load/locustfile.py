@@ -21,7 +21,9 @@ from locust.shape import LoadTestShape
 from locust.user import User
 from locust.util.load_locustfile import load_locustfile, load_locustfile_pytest
 
+from loadbench.courtesy import OWN, elsewhere
 from loadbench.errors import SpecError
+from loadbench.load import headers
 from loadbench.plan import Journey
 
 _UNCAUGHT = "Uncaught exception in event handler"
@@ -86,11 +88,27 @@ def set_up(journey: Journey, complaints: Complaints) -> Environment:
         )
     except ValueError as error:
         raise SpecError(f"{journey.file}: {error}") from error
+    _require_few(environment, journey)
+    headers.lend(journey.headers, chosen, environment.host)
     runner = environment.create_local_runner()
     environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
     if complaints.count:  # Locust would not start either
         raise SpecError(complaints.first, "a listener of the file raised it, before the load began")
     return environment
+
+
+def _require_few(environment: Environment, journey: Journey) -> None:
+    """SpecError if a host which may be somebody else's would get more users than it is to: only the
+    file knows which host that is, and whether a shape of its own says how many users there are."""
+    theirs = [host for host in _hosts(environment) if elsewhere(host)]
+    if journey.most is None or not theirs:
+        return
+    whose = f"{theirs[0]} may be somebody else's: it gets {journey.most} users at most"
+    if environment.shape_class:
+        shape = type(environment.shape_class).__name__
+        raise SpecError(f"{journey.file}: {shape} says how many users run, and {whose}", OWN)
+    if journey.users > journey.most:
+        raise SpecError(f"{journey.file}: {whose}, not {journey.users}", OWN)
 
 
 def _imported(file: str) -> tuple[dict[str, type[User]], list[LoadTestShape]]:
@@ -153,5 +171,9 @@ def hostless(environment: Environment) -> Iterator[str]:
 
 def target(environment: Environment) -> str:
     """What the file aims at, as far as it says."""
+    return ", ".join(_hosts(environment))
+
+
+def _hosts(environment: Environment) -> list[str]:
     hosts = [environment.host or found.host or "" for found in environment.user_classes]
-    return ", ".join(dict.fromkeys(host for host in hosts if host))
+    return list(dict.fromkeys(host for host in hosts if host))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from loadbench import alerts, spec
+from loadbench.bounds import require_bounded
 from loadbench.errors import SpecError
 from loadbench.load.ready import Load, make_ready
 from loadbench.plan import Endpoint, planned
@@ -25,6 +26,8 @@ def ready(name: str, host: str | None) -> Load:
             f"scenario {name!r} wants an engine of its own ({url})",
             f"start it with `loadbench serve {model}` and give its address as --host",
         )
+    aimed = found.target.model_copy(update={"url": url, "replicas": ()} if host else {})
+    require_bounded(found.model_copy(update={"target": aimed}))
     endpoint, *replicas = _asked(found.target, [url, *(() if host else found.target.replicas)])
     rules = alerts.changed(alerts.built_in(False), [])
     limit = alerts.latency_limit(rules, found.checks)

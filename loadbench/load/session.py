@@ -65,8 +65,8 @@ class Session:
 
     __slots__ = (
         "_block", "_blocks", "_decoder", "_end", "_frame", "_initial", "_last",
-        "_left", "_reader", "_room", "_settled", "_taken", "_window", "going", "out", "reply",
-        "simple", "stream", "under_way",
+        "_left", "_of", "_reader", "_room", "_settled", "_taken", "_window", "going", "out",
+        "reply", "simple", "stream", "under_way",
     )  # fmt: skip
 
     def __init__(self, blocks: Blocks, last: int = _LARGEST) -> None:
@@ -87,6 +87,7 @@ class Session:
         self._left = memoryview(b"")  # of the message
         self._taken = 0  # bytes of ours that the server may not send again yet
         self._block: bytearray | None = None  # headers that go on
+        self._of = 0  # the stream that they are on
         self._end = False  # they end the stream
 
     @property
@@ -97,8 +98,12 @@ class Session:
     @property
     def bare(self) -> bool:
         """Whether nothing of an answer is here, and none of its headers can depend on others."""
-        begun = self._reader.begun or self.reply.fields is not None
+        begun = self._half_read or self.reply.fields is not None
         return not begun and self._decoder.header_table_size == 0
+
+    @property
+    def _half_read(self) -> bool:
+        return self._reader.begun or self._block is not None
 
     @property
     def sent(self) -> bool:
@@ -185,13 +190,13 @@ class Session:
         """The reply has been dealt with."""
         self.reply = Reply()
         bare = self._decoder.header_table_size == 0
-        self.simple = bare and self.usable and not self._reader.begun and not self.out
+        self.simple = bare and self.usable and not self._half_read and not self.out
 
     def _one(self, found: Frame) -> None:
         kind = found.kind
         if not self._settled and (kind != frames.SETTINGS or found.flags & frames.ACK):
             raise BadAnswer("not HTTP/2: it does not begin with settings")
-        if self._block is not None and (kind != frames.MORE or found.stream != self.stream):
+        if self._block is not None and (kind != frames.MORE or found.stream != self._of):
             raise BadAnswer("HTTP/2: headers that go on are interrupted")
         handle = _HANDLERS.get(kind)
         if handle is not None:  # whatever else there is can be left alone
@@ -199,12 +204,14 @@ class Session:
 
     def _ours(self, found: Frame, what: str) -> bool:
         """Whether a frame is of the stream under way. Raises BadAnswer for what cannot be of an
-        earlier one either: a reset can."""
+        earlier one either: a reset can, and trailers, which servers of gRPC's core (Triton) send
+        up to four times for a call that is past its deadline."""
         if found.stream % 2 == 0 or found.stream > self.stream:
             raise BadAnswer(f"HTTP/2: {what} on stream {found.stream}, which nobody opened")
         if found.stream == self.stream and self.under_way:
             return True
-        if found.kind != frames.RST_STREAM:
+        trailers = found.kind == frames.HEADERS and found.flags & frames.END_STREAM
+        if found.kind != frames.RST_STREAM and not trailers:
             raise OverLong(f"{what} came after the end of the answer")
         return False
 
@@ -224,6 +231,7 @@ class Session:
     def _headers(self, found: Frame) -> None:
         self._ours(found, "headers")
         self._block = bytearray(unpadded(frames.HEADERS, found.flags, found.payload))
+        self._of = found.stream
         self._end = bool(found.flags & frames.END_STREAM)
         self._go_on(found)
 
@@ -242,7 +250,8 @@ class Session:
         if found.flags & frames.END_HEADERS:
             fields = self._decoded(bytes(self._block))
             self._block = None
-            self._told(fields)
+            if self.under_way and self._of == self.stream:  # else only the table is to know them
+                self._told(fields)
 
     def _decoded(self, block: bytes) -> Fields:
         bare = self._decoder.header_table_size == 0

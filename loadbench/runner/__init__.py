@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loadbench import alerts, runlog, yardstick
+from loadbench import alerts, bounds, runlog, yardstick
 from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
@@ -35,7 +35,7 @@ from loadbench.runner.readings import Readings
 from loadbench.runner.recorder import Recorder
 from loadbench.runner.snapshot import others, snapshot
 from loadbench.runner.target import Target, open_target
-from loadbench.shape import Steering, length_ns, peak
+from loadbench.shape import Steering, length_ns
 from loadbench.spec import Scenario
 from loadbench.standing import Standing
 from loadbench.summary import Summary, summarise
@@ -260,10 +260,11 @@ class Run:
         assert self._loading is not None
         if self._reason != "done":
             raise ValueError("the run is being stopped")
+        spec = self._scenario.spec
         then = now + AHEAD if plan.workers else now
         situation = helm.Situation(
             plan.arrivals, self._steering, then, length_ns(plan.phases), self._capacity,
-            peak(plan.phases), self._scenario.spec.target.cap,
+            bounds.highest(spec.load, plan.phases), bounds.most(spec),
         )  # fmt: skip
         steering, text = helm.steer(command, situation)
         if self._steering == Steering():

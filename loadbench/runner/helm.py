@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Protocol
 from msgspec.structs import replace
 
 from loadbench import units
+from loadbench.bounds import require_most
 from loadbench.errors import SpecError
 from loadbench.judge.pilot import Order
 from loadbench.model import Note, Window
 from loadbench.plan import Plan
-from loadbench.runner.bounds import require_rate
 from loadbench.runner.target import Target
 from loadbench.shape import Arrivals, Steering
 from loadbench.standing import Settings, Standing, differences
@@ -55,7 +55,7 @@ class Situation(NamedTuple):
     now_ns: int  # since second 0, when the load is to follow
     end_ns: int  # of the load
     capacity: float | None  # what 100 % is, if it was calibrated
-    peak: float = 0.0  # of the scenario's load, per second
+    peak: float = 0.0  # of the scenario's load, per second; of a closed loop at once, as the next
     cap: float | None = None  # what the target may be asked for, per second
 
 
@@ -125,7 +125,7 @@ def _rate(command: dict[str, Any], run: Situation) -> float:
         raise ValueError(f"{error.message}: {error.hint}") from error
     if rate > _MOST_RATE:
         raise ValueError(f"{value!r} is more than any machine sends")
-    require_rate(run.cap, rate)
+    require_most(run.cap, rate)
     return rate
 
 
@@ -140,7 +140,8 @@ def _factor(command: dict[str, Any], run: Situation) -> float:
         factor = -1.0
     if not 0 <= factor <= _MOST_SCALE or isinstance(value, bool):
         raise ValueError(f'give a factor in 0 … {_MOST_SCALE:g}, or like "150 %"')
-    require_rate(run.cap, factor * run.peak)
+    unit = " at once" if run.arrivals == "closed" else "/s"
+    require_most(run.cap, factor * run.peak, unit)
     return factor
 
 

@@ -1,8 +1,8 @@
 """What is found out of a run before anything of it is begun: whether it may be made at all."""
 
+from loadbench.bounds import require_bounded
 from loadbench.errors import SpecError
 from loadbench.plan import Workers
-from loadbench.runner.bounds import require_bounded
 from loadbench.runner.decision import decidable
 from loadbench.spec import Scenario
 

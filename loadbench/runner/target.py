@@ -103,11 +103,14 @@ def _asked(
         if not engine and endpoint.host:
             of = f"; model {endpoint.model}" if endpoint.model else ""
             say(f"target {url}: {asker.known_by}{of}")
-        told = [Told(asker, endpoint, None if engine else _scraper(endpoint, spec, opened))]
+        scraper, unread = (None, ()) if engine else _scraper(endpoint, spec, opened)
+        told = [Told(asker, endpoint, scraper)]
         for further in spec.target.replicas:
             other = opened.enter_context(_asker(further, spec))
             replica = describe_replica(other, spec.target, endpoint)
-            told.append(Told(other, replica, _scraper(replica, spec, opened)))
+            scraper, more = _scraper(replica, spec, opened)
+            told.append(Told(other, replica, scraper))
+            unread += tuple(note for note in more if note not in unread)
         if journey and len(told) > 1:
             raise SpecError(
                 "target.replicas: a Locust file's users know one host",
@@ -133,6 +136,7 @@ def _asked(
             },
             notes=(
                 *unseen,
+                *unread,
                 *(Note(**note) for note in facts.get("notes", ())),
                 *(() if journey else doubts(endpoint.tls)),
             ),
@@ -154,12 +158,14 @@ def _asker(url: str, spec: Spec) -> Asker:
     return Asker(url, spec.target.protocol, spec.target.tls, spec.target.headers)
 
 
-def _scraper(endpoint: Endpoint, spec: Spec, opened: ExitStack) -> Scraper | None:
-    """Who reads its page of metrics; None if it has none."""
+def _scraper(
+    endpoint: Endpoint, spec: Spec, opened: ExitStack
+) -> tuple[Scraper | None, tuple[Note, ...]]:
+    """Who reads its page of metrics, None if it has none; and what is to be said of that."""
     if not endpoint.host:
-        return None
+        return None, ()
     scraper = opened.enter_context(Scraper(endpoint, spec.target.metrics))
-    return scraper if scraper.find() else None
+    return scraper if scraper.find() else None, scraper.notes
 
 
 def _described(asker: Asker, spec: Spec) -> tuple[Endpoint, tuple[Note, ...]]:

@@ -10,7 +10,7 @@ import httpx
 
 from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu
-from loadbench.model import Server
+from loadbench.model import Note, Server
 from loadbench.plan import Endpoint
 from loadbench.targets import metrics
 from loadbench.targets.exposition import Page, page
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
 _TIMEOUT = httpx.Timeout(0.8, connect=0.5)  # it is asked anew each second
 _MOST = 16 << 20  # bytes of a page
 _TRITON = 8002  # the port of its metrics, unless told otherwise
+_SHOWN = 12  # names of a page, in a note
 _PATHS = ("/metrics", "/monitoring/prometheus/metrics")  # the second is TensorFlow Serving's
 
 
@@ -39,6 +40,7 @@ class Scraper:
         self._asked: metrics.Wanted | None = None
         self._latest: metrics.Reading | None = None
         self.cards: tuple[Gpu, ...] = ()  # as they were when last asked
+        self.notes: tuple[Note, ...] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +61,10 @@ class Scraper:
         if url == "off":
             return False
         if url != "auto":
-            return self._take(url, self._page(url))
+            found = self._page(url)
+            taken = self._take(url, found)
+            self.notes = () if taken else (_unread(url, found),)
+            return taken
         for usual in self._usual():
             try:
                 found = self._page(usual)
@@ -132,6 +137,14 @@ class Scraper:
             raise TargetError(f"GET {url}: {error or type(error).__name__}", _hint(url)) from error
         except ValueError as error:  # of the text, or of its encoding
             raise TargetError(f"GET {url}: is no page of metrics: {error}", _hint(url)) from error
+
+
+def _unread(url: str, found: Page) -> Note:
+    """Somebody asked for this page, and must not think that it was quiet."""
+    names = ", ".join(sorted(found)[:_SHOWN]) or "nothing"
+    text = f"target.metrics.url: no name on {url} is known, so nothing of it is read"
+    hint = f"it tells of {names}; say what they mean: [target.metrics] requests = …, queue = …"
+    return Note("metrics-unread", text, hint)
 
 
 def _hint(url: str) -> str:

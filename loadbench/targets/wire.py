@@ -107,8 +107,14 @@ def http_request(
 
 def own_headers(endpoint: Endpoint) -> list[tuple[str, str]]:
     """What each request to the target carries, with the values of the environment. SpecError."""
+    return filled_headers(endpoint.headers)
+
+
+def filled_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Headers of a target as they are sent. SpecError for what the environment lacks, and for what
+    is no header with it."""
     found = []
-    for name, text in endpoint.headers.items():
+    for name, text in headers.items():
         value = environment.filled(text, f"target.headers.{name}")
         if fault := header_fault(name, value):
             raise SpecError(f"target.headers.{name}: with what the environment has it {fault}")
