@@ -1,15 +1,28 @@
 """What a real Triton can beyond single calls: tensors in shared memory, sequences, streams."""
 
+import shutil
 from pathlib import Path
 from statistics import median
 
 import pytest
-from servers import Server
+from servers import ROOT, Server
 from test_triton import OPEN, scenario, sent_in_all
-from tools import perf_analyzer, run, statistics
+from tools import perf_analyzer, run, run_copied, statistics
 
 CLOSED = 'arrivals = "closed"\nconcurrency = 4\nphases = [{ for = "3s" }]'
 SHARED = '[target]\nmodel = "matmul"\nshared_memory = true\n[load]\nwarmup = "1s"\n'
+
+
+@pytest.mark.parametrize("shared", ["false", "true"])
+def test_the_scenario_that_is_copied_runs(real_triton: Server, tmp_path: Path, shared: str) -> None:
+    copied = shutil.copy(ROOT / "scenarios" / "targets" / "triton.toml", tmp_path)
+    given = ("target.model=matmul", f"target.shared_memory={shared}")
+    settings = [word for one in given for word in ("--set", one)]
+    load = ("--rate", "100", "--duration", "3s")
+    found = run_copied(real_triton, tmp_path, copied, *settings, *load)
+    assert found.summary["failed"] == {}
+    theirs = statistics(real_triton, "matmul")["inference_stats"]["success"]["count"]
+    assert theirs == sent_in_all(found) > 200
 
 
 @pytest.mark.parametrize("grpc", [False, True])
