@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"orphan", "courtesy", "distribution", "inside", "environment", "limits", "model", "errors", "units",
-        "histogram", "shape",
+    0: {"orphan", "distribution", "inside", "environment", "limits", "model", "errors", "units",
+        "histogram", "shape", "courtesy",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
         "standing", "certainty", "ride", "streams"},
     1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",
