@@ -116,19 +116,78 @@ def test_a_server_that_began_anew_counts_from_zero() -> None:
     assert found.queue.mean_ns == 250_000_000
 
 
-def test_what_is_gone_is_a_gap_and_made_up_when_it_is_back() -> None:
-    first = page(HISTOGRAM.format(n=2, s=0.5))
-    asked = metrics.wanted(first, {}, "m")
+def course(*texts: str, **given: str) -> list[Server]:
+    """What a server did from page to page."""
+    asked = metrics.wanted(page(texts[0]), given)
     assert asked is not None
-    readings = [
-        metrics.read(page(text), asked)
-        for text in (HISTOGRAM.format(n=2, s=0.5), "other 1\n", HISTOGRAM.format(n=5, s=2.0))
-    ]
-    gap = metrics.difference(readings[0], readings[1], asked)
-    assert (gap.queue, gap.waiting) == (None, None)
-    back = metrics.difference(metrics.together(*readings[:2]), readings[2], asked)
-    assert back.queue is not None
-    assert (back.queue.count, back.queue.total_ns) == (3, 1_500_000_000)
+    latest, found = metrics.read(page(texts[0]), asked), []
+    for text in texts[1:]:
+        now = metrics.read(page(text), asked)
+        found.append(metrics.difference(latest, now, asked))
+        latest = metrics.together(latest, now)
+    return found
+
+
+def test_what_is_gone_is_a_gap_and_its_counts_are_made_up_when_it_is_back() -> None:
+    texts = [HISTOGRAM.format(n=n, s=s) for n, s in ((2, 0.5), (5, 2.0), (7, 3.0))]
+    gap, back, on = course(texts[0], "other 1\n", *texts[1:])
+    assert (gap.queue, gap.waiting, gap.requests) == (None, None, 0)
+    assert (back.queue, back.requests) == (None, 3)
+    assert on.queue is not None
+    assert (on.queue.count, on.queue.total_ns, on.requests) == (2, 1_000_000_000, 2)
+
+
+TOTALS = "app_requests_total {n}\napp_q_seconds_total {s}\napp_rows_sum {r}\napp_rows_count {n}\n"
+TOTAL_NAMES = {"requests": "app_requests", "queue": "app_q_seconds", "batch": "app_rows"}
+
+
+@pytest.mark.parametrize("name", ["app_q_seconds", "app_requests"])
+def test_a_time_and_its_requests_are_of_the_same_span(name: str) -> None:
+    """Each request waits 2 ms; one of the two counters is gone for two seconds."""
+    texts = [TOTALS.format(n=100 * at, s=0.2 * at, r=0) for at in range(6)]
+    for at in (2, 3):
+        texts[at] = "".join(line for line in texts[at].splitlines(True) if name not in line)
+    found = [server.queue for server in course(*texts, **TOTAL_NAMES)]
+    assert found[1:4] == [None] * 3
+    assert [part.mean_ns for part in found if part] == [pytest.approx(2_000_000)] * 2
+    assert sum(server.requests for server in course(*texts, **TOTAL_NAMES)) == 500
+
+
+def test_rows_and_batches_are_of_the_same_span() -> None:
+    texts = [TOTALS.format(n=10 * at, s=0, r=40 * at) for at in range(5)]
+    texts[2] = texts[2].replace("app_rows_sum", "app_other")
+    found = [server.mean_batch for server in course(*texts, **TOTAL_NAMES)]
+    assert found == [4, None, None, 4]
+
+
+def test_a_model_that_was_unloaded_does_not_make_the_others_a_gap() -> None:
+    two = 'nv_inference_request_success{{model="{m}"}} {n}\n' \
+        'nv_inference_queue_duration_us{{model="{m}"}} {q}\n'  # fmt: skip
+    one, other = (two.format(m="a", n=n, q=20 * n) for n in (1, 2)), two.format(m="b", n=9, q=9)
+    first, second = one
+    gap, on = course(first + other, second, two.format(m="a", n=5, q=100))
+    assert gap.queue is None
+    assert on.queue is not None
+    assert on.queue.mean_ns == 20_000
+
+
+def test_one_counter_that_fell_makes_all_of_its_model_new() -> None:
+    """Restarted under load, it had more requests than before already."""
+    text = TRITON.replace("1000", "{b}")
+    earlier = text.format(a=4, queue=900_000, infer=50, b=1000)
+    later = text.format(a=50, queue=5_000, infer=70, b=1003)
+    found = between(earlier, later, "a")
+    assert found.requests == 50
+    assert found.queue is not None
+    assert found.queue.mean_ns == 100_000
+    assert between(earlier, later).requests == 53  # that of the other model went on
+
+
+def test_names_taken_from_one_another_leave_nothing_negative() -> None:
+    text = "ts_inference_requests {n}\nts_inference_latency_microseconds {a}\n" \
+        "ts_queue_latency_microseconds {b}\n"  # fmt: skip
+    found = between(text.format(n=1, a=50, b=10), text.format(n=2, a=60, b=40))
+    assert found.compute is None
 
 
 def test_a_scenarios_own_names_come_first() -> None:

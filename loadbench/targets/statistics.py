@@ -2,9 +2,10 @@
 
 KServe's statistics extension counts since the server started: requests, rows, batches, and the time
 spent in each part as totals, so a difference gives means. loadbench's own engine adds histograms
-and close reasons (`model.EngineStatistics`). A restarted server counts from zero again, and whatever
-it counts that has become less shows it; then all of the later reading is new. Each version of a model has counters of its own, so that what came between
-is found version by version: a run may see one take over from another.
+and close reasons (`model.EngineStatistics`). A restarted server counts from zero again, and any
+count that has become less shows it; then all of the later reading is new. Each version of a model
+has counters of its own, so that what came between is found version by version: a run may see one
+take over from another.
 """
 
 from typing import Any
