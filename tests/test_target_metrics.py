@@ -274,14 +274,16 @@ class Service(ThreadingHTTPServer):
 
     daemon_threads = True
     count = 0
+    of: "tuple[Service, ...]" = ()  # those whose page it has, if not its own
 
     def text(self) -> str:
+        count = sum(one.count for one in self.of or (self,))
         return (
-            f"asks_total {self.count}\n"
-            f"waited_seconds_sum {self.count * QUEUE_MS / 1000}\n"
-            f"waited_seconds_count {self.count}\n"
-            f"worked_seconds_sum {self.count * COMPUTE_MS / 1000}\n"
-            f"worked_seconds_count {self.count}\n"
+            f"asks_total {count}\n"
+            f"waited_seconds_sum {count * QUEUE_MS / 1000}\n"
+            f"waited_seconds_count {count}\n"
+            f"worked_seconds_sum {count * COMPUTE_MS / 1000}\n"
+            f"worked_seconds_count {count}\n"
             'nv_gpu_utilization{gpu_uuid="GPU-1"} 0.5\n'
             'nv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 900\n'
             'nv_gpu_memory_total_bytes{gpu_uuid="GPU-1"} 1000\n'
@@ -360,6 +362,21 @@ def test_a_run_shows_what_the_server_tells(tmp_path: Path) -> None:
     assert (card.utilization, card.memory_used) == (0.5, 900)
     fired = {r.rule for r in records if isinstance(r, AlertChange) and r.state == "firing"}
     assert any("gpu_memory" in rule for rule in fired), fired
+
+
+def test_a_page_that_is_named_tells_of_all_replicas_once(tmp_path: Path) -> None:
+    with service() as (one, url), service() as (two, other), service() as (pages, where):
+        path = tmp_path / "own.toml"
+        names = f'url = "{where}/metrics"\n{NAMES}'
+        text = SCENARIO.format(url=url, names=names)
+        path.write_text(text.replace("[target]", f"[target]\nreplicas = ['{other}']"))
+        pages.of = (one, two)
+        loadbench("run", path, cwd=tmp_path, code=None)
+        counted = one.count + two.count
+    records = list(runlog.read(runlog.find("last", tmp_path / "results")))
+    windows = [record for record in records if isinstance(record, Window)]
+    assert sum(window.server.requests for window in windows if window.server) == counted > 0
+    assert {len(w.machine.gpus) for w in windows if w.machine and w.machine.gpus} == {1}
 
 
 def test_a_page_that_is_not_there_is_told_before_the_run(tmp_path: Path) -> None:

@@ -103,11 +103,17 @@ def _asked(
         if not engine and endpoint.host:
             of = f"; model {endpoint.model}" if endpoint.model else ""
             say(f"target {url}: {asker.known_by}{of}")
-        told = [Told(asker, endpoint, None if engine else _scraper(endpoint, spec, opened))]
+        found = None if engine else _scraper(endpoint, spec, opened)
+        # a page that the scenario names, or that is found at one address, tells of all of them
+        named = spec.target.metrics.url != "auto" and bool(spec.target.replicas)
+        told = [Told(asker, endpoint, None if named else found)]
         for further in spec.target.replicas:
             other = opened.enter_context(_asker(further, spec))
             replica = describe_replica(other, spec.target, endpoint)
-            told.append(Told(other, replica, _scraper(replica, spec, opened)))
+            scraper = None if named else _scraper(replica, spec, opened)
+            known = [one.scraper.url for one in told if one.scraper]
+            again = scraper is not None and scraper.url in known
+            told.append(Told(other, replica, None if again else scraper))
         if journey and len(told) > 1:
             raise SpecError(
                 "target.replicas: a Locust file's users know one host",
@@ -116,7 +122,7 @@ def _asked(
         if engine and not journey:  # elsewhere the server counts no request that the log lacks
             _try_out(asker, endpoint, spec)
         facts = asker.engine_facts(endpoint) if engine else {}
-        inside = Inside(told)
+        inside = Inside(told, found if named else None)
         yield Target(
             endpoint=endpoint,
             replicas=tuple(one.endpoint for one in told[1:]),

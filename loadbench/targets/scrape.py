@@ -93,6 +93,11 @@ class Scraper:
         return True
 
     @property
+    def url(self) -> str:
+        """Where the page is; "" as long as none is found."""
+        return self._url
+
+    @property
     def tells(self) -> bool:
         """Whether there is more than cards."""
         return bool(self._asked and self._asked.figures)
