@@ -54,6 +54,19 @@ def test_triton_is_read_by_its_names_and_its_model() -> None:
     assert found.queue.mean_ns == 100_000
     assert found.compute is not None
     assert found.compute.mean_ns == 200_000
+    assert found.compute_parts_ms == pytest.approx({"input": 0, "infer": 0.2, "output": 0})
+
+
+def test_what_tritons_cache_answered_is_told_by_its_metrics() -> None:
+    page_ = TRITON + 'nv_cache_num_hits_per_model{{model="a",version="1"}} {hits}\n'
+    found = between(
+        page_.format(a=10, queue=100, infer=50, hits=5),
+        page_.format(a=14, queue=500, infer=850, hits=8),
+        "a",
+    )
+    assert (found.requests, found.cached) == (4, 3)
+    assert found.compute is not None
+    assert found.compute.mean_ns == 800_000
 
 
 def test_a_server_that_was_asked_nothing_yet_is_known_by_its_names() -> None:

@@ -14,11 +14,12 @@ import httpx
 import msgspec
 import pytest
 
+from loadbench import merge
 from loadbench.engine.statistics import Account
 from loadbench.errors import SpecError, TargetError
 from loadbench.histogram import Histogram
 from loadbench.inside import Cache, EngineStatistics
-from loadbench.model import BatchSize, Note, Part, Tensor
+from loadbench.model import BatchSize, Note, Part, Server, Tensor, decode, encode
 from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import inputs
 from loadbench.targets.ask import Asker
@@ -177,6 +178,42 @@ def test_tritons_statistics_give_means_and_batch_sizes() -> None:
     assert server.batch_wait is None
     assert {size: found.batches for size, found in server.sizes.items()} == {1: 6, 8: 8}
     assert server.sizes[8].compute_ns == 370164 + 18377627 + 1358991
+
+
+def test_tritons_compute_is_told_in_its_parts() -> None:
+    idle, busy = (
+        read(recorded(name)["response"]["body"].encode())
+        for name in ("statistics_idle", "statistics")
+    )
+    server = difference(idle, busy)
+    assert server.compute_input == Part(70, 3130856)
+    assert server.compute_output == Part(70, 11291829)
+    assert server.compute_parts_ms == pytest.approx(
+        {"input": 3130856 / 70e6, "infer": 174391675 / 70e6, "output": 11291829 / 70e6}
+    )
+    twice = merge.servers([server, server])
+    assert twice is not None
+    assert twice.compute_parts_ms == pytest.approx(server.compute_parts_ms)
+    assert decode(Server, encode(server)) == server
+    assert decode(Server, b'{"source":"kserve statistics"}').compute_parts_ms == {}
+
+
+def test_answers_from_tritons_cache_take_none_of_the_models_time() -> None:
+    body = json.loads(recorded("statistics")["response"]["body"])
+    before = read(json.dumps(body).encode())
+    counted = body["model_stats"][0]["inference_stats"]
+    for key, count, ns in (
+        ("success", 10, 9_000_000), ("queue", 10, 2_000_000), ("cache_hit", 6, 600_000),
+        ("compute_input", 4, 400_000), ("compute_infer", 4, 8_000_000),
+        ("compute_output", 4, 800_000),
+    ):  # fmt: skip
+        counted[key]["count"] += count
+        counted[key]["ns"] += ns
+    server = difference(before, read(json.dumps(body).encode()))
+    assert (server.requests, server.cached) == (10, 6)
+    assert server.modelled == pytest.approx(0.4)
+    assert server.compute == Part(4, 9_200_000)
+    assert server.compute_parts_ms == pytest.approx({"input": 0.1, "infer": 2.0, "output": 0.2})
 
 
 def test_a_server_that_restarted_between_two_readings_counts_from_zero() -> None:

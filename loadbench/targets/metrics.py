@@ -16,7 +16,7 @@ from loadbench.model import Part, Server
 from loadbench.targets.exposition import Expression, Labels, Page, Term, parsed
 
 FIGURES = ("requests", "failed", "queue", "compute", "batch", "waiting")
-_TIMES = ("queue", "compute")
+_TIMES = ("queue", "compute", "compute_input", "compute_output")
 _MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
 _WHOSE = (*_MODEL_LABELS, "version", "model_version", "engine", "instance", "pod", "Hostname")
 _MIB = 1 << 20
@@ -42,6 +42,9 @@ VOCABULARIES = (
         "queue": "nv_inference_queue_duration_us",
         "compute": "nv_inference_compute_input_duration_us + nv_inference_compute_infer_duration_us"
                    " + nv_inference_compute_output_duration_us",
+        "compute_input": "nv_inference_compute_input_duration_us",
+        "compute_output": "nv_inference_compute_output_duration_us",
+        "cached": "nv_cache_num_hits_per_model",
         "waiting": "nv_inference_pending_request_count",
     }),
     Vocabulary("vLLM", "vllm:", {
@@ -200,8 +203,9 @@ def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
         kind = place.key, place.suffix
         new[kind] = new.get(kind, 0.0) + sign * (value - before)
     requests = _count(new, ("requests", ""), ("requests", "_count"))
+    cached = min(requests, _count(new, ("cached", "")))
     known: dict[str, Any] = {
-        key: _part(new, key, asked.figures[key], requests)
+        key: _part(new, key, asked.figures[key], requests - cached)
         for key in _TIMES
         if key in asked.figures and not _patchy(earlier, later, key, new)
     }
@@ -213,6 +217,7 @@ def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
         rows=_count(new, ("batch", "_sum")) if batches else 0,
         batches=_count(new, ("batch", "_count")) if batches else 0,
         waiting=later.waiting,
+        cached=cached,
         **known,
     )
 
@@ -237,8 +242,8 @@ def _patchy(
     earlier: Reading, later: Reading, key: str, new: Mapping[tuple[str, str], float]
 ) -> bool:
     """Whether something that a mean is made of was gone in one of two readings. A total of time is
-    over the requests, which have to be there as well."""
-    keys = (key,) if (key, "_sum") in new else (key, "requests")
+    over the requests that the model was asked, which have to be there as well."""
+    keys = (key,) if (key, "_sum") in new else (key, "requests", "cached")
     known = [place for place in earlier.counts if place.key in keys]
     here = {place[:3] for place in later.counts}
     asked = {place.labels for place in later.counts if place.key == "requests"}
@@ -255,7 +260,7 @@ def _patchy(
 def _part(
     new: Mapping[tuple[str, str], float], key: str, one: Expression, requests: int
 ) -> Part | None:
-    """A histogram's or summary's own count, or a total of time over as many as were answered."""
+    """A histogram's or summary's own count, or a total of time over what the model answered."""
     assert one.ns is not None
     if (key, "_sum") in new:
         count = round(new.get((key, "_count"), 0.0) / max(1, len(one.terms)))

@@ -39,6 +39,7 @@ class _Parts(msgspec.Struct, frozen=True):
     compute_input: _Duration = _Duration()
     compute_infer: _Duration = _Duration()
     compute_output: _Duration = _Duration()
+    cache_hit: _Duration = _Duration()
 
 
 class _Size(msgspec.Struct, frozen=True):
@@ -70,6 +71,9 @@ class Reading(Value, frozen=True):
     batches: int = 0
     queue_ns: int = 0
     compute_ns: int = 0
+    input_ns: int = 0  # of compute
+    output_ns: int = 0
+    hits: int = 0  # of `success`: answered from the response cache
     sizes: dict[int, tuple[int, int]] = {}  # rows → (batches, ns)
     engine: EngineStatistics | None = None
     parts: dict[str, "Reading"] = {}  # by version
@@ -97,6 +101,9 @@ def read(body: bytes) -> Reading:
         batches=sum(part.batches for part in counted),
         queue_ns=sum(part.queue_ns for part in counted),
         compute_ns=sum(part.compute_ns for part in counted),
+        input_ns=sum(part.input_ns for part in counted),
+        output_ns=sum(part.output_ns for part in counted),
+        hits=sum(part.hits for part in counted),
         sizes=sizes,
         engine=_foremost(parts),
         parts=parts,
@@ -113,6 +120,9 @@ def _one(model: _Model) -> Reading:
         batches=model.execution_count,
         queue_ns=parts.queue.ns,
         compute_ns=_compute(parts),
+        input_ns=parts.compute_input.ns,
+        output_ns=parts.compute_output.ns,
+        hits=parts.cache_hit.count,
         sizes={
             size.batch_size: (size.compute_infer.count, _compute(size))
             for size in model.batch_stats
@@ -201,12 +211,17 @@ def _between(earlier: Reading, later: Reading) -> Server:
         before, ns_before = earlier.sizes.get(size, (0, 0))
         if batches > before:
             sizes[size] = BatchSize(batches - before, compute_ns=ns - ns_before)
+    hits = later.hits - earlier.hits
+    asked = max(0, counts["requests"] - hits)  # of the model; the cache's took none of its time
     return Server(
         source="kserve statistics",
-        queue=Part(counts["requests"], later.queue_ns - earlier.queue_ns),
-        compute=Part(counts["requests"], later.compute_ns - earlier.compute_ns),
+        queue=Part(asked, later.queue_ns - earlier.queue_ns),
+        compute=Part(asked, later.compute_ns - earlier.compute_ns),
+        compute_input=Part(asked, later.input_ns - earlier.input_ns),
+        compute_output=Part(asked, later.output_ns - earlier.output_ns),
         sizes=sizes,
         failed=later.fail - earlier.fail,
+        cached=hits,
         **counts,
     )
 
@@ -232,8 +247,11 @@ def _counters(reading: Reading) -> dict[tuple[object, ...], int]:
     """All that only grows while a version serves; its stages and its cache may be loaded anew."""
     found: dict[tuple[object, ...], int] = {
         (key,): getattr(reading, key)
-        for key in ("success", "fail", "rows", "batches", "queue_ns", "compute_ns")
-    }
+        for key in (
+            "success", "fail", "rows", "batches", "queue_ns", "compute_ns", "input_ns",
+            "output_ns", "hits",
+        )
+    }  # fmt: skip
     for size, counted in reading.sizes.items():
         found |= {("size", size, at): value for at, value in enumerate(counted)}
     ours = reading.engine

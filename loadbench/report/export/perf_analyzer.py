@@ -45,13 +45,14 @@ def _parts(found: Source) -> dict[str, str]:
         key: (server[key] or {}).get("mean") or 0.0
         for key in ("queue_ms", "batch_wait_ms", "compute_ms")
     }
+    inner = server.get("compute_parts_ms") or {"infer": parts["compute_ms"]}
     return {
         "Client Send": "0",
         "Network+Server Send/Recv": _us(max(0.0, mean - sum(parts.values()))),
         "Server Queue": _us(parts["queue_ms"] + parts["batch_wait_ms"]),
-        "Server Compute Input": "0",
-        "Server Compute Infer": _us(parts["compute_ms"]),
-        "Server Compute Output": "0",
+        "Server Compute Input": _us(inner.get("input", 0.0)),
+        "Server Compute Infer": _us(inner["infer"]),
+        "Server Compute Output": _us(inner.get("output", 0.0)),
         "Client Recv": "0",
     }
 
