@@ -259,6 +259,16 @@ def test_cards_of_the_dcgm_exporter_and_of_torchserve() -> None:
     assert (card.utilization, card.memory_used, card.memory_total) == (0.4, 50 << 20, 200 << 20)
 
 
+def test_cards_of_several_hosts_are_told_apart() -> None:
+    text = "".join(
+        f'DCGM_FI_DEV_{name}{{gpu="0",UUID="GPU-{host}",Hostname="{host}"}} {value}\n'
+        for host, busy in (("a", 20), ("b", 80))
+        for name, value in (("GPU_UTIL", busy), ("GPU_TEMP", busy + 1))
+    )
+    found = [(c.index, c.uuid, c.utilization, c.temperature_c) for c in metrics.cards(page(text))]
+    assert found == [(0, "GPU-a", 0.2, 21), (1, "GPU-b", 0.8, 81)]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

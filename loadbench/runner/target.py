@@ -15,7 +15,7 @@ import msgspec
 from loadbench.errors import SpecError
 from loadbench.machine import Gpu, Machine
 from loadbench.model import Note, Server
-from loadbench.plan import Endpoint, kinds
+from loadbench.plan import Endpoint, Tls, kinds
 from loadbench.runner.children import Child, start_engine, wait_ready
 from loadbench.runner.inside import Inside, Told
 from loadbench.spec import Scenario, Spec
@@ -138,7 +138,7 @@ def _asked(
             notes=(
                 *unseen,
                 *(Note(**note) for note in facts.get("notes", ())),
-                *(() if journey else doubts(endpoint.tls)),
+                *(() if journey else doubts(endpoint.tls or _tls_of_metrics(spec))),
             ),
             warm_ns=facts.get("warm_ns", {}),
             statistics=inside.read,
@@ -147,6 +147,11 @@ def _asked(
             cards=inside.cards,
             known_by="" if engine else asker.known_by,
         )
+
+
+def _tls_of_metrics(spec: Spec) -> Tls | None:
+    """How its page of metrics is spoken to, if that is by https."""
+    return spec.target.tls if spec.target.metrics.url.startswith("https://") else None
 
 
 def _card_of(cards: tuple[Gpu, ...]) -> str:
@@ -162,7 +167,7 @@ def _scraper(endpoint: Endpoint, spec: Spec, opened: ExitStack) -> Scraper | Non
     """Who reads its page of metrics; None if it has none."""
     if not endpoint.host:
         return None
-    scraper = opened.enter_context(Scraper(endpoint, spec.target.metrics))
+    scraper = opened.enter_context(Scraper(endpoint, spec.target.metrics, spec.target.tls))
     return scraper if scraper.find() else None
 
 

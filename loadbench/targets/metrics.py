@@ -19,6 +19,7 @@ FIGURES = ("requests", "failed", "queue", "compute", "batch", "waiting")
 _TIMES = ("queue", "compute", "compute_input", "compute_output")
 _MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
 _WHOSE = (*_MODEL_LABELS, "version", "model_version", "engine", "instance", "pod", "Hostname")
+_HOST = ("Hostname", "hostname", "instance")
 _MIB = 1 << 20
 
 
@@ -289,23 +290,29 @@ Look = Callable[[str], float | None]
 
 
 def _each(found: Page, name: str, label: str) -> Iterator[tuple[int, str, Mapping[str, str], Look]]:
-    """(index, what the label says, all labels, its value of another name) of each card."""
-    series = sorted(found.get(name, {}), key=lambda labels: dict(labels).get(label, ""))
+    """(number, the index that the label says, all labels, its value of another name) of each card.
+    Those of several hosts are told apart, and have no index: each host counts its own from 0."""
+
+    def card_of(labels: Labels) -> tuple[str, ...]:
+        told = dict(labels)
+        return tuple(told.get(one, "") for one in (*_HOST, label, "UUID"))
+
+    series = sorted(found.get(name, {}), key=card_of)
+    several = len({card_of(labels)[: len(_HOST)] for labels in series}) > 1
     for number, labels in enumerate(series):
-        card = dict(labels).get(label, "")
 
-        def look(other: str, card: str = card) -> float | None:
+        def look(other: str, card: tuple[str, ...] = card_of(labels)) -> float | None:
             values = found.get(other, {})
-            own = (value for key, value in values.items() if dict(key).get(label) == card)
-            return next(own, None)
+            return next((value for key, value in values.items() if card_of(key) == card), None)
 
-        yield number, card, dict(labels), look
+        index = "" if several else dict(labels).get(label, "")
+        yield number, index, dict(labels), look
 
 
 def _triton(found: Page) -> Iterator[Gpu]:
-    for number, uuid, _, look in _each(found, "nv_gpu_utilization", "gpu_uuid"):
+    for number, _, labels, look in _each(found, "nv_gpu_utilization", "gpu_uuid"):
         yield Gpu(
-            number, "the server's", uuid,
+            number, "the server's", labels.get("gpu_uuid", ""),
             utilization=look("nv_gpu_utilization"),
             memory_used=_bytes(look("nv_gpu_memory_used_bytes")),
             memory_total=_bytes(look("nv_gpu_memory_total_bytes")),
