@@ -12,6 +12,7 @@ import csv
 import io
 
 from loadbench.report.export.source import Source
+from loadbench.report.text import share_asked
 
 _PERCENTILES = ("p50", "p90", "p95", "p99")
 
@@ -41,11 +42,13 @@ def _parts(found: Source) -> dict[str, str]:
     server, mean = found.summary.server, found.summary.service_ms["mean"]
     if server is None or mean is None:
         return {"Client Send": "0", "Network+Server Send/Recv": _us(mean), "Client Recv": "0"}
+    asked = share_asked(server)  # perf_analyzer's are of all requests
     parts = {
-        key: (server[key] or {}).get("mean") or 0.0
+        key: ((server[key] or {}).get("mean") or 0.0) * asked
         for key in ("queue_ms", "batch_wait_ms", "compute_ms")
     }
-    inner = server.get("compute_parts_ms") or {"infer": parts["compute_ms"]}
+    told = server.get("compute_parts_ms") or {}  # logs of old have none
+    inner = {key: value * asked for key, value in told.items()} or {"infer": parts["compute_ms"]}
     return {
         "Client Send": "0",
         "Network+Server Send/Recv": _us(max(0.0, mean - sum(parts.values()))),
