@@ -69,7 +69,7 @@ def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
     if server is None or not window.done:
         return {}
     known = {
-        name: part.mean_ns / units.MS
+        name: part.mean_ns / units.MS * server.modelled
         for name, part in inner_parts(server).items()
         if part is not None and part.mean_ns is not None
     }
@@ -77,6 +77,14 @@ def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
         return {}
     mean = service_ns / window.done / units.MS
     return {**known, "network": max(0.0, mean - sum(known.values()))}
+
+
+def computed(window: Window) -> dict[str, float]:
+    """Mean ms of a request in what compute is made of; empty where the target does not tell."""
+    server = window.server
+    if server is None:
+        return {}
+    return {name: value * server.modelled for name, value in server.compute_parts_ms.items()}
 
 
 def written_ms(window: Window) -> dict[str, float]:

@@ -172,6 +172,8 @@ def servers(found: Sequence[Server], join: Join = Histogram.merged) -> Server | 
         parts=_parts(found),
         cached=sum(server.cached for server in found),
         grounds=_grounds(found),
+        compute_input=merged_part([server.compute_input for server in found], join),
+        compute_output=merged_part([server.compute_output for server in found], join),
     )
 
 

@@ -70,6 +70,9 @@ class Server(Value, frozen=True):
     parts: dict[str, Part] = {}  # what its batches are made of; counts batches
     cached: int = 0  # of the requests: answered from the response cache
     grounds: tuple[Ground, ...] = ()  # one for each device; a server of others does not tell
+    # of `compute`: until the inputs were where the model is, and until its outputs were handed back
+    compute_input: Part | None = None
+    compute_output: Part | None = None
 
     @property
     def room(self) -> int | None:
@@ -89,6 +92,20 @@ class Server(Value, frozen=True):
         return min(1.0, mean / room) if mean is not None and room else None
 
     changes: tuple[str, ...] = ()  # what became of the model's versions
+
+    @property
+    def modelled(self) -> float:
+        """Share of the requests that the model was asked; the times of the others are not told."""
+        return max(0.0, 1 - self.cached / self.requests) if self.requests else 1.0
+
+    @property
+    def compute_parts_ms(self) -> dict[str, float]:
+        """What the mean compute is made of: input, infer, output; empty where it is not told."""
+        parts = self.compute, self.compute_input, self.compute_output
+        if any(part is None or not part.count for part in parts):
+            return {}
+        whole, given, taken = (part.total_ns / part.count / 1e6 for part in parts if part)
+        return {"input": given, "infer": max(0.0, whole - given - taken), "output": taken}
 
     @property
     def mean_batch(self) -> float | None:

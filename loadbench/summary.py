@@ -263,6 +263,7 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "queue_ms": _part(server.queue),
         "batch_wait_ms": _part(server.batch_wait),
         "compute_ms": _part(server.compute),
+        "compute_parts_ms": server.compute_parts_ms,
         "batch": {
             "mean": server.mean_batch,
             "max": server.max_batch,

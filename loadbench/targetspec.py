@@ -117,7 +117,8 @@ class TargetSpec(Section):
     def _tls_has_a_use(self) -> "TargetSpec":
         if self.key and not self.cert:
             raise ValueError('a key needs its certificate: cert = "client.pem"')
-        if self.url.startswith(("http://", "grpc://")) and self.tls != Tls():
+        plain = self.url.startswith(("http://", "grpc://"))
+        if plain and self.tls != Tls() and not self.metrics.url.startswith("https://"):
             raise ValueError("ca, cert, key and verify are for https:// targets only (or grpcs://)")
         return self
 

@@ -287,6 +287,5 @@ def _asides(evidence: Evidence) -> Iterable[Note]:
     if evidence.cached:
         share = units.percent(_share(evidence.cached, evidence.served))
         text = f"{share} % of the answers came from the response cache, not from the model"
-        yield Note(
-            "cached", text, "other clients repeat themselves less: engine.cache = 0 for the model"
-        )
+        hint = "other clients repeat themselves less: to measure the model, turn the cache off"
+        yield Note("cached", text, f"{hint} (engine.cache = 0)")

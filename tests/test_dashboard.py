@@ -10,11 +10,11 @@ from dashboard.screens.alerts import Alerts
 from dashboard.screens.engine import Engine
 from dashboard.screens.latency import Latency
 from loadbench import units
-from loadbench.model import Ground, Note
+from loadbench.model import Ground, Note, Part, Server
 from loadbench.units import MS
 from loadbench.view import View, fold, recent
 from tests import records
-from tests.stage import settle, shown, text, told
+from tests.stage import folded, settle, shown, text, told
 from tests.storyline import Story
 
 SIZES = [(80, 24), (120, 40), (200, 60), (100, 32), (60, 16)]
@@ -225,6 +225,31 @@ def test_line_1_stands_over_a_large_panel_too() -> None:
             assert "Batch size" in text(app)
 
     asyncio.run(walk())
+
+
+def test_the_split_of_time_enlarged_tells_what_compute_is_made_of() -> None:
+    parts = {
+        name: Part(60, of_it * 60 * MS)
+        for name, of_it in (("queue", 1), ("compute", 6), ("compute_input", 1),
+                            ("compute_output", 2))
+    }  # fmt: skip
+    server = replace(Server("kserve statistics", requests=60), **parts)
+    begun = records.start(planned_ns=60 * units.SECOND)
+    seconds = [records.window(at, [9.0] * 60, server=server) for at in range(20)]
+
+    async def read() -> tuple[str, str]:
+        async with shown(folded([begun, *seconds])) as (app, pilot):
+            small = text(app)
+            app.screen.query_one("#split").focus()
+            await pilot.press("enter")
+            await settle(pilot)
+            return small, text(app)
+
+    small, large = asyncio.run(read())
+    assert "output" not in small
+    rows = [line.strip("│ ").split() for line in large.split("\n")]
+    told_ = {row[0]: row[1] for row in rows if len(row) > 1}
+    assert [told_.get(name) for name in ("input", "infer", "output")] == ["1.00", "3.00", "2.00"]
 
 
 def test_engine_shows_how_batches_form() -> None:

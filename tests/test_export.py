@@ -166,6 +166,13 @@ def test_perf_analyzers_line(
     assert sum(parts) == pytest.approx(mean * 1000, abs=5)
     assert int(row["p99 latency"]) == int(p99 * 1000)
     assert float(row["Inferences/Second"]) == pytest.approx(summary.rate["done"], rel=1e-5)
+    told = summary.server or {}
+    told["compute_parts_ms"] = {"input": 0.5, "infer": 2.0, "output": 1.5}
+    told["cached"] = told["requests"] // 2  # half of them took none of the model's time
+    written = perf_analyzer_bytes(source(RUN)._replace(summary=summary)).decode()
+    (row,) = csv.DictReader(io.StringIO(written))
+    inner = [int(row[f"Server Compute {name}"]) for name in ("Input", "Infer", "Output")]
+    assert inner == pytest.approx([250, 1000, 750], abs=1)
     bare = exported(failing, "perf-analyzer-csv", capsysbinary).decode().splitlines()[0]
     assert "Server Queue" not in bare  # that server told nothing
     snapshot = runlog.read_snapshot(RUN)

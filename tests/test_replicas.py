@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from loadbench import runlog
-from loadbench.errors import SpecError
+from loadbench.errors import SpecError, TargetError
 from loadbench.load import names
 from loadbench.load.connection import Address
 from loadbench.load.deck import turns
@@ -23,6 +23,7 @@ from loadbench.plan import RequestPlan
 from loadbench.runner.inside import Inside, Told
 from loadbench.shape import Phase
 from loadbench.spec import load
+from loadbench.targets.statistics import Reading
 from loadbench.units import SECOND
 from tests.lanes import Done, drive, endpoint, known_server, plan
 from tests.running import loadbench, summary
@@ -321,6 +322,44 @@ def test_cards_of_several_servers_are_numbered_one_after_the_other() -> None:
     told: Any = [Told(_Silent(), endpoint(1), _Cards(name)) for name in ("A", "B")]  # type: ignore[arg-type]
     assert [(card.index, card.name) for card in Inside(told).cards()] == [(0, "A"), (1, "B")]
     assert [card.index for card in Inside(told[:1]).cards()] == [0]
+
+
+def test_a_card_that_several_servers_tell_of_is_one() -> None:
+    def telling(*uuids: str) -> Any:
+        scraper = _Cards(*uuids)
+        scraper.cards = tuple(replace(card, uuid=card.name) for card in scraper.cards)
+        return Told(_Silent(), endpoint(1), scraper)  # type: ignore[arg-type]
+
+    found = Inside([telling("A"), telling("A"), telling("B")]).cards()
+    assert [(card.index, card.uuid) for card in found] == [(0, "A"), (1, "B")]
+
+
+class _Faltering:
+    """Has counted 10 requests more each time it is asked; does not answer the second time."""
+
+    asked = 0
+
+    def statistics(self, _: object) -> Reading:
+        self.asked += 1
+        if self.asked == 2:
+            raise TargetError("no answer", "")
+        return Reading(success=10 * self.asked)
+
+
+class _Page:
+    cards = ()
+
+    def server(self) -> Server:
+        return Server("metrics", requests=10)
+
+
+def test_what_statistics_make_up_is_not_taken_from_the_page_too() -> None:
+    told: Any = Told(_Faltering(), endpoint(1), _Page())  # type: ignore[arg-type]
+    inside = Inside([told])
+    assert inside.read() is None
+    found = inside.read()
+    assert found is not None
+    assert found.requests == 20
 
 
 def test_the_plan_goes_over_the_wire() -> None:

@@ -77,6 +77,19 @@ def test_what_is_told_is_what_http_tells(served: Served) -> None:
         assert counted.engine.sizes
 
 
+def test_hits_of_the_cache_are_told() -> None:
+    with serving_rpc(*settings("fake.a=1 ms", 'cache="1 MB"')) as found:
+        cached = Served(*found)
+        with Asker(cached.url) as rpc:
+            where = rpc.describe(TargetSpec(url=cached.url))
+            request = prepare(where, [RequestPlan("infer")], 1)[0][0][0]
+            for _ in range(3):
+                rpc.exchange(request)
+            told = rpc.statistics(where)
+    assert told is not None
+    assert (told.success, told.hits) == (3, 2)
+
+
 def test_a_deadline_is_told_where_somebody_chose_one(served: Served) -> None:
     with Asker(served.url) as asker:
         usual = asker.describe(TargetSpec(url=served.url))

@@ -253,6 +253,23 @@ def test_the_server_side() -> None:
     assert found["batch"]["closed"] == {"full": 6, "idle": 4}
 
 
+def test_what_compute_is_made_of_stands_beside_it() -> None:
+    server = Server(
+        "kserve statistics",
+        compute=Part(10, 60 * MS),
+        requests=10,
+        compute_input=Part(10, 5 * MS),
+        compute_output=Part(10, 15 * MS),
+    )
+    found = whole([window(0, [9.0] * 10, server=server), End(0, "done")])
+    assert found.server is not None
+    assert found.server["compute_parts_ms"] == {"input": 0.5, "infer": 4, "output": 1.5}
+    shown = "(input 0.500, infer 4.00, output 1.50)"
+    assert shown in summary_text(found)
+    del found.server["compute_parts_ms"]  # as a log of old has it
+    assert shown not in summary_text(found)
+
+
 def test_a_batch_is_as_large_as_it_ran_though_its_requests_failed() -> None:
     sizes = {1: BatchSize(6), 4: BatchSize(4)}
     server = Server("loadbench", sizes=sizes, rows=0, batches=10, failed=10)

@@ -54,6 +54,19 @@ def test_triton_is_read_by_its_names_and_its_model() -> None:
     assert found.queue.mean_ns == 100_000
     assert found.compute is not None
     assert found.compute.mean_ns == 200_000
+    assert found.compute_parts_ms == pytest.approx({"input": 0, "infer": 0.2, "output": 0})
+
+
+def test_what_tritons_cache_answered_is_told_by_its_metrics() -> None:
+    page_ = TRITON + 'nv_cache_num_hits_per_model{{model="a",version="1"}} {hits}\n'
+    found = between(
+        page_.format(a=10, queue=100, infer=50, hits=5),
+        page_.format(a=14, queue=500, infer=850, hits=8),
+        "a",
+    )
+    assert (found.requests, found.cached) == (4, 3)
+    assert found.compute is not None
+    assert found.compute.mean_ns == 800_000
 
 
 def test_a_server_that_was_asked_nothing_yet_is_known_by_its_names() -> None:
@@ -116,19 +129,78 @@ def test_a_server_that_began_anew_counts_from_zero() -> None:
     assert found.queue.mean_ns == 250_000_000
 
 
-def test_what_is_gone_is_a_gap_and_made_up_when_it_is_back() -> None:
-    first = page(HISTOGRAM.format(n=2, s=0.5))
-    asked = metrics.wanted(first, {}, "m")
+def course(*texts: str, **given: str) -> list[Server]:
+    """What a server did from page to page."""
+    asked = metrics.wanted(page(texts[0]), given)
     assert asked is not None
-    readings = [
-        metrics.read(page(text), asked)
-        for text in (HISTOGRAM.format(n=2, s=0.5), "other 1\n", HISTOGRAM.format(n=5, s=2.0))
-    ]
-    gap = metrics.difference(readings[0], readings[1], asked)
-    assert (gap.queue, gap.waiting) == (None, None)
-    back = metrics.difference(metrics.together(*readings[:2]), readings[2], asked)
-    assert back.queue is not None
-    assert (back.queue.count, back.queue.total_ns) == (3, 1_500_000_000)
+    latest, found = metrics.read(page(texts[0]), asked), []
+    for text in texts[1:]:
+        now = metrics.read(page(text), asked)
+        found.append(metrics.difference(latest, now, asked))
+        latest = metrics.together(latest, now)
+    return found
+
+
+def test_what_is_gone_is_a_gap_and_its_counts_are_made_up_when_it_is_back() -> None:
+    texts = [HISTOGRAM.format(n=n, s=s) for n, s in ((2, 0.5), (5, 2.0), (7, 3.0))]
+    gap, back, on = course(texts[0], "other 1\n", *texts[1:])
+    assert (gap.queue, gap.waiting, gap.requests) == (None, None, 0)
+    assert (back.queue, back.requests) == (None, 3)
+    assert on.queue is not None
+    assert (on.queue.count, on.queue.total_ns, on.requests) == (2, 1_000_000_000, 2)
+
+
+TOTALS = "app_requests_total {n}\napp_q_seconds_total {s}\napp_rows_sum {r}\napp_rows_count {n}\n"
+TOTAL_NAMES = {"requests": "app_requests", "queue": "app_q_seconds", "batch": "app_rows"}
+
+
+@pytest.mark.parametrize("name", ["app_q_seconds", "app_requests"])
+def test_a_time_and_its_requests_are_of_the_same_span(name: str) -> None:
+    """Each request waits 2 ms; one of the two counters is gone for two seconds."""
+    texts = [TOTALS.format(n=100 * at, s=0.2 * at, r=0) for at in range(6)]
+    for at in (2, 3):
+        texts[at] = "".join(line for line in texts[at].splitlines(True) if name not in line)
+    found = [server.queue for server in course(*texts, **TOTAL_NAMES)]
+    assert found[1:4] == [None] * 3
+    assert [part.mean_ns for part in found if part] == [pytest.approx(2_000_000)] * 2
+    assert sum(server.requests for server in course(*texts, **TOTAL_NAMES)) == 500
+
+
+def test_rows_and_batches_are_of_the_same_span() -> None:
+    texts = [TOTALS.format(n=10 * at, s=0, r=40 * at) for at in range(5)]
+    texts[2] = texts[2].replace("app_rows_sum", "app_other")
+    found = [server.mean_batch for server in course(*texts, **TOTAL_NAMES)]
+    assert found == [4, None, None, 4]
+
+
+def test_a_model_that_was_unloaded_does_not_make_the_others_a_gap() -> None:
+    two = 'nv_inference_request_success{{model="{m}"}} {n}\n' \
+        'nv_inference_queue_duration_us{{model="{m}"}} {q}\n'  # fmt: skip
+    one, other = (two.format(m="a", n=n, q=20 * n) for n in (1, 2)), two.format(m="b", n=9, q=9)
+    first, second = one
+    gap, on = course(first + other, second, two.format(m="a", n=5, q=100))
+    assert gap.queue is None
+    assert on.queue is not None
+    assert on.queue.mean_ns == 20_000
+
+
+def test_one_counter_that_fell_makes_all_of_its_model_new() -> None:
+    """Restarted under load, it had more requests than before already."""
+    text = TRITON.replace("1000", "{b}")
+    earlier = text.format(a=4, queue=900_000, infer=50, b=1000)
+    later = text.format(a=50, queue=5_000, infer=70, b=1003)
+    found = between(earlier, later, "a")
+    assert found.requests == 50
+    assert found.queue is not None
+    assert found.queue.mean_ns == 100_000
+    assert between(earlier, later).requests == 53  # that of the other model went on
+
+
+def test_names_taken_from_one_another_leave_nothing_negative() -> None:
+    text = "ts_inference_requests {n}\nts_inference_latency_microseconds {a}\n" \
+        "ts_queue_latency_microseconds {b}\n"  # fmt: skip
+    found = between(text.format(n=1, a=50, b=10), text.format(n=2, a=60, b=40))
+    assert found.compute is None
 
 
 def test_a_scenarios_own_names_come_first() -> None:
@@ -187,6 +259,16 @@ def test_cards_of_the_dcgm_exporter_and_of_torchserve() -> None:
     assert (card.utilization, card.memory_used, card.memory_total) == (0.4, 50 << 20, 200 << 20)
 
 
+def test_cards_of_several_hosts_are_told_apart() -> None:
+    text = "".join(
+        f'DCGM_FI_DEV_{name}{{gpu="0",UUID="GPU-{host}",Hostname="{host}"}} {value}\n'
+        for host, busy in (("a", 20), ("b", 80))
+        for name, value in (("GPU_UTIL", busy), ("GPU_TEMP", busy + 1))
+    )
+    found = [(c.index, c.uuid, c.utilization, c.temperature_c) for c in metrics.cards(page(text))]
+    assert found == [(0, "GPU-a", 0.2, 21), (1, "GPU-b", 0.8, 81)]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -217,14 +299,16 @@ class Service(ThreadingHTTPServer):
 
     daemon_threads = True
     count = 0
+    of: "tuple[Service, ...]" = ()  # those whose page it has, if not its own
 
     def text(self) -> str:
+        count = sum(one.count for one in self.of or (self,))
         return (
-            f"asks_total {self.count}\n"
-            f"waited_seconds_sum {self.count * QUEUE_MS / 1000}\n"
-            f"waited_seconds_count {self.count}\n"
-            f"worked_seconds_sum {self.count * COMPUTE_MS / 1000}\n"
-            f"worked_seconds_count {self.count}\n"
+            f"asks_total {count}\n"
+            f"waited_seconds_sum {count * QUEUE_MS / 1000}\n"
+            f"waited_seconds_count {count}\n"
+            f"worked_seconds_sum {count * COMPUTE_MS / 1000}\n"
+            f"worked_seconds_count {count}\n"
             'nv_gpu_utilization{gpu_uuid="GPU-1"} 0.5\n'
             'nv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 900\n'
             'nv_gpu_memory_total_bytes{gpu_uuid="GPU-1"} 1000\n'
@@ -304,6 +388,21 @@ def test_a_run_shows_what_the_server_tells(tmp_path: Path) -> None:
     assert (card.utilization, card.memory_used) == (0.5, 900)
     fired = {r.rule for r in records if isinstance(r, AlertChange) and r.state == "firing"}
     assert any("gpu_memory" in rule for rule in fired), fired
+
+
+def test_a_page_that_is_named_tells_of_all_replicas_once(tmp_path: Path) -> None:
+    with service() as (one, url), service() as (two, other), service() as (pages, where):
+        path = tmp_path / "own.toml"
+        names = f'url = "{where}/metrics"\n{NAMES}'
+        text = SCENARIO.format(url=url, names=names)
+        path.write_text(text.replace("[target]", f"[target]\nreplicas = ['{other}']"))
+        pages.of = (one, two)
+        loadbench("run", path, cwd=tmp_path, code=None)
+        counted = one.count + two.count
+    records = list(runlog.read(runlog.find("last", tmp_path / "results")))
+    windows = [record for record in records if isinstance(record, Window)]
+    assert sum(window.server.requests for window in windows if window.server) == counted > 0
+    assert {len(w.machine.gpus) for w in windows if w.machine and w.machine.gpus} == {1}
 
 
 def test_a_page_that_is_not_there_is_told_before_the_run(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ import httpx
 import msgspec
 import pytest
 
+from loadbench import merge
 from loadbench.engine.statistics import Account
 from loadbench.errors import SpecError, TargetError
 from loadbench.histogram import Histogram
-from loadbench.inside import EngineStatistics
-from loadbench.model import BatchSize, Note, Tensor
+from loadbench.inside import Cache, EngineStatistics
+from loadbench.model import BatchSize, Note, Part, Server, Tensor, decode, encode
 from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import inputs
 from loadbench.targets.ask import Asker
@@ -180,6 +181,42 @@ def test_tritons_statistics_give_means_and_batch_sizes() -> None:
     assert server.sizes[8].compute_ns == 370164 + 18377627 + 1358991
 
 
+def test_tritons_compute_is_told_in_its_parts() -> None:
+    idle, busy = (
+        read(recorded(name)["response"]["body"].encode())
+        for name in ("statistics_idle", "statistics")
+    )
+    server = difference(idle, busy)
+    assert server.compute_input == Part(70, 3130856)
+    assert server.compute_output == Part(70, 11291829)
+    assert server.compute_parts_ms == pytest.approx(
+        {"input": 3130856 / 70e6, "infer": 174391675 / 70e6, "output": 11291829 / 70e6}
+    )
+    twice = merge.servers([server, server])
+    assert twice is not None
+    assert twice.compute_parts_ms == pytest.approx(server.compute_parts_ms)
+    assert decode(Server, encode(server)) == server
+    assert decode(Server, b'{"source":"kserve statistics"}').compute_parts_ms == {}
+
+
+def test_answers_from_tritons_cache_take_none_of_the_models_time() -> None:
+    body = json.loads(recorded("statistics")["response"]["body"])
+    before = read(json.dumps(body).encode())
+    counted = body["model_stats"][0]["inference_stats"]
+    for key, count, ns in (
+        ("success", 10, 9_000_000), ("queue", 10, 2_000_000), ("cache_hit", 6, 600_000),
+        ("compute_input", 4, 400_000), ("compute_infer", 4, 8_000_000),
+        ("compute_output", 4, 800_000),
+    ):  # fmt: skip
+        counted[key]["count"] += count
+        counted[key]["ns"] += ns
+    server = difference(before, read(json.dumps(body).encode()))
+    assert (server.requests, server.cached) == (10, 6)
+    assert server.modelled == pytest.approx(0.4)
+    assert server.compute == Part(4, 9_200_000)
+    assert server.compute_parts_ms == pytest.approx({"input": 0.1, "infer": 2.0, "output": 0.2})
+
+
 def test_a_server_that_restarted_between_two_readings_counts_from_zero() -> None:
     before = Reading(success=100, rows=200, batches=50, queue_ns=9, sizes={4: (50, 900)})
     after = Reading(success=10, rows=20, batches=5, queue_ns=3, sizes={4: (5, 90)})
@@ -188,6 +225,70 @@ def test_a_server_that_restarted_between_two_readings_counts_from_zero() -> None
     assert found.queue is not None
     assert found.queue.total_ns == 3
     assert found.sizes[4] == BatchSize(5, compute_ns=90)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Reading(success=10, fail=100), Reading(success=10, fail=5)),
+        (Reading(success=4, queue_ns=900), Reading(success=50, queue_ns=30)),
+        (Reading(success=4, compute_ns=900), Reading(success=50, compute_ns=30)),
+        (Reading(success=4, rows=90, batches=4), Reading(success=50, rows=50, batches=50)),
+        (Reading(success=4, sizes={8: (4, 9)}), Reading(success=50, sizes={1: (50, 20)})),
+        (Reading(success=4, sizes={8: (4, 9)}), Reading(success=50, sizes={8: (6, 5)})),
+    ],
+)
+def test_whatever_became_less_tells_of_a_restart(before: Reading, after: Reading) -> None:
+    """A server that was restarted may have counted more of something than before."""
+    found = difference(before, after)
+    assert (found.requests, found.failed) == (after.success, after.fail)
+    assert (found.rows, found.batches) == (after.rows, after.batches)
+    assert found.queue is not None
+    assert found.compute is not None
+    assert (found.queue.total_ns, found.compute.total_ns) == (after.queue_ns, after.compute_ns)
+    sizes = {size: (part.batches, part.compute_ns) for size, part in found.sizes.items()}
+    assert sizes == after.sizes
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (EngineStatistics(failed=9), EngineStatistics(failed=2)),
+        (EngineStatistics(shed={"full": 9}), EngineStatistics(shed={"late": 3})),
+        (EngineStatistics(busy_ns=9), EngineStatistics(busy_ns=2)),
+        (
+            EngineStatistics(sizes={2: BatchSize(3, 6, 1, 1, compute_ns=90)}),
+            EngineStatistics(sizes={2: BatchSize(4, 8, 1, 1, compute_ns=20)}),
+        ),
+        (
+            EngineStatistics(queue=Histogram.of([9 * MS] * 2)),
+            EngineStatistics(queue=Histogram.of([2 * MS] * 4)),
+        ),
+    ],
+)
+def test_whatever_of_our_engine_became_less_tells_of_a_restart(
+    before: EngineStatistics, after: EngineStatistics
+) -> None:
+    found = difference(Reading(success=4, engine=before), Reading(success=50, engine=after))
+    assert (found.requests, found.failed, found.busy_ns) == (50, after.failed, after.busy_ns)
+    assert found.shed == sum(after.shed.values())
+    assert found.sizes == after.sizes
+    assert found.queue is not None
+    assert found.queue.histogram == after.queue
+
+
+def test_a_version_that_is_loaded_anew_has_new_stages_and_a_new_cache() -> None:
+    """Its books go on."""
+
+    def engine_of(batches: int, hits: int) -> EngineStatistics:
+        return EngineStatistics(parts={"prep": (batches, 5)}, cache=Cache(hits, 0, 0, 0, 1))
+
+    before = Reading(success=100, engine=engine_of(80, 60))
+    after = Reading(success=110, engine=engine_of(4, 3))
+    found = difference(before, after)
+    assert (found.requests, found.cached, found.parts["prep"]) == (10, 3, Part(4, 5))
+    gone = Reading(success=110, engine=EngineStatistics())
+    assert difference(before, gone).cached == 0
 
 
 def test_what_our_engine_remarked_is_told_once() -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from loadbench import spec
 from loadbench.errors import SpecError, TargetError
+from loadbench.metricspec import MetricsSpec
 from loadbench.plan import Endpoint, Tls
 from loadbench.targets.ask import Asker
+from loadbench.targets.scrape import Scraper
 from loadbench.targets.tls import context
 from loadbench.targetspec import TargetSpec
 from tests.running import adds_up, loadbench, summary
@@ -196,3 +198,21 @@ def test_a_load_process_names_a_file_that_is_gone() -> None:
     endpoint = Endpoint(host="h", port=1, protocol="http", tls=Tls("gone.pem"))
     with pytest.raises(SpecError, match=r"target.ca 'gone.pem'"):
         Shared(endpoint)
+
+
+def test_a_page_of_metrics_over_https_is_verified(papers: Papers, port: int) -> None:
+    """Beside a target that speaks plain http."""
+    where = Endpoint(host="127.0.0.1", port=port, protocol="http")
+    with terminated(papers.server, port) as secure:
+        page = MetricsSpec(url=f"https://127.0.0.1:{secure}/metrics")
+        with Scraper(where, page) as scraper, pytest.raises(TargetError, match="CERTIFICATE"):
+            scraper.find()
+        for tls in (papers.tls, Tls(verify=False)):
+            with Scraper(where, page, tls) as scraper:
+                assert scraper.find()
+
+
+def test_settings_of_tls_may_be_for_the_page_of_metrics_alone(tmp_path: Path) -> None:
+    page = '[target.metrics]\nurl = "https://h/metrics"'
+    path = own(tmp_path, f'url = "http://h"\nverify = false\n{page}')
+    assert not spec.load(str(path)).spec.target.tls.verify

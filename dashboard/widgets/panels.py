@@ -12,6 +12,7 @@ from textual.markup import escape
 from dashboard.measures import (
     SHARES,
     brief,
+    computed,
     error_share,
     inner_parts,
     ms_text,
@@ -98,7 +99,8 @@ class Split(Board, can_focus=True):
         "Where the time goes: the mean request's way from when it was begun to its answer. Means, "
         "because they add up. queue: until its batch began to form. batch wait: until the batch "
         "was closed. compute: in the model. network: all the rest, the client's and the server's "
-        "own work included. Large, with the percentiles of each part that the target tells.",
+        "own work included. Large, with the percentiles of each part that the target tells, and "
+        "with what compute is made of: input, infer, output.",
     )
 
     def titles(self, scene: Scene) -> None:
@@ -119,18 +121,29 @@ class Split(Board, can_focus=True):
                 [Segment(f"a request takes {units.significant(mean)} ms on average", quiet)],
             ]
         rows = [self._bar(parts, width), self._legend(parts, width)]
-        if height > len(rows) + 1 + len(parts) + 1:
-            rows += [[], *self._rows(scene.visible, parts, width)]
+        room = height - len(rows) - 1 - len(parts) - 1
+        if room > 0:
+            inner = computed(scene.visible)
+            shown = inner if room > len(inner) else {}
+            rows += [[], *self._rows(scene.visible, parts, shown, width)]
         return rows
 
-    def _rows(self, window: Window, parts: dict[str, float], width: int) -> list[Cells]:
+    def _rows(
+        self, window: Window, parts: dict[str, float], inner: dict[str, float], width: int
+    ) -> list[Cells]:
+        """`inner`: what compute is made of."""
         total = sum(parts.values()) or 1.0
         told = inner_parts(window.server) if window.server else {}  # never of the network
-        rows = [
-            [f"{_part(name, self.ink)[0]} {name}", brief(mean), part_of(mean / total),
-             *(brief(part_ms(told.get(name), share)) for share in SHARES)]
-            for name, mean in parts.items()
-        ]  # fmt: skip
+        rows = []
+        for name, mean in parts.items():
+            times = [brief(part_ms(told.get(name), share)) for share in SHARES]
+            glyph = _part(name, self.ink)[0]
+            rows.append([f"{glyph} {name}", brief(mean), part_of(mean / total), *times])
+            if name == "compute":
+                rows += [
+                    [f"  {part}", brief(value), part_of(value / total), *([""] * len(SHARES))]
+                    for part, value in inner.items()
+                ]
         plain = ink(self.ink.text)
         return table(_PARTS, rows, width, (ink(self.ink.quiet), plain, plain))
 

@@ -240,7 +240,7 @@ def mean_split(summary: Summary) -> dict[str, float]:
     if server is None or mean is None:
         return {}
     parts: dict[str, float] = {}
-    asked = 1 - server["cached"] / max(1, server["requests"])  # of the model: the cache's took none
+    asked = share_asked(server)
     for name, key in (
         ("queue", "queue_ms"),
         ("batch wait", "batch_wait_ms"),
@@ -252,13 +252,29 @@ def mean_split(summary: Summary) -> dict[str, float]:
     return {**parts, "network": max(0.0, mean - sum(parts.values()))} if parts else {}
 
 
+def share_asked(server: dict[str, Any]) -> float:
+    """Share of the requests that the model was asked, of a summary's server: the cache's took
+    none of its time."""
+    share: float = 1 - server["cached"] / max(1, server["requests"])
+    return share
+
+
+def _inner(summary: Summary) -> dict[str, float]:
+    """What the compute of the mean request is made of, in ms; empty where it is not told."""
+    server = summary.server or {}
+    parts: dict[str, float] = server.get("compute_parts_ms") or {}  # logs of old have none
+    return {name: value * share_asked(server) for name, value in parts.items()}
+
+
 def _time(summary: Summary) -> str:
     parts = mean_split(summary)
     if not parts:
         return ""
     whole = sum(parts.values())
+    inner = ", ".join(f"{name} {significant(value)}" for name, value in _inner(summary).items())
+    within_ = {"compute": f" ({inner})"} if inner else {}
     shares = "   ".join(
-        f"{name} {significant(value)} ms {percent(value / whole)} %"
+        f"{name} {significant(value)} ms {percent(value / whole)} %{within_.get(name, '')}"
         for name, value in parts.items()
     )
     return f"{shares}   (mean request)"

@@ -1,6 +1,5 @@
 """What the servers of a target tell of their inside, second by second: one view of all of them."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -24,38 +23,56 @@ class Told(NamedTuple):
 
 class Inside:
     """Of all replicas together. KServe's statistics tell more than metrics do; these are for who
-    has none of those, and for cards."""
+    has none of those, and for cards. `page` is one that tells of all replicas, instead of one for
+    each."""
 
-    def __init__(self, told: list[Told]) -> None:
+    def __init__(self, told: list[Told], page: Scraper | None = None) -> None:
         self._told = told
-        self._since = [_since(one.asker, one.endpoint) for one in told]
+        self._page = page
+        self._counted = [_Counted(one.asker, one.endpoint) for one in told]
+        scrapers = [page, *(one.scraper for one in told)]
+        self._scrapers = [scraper for scraper in scrapers if scraper is not None]
 
     def read(self) -> Server | None:
         """What came since the last call; None if none of them tells, or answers now."""
+        whole = self._page.server() if self._page else None
         found = []
-        for one, since in zip(self._told, self._since, strict=True):
-            scraped = one.scraper.server() if one.scraper else None
-            found.append(since() or scraped)
+        for one, counted in zip(self._told, self._counted, strict=True):
+            scraped, since = one.scraper.server() if one.scraper else None, counted.since()
+            found.append(since if counted.there else scraped)
+        if self._page and not all(counted.there for counted in self._counted):
+            return whole  # what some of them told besides is in it already
         return beside([server for server in found if server])
 
     def cards(self) -> tuple[Gpu, ...]:
-        """Those of servers of others, as they told of them last, numbered one after the other."""
-        found = [card for one in self._told if one.scraper for card in one.scraper.cards]
-        if len(self._told) < 2:
+        """Those of servers of others, as they told of them last, numbered one after the other; each
+        once, though several tell of it."""
+        found: list[Gpu] = []
+        for scraper in self._scrapers:
+            known = {card.uuid for card in found if card.uuid}
+            found += [card for card in scraper.cards if card.uuid not in known]
+        if len(self._scrapers) < 2:
             return tuple(found)
         return tuple(replace(card, index=index) for index, card in enumerate(found))
 
 
-def _since(asker: Asker, endpoint: Endpoint) -> Callable[[], Server | None]:
+class _Counted:
     """Cumulative statistics as differences; a reading that fails is made up by the next."""
-    latest = [asker.statistics(endpoint)]
 
-    def read() -> Server | None:
+    def __init__(self, asker: Asker, endpoint: Endpoint) -> None:
+        self._asker, self._endpoint = asker, endpoint
+        self._latest = asker.statistics(endpoint)
+
+    @property
+    def there(self) -> bool:
+        """Whether the server has any."""
+        return self._latest is not None
+
+    def since(self) -> Server | None:
+        """What came since the last call; None also where the server does not answer now."""
         try:
-            now = asker.statistics(endpoint)
+            now = self._asker.statistics(self._endpoint)
         except LoadbenchError:
             return None
-        before, latest[0] = latest[0], now
+        before, self._latest = self._latest, now
         return None if now is None or before is None else difference(before, now)
-
-    return read

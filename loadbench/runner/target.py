@@ -15,7 +15,7 @@ import msgspec
 from loadbench.errors import SpecError
 from loadbench.machine import Gpu, Machine
 from loadbench.model import Note, Server
-from loadbench.plan import Endpoint, Expected, kinds
+from loadbench.plan import Endpoint, Expected, Tls, kinds
 from loadbench.runner.children import Child, start_engine, wait_ready
 from loadbench.runner.inside import Inside, Told
 from loadbench.spec import Scenario, Spec
@@ -103,14 +103,17 @@ def _asked(
         if not engine and endpoint.host:
             of = f"; model {endpoint.model}" if endpoint.model else ""
             say(f"target {url}: {asker.known_by}{of}")
-        scraper, unread = (None, ()) if engine else _scraper(endpoint, spec, opened)
-        told = [Told(asker, endpoint, scraper)]
+        found, unread = (None, ()) if engine else _scraper(endpoint, spec, opened)
+        # a page that the scenario names, or that is found at one address, tells of all of them
+        named = spec.target.metrics.url != "auto" and bool(spec.target.replicas)
+        told = [Told(asker, endpoint, None if named else found)]
         for further in spec.target.replicas:
             other = opened.enter_context(_asker(further, spec))
             replica = describe_replica(other, spec.target, endpoint)
-            scraper, more = _scraper(replica, spec, opened)
-            told.append(Told(other, replica, scraper))
-            unread += tuple(note for note in more if note not in unread)
+            scraper = None if named else _scraper(replica, spec, opened)[0]
+            known = [one.scraper.url for one in told if one.scraper]
+            again = scraper is not None and scraper.url in known
+            told.append(Told(other, replica, None if again else scraper))
         if journey and len(told) > 1:
             raise SpecError(
                 "target.replicas: a Locust file's users know one host",
@@ -121,7 +124,7 @@ def _asked(
         elif endpoint.protocol == "http" and not journey:
             _asks_for_something(asker, endpoint, spec)
         facts = asker.engine_facts(endpoint) if engine else {}
-        inside = Inside(told)
+        inside = Inside(told, found if named else None)
         yield Target(
             endpoint=endpoint,
             replicas=tuple(one.endpoint for one in told[1:]),
@@ -138,7 +141,7 @@ def _asked(
                 *unseen,
                 *unread,
                 *(Note(**note) for note in facts.get("notes", ())),
-                *(() if journey else doubts(endpoint.tls)),
+                *(() if journey else doubts(endpoint.tls or _tls_of_metrics(spec))),
             ),
             warm_ns=facts.get("warm_ns", {}),
             statistics=inside.read,
@@ -147,6 +150,11 @@ def _asked(
             cards=inside.cards,
             known_by="" if engine else asker.known_by,
         )
+
+
+def _tls_of_metrics(spec: Spec) -> Tls | None:
+    """How its page of metrics is spoken to, if that is by https."""
+    return spec.target.tls if spec.target.metrics.url.startswith("https://") else None
 
 
 def _card_of(cards: tuple[Gpu, ...]) -> str:
@@ -164,7 +172,7 @@ def _scraper(
     """Who reads its page of metrics, None if it has none; and what is to be said of that."""
     if not endpoint.host:
         return None, ()
-    scraper = opened.enter_context(Scraper(endpoint, spec.target.metrics))
+    scraper = opened.enter_context(Scraper(endpoint, spec.target.metrics, spec.target.tls))
     return scraper if scraper.find() else None, scraper.notes
 
 

@@ -1,9 +1,10 @@
 """The inside view of servers that tell of themselves in Prometheus's format: which names mean what,
 and what a server did between two readings.
 
-Counters count since the server started. One that is smaller than before has begun anew, as for
-Prometheus itself: then all of it is new. A name that is gone is a gap; what was missed is in the
-reading in which it is back.
+Counters count since the server started. Where one is smaller than before, whatever counts for the
+same model has begun anew: then all of it is new. A name that is gone is a gap. Counts that were
+missed are in the reading in which they are back; a mean is not, for its time and its number would
+be of different spans.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +16,10 @@ from loadbench.model import Part, Server
 from loadbench.targets.exposition import Expression, Labels, Page, Term, parsed
 
 FIGURES = ("requests", "failed", "queue", "compute", "batch", "waiting")
-_TIMES = ("queue", "compute")
+_TIMES = ("queue", "compute", "compute_input", "compute_output")
 _MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
+_WHOSE = (*_MODEL_LABELS, "version", "model_version", "engine", "instance", "pod", "Hostname")
+_HOST = ("Hostname", "hostname", "instance")
 _MIB = 1 << 20
 
 
@@ -40,6 +43,9 @@ VOCABULARIES = (
         "queue": "nv_inference_queue_duration_us",
         "compute": "nv_inference_compute_input_duration_us + nv_inference_compute_infer_duration_us"
                    " + nv_inference_compute_output_duration_us",
+        "compute_input": "nv_inference_compute_input_duration_us",
+        "compute_output": "nv_inference_compute_output_duration_us",
+        "cached": "nv_cache_num_hits_per_model",
         "waiting": "nv_inference_pending_request_count",
     }),
     Vocabulary("vLLM", "vllm:", {
@@ -131,22 +137,38 @@ def _series(term: Term, model: str, found: Page, suffix: str = "") -> Mapping[La
     return own or fitting
 
 
-# figure, part of it ("" or "_sum", "_count"), number of the term, labels → value
-Counts = Mapping[tuple[str, str, int, Labels], float]
+class Place(NamedTuple):
+    """Where a count stands: of which figure, the part of it ("", "_sum" or "_count"), the number of
+    the term, the labels of the series."""
+
+    key: str
+    suffix: str
+    number: int
+    labels: Labels
+
+    @property
+    def whose(self) -> Labels:
+        """What counts, and begins anew, together with it."""
+        return tuple((name, value) for name, value in self.labels if name in _WHOSE)
+
+
+Counts = Mapping[Place, float]
 
 
 class Reading(NamedTuple):
-    """What a server has counted until now, and how it is at the moment."""
+    """What a server has counted until now, and how it is at the moment. `gone` is what it told
+    before, and did not tell in this reading."""
 
     counts: Counts
     waiting: int | None
     gpus: tuple[Gpu, ...]
+    gone: frozenset[Place] = frozenset()
 
 
 def read(found: Page, asked: Wanted) -> Reading:
     """The figures of one page."""
     counts = {
-        (key, suffix, number, labels): value
+        Place(key, suffix, number, labels): value
         for key, one in asked.figures.items()
         if key != "waiting"
         for number, term in enumerate(one.terms)
@@ -168,44 +190,90 @@ def _now(asked: Wanted, found: Page) -> float | None:
 def together(earlier: Reading, later: Reading) -> Reading:
     """The later one, with what is gone from it as it was: what it counted is not to be new when it
     is back."""
-    return later._replace(counts={**earlier.counts, **later.counts})
+    gone = frozenset(earlier.counts.keys() - later.counts.keys())
+    return later._replace(counts={**earlier.counts, **later.counts}, gone=gone)
 
 
 def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
     """What the server did between two readings."""
+    anew = _began_anew(earlier, later)
     new: dict[tuple[str, str], float] = {}
     for place, value in later.counts.items():
-        key, suffix, number, _ = place
-        before = earlier.counts.get(place, 0.0)
-        sign = asked.figures[key].terms[number].sign
-        more = value - before if value >= before else value
-        new[key, suffix] = new.get((key, suffix), 0.0) + sign * more
-    requests = round(new.get(("requests", ""), new.get(("requests", "_count"), 0.0)))
+        before = 0.0 if place.whose in anew else earlier.counts.get(place, 0.0)
+        sign = asked.figures[place.key].terms[place.number].sign
+        kind = place.key, place.suffix
+        new[kind] = new.get(kind, 0.0) + sign * (value - before)
+    requests = _count(new, ("requests", ""), ("requests", "_count"))
+    cached = min(requests, _count(new, ("cached", "")))
     known: dict[str, Any] = {
-        key: _part(new, key, asked.figures[key], requests) for key in _TIMES if key in asked.figures
+        key: _part(new, key, asked.figures[key], requests - cached)
+        for key in _TIMES
+        if key in asked.figures and not _patchy(earlier, later, key, new)
     }
+    batches = not _patchy(earlier, later, "batch", new)
     return Server(
         source=asked.source,
         requests=requests,
-        failed=round(new.get(("failed", ""), 0.0)),
-        rows=round(new.get(("batch", "_sum"), 0.0)),
-        batches=round(new.get(("batch", "_count"), 0.0)),
+        failed=_count(new, ("failed", "")),
+        rows=_count(new, ("batch", "_sum")) if batches else 0,
+        batches=_count(new, ("batch", "_count")) if batches else 0,
         waiting=later.waiting,
+        cached=cached,
         **known,
     )
+
+
+def _count(new: Mapping[tuple[str, str], float], *kinds: tuple[str, str]) -> int:
+    """The first that is told. Names taken from one another may leave less than nothing, where they
+    are not counted at the same moment."""
+    return max(0, round(next((new[kind] for kind in kinds if kind in new), 0.0)))
+
+
+def _began_anew(earlier: Reading, later: Reading) -> frozenset[Labels]:
+    """Of whom anything is less than before: one that was restarted under load may soon have counted
+    more of some than it had."""
+    return frozenset(
+        place.whose
+        for place, value in later.counts.items()
+        if value < earlier.counts.get(place, 0.0)
+    )
+
+
+def _patchy(
+    earlier: Reading, later: Reading, key: str, new: Mapping[tuple[str, str], float]
+) -> bool:
+    """Whether something that a mean is made of was gone in one of two readings. A total of time is
+    over the requests that the model was asked, which have to be there as well."""
+    keys = (key,) if (key, "_sum") in new else (key, "requests", "cached")
+    known = [place for place in earlier.counts if place.key in keys]
+    here = {place[:3] for place in later.counts}
+    asked = {place.labels for place in later.counts if place.key == "requests"}
+    for place in known:
+        if place in later.counts:
+            if place in earlier.gone:
+                return True
+        # one of several series may be gone for good, of a model that was unloaded
+        elif place not in earlier.gone or place[:3] not in here or place.labels in asked:
+            return True
+    return False
 
 
 def _part(
     new: Mapping[tuple[str, str], float], key: str, one: Expression, requests: int
 ) -> Part | None:
-    """A histogram's or summary's own count, or a total of time over as many as were answered."""
+    """A histogram's or summary's own count, or a total of time over what the model answered."""
     assert one.ns is not None
     if (key, "_sum") in new:
         count = round(new.get((key, "_count"), 0.0) / max(1, len(one.terms)))
-        return Part(count, round(new[key, "_sum"] * one.ns))
+        return _mean(count, new[key, "_sum"] * one.ns)
     if (key, "") in new:
-        return Part(requests, round(new[key, ""] * one.ns))
+        return _mean(requests, new[key, ""] * one.ns)
     return None
+
+
+def _mean(count: int, total_ns: float) -> Part | None:
+    """None for less than no time: of names taken from one another, at different moments."""
+    return Part(count, round(total_ns)) if count >= 0 and total_ns >= 0 else None
 
 
 # ---- cards
@@ -222,23 +290,29 @@ Look = Callable[[str], float | None]
 
 
 def _each(found: Page, name: str, label: str) -> Iterator[tuple[int, str, Mapping[str, str], Look]]:
-    """(index, what the label says, all labels, its value of another name) of each card."""
-    series = sorted(found.get(name, {}), key=lambda labels: dict(labels).get(label, ""))
+    """(number, the index that the label says, all labels, its value of another name) of each card.
+    Those of several hosts are told apart, and have no index: each host counts its own from 0."""
+
+    def card_of(labels: Labels) -> tuple[str, ...]:
+        told = dict(labels)
+        return tuple(told.get(one, "") for one in (*_HOST, label, "UUID"))
+
+    series = sorted(found.get(name, {}), key=card_of)
+    several = len({card_of(labels)[: len(_HOST)] for labels in series}) > 1
     for number, labels in enumerate(series):
-        card = dict(labels).get(label, "")
 
-        def look(other: str, card: str = card) -> float | None:
+        def look(other: str, card: tuple[str, ...] = card_of(labels)) -> float | None:
             values = found.get(other, {})
-            own = (value for key, value in values.items() if dict(key).get(label) == card)
-            return next(own, None)
+            return next((value for key, value in values.items() if card_of(key) == card), None)
 
-        yield number, card, dict(labels), look
+        index = "" if several else dict(labels).get(label, "")
+        yield number, index, dict(labels), look
 
 
 def _triton(found: Page) -> Iterator[Gpu]:
-    for number, uuid, _, look in _each(found, "nv_gpu_utilization", "gpu_uuid"):
+    for number, _, labels, look in _each(found, "nv_gpu_utilization", "gpu_uuid"):
         yield Gpu(
-            number, "the server's", uuid,
+            number, "the server's", labels.get("gpu_uuid", ""),
             utilization=look("nv_gpu_utilization"),
             memory_used=_bytes(look("nv_gpu_memory_used_bytes")),
             memory_total=_bytes(look("nv_gpu_memory_total_bytes")),

@@ -1,6 +1,5 @@
 """Asks a server for its page of metrics, once a second; what is on it is for `metrics` to say."""
 
-import ssl
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -10,8 +9,13 @@ import httpx
 
 from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu
+<<<<<<< HEAD
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint
+=======
+from loadbench.model import Server
+from loadbench.plan import Endpoint, Tls
+>>>>>>> tb
 from loadbench.targets import metrics
 from loadbench.targets.exposition import Page, page
 from loadbench.targets.tls import context
@@ -31,10 +35,12 @@ _PATHS = ("/metrics", "/monitoring/prometheus/metrics")  # the second is TensorF
 class Scraper:
     """The metrics of one server. Use it as a context manager."""
 
-    def __init__(self, endpoint: Endpoint, spec: "MetricsSpec") -> None:
+    def __init__(self, endpoint: Endpoint, spec: "MetricsSpec", tls: Tls | None = None) -> None:
+        """`tls`: how to speak https with the page where the target itself speaks none. Raises
+        SpecError for files that cannot be used."""
         self._endpoint = endpoint
         self._spec = spec
-        verify: ssl.SSLContext | bool = context(endpoint.tls) if endpoint.tls else False
+        verify = context(endpoint.tls or tls or Tls())
         self._client = httpx.Client(timeout=_TIMEOUT, trust_env=False, verify=verify)
         self._url = ""
         self._asked: metrics.Wanted | None = None
@@ -96,6 +102,11 @@ class Scraper:
         self._latest = metrics.read(found, self._asked)
         self.cards = cards
         return True
+
+    @property
+    def url(self) -> str:
+        """Where the page is; "" as long as none is found."""
+        return self._url
 
     @property
     def tells(self) -> bool:

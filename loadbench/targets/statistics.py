@@ -2,9 +2,10 @@
 
 KServe's statistics extension counts since the server started: requests, rows, batches, and the time
 spent in each part as totals, so a difference gives means. loadbench's own engine adds histograms
-and close reasons (`model.EngineStatistics`). A restarted server counts from zero again; then all of
-the later reading is new. Each version of a model has counters of its own, so that what came between
-is found version by version: a run may see one take over from another.
+and close reasons (`model.EngineStatistics`). A restarted server counts from zero again, and any
+count that has become less shows it; then all of the later reading is new. Each version of a model
+has counters of its own, so that what came between is found version by version: a run may see one
+take over from another.
 """
 
 from typing import Any
@@ -38,6 +39,7 @@ class _Parts(msgspec.Struct, frozen=True):
     compute_input: _Duration = _Duration()
     compute_infer: _Duration = _Duration()
     compute_output: _Duration = _Duration()
+    cache_hit: _Duration = _Duration()
 
 
 class _Size(msgspec.Struct, frozen=True):
@@ -69,6 +71,9 @@ class Reading(Value, frozen=True):
     batches: int = 0
     queue_ns: int = 0
     compute_ns: int = 0
+    input_ns: int = 0  # of compute
+    output_ns: int = 0
+    hits: int = 0  # of `success`: answered from the response cache
     sizes: dict[int, tuple[int, int]] = {}  # rows → (batches, ns)
     engine: EngineStatistics | None = None
     parts: dict[str, "Reading"] = {}  # by version
@@ -96,6 +101,9 @@ def read(body: bytes) -> Reading:
         batches=sum(part.batches for part in counted),
         queue_ns=sum(part.queue_ns for part in counted),
         compute_ns=sum(part.compute_ns for part in counted),
+        input_ns=sum(part.input_ns for part in counted),
+        output_ns=sum(part.output_ns for part in counted),
+        hits=sum(part.hits for part in counted),
         sizes=sizes,
         engine=_foremost(parts),
         parts=parts,
@@ -112,6 +120,9 @@ def _one(model: _Model) -> Reading:
         batches=model.execution_count,
         queue_ns=parts.queue.ns,
         compute_ns=_compute(parts),
+        input_ns=parts.compute_input.ns,
+        output_ns=parts.compute_output.ns,
+        hits=parts.cache_hit.count,
         sizes={
             size.batch_size: (size.compute_infer.count, _compute(size))
             for size in model.batch_stats
@@ -186,7 +197,7 @@ def _changes(earlier: dict[str, Reading], later: dict[str, Reading]) -> tuple[st
 
 def _between(earlier: Reading, later: Reading) -> Server:
     """What one version did between two readings."""
-    if later.success < earlier.success or later.batches < earlier.batches:
+    if _began_anew(earlier, later):
         earlier = Reading(engine=EngineStatistics())
     counts: dict[str, Any] = {
         "requests": later.success - earlier.success,
@@ -200,14 +211,60 @@ def _between(earlier: Reading, later: Reading) -> Server:
         before, ns_before = earlier.sizes.get(size, (0, 0))
         if batches > before:
             sizes[size] = BatchSize(batches - before, compute_ns=ns - ns_before)
+    hits = later.hits - earlier.hits
+    asked = max(0, counts["requests"] - hits)  # of the model; the cache's took none of its time
     return Server(
         source="kserve statistics",
-        queue=Part(counts["requests"], later.queue_ns - earlier.queue_ns),
-        compute=Part(counts["requests"], later.compute_ns - earlier.compute_ns),
+        queue=Part(asked, later.queue_ns - earlier.queue_ns),
+        compute=Part(asked, later.compute_ns - earlier.compute_ns),
+        compute_input=Part(asked, later.input_ns - earlier.input_ns),
+        compute_output=Part(asked, later.output_ns - earlier.output_ns),
         sizes=sizes,
         failed=later.fail - earlier.fail,
+        cached=hits,
         **counts,
     )
+
+
+def _began_anew(earlier: Reading, later: Reading) -> bool:
+    """Whether anything of it is less than before. One counter alone does not show it: a server that
+    was restarted under load may soon have counted more of some than it had before."""
+    now = _counters(later)
+    if any(now.get(key, 0) < value for key, value in _counters(earlier).items()):
+        return True
+    before, ours = earlier.engine, later.engine
+    if before is None or ours is None:
+        return False
+    pairs = (
+        (before.queue, ours.queue),
+        (before.batch_wait, ours.batch_wait),
+        (before.compute, ours.compute),
+    )
+    return any(old.count and new.minus(old) is new for old, new in pairs)
+
+
+def _counters(reading: Reading) -> dict[tuple[object, ...], int]:
+    """All that only grows while a version serves; its stages and its cache may be loaded anew."""
+    found: dict[tuple[object, ...], int] = {
+        (key,): getattr(reading, key)
+        for key in (
+            "success", "fail", "rows", "batches", "queue_ns", "compute_ns", "input_ns",
+            "output_ns", "hits",
+        )
+    }  # fmt: skip
+    for size, counted in reading.sizes.items():
+        found |= {("size", size, at): value for at, value in enumerate(counted)}
+    ours = reading.engine
+    if ours is None:
+        return found
+    found |= {("ours", key): getattr(ours, key) for key in ("failed", "padded_rows", "busy_ns")}
+    found |= {("shed", reason): number for reason, number in ours.shed.items()}
+    for reason, sizes in ours.closed.items():
+        found |= {("closed", reason, size): number for size, number in sizes.items()}
+    for size, batches in ours.sizes.items():
+        parts = msgspec.structs.asdict(batches)
+        found |= {("ours", size, key): value or 0 for key, value in parts.items()}
+    return found
 
 
 def _ours(earlier: EngineStatistics, later: EngineStatistics, counts: dict[str, Any]) -> Server:
@@ -228,7 +285,7 @@ def _ours(earlier: EngineStatistics, later: EngineStatistics, counts: dict[str, 
         grounds=later.grounds,
         remarks=tuple(note for note in later.remarks if note not in earlier.remarks),
         parts=_parts(earlier.parts, later.parts),
-        cached=_hits(later) - _hits(earlier),
+        cached=_grown(_hits(earlier), _hits(later)),
         **counts,
     )
 
@@ -242,12 +299,19 @@ def _hits(engine: EngineStatistics) -> int:
     return engine.cache.hits if engine.cache is not None else 0
 
 
+def _grown(before: int, now: int) -> int:
+    """By how much; a version that was loaded anew may have a new cache, or none."""
+    return now - before if now >= before else now
+
+
 def _parts(
     earlier: dict[str, tuple[int, int]], later: dict[str, tuple[int, int]]
 ) -> dict[str, Part]:
     found = {}
     for name, (batches, ns) in later.items():
         before, ns_before = earlier.get(name, (0, 0))
+        if batches < before or ns < ns_before:  # the version was loaded anew: so were its stages
+            before, ns_before = 0, 0
         found[name] = Part(batches - before, ns - ns_before)
     return found
 

@@ -26,7 +26,8 @@ _STATUS = {
     "RESOURCE_EXHAUSTED": 429, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
 }  # fmt: skip
 _NOT_METADATA = (b"te", b"content-type", b"user-agent", b"grpc-timeout")
-_PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+_COMPUTE = ("compute_input", "compute_infer", "compute_output")
+_PARTS = ("success", "fail", "queue", "cache_hit", *_COMPUTE)
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", -1),
@@ -194,7 +195,7 @@ def _statistics(stats: Any) -> bytes:
             },
             "batch_stats": [
                 {"batch_size": size.batch_size}
-                | {name: _duration(getattr(size, name)) for name in _PARTS[3:]}
+                | {name: _duration(getattr(size, name)) for name in _COMPUTE}
                 for size in told.batch_stats
             ],
         }

@@ -12,6 +12,7 @@ import csv
 import io
 
 from loadbench.report.export.source import Source
+from loadbench.report.text import share_asked
 
 _PERCENTILES = ("p50", "p90", "p95", "p99")
 
@@ -41,17 +42,20 @@ def _parts(found: Source) -> dict[str, str]:
     server, mean = found.summary.server, found.summary.service_ms["mean"]
     if server is None or mean is None:
         return {"Client Send": "0", "Network+Server Send/Recv": _us(mean), "Client Recv": "0"}
+    asked = share_asked(server)  # perf_analyzer's are of all requests
     parts = {
-        key: (server[key] or {}).get("mean") or 0.0
+        key: ((server[key] or {}).get("mean") or 0.0) * asked
         for key in ("queue_ms", "batch_wait_ms", "compute_ms")
     }
+    told = server.get("compute_parts_ms") or {}  # logs of old have none
+    inner = {key: value * asked for key, value in told.items()} or {"infer": parts["compute_ms"]}
     return {
         "Client Send": "0",
         "Network+Server Send/Recv": _us(max(0.0, mean - sum(parts.values()))),
         "Server Queue": _us(parts["queue_ms"] + parts["batch_wait_ms"]),
-        "Server Compute Input": "0",
-        "Server Compute Infer": _us(parts["compute_ms"]),
-        "Server Compute Output": "0",
+        "Server Compute Input": _us(inner.get("input", 0.0)),
+        "Server Compute Infer": _us(inner["infer"]),
+        "Server Compute Output": _us(inner.get("output", 0.0)),
         "Client Recv": "0",
     }
 
