@@ -9,13 +9,8 @@ import httpx
 
 from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu
-<<<<<<< HEAD
 from loadbench.model import Note, Server
-from loadbench.plan import Endpoint
-=======
-from loadbench.model import Server
 from loadbench.plan import Endpoint, Tls
->>>>>>> tb
 from loadbench.targets import metrics
 from loadbench.targets.exposition import Page, page
 from loadbench.targets.tls import context
