@@ -17,7 +17,7 @@ LAYERS = {
     1: {"diagnoses", "situation", "words", "quantities", "episodes", "alertspec", "alertfile",
         "spec", "aroundspec", "faults", "loadspec", "requestspec", "queuespec", "simspec",
         "watchspec", "metricspec", "targetspec", "overrides", "trace", "plan", "runlog",
-        "logindex", "control", "snapshots",
+        "inputfiles", "logindex", "control", "snapshots",
         "alerts", "arrivals", "catalogue", "baseline",
         "yardstick", "bin", "view", "account", "evidence", "assurance", "causes",
         "overload", "summary", "times", "tokens", "trust", "compare", "targets", "judge"},

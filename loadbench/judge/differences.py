@@ -37,7 +37,8 @@ class Difference(Value, frozen=True, omit_defaults=False):
 
 def work(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     """What makes the figures of two snapshots those of different things."""
-    return _differences(a, b, (*_LOAD, *_WORK))
+    told = all(isinstance(one.get("files"), Mapping) for one in (a, b))  # not by older versions
+    return _differences(a, b, (*_LOAD, *(("files",) if told else ()), *_WORK))
 
 
 def settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
