@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,70 @@ def test_a_commit_is_not_the_first_bad_one_where_it_is_the_last_good_one(
     (line,) = [line for line in text.splitlines() if "the same commit on both sides" in line]
     assert f"{commit}: " in line
     assert line.endswith(why)
+
+
+class Repository:
+    """One of git, with commits one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir()
+        self._git("init", "-q")
+        for key, text in (("email", "a@b.c"), ("name", "A")):
+            self._git("config", f"user.{key}", text)
+
+    def commit(self, text: str) -> str:
+        self._git("commit", "-q", "--allow-empty", "-m", text)
+        return self._git("rev-parse", "--short", "HEAD")
+
+    def _git(self, *words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=self._folder, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+
+def test_after_a_bisect_the_runs_stand_in_the_order_of_their_commits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results"
+    repository = Repository(tmp_path / "repository")
+    made = [repository.commit(f"c{number}") for number in range(12)]
+    measured = [0, 11, 5, 8, 6, 7, 1, 2, 3, 4, 9, 10]  # as a bisect goes, and the rest after it
+    for number, latency in zip(measured, noisy((50, 12), cv=0.01), strict=True):
+        finished(results, "steady", latency * (1.3 if number >= 7 else 1))
+        changed(results, str(measured.index(number) + 1), commit=made[number])
+    outside = history(results, "steady", "p99")
+    assert [point.commit for point in outside.points] == [made[number] for number in measured]
+    assert "▲ git does not know all of their commits here" in history_text(outside, 80)
+    monkeypatch.chdir(tmp_path / "repository")
+    found = history(results, "steady", "p99")
+    assert [point.commit for point in found.points] == made
+    assert [found.points[step.at].commit for step in found.steps] == [made[7]]
+    assert "git does not know" not in history_text(found, 80)
+    for run, commit in (("2", f"{made[0]}-dirty"), ("3", made[0])):
+        changed(results, run, commit=commit)
+    runs = [point.run[:4] for point in history(results, "steady", "p99").points]
+    assert runs[:3] == ["0001", "0003", "0002"]
+
+
+@pytest.mark.parametrize("commit", ["--output=x", "HEAD", "", None, "0123456789"])
+def test_a_commit_that_git_does_not_know_leaves_the_order_as_it_was(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commit: str | None
+) -> None:
+    repository = Repository(tmp_path / "repository")
+    made = [repository.commit(f"c{number}") for number in range(12)]
+    for number, name in enumerate(reversed(made), 1):
+        changed(results, str(number), commit=name)
+    changed(results, "3", commit=commit)
+    monkeypatch.chdir(tmp_path / "repository")
+    found = history(results, "steady", "p99")
+    assert [point.run for point in found.points] == [f"{n:04d}-steady" for n in range(1, 13)]
+    assert len(found.notes) == 1
+    changed(results, "3", commit=made[9])
+    found = history(results, "steady", "p99")
+    assert [point.commit for point in found.points] == made
+    assert found.notes == ()
 
 
 def test_rates_that_are_shares_of_a_capacity_are_one_kind_of_work(results: Path) -> None:

@@ -22,7 +22,8 @@ def command(
 ) -> None:
     """A metric of SCENARIO (default: that of the last run) over its finished runs and series.
 
-    Only runs that did the same work are in one history: those of the last kind, or of --like.
+    Only runs that did the same work are in one history: those of the last kind, or of --like. They
+    stand in the order of their commits, if it is called in the repository that has these.
 
     Changes are found by E-divisive (Matteson and James) with 499 permutations, at 2 % chance for
     each stretch without any; with the first run and commit that is different. A run that is not to

@@ -1,4 +1,7 @@
-"""A metric over all snapshots of a scenario, as text: a chart, the changes, a table."""
+"""A metric over all snapshots of a scenario, as text: a chart, the changes, a table.
+
+The runs that did one kind of work stand in the order of their commits.
+"""
 
 import itertools
 import json
@@ -13,11 +16,12 @@ from loadbench.judge import differences
 from loadbench.judge.differences import Difference
 from loadbench.judge.history import changes, level
 from loadbench.judge.metrics import BY_NAME, Metric, at, value
+from loadbench.report import commits
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.snapshots import figures
 from loadbench.snapshots.foreign import believable
-from loadbench.units import percent, significant
+from loadbench.units import growth, percent, significant
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _HEIGHT = 8
@@ -27,7 +31,6 @@ _NAMED = 3  # differences
 _LONGEST = 40  # characters of a setting
 _MOST = 1e15  # what no figure is more than
 _SHOWN = 5  # runs that are left out
-_DIRTY = "-dirty"  # as git describes a commit in which files had changed
 
 
 class Point(NamedTuple):
@@ -99,7 +102,7 @@ def history(results: Path, scenario: str | None, name: str, like: str | None = N
     if folder and all(one.point.run != folder for one in made):
         raise SpecError(f"{folder} is no run of {wanted!r} with a {metric.name}", "loadbench list")
     made, other, differs = _of_one_kind(made, folder)
-    newest = folder or (made[-1].point.run if made else "")
+    newest = folder or (made[-1].point.run if made else "")  # before they are put in order
     made, notes = _in_order(made)
     points = _with_changes(made)
     return History(
@@ -167,7 +170,16 @@ def _capacities(made: Sequence[_Made]) -> Iterable[str]:
 
 
 def _in_order(made: list[_Made]) -> tuple[list[_Made], list[str]]:
-    return made, []
+    """By the places of their commits, those of one commit as they were measured: after a bisect a
+    good commit was measured last, and is none of the last. Where git does not know them, all stay
+    as they were measured, and a note says so."""
+    known = [one.point.commit for one in made]
+    if len(set(known)) < 2:
+        return made, []
+    if order := commits.places(known):
+        return sorted(made, key=lambda one: order[one.point.commit]), []
+    told = "git does not know all of their commits here: the runs stand as they were measured"
+    return made, [told]
 
 
 def _with_changes(made: Sequence[_Made]) -> tuple[Point, ...]:
@@ -311,7 +323,7 @@ def _step_told(found: History, step: Step) -> list[str]:
         rest = f" and {more} more: loadbench compare says which" if more > 0 else ""
         told.append(f"  settings changed too: {', '.join(first.changed[:_NAMED])}{rest}")
     if first.commit and first.commit == last.commit:
-        dirty = first.commit.endswith(_DIRTY)
+        dirty = first.commit.endswith(commits.DIRTY)
         why = "with files changed in it: what they were is not known" if dirty else "not the code"
         told.append(f"  the same commit on both sides, {first.commit}: {why}")
     return told
@@ -329,7 +341,7 @@ def _called(point: Point) -> str:
 def _change(step: Step) -> str:
     if not step.before or math.isinf(step.before) or math.isinf(step.after):
         return ""
-    return f", {(step.after / step.before - 1) * 100:+.1f} %"
+    return f", {growth(step.after / step.before - 1)} %"
 
 
 def show(figure: float, metric: Metric) -> str:
