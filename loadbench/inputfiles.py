@@ -4,12 +4,17 @@ are. A name says too little, since a trace or a table may be another one under t
 import hashlib
 import os
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from loadbench.distribution import file_of
 from loadbench.errors import SpecError
+from loadbench.requestspec import RequestSpec
 from loadbench.spec import Spec
+from loadbench.targets import template
+from loadbench.targets.dataset import rows
+from loadbench.targets.template import Place
 
 _DIGITS = 16  # of a digest: two that differ are alike by chance once in 10^19
 _MOST = 256 << 20  # bytes read of a file, and of a folder in all: of the rest its size counts
@@ -22,6 +27,9 @@ def digests(spec: Spec) -> dict[str, str]:
     The Locust file is not among them: its digest stands by itself. What cannot be read is left out:
     who makes requests of it says why."""
     found = {name: _digest(name) for name in dict.fromkeys(_named(spec))}
+    for request in spec.request:
+        if digest := _of_rows(request):
+            found[f"files of {request.data}"] = digest
     return {name: digest for name, digest in found.items() if digest}
 
 
@@ -45,6 +53,34 @@ def _named(spec: Spec) -> Iterable[str]:
         for text in (*drawn, request.sequence, request.words, request.max_tokens):
             if file := file_of(str(text)):
                 yield file
+
+
+def _of_rows(request: RequestSpec) -> str:
+    """Of the files that the rows of a table name, if the request takes those: `${image|file}`."""
+    columns = {
+        part.name
+        for text in _templates(request)
+        for part in template.parse(text)
+        if isinstance(part, Place) and "file" in part.filters
+    }
+    table = Path(request.data)
+    if not columns or not request.data or table.is_dir():
+        return ""  # those of a folder are in its own digest
+    found, left = hashlib.sha256(), _MOST
+    try:
+        for row in islice(rows(request.data), _FILES):
+            for column in sorted(columns & row.fields.keys()):
+                left -= _add_file(found, table.parent / str(row.fields[column]), left)
+    except (OSError, ValueError, SpecError):
+        return ""
+    return found.hexdigest()[:_DIGITS]
+
+
+def _templates(request: RequestSpec) -> Iterable[str]:
+    yield from (request.body, *request.form.values())
+    if request.expect:
+        yield request.expect.body or ""
+        yield from (text for text in request.expect.values.values() if isinstance(text, str))
 
 
 def _digest(name: str) -> str:

@@ -81,6 +81,21 @@ def test_of_a_folder_names_and_contents_count_and_hidden_files_do_not(
     assert digests(spec)["images"] == known[-1]
 
 
+def test_files_that_rows_name_count_too(spec: Spec) -> None:
+    Path("table.csv").write_text("image\na.png\nb.png\n")
+    for name in ("a.png", "b.png"):
+        Path(name).write_bytes(b"a")
+    request = {"name": "a", "data": "table.csv", "form": {"file": "${image|file}"}}
+    spec = check({"load": {"phases": [{"rate": 1, "for": "1s"}]}, "request": [request]}, "own.toml")
+    before = digests(spec)
+    assert set(before) == {"table.csv", "files of table.csv"}
+    Path("b.png").write_bytes(b"b")
+    after = digests(spec)
+    assert {name for name in before if before[name] != after[name]} == {"files of table.csv"}
+    Path("b.png").unlink()
+    assert set(digests(spec)) == {"table.csv"}
+
+
 def test_what_cannot_be_read_is_left_to_who_reads_it(spec: Spec) -> None:
     Path("x.npy").unlink()
     assert set(digests(spec)) == {*TEXT} - {"x.npy"}

@@ -153,7 +153,7 @@ def test_what_no_figure_comes_from_is_no_difference(part: tuple[str, ...], key: 
             at = at.setdefault(each, {})
         at[key] = name
         sides.append(Side(name, (made,)))
-    assert compare(*sides).differences == ()
+    assert compare(sides[0], sides[1]).differences == ()
 
 
 def test_settings_come_in_the_order_of_their_weight_and_without_secrets() -> None:
