@@ -106,8 +106,8 @@ def history(results: Path, scenario: str | None, name: str, like: str | None = N
     made, notes = _in_order(made)
     points = _with_changes(made)
     return History(
-        wanted, metric, points, _steps(points, metric), left_out, tuple(damaged), other, differs,
-        newest, (*notes, *_capacities(made)),
+        wanted, metric, points, _steps(points, metric), left_out, tuple(sorted(damaged)), other,
+        differs, newest, (*notes, *_capacities(made)),
     )  # fmt: skip
 
 
