@@ -19,6 +19,7 @@ from loadbench.errors import LoadbenchError, SpecError
 from loadbench.model import Note, Trust, Value
 from loadbench.printable import harmless
 from loadbench.snapshots import files, schema, sums
+from loadbench.snapshots.figures import Figures, words
 from loadbench.summary import CheckResult
 
 _NOTES, _CHECKS, _TEXT = 20, 50, 300  # kept of each run
@@ -83,21 +84,6 @@ class Entry(Value, frozen=True):
         return " ".join((*texts, self.title, self.commit)).lower()
 
 
-class _Summary(msgspec.Struct):
-    seconds: float | None = None
-    asked: float = 0  # the middle of two counts may be a half
-    done: float = 0
-    limit_ms: float | None = None
-    rate: dict[str, float | None] = {}
-    latency_ms: dict[str, float | None] = {}
-    bands_ms: dict[str, tuple[float, float | None]] = {}
-    no_bands: dict[str, dict[str, str]] = {}
-    checks: tuple[CheckResult, ...] = ()
-    trust: Trust | None = None
-    text: str = ""
-    notes: tuple[Note, ...] = ()
-
-
 class _Target(msgspec.Struct):
     name: str = ""
     device: str = ""
@@ -112,9 +98,9 @@ class _Snapshot(msgspec.Struct):
     title: str | None = None
     commit: str | None = None
     target: _Target | None = None
-    summary: _Summary | None = None
+    summary: Figures | None = None
     kind: str = "run"
-    overall: _Summary | None = None  # of a series
+    overall: Figures | None = None  # of a series
     repeats: tuple[str, ...] = ()
     text: str = ""
 
@@ -156,7 +142,7 @@ def entry(folder: Path, known: Entry | None = None) -> Entry | None:
     except SpecError as error:
         return _unreadable(folder, harmless(error.message), stamp)
     except (msgspec.MsgspecError, ValueError) as error:
-        return _unreadable(folder, f"run.json is damaged: {harmless(str(error))}", stamp)
+        return _unreadable(folder, words(error), stamp)
     except RecursionError:
         return _unreadable(folder, "run.json is damaged: it is nested too deep", stamp)
 
@@ -186,7 +172,7 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
         found = msgspec.json.decode(data, type=_Snapshot)
     series = found.kind == runlog.SERIES
     target = found.target or _Target()
-    summary = (found.overall if series else found.summary) or _Summary()
+    summary = (found.overall if series else found.summary) or Figures()
     doubt = sums.altered(folder, runlog.SNAPSHOT, data)
     trust: Trust | None = "doubtful" if doubt and summary.trust == "trusted" else summary.trust
     return Entry(
@@ -235,7 +221,7 @@ def _written(path: Path, seconds: float) -> bool:
         return False
 
 
-def _unbounded(summary: _Summary) -> str:
+def _unbounded(summary: Figures) -> str:
     """Why its percentiles have no bands; "" where that is not known."""
     whys = summary.no_bands.get("latency_ms", {})
     return "; ".join(dict.fromkeys(whys[name] for name in _BANDS if name in whys))

@@ -100,13 +100,24 @@ def parse(given: Any) -> Distribution:
     return _bare(clipped[1].strip(), text)._replace(low=low, high=high)
 
 
+def file_of(text: str) -> str | None:
+    """The file that a distribution is read from; None of what is none, or names no file."""
+    clipped = _CLIP.fullmatch(text.strip())
+    call = _CALL.fullmatch(clipped[1].strip() if clipped else text.strip())
+    return _named(call[2]) if call and call[1] == "file" else None
+
+
+def _named(inside: str) -> str:
+    return inside.strip().strip("'\"")
+
+
 def _bare(text: str, whole: str) -> Distribution:
     call = _CALL.fullmatch(text)
     if call is None:
         return Distribution("choice", (_number(text, whole),))
     kind, inside = call[1], call[2].strip()
     if kind == "file":
-        return Distribution("choice", _read(inside.strip("'\"")))
+        return Distribution("choice", _read(_named(inside)))
     parts = [part.strip() for part in inside.split(",")]
     if kind == "choice":
         return _weighted(parts, whole)

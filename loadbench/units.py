@@ -15,6 +15,7 @@ NS = 1
 US = 1_000
 MS = 1_000_000
 SECOND = 1_000_000_000
+_BEYOND = 1e15  # no figure of ours comes to so much
 
 _DURATIONS = {
     "ns": NS,
@@ -119,11 +120,14 @@ def exact_duration(ns: int) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Three significant digits without exponents: 0.0312, 18.3, 1184, 34,043; `n/a` if missing."""
+    """Three significant digits without exponents: 0.0312, 18.3, 1184, 34,043; `n/a` if missing.
+    What no measurement comes to, a damaged run's 1e+308, has one: all its digits break tables."""
     if value is None or not math.isfinite(value):
         return "n/a"
     if value == 0:
         return "0"
+    if abs(value) >= _BEYOND:
+        return f"{value:.{digits}g}"
     magnitude = math.floor(math.log10(abs(value)))
     decimals = max(0, digits - 1 - magnitude)
     rounded = round(value, decimals)
@@ -143,11 +147,19 @@ def percent(share: float | None) -> str:
     if share is None:
         return "n/a"
     value = share * 100
+    if abs(value) >= _BEYOND:
+        return f"{value:.3g}"
     if value == 0 or value >= 99.995:
         return f"{value:.0f}"
     if value >= 99.5:  # all is all: 99.6 and 99.97 are not 100
         return f"{value:.1f}" if value < 99.95 else f"{value:.2f}"
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}" if value < 1 else f"{value:.1f}"
+
+
+def growth(share: float) -> str:
+    """A fraction by which something grew as a percentage without its sign: 0.041 → `+4.1`."""
+    value = share * 100
+    return f"{value:+.1f}" if abs(value) < _BEYOND else f"{value:+.3g}"
 
 
 def count(number: int | None) -> str:

@@ -102,6 +102,19 @@ def test_what_differs_comes_first_by_its_deepest_key() -> None:
         (("summary",), "limit_ms", 100.0, 50.0),
         (("spec", "target"), "path", "/light", "/heavy"),
         (("spec", "target"), "method", "GET", "POST"),
+        (("spec", "target", "headers"), "X-Variant", "a", "$VARIANT"),
+        (("spec", "target", "headers"), "X-Variant", "a", None),
+        (("spec", "target"), "shared_memory", False, True),
+        (("spec", "target"), "stream", False, True),
+        (("spec", "target"), "layout", "rows", "columns"),
+        (("spec", "target"), "signature", "serving_default", "other"),
+        (("spec", "target"), "resolve", "10 s", "0 ns"),
+        (("spec", "target"), "max_rate", None, 50.0),
+        (("spec", "load"), "drain", "10 s", "1 s"),
+        (("spec", "load"), "calibrate", "3 s", "9 s"),
+        (("spec", "engine", "sim"), "memory", "8 B", "9 B"),
+        (("spec", "target"), "of_a_later_version", 1, 2),
+        (("spec", "table_of_a_later_version"), "key", 1, 2),
     ],
 )
 def test_same_is_said_only_where_nothing_differs_that_a_figure_may_come_from(
@@ -121,6 +134,52 @@ def test_same_is_said_only_where_nothing_differs_that_a_figure_may_come_from(
     ]
     assert "Same scenario" not in comparison_text(found)
     assert found.comparable == (key not in ("path", "method"))
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        (("spec",), "title"),
+        (("spec", "checks"), "p99"),
+        (("spec", "alerts"), "token"),
+        (("spec", "target"), "owned"),
+        (("spec", "load"), "locustfile"),
+    ],
+)
+def test_what_no_figure_comes_from_is_no_difference(part: tuple[str, ...], key: str) -> None:
+    sides = []
+    for name in "ab":
+        made = snapshot(name, 50.0)
+        at = made
+        for each in part:
+            at = at.setdefault(each, {})
+        at[key] = name
+        sides.append(Side(name, (made,)))
+    assert compare(sides[0], sides[1]).differences == ()
+
+
+def test_settings_come_in_the_order_of_their_weight_and_without_secrets() -> None:
+    a, b = snapshot("a", 50.0), snapshot("b", 50.0)
+    for made, text in ((a, "Bearer one"), (b, "Bearer two")):
+        made["machine"]["cores"] = len(text) + ord(text[-1])
+        made["spec"]["engine"]["max_batch"] = text
+        made["spec"]["target"] = {"headers": {"Authorization": text}, "url": text}
+        made["target"]["protocol"] = text
+    found = compare(Side("a", (a,)), Side("b", (b,))).differences
+    assert [one.key for one in found] == [
+        "target.headers.Authorization", "target.url", "target.protocol", "engine.max_batch",
+        "machine.cores",
+    ]  # fmt: skip
+    assert (found[0].a, found[0].b) == ("(left out)", "(left out)")
+
+
+def test_a_setting_that_an_older_version_did_not_know_differs_only_where_it_is_used() -> None:
+    a, b = snapshot("a", 50.0), snapshot("b", 50.0)
+    b["spec"]["target"] = {"headers": {}, "stream": False, "max_rate": None, "replicas": []}
+    assert compare(Side("a", (a,)), Side("b", (b,))).differences == ()
+    b["spec"]["target"]["stream"] = True
+    (found,) = compare(Side("a", (a,)), Side("b", (b,))).differences
+    assert (found.key, found.a, found.b) == ("target.stream", None, True)
 
 
 def test_different_work_has_no_verdict_unless_asked_for() -> None:

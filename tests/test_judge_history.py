@@ -3,13 +3,14 @@
 import itertools
 import json
 import math
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from loadbench import runlog
-from loadbench.errors import SpecError
 from loadbench.judge.history import LEVEL, changes, energy, level
 from loadbench.report.history import history, history_text
 from tests.ended import finished
@@ -100,6 +101,21 @@ def results(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def changed(results: Path, run: str, **parts: Any) -> None:
+    """Writes other values into a run's snapshot; of tables only those that are given."""
+    folder = runlog.find(run, results)
+    runlog.write_snapshot(folder, merged(runlog.read_snapshot(folder), parts))
+
+
+def merged(table: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: merged(table[key], value)
+        for key, value in parts.items()
+        if isinstance(value, dict) and isinstance(table.get(key), dict)
+    }
+    return {**table, **parts, **both}
+
+
 def test_the_first_bad_commit_is_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(results)]
     code, text, err = said(["history", "steady", *out], capsys)
@@ -148,10 +164,155 @@ def test_percentiles_of_single_runs_stand_with_their_bands(results: Path) -> Non
     assert "±" not in rows["0011-steady"]
     assert "where there is none" in rows["±"]
     assert "±" not in history_text(history(results, "steady", "throughput"), 80)
-    snapshot["summary"]["bands_ms"] = {"p99": ["50", {}]}
-    runlog.write_snapshot(folder, snapshot)
-    with pytest.raises(SpecError, match="cannot be"):
-        history(results, "steady", "p99")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"latency_ms": "x"},
+        {"latency_ms": {"p99": "x"}},
+        {"latency_ms": {"p99": 1e308}},
+        {"bands_ms": {"p99": ["50", {}]}},
+        {"bands_ms": 3},
+        {"asked": "x"},
+    ],
+)
+def test_one_damaged_run_is_left_out_and_named(
+    results: Path, capsys: pytest.CaptureFixture[str], broken: dict[str, Any]
+) -> None:
+    changed(results, "12", summary=broken)
+    (results / "0001-steady" / runlog.SNAPSHOT).write_text("{")
+    metric = "failed" if "asked" in broken else "p99"
+    out = ["--out", str(results)]
+    code, text, err = said(["history", "steady", "--metric", metric, *out], capsys)
+    assert (code, err) == (0, "")
+    assert "▲ left out, damaged: 0001-steady, 0012-steady; loadbench list tells more" in text
+    assert "10 runs" in text.splitlines()[0]
+    facts = json.loads(said(["history", "steady", "--metric", metric, "--json", *out], capsys)[1])
+    assert facts["damaged"] == ["0001-steady", "0012-steady"]
+
+
+def test_runs_of_other_work_are_another_history(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(1, 7):
+        changed(results, str(number), spec={"load": {"seed": 8}})
+    out = ["--out", str(results)]
+    text = said(["history", "steady", *out], capsys)[1]
+    assert text.startswith("steady   p99 ms   6 runs\n")
+    assert "no change" in text
+    assert "▲ left out, of other work than 0012-steady: 6 runs (load.seed 8 → 7)" in text
+    assert "loadbench history --like 0006" in text
+    older = said(["history", "--like", "6", *out], capsys)[1]
+    assert older.startswith("steady   p99 ms   6 runs\n")
+    assert "of other work than 0006-steady: 6 runs (load.seed 7 → 8)" in older
+    facts = json.loads(said(["history", "steady", "--json", *out], capsys)[1])
+    assert facts["other_work"] == [f"000{number}-steady" for number in range(1, 7)]
+    assert said(["history", "steady", "--like", "13", *out], capsys)[0] == 2
+
+
+def test_settings_that_changed_with_the_figures_are_said(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(7, 13):
+        changed(results, str(number), spec={"engine": {"max_batch": 1}})
+    out = ["--out", str(results)]
+    text = said(["history", "steady", *out], capsys)[1]
+    assert "    settings changed too: engine.max_batch 32 → 1\n" in text
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert rows["0007-steady"].endswith("▲ worse   other settings")
+    assert "other settings" not in rows["0008-steady"]
+    facts = json.loads(said(["history", "steady", "--json", *out], capsys)[1])
+    assert facts["changes"][0]["settings_changed"] == ["engine.max_batch 32 → 1"]
+
+
+@pytest.mark.parametrize(("commit", "why"), [("c5", "not the code"), ("c5-dirty", "is not known")])
+def test_a_commit_is_not_the_first_bad_one_where_it_is_the_last_good_one(
+    results: Path, commit: str, why: str
+) -> None:
+    before = history_text(history(results, "steady", "p99"), 80)
+    assert "the same commit" not in before
+    for number in (6, 7):
+        changed(results, str(number), commit=commit)
+    text = history_text(history(results, "steady", "p99"), 80)
+    (line,) = [line for line in text.splitlines() if "the same commit on both sides" in line]
+    assert f"{commit}: " in line
+    assert line.endswith(why)
+
+
+class Repository:
+    """One of git, with commits one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir()
+        self._git("init", "-q")
+        for key, text in (("email", "a@b.c"), ("name", "A")):
+            self._git("config", f"user.{key}", text)
+
+    def commit(self, text: str) -> str:
+        self._git("commit", "-q", "--allow-empty", "-m", text)
+        return self._git("rev-parse", "--short", "HEAD")
+
+    def _git(self, *words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=self._folder, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+
+def test_after_a_bisect_the_runs_stand_in_the_order_of_their_commits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results"
+    repository = Repository(tmp_path / "repository")
+    made = [repository.commit(f"c{number}") for number in range(12)]
+    measured = [0, 11, 5, 8, 6, 7, 1, 2, 3, 4, 9, 10]  # as a bisect goes, and the rest after it
+    for number, latency in zip(measured, noisy((50, 12), cv=0.01), strict=True):
+        finished(results, "steady", latency * (1.3 if number >= 7 else 1))
+        changed(results, str(measured.index(number) + 1), commit=made[number])
+    outside = history(results, "steady", "p99")
+    assert [point.commit for point in outside.points] == [made[number] for number in measured]
+    assert "▲ git does not know all of their commits here" in history_text(outside, 80)
+    monkeypatch.chdir(tmp_path / "repository")
+    found = history(results, "steady", "p99")
+    assert [point.commit for point in found.points] == made
+    assert [found.points[step.at].commit for step in found.steps] == [made[7]]
+    assert "git does not know" not in history_text(found, 80)
+    for run, commit in (("2", f"{made[0]}-dirty"), ("3", made[0])):
+        changed(results, run, commit=commit)
+    runs = [point.run[:4] for point in history(results, "steady", "p99").points]
+    assert runs[:3] == ["0001", "0003", "0002"]
+
+
+@pytest.mark.parametrize("commit", ["--output=x", "HEAD", "", None, "0123456789"])
+def test_a_commit_that_git_does_not_know_leaves_the_order_as_it_was(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commit: str | None
+) -> None:
+    repository = Repository(tmp_path / "repository")
+    made = [repository.commit(f"c{number}") for number in range(12)]
+    for number, name in enumerate(reversed(made), 1):
+        changed(results, str(number), commit=name)
+    changed(results, "3", commit=commit)
+    monkeypatch.chdir(tmp_path / "repository")
+    found = history(results, "steady", "p99")
+    assert [point.run for point in found.points] == [f"{n:04d}-steady" for n in range(1, 13)]
+    assert len(found.notes) == 1
+    changed(results, "3", commit=made[9])
+    found = history(results, "steady", "p99")
+    assert [point.commit for point in found.points] == made
+    assert found.notes == ()
+
+
+def test_rates_that_are_shares_of_a_capacity_are_one_kind_of_work(results: Path) -> None:
+    for number in range(1, 13):
+        load = {"calibrate": "3 s", "phases": [{"rate": "70 %"}]}
+        changed(results, str(number), spec={"load": load}, phases=[{"start": 100.0 + number}])
+    found = history(results, "steady", "p99")
+    assert len(found.points) == 12
+    assert "no two loads are alike" in history_text(found, 80)
+    changed(results, "3", spec={"load": {"phases": [{"rate": "90 %"}]}})
+    assert history(results, "steady", "p99").other == ("0003-steady",)
 
 
 def test_the_last_scenario_few_runs_and_what_is_not_there(

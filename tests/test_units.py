@@ -64,6 +64,10 @@ def test_shares_need_their_sign() -> None:
         (None, "n/a"),
         (float("inf"), "n/a"),
         (-2.5, "-2.50"),
+        (9.994e14, "999,400,000,000,000"),
+        (1e15, "1e+15"),
+        (1e308, "1e+308"),
+        (-1.234e20, "-1.23e+20"),
     ],
 )
 def test_three_significant_digits(value: float | None, text: str) -> None:
@@ -81,6 +85,8 @@ def test_three_significant_digits(value: float | None, text: str) -> None:
         (0.9996, "99.96"),
         (0.63, "63"),
         (0.034, "3.4"),
+        (1e308, "inf"),
+        (-1e300, "-1e+302"),
     ],
 )
 def test_percentages(share: float, text: str) -> None:

@@ -14,6 +14,7 @@ import click
 
 from loadbench import baseline, runlog
 from loadbench.errors import SpecError
+from loadbench.inputfiles import digests, whole_file
 from loadbench.judge import differences
 from loadbench.judge.comparison import Comparison, Side, Terms, compare, terms_of
 from loadbench.judge.gate import Decision, decision
@@ -43,6 +44,9 @@ class Gate(NamedTuple):
                 f"{found.name} does not tell of how many requests per second its rates in % are",
                 "make a run of this scenario the baseline: loadbench baseline set RUN",
             )
+        ours["files"] = digests(scenario.spec)
+        if load.locustfile:
+            ours["locustfile"] = whole_file(load.locustfile)
         ours["phases"] = [plain(phase) for phase in load.resolve(known)]
         if other := differences.work(first, ours):
             raise SpecError(

@@ -14,16 +14,22 @@ from loadbench.report.history import History, history, history_text
 @click.command()
 @click.argument("scenario", required=False)
 @click.option("--metric", default="p99", help="p99 (default), p50, throughput, failed …")
+@click.option("--like", metavar="RUN", help="The runs of the same work as this; default: the last.")
 @click.option("--out", metavar="DIR", help="The results folder; default: results.")
 @click.option("--json", "as_json", is_flag=True, help="The history as one JSON object.")
-def command(scenario: str | None, metric: str, out: str | None, as_json: bool) -> None:
+def command(
+    scenario: str | None, metric: str, like: str | None, out: str | None, as_json: bool
+) -> None:
     """A metric of SCENARIO (default: that of the last run) over its finished runs and series.
+
+    Only runs that did the same work are in one history: those of the last kind, or of --like. They
+    stand in the order of their commits, if it is called in the repository that has these.
 
     Changes are found by E-divisive (Matteson and James) with 499 permutations, at 2 % chance for
     each stretch without any; with the first run and commit that is different. A run that is not to
     be trusted at all is left out.
     """
-    found = history(runlog.results_folder(out), scenario, metric)
+    found = history(runlog.results_folder(out), scenario, metric, like)
     if as_json:
         click.echo(json.dumps(_facts(found), ensure_ascii=False))
     else:
@@ -46,10 +52,14 @@ def _facts(found: History) -> dict[str, Any]:
                 "after": _number(step.after),
                 "worse": step.worse,
                 "p": step.p,
+                "settings_changed": list(found.points[step.at].changed),
             }
             for step in found.steps
         ],
         "left_out": list(found.left_out),
+        "damaged": list(found.damaged),
+        "other_work": list(found.other),
+        "notes": list(found.notes),
     }
 
 

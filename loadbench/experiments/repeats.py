@@ -24,7 +24,7 @@ from loadbench.spec import Scenario
 
 COOL_DOWN_S = 5.0  # between two runs against a server that goes on
 # of a repeat's snapshot, what holds for all
-_SHARED = ("phases", "capacity", "locustfile", "workers", "target", "machine")
+_SHARED = ("phases", "capacity", "locustfile", "files", "workers", "target", "machine")
 
 
 class Series(InTurns):

@@ -16,12 +16,17 @@ _LOAD = (
     "spec.target.path", "spec.target.method",  # all that plain HTTP says of what is asked
 )  # fmt: skip
 _WORK = ("target.model", "target.inputs", "target.outputs")
-_SETTINGS = (
-    "spec.target.url", "spec.target.replicas", "spec.target.weights", "target.version",
-    "target.protocol", "workers.here", "workers.elsewhere", "spec.engine", "spec.target.timeout",
-    "spec.target.connect_timeout", "spec.target.connections", "spec.load.warmup",
+# of a scenario, what no figure comes from, or what stands elsewhere as it turned out; every other
+# key of it is a setting, so that a new one cannot be forgotten
+_NO_SETTINGS = (
+    "title", "checks", "alert", "alerts", "target.owned",
+    "target.model",  # target.model of the snapshot
+    "target.protocol", "load.phases", "load.locustfile",
+)  # fmt: skip
+_FOUND = ("target.version", "target.protocol", "workers.here", "workers.elsewhere")
+_AROUND = (
     "summary.limit_ms", "target.tls", "target.device", "target.precision", "target.policy",
-    "target.max_batch", "machine.host", "machine.processor", "machine.cores",
+    "target.max_batch", "target.instances", "machine.host", "machine.processor", "machine.cores",
     "machine.usable_cores", "machine.gpus", "machine.driver", "machine.system", "machine.python",
     "machine.packages", "loadbench", "commit",
 )  # fmt: skip
@@ -37,12 +42,47 @@ class Difference(Value, frozen=True, omit_defaults=False):
 
 def work(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     """What makes the figures of two snapshots those of different things."""
-    return _differences(a, b, (*_LOAD, *_WORK))
+    told = all(isinstance(one.get("files"), Mapping) for one in (a, b))  # not by older versions
+    return _differences(a, b, (*_LOAD, *(("files",) if told else ()), *_WORK))
 
 
 def settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     """What may be the reason why figures of the same work differ."""
-    return _differences(a, b, _SETTINGS)
+    found = _of_scenarios(a, b)
+    first = [one for one in found if one.key.startswith("target.")]
+    rest = [one for one in found if one not in first]
+    return [*first, *_differences(a, b, _FOUND), *rest, *_differences(a, b, _AROUND)]
+
+
+def _of_scenarios(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """The settings in which two scenarios differ, each by its key in the file."""
+    left, right = (_table(one.get("spec")) for one in (a, b))
+    work = tuple(key.removeprefix("spec.") for key in _LOAD)
+    found = _leaves_of_tables("", left, right)
+    return [
+        one for one in found if not any(_within(one.key, key) for key in (*work, *_NO_SETTINGS))
+    ]
+
+
+def _leaves_of_tables(prefix: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """As `leaves`. What is not there on one side, as an older version knew no such setting, is the
+    same as what is empty on the other."""
+    found = []
+    for name in dict.fromkeys([*a, *b]):
+        left, right = a.get(name), b.get(name)
+        if isinstance(left or right, Mapping) and isinstance(right or left, Mapping):
+            found += _leaves_of_tables(f"{prefix}{name}.", left or {}, right or {})
+        elif (name in a and name in b) or left or right:
+            found += leaves(f"{prefix}{name}", left, right)
+    return found
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _within(key: str, whole: str) -> bool:
+    return key == whole or key.startswith((f"{whole}.", f"{whole}["))
 
 
 def _differences(

@@ -6,7 +6,7 @@ from loadbench.judge.comparison import Comparison, Row
 from loadbench.judge.metrics import BY_NAME
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
-from loadbench.units import percent, significant
+from loadbench.units import growth, percent, significant
 
 HEADS = ("metric", "A", "B", "B vs A", "verdict", "n")
 SIGNS = {"better": "▼", "same": "=", "ruled out": "✓", "worse": "▲", "inconclusive": "?"}
@@ -93,11 +93,11 @@ def rests_on(row: Row) -> str:
 
 def signed(share: float | None) -> str:
     """`+4.1 %`; empty for none."""
-    return "" if share is None else f"{share * 100:+.1f} %"
+    return "" if share is None else f"{growth(share)} %"
 
 
 def _end(share: float | None) -> str:
-    return "?" if share is None else f"{share * 100:+.1f}"
+    return "?" if share is None else growth(share)
 
 
 def _value(value: object) -> str:

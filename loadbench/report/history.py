@@ -1,23 +1,36 @@
-"""A metric over all snapshots of a scenario, as text: a chart, the changes, a table."""
+"""A metric over all snapshots of a scenario, as text: a chart, the changes, a table.
 
+The runs that did one kind of work stand in the order of their commits.
+"""
+
+import itertools
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadbench import runlog
 from loadbench.errors import SpecError
+from loadbench.judge import differences
+from loadbench.judge.differences import Difference
 from loadbench.judge.history import changes, level
-from loadbench.judge.metrics import BY_NAME, Metric, value
+from loadbench.judge.metrics import BY_NAME, Metric, at, value
+from loadbench.report import commits
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
+from loadbench.snapshots import figures
 from loadbench.snapshots.foreign import believable
-from loadbench.units import percent, significant
+from loadbench.units import growth, percent, significant
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _HEIGHT = 8
 _LISTED = 40  # the last ones, in the table
 _MARGIN = 12  # columns of the axis
+_NAMED = 3  # differences
+_LONGEST = 40  # characters of a setting
+_MOST = 1e15  # what no figure is more than
+_SHOWN = 5  # runs that are left out
 
 
 class Point(NamedTuple):
@@ -31,6 +44,7 @@ class Point(NamedTuple):
     place: str  # target and machine: what must be the same all along
     # where a percentile of a single run lies at 95 %, in ms; None also of a series' median
     band: tuple[float, float | None] | None = None
+    changed: tuple[str, ...] = ()  # settings that are not those of the point before: `key a → b`
 
 
 class Step(NamedTuple):
@@ -44,61 +58,182 @@ class Step(NamedTuple):
 
 
 class History(NamedTuple):
-    """`left_out` are runs without the figure, or that nobody may believe."""
+    """`left_out` are runs without the figure, or that nobody may believe, `damaged` those that
+    cannot be read, of whatever scenario they were; `other` did other work than `newest`, in what is
+    said by `differs`. `notes` say what else is to be known of the points."""
 
     scenario: str
     metric: Metric
     points: tuple[Point, ...]
     steps: tuple[Step, ...]
     left_out: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+    differs: str = ""
+    newest: str = ""
+    notes: tuple[str, ...] = ()
 
 
-def history(results: Path, scenario: str | None, name: str) -> History:
-    """The history of a scenario (None: that of the last run). SpecError if there is none, or no
-    such metric."""
+class _Made(NamedTuple):
+    """A point with the snapshot that it was made of."""
+
+    point: Point
+    snapshot: dict[str, Any]
+
+
+def history(results: Path, scenario: str | None, name: str, like: str | None = None) -> History:
+    """The history of a scenario (None: that of `like`, else of the last run): of the runs that did
+    the same work as the run `like`, else as the last. SpecError if there is none, or no such
+    metric."""
     metric = BY_NAME.get(name) or BY_NAME.get(name.replace("_", "."))
     if metric is None:
         raise SpecError(f"there is no metric {name!r}", f"one of: {', '.join(BY_NAME)}")
-    known = _snapshots(results)
-    wanted = scenario or (str(known[-1].get("scenario")) if known else "")
+    known, damaged = _snapshots(results)
+    folder = runlog.find(like, results).name if like else None
+    ours = [one for one in known if folder in (None, one["run"])]
+    if folder and not ours:
+        raise SpecError(f"{folder} is no finished run in {results}", "loadbench list")
+    wanted = scenario or (str(ours[-1].get("scenario")) if ours else "")
     mine = [one for one in known if one.get("scenario") == wanted]
     if not mine:
         names = ", ".join(sorted({str(one.get("scenario")) for one in known})) or "none"
         raise SpecError(f"no finished runs of {wanted!r} in {results}", f"there are: {names}")
-    points, left_out = [], []
+    made, left_out = _made(mine, metric, damaged)
+    if folder and all(one.point.run != folder for one in made):
+        raise SpecError(f"{folder} is no run of {wanted!r} with a {metric.name}", "loadbench list")
+    made, other, differs = _of_one_kind(made, folder)
+    newest = folder or (made[-1].point.run if made else "")  # before they are put in order
+    made, notes = _in_order(made)
+    points = _with_changes(made)
+    return History(
+        wanted, metric, points, _steps(points, metric), left_out, tuple(sorted(damaged)), other,
+        differs, newest, (*notes, *_capacities(made)),
+    )  # fmt: skip
+
+
+def _made(
+    mine: Sequence[dict[str, Any]], metric: Metric, damaged: list[str]
+) -> tuple[list[_Made], tuple[str, ...]]:
+    """The points, and the runs that are left out; a damaged one is added to those that are."""
+    made, left_out = [], []
     for one in mine:
-        with believable(str(one.get("run"))):
-            figure, band = value(metric, one["found"]), _band(metric, one)
-        if figure is None or one["found"].get("trust") == "invalid":
-            left_out.append(str(one.get("run")))
+        try:
+            with believable(one["run"]):
+                figure, band = value(metric, one["summary"]), _band(metric, one)
+                one["spec"]["load"].get("phases")  # what no work can be told of is no run
+        except SpecError:
+            damaged.append(one["run"])
+            continue
+        if figure is not None and math.isfinite(figure) and abs(figure) > _MOST:
+            damaged.append(one["run"])
+        elif figure is None or one["summary"].get("trust") == "invalid":
+            left_out.append(one["run"])
         else:
-            points.append(_point(one, figure)._replace(band=band))
-    return History(wanted, metric, tuple(points), _steps(points, metric), tuple(left_out))
+            made.append(_Made(_point(one, figure)._replace(band=band), one))
+    return made, tuple(left_out)
+
+
+def _of_one_kind(made: list[_Made], like: str | None) -> tuple[list[_Made], tuple[str, ...], str]:
+    """Those that did the same work as the run `like`, else as the last; the names of the others,
+    and in what the last of them differs."""
+    first = next((one for one in made if one.point.run == like), made[-1] if made else None)
+    if first is None:
+        return [], (), ""
+    same, other, differs = [], [], ""
+    for one in made:
+        if found := _other_work(one.snapshot, first.snapshot):
+            other.append(one.point.run)
+            differs = _words(found)
+        else:
+            same.append(one)
+    return same, tuple(other), differs
+
+
+def _other_work(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
+    """Rates that are the same shares of a capacity, which each run measures anew, are one kind of
+    work here, though their figures are not held against each other."""
+    found = differences.work(a, b)
+    shares = [at(one, ("spec", "load", "phases")) for one in (a, b)]
+    if _calibrated(a) and _calibrated(b) and shares[0] == shares[1]:
+        return [one for one in found if not one.key.startswith("phases")]
+    return found
+
+
+def _calibrated(snapshot: dict[str, Any]) -> bool:
+    return at(snapshot, ("spec", "load", "calibrate")) is not None
+
+
+def _capacities(made: Sequence[_Made]) -> Iterable[str]:
+    known = {str(one.snapshot.get("phases")) for one in made}
+    if len(known) > 1:
+        yield "rates are shares of a capacity that each run measured anew: no two loads are alike"
+
+
+def _in_order(made: list[_Made]) -> tuple[list[_Made], list[str]]:
+    """By the places of their commits, those of one commit as they were measured: after a bisect a
+    good commit was measured last, and is none of the last. Where git does not know them, all stay
+    as they were measured, and a note says so."""
+    known = [one.point.commit for one in made]
+    if len(set(known)) < 2:
+        return made, []
+    if order := commits.places(known):
+        return sorted(made, key=lambda one: order[one.point.commit]), []
+    told = "git does not know all of their commits here: the runs stand as they were measured"
+    return made, [told]
+
+
+def _with_changes(made: Sequence[_Made]) -> tuple[Point, ...]:
+    """The points, each with the settings that the one before did not have; commits stand by
+    themselves."""
+    points = [one.point for one in made[:1]]
+    for before, one in itertools.pairwise(made):
+        found = differences.settings(before.snapshot, one.snapshot)
+        told = [_of_setting(each) for each in found if each.key != "commit"]
+        points.append(one.point._replace(changed=tuple(told)))
+    return tuple(points)
+
+
+def _of_setting(found: Difference) -> str:
+    return f"{found.key[:_LONGEST]} {_short(found.a)} → {_short(found.b)}"
+
+
+def _words(found: Sequence[Difference]) -> str:
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return ", ".join(map(_of_setting, found[:_NAMED])) + more
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _band(metric: Metric, one: dict[str, Any]) -> tuple[float, float | None] | None:
     """Of a single run's percentile, if it has one."""
     if one.get("kind") == runlog.SERIES or metric.path[0] != "latency_ms":
         return None
-    found = one["found"].get("bands_ms", {}).get(metric.path[1])
+    found = one["summary"].get("bands_ms", {}).get(metric.path[1])
     if found is None:
         return None
     return float(found[0]), None if found[1] is None else float(found[1])
 
 
-def _snapshots(results: Path) -> list[dict[str, Any]]:
-    """Those of runs and series that came to their end; `found` is what they came to."""
-    known = []
+def _snapshots(results: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Those of runs and series that came to their end, with what they came to as their `summary`;
+    and the names of those that are damaged."""
+    known, damaged = [], []
     for folder in runlog.runs(results):
         try:
             snapshot = runlog.read_snapshot(folder)
+            figures.check(snapshot, folder.name)
         except SpecError:
-            continue  # the list says which and why
+            if (folder / runlog.SNAPSHOT).exists():  # without one it has not begun
+                damaged.append(folder.name)
+            continue
         series = snapshot.get("kind") == runlog.SERIES
         found = snapshot.get("overall" if series else "summary")
         if isinstance(found, dict) and found.get("reason") == "done":
-            known.append({**snapshot, "run": folder.name, "found": found})
-    return known
+            known.append({**snapshot, "run": folder.name, "summary": found})
+    return known, damaged
 
 
 def _point(one: dict[str, Any], figure: float) -> Point:
@@ -110,7 +245,7 @@ def _point(one: dict[str, Any], figure: float) -> Point:
         when=str(one.get("began") or "")[:16].replace("T", " "),
         commit=str(one.get("commit") or ""),
         figure=figure,
-        trust=str(one["found"].get("trust")),
+        trust=str(one["summary"].get("trust")),
         place=f"{name} on {processor}",
     )
 
@@ -137,10 +272,11 @@ def history_text(found: History, width: int) -> str:
     lines += [f"  {text}" for text in _told(found)]
     rows = [("run", "when", "commit", f"{found.metric.name}{unit}", "")]
     begins = {step.at: "▲ worse" if step.worse else "▼ better" for step in found.steps}
-    for at, point in list(enumerate(found.points))[-_LISTED:]:
-        said = begins.get(at, "")
+    for number, point in list(enumerate(found.points))[-_LISTED:]:
+        said = begins.get(number, "")
         doubt = "" if point.trust == "trusted" else point.trust
-        last = "   ".join(filter(None, (said, doubt)))
+        other = "other settings" if point.changed else ""
+        last = "   ".join(filter(None, (said, doubt, other)))
         figure = show(point.figure, found.metric) + within(point.figure, point.band)
         rows.append((point.run, point.when, point.commit, figure, last))
     lines += ["", *(f"  {line}" for line in aligned(rows, frozenset({0, 1, 2, 4})))]
@@ -153,24 +289,49 @@ def history_text(found: History, width: int) -> str:
 
 def _told(found: History) -> list[str]:
     """The changes in words, and what weakens them."""
-    told = []
-    for step in found.steps:
-        first, last = found.points[step.at], found.points[step.at - 1]
-        sign, word = ("✗", "worse") if step.worse else ("✓", "better")
-        told.append(
-            f"{sign} {word} from {_called(first)} on: {show(step.before, found.metric)} → "
-            f"{show(step.after, found.metric)}{_change(step)}; last before: {_called(last)}"
-            f" (chance {percent(step.p)} %)"
-        )
+    told = [line for step in found.steps for line in _step_told(found, step)]
     if not found.steps:
         few = " (fewer than ten runs hardly show one)" if len(found.points) < 10 else ""
         told.append(f"no change that is more than chance{few}")
     places = len({point.place for point in found.points})
     if places > 1:
         told.append(f"▲ {places} targets or machines: a change may be theirs")
+    told += [f"▲ {text}" for text in found.notes]
     if found.left_out:
-        told.append(f"▲ left out, invalid or without this figure: {', '.join(found.left_out[-5:])}")
+        told.append(f"▲ left out, invalid or without this figure: {_last(found.left_out)}")
+    if found.damaged:
+        told.append(f"▲ left out, damaged: {_last(found.damaged)}; loadbench list tells more")
+    if found.other:
+        many = f"{len(found.other)} runs" if len(found.other) > 1 else "1 run"
+        told += [
+            f"▲ left out, of other work than {found.newest}: {many} ({found.differs})",
+            f"  their own history: loadbench history --like {found.other[-1].partition('-')[0]}",
+        ]
     return told
+
+
+def _step_told(found: History, step: Step) -> list[str]:
+    first, last = found.points[step.at], found.points[step.at - 1]
+    sign, word = ("✗", "worse") if step.worse else ("✓", "better")
+    told = [
+        f"{sign} {word} from {_called(first)} on: {show(step.before, found.metric)} → "
+        f"{show(step.after, found.metric)}{_change(step)}; last before: {_called(last)}"
+        f" (chance {percent(step.p)} %)"
+    ]
+    if first.changed:
+        more = len(first.changed) - _NAMED
+        rest = f" and {more} more: loadbench compare says which" if more > 0 else ""
+        told.append(f"  settings changed too: {', '.join(first.changed[:_NAMED])}{rest}")
+    if first.commit and first.commit == last.commit:
+        dirty = first.commit.endswith(commits.DIRTY)
+        why = "with files changed in it: what they were is not known" if dirty else "not the code"
+        told.append(f"  the same commit on both sides, {first.commit}: {why}")
+    return told
+
+
+def _last(runs: Sequence[str]) -> str:
+    more = f"{len(runs) - _SHOWN} more, " if len(runs) > _SHOWN else ""
+    return more + ", ".join(runs[-_SHOWN:])
 
 
 def _called(point: Point) -> str:
@@ -180,7 +341,7 @@ def _called(point: Point) -> str:
 def _change(step: Step) -> str:
     if not step.before or math.isinf(step.before) or math.isinf(step.after):
         return ""
-    return f", {(step.after / step.before - 1) * 100:+.1f} %"
+    return f", {growth(step.after / step.before - 1)} %"
 
 
 def show(figure: float, metric: Metric) -> str:

@@ -9,6 +9,7 @@ from loadbench.errors import SpecError
 from loadbench.judge.comparison import Side
 from loadbench.model import plain
 from loadbench.printable import harmless
+from loadbench.snapshots import figures
 from loadbench.snapshots.reading import summary_of
 
 
@@ -62,4 +63,5 @@ def _made(folder: Path) -> list[Path]:
 def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:
     if not snapshot.get("summary") and (folder / runlog.LOG).is_file():
         snapshot["summary"] = plain(summary_of(folder))
+    figures.check(snapshot, harmless(runlog.called(folder)))
     return snapshot

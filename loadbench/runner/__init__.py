@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loadbench import alerts, bounds, runlog, yardstick
+from loadbench import alerts, bounds, inputfiles, runlog, yardstick
 from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
@@ -142,6 +142,7 @@ class Run:
 
     def _measure(self, target: Target) -> Outcome:
         nvml = Nvml.open()
+        files = inputfiles.digests(self._scenario.spec)  # large ones take time: before the load
         target = replace(target, device=nvml.numbered(target.device, target.card))
         plan, rules, notes = self._plan(target)
         target.statistics()  # what it counted until now, calibration included, is not this run's
@@ -163,7 +164,7 @@ class Run:
         recorder.courier = Courier(self._scenario.spec.alerts, self.folder, recorder.remark)
         desk = Desk(lambda command: self._command(recorder, plan, target, command))
         try:
-            begun = snapshot(self._scenario, start, target, plan, nvml)
+            begun = snapshot(self._scenario, start, target, plan, nvml, files)
             begun |= {"control": desk.path, "command": list(self._options.command)}
             begun |= {"capacity": self._capacity}
             runlog.write_snapshot(self.folder, begun)

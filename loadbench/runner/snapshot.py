@@ -1,14 +1,15 @@
 """run.json: what was run, on what, by which versions; and the doubts that other runs cast on it."""
 
-import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from loadbench import __version__, runlog
 from loadbench.errors import SpecError
+from loadbench.inputfiles import whole_file
 from loadbench.model import Note, Start, plain
 from loadbench.plan import Plan
 from loadbench.probe import Nvml, versions
@@ -20,9 +21,14 @@ _LOOK_BACK = 20
 
 
 def snapshot(
-    scenario: Scenario, start: Start, target: Target, plan: Plan, nvml: Nvml
+    scenario: Scenario,
+    start: Start,
+    target: Target,
+    plan: Plan,
+    nvml: Nvml,
+    files: Mapping[str, str],
 ) -> dict[str, Any]:
-    """run.json as it stands when the load begins."""
+    """run.json as it stands when the load begins; `files` are the digests of what it is made of."""
     endpoint = target.endpoint
     return {
         "schema": runlog.SCHEMA,
@@ -38,7 +44,8 @@ def snapshot(
         "title": scenario.spec.title,
         "spec": scenario.spec.model_dump(mode="json"),
         "phases": plain(plan.phases),
-        "locustfile": _digest(plan.journey.file) if plan.journey else None,
+        "locustfile": whole_file(plan.journey.file) if plan.journey else None,
+        "files": dict(files),
         "workers": plain(plan.workers),
         "target": {
             "name": start.target,
@@ -61,10 +68,6 @@ def snapshot(
 
 def _places(target: Target) -> list[str]:
     return [hostport(one.host, one.port) for one in target.replicas]
-
-
-def _digest(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def commit() -> str | None:
