@@ -234,9 +234,8 @@ def _idle_gpu(now: Situation) -> Finding | None:
         text += f"; preprocessing takes {percent(share)} % of a batch's time."
         guess = "preprocessing on the CPU keeps the GPU waiting"
         return Finding("idle-gpu", text, guess, "put it into the model, or more engine.instances")
-    mean, room = (server.mean_batch, server.room) if server else (None, None)
-    if mean is not None and room and mean < _TINY * room:
-        text += f"; batches have {significant(mean)} of {room} rows."
+    if server and server.fill is not None and server.fill < _TINY:
+        text += f"; batches have {significant(server.mean_batch)} of {server.room_text} rows."
         guess = "batches are too small: the GPU waits for the host between them"
         return Finding("idle-gpu", text, guess, "more requests at once, or engine.graphs = true")
     if (share := now.inferred) is not None and share < 0.6:
@@ -283,14 +282,14 @@ def _standstill(now: Situation) -> Finding | None:
 
 def _small_batches(now: Situation) -> Finding | None:
     server, parts = now.now.server, now.parts_ms
-    if server is None or server.mean_batch is None or not server.room:
+    if server is None or server.fill is None or not server.room:
         return None
     waits = parts.get("queue", 0.0) > parts.get("compute", 0.0) or (
         server.waiting is not None and server.waiting > server.room
     )
-    if not waits or server.mean_batch >= _SMALL * server.room:
+    if not waits or server.fill >= _SMALL:
         return None
-    rows = f"{significant(server.mean_batch)} of {server.room} rows"
+    rows = f"{significant(server.mean_batch)} of {server.room_text} rows"
     text = f"Batches have {rows} though requests wait"
     reasons = {reason: sum(by.values()) for reason, by in server.closed.items()}
     if not reasons:

@@ -172,7 +172,15 @@ def servers(found: Sequence[Server], join: Join = Histogram.merged) -> Server | 
         parts=_parts(found),
         cached=sum(server.cached for server in found),
         grounds=_grounds(found),
+        rooms=_rooms(found),
     )
+
+
+def _rooms(found: Sequence[Server]) -> dict[int, int]:
+    """How many batches ran in which room; nothing where it was the same for all."""
+    total = _added(server.ran_in for server in found)
+    now = {room for server in found[-1:] if (room := server.room)}
+    return total if total.keys() - now else {}
 
 
 def beside(found: Sequence[Server]) -> Server | None:

@@ -271,7 +271,8 @@ def _engine(summary: Summary) -> str:
     batch = server["batch"]
     parts = [f"{significant(batch['mean'])} per batch"]
     if batch["max"]:
-        parts[0] += f", {percent(batch['mean'] / batch['max'])} % full"
+        told = "fill" in batch  # summaries of earlier releases have only today's limit
+        parts[0] += f", {percent(batch['fill'] if told else batch['mean'] / batch['max'])} % full"
     if summary.seconds:
         parts.append(f"{significant(server['batches'] / summary.seconds)} batches/s")
     closed = sorted(batch["closed"].items(), key=lambda item: -item[1])
