@@ -186,6 +186,16 @@ def test_the_verdict_says_what_is_measured_first_and_guesses_last() -> None:
     )
 
 
+def test_of_a_long_episode_it_is_said_which_seconds_the_cause_is_of() -> None:
+    for state, second, told in (
+        ("firing", 309, "for the last 2m 40s; what follows is of 04:40-05:10."),
+        ("ok", 324, "for 2m 54s; what follows is of 04:40-05:10."),  # clean for 10 s and 5 s
+        ("firing", 179, "for the last 30 s."),
+    ):
+        change = AlertChange(second, "p99", state, 184.0, 150, 184.0)  # type: ignore[arg-type]
+        assert explain(look(calm(80.0)), P99, change).said[0].endswith(told)
+
+
 def test_a_generator_a_little_late_is_not_what_makes_a_slow_target_slow() -> None:
     slow = calm(400.0, lateness=late(12), server=server(380.0, **BUSY))
     assert diagnoses(look(slow))[0].code == "overload"
