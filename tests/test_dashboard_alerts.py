@@ -94,6 +94,8 @@ def test_without_episodes_the_screen_says_so() -> None:
     lines = screen(told(Story(seconds=60, end=None)))
     assert any("no alert has fired" in line for line in lines)
     assert any("p99 latency has not been > 100 ms for 5 s." in line for line in lines)
+    lines = screen(told(Story(seconds=60, end=None)), (120, 40), "enter")
+    assert any("No alert has fired: there is nothing to show." in line for line in lines)
 
 
 def test_what_fires_is_in_sight_where_there_is_little_room() -> None:
@@ -293,6 +295,8 @@ def test_tab_and_arrows_pick_the_rule_that_is_told_of() -> None:
             lines = await press(pilot, "down", "down")
             assert "›● ok" in row(lines, "GPU memory ") or "› ok" in row(lines, "GPU memory ")
             assert any("GPU memory has not been > 80 % for 5 s." in line for line in lines)
+            lines = await press(pilot, "enter")  # others have
+            assert any("GPU memory has not fired: there is nothing to show." in li for li in lines)
             lines = await press(pilot, "tab")
             assert any("p99 latency: up to 184 ms" in line for line in lines)
 
