@@ -111,6 +111,15 @@ def test_what_fires_is_in_sight_where_there_is_little_room() -> None:
         assert all(len(line) <= size[0] for line in lines)
 
 
+def test_rules_have_the_room_that_is_left_and_say_how_many_more_there_are() -> None:
+    lines = screen(told(Story(seconds=60, end=None)), (60, 16))
+    assert sum("● ok" in line for line in lines) == 7
+    assert not any(" more" in line or "+" in line for line in lines)
+    lines = screen(told(FIRING), (60, 16))
+    assert sum("● ok" in line or "▲ FIRING" in line for line in lines) == 3
+    assert lines[1].endswith(" +4")
+
+
 def test_what_to_try_is_in_sight_on_the_smallest_screen_of_a_run_that_is_over() -> None:
     """Two lines above, and two checks: the most that has to fit."""
     limits = tuple(Check(name, False, 1.0, "< 1") for name in ("errors", "p99"))

@@ -47,6 +47,7 @@ class Alerts(RunScreen, inherit_bindings=False):
         yield Why(peaks, id="why", classes="panel")
 
     def show(self, scene: Scene) -> None:
+        self.set_class(not scene.view.spells, "-calm")
         for board in self.query(Picker):
             board.show(scene)
         self._choose(scene)

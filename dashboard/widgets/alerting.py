@@ -148,6 +148,7 @@ class Rules(Picker):
 
     def titles(self, scene: Scene) -> None:
         start = scene.view.start
+        self.set_class(bool(start and start.checks), "-checked")
         of = f"of {escape(start.scenario)}, " if start else ""
         only = f" only: {escape(self.words)}" if self.words else ""
         hidden = len(scene.view.rules) - max(1, self.size.height - 1)
