@@ -229,14 +229,12 @@ def batches_per_second(bins: Column) -> Point:
 @each
 def fill(bins: Column) -> Point:
     """Rows of the room there was, in per cent."""
-    found = served(bins)
-    sizes = [item for server in found for item in server.sizes.items()]
-    batches = sum(size.batches for _, size in sizes)
-    room = found[-1].room if found else None
-    if not batches or not room:
-        return Point((None,))
-    rows = sum(rows * size.batches for rows, size in sizes)
-    return Point((100 * min(1.0, rows / batches / room),))
+    rows = room = 0.0
+    for server in served(bins):
+        rooms = server.ran_in
+        rows += (server.mean_batch or 0.0) * sum(rooms.values())
+        room += sum(limit * batches for limit, batches in rooms.items())
+    return Point((100 * min(1.0, rows / room) if room else None,))
 
 
 @each

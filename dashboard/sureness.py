@@ -55,13 +55,13 @@ class InView:
 
 
 def judged(scene: Scene) -> tuple[tuple[CheckResult, ...], Blocks]:
-    """The checks of the run on all that is recorded of it until the visible end."""
-    view, first = scene.view, scene.view.first or 0
-    start, whole = view.start, merged(pieces(view, first, scene.end))
-    blocks = _blocks(scene, first, scene.end, whole.latency if whole else None)
+    """The checks of the run on all that is recorded of it until what is looked at."""
+    view, first, until = scene.view, scene.view.first or 0, scene.moment
+    start, whole = view.start, merged(pieces(view, first, until))
+    blocks = _blocks(scene, first, until, whole.latency if whole else None)
     if start is None or whole is None:
         return (), blocks
-    load = [bin for bin in pieces(view, first, scene.end) if bin.window.stage == "load"]
+    load = [bin for bin in pieces(view, first, until) if bin.window.stage == "load"]
     total = Account(
         start=start,
         end=view.end,

@@ -72,6 +72,15 @@ class Entry(Value, frozen=True):
         return sum(check.state == "passed" for check in self.checks)
 
     @property
+    def checked(self) -> str:
+        """`✓ 4/4`, `✗ 3/4`, `○ 0/2` where none failed and some had no data; "" without checks."""
+        if not self.checks:
+            return ""
+        sign = "✗" if any(check.state == "failed" for check in self.checks) else "○"
+        sign = "✓" if self.passed == len(self.checks) else sign
+        return f"{sign} {self.passed}/{len(self.checks)}"
+
+    @property
     def altered(self) -> str:
         """What was altered of it after the run; "" if nothing is known to be."""
         return next((note.text for note in self.notes if note.code == sums.CODE), "")

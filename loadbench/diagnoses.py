@@ -69,10 +69,26 @@ def _generator(now: Situation) -> Finding | None:
     why, hint = cause(now.now.stall_cause)
     parts += [f"stood still for {units.ms(stall)} ms"] if stall else []
     text = f"The load generator {' and '.join(parts)}: not the target's fault."
-    if stall and not full:
-        return Finding("generator-late", text, f"{why} while the generator had work to do", hint)
-    hint = "more load processes (--workers), or a core of its own for the generator"
-    return Finding("generator-late", text, "one load process cannot send this much here", hint)
+    if full:
+        guess, hint = "one load process cannot send this much here", _MORE_PROCESSES
+    elif stall:
+        guess = f"{why} while the generator had work to do"
+    else:
+        guess, hint = _kept_waiting(now)
+        text += "" if guess else " Nothing that is measured tells why."
+    return Finding("generator-late", text, guess, hint)
+
+
+_MORE_PROCESSES = "more load processes (--workers), or a core of its own for the generator"
+
+
+def _kept_waiting(now: Situation) -> tuple[str, str]:
+    """What is likely behind a generator that is late with a core that is not full, and what to
+    try; "" and what to look at where nothing shows it."""
+    machine = now.now.machine
+    if machine is not None and _no_core_left(machine):
+        return _who_has_the_cores(machine)
+    return "", "read load.log, and what else this machine did; a core of its own for the generator"
 
 
 def _unsent(now: Situation) -> Finding | None:
@@ -182,15 +198,28 @@ def _of(found: Gpu | Machine) -> str:
 
 def _cpu(now: Situation) -> Finding | None:
     machine = now.now.machine
-    if machine is None or machine.cpu is None or machine.cpu < _FULL:
+    if machine is None or not _no_core_left(machine):
         return None
-    used = {name: found.cpu for name, found in machine.processes.items() if found.cpu}
-    each = ", ".join(f"{name} {percent(cpu)} % of a core" for name, cpu in used.items())
+    each = ", ".join(f"{name} {percent(cpu)} % of a core" for name, cpu in _used(machine).items())
     text = f"The CPU is {percent(machine.cpu)} % busy" + (f": {each}." if each else ".")
-    if sum(used.values()) < _FEW_BUSY:  # of a core
-        return Finding("cpu", text, "other programs take this machine's cores", "stop them")
+    return Finding("cpu", text, *_who_has_the_cores(machine))
+
+
+def _no_core_left(machine: Machine) -> bool:
+    return machine.cpu is not None and machine.cpu >= _FULL
+
+
+def _used(machine: Machine) -> dict[str, float]:
+    """Cores that our own processes used."""
+    return {name: found.cpu for name, found in machine.processes.items() if found.cpu}
+
+
+def _who_has_the_cores(machine: Machine) -> tuple[str, str]:
+    """The guess, and what to try, where all cores are taken."""
+    if sum(_used(machine).values()) < _FEW_BUSY:  # of a core
+        return "other programs take this machine's cores", "stop them"
     guess = "engine, generator and the rest of this machine take each other's time"
-    return Finding("cpu", text, guess, "fewer engine.threads, or the load on another host")
+    return guess, "fewer engine.threads, or the load on another host"
 
 
 def _idle_gpu(now: Situation) -> Finding | None:
@@ -205,9 +234,8 @@ def _idle_gpu(now: Situation) -> Finding | None:
         text += f"; preprocessing takes {percent(share)} % of a batch's time."
         guess = "preprocessing on the CPU keeps the GPU waiting"
         return Finding("idle-gpu", text, guess, "put it into the model, or more engine.instances")
-    mean, room = (server.mean_batch, server.room) if server else (None, None)
-    if mean is not None and room and mean < _TINY * room:
-        text += f"; batches have {significant(mean)} of {room} rows."
+    if server and server.fill is not None and server.fill < _TINY:
+        text += f"; batches have {significant(server.mean_batch)} of {server.room_text} rows."
         guess = "batches are too small: the GPU waits for the host between them"
         return Finding("idle-gpu", text, guess, "more requests at once, or engine.graphs = true")
     if (share := now.inferred) is not None and share < 0.6:
@@ -221,9 +249,11 @@ def _idle_gpu(now: Situation) -> Finding | None:
 def _waits(now: Situation, text: str) -> Finding:
     """The engine waits for requests: who lets it wait?"""
     room = now.now.server.room if now.now.server else None
-    if (now.late_ns or 0) > _LATE_NS or (now.load_cpu or 0) >= _FULL:
+    full = (now.load_cpu or 0) >= _FULL
+    if full or (now.late_ns or 0) > _LATE_NS:
         guess = "the GPU is starved by the load generator"
-        return Finding("idle-gpu", f"{text}.", guess, "more load processes: --workers 2")
+        hint = "more load processes: --workers 2" if full else _kept_waiting(now)[1]
+        return Finding("idle-gpu", f"{text}.", guess, hint)
     if now.closed and room and now.open < room:
         text += f"; only {count(now.open)} requests are open at a time."
         guess = "too few users at once to keep it busy"
@@ -252,14 +282,14 @@ def _standstill(now: Situation) -> Finding | None:
 
 def _small_batches(now: Situation) -> Finding | None:
     server, parts = now.now.server, now.parts_ms
-    if server is None or server.mean_batch is None or not server.room:
+    if server is None or server.fill is None or not server.room:
         return None
     waits = parts.get("queue", 0.0) > parts.get("compute", 0.0) or (
         server.waiting is not None and server.waiting > server.room
     )
-    if not waits or server.mean_batch >= _SMALL * server.room:
+    if not waits or server.fill >= _SMALL:
         return None
-    rows = f"{significant(server.mean_batch)} of {server.room} rows"
+    rows = f"{significant(server.mean_batch)} of {server.room_text} rows"
     text = f"Batches have {rows} though requests wait"
     reasons = {reason: sum(by.values()) for reason, by in server.closed.items()}
     if not reasons:

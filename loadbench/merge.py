@@ -174,7 +174,15 @@ def servers(found: Sequence[Server], join: Join = Histogram.merged) -> Server | 
         grounds=_grounds(found),
         compute_input=merged_part([server.compute_input for server in found], join),
         compute_output=merged_part([server.compute_output for server in found], join),
+        rooms=_rooms(found),
     )
+
+
+def _rooms(found: Sequence[Server]) -> dict[int, int]:
+    """How many batches ran in which room; nothing where it was the same for all."""
+    total = _added(server.ran_in for server in found)
+    now = {room for server in found[-1:] if (room := server.room)}
+    return total if total.keys() - now else {}
 
 
 def beside(found: Sequence[Server]) -> Server | None:

@@ -73,6 +73,8 @@ class Server(Value, frozen=True):
     # of `compute`: until the inputs were where the model is, and until its outputs were handed back
     compute_input: Part | None = None
     compute_output: Part | None = None
+    # rows that a batch might have → batches that ran while it was so; {}: as `room` is, all of them
+    rooms: dict[int, int] = {}
 
     @property
     def room(self) -> int | None:
@@ -87,9 +89,23 @@ class Server(Value, frozen=True):
 
     @property
     def fill(self) -> float | None:
-        """Rows of the room that the batches had, as far as it is now."""
-        mean, room = self.mean_batch, self.room
-        return min(1.0, mean / room) if mean is not None and room else None
+        """Rows of the room that the batches had, of each the room of its own time."""
+        mean, rooms = self.mean_batch, self.ran_in
+        room = sum(room * batches for room, batches in rooms.items())
+        return min(1.0, mean * sum(rooms.values()) / room) if mean is not None and room else None
+
+    @property
+    def ran_in(self) -> dict[int, int]:
+        """Room → batches that ran while it was so; empty where no room is told."""
+        ran = sum(found.batches for found in self.sizes.values()) or self.batches
+        return {self.room: ran} if self.room and ran and not self.rooms else self.rooms
+
+    @property
+    def room_text(self) -> str:
+        """`32`, or `4-32` where it was changed meanwhile; "" where it is not told."""
+        rooms = (*self.rooms, *filter(None, [self.room]))
+        low, high = min(rooms, default=0), max(rooms, default=0)
+        return f"{low}-{high}" if low < high else str(high or "")
 
     changes: tuple[str, ...] = ()  # what became of the model's versions
 

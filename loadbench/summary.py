@@ -267,6 +267,7 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "batch": {
             "mean": server.mean_batch,
             "max": server.max_batch,
+            "fill": server.fill,
             "sizes": sizes,
             "closed": {reason: sum(by.values()) for reason, by in server.closed.items()},
         },

@@ -154,8 +154,8 @@ def fold(view: View, record: Record) -> View:
 
 
 def as_of(view: View, second: int) -> View:
-    """The rules, the alerts and the totals as they stood at the beginning of a second, and no end
-    yet."""
+    """The rules, the alerts, the totals and what is to be said of how it is measured, as they stood
+    at the beginning of a second, and no end yet."""
     then = View(start=view.start)
     for change in view.changes:
         then = fold(then, change) if change.second < second else then
@@ -168,7 +168,25 @@ def as_of(view: View, second: int) -> View:
         changed=then.changed,
         standing=then.standing,
         end=None,
+        notes=_notes_until(view, second),
+        evidence=_evidence_of(view, past),
     )
+
+
+def _notes_until(view: View, second: int) -> tuple[Note, ...]:
+    """Notes have no time of their own: those are left out that are told of later."""
+    later = {event.text for event in view.events if event.kind == "note" and event.second >= second}
+    begun = view.start.notes if view.start else ()
+    return tuple(note for note in view.notes if note in begun or note.text not in later)
+
+
+def _evidence_of(view: View, past: Sequence[Bin]) -> Evidence:
+    """What these bins show of how the run is measured."""
+    found = evidence.begin(view.start) if view.start else Evidence()
+    for width in dict.fromkeys(bin.seconds for bin in past):
+        group = [bin.window for bin in past if bin.seconds == width]
+        found = evidence.gather(found, group, width)
+    return found
 
 
 def bins(view: View, begin: float, end: float) -> tuple[Bin, ...]:

@@ -13,7 +13,7 @@ from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.diagnoses import diagnoses
 from loadbench.episodes import LIKELY, TRY
 from loadbench.model import AlertChange, Rule
-from loadbench.situation import Situation, parts_ms
+from loadbench.situation import Situation, parts_ms, stretches
 from loadbench.units import percent, significant
 
 _SLOWER = 1.3  # times as long: another time
@@ -46,7 +46,8 @@ def explain(situation: Situation, rule: Rule, change: AlertChange | None = None)
 
 
 def _headline(rule: Rule, change: AlertChange) -> str:
-    """`p99 latency was 184 ms (limit 100 ms) for the last 22 s.`"""
+    """`p99 latency: up to 184 ms (limit 100 ms) for the last 22 s.`, and of a long episode which
+    seconds the sentences after it are of."""
     ended = change.state != "firing"
     title = QUANTITIES[rule.quantity].title
     limit = f"limit {limit_text(rule)}"
@@ -56,7 +57,12 @@ def _headline(rule: Rule, change: AlertChange) -> str:
     if rule.quantity == "silence":
         return f"No figures came for {peak} ({limit})."
     side = "up" if rule.above else "down"
-    return f"{title}: {side} to {peak} ({limit}) for {'' if ended else 'the last '}{length}."
+    text = f"{title}: {side} to {peak} ({limit}) for {'' if ended else 'the last '}{length}"
+    looked_at, _ = stretches(change, rule)
+    if looked_at.begin <= since:
+        return f"{text}."
+    begin, end = (units.clock(second * units.SECOND) for second in looked_at)
+    return f"{text}; what follows is of {begin}-{end}."
 
 
 def _split(now: Situation) -> str:

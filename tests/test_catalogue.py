@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -14,6 +14,7 @@ from loadbench import catalogue, runlog
 from loadbench.catalogue import Entry, entries
 from loadbench.errors import LoadbenchError
 from loadbench.snapshots import files
+from loadbench.summary import CheckResult
 from tests.ended import GONE, finished, killed
 
 
@@ -33,6 +34,18 @@ def test_newest_first_with_its_figures(tmp_path: Path) -> None:
     assert new.p99_ms is None  # among the failed: over the limit
     assert new.limit_ms == 100.0
     assert new.passed == 0
+
+
+def test_checks_without_data_are_undecided_and_not_failed() -> None:
+    def checked(*states: Literal["passed", "failed", "no data"]) -> str:
+        checks = tuple(CheckResult("p99", state, None, None, 100.0, "ms", "") for state in states)
+        return Entry("0001-steady", "0001-steady", "done", checks=checks).checked
+
+    assert checked() == ""
+    assert checked("passed", "passed") == "✓ 2/2"
+    assert checked("no data", "no data") == "○ 0/2"
+    assert checked("passed", "no data") == "○ 1/2"
+    assert checked("failed", "no data") == "✗ 0/2"
 
 
 def test_a_run_that_cannot_be_read_is_a_line_that_says_why(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from dashboard.screens.alerts import Alerts
 from dashboard.screens.engine import Engine
 from dashboard.screens.latency import Latency
 from loadbench import units
-from loadbench.model import Ground, Note, Part, Server
+from loadbench.model import Ground, Mark, Note, Part, Server, Window
 from loadbench.units import MS
 from loadbench.view import View, fold, recent
-from tests import records
+from tests import records, storyline
 from tests.stage import folded, settle, shown, text, told
 from tests.storyline import Story
 
@@ -264,6 +264,28 @@ def test_engine_shows_how_batches_form() -> None:
     assert re.search(r"full \(32\) +18% █", left)
     assert re.search(r"32 full +480 +18% +2.00 +1.00 +8.40 +0.26 +27%", "\n".join(lines))
     assert "■ compute  ■ batch wait  ■ queue  (p95, ms)" in lines[7]
+
+
+def test_an_event_that_does_not_fit_ends_with_a_sign_that_it_goes_on() -> None:
+    view = told(RUNNING)
+    for second in (200, 201):
+        view = fold(view, Mark(second, "a long one, " * 9 + "and its end"))
+    found = [line[81:118].strip("│ ") for line in screen(view)[32:38]]
+    assert found[4].endswith("its end")
+    assert re.fullmatch(r"03:20 ◆ a long one, .* …", found[5])  # the second of them goes on
+
+
+def test_engine_weighs_batches_by_the_limit_of_their_own_time() -> None:
+    story = [
+        replace(record, server=replace(record.server, max_batch=64))
+        if isinstance(record, Window) and record.server and record.second >= 160
+        else record
+        for record in storyline.records(RUNNING)
+    ]
+    lines = screen(folded(story), keys="2")
+    assert "limit 32-64" in lines[7]
+    assert "32 full" not in "\n".join(lines)
+    assert re.search(r"fill █+.░+ +43%", column(lines, 0, 46))  # 29 if all counted as 64
 
 
 def test_engine_says_what_makes_batches_smaller_than_asked_for() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+from dataclasses import replace as looks
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dashboard.screens.ask import Word
 from dashboard.screens.live import Live
 from dashboard.screens.rule import Edit
 from loadbench import runlog, spec
-from loadbench.model import AlertChange, Check, Mark, Start, encode
+from loadbench.model import AlertChange, Check, Mark, Note, Remark, Start, encode
 from loadbench.units import SECOND
 from loadbench.view import View, fold
 from tests.records import start, window
@@ -66,7 +67,7 @@ def test_a_quantity_that_this_machine_has_not_is_no_data() -> None:
 def test_what_was_known_until_the_last_second_is_not_said_to_be_unknown() -> None:
     view = told(Story(seconds=60, end=None, gpu=False))
     lines = screen(fold(view, window(60, [9.0] * 100)))  # as runs end: the machine is not in it
-    assert re.search(r"● ok +memory +n/a +> 80 % +5 s +never", row(lines, " memory "))
+    assert re.search(r"● ok +memory +38 % +> 80 % +5 s +never", row(lines, " memory "))
 
 
 def test_history_has_one_row_an_episode_and_the_lower_panel_says_why() -> None:
@@ -93,6 +94,8 @@ def test_without_episodes_the_screen_says_so() -> None:
     lines = screen(told(Story(seconds=60, end=None)))
     assert any("no alert has fired" in line for line in lines)
     assert any("p99 latency has not been > 100 ms for 5 s." in line for line in lines)
+    lines = screen(told(Story(seconds=60, end=None)), (120, 40), "enter")
+    assert any("No alert has fired: there is nothing to show." in line for line in lines)
 
 
 def test_what_fires_is_in_sight_where_there_is_little_room() -> None:
@@ -106,6 +109,15 @@ def test_what_fires_is_in_sight_where_there_is_little_room() -> None:
         assert any("Try: " in line for line in lines)
         assert any(line.strip("│").startswith("›02:35") for line in lines)
         assert all(len(line) <= size[0] for line in lines)
+
+
+def test_rules_have_the_room_that_is_left_and_say_how_many_more_there_are() -> None:
+    lines = screen(told(Story(seconds=60, end=None)), (60, 16))
+    assert sum("● ok" in line for line in lines) == 7
+    assert not any(" more" in line or "+" in line for line in lines)
+    lines = screen(told(FIRING), (60, 16))
+    assert sum("● ok" in line or "▲ FIRING" in line for line in lines) == 3
+    assert lines[1].endswith(" +4")
 
 
 def test_what_to_try_is_in_sight_on_the_smallest_screen_of_a_run_that_is_over() -> None:
@@ -177,7 +189,62 @@ def test_how_long_nothing_came_is_of_now_and_not_said_of_the_past() -> None:
             app._came -= 3622  # so long ago the records came, of which the past knows nothing
             lines = await press(pilot, "3", "left")
             assert "VIEW PAUSED" in lines[0]
-            assert re.search(r"● ok +no data +n/a +> 3 s", row(lines, " no data "))
+            assert re.search(r"● ok +no data +0 s +> 3 s", row(lines, " no data "))
+
+    asyncio.run(walk())
+
+
+def as_looked_at(view: View, cursor: int) -> list[str]:
+    """The screen of somebody who has put the cursor on a second of a run that went on."""
+
+    async def read() -> list[str]:
+        async with shown(view, (120, 56)) as (app, pilot):
+            app.sight = looks(app.sight, at=view.newest, held=240, cursor=cursor)
+            return await press(pilot, "3")
+
+    return asyncio.run(read())
+
+
+def test_everything_is_as_of_the_moment_that_is_looked_at() -> None:
+    limits = (Check("p99", False, 50e6, "< 50 ms"), Check("throughput", True, 1.0, "> 1/s"))
+    found = [
+        replace(record, checks=limits) if isinstance(record, Start) else record
+        for record in records(Story(seconds=300, end=None, gpu=False))
+    ]
+    pending = AlertChange(156, "queue_growth", "pending", 25.0, 156, 25.0)
+    late = AlertChange(200, "errors", "firing", 0.02, 196, 0.02, "", 0.01)
+    stood = Remark(250, Note("lost", "worker 2 was killed", "see load.log"))
+    view = folded([*found, pending, late, stood])
+    lines = as_looked_at(view, 157)
+    assert re.search(r"▲ FIRING +p99 latency .*02:30  \(8 s\)", row(lines, "p99 latency"))
+    assert re.search(r"◔ pending .*02:36  \(2 of 10 s\)", row(lines, "queue growing"))
+    assert re.search(r" memory +38 % ", row(lines, " memory "))
+    assert any(re.search(r"● ok +no data +0 s ", line) for line in lines)
+    assert re.search(r"▲ on .* 8 s \+", row(lines, "p99 latency > 100 ms"))
+    assert any("(limit 100 ms) for the last 8 s." in line for line in lines)
+    assert not any("02:40" in line or "03:16" in line for line in lines)
+    assert not any("was killed" in line for line in lines)
+    early, after = as_looked_at(view, 100), as_looked_at(view, 210)
+    assert "● ok" in row(early, "p99 latency")
+    assert any("✓ p99" in line for line in early)
+    assert any("✗ p99" in line for line in after)
+    assert any("no alert has fired" in line for line in early)
+    assert any(re.search(r"02:30 +✓ ended .* 32 s ", line) for line in after)
+
+
+def test_how_far_an_episode_came_later_is_not_told_of_the_moment_before() -> None:
+    begun = AlertChange(151, "p99", "firing", 70.0, 150, 70.0, "", 60.0)
+    view = fold(told(Story(seconds=165, end=None, spike=(150, 300))), begun)
+
+    async def walk() -> None:
+        async with shown(view) as (app, pilot):
+            lines = await press(pilot, "3")
+            now = float(re.findall(r"([\d.]+) ms", row(lines, "›02:30"))[-1])
+            app.sight = looks(app.sight, at=165, held=240, cursor=151)
+            app.redraw()
+            lines = await press(pilot)
+            then = float(re.findall(r"([\d.]+) ms", row(lines, "›02:30"))[-1])
+            assert then < now
 
     asyncio.run(walk())
 
@@ -237,6 +304,8 @@ def test_tab_and_arrows_pick_the_rule_that_is_told_of() -> None:
             lines = await press(pilot, "down", "down")
             assert "›● ok" in row(lines, "GPU memory ") or "› ok" in row(lines, "GPU memory ")
             assert any("GPU memory has not been > 80 % for 5 s." in line for line in lines)
+            lines = await press(pilot, "enter")  # others have
+            assert any("GPU memory has not fired: there is nothing to show." in li for li in lines)
             lines = await press(pilot, "tab")
             assert any("p99 latency: up to 184 ms" in line for line in lines)
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,22 @@ def test_long_lines_of_a_summary_are_folded_and_none_is_cut(tmp_path: Path) -> N
     assert "".join(folded(text, 50).split()) == "".join(text.split())
     assert max(map(len, folded(text, 50).splitlines())) <= 50
     assert "\n" + " " * 12 + "1,500 requests" in folded(text, 50)  # below the words, not the label
+
+
+def test_a_page_with_lines_that_are_too_long_says_that_they_go_on(tmp_path: Path) -> None:
+    several(tmp_path)
+
+    async def walk() -> None:
+        async with listed(tmp_path) as (_, pilot):
+            for long, told in ((150, True), (40, False)):
+                pilot.app.push_screen(Page("Table", partial(str, "a   b   " + "c" * long)))
+                await until(pilot, lambda: "ccc" in "\n".join(lines(pilot)))
+                found = "\n".join(lines(pilot))
+                assert ("→ = the rest of the lines   esc = back" in found) == told
+                assert "esc = back" in found
+                await press(pilot, "escape")
+
+    asyncio.run(walk())
 
 
 def test_enter_replays_what_is_over_and_follows_what_goes_on(tmp_path: Path) -> None:

@@ -94,6 +94,9 @@ def test_done_counts_its_checks(tmp_path: Path) -> None:
             return text(app)
 
     assert "■ DONE  00:30 ✗ 1 of 2 checks failed" in asyncio.run(read())
+    states[1]["state"] = "no data"
+    runlog.write_snapshot(tmp_path, {"summary": {"checks": states}})
+    assert "■ DONE  00:30 ○ 1 of 2 checks without data" in asyncio.run(read())
 
 
 def test_a_run_that_is_played_says_how_fast_and_where() -> None:

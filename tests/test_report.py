@@ -1,7 +1,19 @@
 """The end text: what people read first, in terminals and in CI logs."""
 
 from loadbench.histogram import Histogram
-from loadbench.model import AlertChange, Check, End, Machine, Part, Process, Record, Server
+from loadbench.merge import servers
+from loadbench.model import (
+    AlertChange,
+    BatchSize,
+    Check,
+    End,
+    Machine,
+    Part,
+    Process,
+    Record,
+    Server,
+)
+from loadbench.report.batches import groups, reasons
 from loadbench.report.text import summary_text
 from loadbench.summary import summarise
 from loadbench.units import MS
@@ -88,3 +100,32 @@ def test_alerts_and_doubts_stand_below() -> None:
 
 def test_a_run_without_any_request() -> None:
     assert "no requests were recorded" in text([End(0, "stopped")])
+
+
+def test_batches_are_as_full_as_the_limit_of_their_own_time_let_them() -> None:
+    """max_batch goes from 32 to 4 in the middle of the run."""
+
+    def served(limit: int, rows: int, batches: int) -> Server:
+        return Server(
+            "loadbench", sizes={rows: BatchSize(batches)}, rows=rows * batches, batches=batches,
+            max_batch=limit, closed={"full" if rows == limit else "idle": {rows: batches}},
+        )  # fmt: skip
+
+    seconds = [served(32, 4, 20), served(32, 4, 20), served(4, 2, 20)]
+    both = servers(seconds)
+    assert both is not None
+    assert both.rooms == {32: 40, 4: 20}
+    assert both.fill == (80 + 80 + 40) / (40 * 32 + 20 * 4)
+    minutes = [servers(seconds[:2]), servers(seconds[2:])]
+    again = servers([found for found in minutes if found])
+    assert again == both
+    assert [group.name for group in groups(both)] == ["2", "3", "4"]  # four are not full in 32
+    larger = servers([served(4, 4, 20), served(32, 32, 5)])
+    assert larger is not None
+    assert [group.name for group in groups(larger) if group.sizes.batches] == ["3-4", "32 full"]
+    assert reasons(larger)[0][1] == "full (4-32)"
+    same = servers([served(32, 4, 20), served(32, 8, 20)])
+    assert same is not None
+    assert (same.rooms, same.fill) == ({}, 6 / 32)
+    found = text([window(s, [10.0] * 500, server=server) for s, server in enumerate(seconds)])
+    assert "ENGINE    3.33 per batch, 15 % full" in found

@@ -64,8 +64,15 @@ def late(ms: float) -> Histogram:
 LOW = card(0.12)
 BUSY = {"busy_ns": int(0.95 * SECOND)}
 CASES = {
-    "generator late": (calm(lateness=late(12)), "p99", "generator-late", "12.0 ms late",
-                       "--workers"),
+    "generator late": (calm(lateness=late(12)), "p99", "generator-late",
+                       "12.0 ms late (p99): not the target's fault. Nothing that is measured",
+                       "what else this machine did"),
+    "generator late, of others": (
+        calm(lateness=late(12), machine=Machine(cpu=1.0, processes={"load": Process(0.04, 1)})),
+        "lateness", "generator-late", "12.0 ms late (p99): not the target's fault.", "stop them"),
+    "generator late, of the engine": (
+        calm(lateness=late(12), machine=Machine(cpu=1.0, processes={"engine": Process(1.9, 1)})),
+        "p99", "generator-late", "12.0 ms late (p99)", "engine.threads"),
     "generator full": (calm(cpu_ns=int(0.97 * SECOND)), "p99", "generator-late",
                        "97 % of a core", "--workers"),
     "generator stood": (calm(stall_ns=400 * MS, stall_cause="gc"), "p99", "generator-late",
@@ -108,8 +115,11 @@ CASES = {
     # what a GPU that is hardly used means
     "little asked": (calm(machine=LOW, server=server(busy_ns=SECOND // 10)), "gpu_utilization",
                      "idle-gpu", "the engine 10 %; all of the 100/s", "higher rate"),
-    "starved": (calm(machine=LOW, server=server(busy_ns=SECOND // 10), lateness=late(30)),
+    "starved": (calm(machine=LOW, server=server(busy_ns=SECOND // 10), cpu_ns=SECOND),
                 "gpu_utilization", "idle-gpu", "the engine 10 %", "--workers"),
+    "starved by what is late": (
+        calm(machine=LOW, server=server(busy_ns=SECOND // 10), lateness=late(30)),
+        "gpu_utilization", "idle-gpu", "the engine 10 %", "what else this machine did"),
     "few users": (calm(machine=LOW, server=server(busy_ns=SECOND // 10), rate=None, in_flight=4),
                   "gpu_utilization", "idle-gpu", "only 4 requests are open", "load.concurrency"),
     "CPU-bound preprocessing": (
@@ -130,6 +140,14 @@ def test_each_cause_is_told_with_its_numbers_and_what_to_try(name: str) -> None:
     assert found.code == code
     assert text in found.text
     assert hint in found.hint
+
+
+def test_a_generator_that_gets_no_core_is_not_said_to_need_more_processes() -> None:
+    taken = Machine(cpu=1.0, processes={"load": Process(0.04, 1)})
+    found = explain(look(calm(lateness=late(12), machine=taken), "lateness"), P99)
+    assert found.likely == "other programs take this machine's cores"
+    assert "--workers" not in " ".join(found.lines)
+    assert explain(look(calm(lateness=late(12))), P99).likely == ""
 
 
 def test_throughput_is_bound_by_the_load_only_where_all_of_it_gets_done() -> None:
@@ -166,6 +184,16 @@ def test_the_verdict_says_what_is_measured_first_and_guesses_last() -> None:
         "Likely: another process is using the GPU.",
         "Try: stop it, or measure on a card of your own.",
     )
+
+
+def test_of_a_long_episode_it_is_said_which_seconds_the_cause_is_of() -> None:
+    for state, second, told in (
+        ("firing", 309, "for the last 2m 40s; what follows is of 04:40-05:10."),
+        ("ok", 324, "for 2m 54s; what follows is of 04:40-05:10."),  # clean for 10 s and 5 s
+        ("firing", 179, "for the last 30 s."),
+    ):
+        change = AlertChange(second, "p99", state, 184.0, 150, 184.0)  # type: ignore[arg-type]
+        assert explain(look(calm(80.0)), P99, change).said[0].endswith(told)
 
 
 def test_a_generator_a_little_late_is_not_what_makes_a_slow_target_slow() -> None:

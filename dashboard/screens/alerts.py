@@ -14,6 +14,7 @@ from dashboard.screens.run import RunScreen
 from dashboard.widgets.alerting import History, Peaks, Rules, Why, spell_of
 from dashboard.widgets.checks import Checks
 from dashboard.widgets.picker import Picker
+from loadbench.alerts import QUANTITIES
 from loadbench.episodes import Spell
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Alerts(RunScreen, inherit_bindings=False):
         yield Why(peaks, id="why", classes="panel")
 
     def show(self, scene: Scene) -> None:
+        self.set_class(not scene.view.spells, "-calm")
         for board in self.query(Picker):
             board.show(scene)
         self._choose(scene)
@@ -73,9 +75,10 @@ class Alerts(RunScreen, inherit_bindings=False):
 
     def action_show_episode(self) -> None:
         """Live, paused, with the episode in the middle."""
-        spell = self.query_one(Why).spell
+        why = self.query_one(Why)
+        spell = why.spell
         if spell is None:
-            self.app.say("No alert has fired: there is nothing to show.")
+            self.app.say(f"{_calm(why)}: there is nothing to show.")
             return
         newest = self.app.run_view.newest or 0
         ended = newest if spell.ended is None else spell.ended
@@ -116,6 +119,14 @@ class Alerts(RunScreen, inherit_bindings=False):
         for picker in self.query(Picker):
             picker.words = words
         self.app.redraw()
+
+
+def _calm(why: Why) -> str:
+    """What there is to say where the rule that is picked has no episode."""
+    fired = why.scene is not None and any(s.fired is not None for s in why.scene.view.spells)
+    if why.rule is None or not fired:
+        return "No alert has fired"
+    return f"{QUANTITIES[why.rule.quantity].title} has not fired"
 
 
 def _spell(scene: Scene, key: object) -> Spell | None:

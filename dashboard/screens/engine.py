@@ -36,7 +36,7 @@ def filled(scene: Scene) -> Reading:
     server = _server(scene)
     share = server.fill if server else None
     mean = units.significant(server.mean_batch) if server else "n/a"
-    note = f"{mean} of {server.room}" if server and server.room else ""
+    note = f"{mean} of {server.room_text}" if server and server.room else ""
     if server and server.bound:
         note = f"of {server.room} ({server.bound})"  # rows each stand beside it
     return Reading("Batch fill", "%", units.percent(share), note, "fill", "%")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -17,6 +18,7 @@ from textual.widgets import Static
 
 from loadbench.errors import LoadbenchError
 
+_BACK = "esc = back"
 _APART = re.compile(r"\S {2,}\S")  # as the parts of a table's line do, and words do not
 
 
@@ -43,7 +45,7 @@ class Page(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with ScrollableContainer(classes="sheet page") as sheet:
             sheet.border_title = Text(self._title).markup
-            sheet.border_subtitle = "esc = back"
+            sheet.border_subtitle = _BACK
             yield Static(Text(self._text), id="page-text")
 
     def on_mount(self) -> None:
@@ -71,6 +73,9 @@ class Page(ModalScreen[None]):
             return
         width = self.query_one(ScrollableContainer).scrollable_content_region.width
         text = folded(self._text, width, self._fold) if width else self._text
+        goes_on = 0 < width < max(map(cell_len, text.splitlines()), default=0)
+        sheet = self.query_one(ScrollableContainer)
+        sheet.border_subtitle = f"→ = the rest of the lines   {_BACK}" if goes_on else _BACK
         self.query_one("#page-text", Static).update(Text(text))
 
     def action_page_down(self) -> None:

@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.segment import Segment
 from textual.geometry import Size
@@ -33,9 +34,9 @@ _WORTH, _HIGH = 40, 99  # columns of a verdict, at least; its lines, at most
 
 
 def windows(scene: Scene, part: Stretch) -> list[Window]:
-    """The windows of a stretch of the run, as fine as they are known."""
+    """The windows of a stretch of the run until what is looked at, as fine as they are known."""
     first = scene.view.first or 0
-    found = views.pieces(scene.view, max(first, part.begin), min(part.end, scene.end))
+    found = views.pieces(scene.view, max(first, part.begin), min(part.end, scene.moment))
     return [bin.window for bin in found]
 
 
@@ -59,14 +60,33 @@ def _unknown(scene: Scene, rule: Rule, seen: Span | None) -> bool:
     return all(QUANTITIES[rule.quantity].read(span) is None for span in (seen, *whole))
 
 
+def _reading(rule: Rule, seen: Span) -> Reading:
+    """Memory is read of the newest second, and the one in which a run ends may not have it: then
+    it is that of the last which has."""
+    read, windows = QUANTITIES[rule.quantity].read, seen.windows
+    if rule.quantity not in ("memory", "gpu_memory"):
+        return read(seen)
+    spans = (replace(seen, windows=windows[:number]) for number in range(len(windows), 0, -1))
+    return next((found for span in spans if (found := read(span)) is not None), None)
+
+
+def _silence_s(scene: Scene) -> float | None:
+    """For how long nothing had been told; of the past by the seconds that the log has."""
+    if not scene.past:
+        return scene.source.age_s if scene.going else None
+    near = views.pieces(scene.view, scene.moment - SPAN_S, scene.moment)
+    return scene.moment - near[-1].until if near else None
+
+
 def spell_of(scene: Scene, rule: Rule) -> Spell | None:
     """The rule's last episode."""
     return next((s for s in reversed(scene.view.spells) if s.rule.name == rule.name), None)
 
 
 def span(scene: Scene) -> Span | None:
-    """The last 10 s as rules look at them; None where single seconds are not known any more."""
-    near = views.pieces(scene.view, scene.end - SPAN_S, scene.end)
+    """The 10 s until what is looked at, as rules look at them; None where single seconds are not
+    known any more."""
+    near = views.pieces(scene.view, scene.moment - SPAN_S, scene.moment)
     if scene.recent is None or any(bin.seconds > 1 for bin in near):
         return None
     gpu = card(scene, scene.recent)
@@ -75,34 +95,37 @@ def span(scene: Scene) -> Span | None:
 
 class Peaks:
     """How far open episodes have come; the log has that as it was when they began to fire. What
-    came before anybody looked on is not known."""
+    came while nobody looked on is not known."""
 
     def __init__(self) -> None:
-        self._most: dict[tuple[str, int], float] = {}
+        # how far each was seen to have come, by the moment at which it was seen
+        self._seen: dict[tuple[str, int], dict[int, float]] = {}
 
     def look(self, scene: Scene, seen: Span | None) -> None:
-        """Takes the present values; a view that stands still has none."""
-        if scene.paused or seen is None:
+        """Takes the values of the moment that is looked at."""
+        if seen is None:
             return
-        found = {}
         for spell in scene.view.spells:
             if spell.ended is None and spell.rule.quantity != "silence":
-                found[_key(spell)] = self._further(
-                    spell, QUANTITIES[spell.rule.quantity].read(seen)
-                )
-        self._most = {key: most for key, most in found.items() if most is not None}
+                now = QUANTITIES[spell.rule.quantity].read(seen)
+                self._further(spell, now, scene.moment)
 
-    def _further(self, spell: Spell, now: Reading) -> float | None:
-        known = [self._most.get(_key(spell)), spell.peak, now]
-        values = [float(value) for value in known if isinstance(value, float | int)]
-        if spell.peak is None and spell.fired is not None:
-            return math.inf  # among the failed already
-        return (max if spell.rule.above else min)(values, default=None)
+    def _further(self, spell: Spell, now: Reading, moment: int) -> None:
+        """Keeps it only where it is further than what is known of that moment: they are few."""
+        if not isinstance(now, float | int):
+            return
+        further, before = (max if spell.rule.above else min), self.of(spell, moment)
+        if not math.isinf(before) and further(before, now) != before:
+            self._seen.setdefault(_key(spell), {})[moment] = float(now)
 
-    def of(self, spell: Spell) -> float:
-        """Infinite for a percentile among the failed."""
-        known = spell.peak if spell.ended is not None else self._most.get(_key(spell), spell.peak)
-        return math.inf if known is None else known
+    def of(self, spell: Spell, moment: int) -> float:
+        """Until a moment of the run; infinite for a percentile among the failed."""
+        if spell.peak is None:
+            return math.inf
+        if spell.ended is not None:
+            return spell.peak
+        known = [most for at, most in self._seen.get(_key(spell), {}).items() if at <= moment]
+        return (max if spell.rule.above else min)((*known, spell.peak))
 
 
 def _key(spell: Spell) -> tuple[str, int]:
@@ -125,6 +148,7 @@ class Rules(Picker):
 
     def titles(self, scene: Scene) -> None:
         start = scene.view.start
+        self.set_class(bool(start and start.checks), "-checked")
         of = f"of {escape(start.scenario)}, " if start else ""
         only = f" only: {escape(self.words)}" if self.words else ""
         hidden = len(scene.view.rules) - max(1, self.size.height - 1)
@@ -167,9 +191,9 @@ class Rules(Picker):
 
     def _now(self, scene: Scene, rule: Rule, seen: Span | None) -> str:
         if rule.quantity == "silence":
-            age = scene.source.age_s if scene.going and not scene.past else None
+            age = _silence_s(scene)
             return "n/a" if age is None else f"{int(age)} s"
-        reading: Reading = QUANTITIES[rule.quantity].read(seen) if seen else None
+        reading = _reading(rule, seen) if seen else None
         return reading if isinstance(reading, str) else show(rule, reading)
 
     def _last(self, scene: Scene, rule: Rule, state: str) -> str:
@@ -178,14 +202,14 @@ class Rules(Picker):
             return "not known here" if scene.view.latest else ""
         if state == "few data":
             return "under 100 requests in 10 s"
-        if rule.quantity == "silence" and state == "firing":
+        if rule.quantity == "silence" and state == "firing" and not scene.past:
             return f"{clock(scene.newest * SECOND)}  ({self._now(scene, rule, None)})"
         if spell is None:
             return "never"
         began = clock(spell.began * SECOND)
         if spell.ended is not None:
             return f"{clock(spell.ended * SECOND)}  ended"
-        length = spell.seconds(scene.end)
+        length = spell.seconds(scene.moment)
         if spell.fired is None:
             return f"{began}  ({length} of {units.duration(rule.for_ns)})"
         return f"{began}  ({units.duration(length * SECOND)})"
@@ -214,7 +238,7 @@ class History(Picker):
         self.head(f"History of this run{told if number else ''}", "History of this run")
 
     def rows(self, scene: Scene) -> list[Row]:
-        spells = [spell for spell in scene.view.spells if spell.began < max(1, scene.end)]
+        spells = [spell for spell in scene.view.spells if spell.began < max(1, scene.moment)]
         self.peaks.look(scene, span(scene))
         return [self._row(scene, spell) for spell in reversed(spells)]
 
@@ -229,13 +253,13 @@ class History(Picker):
             sign = "▲ to the end"
         elif spell.acknowledged:
             sign, colour = "△ seen", self.ink.quiet
-        length = units.duration(spell.seconds(scene.end) * SECOND)
+        length = units.duration(spell.seconds(scene.moment) * SECOND)
         cells = [
             clock(spell.began * SECOND),
             sign,
             describe(spell.rule).partition(" for ")[0],
             f"{length} +" if open_now and scene.going else length,
-            show(spell.rule, self.peaks.of(spell)),
+            show(spell.rule, self.peaks.of(spell, scene.moment)),
             spell.context,
         ]
         return Row(_key(spell), cells, colour, spell.firing)
@@ -302,9 +326,9 @@ class Why(Board):
             return ["No rules are watched."] if scene.view.start else ["Waiting for the run."]
         if spell is None:
             return self._calm(scene, rule)
-        second = scene.end - 1 if spell.ended is None else spell.ended
+        second = scene.moment - 1 if spell.ended is None else spell.ended
         state: AlertState = "firing" if spell.ended is None else "ok"
-        most = self._peaks.of(spell)
+        most = self._peaks.of(spell, scene.moment)
         far = None if math.isinf(most) else most
         change = AlertChange(second, rule.name, state, spell.value, spell.began, far)
         at, before = stretches(change, rule)

@@ -23,7 +23,8 @@ class Checks(Board):
     _key: object = None
 
     def show(self, scene: Scene) -> None:
-        key = (scene.end if scene.paused else scene.end // _EVERY_S, scene.going, scene.view.start)
+        until = scene.moment if scene.paused else scene.moment // _EVERY_S
+        key = (until, scene.going, scene.view.start)
         if key != self._key:
             before = len(self._results)
             self._key = key

@@ -102,11 +102,16 @@ class Sizes(EngineBoard):
 
     reading = (
         "Batch size: how many of the batches in view had how many rows; sizes that lie beside each "
-        "other share a row where there are too many. fill: rows of the room that the batches had.",
+        "other share a row where there are too many. fill: rows of the room that the batches had; "
+        "where it was changed in view, each batch counts by the limit of its own time.",
     )
 
     def titles(self, scene: Scene) -> None:
-        self.head(f"Batch size [dim](rows, {scene.stretch})[/]", "Batch size [dim](rows)[/]")
+        server = scene.visible.server if scene.visible else None
+        changed = f"limit {server.room_text}" if server and server.rooms else ""
+        long = ", ".join(filter(None, ["rows", scene.stretch, changed]))
+        short = changed or "rows"
+        self.head(f"Batch size [dim]({long})[/]", f"Batch size [dim]({short})[/]")
 
     def rows(self, server: Server, width: int, height: int) -> list[Cells]:
         text, quiet = ink(self.ink.text), ink(self.ink.quiet)

@@ -93,7 +93,8 @@ def brief(text: str) -> str:
 
 
 def checks(scene: Scene) -> str:
-    """`✓ 4 of 4 checks`, `✗ 1 of 4 checks failed`, from the run's summary once it is written."""
+    """`✓ 4 of 4 checks`, `✗ 1 of 4 checks failed`, `○ 1 of 4 checks without data`, from the run's
+    summary once it is written."""
     summary = scene.source.snapshot.get("summary")
     found = summary.get("checks") if isinstance(summary, dict) else None
     if not isinstance(found, list) or not found:
@@ -102,7 +103,9 @@ def checks(scene: Scene) -> str:
     failed, passed = states.count("failed"), states.count("passed")
     if failed:
         return f"✗ {failed} of {len(found)} checks failed"
-    return f"{'✓' if passed == len(found) else '✗'} {passed} of {len(found)} checks"
+    if unknown := len(found) - passed:
+        return f"○ {unknown} of {len(found)} checks without data"
+    return f"✓ {passed} of {len(found)} checks"
 
 
 def _planned(scene: Scene) -> str:

@@ -321,7 +321,7 @@ class Events(Board, can_focus=True):
         for event in near(self.found(scene), scene):
             if len(rows) >= height:
                 break
-            lines = self._lines(event, width)
+            lines = self._lines(event, width, height - len(rows))
             rows += lines
             drawn += [event] * len(lines)
         self._rows = drawn
@@ -335,10 +335,15 @@ class Events(Board, can_focus=True):
         if offset is not None and 0 <= offset.y < len(self._rows):
             self.post_message(Inspect(self._rows[offset.y].second))
 
-    def _lines(self, event: Event, width: int) -> list[Cells]:
+    def _lines(self, event: Event, width: int, most: int) -> list[Cells]:
+        """Where there is room for only the `most` of them, the last says that it goes on."""
         clock, sign, colour = moment(event, self.ink)
         indent = len(clock) + 3
-        first, *rest = textwrap.wrap(without_folder(event.text), max(8, width - indent)) or [""]
+        room = max(8, width - indent)
+        found = textwrap.wrap(without_folder(event.text), room) or [""]
+        if len(found) > most:
+            found = [*found[: most - 1], f"{found[most - 1][: room - 2]} …"]
+        first, *rest = found
         head = [
             Segment(f"{clock} ", ink(self.ink.quiet)),
             Segment(sign, ink(colour)),

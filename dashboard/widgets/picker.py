@@ -127,6 +127,9 @@ class Picker(Board, can_focus=True):
             self._line(line, row, row is rows[at] and self.has_focus, width)
             for line, row in zip(lines, rows, strict=True)
         ]
+        hidden = len(rows) - room
+        if hidden > 0 and not self.styles.gutter.height:  # no border that could tell it
+            head = _telling(head, hidden, width)
         return [head, *drawn[self._top : self._top + room]]
 
     def _line(self, line: Cells, row: Row, picked: bool, width: int) -> Cells:
@@ -138,6 +141,14 @@ class Picker(Board, can_focus=True):
             Segment(text[:split], ink(row.colour, bold=row.strong)),
             Segment(text[split:], ink(self.ink.text)),
         ]
+
+
+def _telling(head: Cells, hidden: int, width: int) -> Cells:
+    """The head of the table with how many rows are not in sight, at its end."""
+    text = "".join(segment.text for segment in head).rstrip()
+    room = width - len(text) - 1
+    words = next((words for words in (f"{hidden} more", f"+{hidden}") if len(words) <= room), "")
+    return [Segment(text + words.rjust(width - len(text)), head[0].style)] if words else head
 
 
 def _has(row: Row, words: Sequence[str]) -> bool:

@@ -50,14 +50,6 @@ def state(entry: Entry) -> str:
     return _STATES[entry.state] + (" ▲" if doubted else "")
 
 
-def checks(entry: Entry) -> str:
-    """`✓ 4/4`; empty if it has none."""
-    if not entry.checks:
-        return ""
-    sign = "✓" if entry.passed == len(entry.checks) else "✗"
-    return f"{sign} {entry.passed}/{len(entry.checks)}"
-
-
 def when(began: str, now: datetime) -> str:
     """`today 14:02`, `yesterday`, `18 Nov`, `2024-11-18`, in the time zone of `now`."""
     try:
@@ -93,7 +85,7 @@ def cells(entry: Entry, now: datetime) -> list[str]:
         latency(entry.p50_ms),
         latency(entry.p99_ms),
         "" if entry.failed is None else f"{percent(entry.failed)}%",
-        checks(entry),
+        entry.checked,
         state(entry),
     ]
 
@@ -219,7 +211,7 @@ class RunList(DataTable[Text]):
 
 def _colour(entry: Entry, column: int, colours: Palette) -> str:
     if column == _CHECKS and entry.checks:
-        return colours.ok if entry.passed == len(entry.checks) else colours.error
+        return {"✓": colours.ok, "✗": colours.error}.get(entry.checked[0], colours.quiet)
     if column == _MARK:
         return colours.asked
     if column == _STATE:

@@ -36,7 +36,8 @@ def about(entry: Entry, colours: Palette) -> Text:
                     ink(colours.error))  # fmt: skip
     for check in entry.checks:
         sign, _, words = check_words(check, entry.failed).partition(" ")
-        text.append(f"{sign} ", ink(colours.ok if check.state == "passed" else colours.error))
+        colour = {"passed": colours.ok, "failed": colours.error}.get(check.state, colours.quiet)
+        text.append(f"{sign} ", ink(colour))
         text.append(words, plain)
         text.append(f" · {check.sure}   " if check.sure else "   ", quiet)
     if entry.checks:

@@ -68,7 +68,6 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    sign = "✓" if entry.passed == len(entry.checks) else "✗"
     times = "" if entry.repeats == 1 else f" ×{entry.repeats}"
     return (
         entry.name,
@@ -78,7 +77,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         _latency(entry.p50_ms, entry, "p50"),
         _latency(entry.p99_ms, entry, "p99"),
         percent(entry.failed),
-        f"{sign} {entry.passed}/{len(entry.checks)}" if entry.checks else "",
+        entry.checked,
         " ▲ ".join(filter(None, (entry.problem or f"{entry.state}{times}", entry.altered))),
     )
 

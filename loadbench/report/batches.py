@@ -27,10 +27,12 @@ class Group(NamedTuple):
 
 def groups(server: Server, most: int = 64) -> list[Group]:
     """By powers of two, the full size for itself; without the empty ones at both ends, and
-    neighbours together where there would be more than `most`."""
+    neighbours together where there would be more than `most`. A size that was not the full one all
+    the time is not called so."""
     full = server.max_batch
+    always = full is not None and max(server.rooms, default=0) <= full
     found = [
-        Group(low, high, low == full, _summed(server.sizes, low, high))
+        Group(low, high, always and low == full, _summed(server.sizes, low, high))
         for low, high in _edges(max(server.sizes, default=0), full)
     ]
     while found and not found[0].sizes.batches:
@@ -89,7 +91,8 @@ def median_size(server: Server) -> int | None:
 def reasons(server: Server) -> list[tuple[str, str, int]]:
     """(reason, words, batches), the most frequent first."""
     counted = [(reason, sum(sizes.values())) for reason, sizes in server.closed.items()]
-    full = f"full ({server.max_batch})" if server.max_batch else "full"
+    limit = server.room_text if server.rooms else server.max_batch
+    full = f"full ({limit})" if limit else "full"
     return [
         (reason, full if reason == "full" else WHY_CLOSED.get(reason, reason), number)
         for reason, number in sorted(counted, key=lambda item: -item[1])
@@ -115,7 +118,7 @@ def hint(server: Server) -> str:
         return ""
     now = total / rows
     share = server.sizes[largest].batches / max(1, server.batches)
-    if largest == server.max_batch and share > 0.5:
+    if largest == server.max_batch and share > 0.5 and not server.rooms:
         text = units.significant(1000 / best * (server.instances or 1))
         return f"{units.percent(share)}% of batches are full: the limit is near {text} rows/s."
     if now > best * 1.2:

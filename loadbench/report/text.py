@@ -287,7 +287,8 @@ def _engine(summary: Summary) -> str:
     batch = server["batch"]
     parts = [f"{significant(batch['mean'])} per batch"]
     if batch["max"]:
-        parts[0] += f", {percent(batch['mean'] / batch['max'])} % full"
+        told = "fill" in batch  # summaries of earlier releases have only today's limit
+        parts[0] += f", {percent(batch['fill'] if told else batch['mean'] / batch['max'])} % full"
     parts.append(f"{count(server['batches'])} batches")
     closed = sorted(batch["closed"].items(), key=lambda item: -item[1])
     total = sum(batch["closed"].values())
