@@ -111,7 +111,8 @@ def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
     if asker.rpc:
         return _over_rpc(asker, wanted)
     found = json_of(_known(asker, "/v2"))
-    if isinstance(found, dict) and "extensions" in found:
+    # TorchServe's KServe mode writes it so
+    if isinstance(found, dict) and ("extensions" in found or "extenstion" in found):
         asker.known_by = "speaks KServe v2: /v2 tells its extensions"
         return "kserve"
     if openai.models(json_of(_known(asker, openai.MODELS))) is not None:
@@ -236,6 +237,19 @@ def _only(asker: "Asker", models: list[str]) -> str:
 def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
     path = f"/v2/models/{quote(model, safe='')}"
     answer = asker.ask("GET", path)
+    if answer.status_code == 404 and asker.ask("GET", f"{path}/ready").status_code == 200:
+        # it has the model and tells nothing of it, as TorchServe: the scenario's data must
+        return Endpoint(
+            host=asker.host,
+            port=asker.port,
+            protocol="kserve",
+            tls=asker.tls,
+            model=model,
+            batched=False,
+            binary=binary,
+            closes=asker.closes,
+            headers=asker.headers,
+        )
     if answer.status_code in (400, 404):
         known = ", ".join(_models(asker)) or "it does not tell which it has"
         raise SpecError(f"{asker.url} has no model {model!r}: {refusal(answer)}", known)

@@ -59,6 +59,10 @@ KNOWN = {
         _python("torchserve_app.py"),
         lambda server: server.ask("/predictions/sum", BODY, {"Content-Type": "application/json"}),
     ),
+    "torchserve-kserve": App(
+        lambda python, port: [python, "torchserve_app.py", str(port), "kserve"],
+        lambda server: server.ask("/v2/models/sum/ready"),
+    ),
     "mlserver": App(_mlserver, lambda server: server.ask("/v2/models/sum/ready")),
 }
 
@@ -101,9 +105,12 @@ def _is_up(app: App, server: Server) -> bool:
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_the_scenario_that_is_copied_runs_and_counts_what_the_service_counts(
-    name: str, tmp_path: Path
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied = shutil.copy(ROOT / "scenarios" / "targets" / f"{name}.toml", tmp_path)
+    monkeypatch.chdir(tmp_path)  # where its data are
+    for path in (ROOT / "scenarios" / "targets").glob(f"{name}.*"):
+        shutil.copy(path, tmp_path)
+    copied = tmp_path / f"{name}.toml"
     with started(name, tmp_path) as (server, count):
         before = count.stat().st_size if count.exists() else 0
         rate = SLOW.get(name, RATE)

