@@ -20,7 +20,7 @@ from loadbench.snapshots.reading import summarised
 from loadbench.summary import CheckResult, Episode, Summary
 from loadbench.times import Times
 from loadbench.trust import cause
-from loadbench.units import SECOND, clock, count, percent, significant
+from loadbench.units import MS, SECOND, clock, count, percent, significant
 
 Bands = dict[str, tuple[float, float | None]]
 _KINDS, _SAID = 8, 100  # of failures, of requests; characters shown of what came
@@ -273,7 +273,7 @@ def _engine(summary: Summary) -> str:
     if batch["max"]:
         told = "fill" in batch  # summaries of earlier releases have only today's limit
         parts[0] += f", {percent(batch['fill'] if told else batch['mean'] / batch['max'])} % full"
-    if summary.seconds:
+    if summary.seconds * SECOND >= MS:  # of less no rate can be told
         parts.append(f"{significant(server['batches'] / summary.seconds)} batches/s")
     closed = sorted(batch["closed"].items(), key=lambda item: -item[1])
     total = sum(batch["closed"].values())

@@ -16,7 +16,7 @@ from loadbench.report.page.material import Material
 from loadbench.report.page.sections import csv, figure, line_key, quiet, section, table
 from loadbench.report.parts import made_of
 from loadbench.report.svg import Level
-from loadbench.units import MS, count, percent, significant
+from loadbench.units import MS, SECOND, count, percent, significant
 
 _GROUPS, _REASONS = 8, 8
 _STEPS, _PARTS = 24, 12  # rates that are shown one by one; of more, so many stretches of them
@@ -53,7 +53,7 @@ def _sentence(server: Server, seconds: float) -> str:
         parts.append(f"median {median}")
     if server.fill is not None:
         parts.append(f"{percent(server.fill)} % full")
-    if seconds:
+    if seconds * SECOND >= MS:  # of less no rate can be told
         parts.append(f"{significant(server.batches / seconds)} batches/s")
     if server.shed:
         parts.append(f"{count(server.shed)} requests shed")
