@@ -84,10 +84,17 @@ def _read(name: str, path: Path) -> Shelved:
         return Shelved(name, path, "", printable(sentence(error, str(path))))
     except OSError as error:
         return Shelved(name, path, "", f"cannot be read: {error.strerror}")
-    said = present(found)
-    users = f"{units.count(found.load.users)} users" if found.load.arrivals == "journey" else ""
-    rate = users or (said["rate"] if found.load.arrivals != "closed" else "closed loop")
-    return Shelved(name, path, printable(found.title) or f"{rate} for {said['duration']}")
+    return Shelved(name, path, printable(found.title) or _shape(found))
+
+
+def _shape(found: spec.Spec) -> str:
+    """`300/s for 20 s`, where a scenario has no title."""
+    load, said = found.load, present(found)
+    what = "closed loop" if load.arrivals == "closed" else said["rate"]
+    if load.arrivals == "journey":
+        what = "1 user" if load.users == 1 else f"{units.count(load.users)} users"
+    long = said["duration"] if load.phases else "as long as its file says"
+    return f"{what} for {long}"
 
 
 def used(results: Path) -> list[Used]:

@@ -47,6 +47,8 @@ def reshape(
     if rate and raw["load"].get("arrivals") == "trace":
         raise SpecError("a trace brings its own rate", "--set load.scale=2 doubles it")
     length = units.parse_duration(duration) if duration else planned
+    if duration and length < units.MS:
+        raise SpecError(f"a duration of {duration!r} is none", 'write it like "20s" or "1m30s"')
     if rate:
         phases = [{"rate": rate, "for": f"{length} ns"}]
     elif not lengths:  # a trace says itself how long it is, and so may a Locust file

@@ -133,11 +133,14 @@ def _timer() -> Iterator[Finding]:
 
 
 def _busy() -> Iterator[Finding]:
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    if load > 0.3:
-        yield Finding("▲", "load", f"the machine is busy: {percent(load)} % of its cores")
+    """The load average counts what runs or waits to: it may be more than there are cores."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    many = "1 core" if cores == 1 else f"{cores} cores"
+    text = f"load average {significant(load)} on {many} in the last minute"
+    if load > 0.3 * cores:
+        yield Finding("▲", "load", f"the machine is busy: {text}")
     else:
-        yield Finding("✓", "load", f"the machine is quiet: {percent(load)} % of its cores")
+        yield Finding("✓", "load", f"the machine is quiet: {text}")
 
 
 def _port() -> Iterator[Finding]:

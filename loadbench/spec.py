@@ -317,9 +317,10 @@ def load(
     if rate or duration:
         found = check(raw, str(path), text)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
-    return Scenario(
-        path.stem, check(raw, str(path), text), raw, own, code, str(path.resolve()), sends
-    )
+    checked = check(raw, str(path), text)
+    if rate and not any(phase.rate and phase.rate.value for phase in checked.load.phases):
+        raise SpecError(f"a rate of {rate!r} asks for nothing", 'write it like 300 or "300/s"')
+    return Scenario(path.stem, checked, raw, own, code, str(path.resolve()), sends)
 
 
 def _journey(path: Path) -> dict[str, Any]:

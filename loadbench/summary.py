@@ -240,7 +240,7 @@ def _generator(found: Evidence) -> dict[str, Any]:
 
 def _rates(total: Account) -> Times:
     load, seconds = total.load, total.seconds
-    if load is None or not seconds:
+    if load is None or seconds * units.SECOND < units.MS:  # of less no rate can be told
         return {"asked": None, "sent": None, "done": None}
     counts = {"asked": load.asked, "sent": load.sent, "done": load.done}
     return {name: count / seconds for name, count in counts.items()}

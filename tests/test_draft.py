@@ -65,6 +65,8 @@ def test_the_command_does_what_was_typed(tmp_path: Path) -> None:
     [("max_batch", "9999", "engine.max_batch: Input should be less than or equal to 4096"),
      ("rate", "fast", "'fast' is not a rate"),
      ("duration", "soon", "'soon' is not a duration"),
+     ("duration", "0s", "a duration of '0s' is none"),
+     ("rate", "0", "a rate of '0' asks for nothing"),
      ("p99", "100 ms", 'write it like "< 100 ms"'),
      ("policy", "best", "engine.policy: Input should be"),
      ("workers", "many", "--workers: 'many' is not a number"),
@@ -129,6 +131,7 @@ def test_files_are_listed_with_their_faults_in_place(tmp_path: Path) -> None:
     assert "cut.toml" not in found["cut.toml"].fault
     assert found["cut.toml"].fault
     assert found["users.py"].fault == ""
+    assert found["users.py"].text == "1 user for as long as its file says"
     assert not any(found[name].fault for name in spec.shipped())
 
 

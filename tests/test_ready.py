@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from loadbench import ready, runlog, spec
 from tests.ended import finished
 from tests.running import loadbench
@@ -19,6 +21,18 @@ def test_this_machine_can_make_a_run(tmp_path: Path) -> None:
     assert {"gpu", "cores", "timer", "load", "port", "results", "files"} <= set(found)
     assert not [finding for finding in found.values() if finding.sign == "✗"]
     assert not (tmp_path / "new").exists()  # looking leaves nothing behind
+
+
+def test_the_load_average_is_not_called_a_share_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for average, words in (
+        (4.78, "the machine is busy: load average 4.78 on 2 cores"),
+        (0.5, "the machine is quiet: load average 0.500 on 2 cores"),
+    ):
+        monkeypatch.setattr(os, "getloadavg", lambda average=average: (average, 0.0, 0.0))
+        assert subjects(ready.check(results=tmp_path))["load"].text.startswith(words)
 
 
 def test_results_that_cannot_be_written_stand_in_the_way(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The end text: what people read first, in terminals and in CI logs."""
 
+from msgspec.structs import replace
+
 from loadbench.histogram import Histogram
 from loadbench.merge import servers
 from loadbench.model import (
@@ -129,3 +131,13 @@ def test_batches_are_as_full_as_the_limit_of_their_own_time_let_them() -> None:
     assert (same.rooms, same.fill) == ({}, 6 / 32)
     found = text([window(s, [10.0] * 500, server=server) for s, server in enumerate(seconds)])
     assert "ENGINE    3.33 per batch, 15 % full" in found
+
+
+def test_of_a_run_without_any_length_no_rate_is_told() -> None:
+    server = Server("loadbench", sizes={1: BatchSize(1)}, rows=1, batches=1, max_batch=8)
+    first = start(planned_ns=1)
+    summary = summarise([first, window(0, [10.0], server=server, stage="drain"), End(0, "done")])
+    assert summary is not None
+    found = summary_text(replace(summary, seconds=1e-9), first.rules, "results/0001")
+    assert "per batch" in found
+    assert "batches/s" not in found

@@ -138,6 +138,18 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         load(tmp_path, LOAD, overrides={"load.seed": 1, "load.seed.x": 4})
 
 
+@pytest.mark.parametrize(
+    ("rate", "duration", "said"),
+    [(None, "0s", "duration of '0s'"), ("5/s", "0 ms", "duration"), ("0", None, "rate of '0'")],
+)
+def test_a_run_that_asks_for_nothing_is_refused(
+    tmp_path: Path, rate: str | None, duration: str | None, said: str
+) -> None:
+    text = '[load]\nphases = [{rate = 3, for = "3s"}]\n'
+    with pytest.raises(SpecError, match=said):
+        load(tmp_path, text, rate=rate, duration=duration)
+
+
 def test_rate_and_duration_reshape(tmp_path: Path) -> None:
     two = '[load]\nphases = [{ rate = 10, for = "30s" }, { from = 10, to = 20, for = "10s" }]\n'
     assert load(tmp_path, two, rate="50").load.resolve() == (Phase(50, 50, 40 * SECOND),)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
 
 _BINARY = "binary_tensor_data"
 _MEMORY = "system_shared_memory"
+_MISSPELT = "extenstion"  # TorchServe as a KServe server writes it so
 _TORCHSERVE = "TorchServe APIs"
 _WHO = 401  # how servers say that they do not know who asks
 _UNKNOWN = 501  # how a server that speaks gRPC refuses a service that it does not have
@@ -48,11 +49,14 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
         check_path(path)
         asker.ask("GET", path)  # any answer will do
         return _http(asker, wanted, path)
-    extensions = asker.json("/v2").get("extensions") or []
+    told = asker.json("/v2")
+    extensions = told.get("extensions") or []
     ready = asker.ask("GET", "/v2/health/ready")
     if ready.status_code != 200:
         raise TargetError(f"{asker.url} is not ready (HTTP {ready.status_code})", "wait for it")
     model = wanted.model or _only(asker, _models(asker))
+    if _MISSPELT in told:
+        return _untold(asker, model)
     found = _kserve(asker, model, binary=_BINARY in extensions)
     if wanted.shared_memory and _MEMORY not in extensions:
         raise SpecError(
@@ -111,8 +115,7 @@ def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
     if asker.rpc:
         return _over_rpc(asker, wanted)
     found = json_of(_known(asker, "/v2"))
-    # TorchServe's KServe mode writes it so
-    if isinstance(found, dict) and ("extensions" in found or "extenstion" in found):
+    if isinstance(found, dict) and ("extensions" in found or _MISSPELT in found):
         asker.known_by = "speaks KServe v2: /v2 tells its extensions"
         return "kserve"
     if openai.models(json_of(_known(asker, openai.MODELS))) is not None:
@@ -237,19 +240,6 @@ def _only(asker: "Asker", models: list[str]) -> str:
 def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
     path = f"/v2/models/{quote(model, safe='')}"
     answer = asker.ask("GET", path)
-    if answer.status_code == 404 and asker.ask("GET", f"{path}/ready").status_code == 200:
-        # it has the model and tells nothing of it, as TorchServe: the scenario's data must
-        return Endpoint(
-            host=asker.host,
-            port=asker.port,
-            protocol="kserve",
-            tls=asker.tls,
-            model=model,
-            batched=False,
-            binary=binary,
-            closes=asker.closes,
-            headers=asker.headers,
-        )
     if answer.status_code in (400, 404):
         known = ", ".join(_models(asker)) or "it does not tell which it has"
         raise SpecError(f"{asker.url} has no model {model!r}: {refusal(answer)}", known)
@@ -267,6 +257,15 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
         inputs=inputs, outputs=outputs, batched=batched, binary=binary, closes=asker.closes,
         headers=asker.headers, stream=isinstance(policy, dict) and bool(policy.get("decoupled")),
         stateful="sequence_batching" in (config or {}),
+    )  # fmt: skip
+
+
+def _untold(asker: "Asker", model: str) -> Endpoint:
+    """A model of which the server tells nothing, not even whether it has it: what is sent to it
+    has to stand in the scenario's data."""
+    return Endpoint(
+        host=asker.host, port=asker.port, protocol="kserve", tls=asker.tls, model=model,
+        batched=False, binary=False, closes=asker.closes, headers=asker.headers,
     )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ APPS = HERE / "apps"
 RATE, SECONDS = 100, 4
 SLOW = {"ray-serve": 20}  # of what two cores, the generator's too, make of it
 BODY = b'{"x": [1, 2, 3]}'
+REQUEST = b'{"inputs": [{"name": "x", "shape": [3], "datatype": "FP32", "data": [1, 2, 3]}]}'
+_JSON = {"Content-Type": "application/json"}
 
 
 class App(NamedTuple):
@@ -32,8 +34,7 @@ def _python(file: str) -> Callable[[str, int], list[str]]:
 
 
 def _predict(path: str) -> Callable[[Server], Answer]:
-    kind = {"Content-Type": "application/json"}
-    return lambda server: server.ask(path, BODY, kind)
+    return lambda server: server.ask(path, BODY, _JSON)
 
 
 def _mosec(python: str, port: int) -> list[str]:
@@ -57,11 +58,11 @@ KNOWN = {
     "ray-serve": App(_python("ray_app.py"), _predict("/")),
     "torchserve": App(
         _python("torchserve_app.py"),
-        lambda server: server.ask("/predictions/sum", BODY, {"Content-Type": "application/json"}),
+        lambda server: server.ask("/predictions/sum", BODY, _JSON),
     ),
     "torchserve-kserve": App(
         lambda python, port: [python, "torchserve_app.py", str(port), "kserve"],
-        lambda server: server.ask("/v2/models/sum/ready"),
+        lambda server: server.ask("/v2/models/sum/infer", REQUEST, _JSON),
     ),
     "mlserver": App(_mlserver, lambda server: server.ask("/v2/models/sum/ready")),
 }

@@ -17,12 +17,19 @@ def handle(data, context):
     return [summed(row.get("body") or row.get("data")) for row in data]
 """
 KSERVE_HANDLER = """
+import json
 from counting import summed
 
 def handle(data, context):
     if data is None:
         return None
-    return [summed({"x": tensor["data"]})["y"] for tensor in data]
+    return [told(row.get("body") or row.get("data")) for row in data]
+
+def told(asked):
+    asked = asked if isinstance(asked, dict) else json.loads(asked)
+    y = summed({"x": asked["inputs"][0]["data"]})["y"]
+    output = {"name": "y", "datatype": "FP32", "shape": [1], "data": [y]}
+    return {"model_name": "sum", "outputs": [output]}
 """
 MANIFEST = {
     "runtime": "python",
@@ -48,7 +55,6 @@ grpc_management_port={others[3]}
 metrics_mode=prometheus
 disable_token_authorization=true
 default_workers_per_model=1
-{"service_envelope=kservev2" if kserve else ""}
 """
 )
 if kserve:
