@@ -279,7 +279,8 @@ def test_throughput_is_judged_only_where_it_is_no_answer_to_what_was_asked() -> 
     a = side("a", NEAR)
     b = copy.deepcopy(a)
     for made in b.snapshots:
-        made["summary"]["rate"]["done"] *= 0.9
+        for name in ("asked", "done"):
+            made["summary"]["rate"][name] *= 0.9
     found = compare(a, b, Terms(metrics=("throughput",)))
     assert found.kept_up == (True, True)
     assert throughput(a, b).word == ""
@@ -290,6 +291,11 @@ def test_throughput_is_judged_only_where_it_is_no_answer_to_what_was_asked() -> 
     assert compare(a, b).kept_up == (True, False)
     assert throughput(a, b).word == "worse"  # less is worse
     assert throughput(b, a).word == "better"
+    late = copy.deepcopy(a)  # all is done in the end, but not while it was asked
+    for made in late.snapshots:
+        made["summary"]["rate"]["done"] *= 0.4
+    assert compare(a, late).kept_up == (True, False)
+    assert decision(compare(a, late, Terms(metrics=("throughput",)))).code == 1
     closed = copy.deepcopy(a)
     for made in closed.snapshots:
         made["spec"]["load"]["arrivals"] = "closed"
@@ -313,6 +319,11 @@ def test_an_invalid_repeat_leaves_no_verdict_and_one_broken_off_does_not_count()
     found = compare(a, b)
     assert found.gated[0].why == "the figures of B cannot be trusted"
     assert decision(found).code == 4
+    a, b = side("a", NEAR), side("b", [ms / 2 for ms in NEAR])
+    altered = {"code": "altered", "text": "run.json was altered after the run", "hint": ""}
+    b.snapshots[3]["summary"]["notes"] = [altered]
+    assert "run.json was altered" in decision(compare(a, b)).text
+    assert decision(compare(a, b)).code == 4
     stopped = side("a", [*NEAR, 500.0])
     stopped.snapshots[-1]["summary"]["reason"] = "stopped"
     assert p99(stopped, b).n == (6, 6)

@@ -8,7 +8,8 @@ import click
 
 from loadbench import baseline, runlog
 from loadbench.errors import SpecError
-from loadbench.judge.comparison import Comparison, Side, compare, terms_of
+from loadbench.judge import differences
+from loadbench.judge.comparison import Side, compare, terms_of
 from loadbench.judge.gate import UNDECIDED, WORSE, decision
 from loadbench.judge.matrix import matrix
 from loadbench.model import plain
@@ -46,9 +47,9 @@ def command(
     sides = _sides(runs, left, right, results)
     terms = terms_of(gates, anyway)
     found = [compare(sides[0], other, terms) for other in sides[1:]]
-    different = [one for one in found if not one.comparable]
+    different = [at for at, one in enumerate(found, 1) if not one.comparable]
     if different and not anyway:
-        _refuse(different[0])
+        _refuse(sides[0], sides[different[0]])
     if len(found) > 1:
         table = matrix(sides, found)
         click.echo(_json(table) if as_json else matrix_text(table))
@@ -97,10 +98,11 @@ def _first(name: str, other: Path, results: Path) -> Path:
     return folder or runlog.find(name, results)
 
 
-def _refuse(found: Comparison) -> None:
+def _refuse(a: Side, b: Side) -> None:
     """Different work: with what differs, and how to have it all the same. Raises SpecError."""
-    keys = ", ".join(one.key for one in found.differences[:3])
+    keys = [one.key for one in differences.work(a.snapshots[0], b.snapshots[0])]
+    more = " …" if len(keys) > 3 else ""
     raise SpecError(
-        f"{found.a} and {found.b} did different work ({keys} …)",
+        f"{a.name} and {b.name} did different work ({', '.join(keys[:3])}{more})",
         "run the same scenario against both, or compare them --anyway",
     )

@@ -197,6 +197,10 @@ def _unfit(a: Side, b: Side, different: bool) -> str:
     for sign, side in (("A", a), ("B", b)):
         if any(one["summary"].get("trust") == "invalid" for one in side.snapshots):
             return f"the figures of {sign} cannot be trusted"
+        for one in side.snapshots:
+            for note in one["summary"].get("notes", ()):
+                if note["code"] == "altered":
+                    return f"{one.get('run', '?')}: {note['text']}"
     return order.company(a.snapshots, b.snapshots)
 
 

@@ -48,6 +48,9 @@ GATED = tuple(
 )
 
 
+_IN_TIME = 0.97  # of the rate that was asked for
+
+
 def at(tree: Any, path: Iterable[str]) -> Any:
     """What stands at a path of keys in plain values; None where there is nothing."""
     for key in path:
@@ -91,9 +94,18 @@ def band(metric: Metric, summary: Summary) -> tuple[float, float | None] | None:
 
 
 def kept_up(summary: Summary) -> bool:
-    """Whether what was asked was served: no queue grew, and nothing was left out or failed."""
+    """Whether what was asked was served: no queue grew, nothing was left out or failed, and it was
+    done while it was asked, not only when the load was over."""
     overloaded = any(note["code"] == "overloaded" for note in summary["notes"])
-    return not overloaded and summary["done"] >= 0.99 * summary["asked"]
+    whole = summary["done"] >= 0.99 * summary["asked"]
+    return whole and not overloaded and in_time(summary.get("rate", {}))
+
+
+def in_time(rate: Mapping[str, float | None]) -> bool:
+    """Whether as much was done while the load was on as was asked then, but for what is always
+    under way as it ends."""
+    asked, done = rate.get("asked"), rate.get("done")
+    return asked is None or done is None or done >= _IN_TIME * asked
 
 
 def _memory(summary: Summary) -> float | None:

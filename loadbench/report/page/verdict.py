@@ -7,6 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from loadbench import certainty, runlog, units
+from loadbench.judge.metrics import in_time
 from loadbench.model import Note
 from loadbench.report.certain import check_words, effect_words
 from loadbench.report.markup import Child, Markup, joined, tag
@@ -150,6 +151,9 @@ def _kept(material: Material) -> str:
         return f"Did not keep up with {asked} over {length}: {missed} % were not answered well"
     if any(note.code == "overloaded" for note in summary.notes):
         return f"Did not keep up with {asked} over {length}: its queue grew"
+    if not in_time(summary.rate):
+        done = significant(summary.rate["done"])
+        return f"Did {done}/s of {asked} over {length}, the rest when the load was over"
     return f"Kept up with {asked} for {length}"
 
 
