@@ -1,6 +1,6 @@
 """The figures of a snapshot, by their kinds: what all who show or compare them rely on.
 
-A text for a time, or a time below nothing, is no figure. Whoever took it for one would show it, or
+A text for a time, or a time below nothing or beyond all, is no figure. Whoever took it for one would show it, or
 call it larger than any: a snapshot that has such is damaged, for a list as for a comparison.
 """
 
@@ -14,7 +14,7 @@ from loadbench.model import Note, Trust
 from loadbench.printable import harmless
 from loadbench.summary import CheckResult
 
-Amount = Annotated[float, msgspec.Meta(ge=0)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]  # no figure of ours comes to so much
 
 
 class Figures(msgspec.Struct):
