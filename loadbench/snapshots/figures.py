@@ -1,7 +1,8 @@
 """The figures of a snapshot, by their kinds: what all who show or compare them rely on.
 
-A text for a time, or a time below nothing or beyond all, is no figure. Whoever took it for one would show it, or
-call it larger than any: a snapshot that has such is damaged, for a list as for a comparison.
+A text for a time, or a time below nothing or beyond all, is no figure. Whoever took it for one
+would show it, or call it larger than any: a snapshot that has such is damaged, for a list as for a
+comparison.
 """
 
 from collections.abc import Mapping
