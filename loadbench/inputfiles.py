@@ -47,7 +47,10 @@ def _named(spec: Spec) -> Iterable[str]:
     if spec.load.trace:
         yield spec.load.trace.path
     for request in spec.request:
-        yield from filter(None, (request.data, request.expect.file if request.expect else ""))
+        expect = request.expect
+        yield from filter(
+            None, (request.data, *((expect.file, expect.schema_file) if expect else ()))
+        )
         dims = (dim for shape in request.shapes.values() for dim in shape)
         drawn = (*request.dims.values(), *request.values.values(), *dims)
         for text in (*drawn, request.sequence, request.words, request.max_tokens):

@@ -15,7 +15,7 @@ NS = 1
 US = 1_000
 MS = 1_000_000
 SECOND = 1_000_000_000
-_BEYOND = 1e15  # no figure of ours comes to so much
+BEYOND = 1e15  # no figure of ours comes to so much
 
 _DURATIONS = {
     "ns": NS,
@@ -126,7 +126,7 @@ def significant(value: float | None, digits: int = 3) -> str:
         return "n/a"
     if value == 0:
         return "0"
-    if abs(value) >= _BEYOND:
+    if abs(value) >= BEYOND:
         return f"{value:.{digits}g}"
     magnitude = math.floor(math.log10(abs(value)))
     decimals = max(0, digits - 1 - magnitude)
@@ -147,7 +147,7 @@ def percent(share: float | None) -> str:
     if share is None:
         return "n/a"
     value = share * 100
-    if abs(value) >= _BEYOND:
+    if abs(value) >= BEYOND:
         return f"{value:.3g}"
     if value == 0 or value >= 99.995:
         return f"{value:.0f}"
@@ -159,7 +159,7 @@ def percent(share: float | None) -> str:
 def growth(share: float) -> str:
     """A fraction by which something grew as a percentage without its sign: 0.041 → `+4.1`."""
     value = share * 100
-    return f"{value:+.1f}" if abs(value) < _BEYOND else f"{value:+.3g}"
+    return f"{value:+.1f}" if abs(value) < BEYOND else f"{value:+.3g}"
 
 
 def count(number: int | None) -> str:

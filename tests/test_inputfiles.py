@@ -134,3 +134,17 @@ def test_a_run_keeps_the_digests_and_a_gate_looks_at_them(tmp_path: Path) -> Non
     np.save(tmp_path / "x.npy", np.ones((4, 16), np.float32))
     refused = loadbench("run", "own.toml", "--baseline", "1", cwd=tmp_path, code=2)
     assert "did different work: files.x.npy was" in refused.stderr
+
+
+def test_the_schema_that_answers_are_to_fit_is_one_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = {"name": "a", "expect": {"schema": "answer.json"}}
+    load = {"phases": [{"rate": 1, "for": "1s"}]}
+    asked = check({"load": load, "request": [request]}, "own.toml")
+    seen = set()
+    for text in ("{}", '{"type": "object"}'):
+        Path("answer.json").write_text(text)
+        seen.add(digests(asked)["answer.json"])
+    assert len(seen) == 2

@@ -21,7 +21,7 @@ from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.snapshots import figures
 from loadbench.snapshots.foreign import believable
-from loadbench.units import growth, percent, significant
+from loadbench.units import BEYOND, growth, percent, significant
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _HEIGHT = 8
@@ -29,7 +29,6 @@ _LISTED = 40  # the last ones, in the table
 _MARGIN = 12  # columns of the axis
 _NAMED = 3  # differences
 _LONGEST = 40  # characters of a setting
-_MOST = 1e15  # what no figure is more than
 _SHOWN = 5  # runs that are left out
 
 
@@ -124,7 +123,7 @@ def _made(
         except SpecError:
             damaged.append(one["run"])
             continue
-        if figure is not None and math.isfinite(figure) and abs(figure) > _MOST:
+        if figure is not None and math.isfinite(figure) and abs(figure) > BEYOND:
             damaged.append(one["run"])
         elif figure is None or one["summary"].get("trust") == "invalid":
             left_out.append(one["run"])

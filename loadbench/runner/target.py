@@ -202,7 +202,7 @@ def _asks_for_something(asker: Asker, endpoint: Endpoint, spec: Spec) -> None:
         awaited = isinstance(kind.expect, Expected) and 404 in kind.expect.status
         if kind.path or awaited or (kind.method or endpoint.method) != "GET":
             continue
-        if asker.ask("GET", endpoint.path).status_code == 404:
+        if asker.absent:
             raise SpecError(
                 f"{asker.url} {asker.known_by}, and there is no {endpoint.path} (HTTP 404)",
                 "say what to ask for: [target] path, or [[request]] with method, path and body",

@@ -14,8 +14,9 @@ from loadbench.errors import SpecError
 from loadbench.model import Note, Trust
 from loadbench.printable import harmless
 from loadbench.summary import CheckResult
+from loadbench.units import BEYOND
 
-Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]  # no figure of ours comes to so much
+Amount = Annotated[float, msgspec.Meta(ge=0, le=BEYOND)]
 
 
 class Figures(msgspec.Struct):
