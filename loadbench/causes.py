@@ -46,6 +46,8 @@ CAUSES = {
     "shared-gpu": "its batch computed {time} while others used the GPU (pid {why})",
     "slow-compute": "its batch of {rows} computed {time}; {usual} is usual",
     "compute": "its batch of {rows} computed {time}",
+    "server": "the server took {time} for it, by its own account",
+    "server-part": "the server took {time} for it, by its own account: most of it {part}, {most}",
     "busy-machine": "{time} passed outside of queue, batch and compute: CPU {why} % busy",
     "outside": "nothing explains {time} outside of queue, batch and compute",
     "untold": "the target does not tell where {time} went",
@@ -224,6 +226,11 @@ def _computed(sample: Sample, time: int, usual: int | None, around: Around) -> C
     if slow and others:
         return _say("shared-gpu", time=time, why=", ".join(map(str, others)))
     rows = sample.batch or "unknown size"
+    if sample.ride is None and sample.batch is None:
+        part = max(sample.parts, key=sample.parts.__getitem__, default="")
+        if not part:
+            return _say("server", time=time)
+        return _say("server-part", time=time, part=part, most=sample.parts[part])
     if slow:
         return _say("slow-compute", time=time, usual=usual, rows=rows)
     return _say("compute", time=time, rows=rows)
@@ -275,7 +282,7 @@ def _middle(part: Part | None) -> int | None:
     return part.histogram.quantile(0.5) if part.histogram else round(part.mean_ns or 0)
 
 
-_TIMES = ("time", "stood", "after", "usual")
+_TIMES = ("time", "stood", "after", "usual", "most")
 
 
 def _say(code: str, **words: object) -> Cause:

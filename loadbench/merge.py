@@ -111,6 +111,7 @@ def together(windows: Sequence[Window], slowest: int = 5) -> Window:
         users=_sum(window.users for window in windows),
         slowest=_slowest(windows, slowest),
         examples=_examples(windows),
+        timing=_parts(window.timing for window in windows),
     )
 
 
@@ -169,7 +170,8 @@ def servers(found: Sequence[Server], join: Join = Histogram.merged) -> Server | 
         instances=last.instances,
         busy_ns=sum(busy) if busy else None,
         max_batch=last.max_batch,
-        parts=_parts(found),
+        parts=_parts(server.parts for server in found),
+        steps=_parts(server.steps for server in found),
         cached=sum(server.cached for server in found),
         grounds=_grounds(found),
         compute_input=merged_part([server.compute_input for server in found], join),
@@ -226,9 +228,9 @@ def merged_part(parts: Sequence[Part | None], join: Join = Histogram.merged) -> 
     )
 
 
-def _parts(found: Sequence[Server]) -> dict[str, Part]:
+def _parts(found: Iterable[dict[str, Part]]) -> dict[str, Part]:
     merged: dict[str, Part] = {}
-    for name, part in (item for server in found for item in server.parts.items()):
+    for name, part in (item for parts in found for item in parts.items()):
         before = merged.get(name, Part(0, 0))
         merged[name] = Part(before.count + part.count, before.total_ns + part.total_ns)
     return merged

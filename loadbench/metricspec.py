@@ -9,6 +9,8 @@ from loadbench.errors import SpecError
 from loadbench.loadspec import Section
 from loadbench.targets.metrics import FIGURES, expression
 
+_MOST_PAGES = 4  # all are read each second
+
 
 def without_password(url: str, hint: str) -> str:
     """The address as it is; it stands in the names of folders, in logs and in snapshots. ValueError
@@ -22,7 +24,7 @@ class MetricsSpec(Section):
     """Names are expressions as `targets.exposition` has them; those of servers that are known need
     not be given."""
 
-    url: str = "auto"  # where Prometheus would ask; "off": nowhere
+    url: str | list[str] = "auto"  # where Prometheus would ask, one page or several; "off": nowhere
     requests: str = ""  # answered, since the server started
     failed: str = ""
     queue: str = ""  # time, of all requests together or as a histogram
@@ -35,14 +37,34 @@ class MetricsSpec(Section):
         """The figures whose names the scenario gives."""
         return {key: text for key in FIGURES if (text := getattr(self, key))}
 
+    @property
+    def urls(self) -> list[str]:
+        """The pages that the scenario names; none where they are to be found, or not to be read."""
+        if isinstance(self.url, list):
+            return self.url
+        return [] if self.url in ("auto", "off") else [self.url]
+
+    @property
+    def secure(self) -> bool:
+        """Whether one of those pages is spoken to by https."""
+        return any(url.startswith("https://") for url in self.urls)
+
     @field_validator("url")
     @classmethod
-    def _is_one(cls, url: str) -> str:
-        if url not in ("auto", "off") and not url.startswith(("http://", "https://")):
-            raise ValueError(f'{url!r} is no address: "http://host:8002/metrics", "auto" or "off"')
-        return without_password(
-            url, "target.headers go to it if it is at the target's own host and port"
-        )
+    def _are_addresses(cls, url: str | list[str]) -> str | list[str]:
+        if url in ("auto", "off"):
+            return url
+        found = url if isinstance(url, list) else [url]
+        if not 1 <= len(found) <= _MOST_PAGES:
+            raise ValueError(f"one to {_MOST_PAGES} pages")
+        for one in found:
+            if not one.startswith(("http://", "https://")):
+                words = '"http://host:8002/metrics", several of them, "auto" or "off"'
+                raise ValueError(f"{one!r} is no address: {words}")
+            without_password(
+                one, "target.headers go to it if it is at the target's own host and port"
+            )
+        return url
 
     @field_validator(*FIGURES)
     @classmethod

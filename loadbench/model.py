@@ -63,6 +63,13 @@ class Sample(Value, frozen=True):
     batch: int | None = None
     ride: Ride | None = None  # of that batch, where our engine serves
     held: bool = False  # it was begun late because every connection was busy
+    parts: dict[str, int] = {}  # what compute is made of, in ns, by the server's own names
+
+    @property
+    def told(self) -> dict[str, int]:
+        """In ns, what the server told with this answer, by the names of `Window.timing`."""
+        waits = {"queue": self.queue_ns, "batch": self.batch_wait_ns, "compute": self.compute_ns}
+        return {name: ns for name, ns in {**waits, **self.parts}.items() if ns is not None}
 
 
 class Example(Value, frozen=True):
@@ -121,6 +128,8 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     users: int | None = None  # of a Locust file: the most that ran at once
     slowest: tuple[Sample, ...] = ()
     examples: dict[str, Example] = {}  # failure → the first that failed so in this run, if here
+    # of some of the answers: where the server says its time went; until it is taken into `server`
+    timing: dict[str, Part] = {}
     server: Server | None = None
     machine: Machine | None = None
 

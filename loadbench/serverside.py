@@ -3,8 +3,12 @@
 Our engine tells all of it, servers of others what KServe's statistics have.
 """
 
+from msgspec.structs import replace
+
 from loadbench.histogram import Histogram
 from loadbench.value import Note, Value
+
+TIMING = "Server-Timing"
 
 
 class Part(Value, frozen=True):
@@ -50,7 +54,7 @@ class Server(Value, frozen=True):
     """The server's inside view of a window. A target without our extension has no histograms,
     no batch wait and no close reasons; what is None was not told."""
 
-    source: str  # "loadbench" | "kserve statistics"
+    source: str  # "loadbench", "kserve statistics", "metrics of vLLM", "Server-Timing" …
     queue: Part | None = None
     batch_wait: Part | None = None
     compute: Part | None = None
@@ -73,6 +77,8 @@ class Server(Value, frozen=True):
     # of `compute`: until the inputs were where the model is, and until its outputs were handed back
     compute_input: Part | None = None
     compute_output: Part | None = None
+    # the same by the names that the server itself has for it, one after the other
+    steps: dict[str, Part] = {}
     # rows that a batch might have → batches that ran while it was so; {}: as `room` is, all of them
     rooms: dict[int, int] = {}
 
@@ -116,7 +122,12 @@ class Server(Value, frozen=True):
 
     @property
     def compute_parts_ms(self) -> dict[str, float]:
-        """What the mean compute is made of: input, infer, output; empty where it is not told."""
+        """What the mean compute is made of: input, infer, output, or by the server's own names;
+        empty where it is not told."""
+        if self.steps and self.compute and self.compute.count:
+            return {
+                name: part.total_ns / self.compute.count / 1e6 for name, part in self.steps.items()
+            }
         parts = self.compute, self.compute_input, self.compute_output
         if any(part is None or not part.count for part in parts):
             return {}
@@ -139,3 +150,15 @@ class Server(Value, frozen=True):
             for name, part in self.parts.items()
             if part.count
         }
+
+
+def with_timing(server: Server | None, timing: dict[str, Part]) -> Server | None:
+    """With what some of the answers told (`model.Window.timing`), where the server does not tell of
+    its times in another way: that is of all of them."""
+    if not timing or (server and (server.queue or server.batch_wait or server.compute)):
+        return server
+    steps = dict(timing)
+    waits = [steps.pop(name, None) for name in ("queue", "batch")]
+    compute = steps.pop("compute", None)
+    base = server or Server(source=TIMING)
+    return replace(base, queue=waits[0], batch_wait=waits[1], compute=compute, steps=steps)

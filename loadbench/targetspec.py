@@ -118,7 +118,7 @@ class TargetSpec(Section):
         if self.key and not self.cert:
             raise ValueError('a key needs its certificate: cert = "client.pem"')
         plain = self.url.startswith(("http://", "grpc://"))
-        if plain and self.tls != Tls() and not self.metrics.url.startswith("https://"):
+        if plain and self.tls != Tls() and not self.metrics.secure:
             raise ValueError("ca, cert, key and verify are for https:// targets only (or grpcs://)")
         return self
 

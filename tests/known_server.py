@@ -77,6 +77,8 @@ class Server:
         self.misbehave = options.get("misbehave", "")
         self.every = options.get("every", 1)
         self.idle = options.get("idle_ms", 0) / 1000  # after which a connection is closed
+        kept = options.get("kept_s", 0)  # for how long it says that it keeps idle connections
+        self.answer = answer(BODY, extra=b"Keep-Alive: timeout=%d\r\n" % kept) if kept else GOOD
         self.got = self.good = self.bad = self.connections = self.resumed = 0
         self.stalls: list[tuple[int, int]] = []
         self.made: list[int] = []
@@ -133,7 +135,7 @@ class Connection(asyncio.Protocol):
             how = server.misbehave
         else:
             server.good += 1
-            data, close, how = GOOD, False, ""
+            data, close, how = server.answer, False, ""
         if server.stamped:  # uvloop writes only at the end of its round, all at once
             os.write(self.transport.get_extra_info("socket").fileno(), data)
             port = self.transport.get_extra_info("peername")[1]

@@ -138,6 +138,13 @@ CASES = [
         "40.0 ms passed outside of queue, batch and compute: CPU 99 % busy",
     ),
     ("outside", request(rest=40, **SERVED), {}, "nothing explains 40.0 ms outside of queue"),
+    ("server", request(compute=40), {}, "the server took 40.0 ms for it, by its own account"),
+    (
+        "server-part",
+        request(compute=40, parts={"db": 30 * MS, "model": 10 * MS}),
+        {},
+        "most of it db, 30.0 ms",
+    ),
     ("untold", request(rest=40), {}, "the target does not tell where 40.0 ms went"),
     ("usual", request(rest=2, **SERVED), {}, "nothing stands out: it took 9.70 ms, half of all"),
 ]

@@ -186,6 +186,17 @@ def test_an_idle_connection_that_the_server_closes_costs_no_request() -> None:
     assert server.counts["connections"] == 10
 
 
+def test_a_connection_is_not_used_again_when_the_server_is_about_to_close_it() -> None:
+    """One that keeps idle connections for a second may be closing one when the next is due."""
+    with known_server(kept_s=1) as server:
+        done = drive(plan(server.port, rate=1.5, seconds=3.0))
+    assert done.failed == {}
+    assert server.counts["connections"] == server.counts["got"] > 3
+    with known_server(kept_s=10) as server:
+        drive(plan(server.port, rate=1.5, seconds=3.0))
+    assert server.counts["connections"] == 1
+
+
 def test_requests_are_drawn_by_weight_and_told_apart_by_name() -> None:
     requests = (RequestPlan("small", weight=3), RequestPlan("large", weight=1, rows=1))
     with known_server() as server:

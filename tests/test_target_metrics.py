@@ -14,7 +14,7 @@ from loadbench.errors import SpecError
 from loadbench.model import AlertChange, Server, Window
 from loadbench.spec import load
 from loadbench.targets import metrics
-from loadbench.targets.exposition import page, parsed
+from loadbench.targets.exposition import joined, page, parsed
 from tests.running import loadbench, summary
 
 QUEUE_MS, COMPUTE_MS = 3, 5
@@ -273,6 +273,8 @@ def test_cards_of_several_hosts_are_told_apart() -> None:
     ("line", "words"),
     [
         ('url = "somewhere"', "is no address"),
+        ("url = []", "one to 4 pages"),
+        ('url = ["http://127.0.0.1:1/metrics", "off"]', "is no address"),
         ('queue = "a b"', "names no metric"),
         ('queue = "waited"', "does not say its unit"),
         ('quue = "a_s"', "unknown key"),
@@ -321,7 +323,14 @@ class Handler(BaseHTTPRequestHandler):
     lock = threading.Lock()
 
     def do_GET(self) -> None:
-        pages = {"/metrics": self.server.text(), "/strange": "strange_total 3\n"}
+        pages = {
+            "/metrics": self.server.text(),
+            "/strange": "strange_total 3\n",
+            "/cards": "".join(
+                f'DCGM_FI_DEV_{name}{{gpu="3",UUID="GPU-3"}} {value}\n'
+                for name, value in (("GPU_UTIL", 40), ("FB_USED", 600), ("FB_FREE", 400))
+            ),
+        }
         self._say(pages.get(self.path, "hello"))
 
     def do_POST(self) -> None:
@@ -403,6 +412,37 @@ def test_a_page_that_is_named_tells_of_all_replicas_once(tmp_path: Path) -> None
     windows = [record for record in records if isinstance(record, Window)]
     assert sum(window.server.requests for window in windows if window.server) == counted > 0
     assert {len(w.machine.gpus) for w in windows if w.machine and w.machine.gpus} == {1}
+
+
+def test_several_pages_are_read_as_one(tmp_path: Path) -> None:
+    """The servers' own, of which each has the same names, and that of their cards' exporter."""
+    with service() as (one, url), service() as (two, other):
+        path = tmp_path / "own.toml"
+        pages = json.dumps([f"{url}/metrics", f"{other}/metrics", f"{other}/cards"])
+        text = SCENARIO.format(url=url, names=f"url = {pages}\n{NAMES}")
+        path.write_text(text.replace("[target]", f"[target]\nreplicas = ['{other}']"))
+        found = summary(path, cwd=tmp_path)
+        counted = one.count + two.count
+    assert not [note for note in found["notes"] if note["code"] == "metrics-unread"]
+    records = list(runlog.read(runlog.find("last", tmp_path / "results")))
+    windows = [record for record in records if isinstance(record, Window)]
+    assert sum(window.server.requests for window in windows if window.server) == counted > 0
+    assert found["server"]["compute_ms"]["mean"] == pytest.approx(COMPUTE_MS)
+    (shown,) = {tuple(c.uuid for c in w.machine.gpus) for w in windows if w.machine}
+    assert shown == ("GPU-1",)  # both servers tell of the same one
+
+
+def test_the_page_of_an_exporter_gives_the_cards_that_the_server_does_not_tell_of() -> None:
+    own = page("asks_total 3\nworked_seconds_sum 1.5\nworked_seconds_count 3\n")
+    cards = page('DCGM_FI_DEV_GPU_UTIL{gpu="3",UUID="GPU-3"} 40\n')
+    whole = joined({"h:1/metrics": own, "h:2/metrics": cards})
+    asked = metrics.wanted(whole, {"requests": "asks", "compute": "worked_seconds"})
+    assert asked is not None
+    before = metrics.read(whole, asked)
+    assert [(card.index, card.utilization) for card in before.gpus] == [(3, 0.4)]
+    alone = joined({"h:2/metrics": cards})  # the server does not answer
+    gap = metrics.difference(before, metrics.read(alone, asked), asked)
+    assert (gap.requests, gap.compute) == (0, None)
 
 
 def test_a_page_that_is_not_there_is_told_before_the_run(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from msgspec.structs import replace
@@ -60,15 +61,15 @@ def test_what_cannot_be_found_out_is_said() -> None:
         with pytest.raises(SpecError, match="no signature 'long'") as caught:
             described(server.url, "two", signature="long")
     assert "serving_default, short" in caught.value.hint
-    loading = {"/v1/models/half": json.dumps({"model_version_status": [{"state": "LOADING"}]})}
-    odd = {"/v1/models/half/metadata": '{"metadata": 3}'}
+    loading = {"/v1/models/halves": json.dumps({"model_version_status": [{"state": "LOADING"}]})}
+    odd = {"/v1/models/halves/metadata": '{"metadata": 3}'}
     for answers in (loading, odd):
         with tensorflow_serving(answers) as server, pytest.raises(TargetError):
-            described(server.url, "half")
+            described(server.url, "halves")
 
 
 @pytest.mark.parametrize("layout", ["rows", "columns"])
-@pytest.mark.parametrize(("model", "rows"), [("half", 1), ("half", 4), ("two", 3), ("flat", 1)])
+@pytest.mark.parametrize(("model", "rows"), [("halves", 1), ("halves", 4), ("two", 3), ("flat", 1)])
 def test_its_answers_are_good_and_read(layout: str, model: str, rows: int) -> None:
     with tensorflow_serving() as server:
         endpoint = described(server.url, model, layout=layout)
@@ -141,13 +142,38 @@ def test_its_own_words_are_understood() -> None:
     assert tensorflow.read(TWO, told)["s"].tolist() == [b"a", b"b"]
 
 
+RECORDED = json.loads((Path(__file__).parent / "data" / "tensorflow" / "rest.json").read_text())
+
+
+@pytest.mark.parametrize("exchange", RECORDED, ids=lambda exchange: exchange["asked"])
+def test_the_server_of_these_tests_says_what_the_real_one_says(exchange: dict[str, Any]) -> None:
+    """What is recorded is in TensorFlow Serving's documentation (api_rest.md), of its own model."""
+    method, path = exchange["asked"].split()
+    with tensorflow_serving() as server:
+        answer = httpx.request(method, server.url + path, json=exchange.get("body"))
+    assert (answer.status_code, answer.json()) == (exchange["status"], exchange["answer"])
+
+
+def test_what_the_real_one_says_is_understood() -> None:
+    status, predicted, missing = RECORDED
+    model = "saved_model_half_plus_three"
+    with tensorflow_serving({status["asked"].split()[1]: json.dumps(status["answer"])}) as server:
+        endpoint = described(server.url, model)
+    assert endpoint.inputs == (Tensor("x", "FP32", ()),)
+    said = json.dumps(predicted["answer"]).encode()
+    tensorflow.checker(endpoint, rows=3)({}, said)
+    assert tensorflow.read(endpoint, said)["y"].tolist() == predicted["answer"]["predictions"]
+    with pytest.raises(BadAnswer, match=r"no prediction|not a prediction"):
+        tensorflow.checker(endpoint, rows=2)({}, json.dumps(missing["answer"]).encode())
+
+
 @pytest.mark.parametrize("layout", ["rows", "columns"])
 def test_a_run_and_what_the_server_counts(tmp_path: Path, layout: str) -> None:
     """Requests that it answered are those that the log has, and its page tells of them."""
     path = tmp_path / "own.toml"
     with tensorflow_serving() as server:
         path.write_text(
-            f'[target]\nurl = "{server.url}"\nmodel = "half"\nlayout = "{layout}"\n'
+            f'[target]\nurl = "{server.url}"\nmodel = "halves"\nlayout = "{layout}"\n'
             '[load]\narrivals = "constant"\nwarmup = "1s"\nphases = [{ rate = 50, for = "2s" }]\n'
         )
         found = summary(path, cwd=tmp_path)

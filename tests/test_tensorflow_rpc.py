@@ -65,7 +65,7 @@ def test_what_cannot_be_found_out_is_said() -> None:
             described(server, "two", signature="long")
 
 
-@pytest.mark.parametrize(("model", "rows"), [("half", 1), ("half", 4), ("two", 3), ("flat", 1)])
+@pytest.mark.parametrize(("model", "rows"), [("halves", 1), ("halves", 4), ("two", 3), ("flat", 1)])
 def test_its_answers_are_good_and_read(model: str, rows: int) -> None:
     with tensorflow_serving_rpc() as server:
         endpoint = described(server, model)
@@ -132,7 +132,7 @@ def no_shape(answer: Any) -> None:
 )
 def test_what_is_no_answer_is_told(spoiled: Any, words: str) -> None:
     with tensorflow_serving_rpc() as server:
-        request = first(described(server, "half"))
+        request = first(described(server, "halves"))
         server.spoiled = spoiled
         with Asker(server.url) as asker:
             answer = asker.exchange(request)

@@ -37,7 +37,7 @@ def signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any]
 
 
 SIGNATURES = {
-    "half": {"serving_default": signature({"x": tensor("x", "DT_FLOAT", -1, 3)},
+    "halves": {"serving_default": signature({"x": tensor("x", "DT_FLOAT", -1, 3)},
                                           {"y": tensor("y", "DT_FLOAT", -1, 3)})},
     "two": {
         "serving_default": signature(
@@ -46,6 +46,10 @@ SIGNATURES = {
         ),
         "short": signature({"x": tensor("x", "DT_FLOAT", -1, 3)},
                            {"y": tensor("y", "DT_FLOAT", -1, 3)}),
+    },
+    "saved_model_half_plus_three": {
+        "serving_default": signature({"x": tensor("x", "DT_FLOAT", -1)},
+                                     {"y": tensor("y", "DT_FLOAT", -1)}),
     },
     "flat": {"serving_default": signature({"x": tensor("x", "DT_FLOAT", 2, 2)},
                                           {"y": tensor("y", "DT_FLOAT", 2, 2)})},
@@ -123,6 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.answered += 1
             if len(self.server.asked) < 100:
                 self.server.asked.append(asked)
+        if model not in SIGNATURES:
+            self._error(404, f"Servable not found for request: Latest({model})")
+            return
         try:
             self._told(predicted(model, asked))
         except (KeyError, TypeError) as error:
@@ -148,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _page(answered: int) -> str:
     name = ":tensorflow:serving:request_count"
-    return f'# TYPE {name} counter\n{name}{{model_name="half",status="OK"}} {answered}\n'
+    return f'# TYPE {name} counter\n{name}{{model_name="halves",status="OK"}} {answered}\n'
 
 
 @contextmanager

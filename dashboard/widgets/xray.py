@@ -91,7 +91,7 @@ class Xray(Board):
         cause = explain(sample, context)
         plain, quiet = ink(self.ink.text), ink(self.ink.quiet)
         why = textwrap.wrap(cause.text, max(20, width - 2)) or [""]
-        times = [f"{name} {units.ms(length)}" for name, length in stretches(sample)]
+        times = [_time(name, length, sample) for name, length in stretches(sample)]
         return [
             self._head(scene, sample, machine_then(context.then, context.start), width),
             self._bar(sample, longest, width),
@@ -147,6 +147,13 @@ class Xray(Board):
             below[-len(unit) :] = unit
         quiet = ink(self.ink.quiet)
         return [[Segment("".join(line), quiet)], [Segment("".join(below), quiet)]]
+
+
+def _time(name: str, length: int, sample: Sample) -> str:
+    """A stretch of its way; of compute also what the server says that it is made of."""
+    inner = sample.parts.items() if name == COMPUTE else ()
+    made = ", ".join(f"{part} {units.ms(ns)}" for part, ns in inner)
+    return f"{name} {units.ms(length)}" + (f" ({made})" if made else "")
 
 
 def _packed(parts: list[str], width: int) -> list[str]:

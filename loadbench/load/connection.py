@@ -3,6 +3,7 @@
 import _socket
 import errno
 import os
+import re
 import select
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from loadbench.units import duration, hostport
 CONNECTING, SENDING, WAITING, IDLE, CLOSED = range(5)
 _NODELAY = (_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
 _KIND = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+_KEPT = re.compile(rb"\btimeout\s*=\s*([0-9]{1,6})\b", re.IGNORECASE)
 _UNDER_WAY = (0, errno.EINPROGRESS)
 BOTH = select.EPOLLIN | select.EPOLLOUT
 
@@ -41,8 +43,8 @@ class Connection:
 
     __slots__ = (
         "_incoming", "_parts", "_size", "_wanted", "awaited", "begun", "code", "deal", "due", "fd",
-        "kind", "partial", "reason", "recv", "replica", "rest", "retired", "reused", "send", "sent",
-        "sock", "state", "tries",
+        "idle_since", "kind", "partial", "reason", "recv", "replica", "rest", "retired", "reused",
+        "send", "sent", "sock", "state", "tries",
     )  # fmt: skip
     deal: Deal  # of what is sent on it
     recv: Callable[[int], bytes]
@@ -54,6 +56,7 @@ class Connection:
         self.retired = False
         self.tries = tries  # failures in a row of this place in a closed loop
         self.fd = -1
+        self.idle_since = 0
         self.state = CONNECTING
         self.awaited = BOTH  # events
         self.reused = False
@@ -165,6 +168,14 @@ class Connection:
         if self.retired or self.rest is not None:
             return False
         return self._incoming is None or self._incoming.keep_alive
+
+    @property
+    def kept_s(self) -> int:
+        """For how long the server says that it keeps it open while it is idle; 0: not said."""
+        if self._incoming is None:
+            return 0
+        found = _KEPT.search(self._incoming.headers.get(b"keep-alive", b""))
+        return int(found[1]) if found else 0
 
     def retire(self) -> None:
         """It ends with the answer under way, since it leads to where the target is no longer."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
+from loadbench import timing
 from loadbench.histogram import EMPTY
 from loadbench.load.ledger import ROWS, Cut, Ledger
 from loadbench.load.schedule import NEVER
@@ -83,9 +84,16 @@ class Diary:
             self.after += now >= self.ended_at
         return found
 
-    def end(self, begun: Begun | None, name: str, took: int | None, failed: Failed | None) -> None:
+    def end(
+        self,
+        begun: Begun | None,
+        name: str,
+        took: int | None,
+        failed: Failed | None,
+        says: Callable[[], bytes] = bytes,
+    ) -> None:
         """A request has ended after `took` ns (None: it was not timed), well or not. None as
-        `begun`: nobody knew that it was under way."""
+        `begun`: nobody knew that it was under way. `says` gives its answer's Server-Timing."""
         now = self.turn()
         if self.over:
             return
@@ -103,12 +111,18 @@ class Diary:
         ledger = self._ledger
         if ledger.rows >= ROWS // 2:
             ledger.fold(self._window, self._boundary)
+        if now >= ledger.next_probe:
+            ledger.probe(now)
         number = self._number(name[:_LONGEST])
         failure = self._bounded(failed.name) if failed else ""
         code = number | (ledger.failure(failure) if failure else 0)
         _pack(ledger.cells, ledger.place(), due, begin, sent, done, code)
         if done - due > ledger.floor:
-            sample = Sample(self._kinds[number], due, begin, min(sent, done), done, failure)
+            told = timing.read(says())
+            sample = Sample(
+                self._kinds[number], due, begin, min(sent, done), done, failure,
+                told.queue, told.batch, told.compute, told.size, parts=dict(told.parts),
+            )  # fmt: skip
             ledger.exemplar(sample)
         if failed and ledger.examples.wanted(failure, due):
             example = Example(

@@ -123,7 +123,7 @@ class Exchange:
             if again:
                 self.begin(connection, now, now, 0)
             else:
-                connection.state = IDLE
+                connection.state, connection.idle_since = IDLE, now
                 idle[connection.replica].append(connection)
         if ledger.rows > ROWS // 2:
             self.woken = True
@@ -162,6 +162,8 @@ class Exchange:
         kept = connection.reusable and (not failure or failure.startswith(WHOLE))
         if connection.tries and (kept or not failure):
             self._through(connection)
+        if kept:
+            self._pool.hear(connection)
         if kept and not failure:
             return True
         if failure and not kept:
@@ -186,7 +188,7 @@ class Exchange:
         if self.again:
             self.begin(connection, now, now, 0)
         else:
-            connection.state = IDLE
+            connection.state, connection.idle_since = IDLE, now
             self._pool.idle[connection.replica].append(connection)
 
     def _broken(self, connection: Connection, error: OSError) -> None:

@@ -193,6 +193,9 @@ class Lane:
             self._take_up(now)
         if course.ledger.rows > ROWS // 2:
             course.fold()
+        self._pool.weed(now)
+        if now >= course.ledger.next_probe:
+            course.ledger.probe(now)
         if self.ending and (now >= course.over or self._settled()):
             self._finish()
         due = NEVER if self._blocked else course.schedule.next

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from loadbench.histogram import EMPTY, Histogram
 from loadbench.load.examples import Examples
 from loadbench.load.tokens import Tokens
-from loadbench.model import Requests, Sample, Stage, Window
+from loadbench.model import Part, Requests, Sample, Stage, Window
 from loadbench.streams import Stream
+from loadbench.units import MS, SECOND
 
 ROWS = 8192  # held before they must be folded
 ROW_BYTES = 40
 HELD = 1 << 15  # a row's code: the kind's index, whether held, the failure
 _FAILURE = 16
+_PROBES_NS = 10 * MS  # from one answer to the next that is asked where its time went
 DUE, BEGUN, SENT, DONE, CODE = range(5)
 
 Ints = NDArray[np.int64]
@@ -68,6 +70,9 @@ class Ledger:
         self._unsent = 0
         self._exemplars: list[Sample] = []  # the slowest first
         self.floor = -1  # latency beyond which a request is among the slowest of its second
+        self.next_probe = 0  # when `probe` is to be called
+        self._probing = False
+        self._probes_ns = _PROBES_NS
         self.examples = Examples(origin)
         self._new_rows()
         self._new_window()
@@ -80,6 +85,7 @@ class Ledger:
         self._done: dict[str, list[tuple[Histogram, Histogram]]] = {}
         self._failed: dict[str, dict[str, int]] = {}
         self._lateness: list[Histogram] = []
+        self._timing: dict[str, Part] = {}
         self._sent = self._held = self._begun = 0
         self._tail = [0, 0, 0]
 
@@ -96,15 +102,32 @@ class Ledger:
         """So many requests have been given up before they were sent."""
         self._unsent += number
 
+    def probe(self, now: int) -> None:
+        """Lets the next answer tell where its time went, whether it is a slow one or not: the slow
+        ones alone are no sample. Of a server that tells nothing it is asked less and less often."""
+        self.next_probe = now + self._probes_ns
+        self._probing, self.floor = True, -1
+
     def exemplar(self, sample: Sample) -> None:
-        """A request slower than `floor`."""
-        if not self._slowest:
-            self.floor = 1 << 62
-            return
+        """A request slower than `floor`, or the one that a probe asked for."""
+        if self._probing and not sample.failure:
+            self._probing = False
+            self._probed(sample)
         found = sorted([*self._exemplars, sample], key=_latency, reverse=True)
         self._exemplars = found[: 4 * self._slowest]
-        if len(found) >= self._slowest:
+        if self._probing:  # a failed request tells nothing: the next one is asked
+            return
+        if not self._slowest:
+            self.floor = 1 << 62
+        elif len(found) >= self._slowest:
             self.floor = _latency(found[self._slowest - 1])
+
+    def _probed(self, sample: Sample) -> None:
+        known = sample.told
+        self._probes_ns = _PROBES_NS if known else min(2 * self._probes_ns, SECOND)
+        for name, ns in known.items():
+            before = self._timing.get(name, Part(0, 0))
+            self._timing[name] = Part(before.count + 1, before.total_ns + ns)
 
     def fold(self, begin: int, end: int) -> None:
         """Takes the rows in: those that ended before `end` into the window from `begin` on."""
@@ -193,6 +216,7 @@ class Ledger:
             connections=cut.connections,
             slowest=self._pick(cut),
             examples=self.examples.take(cut.begin, cut.end),
+            timing=self._timing,
         )
         self._unsent = 0
         self._new_window()

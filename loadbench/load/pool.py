@@ -13,7 +13,7 @@ from loadbench.load.schedule import NEVER
 from loadbench.load.sequences import Turns
 from loadbench.model import Note
 from loadbench.printable import printable
-from loadbench.units import MS, clock
+from loadbench.units import MS, SECOND, clock
 
 _READABLE = select.EPOLLIN
 _HANDSHAKES_NS = MS  # of a turn
@@ -37,10 +37,12 @@ class Pool:
         self._addresses = list(addresses)
         self._weights = weights or (1.0,) * len(addresses)
         self._numbers = [0] * len(addresses)  # of open connections
+        self._kept_ns: dict[int, int] = {}  # replica → how long a connection may be idle
         self._moved: list[tuple[int, Address, Address]] = []  # when, from where, to where
         self._unasked = 0  # answers to nothing
         self._first = (0, "")  # of them: when, and what it was
         self._turn = 0
+        self._in_turn = in_turn  # a connection is in the midst of a sequence
 
     @property
     def resting(self) -> int:
@@ -132,6 +134,20 @@ class Pool:
             self._first = self._first if self._unasked else (now, printable(data))
             self._unasked += 1
         self.drop(connection)
+
+    def hear(self, connection: Connection) -> None:
+        """Its server may have said with an answer how long it keeps idle connections."""
+        said = connection.kept_s * SECOND
+        if said and not self._in_turn:
+            self._kept_ns[connection.replica] = said - min(SECOND, said // 2)
+
+    def weed(self, now: int) -> None:
+        """Closes what has been idle for almost as long as its server keeps it, so that no request
+        is lost on a connection that the server is just closing."""
+        for replica, kept in self._kept_ns.items():
+            idle = self.idle[replica]
+            while idle and now - idle[0].idle_since > kept:
+                self.drop(idle[0])
 
     def drop(self, connection: Connection) -> None:
         if connection.state == IDLE:

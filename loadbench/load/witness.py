@@ -6,9 +6,9 @@ server that hangs shows as requests in flight, and one that is cut off is not fo
 """
 
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import gevent
@@ -16,6 +16,7 @@ from locust.clients import HttpSession
 from locust.contrib.fasthttp import FastHttpSession
 from locust.event import EventHook
 
+from loadbench import timing
 from loadbench.load.diary import Begun, Diary, Failed
 from loadbench.load.outcome import outcome
 from loadbench.units import MS
@@ -135,7 +136,8 @@ class Witness:
         else:
             self.untimed += 1
         found = outcome(exception, response) if exception else None
-        self.diary.end(begun, _name(request_type, name), took, found)
+        says = partial(_timing, response)
+        self.diary.end(begun, _name(request_type, name), took, found, says)
 
 
 def _name(request_type: Any, name: Any) -> str:
@@ -145,3 +147,11 @@ def _name(request_type: Any, name: Any) -> str:
 
 def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+def _timing(response: Any) -> bytes:
+    """What the answer says of where its time went; b"" of one that is not HTTP's."""
+    headers = getattr(response, "headers", None)
+    said = headers.get("Server-Timing") if isinstance(headers, Mapping) else None
+    lines = [said] if isinstance(said, str) else said or ()
+    return ",".join(map(str, lines)).encode("latin-1", "replace")[: timing.LONGEST]

@@ -16,6 +16,7 @@ from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
 from loadbench.report.series import series_text
 from loadbench.report.slowest import slowest_text
+from loadbench.serverside import TIMING
 from loadbench.snapshots.reading import summarised
 from loadbench.summary import CheckResult, Episode, Summary
 from loadbench.times import Times
@@ -277,7 +278,9 @@ def _time(summary: Summary) -> str:
         f"{name} {significant(value)} ms {percent(value / whole)} %{within_.get(name, '')}"
         for name, value in parts.items()
     )
-    return f"{shares}   (mean request)"
+    sampled = summary.server and summary.server["source"] == TIMING
+    whose = "; the server's times are of a sample of answers" if sampled else ""
+    return f"{shares}   (mean request{whose})"
 
 
 def _engine(summary: Summary) -> str:

@@ -35,6 +35,7 @@ from loadbench.runner.readings import Readings
 from loadbench.runner.recorder import Recorder
 from loadbench.runner.snapshot import others, snapshot
 from loadbench.runner.target import Target, open_target
+from loadbench.serverside import with_timing
 from loadbench.shape import Steering, length_ns
 from loadbench.spec import Scenario
 from loadbench.standing import Standing
@@ -312,7 +313,11 @@ class Run:
             elif isinstance(message, Window):
                 heard = now
                 machine, server = readings.of(message.second)
-                message = msgspec.structs.replace(message, machine=machine, server=server)
+                if not target.timed:
+                    server = with_timing(server, message.timing)
+                message = msgspec.structs.replace(
+                    message, machine=machine, server=server, timing={}
+                )
                 recorder.window(message)
                 self._led(loading, recorder, message)
                 self._decide(recorder, message)

@@ -3,12 +3,11 @@
 The target is opened as for a run, and closed again; nothing is measured and nothing is kept.
 """
 
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from loadbench import units
+from loadbench import timing, units
 from loadbench.errors import SpecError
 from loadbench.model import Value
 from loadbench.plan import Endpoint, kinds, named
@@ -21,8 +20,7 @@ from loadbench.targets.speech import speech
 from loadbench.targets.wire import BadAnswer, Prepared, welcome
 
 _SHOWN = 6  # values of an output
-_PART = re.compile(rb"(queue|batch|compute)[^,]*?;dur=([\d.]+)")
-_PARTS = {b"queue": "queue", b"batch": "batch wait", b"compute": "compute"}
+_WORDS = {"batch": "batch wait"}
 
 
 class Tried(Value, frozen=True, omit_defaults=False):
@@ -86,7 +84,7 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
                     check(answer.headers, answer.body)
         except BadAnswer as error:
             fault = f"{error.failure}: {error}"
-    parts = _PART.findall(answer.headers.get(b"server-timing", b""))
+    parts = timing.read(answer.headers.get(b"server-timing", b"")).told
     return Tried(
         request=request.name,
         line=_line(endpoint, request),
@@ -94,7 +92,7 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
         status=answer.status,
         took_ms=answer.took_ns / units.MS,
         answer_bytes=len(answer.body),
-        parts={_PARTS[name]: float(took) for name, took in parts},
+        parts={_WORDS.get(name, name): took / units.MS for name, took in parts.items()},
         shown=_shown(endpoint, answer, plain=bool(fault) or not endpoint.tensors),
         fault=fault,
         answered=f"gRPC {rpc}" if rpc else "",

@@ -33,6 +33,12 @@ class Inside:
         scrapers = [page, *(one.scraper for one in told)]
         self._scrapers = [scraper for scraper in scrapers if scraper is not None]
 
+    @property
+    def timed(self) -> bool:
+        """Whether somebody tells of the times of all requests."""
+        counted = any(one.there for one in self._counted)
+        return counted or any(scraper.timed for scraper in self._scrapers)
+
     def read(self) -> Server | None:
         """What came since the last call; None if none of them tells, or answers now."""
         whole = self._page.server() if self._page else None
@@ -48,9 +54,9 @@ class Inside:
         """Those of servers of others, as they told of them last, numbered one after the other; each
         once, though several tell of it."""
         found: list[Gpu] = []
-        for scraper in self._scrapers:
-            known = {card.uuid for card in found if card.uuid}
-            found += [card for card in scraper.cards if card.uuid not in known]
+        for card in (card for scraper in self._scrapers for card in scraper.cards):
+            if not card.uuid or all(card.uuid != known.uuid for known in found):
+                found.append(card)
         if len(self._scrapers) < 2:
             return tuple(found)
         return tuple(replace(card, index=index) for index, card in enumerate(found))

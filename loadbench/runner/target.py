@@ -50,6 +50,7 @@ class Target:
     card: str = ""  # the UUID of the card that the device is
     # those of a server of others, as it told of them when its statistics were asked last
     cards: Callable[[], tuple[Gpu, ...]] = tuple
+    timed: bool = False  # whether `statistics` has times; else what answers tell of theirs is taken
     known_by: str = ""  # how its protocol was recognised, in words
 
     @property
@@ -105,14 +106,14 @@ def _asked(
             say(f"target {url}: {asker.known_by}{of}")
         found, unread = (None, ()) if engine else _scraper(endpoint, spec, opened)
         # a page that the scenario names, or that is found at one address, tells of all of them
-        named = spec.target.metrics.url != "auto" and bool(spec.target.replicas)
+        named = bool(spec.target.metrics.urls and spec.target.replicas)
         told = [Told(asker, endpoint, None if named else found)]
         for further in spec.target.replicas:
             other = opened.enter_context(_asker(further, spec))
             replica = describe_replica(other, spec.target, endpoint)
             scraper = None if named else _scraper(replica, spec, opened)[0]
-            known = [one.scraper.url for one in told if one.scraper]
-            again = scraper is not None and scraper.url in known
+            known = [one.scraper.urls for one in told if one.scraper]
+            again = scraper is not None and scraper.urls in known
             told.append(Told(other, replica, None if again else scraper))
         if journey and len(told) > 1:
             raise SpecError(
@@ -148,13 +149,14 @@ def _asked(
             card=str(facts.get("card", "")),
             retune=partial(asker.retune, endpoint) if engine and endpoint.model else None,
             cards=inside.cards,
+            timed=inside.timed,
             known_by="" if engine else asker.known_by,
         )
 
 
 def _tls_of_metrics(spec: Spec) -> Tls | None:
     """How its page of metrics is spoken to, if that is by https."""
-    return spec.target.tls if spec.target.metrics.url.startswith("https://") else None
+    return spec.target.tls if spec.target.metrics.secure else None
 
 
 def _card_of(cards: tuple[Gpu, ...]) -> str:

@@ -100,3 +100,15 @@ def page(text: str) -> Page:
             if math.isfinite(value):
                 found.setdefault(plain(name), {})[tuple(sorted(labels.items()))] = value
     return found
+
+
+def joined(pages: Mapping[str, Page]) -> Page:
+    """The pages of several servers, by where each was found, as one. Series are told apart as
+    Prometheus itself does it: by a label `instance`, unless the server has one."""
+    found: dict[str, dict[Labels, float]] = {}
+    for where, one in pages.items():
+        for name, series in one.items():
+            into = found.setdefault(name, {})
+            for labels, value in series.items():
+                into[tuple(sorted({"instance": where, **dict(labels)}.items()))] = value
+    return found

@@ -54,6 +54,9 @@ VOCABULARIES = (
         "compute": "vllm:request_inference_time_seconds",
         "waiting": "vllm:num_requests_waiting",
     }),
+    Vocabulary("llama.cpp", "llamacpp:", {
+        "waiting": "llamacpp:requests_deferred",
+    }),
     Vocabulary("TensorFlow Serving", ":tensorflow:serving:", {
         "requests": ':tensorflow:serving:request_count{status="OK"}',
         "failed": ':tensorflow:serving:request_count{status!="OK"}',
@@ -103,7 +106,7 @@ def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | N
     }
     figures = {key: expression(key, text) for key, text in texts.items()}
     for key in given:
-        if key in figures and not any(_there(term, found) for term in figures[key].terms):
+        if key in figures and not any(there(term, found) for term in figures[key].terms):
             raise SpecError(
                 f"target.metrics.{key}: the server tells of no {figures[key].terms[0].name!r}",
                 "it tells of " + ", ".join(sorted(found)[:12]),
@@ -122,7 +125,8 @@ def expression(key: str, text: str) -> Expression:
     return found
 
 
-def _there(term: Term, found: Page) -> bool:
+def there(term: Term, found: Page) -> bool:
+    """Whether the page has the name, or a histogram of that name."""
     return any(term.name + suffix in found for suffix in ("", "_sum"))
 
 

@@ -1,6 +1,7 @@
-"""Asks a server for its page of metrics, once a second; what is on it is for `metrics` to say."""
+"""Asks a server for its pages of metrics, once a second; what they tell is for `metrics` to say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from loadbench.machine import Gpu
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, Tls
 from loadbench.targets import metrics
-from loadbench.targets.exposition import Page, page
+from loadbench.targets.exposition import Page, joined, page
 from loadbench.targets.tls import context
 from loadbench.targets.wire import own_headers
 from loadbench.units import hostport
@@ -37,7 +38,7 @@ class Scraper:
         self._spec = spec
         verify = context(endpoint.tls or tls or Tls())
         self._client = httpx.Client(timeout=_TIMEOUT, trust_env=False, verify=verify)
-        self._url = ""
+        self._urls: list[str] = []
         self._asked: metrics.Wanted | None = None
         self._latest: metrics.Reading | None = None
         self.cards: tuple[Gpu, ...] = ()  # as they were when last asked
@@ -58,20 +59,20 @@ class Scraper:
         """Looks where the server tells of itself; False if it does not, or nobody wants to know.
         Raises TargetError and SpecError if the scenario says where, or by which names, and that is
         not so."""
-        url = self._spec.url
-        if url == "off":
+        if self._spec.url == "off":
             return False
-        if url != "auto":
-            found = self._page(url)
-            taken = self._take(url, found)
-            self.notes = () if taken else (_unread(url, found),)
-            return taken
+        if named := self._spec.urls:
+            pages = {url: self._page(url) for url in named}
+            self.notes = tuple(
+                _unread(url, found) for url, found in pages.items() if not self._known(found)
+            )
+            return self._take(named, _whole(named, pages))
         for usual in self._usual():
             try:
                 found = self._page(usual)
             except TargetError:
                 continue
-            if self._take(usual, found):
+            if self._take([usual], found):
                 return True
         if self._spec.given:
             raise SpecError(
@@ -88,35 +89,52 @@ class Scraper:
         if self._endpoint.kserve:
             yield f"http://{hostport(host, _TRITON)}/metrics"
 
-    def _take(self, url: str, found: Page) -> bool:
+    def _known(self, found: Page) -> bool:
+        """Whether something of a page is read: the names that are given may be on another one."""
+        given = [metrics.expression(key, text) for key, text in self._spec.given.items()]
+        return bool(
+            metrics.wanted(found, {})
+            or metrics.cards(found)
+            or any(metrics.there(term, found) for one in given for term in one.terms)
+        )
+
+    def _take(self, urls: list[str], found: Page) -> bool:
         self._asked = metrics.wanted(found, self._spec.given, self._endpoint.model)
         cards = metrics.cards(found)
         if self._asked is None and not cards:
             return False
-        self._url, self._asked = url, self._asked or metrics.Wanted("metrics", {})
+        self._urls, self._asked = urls, self._asked or metrics.Wanted("metrics", {})
         self._latest = metrics.read(found, self._asked)
         self.cards = cards
         return True
 
     @property
-    def url(self) -> str:
-        """Where the page is; "" as long as none is found."""
-        return self._url
+    def urls(self) -> list[str]:
+        """Where the pages are; none as long as none is found."""
+        return self._urls
 
     @property
     def tells(self) -> bool:
         """Whether there is more than cards."""
         return bool(self._asked and self._asked.figures)
 
+    @property
+    def timed(self) -> bool:
+        """Whether it tells how long something took."""
+        return bool(self._asked and self._asked.figures.keys() & {"queue", "compute"})
+
     def server(self) -> Server | None:
         """What the server did since it was asked last; None if it does not answer now."""
         if self._asked is None or self._latest is None:
             return None
-        try:
-            now = metrics.read(self._page(self._url), self._asked)
-        except TargetError:
+        pages = {}
+        for url in self._urls:  # one that does not answer is a gap in what it tells
+            with suppress(TargetError):
+                pages[url] = self._page(url)
+        if not pages:
             self.cards = ()
             return None
+        now = metrics.read(_whole(self._urls, pages), self._asked)
         before, self._latest = self._latest, metrics.together(self._latest, now)
         self.cards = now.gpus
         return metrics.difference(before, now, self._asked) if self.tells else None
@@ -143,6 +161,13 @@ class Scraper:
             raise TargetError(f"GET {url}: {error or type(error).__name__}", _hint(url)) from error
         except ValueError as error:  # of the text, or of its encoding
             raise TargetError(f"GET {url}: is no page of metrics: {error}", _hint(url)) from error
+
+
+def _whole(urls: list[str], pages: Mapping[str, Page]) -> Page:
+    """Those of the pages that answered, as one."""
+    if len(urls) == 1:
+        return pages[urls[0]]
+    return joined({url.partition("://")[2]: found for url, found in pages.items()})
 
 
 def _unread(url: str, found: Page) -> Note:

@@ -3,6 +3,7 @@ user copies, and what the service itself counted."""
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -50,6 +51,12 @@ def _mlserver(python: str, port: int) -> list[str]:
     return [str(Path(python).with_name("mlserver")), "start", "mlserver"]
 
 
+def _listens(server: Server) -> Answer:
+    """Of one that speaks gRPC alone."""
+    socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+    return Answer(200, {}, b"")
+
+
 KNOWN = {
     "fastapi": App(_python("fastapi_app.py"), _predict("/predict")),
     "litserve": App(_python("litserve_app.py"), _predict("/predict")),
@@ -65,7 +72,10 @@ KNOWN = {
         lambda server: server.ask("/v2/models/sum/infer", REQUEST, _JSON),
     ),
     "mlserver": App(_mlserver, lambda server: server.ask("/v2/models/sum/ready")),
+    "llamacpp": App(_python("llamacpp_app.py"), lambda server: server.ask("/health")),
+    "tensorflow": App(_python("tensorflow_app.py"), _listens),
 }
+OVER_HTTP = [name for name in KNOWN if name not in ("llamacpp", "tensorflow")]
 
 
 @contextmanager
@@ -104,7 +114,7 @@ def _is_up(app: App, server: Server) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", OVER_HTTP)
 def test_the_scenario_that_is_copied_runs_and_counts_what_the_service_counts(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +147,19 @@ def test_mlserver_over_grpc_counts_what_was_sent(tmp_path: Path) -> None:
         before = count.stat().st_size if count.exists() else 0
         load = ("--rate", str(RATE), "--duration", f"{SECONDS}s")
         found = run_copied(server, tmp_path, copied, *load, grpc=True)
+        counted = count.stat().st_size - before
+    assert found.summary["failed"] == {}, found.summary["examples"]
+    assert counted == sent_in_all(found) > RATE * SECONDS / 2
+
+
+def test_what_is_said_to_tensorflow_serving_over_grpc_is_its_own_language(tmp_path: Path) -> None:
+    """Its messages as others have compiled them, at the other end."""
+    copied = shutil.copy(ROOT / "scenarios" / "targets" / "tensorflow-serving.toml", tmp_path)
+    with started("tensorflow", tmp_path) as (server, count):
+        before = count.stat().st_size if count.exists() else 0
+        load = ("--rate", str(RATE), "--duration", f"{SECONDS}s")
+        speaking = server._replace(grpc_port=server.port)
+        found = run_copied(speaking, tmp_path, copied, *load, grpc=True)
         counted = count.stat().st_size - before
     assert found.summary["failed"] == {}, found.summary["examples"]
     assert counted == sent_in_all(found) > RATE * SECONDS / 2

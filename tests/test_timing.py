@@ -1,0 +1,172 @@
+"""Server-Timing: what others write there is read, and is the inside view of a server that tells of
+itself in no other way."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from loadbench import timing
+from loadbench.causes import Around, explain
+from loadbench.merge import together
+from loadbench.model import Part, Sample, Server, Window
+from loadbench.serverside import with_timing
+from loadbench.units import MS
+from tests.running import loadbench, summary
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("queue;dur=0.4, batch;dur=1.2, compute;dur=8", {"queue": 0.4, "batch": 1.2, "compute": 8}),
+        ("db;dur=53.2, app;dur=47", {"compute": 100.2, "db": 53.2, "app": 47}),
+        ("db;dur=53, total;dur=60", {"compute": 53, "db": 53}),
+        ("total;dur=60", {"compute": 60}),
+        ("compute;dur=8, after;dur=3", {"compute": 8}),
+        ('cdn;desc="a, b;dur=9";dur=2', {"compute": 2, "cdn": 2}),
+        ('db;dur="4.5"', {"compute": 4.5, "db": 4.5}),
+        ("db ; desc=x ; dur = 4", {"compute": 4, "db": 4}),
+        ("db;dur=1, db;dur=2", {"compute": 3, "db": 3}),
+        ("cache;desc=hit", {}),
+        ("db;dur=-1, app;dur=soon, x;dur=1e3", {}),
+        ("db;duration=4", {}),
+        ("", {}),
+        (", ".join(f"part{n};dur=1" for n in range(12)),
+         {"compute": 12, **{f"part{n}": 1 for n in range(8)}}),
+    ],
+)  # fmt: skip
+def test_what_is_read(text: str, told: dict[str, float]) -> None:
+    found = timing.read(text.encode()).told
+    assert found == {name: round(ms * MS) for name, ms in told.items()}
+
+
+def test_the_header_may_come_in_several_lines_and_not_from_the_body() -> None:
+    head = b"HTTP/1.1 200 OK\r\nServer-Timing: a;dur=1\r\nX: y\r\nserver-timing: b;dur=2\r\n\r\n"
+    assert timing.read(timing.field(head + b"\r\nServer-Timing: c;dur=3\r\n")).parts == {
+        "a": MS, "b": 2 * MS,
+    }  # fmt: skip
+
+
+def test_a_server_that_tells_of_its_times_itself_is_believed() -> None:
+    told = {"compute": Part(3, 30 * MS), "model": Part(3, 24 * MS)}
+    metrics = Server("metrics", compute=Part(100, 900 * MS), requests=100)
+    assert with_timing(metrics, told) is metrics
+    counting = with_timing(Server("metrics", requests=7), told)
+    assert counting is not None
+    assert (counting.requests, counting.compute_parts_ms) == (7, {"model": 8.0})
+    assert with_timing(None, {}) is None
+
+
+def test_processes_add_up() -> None:
+    whole = together(
+        [Window(0, "load", timing={"db": Part(1, 5)}), Window(0, "load", timing={"db": Part(2, 7)})]
+    )
+    assert whole.timing == {"db": Part(3, 12)}
+
+
+def test_the_longest_part_of_a_slow_request_is_named() -> None:
+    slow = Sample("a", 0, 0, 0, 50 * MS, compute_ns=45 * MS, parts={"db": 40 * MS, "app": 5 * MS})
+    assert "most of it db, 40.0 ms" in explain(slow, Around()).text
+
+
+class Service(ThreadingHTTPServer):
+    """Answers at once, and says where its time went."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.says = "queue;dur=2, db;dur=3.5, model;dur=6"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Service
+
+    def do_GET(self) -> None:
+        known = self.path == "/work"
+        self.send_response(200 if known else 404)
+        if known:
+            self.send_header("Server-Timing", self.server.says)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def service() -> Iterator[Service]:
+    server = Service()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def scenario(folder: Path, url: str) -> Path:
+    path = folder / "service.toml"
+    path.write_text(
+        f'[target]\nurl = "{url}"\nprotocol = "http"\n'
+        '[load]\nwarmup = "1s"\nphases = [{ rate = 300, for = "2s" }]\n'
+        '[[request]]\nname = "work"\nmethod = "GET"\npath = "/work"\n'
+    )
+    return path
+
+
+def test_a_service_that_tells_with_its_answers_has_an_inside_view(tmp_path: Path) -> None:
+    with service() as server:
+        told = summary(scenario(tmp_path, server.url), cwd=tmp_path)["server"]
+        text = loadbench("run", scenario(tmp_path, server.url), cwd=tmp_path)
+    assert told["source"] == "Server-Timing"
+    assert told["queue_ms"]["mean"] == pytest.approx(2)
+    assert told["compute_ms"]["mean"] == pytest.approx(9.5)
+    assert told["compute_parts_ms"] == pytest.approx({"db": 3.5, "model": 6})
+    assert "of a sample of answers" in text.stdout
+    assert "db 3.50, model 6.00" in text.stdout
+
+
+LOCUSTFILE = """
+from locust import FastHttpUser, HttpUser, constant, task
+
+class One(HttpUser):
+    wait_time = constant(0.05)
+
+    @task
+    def work(self):
+        self.client.get("/work")
+
+class Other(FastHttpUser):
+    wait_time = constant(0.05)
+
+    @task
+    def work(self):
+        self.client.get("/work")
+"""
+
+
+def test_users_of_a_locust_file_hear_it_too(tmp_path: Path) -> None:
+    path = tmp_path / "users.py"
+    path.write_text(LOCUSTFILE)
+    options = ("--set", "load.users=4", "--duration", "3s")
+    with service() as server:
+        found = summary(path, "--target", server.url, *options, cwd=tmp_path)
+    assert found["server"]["compute_parts_ms"] == pytest.approx({"db": 3.5, "model": 6})
+
+
+def test_one_that_tells_nothing_has_none(tmp_path: Path) -> None:
+    with service() as server:
+        server.says = 'cdn;desc="hit"'
+        found = summary(scenario(tmp_path, server.url), cwd=tmp_path)
+    assert found["server"] is None
