@@ -24,10 +24,10 @@ def view(**told: Any) -> View:
     return folded(map(with_parts, records(Story(seconds=30, spike=(100, 100), end=None))))
 
 
-def engine(given: View, size: tuple[int, int] = (120, 40)) -> str:
+def engine(given: View, size: tuple[int, int] = (120, 40), key: str = "2") -> str:
     async def look() -> str:
         async with shown(given, size) as (app, pilot):
-            await pilot.press("2")
+            await pilot.press(key)
             await settle(pilot)
             return text(app)
 
@@ -50,3 +50,14 @@ def test_a_line_that_is_too_long_is_cut_and_says_so() -> None:
 def test_a_model_without_any_has_none() -> None:
     assert "from the cache" not in engine(view())
     assert "a batch" not in engine(view())
+
+
+STEPS = {"db": Part(100, 120 * MS), "model": Part(100, 340 * MS)}
+
+
+@pytest.mark.parametrize(("size", "told"), [((80, 24), False), ((200, 60), True)])
+def test_where_there_is_room_what_compute_is_made_of_stands_beside_it(
+    size: tuple[int, int], told: bool
+) -> None:
+    given = view(steps=STEPS, compute=Part(100, 460 * MS), batch_wait=None)
+    assert ("(db 1.20, model 3.40)" in engine(given, size, "1")) is told

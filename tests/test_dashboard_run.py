@@ -219,13 +219,16 @@ def test_bad_input_is_told_plainly(
 
 
 def test_without_a_terminal_there_is_nothing_to_attach(tmp_path: Path) -> None:
-    runlog.create(tmp_path, "x").joinpath(runlog.SNAPSHOT).write_text("{}")
-    done = subprocess.run(
-        [*TUI, "--attach", "1", "--out", str(tmp_path)],
-        capture_output=True, text=True, timeout=PATIENCE_S,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "loadbench show 1" in done.stderr
+    folder = runlog.create(tmp_path, "x")
+    folder.joinpath(runlog.SNAPSHOT).write_text("{}")
+    folder.joinpath(runlog.LOG).touch()
+    for run in (("--attach", "1", "--out", str(tmp_path)), (str(folder),)):
+        done = subprocess.run(
+            [*TUI, *run], capture_output=True, text=True, timeout=PATIENCE_S
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert "needs a terminal" in done.stderr
+        assert "loadbench show" in done.stderr
 
 
 def test_what_is_drawn_for_a_terminal_that_is_gone_holds_nobody_up() -> None:

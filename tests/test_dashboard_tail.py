@@ -80,6 +80,13 @@ def test_each_is_a_bar_with_its_cause_at_every_size(size: tuple[int, int]) -> No
         assert whole.count("→ arrived") == 5
 
 
+def test_what_the_server_says_compute_is_made_of_stands_with_it() -> None:
+    slow = replace(slowly(5, 1), compute_ns=40 * MS, parts={"db": 30 * MS, "model": 10 * MS})
+    window = Window(5, "load", rate=200.0, slowest=(slow,))
+    whole = "\n".join(screen(folded([next(told(STEADY)), window]), "t"))
+    assert "(db 30.0, model 10.0)" in whole
+
+
 def test_all_bars_are_on_one_time_axis() -> None:
     """Half as long a way is half as long a bar."""
     first = next(told(STEADY))

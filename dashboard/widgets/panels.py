@@ -73,6 +73,16 @@ class _Legend(NamedTuple):
     unit: str
     shares: bool
     gap: str
+    inner: bool = False  # what compute is made of
+
+
+_LEGENDS = (
+    _Legend(" ms", True, "   ", True),
+    _Legend(" ms", True, "   "),
+    _Legend("", True, "  "),
+    _Legend("", True, " "),
+    _Legend("", False, " "),
+)
 
 
 def split(scene: Scene) -> dict[str, float]:
@@ -120,10 +130,10 @@ class Split(Board, can_focus=True):
                 [Segment(text if len(text) <= width else short[:width], quiet)],
                 [Segment(f"a request takes {units.significant(mean)} ms on average", quiet)],
             ]
-        rows = [self._bar(parts, width), self._legend(parts, width)]
+        inner = computed(scene.visible)
+        rows = [self._bar(parts, width), self._legend(parts, inner, width)]
         room = height - len(rows) - 1 - len(parts) - 1
         if room > 0:
-            inner = computed(scene.visible)
             shown = inner if room > len(inner) else {}
             rows += [[], *self._rows(scene.visible, parts, shown, width)]
         return rows
@@ -158,15 +168,18 @@ class Split(Board, can_focus=True):
             before = until
         return cells
 
-    def _legend(self, parts: dict[str, float], width: int) -> Cells:
-        """As much as fits: with units and shares, with shares, with short names alone."""
+    def _legend(self, parts: dict[str, float], inner: dict[str, float], width: int) -> Cells:
+        """As much as fits: with what compute is made of, with units and shares, with shares, with
+        short names alone."""
         total = sum(parts.values()) or 1.0
-        for style in (_Legend(" ms", True, "   "), _Legend("", True, "  "), _Legend("", True, " "),
-                      _Legend("", False, " ")):  # fmt: skip
+        made = ", ".join(f"{name} {brief(value)}" for name, value in inner.items())
+        for style in _LEGENDS:
             cells: Cells = []
             for name, value in parts.items():
                 glyph, colour = _part(name, self.ink)
                 share = f" {part_of(value / total)}" if style.shares else ""
+                if made and style.inner and name == "compute":
+                    share += f" ({made})"
                 shown = name if style.shares else _SHORT.get(name, name)
                 cells += [
                     Segment(glyph, ink(colour)),

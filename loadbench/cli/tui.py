@@ -65,7 +65,7 @@ def command(
     web: bool,
     port: int,
 ) -> int:
-    """Watch SCENARIO run (without one: the tour), or a run given by --attach or --replay.
+    """Watch SCENARIO run (without one: the tour), or a run: its folder, --attach or --replay.
 
     Without a terminal the scenario is run headless, with the same summary and exit code.
     """
@@ -75,6 +75,8 @@ def command(
         die_with_parent()
     # Textual draws on stderr
     terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)) or _IN_TAB
+    if scenario and not replay and not attach and (Path(scenario) / runlog.LOG).is_file():
+        attach, scenario = scenario, None
     watched = attach or replay
     if listed and (watched or scenario):
         raise SpecError("--runs opens no run", "give it alone: enter opens the one you choose")
