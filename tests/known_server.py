@@ -53,6 +53,7 @@ BAD: dict[str, tuple[bytes, bool]] = {
     "continue": (b"HTTP/1.1 100 Continue\r\n\r\n" + GOOD, False),
     "until_close": (b"HTTP/1.0 200 OK\r\n" + TYPE + b"\r\n" + BODY, True),
     "last": (answer(BODY, extra=b"Connection: close\r\n"), True),
+    "hasty": (GOOD, True),  # and does not say so
     "busy": (answer(b'{"error":"busy"}', b"503 Service Unavailable"), False),
     "timing": (answer(BODY, extra=b"Server-Timing: queue;dur=1.5, compute;dur=2, size;desc=4\r\n"),
                False),

@@ -197,6 +197,26 @@ def test_a_connection_is_not_used_again_when_the_server_is_about_to_close_it() -
     assert server.counts["connections"] == 1
 
 
+@pytest.mark.parametrize("arrivals", ["constant", "closed"])
+def test_a_server_that_always_closes_without_saying_so_gets_each_request_on_its_own_connection(
+    arrivals: str,
+) -> None:
+    changed = {"concurrency": 2} if arrivals == "closed" else {"rate": 2000}
+    with known_server(misbehave="hasty") as server:
+        done = drive(plan(server.port, arrivals=arrivals, warmup_ns=SECOND, **changed))
+    assert done.failed == {}
+    assert done.sum("sent") > 100
+    (note,) = [note for note in done.finished.notes if note.code == "unkept"]
+    assert f"127.0.0.1:{server.port} closes each connection after one answer" in note.text
+
+
+def test_a_server_that_is_restarted_is_not_taken_for_one_that_always_closes() -> None:
+    with known_server(misbehave="hasty", every=50) as server:
+        done = drive(plan(server.port, rate=500))
+    assert not [note for note in done.finished.notes if note.code == "unkept"]
+    assert server.counts["connections"] < 100
+
+
 def test_requests_are_drawn_by_weight_and_told_apart_by_name() -> None:
     requests = (RequestPlan("small", weight=3), RequestPlan("large", weight=1, rows=1))
     with known_server() as server:

@@ -43,8 +43,8 @@ class Connection:
 
     __slots__ = (
         "_incoming", "_parts", "_size", "_wanted", "awaited", "begun", "code", "deal", "due", "fd",
-        "idle_since", "kind", "partial", "reason", "recv", "replica", "rest", "retired", "reused",
-        "send", "sent", "sock", "state", "tries",
+        "idle_since", "kind", "partial", "reason", "recv", "replica", "rest", "retired", "send",
+        "sent", "sock", "state", "tries", "uses",
     )  # fmt: skip
     deal: Deal  # of what is sent on it
     recv: Callable[[int], bytes]
@@ -59,7 +59,7 @@ class Connection:
         self.idle_since = 0
         self.state = CONNECTING
         self.awaited = BOTH  # events
-        self.reused = False
+        self.uses = 0  # requests after the first
         # a part of the answer is here; or it is not to be taken by its bytes alone, since it shows
         # that the target is back
         self.partial = tries > 0
@@ -153,7 +153,7 @@ class Connection:
         if self.received:
             self.reason = f"the server closed the connection after {self.received:,} bytes"
             return failure.TRUNCATED
-        kept = ", kept open from an earlier one," if self.reused else ""
+        kept = ", kept open from an earlier one," if self.uses else ""
         self.reason = f"the server closed the connection{kept} without a byte of an answer"
         return failure.CLOSED_EARLY
 

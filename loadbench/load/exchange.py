@@ -16,7 +16,7 @@ from loadbench.load.connection import CONNECTING, IDLE, SENDING, WAITING, Connec
 from loadbench.load.course import Course
 from loadbench.load.examples import example
 from loadbench.load.exemplar import sample
-from loadbench.load.failure import WHOLE
+from loadbench.load.failure import CLOSED_EARLY, RESET, WHOLE
 from loadbench.load.ledger import ROWS
 from loadbench.load.patience import Patience
 from loadbench.load.pool import Pool
@@ -61,6 +61,8 @@ class Exchange:
         connection.replica, connection.deal = replica, deal
         connection.due, connection.begun, connection.code = due, now, kind.index | held
         connection.rest = memoryview(data)
+        if replica in self._pool.unkept:
+            connection.retire()
         failure = self._pool.connect(connection)
         if failure:
             self._fail(connection, failure)
@@ -71,7 +73,7 @@ class Exchange:
         connection.due, connection.begun = due, now
         connection.kind, connection.code = kind, kind.index | held
         connection.state = WAITING
-        connection.reused = True
+        connection.uses += 1
         try:
             sent = connection.send(data)
         except BlockingIOError:
@@ -198,7 +200,9 @@ class Exchange:
     def _fail(self, connection: Connection, failure: str, data: bytes = b"") -> None:
         """The request on it failed, and the connection is of no more use."""
         self._record(connection, failure, data)
-        self._drop(connection, 1 if connection.reused else connection.tries + 1)
+        if failure in (CLOSED_EARLY, RESET):
+            self._pool.cut(connection, time.monotonic_ns() - connection.begun)
+        self._drop(connection, 1 if connection.uses else connection.tries + 1)
 
     def _record(self, connection: Connection, failure: str, data: bytes) -> None:
         now = time.monotonic_ns()

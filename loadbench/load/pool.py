@@ -19,6 +19,8 @@ _READABLE = select.EPOLLIN
 _HANDSHAKES_NS = MS  # of a turn
 _UNASKED = 4096  # bytes looked at of what nobody asked for
 _MOVES = 4  # of a name that are told one by one
+_HASTY_NS = 50 * MS  # after an answer: whoever closes so soon does not close what is idle
+_HASTY = 3  # times in a row, and a replica is known for it
 
 
 class Pool:
@@ -38,6 +40,8 @@ class Pool:
         self._weights = weights or (1.0,) * len(addresses)
         self._numbers = [0] * len(addresses)  # of open connections
         self._kept_ns: dict[int, int] = {}  # replica → how long a connection may be idle
+        self._hasty = [0] * len(addresses)
+        self.unkept: set[int] = set()  # replicas that close each connection after one answer
         self._moved: list[tuple[int, Address, Address]] = []  # when, from where, to where
         self._unasked = 0  # answers to nothing
         self._first = (0, "")  # of them: when, and what it was
@@ -133,7 +137,22 @@ class Pool:
         elif data:
             self._first = self._first if self._unasked else (now, printable(data))
             self._unasked += 1
+        else:
+            self.cut(connection, now - connection.idle_since)
         self.drop(connection)
+
+    def cut(self, connection: Connection, after_ns: int) -> None:
+        """The server closed a connection so long after an answer on it, or a request on it, without
+        having said that it would. Of one that always does so after one answer, a connection is
+        used once: a request that is sent before that is noticed fails."""
+        replica = connection.replica
+        idle = connection.state == IDLE
+        if connection.uses != (0 if idle else 1) or connection.received or after_ns > _HASTY_NS:
+            self._hasty[replica] = 0
+            return
+        self._hasty[replica] += 1
+        if self._hasty[replica] == _HASTY:
+            self.unkept.add(replica)
 
     def hear(self, connection: Connection) -> None:
         """Its server may have said with an answer how long it keeps idle connections."""
@@ -165,7 +184,16 @@ class Pool:
 
     def notes(self, origin: int) -> tuple[Note, ...]:
         """What is to be said of the connections of a run."""
-        return (*self._moves(origin), *self._answers_to_nothing(origin))
+        return (*self._moves(origin), *self._answers_to_nothing(origin), *self._used_once())
+
+    def _used_once(self) -> Iterator[Note]:
+        if not self.unkept:
+            return
+        where = ", ".join(str(self._addresses[replica]) for replica in sorted(self.unkept))
+        text = f"{where} closes each connection after one answer, without saying so"
+        text += " (Connection: close): since that was noticed each request makes its own"
+        hint = "its latency has the time of connecting, as that of every client of this server"
+        yield Note("unkept", text, hint)
 
     def _moves(self, origin: int) -> Iterator[Note]:
         if not self._moved:
