@@ -363,7 +363,11 @@ class Dashboard(App[None]):
     def action_picture(self) -> None:
         name = f"screen-{time.strftime('%H%M%S')}.svg"
         folder = self.folder if os.access(self.folder, os.W_OK) else Path.cwd()
-        self.notify(f"saved {self.save_screenshot(name, str(folder))}", markup=False)
+        try:
+            self.notify(f"saved {self.save_screenshot(name, str(folder))}", markup=False)
+        except OSError as error:
+            text = f"no picture could be saved in {folder}: {error.strerror}"
+            self.notify(text, severity="error", markup=False)
 
     # ── the run ──────────────────────────────────────────────────────────────
 

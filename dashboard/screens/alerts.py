@@ -96,7 +96,8 @@ class Alerts(RunScreen, inherit_bindings=False):
             self.app.say("No alert fires that nobody has seen.")
             return
         if not self.app.driver.listens:
-            self.app.say("Nobody is there to be told: the run's own process has ended.")
+            over = "the run's own process has ended"
+            self.app.say(f"Nobody is there to be told: {self.app.driver.elsewhere or over}.")
             return
         for found in chosen:
             self.app.driver.command({"command": "acknowledge", "rule": found.rule.name})
