@@ -332,8 +332,10 @@ class Dashboard(App[None]):
             self.action_go("live")
         elif shown.maximized is not None:
             shown.minimize()
-        elif shown.focused is None or isinstance(shown.focused, LatencyChart):
-            self.action_go("latency" if isinstance(shown, Live) else "live")
+        elif isinstance(shown, Live) and isinstance(shown.focused, LatencyChart | None):
+            self.action_go("latency")
+        elif shown.focused is None:
+            self.say("No panel is in focus: tab brings the next one into it.")
         else:
             shown.enlarge(shown.focused)
 

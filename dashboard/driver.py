@@ -38,7 +38,7 @@ class Driver:
 
     @property
     def elsewhere(self) -> str:
-        """That it is driven on another machine, in a sentence; "" where it can be from here."""
+        """The machine on which alone it can be driven; "" where it can be from here."""
         return control.elsewhere(self._app.snapshot)
 
     def _is_over(self, what: str) -> bool:
@@ -47,9 +47,9 @@ class Driver:
             self._app.say(f"Nothing to {what}: this run is over.")
             return True
         self._app.read_snapshot()
-        if away := self.elsewhere:
-            self._app.say(f"Nothing to {what} from here: {away}.")
-        return bool(away)
+        if host := self.elsewhere:
+            self._app.say(f"Nothing to {what} from here: the run is driven at {host}.")
+        return bool(host)
 
     def ask_stop(self) -> None:
         """Asks whether, and how."""

@@ -67,10 +67,10 @@ def send(path: str, command: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def elsewhere(snapshot: Mapping[str, Any]) -> str:
-    """That a run is driven on another machine, in a sentence; "" where it can be from here."""
+    """The machine on which alone a run can be driven; "" where it can be from here."""
     if runlog.here(snapshot) or os.path.exists(str(snapshot.get("control") or "")):
         return ""
-    return f"the run goes on at {snapshot.get('host')}, and can only be driven there"
+    return str(snapshot.get("host"))
 
 
 def order(words: Sequence[str]) -> dict[str, Any]:

@@ -119,6 +119,18 @@ def test_enter_makes_the_focused_panel_large_and_escape_restores() -> None:
     asyncio.run(walk())
 
 
+def test_enter_without_a_panel_in_focus_leads_to_no_other_screen() -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING)) as (app, pilot):
+            lines = await press(pilot, "2", "enter")
+            assert app.screen is app.get_screen("engine")
+            assert "No panel is in focus: tab" in lines[-1]
+            await press(pilot, "tab", "enter")
+            assert app.screen.maximized is not None
+
+    asyncio.run(walk())
+
+
 def test_help_names_every_action() -> None:
     async def walk() -> None:
         async with shown(told(RUNNING), (120, 50)) as (app, pilot):
@@ -292,7 +304,7 @@ def test_a_run_of_another_machine_is_watched_and_no_process_of_this_one_ended(
         async with shown(told(RUNNING), folder=tmp_path) as (app, pilot):
             app._tick()
             await press(pilot, key)
-            assert "and can only be driven there." in text(app).splitlines()[-1]
+            assert "from here: the run is driven at ci-7." in text(app).splitlines()[-1]
             assert isinstance(app.screen, RunScreen)
 
     runlog.write_snapshot(tmp_path, {"pid": other.pid, "host": "ci-7", "state": "running"})

@@ -32,7 +32,7 @@ def command(run: str, name: str, words: tuple[str, ...], out: str | None) -> int
     path = snapshot.get("control")
     if not path or not runlog.goes_on(folder):
         raise RunError(f"{folder.name} is over: nothing listens", "loadbench list shows what runs")
-    if away := control.elsewhere(snapshot):
-        raise RunError(away, f"there: loadbench tell {folder} …")
+    if host := control.elsewhere(snapshot):
+        raise RunError(f"{folder.name} goes on at {host}, and is told there", "ask on that machine")
     click.echo(control.send(str(path), order).get("mark", name))
     return 0
