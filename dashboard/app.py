@@ -332,8 +332,10 @@ class Dashboard(App[None]):
             self.action_go("live")
         elif shown.maximized is not None:
             shown.minimize()
-        elif shown.focused is None or isinstance(shown.focused, LatencyChart):
-            self.action_go("latency" if isinstance(shown, Live) else "live")
+        elif isinstance(shown, Live) and isinstance(shown.focused, LatencyChart | None):
+            self.action_go("latency")
+        elif shown.focused is None:
+            self.say("No panel is in focus: tab brings the next one into it.")
         else:
             shown.enlarge(shown.focused)
 
@@ -363,7 +365,11 @@ class Dashboard(App[None]):
     def action_picture(self) -> None:
         name = f"screen-{time.strftime('%H%M%S')}.svg"
         folder = self.folder if os.access(self.folder, os.W_OK) else Path.cwd()
-        self.notify(f"saved {self.save_screenshot(name, str(folder))}", markup=False)
+        try:
+            self.notify(f"saved {self.save_screenshot(name, str(folder))}", markup=False)
+        except OSError as error:
+            text = f"no picture could be saved in {folder}: {error.strerror}"
+            self.notify(text, severity="error", markup=False)
 
     # ── the run ──────────────────────────────────────────────────────────────
 

@@ -34,15 +34,22 @@ class Driver:
     @property
     def listens(self) -> bool:
         """Whether the run takes commands, by what was read of it last."""
-        return bool(self._app.snapshot.get("control")) and not self._app.ended
+        return bool(self._app.snapshot.get("control")) and not (self._app.ended or self.elsewhere)
+
+    @property
+    def elsewhere(self) -> str:
+        """The machine on which alone it can be driven; "" where it can be from here."""
+        return control.elsewhere(self._app.snapshot)
 
     def _is_over(self, what: str) -> bool:
-        """Whether the run takes no commands any more; then that is said."""
+        """Whether the run takes no commands any more, or none from here; then that is said."""
         if self._app.ended:
             self._app.say(f"Nothing to {what}: this run is over.")
             return True
         self._app.read_snapshot()
-        return False
+        if host := self.elsewhere:
+            self._app.say(f"Nothing to {what} from here: the run is driven at {host}.")
+        return bool(host)
 
     def ask_stop(self) -> None:
         """Asks whether, and how."""

@@ -23,7 +23,10 @@ def command() -> list[str]:
 def edit(app: App[Any], path: Path) -> tuple[str, Path | None]:
     """(what to tell, the file that was edited). What lies outside of the present folder ships with
     loadbench: a copy of it is edited, which never replaces a file that is there."""
-    editor = command()
+    try:
+        editor = command()
+    except ValueError as error:
+        return f"$EDITOR cannot be read: {error}", None
     if not editor:
         return "no editor found: set $EDITOR", None
     try:

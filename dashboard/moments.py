@@ -14,6 +14,7 @@ from dashboard.measures import brief, error_share, ms_text, number, parts_ms, qu
 from loadbench import units
 from loadbench.episodes import LIKELY
 from loadbench.model import Gpu, Server, Window
+from loadbench.ride import WHY_CLOSED
 from loadbench.view import Event, View, merged, pieces
 from loadbench.view import seconds as covered
 
@@ -185,6 +186,8 @@ def _felt(before: Moment, after: Moment, limit_ns: int | None) -> str:
     if one is None or two is None:
         return "Latency cannot be compared: nothing was answered at one of them."
     texts = [ms_text(at, limit_ns) for at in (one, two)]
+    if math.isinf(one) and math.isinf(two):
+        return "p99 has no time at either of them: so many requests fail."
     if same("p99", one, two):
         return f"p99 is about the same: {texts[0]} and {texts[1]} ms."
     if math.isinf(two):  # not a time: "from 106 to > 100 ms" would be no rise
@@ -236,7 +239,8 @@ def _batches(before: Moment, after: Moment) -> Iterator[str]:
             yield text
     one, two = _reason(before), _reason(after)
     if one and two and one != two:
-        yield f"Batches closed mostly by “{one}”, then by “{two}”."
+        words = [WHY_CLOSED.get(reason, reason) for reason in (one, two)]
+        yield f"Batches closed mostly by “{words[0]}”, then by “{words[1]}”."
 
 
 def _reason(moment: Moment) -> str:

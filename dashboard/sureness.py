@@ -7,7 +7,7 @@ somebody stays at another stretch.
 
 from dashboard.scene import Scene
 from loadbench.account import Account
-from loadbench.assurance import Band, Blocks, Certainty, band, known
+from loadbench.assurance import BRIEF, Band, Blocks, Certainty, band_or_why, known
 from loadbench.bin import failures
 from loadbench.histogram import Histogram
 from loadbench.model import Window
@@ -23,22 +23,36 @@ class InView:
 
     def __init__(self) -> None:
         self._key: object = None
-        self._bands: dict[float, Band | None] = {}
+        self._bands: dict[float, Band | str] = {}
+        self._known: Certainty | None = None
         self._blocks: Blocks | None = None
 
     def band(self, scene: Scene, share: float) -> Band | None:
         """Of this percentile; None where there is none (yet)."""
-        blocks = self._look(scene)
-        if blocks is None:
-            return None
-        if share not in self._bands:
-            self._bands[share] = band(blocks, share)
-        return self._bands[share]
+        found = self._found(scene, share)
+        return found if isinstance(found, Band) else None
+
+    def why_none(self, scene: Scene, share: float) -> str:
+        """Why this percentile has no band, in few words; "" if it has one, or is not known yet."""
+        found = self._found(scene, share)
+        return BRIEF.get(found, found) if isinstance(found, str) else ""
 
     def certainty(self, scene: Scene) -> Certainty:
         """By how much its requests depend on each other, or why nothing can be told."""
         blocks = self._look(scene)
-        return Certainty(why="…") if blocks is None else known(blocks)
+        if blocks is None:
+            return Certainty(why="…")
+        if self._known is None:
+            self._known = known(blocks)
+        return self._known
+
+    def _found(self, scene: Scene, share: float) -> Band | str:
+        blocks = self._look(scene)
+        if blocks is None:
+            return ""
+        if share not in self._bands:
+            self._bands[share] = band_or_why(blocks, share)
+        return self._bands[share]
 
     def _look(self, scene: Scene) -> Blocks | None:
         run = scene.view.start.run if scene.view.start else ""
@@ -47,7 +61,7 @@ class InView:
         if scene.hasty and key != self._key:
             return None
         if self._blocks is None or key != self._key:
-            self._key, self._bands = key, {}
+            self._key, self._bands, self._known = key, {}, None
             whole = scene.visible.latency if scene.visible else None
             first = max(scene.view.first or 0, scene.begin)
             self._blocks = _blocks(scene, first, scene.end, whole)

@@ -173,6 +173,12 @@ class _Episode:
     begun: int | None = None  # second in which the quantity went beyond
     clean: int | None = None  # second since which a firing rule has been clean
     peak: float | None = None
+    _furthest: int | None = None  # second of that peak
+
+    @property
+    def worst(self) -> int | None:
+        """In which second it was at its peak; a percentile among the failed has none."""
+        return None if _finite(self.peak) is None else self._furthest
 
     def see(self, second: int, reading: Reading) -> AlertState:
         """The state after this second."""
@@ -190,9 +196,11 @@ class _Episode:
 
     def _beyond(self, second: int, value: float | None) -> AlertState:
         if self.begun is None:
-            self.begun, self.peak = second, value
+            self.begun, self.peak, self._furthest = second, value, second
         elif value is not None and self.peak is not None:
-            self.peak = max(self.peak, value) if self.rule.above else min(self.peak, value)
+            further = value > self.peak if self.rule.above else value < self.peak
+            if further:
+                self.peak, self._furthest = value, second
         self.clean = None
         if self.state == "firing" or (second - self.begun + 1) * units.SECOND >= self.rule.for_ns:
             return "firing"
@@ -258,6 +266,7 @@ class Watch:
                 gone.begun,
                 _finite(gone.peak),
                 limit=gone.rule.limit,
+                worst=gone.worst,
             )
             for gone in before.values()
             if gone.state == "firing"
@@ -276,11 +285,19 @@ class Watch:
 
     def _told(self, found: _Episode, second: int) -> AlertChange:
         """What fires, as far as it has come."""
-        name, peak, limit = found.rule.name, _finite(found.peak), found.rule.limit
-        return AlertChange(second, name, "firing", None, found.begun, peak, limit=limit)
+        return AlertChange(
+            second,
+            found.rule.name,
+            "firing",
+            None,
+            found.begun,
+            _finite(found.peak),
+            limit=found.rule.limit,
+            worst=found.worst,
+        )
 
     def _change(self, episode: _Episode, second: int, reading: Reading) -> AlertChange | None:
-        before, since, peak = episode.state, episode.begun, episode.peak
+        before, since, peak, worst = episode.state, episode.begun, episode.peak, episode.worst
         state = episode.see(second, reading)
         if state == before:
             return None
@@ -295,6 +312,7 @@ class Watch:
             peak=_finite(peak if ended else episode.peak),
             context=self._context() if state == "firing" else "",
             limit=episode.rule.limit if "firing" in (state, before) else None,
+            worst=worst if ended else episode.worst,
         )
 
     def _context(self) -> str:

@@ -26,6 +26,14 @@ LINKED = "slow requests come in bunches that are long for this run: run longer"
 OTHER = "only percentiles and shares of requests can be shown"
 _BLOCKS = 2 * certainty.LEAST  # to begin with: they are doubled at least once
 SHORT = f"{_BLOCKS} seconds at one rate are needed"
+BRIEF = {  # the same whys where there is little room
+    CHANGED: "the rate changed",
+    UNPACED: "no constant rate",
+    EMPTY: "no requests",
+    AMONG: "among the failed",
+    LINKED: "bunched, run longer",
+    SHORT: f"needs {_BLOCKS} s of one rate",
+}
 _LOOKS = 256  # at what a run had shown until then
 _MOST = 2048  # blocks that are looked at: of a longer run neighbours are put together
 

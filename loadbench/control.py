@@ -18,6 +18,7 @@ what is wrong, and whether the command is (2) or what it was to change does not 
 """
 
 import json
+import os
 import shlex
 import socket
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,13 @@ def send(path: str, command: Mapping[str, Any]) -> dict[str, Any]:
         kind: type[LoadbenchError] = RunError if answer.get("exit") == 3 else SpecError
         raise kind(f"the run refused: {answer['error']}", str(answer.get("hint", "")))
     return answer
+
+
+def elsewhere(snapshot: Mapping[str, Any]) -> str:
+    """The machine on which alone a run can be driven; "" where it can be from here."""
+    if runlog.here(snapshot) or os.path.exists(str(snapshot.get("control") or "")):
+        return ""
+    return str(snapshot.get("host"))
 
 
 def order(words: Sequence[str]) -> dict[str, Any]:

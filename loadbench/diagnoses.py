@@ -11,6 +11,7 @@ from typing import NamedTuple
 from loadbench import units
 from loadbench.evidence import OWN_FAILURES
 from loadbench.model import Gpu, Machine
+from loadbench.ride import WHY_CLOSED
 from loadbench.situation import Situation, parts_ms
 from loadbench.trust import cause
 from loadbench.units import count, percent, significant
@@ -296,7 +297,8 @@ def _small_batches(now: Situation) -> Finding | None:
         hint = "its batching: the size it prefers, the delay it allows"
         return Finding("small-batches", f"{text}.", "the target does not batch what it could", hint)
     reason = max(reasons, key=lambda name: reasons[name])
-    text += f"; {percent(reasons[reason] / sum(reasons.values()))} % of them close by {reason}."
+    share = percent(reasons[reason] / sum(reasons.values()))
+    text += f"; {share} % of them close by “{WHY_CLOSED.get(reason, reason)}”."
     guess, hint = _CLOSED.get(reason, _CLOSED[""])
     return Finding("small-batches", text, guess, hint)
 

@@ -26,6 +26,7 @@ class Spell(Value, frozen=True):
     context: str = ""
     words: tuple[str, ...] = ()
     acknowledged: bool = False
+    worst: int | None = None  # in which second it was at its peak
 
     @property
     def firing(self) -> bool:
@@ -67,7 +68,8 @@ def _after(before: Spell | None, rule: Rule, change: AlertChange) -> Spell | Non
         if before is None or before.fired is None:
             return None
         words = change.words or before.words
-        return replace(before, ended=change.second, peak=change.peak, words=words)
+        end, peak, worst = change.second, change.peak, change.worst
+        return replace(before, ended=end, peak=peak, words=words, worst=worst)
     if before is None or before.fired is None:
         told = Spell(rule, began, change.second, None, change.value, change.peak, change.context)
         return replace(told, words=change.words, acknowledged=change.acknowledged)

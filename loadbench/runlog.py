@@ -24,7 +24,7 @@ import os
 import platform
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from itertools import islice, takewhile
 from pathlib import Path
@@ -268,7 +268,7 @@ def state(snapshot: dict[str, Any]) -> str:
     return "killed" if gone else found
 
 
-def here(snapshot: dict[str, Any]) -> bool:
+def here(snapshot: Mapping[str, Any]) -> bool:
     """Whether the runner is, or was, a process of this machine."""
     return snapshot.get("host") in (None, "", platform.node())
 

@@ -134,12 +134,14 @@ class Stretch(NamedTuple):
 
 
 def stretches(change: AlertChange, rule: Rule) -> tuple[Stretch, Stretch]:
-    """What to look at to tell of an episode, at its present or its last state: its newest seconds
-    in trouble, and calm ones before it."""
+    """What to look at to tell of an episode, and calm seconds before it: while it goes on its
+    newest seconds, afterwards those around its worst, else the last in trouble."""
     since = change.second if change.since is None else change.since
     end = change.second + 1
     if change.state != "firing":
         end = max(since + 1, end - _SPAN_S - rule.for_ns // units.SECOND)
+        if change.worst is not None:  # that was the end of the span in which it was found
+            end = min(end, max(since + LOOK_S, change.worst + 1 + (LOOK_S - _SPAN_S) // 2))
     before = since - _APART_S
     return Stretch(max(since, end - LOOK_S), end), Stretch(before - LOOK_S, before)
 

@@ -249,6 +249,12 @@ NOTED = {
     "training-mode": "a part of the model was in training mode",
 }
 
+# Codes of all notes that say that the figures are weaker than they look.
+WEAKENING = frozenset(NOTED) | {
+    "generator-late", "generator-stall", "generator-stalls", "generator-full", "unsent",
+    "own-failures", "lost", "few-samples", "throttled", "other-gpu-process", "not-answered",
+}  # fmt: skip
+
 # How a standstill's cause (loadbench.load.stall) is told, and what to do about it.
 _CORE = "give the generator a core of its own (taskset, cpuset)"
 CAUSES = {

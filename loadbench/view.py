@@ -333,7 +333,9 @@ def _stage(view: View, window: Window) -> View:
         count = units.count(view.warmed)
         text = f"warm-up done ({count} requests)" if view.warmed else "load begins"
         return _event(view, window.second, "stage", text)
-    return _event(view, window.second, "stage", "last request sent, waiting for answers")
+    left = window.in_flight + window.waiting  # waited for; or lost, where the generator was killed
+    text = f"the load is over, with {units.count(left)} requests open" if left else ""
+    return _event(view, window.second, "stage", text or "the load is over")
 
 
 def _reached(view: View, window: Window) -> View:

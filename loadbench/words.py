@@ -51,18 +51,20 @@ def _headline(rule: Rule, change: AlertChange) -> str:
     ended = change.state != "firing"
     title = QUANTITIES[rule.quantity].title
     limit = f"limit {limit_text(rule)}"
-    peak = show(rule, change.peak) if change.peak is not None else f"> {limit_text(rule)}"
+    peak = show(rule, change.peak)
     since = change.second if change.since is None else change.since
     length = units.duration(max(1, change.second - since + (not ended)) * units.SECOND)
     if rule.quantity == "silence":
         return f"No figures came for {peak} ({limit})."
     side = "up" if rule.above else "down"
-    text = f"{title}: {side} to {peak} ({limit}) for {'' if ended else 'the last '}{length}"
+    far = "among the failed" if change.peak is None else f"{side} to {peak}"
+    text = f"{title}: {far} ({limit}) for {'' if ended else 'the last '}{length}"
     looked_at, _ = stretches(change, rule)
     if looked_at.begin <= since:
         return f"{text}."
     begin, end = (units.clock(second * units.SECOND) for second in looked_at)
-    return f"{text}; what follows is of {begin}-{end}."
+    of = "its worst, " if ended and change.worst is not None else ""
+    return f"{text}; what follows is of {of}{begin}-{end}."
 
 
 def _split(now: Situation) -> str:

@@ -52,6 +52,14 @@ def test_the_end_tells_beginning_and_peak() -> None:
     assert "100/s asked, 100/s done" in firing.context
     assert (ended.state, ended.since) == ("ok", 5)
     assert ended.peak == pytest.approx(450, rel=1e-3)
+    assert ended.worst == 7  # the first second that it was read in
+
+
+def test_among_the_failed_no_second_is_the_worst() -> None:
+    watch = alerts.Watch([P99], None)
+    windows = [window(s, [5.0] * 95, {"http_503": 5} if s < 9 else None) for s in range(45)]
+    ended = [change for found in windows for change in watch.see(found)][-1]
+    assert (ended.state, ended.peak, ended.worst) == ("ok", None, None)
 
 
 def test_what_fires_at_the_end_is_told_with_its_peak() -> None:

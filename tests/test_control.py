@@ -1,6 +1,7 @@
 """Commands to a run: over a real socket, answered or refused, never fatal."""
 
 import os
+import platform
 import shlex
 import socket
 import stat
@@ -100,6 +101,16 @@ def test_numbers_are_written_as_people_write_them() -> None:
 def test_words_that_are_no_command(words: list[str], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         control.order(words)
+
+
+def test_a_run_of_another_machine_is_driven_there(tmp_path: Path) -> None:
+    here = {"host": platform.node(), "control": str(tmp_path / "control")}
+    assert control.elsewhere(here) == control.elsewhere({}) == ""
+    there = {**here, "host": "ci-7"}
+    assert control.elsewhere(there) == "ci-7"
+    assert control.elsewhere({"host": "ci-7", "control": None}) == "ci-7"
+    (tmp_path / "control").touch()  # another container's, on a common disk
+    assert control.elsewhere(there) == ""
 
 
 def test_a_client_that_goes_away() -> None:

@@ -90,6 +90,17 @@ def test_history_has_one_row_an_episode_and_the_lower_panel_says_why() -> None:
     assert any("p99 latency: up to 184 ms (limit 100 ms) for 32 s." in line for line in ended)
 
 
+def test_a_long_episode_that_is_over_is_told_by_its_worst_seconds() -> None:
+    found = [
+        replace(record, worst=200)
+        if isinstance(record, AlertChange) and record.state == "ok" else record
+        for record in records(Story(seconds=400, spike=(100, 300), end=None))
+    ]  # fmt: skip
+    whole = "\n".join(screen(folded(found)))
+    assert "for 3m 30s; what follows is of its worst, 03:01-03:31." in whole
+    assert "Queue wait makes up 8" in whole
+
+
 def test_without_episodes_the_screen_says_so() -> None:
     lines = screen(told(Story(seconds=60, end=None)))
     assert any("no alert has fired" in line for line in lines)

@@ -119,6 +119,18 @@ def test_enter_makes_the_focused_panel_large_and_escape_restores() -> None:
     asyncio.run(walk())
 
 
+def test_enter_without_a_panel_in_focus_leads_to_no_other_screen() -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING)) as (app, pilot):
+            lines = await press(pilot, "2", "enter")
+            assert app.screen is app.get_screen("engine")
+            assert "No panel is in focus: tab" in lines[-1]
+            await press(pilot, "tab", "enter")
+            assert app.screen.maximized is not None
+
+    asyncio.run(walk())
+
+
 def test_help_names_every_action() -> None:
     async def walk() -> None:
         async with shown(told(RUNNING), (120, 50)) as (app, pilot):
@@ -177,6 +189,17 @@ def test_a_picture_goes_into_the_run_folder(tmp_path: Path) -> None:
     assert "resnet-tiny" in pictures[0].read_text(encoding="utf-8")
 
 
+def test_a_picture_that_cannot_be_saved_is_said(tmp_path: Path) -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING), folder=tmp_path) as (app, pilot):
+            tmp_path.rmdir()
+            (tmp_path).touch()  # no folder any more
+            await press(pilot, "ctrl+s")
+            assert "no picture could be saved" in next(iter(app._notifications)).message
+
+    asyncio.run(walk())
+
+
 def test_logs_show_what_the_children_wrote(tmp_path: Path) -> None:
     (tmp_path / "engine.log").write_text("line\n" * 20_000 + "CUDA out of memory\n")
 
@@ -214,6 +237,21 @@ def desk(path: Path) -> Iterator[list[dict[str, Any]]]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_a_log_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    written = "a \x1b[31mwarning\x1b[0m \x1b]0;a title\x07\x1b[2J\tand after it\n"
+    (tmp_path / "engine.log").write_text(written)
+
+    async def walk() -> None:
+        async with shown(told(RUNNING), folder=tmp_path) as (_, pilot):
+            whole = "\n".join(await press(pilot, "o"))
+            assert r"a warning \x1b]0;a title\x07\x1b[2J" in whole
+            assert "and after it" in whole
+            assert "\x1b" not in whole
+            assert "\t" not in whole
+
+    asyncio.run(walk())
 
 
 def test_marks_and_stop_go_through_the_control_socket(tmp_path: Path) -> None:
@@ -254,6 +292,25 @@ def test_without_a_socket_the_runner_gets_a_signal(tmp_path: Path) -> None:
     assert runner.wait(10) == -15
     assert runner.stdin is not None
     runner.stdin.close()
+
+
+@pytest.mark.parametrize("key", ["s", "m", "a", "U", "P"])
+def test_a_run_of_another_machine_is_watched_and_no_process_of_this_one_ended(
+    key: str, tmp_path: Path
+) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+    async def walk() -> None:
+        async with shown(told(RUNNING), folder=tmp_path) as (app, pilot):
+            app._tick()
+            await press(pilot, key)
+            assert "from here: the run is driven at ci-7." in text(app).splitlines()[-1]
+            assert isinstance(app.screen, RunScreen)
+
+    runlog.write_snapshot(tmp_path, {"pid": other.pid, "host": "ci-7", "state": "running"})
+    asyncio.run(walk())
+    assert other.poll() is None
+    other.communicate()
 
 
 @pytest.mark.parametrize("key", ["s", "m", "a", "U", "P", "exclamation_mark", "full_stop"])

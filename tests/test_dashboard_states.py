@@ -145,6 +145,21 @@ def test_no_data_is_told_after_three_seconds() -> None:
     assert dim < bright - 40
 
 
+def test_of_another_machine_it_is_not_known_whether_its_runner_is_there(tmp_path: Path) -> None:
+    runlog.write_snapshot(tmp_path, {"pid": 1, "host": "ci-7", "state": "running"})
+
+    async def read() -> str:
+        app = Dashboard(tmp_path, Silent(told(Story(end=None)), 6.2), theme="loadbench")
+        async with app.run_test(size=(120, 40)) as pilot:
+            app._tick()
+            await settle(pilot)
+            return text(app)
+
+    found = asyncio.run(read())
+    assert "▲ Nothing comes from the run: its runner at ci-7 stands still, or is gone." in found
+    assert "s = stop" not in found
+
+
 def test_a_killed_runner_is_seen_by_its_process(tmp_path: Path) -> None:
     dead = 2**22 + 1  # above the largest process number there can be
     runlog.write_snapshot(tmp_path, {"pid": dead, "state": "running"})

@@ -2,12 +2,14 @@
 them."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from functools import cache
 
 import pytest
 from msgspec.structs import replace
 
+from loadbench.assurance import AMONG, BRIEF, CHANGED, EMPTY, LINKED, SHORT, UNPACED
 from loadbench.bin import SLOWEST
 from loadbench.model import Check, Record, Ride, Sample, Start, Window
 from loadbench.units import MS, SECOND
@@ -144,8 +146,38 @@ def test_checks_stand_with_what_is_shown_of_them(size: tuple[int, int]) -> None:
     assert "✓ p99 " in whole
     assert "< 100 ms   shown" in whole
     assert "✓ errors 0 % < 5 %" in whole
-    assert "nothing can be shown: only percentiles and shares" in whole
+    assert "only percentiles and shares of requests can be shown" in whole
     assert "requests say as much as" in whole
+
+
+def test_a_percentile_that_is_checked_carries_its_band() -> None:
+    assert re.search(r"✓ p99 19.\d ±0.\d+ ms < 100 ms   shown", "\n".join(screen(view(), "3")))
+
+
+def test_a_check_that_failed_is_in_sight_where_there_is_no_room_for_all() -> None:
+    lines = screen(view(), "3", size=(60, 16))
+    assert sum("✓" in line for line in lines) == 2
+    assert any(line.endswith("+1 more") for line in lines)
+    failing = Check("mean", False, 1 * MS, "< 1 ms")
+    records = [
+        replace(record, checks=(*CHECKS[:2], failing)) if isinstance(record, Start) else record
+        for record in told(STEADY)
+    ]
+    lines = screen(folded(records), "3", size=(60, 16))
+    assert "✗ mean 12.5 ms < 1 ms" in next(line for line in lines if "✗" in line)
+
+
+def test_one_goes_through_the_slowest_where_there_is_no_room_for_all() -> None:
+    small = (60, 16)
+    assert " of 5" not in screen(view(), "t")[1]
+    assert "  1-3 of 5 ↑ ↓" in screen(view(), "t", size=(80, 24))[1]
+    assert "  1 of 5 ↑ ↓" in screen(view(), "t", size=small)[1]
+    assert "  3 of 5 ↑ ↓" in screen(view(), "t", "down", "down", size=small)[1]
+    assert "  2 of 5 ↑ ↓" in screen(view(), "t", "pagedown", size=small)[1]
+    assert "  1 of 5 ↑ ↓" in screen(view(), "t", "down", "up", "up", size=small)[1]
+    last = screen(view(), "t", *["down"] * 9, size=small)
+    assert "  5 of 5 ↑ ↓" in last[1]
+    assert "→ arrived 2.00 ms" in "\n".join(last)
 
 
 def test_a_run_without_checks_has_no_panel_of_them() -> None:
@@ -164,7 +196,14 @@ def test_percentiles_on_live_carry_their_band_where_there_is_room() -> None:
 def test_there_is_none_where_the_rate_changed_and_it_is_said_why() -> None:
     changing = folded(records(Story(seconds=240, end=None)))
     assert "p99 in view" not in "\n".join(screen(changing))
-    assert "no ±" in "\n".join(screen(changing, "enter"))
+    for size in ((60, 16), (80, 24), (120, 40), (200, 60)):
+        assert "no ±: the rate changed" in "\n".join(screen(changing, "enter", size=size))
+        assert "no ±: the rate changed" in "\n".join(screen(changing, size=size))
+
+
+@pytest.mark.parametrize("why", [CHANGED, UNPACED, EMPTY, AMONG, LINKED, SHORT])
+def test_every_reason_fits_where_there_is_least_room(why: str) -> None:
+    assert len(f"no ±: {BRIEF[why]}") <= 28
 
 
 def test_the_large_panel_has_a_band_for_each() -> None:

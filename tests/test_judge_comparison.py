@@ -91,6 +91,14 @@ def test_what_differs_comes_first_by_its_deepest_key() -> None:
     assert found.comparable
 
 
+def test_a_load_of_another_length_is_told_as_scenarios_write_it() -> None:
+    a, b = snapshot("0001-a", 50.0), snapshot("0002-b", 40.0)
+    for made, minutes in ((a, 3), (b, 5)):
+        made["phases"] = [{"begin": 100.0, "length_ns": minutes * 60 * 10**9}]
+    text = comparison_text(compare(Side("a", (a,)), Side("b", (b,))))
+    assert "phases[0].length: 3 m → 5 m" in text
+
+
 @pytest.mark.parametrize(
     ("part", "key", "value", "other"),
     [

@@ -62,7 +62,7 @@ def test_what_changed_is_told_in_order_of_what_matters() -> None:
         "Waiting rose from 2 to 50 requests.",
     ]
     assert text[5] == "Batch size rose from 8.00 to 32.0 rows."
-    assert "Batches closed mostly by “idle”, then by “full”." in text
+    assert "Batches closed mostly by “instance was idle”, then by “full”." in text
     assert "GPU clock fell from 1980 to 1200 MHz." in text
     assert "The GPU's clock was held down: power cap." in text
     assert text[-1].startswith("Between them: 00:20 deploy; 00:25 ")
@@ -108,6 +108,12 @@ def test_the_same_moment_has_changed_in_nothing() -> None:
     assert text[-1] == "No alert and no mark lies between them."
     assert len(text) == 3
     assert {row.change for row in rows(one, two, None)} == {"≈ same"}
+
+
+def test_where_both_fall_among_the_failed_no_time_is_the_same() -> None:
+    view = folded([start(), *[window(at, [5.0] * 9, {"http_503": 9}) for at in range(40)]])
+    text = sentences(*both(view), view)
+    assert text[0] == "p99 has no time at either of them: so many requests fail."
 
 
 def test_the_table_has_what_one_of_them_has() -> None:

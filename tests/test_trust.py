@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from loadbench import limits, trust
+from loadbench.evidence import Evidence
 from loadbench.histogram import Histogram
 from loadbench.model import Check, End, Note, Record, Remark, Server, Start, Window
 from loadbench.runner import clocks
@@ -252,3 +253,8 @@ def test_what_the_clocks_say_of_a_run() -> None:
     assert later(raw=0.07) == ["clock-drift"]
     assert later(wall=-3) == ["clock-set"]
     assert later(wall=30, boot=30) == ["suspended"]
+
+
+def test_whatever_the_figures_are_blamed_for_is_known_to_weaken_them() -> None:
+    assert {doubt.tell(Evidence()).code for doubt in trust.DOUBTS} <= trust.WEAKENING
+    assert not {"no-gpu", "calibrated", "held", "cached"} & trust.WEAKENING

@@ -59,6 +59,14 @@ def test_warm_up_is_a_state_and_in_no_statistic() -> None:
     assert [event.text for event in view.events] == ["warm-up done (2 requests)"]
 
 
+def test_when_the_load_is_over_it_is_said_what_is_open_and_not_what_was_sent() -> None:
+    """It may have been killed: then no request was the last, and no answer is waited for."""
+    ran = folded(start(), *steady(3))
+    for left, words in ((0, "the load is over"), (12, "the load is over, with 12 requests open")):
+        drains = Window(second=3, stage="drain", in_flight=left)
+        assert fold(ran, drains).events[-1].text == words
+
+
 def test_a_view_is_never_changed() -> None:
     before = folded(start(), *steady(3))
     known = (before.rings, before.totals, before.events)

@@ -1,5 +1,6 @@
 """The verdict in words: each cause from figures that have it, and none from figures that do not."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ from loadbench.model import (
     Machine,
     Part,
     Process,
+    Rule,
     Server,
     Window,
 )
+from loadbench.runner.verdicts import Verdicts
 from loadbench.situation import Situation, Stretch, stretches
 from loadbench.units import MS, SECOND
 from loadbench.words import explain
@@ -196,6 +199,11 @@ def test_of_a_long_episode_it_is_said_which_seconds_the_cause_is_of() -> None:
         assert explain(look(calm(80.0)), P99, change).said[0].endswith(told)
 
 
+def test_a_percentile_among_the_failed_has_no_time_that_it_came_up_to() -> None:
+    found = explain(look(calm(80.0)), P99, AlertChange(171, "p99", "firing", None, 150))
+    assert found.said[0] == "p99 latency: among the failed (limit 100 ms) for the last 22 s."
+
+
 def test_a_generator_a_little_late_is_not_what_makes_a_slow_target_slow() -> None:
     slow = calm(400.0, lateness=late(12), server=server(380.0, **BUSY))
     assert diagnoses(look(slow))[0].code == "overload"
@@ -222,6 +230,62 @@ def test_which_seconds_are_looked_at() -> None:
     assert stretches(long, P99)[0] == Stretch(371, 401)
     ended = replace(fires, second=190, state="ok")
     assert stretches(ended, P99)[0] == Stretch(150, 176)  # not what was clean again
+
+
+def test_of_a_long_episode_that_is_over_the_worst_seconds_are_looked_at() -> None:
+    ended = AlertChange(600, "p99", "ok", 5.0, 150, 184.0, worst=300)
+    assert stretches(ended, P99) == (Stretch(281, 311), Stretch(117, 147))  # 291-300 were read
+    assert stretches(replace(ended, worst=151), P99)[0] == Stretch(150, 180)
+    assert stretches(replace(ended, worst=590), P99)[0] == Stretch(556, 586)  # then it was clean
+    assert stretches(replace(ended, second=170, worst=155), P99)[0] == Stretch(150, 156)
+    goes_on = replace(ended, state="firing")
+    assert stretches(goes_on, P99)[0] == Stretch(571, 601)  # what is the matter now
+    told = explain(look(calm(80.0)), P99, ended).said[0]
+    assert told.endswith("for 7m 30s; what follows is of its worst, 04:41-05:11.")
+
+
+def ends_of(rule: Rule, windows: Iterable[Window]) -> AlertChange:
+    """The end of the last episode of these windows, with its words, as a runner's log has it."""
+    watch, verdicts = alerts.Watch([rule], 0), Verdicts("cuda:0")
+    found = []
+    for one in windows:
+        firing = watch.standing(one.second)
+        verdicts.see(one, [(rule, on) for on in firing])
+        found += [replace(on, words=verdicts.words(rule, on)) for on in watch.see(one)]
+    assert found[-1].state == "ok"
+    return found[-1]
+
+
+def episode(until: int, *worst: int, latency_ms: float = 150.0) -> Iterator[Window]:
+    """Calm, then slow from 100 on, worst while another process was on the card, then calm."""
+    for second in range(until + 60):
+        slow, others = 100 <= second < until, ((4121, None),) if second in worst else ()
+        length = (900.0 if others else latency_ms) if slow else 8.0
+        yield replace(calm(length, machine=card(processes=others)), second=second)
+
+
+def test_the_log_tells_of_a_long_alert_by_its_worst_seconds() -> None:
+    ended = ends_of(P99, episode(500, *range(200, 210)))
+    assert ended.worst == 200
+    assert ended.words[0].endswith("what follows is of its worst, 03:01-03:31.")
+    assert "Likely: another process is using the GPU." in ended.words
+    assert "compute is unchanged (6.40 ms)." in ended.words[1]  # since before it
+
+
+def test_an_alert_that_is_clean_for_long_is_not_told_by_its_clean_seconds() -> None:
+    patient = alerts.parse_rule("p99 > 100 ms", 150 * SECOND)
+    windows = [
+        *episode(400, *range(300, 310)),
+        *(replace(calm(), second=s) for s in range(460, 600)),
+    ]
+    ended = ends_of(patient, windows)
+    assert "Likely: another process is using the GPU." in ended.words
+    failing = [
+        replace(one, requests={"infer": replace(one.requests["infer"], failed={"http_503": 9})})
+        if 100 <= one.second < 400 else one
+        for one in windows
+    ]  # fmt: skip
+    assert ends_of(patient, failing).words == ()  # nothing is known of it any more
 
 
 def test_figures_are_per_second_of_the_stretch() -> None:

@@ -96,7 +96,9 @@ class Alerts(RunScreen, inherit_bindings=False):
             self.app.say("No alert fires that nobody has seen.")
             return
         if not self.app.driver.listens:
-            self.app.say("Nobody is there to be told: the run's own process has ended.")
+            host = self.app.driver.elsewhere
+            why = f"the run is driven at {host}" if host else "the run's own process has ended"
+            self.app.say(f"Nobody is here to be told: {why}.")
             return
         for found in chosen:
             self.app.driver.command({"command": "acknowledge", "rule": found.rule.name})

@@ -15,6 +15,7 @@ from dashboard.widgets.board import Board, Cells
 from dashboard.widgets.engine import bar
 from dashboard.widgets.table import Column, table
 from loadbench import units
+from loadbench.assurance import BRIEF
 from loadbench.bin import failures
 from loadbench.histogram import Histogram
 from loadbench.report.certain import within
@@ -75,8 +76,10 @@ class Percentiles(Board):
     def titles(self, scene: Scene) -> None:
         found = self._sure.certainty(scene)
         effect = f"design effect {units.significant(found.effect, 2)}"
-        why, short = (effect, "") if found.effect is not None else (f"no ±: {found.why}", "no ±")
-        self.head("Percentiles [dim](ms, ± at 95 %)[/]", below=(why, short))
+        below = [f"no ±: {found.why}", f"no ±: {BRIEF.get(found.why, found.why)}", "no ±"]
+        if found.effect is not None:
+            below = [effect, ""]
+        self.head("Percentiles [dim](ms, ± at 95 %)[/]", below=below)
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         plain, window = ink(self.ink.text), scene.visible

@@ -160,12 +160,13 @@ class LatencyChart(Chart):
         self.head(f"Latency  {values} ms", f"Latency {values.replace('  ', ' ')}", below=fewer)
 
     def _tail(self, scene: Scene) -> str:
-        """`p99 in view 46.2 ±1.1`; "" where it has no band."""
+        """`p99 in view 46.2 ±1.1`, or why it has no band."""
         value = quantile_ms(scene.visible, 0.99, scene.overdue) if scene.visible else None
         found = self._sure.band(scene, 0.99)
         around = found.around(value * units.MS) if found and value is not None else None
         if around is None:
-            return ""
+            why = self._sure.why_none(scene, 0.99) if value is not None else ""
+            return f"no ±: {why}" if why else ""
         return f"p99 in view {units.significant(value)} ±{units.significant(around / units.MS, 2)}"
 
     def _resolution(self, scene: Scene) -> str:

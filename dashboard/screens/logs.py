@@ -1,5 +1,9 @@
-"""What the runner and its children wrote: engine.log, load.log, the runner's own messages."""
+"""What the runner and its children wrote: engine.log, load.log, the runner's own messages.
 
+Libraries and servers of others write there too: what would steer the terminal is escaped.
+"""
+
+import re
 from pathlib import Path
 
 from rich.text import Text
@@ -9,9 +13,12 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from loadbench.printable import harmless
+
 _TAIL = 32_768
 _LINES = 400  # more take long to lay out, each second anew
 _EVERY_S = 1.0
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def tail(path: Path) -> str:
@@ -58,7 +65,7 @@ class Logs(ModalScreen[None]):
         for name, content in parts:
             if content.strip():
                 text.append(f"── {name} ──\n", style="bold")
-                text.append(f"{content.rstrip()}\n\n")
+                text.append(f"{harmless(_COLOUR.sub('', content.expandtabs()).rstrip())}\n\n")
         if not text.plain:
             text.append("Nothing was written: no engine.log and no load.log in this run.\n\n")
         text.append("esc = back")

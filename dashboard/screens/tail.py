@@ -10,6 +10,8 @@ from dashboard.widgets.xray import Xray
 class Tail(RunScreen):
     """One panel."""
 
+    AUTO_FOCUS = "#xray"
+
     def body(self) -> ComposeResult:
         yield Xray(id="xray", classes="panel")
         yield Ticker(id="ticker")

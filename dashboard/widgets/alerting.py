@@ -301,7 +301,7 @@ class Why(Board):
         return self._all(scene, width, height)
 
     def _all(self, scene: Scene, width: int, height: int) -> list[Cells]:
-        """What fits: the guess and what to try stay, of what was measured the first stays."""
+        """What fits: the guess and what to try stay, then of what was measured the first."""
         of, before = (scene, self.rule, self.spell), self._told_of
         if before is None or any(a is not b for a, b in zip(of, before, strict=True)):
             self._told_of, self._words = of, self._verdict(scene)
@@ -311,7 +311,8 @@ class Why(Board):
             for guess in (False, True)
         )  # fmt: skip
         room = height - sum(map(len, guessed))
-        while len(measured) > 1 and sum(map(len, measured)) > room:
+        least = 0 if guessed else 1
+        while len(measured) > least and sum(map(len, measured)) > room:
             measured.pop()  # sentences stay whole
         doubts = [self._doubt(note, width) for note in scene.view.trust[1]]
         if self.spell is None:  # nothing has gone wrong: how it is measured matters more
@@ -330,7 +331,9 @@ class Why(Board):
         state: AlertState = "firing" if spell.ended is None else "ok"
         most = self._peaks.of(spell, scene.moment)
         far = None if math.isinf(most) else most
-        change = AlertChange(second, rule.name, state, spell.value, spell.began, far)
+        change = AlertChange(
+            second, rule.name, state, spell.value, spell.began, far, worst=spell.worst
+        )
         at, before = stretches(change, rule)
         now, calm = windows(scene, at), windows(scene, before)
         length = at.end - max(at.begin, scene.view.first or 0)

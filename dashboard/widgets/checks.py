@@ -1,6 +1,8 @@
 """The checks of the run as they stand: passed or failed on what was measured, and beside it whether
 that is shown, or about how many requests more would show it."""
 
+from collections.abc import Mapping
+
 from rich.segment import Segment
 from textual.geometry import Size
 
@@ -8,11 +10,13 @@ from dashboard.scene import Scene
 from dashboard.sureness import judged
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
-from loadbench.assurance import Blocks, known
+from loadbench import units
+from loadbench.assurance import QUANTILES, Blocks, band, known
 from loadbench.report.certain import check_words, effect_words
 from loadbench.summary import CheckResult
 
 _EVERY_S = 5
+_ORDER = ("failed", "no data", "passed")
 
 
 class Checks(Board):
@@ -20,6 +24,7 @@ class Checks(Board):
 
     _results: tuple[CheckResult, ...] = ()
     _blocks: Blocks | None = None
+    _bands: Mapping[str, tuple[float, float | None] | None] = {}  # of percentiles, in ms
     _key: object = None
 
     def show(self, scene: Scene) -> None:
@@ -29,6 +34,7 @@ class Checks(Board):
             before = len(self._results)
             self._key = key
             self._results, self._blocks = judged(scene)
+            self._bands = {check.name: _band(check.name, self._blocks) for check in self._results}
             if len(self._results) != before:
                 self.refresh(layout=True)
         super().show(scene)
@@ -44,12 +50,21 @@ class Checks(Board):
         quiet = ink(self.ink.quiet)
         if not self._results or self._blocks is None:
             return [[Segment("no requests yet", quiet)]]
-        words = [check_words(found, self._share(self._blocks)) for found in self._results]
+        results, share = self._results, self._share(self._blocks)
+        hidden = len(results) - max(1, height)
+        if hidden > 0:  # what failed must not be what is cut
+            results = tuple(sorted(results, key=lambda found: _ORDER.index(found.state)))
+            results = results[:-hidden]
+        more = f"  +{hidden} more" if hidden > 0 else ""
+        words = [check_words(found, share, self._bands.get(found.name)) for found in results]
         wide = max(map(len, words)) + 3
         rows = [
-            self._row(found, text.ljust(wide), width)
-            for found, text in zip(self._results, words, strict=True)
+            self._row(found, text, wide, width - len(more))
+            for found, text in zip(results, words, strict=True)
         ]
+        if more:
+            room = width - sum(segment.cell_length for segment in rows[-1])
+            rows[-1].append(Segment(more.rjust(room), quiet))
         rests = self._rests()
         return [*rows, [Segment(rests[:width], quiet)]] if rests else rows
 
@@ -60,9 +75,13 @@ class Checks(Board):
         found = effect_words(known(self._blocks), self._blocks.total)
         return "" if all(check.why == found for check in self._results) else found
 
-    def _row(self, found: CheckResult, text: str, width: int) -> Cells:
+    def _row(self, found: CheckResult, text: str, wide: int, width: int) -> Cells:
+        """What is shown stands below each other; a reason that is too long for it further left."""
         colours = {"passed": self.ink.ok, "failed": self.ink.error}
         sure = found.sure or (found.why and f"nothing can be shown: {found.why}")
+        text = f"{text:<{wide}}"
+        if len(text) + len(sure) > width and not found.sure:
+            text, sure = f"{text.rstrip()}   ", found.why
         room = width - len(text)
         shown = self.ink.text if found.certainty == "shown" else self.ink.quiet
         return [
@@ -73,3 +92,12 @@ class Checks(Board):
 
     def _share(self, blocks: Blocks) -> float:
         return int(blocks.missed.sum()) / blocks.total if blocks.total else 0.0
+
+
+def _band(check: str, blocks: Blocks) -> tuple[float, float | None] | None:
+    """Of the percentile of latency that is checked, in ms; None for another check."""
+    share = QUANTILES.get(check)
+    found = None if share is None else band(blocks, share)
+    if found is None:
+        return None
+    return found.low / units.MS, found.high and found.high / units.MS

@@ -14,7 +14,7 @@ from textual.geometry import Size
 from dashboard.scene import Scene
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
-from loadbench import units
+from loadbench import control, units
 
 LOSSES = ("lost", "worker-gone")  # codes of notes: one of several load processes is gone
 _FRESH_S = 30  # of the run, for which a loss is told here; it stays among the events
@@ -51,6 +51,9 @@ def told(scene: Scene) -> Told | None:
         return Told(" ", "", _DONE)
     if source.problem:
         return Told("✗", _sentence(source.problem) + _kept(scene), _AFTER)
+    if scene.stale and (host := control.elsewhere(source.snapshot)):
+        text = f"Nothing comes from the run: its runner at {host} stands still, or is gone."
+        return Told("▲", text, (_LOGS,))
     if scene.stale:
         text = "Nothing comes from the run: its runner stands still, or this machine is too busy."
         return Told("▲", text, (_LOGS, _STOP))

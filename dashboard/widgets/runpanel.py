@@ -13,6 +13,7 @@ from loadbench.catalogue import Entry
 from loadbench.judge.comparison import Comparison
 from loadbench.report.certain import check_words
 from loadbench.report.comparison import HEADS, cells, differences, doubts, sentences
+from loadbench.trust import WEAKENING
 
 _DIFFERENT = "different load: deltas are not comparable"
 _COLUMNS = tuple(
@@ -43,7 +44,8 @@ def about(entry: Entry, colours: Palette) -> Text:
     if entry.checks:
         text.append("\n")
     for note in entry.notes:
-        text.append("▲ " if note.code != "no-gpu" else "· ", ink(colours.p99))
+        weakens = note.code in WEAKENING
+        text.append("▲ " if weakens else "· ", ink(colours.p99 if weakens else colours.quiet))
         text.append(note.text + (f": {note.hint}" if note.hint else "") + "\n", plain)
     text.append(_HINT, quiet)
     return text

@@ -1,8 +1,11 @@
-"""The slowest requests in view, taken apart: each a bar on one time axis, and why it was slow."""
+"""The slowest requests in view, taken apart: each a bar on one time axis, and why it was slow.
+Where there is no room for all of them one goes through them.
+"""
 
 import textwrap
 
 from rich.segment import Segment
+from textual.binding import Binding
 
 from dashboard.scene import Scene
 from dashboard.theme import Palette, ink
@@ -54,8 +57,34 @@ def around(scene: Scene, sample: Sample) -> Around:
     return Around(tuple(found), scene.visible, scene.view.start)
 
 
-class Xray(Board):
+class Xray(Board, can_focus=True):
     """Rows for each request: what it was, its bar, its cause, its figures."""
+
+    BINDINGS = [
+        Binding("up", "step(-1)", show=False),
+        Binding("down", "step(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+    ]
+    reading = (
+        "The slowest requests: from the moment each was due to its answer, on one time axis. late: "
+        "the generator sent it late. held: it waited for a free connection. sending, queue, batch "
+        "wait, compute, network: its way. → why it was slow, as far as the log shows it. ↑ and ↓ "
+        "go through them where there is no room for all.",
+    )
+
+    _first = 0  # the uppermost that is drawn
+    _laid: tuple[Scene, object, list[Cells], int] | None = None
+
+    def action_step(self, steps: int) -> None:
+        samples = self.scene.visible.slowest if self.scene and self.scene.visible else ()
+        if self.scene is not None:
+            self._first = max(0, min(len(samples) - 1, self._first + steps))
+            self.show(self.scene)
+
+    def action_page(self, pages: int) -> None:
+        if self.scene is not None:
+            self.action_step(pages * max(1, self._lay(self.scene, *self.size)[1]))
 
     def titles(self, scene: Scene) -> None:
         the = "" if scene.past else "the "
@@ -66,25 +95,55 @@ class Xray(Board):
             for sign, colour in [look(name, self.ink)]
         ]
         below = ["  ".join(legend), " ".join(legend[3:]), ""]
-        self.head(f"The slowest requests [dim]({ended})[/]", "The slowest requests", below=below)
+        place = self._place(scene)
+        self.head(
+            f"The slowest requests{place} [dim]({ended})[/]",
+            f"The slowest requests{place}",
+            below=below,
+        )
+
+    def _place(self, scene: Scene) -> str:
+        """Which of them are in sight, where that is not all."""
+        number = len(scene.visible.slowest) if scene.visible else 0
+        shown = self._lay(scene, *self.size)[1] if self.size.height else number
+        if shown >= number:
+            return ""
+        first = self._begin(number) + 1
+        places = f"{first}-{first + shown - 1}" if shown > 1 else f"{first}"
+        return f"  {places} of {number} [dim]↑ ↓[/]"
+
+    def _begin(self, number: int) -> int:
+        return max(0, min(self._first, number - 1))
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
+        return self._lay(scene, width, height)[0]
+
+    def _lay(self, scene: Scene, width: int, height: int) -> tuple[list[Cells], int]:
+        """The rows, and how many requests they show; made once for a scene."""
+        key = (width, height, self._first, self.app.theme)
+        if self._laid is None or self._laid[0] is not scene or self._laid[1] != key:
+            self._laid = (scene, key, *self._made(scene, width, height))
+        return self._laid[2], self._laid[3]
+
+    def _made(self, scene: Scene, width: int, height: int) -> tuple[list[Cells], int]:
         samples = scene.visible.slowest if scene.visible else ()
         if not samples:
             text = "No request ended in view. Move or zoom, or wait for the first answers."
             if scene.visible and scene.visible.latency.count:
                 text = "The log has no single requests of what is in view."
             lines = textwrap.wrap(text, max(1, width))
-            return [[Segment(line, ink(self.ink.quiet))] for line in lines]
+            return [[Segment(line, ink(self.ink.quiet))] for line in lines], 0
         longest = max(map(latency, samples))
         rows: list[Cells] = []
+        shown = 0
         gap = (_LEAST + 1) * len(samples) < height
-        for number, sample in enumerate(samples):
+        for sample in samples[self._begin(len(samples)) :]:
             found = self._request(scene, sample, longest, width)
             if len(rows) + len(found) > height - 2:
                 break
-            rows += [*([[]] if gap and number else []), *found]
-        return [*rows, *self._axis(longest, scene, width)]
+            rows += [*([[]] if gap and shown else []), *found]
+            shown += 1
+        return [*rows, *self._axis(longest, scene, width)], shown
 
     def _request(self, scene: Scene, sample: Sample, longest: int, width: int) -> list[Cells]:
         context = around(scene, sample)

@@ -28,8 +28,11 @@ def command(run: str, name: str, words: tuple[str, ...], out: str | None) -> int
     """
     folder = runlog.latest(runlog.find(run, runlog.results_folder(out)))
     order = control.order((name, *words))
-    path = runlog.read_snapshot(folder).get("control")
+    snapshot = runlog.read_snapshot(folder)
+    path = snapshot.get("control")
     if not path or not runlog.goes_on(folder):
         raise RunError(f"{folder.name} is over: nothing listens", "loadbench list shows what runs")
+    if host := control.elsewhere(snapshot):
+        raise RunError(f"{folder.name} goes on at {host}, and is told there", "ask on that machine")
     click.echo(control.send(str(path), order).get("mark", name))
     return 0

@@ -3,10 +3,11 @@
 import json
 
 from loadbench.judge.comparison import Comparison, Row
+from loadbench.judge.differences import Difference
 from loadbench.judge.metrics import BY_NAME
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
-from loadbench.units import growth, percent, significant
+from loadbench.units import exact_duration, growth, percent, significant
 
 HEADS = ("metric", "A", "B", "B vs A", "verdict", "n")
 SIGNS = {"better": "▼", "same": "=", "ruled out": "✓", "worse": "▲", "inconclusive": "?"}
@@ -30,7 +31,14 @@ def comparison_text(found: Comparison) -> str:
 
 def differences(found: Comparison) -> list[str]:
     """`engine.max_batch: 32 → 8`, each setting, version or part that is not the same."""
-    return [f"{one.key}: {_value(one.a)} → {_value(one.b)}" for one in found.differences]
+    return [_difference(one) for one in found.differences]
+
+
+def _difference(one: Difference) -> str:
+    if one.key.endswith("_ns"):  # of the load as it was planned: `phases[0].length: 3 m → 5 m`
+        a, b = (exact_duration(v) if isinstance(v, int) else _value(v) for v in (one.a, one.b))
+        return f"{one.key.removesuffix('_ns')}: {a} → {b}"
+    return f"{one.key}: {_value(one.a)} → {_value(one.b)}"
 
 
 def doubts(found: Comparison) -> list[str]:

@@ -2,16 +2,22 @@
 machine, and the target's statistics as what came since the reading before.
 
 A reading that fails or comes late is a gap; what it missed is in the next one, so sums stay exact.
+The machine is read also while the target does not answer: just then it is wanted.
 """
 
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
+from msgspec.structs import replace
+
+from loadbench.merge import servers
 from loadbench.model import Machine, Server
 from loadbench.units import MS, SECOND
 
 _WAIT_S = 0.5
+_PATIENCE_S = 0.4  # with the target, before the machine is read without it
 # Even rates have an arrival at each full second: asked just then, the server would be a bit slower
 # for one request in each second, and that one is the P99 of 50 or 100/s.
 _AFTER_NS = 13 * MS
@@ -34,6 +40,8 @@ class Readings:
         self._newest = first - 1
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(1, "statistics")
+        self._asked: Future[Server | None] | None = None  # it has not answered yet
         self._thread = threading.Thread(target=self._run, name="readings", daemon=True)
         self._thread.start()
 
@@ -43,7 +51,7 @@ class Readings:
             due = self._origin + (second + 1) * SECOND + _AFTER_NS
             if self._stop.wait(max(0.0, (due - time.monotonic_ns()) / SECOND)):
                 return
-            server = self._server()  # first: it knows the cards of a server of others
+            server = self._told()  # first: it knows the cards of a server of others
             pair = (self._machine(), server)
             with self._changed:
                 # what was missed while a slow target kept us waiting is in this reading
@@ -52,6 +60,12 @@ class Readings:
                 self._newest = second = max(second, now)
                 self._changed.notify_all()
             second += 1
+
+    def _told(self) -> Server | None:
+        """What the server tells if it answers soon; later it is in a later second's reading."""
+        asked = self._asked or self._pool.submit(self._server)
+        self._asked = None if wait([asked], _PATIENCE_S).done else asked
+        return asked.result() if self._asked is None else None
 
     def of(self, second: int) -> tuple[Machine | None, Server | None]:
         """The readings for a window, waiting a little for one that is due now."""
@@ -63,8 +77,16 @@ class Readings:
         """Stops, and reads the server once more: what came since the last second."""
         self._stop.set()
         self._thread.join()
-        return self._server()
+        late = self._asked.result() if self._asked else None
+        self._asked = None
+        found = [told for told in (late, self._server()) if told]
+        whole = servers(found)
+        if whole is None:
+            return None
+        remarks = tuple(note for told in found for note in told.remarks)
+        return replace(whole, remarks=remarks, changes=sum((t.changes for t in found), ()))
 
     def stop(self) -> None:
         self._stop.set()
         self._thread.join()
+        self._pool.shutdown()

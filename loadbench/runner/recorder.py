@@ -63,7 +63,8 @@ class Recorder:
             self._writer.write(window)
         if window.stage == "load":
             with self._lock:
-                self._verdicts.see(window)
+                firing = self._watch.standing(window.second)
+                self._verdicts.see(window, ((self._rules[on.rule], on) for on in firing))
                 self._changes(self._watch.see(window))
             self._progress(window)
 

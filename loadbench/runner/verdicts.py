@@ -1,9 +1,15 @@
-"""The last minutes of a run, kept to say in words why an alert fires at the moment it does."""
+"""The last minutes of a run, kept to say in words why an alert fires at the moment it does; of an
+alert that goes on for longer also what came before it and its worst seconds.
+"""
 
-from collections import deque
+from collections.abc import Iterable
 
+from msgspec.structs import replace
+
+from loadbench import units
 from loadbench.merge import merge
 from loadbench.model import AlertChange, Rule, Window
+from loadbench.quantities import SPAN_S
 from loadbench.situation import Situation, Stretch, stretches
 from loadbench.words import explain
 
@@ -15,16 +21,26 @@ class Verdicts:
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._windows: deque[Window] = deque(maxlen=_KEPT_S)
+        self._windows: list[Window] = []
 
-    def see(self, window: Window) -> None:
-        """Takes a window of the stage `load`."""
-        self._windows.append(window)
+    def see(self, window: Window, firing: Iterable[tuple[Rule, AlertChange]] = ()) -> None:
+        """Takes a window of the stage `load`. `firing` is what fired until now: what its end will
+        be told by is kept."""
+        wanted = [part for rule, on in firing for part in stretches(_over(rule, on), rule)]
+        wanted.append(Stretch(window.second - _KEPT_S + 1, window.second + 1))
+        self._windows = [
+            kept
+            for kept in (*self._windows, window)
+            if any(part.begin <= kept.second < part.end for part in wanted)
+        ]
 
     def words(self, rule: Rule, change: AlertChange) -> tuple[str, ...]:
-        """The verdict on an episode at a change of its state; nothing before the first window."""
+        """The verdict on an episode at a change of its state; nothing before the first window, nor
+        of the end of one whose seconds are forgotten."""
         at, before = stretches(change, rule)
-        now = self._within(at) or list(self._windows)[-1:]
+        now = self._within(at)
+        if not now and (change.state == "firing" or rule.quantity == "silence"):
+            now = self._windows[-1:]
         if not now:
             return ()
         calm = self._within(before)
@@ -35,3 +51,8 @@ class Verdicts:
 
     def _within(self, part: Stretch) -> list[Window]:
         return [window for window in self._windows if part.begin <= window.second < part.end]
+
+
+def _over(rule: Rule, on: AlertChange) -> AlertChange:
+    """As its end would be told, were it over now: that is known some time later."""
+    return replace(on, state="ok", second=on.second + SPAN_S + rule.for_ns // units.SECOND)

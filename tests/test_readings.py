@@ -1,0 +1,57 @@
+"""What the runner reads each second, of a target that hangs for a while."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from loadbench.model import Machine, Server
+from loadbench.runner.readings import Readings
+from loadbench.units import SECOND
+
+MACHINE = Machine(cpu=0.5)
+TOLD = Server(source="loadbench", requests=1)  # each time that it is asked
+goes_on = threading.Event()
+
+
+def statistics() -> Server:
+    assert goes_on.wait(30)
+    return TOLD
+
+
+@contextmanager
+def reading() -> Iterator[Readings]:
+    goes_on.set()
+    readings = Readings(time.monotonic_ns(), 0, lambda: MACHINE, statistics)
+    try:
+        yield readings
+    finally:
+        goes_on.set()
+        readings.stop()
+
+
+def at(readings: Readings, second: int) -> tuple[Machine | None, Server | None]:
+    """As the runner asks: once the window of that second has come."""
+    due = readings._origin + (second + 1) * SECOND
+    time.sleep(max(0.0, (due - time.monotonic_ns()) / SECOND))
+    return readings.of(second)
+
+
+def test_the_machine_is_read_while_the_target_hangs_and_what_it_told_late_is_not_lost() -> None:
+    with reading() as readings:
+        assert at(readings, 0) == (MACHINE, TOLD)
+        goes_on.clear()
+        assert at(readings, 1) == at(readings, 2) == (MACHINE, None)
+        goes_on.set()
+        assert at(readings, 3) == (MACHINE, TOLD)  # what it was asked for at 1
+        assert at(readings, 4) == (MACHINE, TOLD)
+
+
+def test_what_was_asked_for_and_not_told_yet_is_in_the_last_reading() -> None:
+    with reading() as readings:
+        goes_on.clear()
+        assert at(readings, 0) == (MACHINE, None)
+        goes_on.set()
+        last = readings.last()
+        assert last is not None
+        assert last.requests == 2
