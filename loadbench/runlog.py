@@ -6,7 +6,7 @@
       log.idx        where the minutes and all but the seconds lie, written at the end: long runs
                      open from these
       arrivals.bin   engine.log   load.log   as the children wrote them
-      SHA256SUMS    of run.json and log.ndjson, written when the run is over
+      SHA256SUMS     of run.json and log.ndjson, written when the run is over
 
 The runner is the only writer of run.json and log.ndjson. A killed run is a log without an End.
 
@@ -16,6 +16,7 @@ repeat, by its number:
 
     results/0148-steady-mlp/
       run.json       "kind": "series", "repeats": ["1", "2"] in the order they were made
+      SHA256SUMS     of this run.json
       1/   2/        run folders as above
 """
 
@@ -238,8 +239,9 @@ def write_snapshot(folder: Path, snapshot: dict[str, Any]) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Writes the checksums of a run that is over: nothing of it is changed from here on."""
-    sums.write(folder, (SNAPSHOT, LOG))
+    """Writes the checksums of a run, or of a folder of several, that is over: nothing of it is
+    changed from here on."""
+    sums.write(folder, [name for name in (SNAPSHOT, LOG) if (folder / name).exists()])
 
 
 def read_snapshot(folder: Path) -> dict[str, Any]:
@@ -257,7 +259,10 @@ def read_snapshot(folder: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: is no run snapshot")
     found = schema.migrated(snapshot, str(path))
     doubt = sums.altered(folder, SNAPSHOT, data)
-    return {**found, "summary": sums.doubted(found.get("summary"), doubt)} if doubt else found
+    if doubt is None:
+        return found
+    told = {name: found[name] for name in ("summary", "overall") if name in found}
+    return {**found, **{name: sums.doubted(summary, doubt) for name, summary in told.items()}}
 
 
 def state(snapshot: dict[str, Any]) -> str:

@@ -63,6 +63,14 @@ def test_two_engines_take_turns_and_the_slower_one_is_seen(tmp_path: Path) -> No
     page = report([folder])
     assert "A B B A" in page
     assert page.count('class="line run') >= 2  # a curve of each side
+    path = folder / runlog.SNAPSHOT
+    path.write_text(path.read_text() + " ")
+    log = folder / "b" / runlog.LOG
+    log.write_bytes(log.read_bytes().replace(b'"done":', b'"done": ', 1))
+    assert "altered" not in text
+    text = session_text(folder)
+    assert "▲ run.json was altered after the run" in text
+    assert "▲ B: log.ndjson was altered after the run" in text
 
 
 @contextmanager
