@@ -85,7 +85,7 @@ def _number(path: Path) -> int:
 
 def runs(results: Path) -> list[Path]:
     """All run folders, oldest first."""
-    if not results.is_dir():
+    if not os.path.isdir(results):  # unlike Path's, of no name at all an error
         return []
     found = [path for path in results.iterdir() if _number(path) and path.is_dir()]
     return sorted(found, key=lambda path: (_number(path), path.name))
@@ -93,7 +93,7 @@ def runs(results: Path) -> list[Path]:
 
 def listing(results: Path) -> list[str]:
     """The names in a results folder, sorted, for who finds many in it."""
-    return sorted(os.listdir(results)) if results.is_dir() else []
+    return sorted(os.listdir(results)) if os.path.isdir(results) else []
 
 
 def find(name: str, results: Path, listed: Sequence[str] | None = None) -> Path:
@@ -121,8 +121,8 @@ def _named(name: str, results: Path, listed: Sequence[str] | None) -> Path | Non
     """By its number or its folder's name; only folders that may be it are looked at, since there
     may be thousands, and thousands that are asked for."""
     if _NUMBERED.match(name) and "/" not in name:
-        return results / name if (results / name).is_dir() else None
-    if not re.fullmatch(r"[0-9]{1,15}", name) or not results.is_dir():
+        return results / name if os.path.isdir(results / name) else None
+    if not re.fullmatch(r"[0-9]{1,15}", name):
         return None
     wanted = f"{int(name):04d}-"
     names = listing(results) if listed is None else listed

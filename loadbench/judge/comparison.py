@@ -143,7 +143,7 @@ def _whole(side: Side) -> Side:
     if not side.snapshots:
         raise SpecError(f"{side.name} has no repeats", "loadbench list")
     for one in side.snapshots:
-        name = one.get("run", "?")
+        name = one.get("run") or side.name
         if not isinstance(metrics.at(one, ("spec", "load")), Mapping):
             text = f"{name}: run.json is damaged: it does not say what was asked (spec.load)"
             raise SpecError(text, _READS_LOG)

@@ -71,7 +71,8 @@ def _made(folder: Path) -> list[Path]:
 
 
 def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:
+    name = harmless(runlog.called(folder))
     if not snapshot.get("summary") and (folder / runlog.LOG).is_file():
         snapshot["summary"] = plain(summary_of(folder))
-    figures.check(snapshot, harmless(runlog.called(folder)))
-    return snapshot
+    figures.check(snapshot, name)
+    return {**snapshot, "run": name}  # a copy is told by its own name
