@@ -161,6 +161,10 @@ def test_loads_that_begin_apart_are_no_session() -> None:
         (["--shadow", "100 ms"], "whole seconds"),
         (["--b-python", "/no/such/python"], "/no/such/python cannot start a loadbench"),
         (["--b-set", "target.url=http://127.0.0.1:9", "--b-python", "x"], "not started by"),
+        (
+            ["--set", "target.url=http://127.0.0.1:9", "--b-set", "engine.max_batch=4"],
+            "engine.max_batch is of an engine that loadbench starts",
+        ),
     ],
 )
 def test_bad_input_is_told_and_leaves_nothing(

@@ -129,6 +129,10 @@ def test_a_find_is_led_from_rate_to_rate_stopped_and_gone_on_with(tmp_path: Path
         ((), "has no check to search for"),
         ((*SHORT, "--over", "engine.max_batch"), "is not key=value,value"),
         ((*SHORT, "--over", "engine.nonsense=1,2"), "nonsense"),
+        (
+            (*SHORT, "--over", "engine.max_batch=1,2", "--target", "http://127.0.0.1:9"),
+            "http://127.0.0.1:9 is a server of others",
+        ),
         ((*SHORT, "--budget", "10s", "--stage", "20s"), "leaves no room"),
         ((*SHORT, "--start", "0"), "above 0"),
         ((*SHORT, "--set", "load.arrivals=closed"), "no rate to search for"),
