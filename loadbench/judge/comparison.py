@@ -250,7 +250,8 @@ def _unbounded(side: Side) -> Iterable[Note]:
     if len(side.snapshots) > 1:
         return
     summary = side.snapshots[0]["summary"]
-    whys = dict.fromkeys(metrics.why_no_band(metric, summary) for metric in metrics.METRICS)
+    known = (one for one in metrics.METRICS if metrics.value(one, summary) is not None)
+    whys = dict.fromkeys(metrics.why_no_band(metric, summary) for metric in known)
     if told := "; ".join(filter(None, whys)):
         some = "some of " if summary.get("bands_ms") else ""
         yield Note("no-bands", f"no ± of {some}{side.name}: {told}")
