@@ -347,6 +347,8 @@ def read(folder: Path) -> Iterator[Record]:
     try:
         file = files.opened(path)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and os.path.lexists(folder / SNAPSHOT):
+            read_snapshot(folder)  # of a series that is damaged nothing else says that it is one
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
     with file:
         for number, line in enumerate(_lines(path, file), 1):

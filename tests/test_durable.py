@@ -176,6 +176,15 @@ def test_an_altered_series_is_told_wherever_it_is_shown(
     assert ("doubtful" in history) == (not part)  # its figures are those of the series' own file
 
 
+def test_a_damaged_series_is_told_as_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = series(tmp_path, [10.0] * 2)
+    os.truncate(folder / runlog.SNAPSHOT, 500)
+    code, _, err = said(["show", "1", "--out", str(tmp_path)], capsys)
+    assert (code, "run.json: cannot be read, it is damaged" in err) == (2, True)
+
+
 def test_a_find_that_goes_on_has_no_sums(tmp_path: Path) -> None:
     folder = finished(tmp_path, "one", 10.0)
     runlog.seal(folder)

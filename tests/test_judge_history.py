@@ -174,8 +174,10 @@ def test_percentiles_of_single_runs_stand_with_their_bands(results: Path) -> Non
 
 
 def test_a_figure_that_no_run_has_is_said(
-    results: Path, capsys: pytest.CaptureFixture[str]
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    code, _, err = said(["history", "--out", str(tmp_path / "none")], capsys)
+    assert (code, err.splitlines()[0]) == (2, f"loadbench: no finished runs in {tmp_path / 'none'}")
     out = ["--out", str(results)]
     for as_json in ((), ("--json",)):
         command = ["history", "steady", "--metric", "energy", *as_json, *out]

@@ -96,6 +96,8 @@ def history(results: Path, scenario: str | None, name: str, like: str | None = N
         raise SpecError(f"{folder} is no finished run in {results}", "loadbench list")
     wanted = scenario or (str(ours[-1].get("scenario")) if ours else "")
     mine = [one for one in known if one.get("scenario") == wanted]
+    if not known:
+        raise SpecError(f"no finished runs in {results}", "loadbench list tells what is there")
     if not mine:
         names = ", ".join(sorted({str(one.get("scenario")) for one in known})) or "none"
         raise SpecError(f"no finished runs of {wanted!r} in {results}", f"there are: {names}")
