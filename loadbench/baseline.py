@@ -56,7 +56,7 @@ def find(name: str, results: Path) -> Path | None:
             f"loadbench baseline set RUN --name {name!r}",
         )
     folder = results / run
-    if not (folder / runlog.SNAPSHOT).is_file():
+    if not os.path.isfile(folder / runlog.SNAPSHOT):  # also of a name that can be none
         raise SpecError(
             f"baseline {name!r} is {run}, which is not in {results}",
             f"loadbench baseline set RUN --name {name!r}",

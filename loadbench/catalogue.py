@@ -182,7 +182,7 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
     series = found.kind == runlog.SERIES
     target = found.target or _Target()
     summary = (found.overall if series else found.summary) or Figures()
-    doubt = sums.altered(folder, runlog.SNAPSHOT, data)
+    doubt = _doubt(folder, data, found)
     trust: Trust | None = "doubtful" if doubt and summary.trust == "trusted" else summary.trust
     return Entry(
         folder=str(folder),
@@ -209,6 +209,19 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
         notes=(*((doubt,) if doubt else ()), *map(_note, summary.notes[:_NOTES])),
         stamp=stamp,
     )
+
+
+def _doubt(folder: Path, data: bytes, found: _Snapshot) -> Note | None:
+    """The first of what was altered since: its own snapshot, or that of one of its repeats."""
+    if doubt := sums.altered(folder, runlog.SNAPSHOT, data):
+        return doubt
+    if found.kind != runlog.SERIES:
+        return None
+    named = {"kind": found.kind, "repeats": list(found.repeats)}
+    for repeat in runlog.repeats_of(folder, named):
+        if doubt := sums.altered(repeat, runlog.SNAPSHOT):
+            return Note(doubt.code, f"{repeat.name}/{doubt.text}", doubt.hint)
+    return None
 
 
 def _state(folder: Path, found: _Snapshot) -> State:

@@ -18,6 +18,16 @@ class LoadbenchError(Exception):
         self.hint = hint
 
 
+def reason(error: Exception) -> str:
+    """What was wrong with a value of others that could not be worked with, in nobody's language of
+    programming."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing" if error.args else "something is missing"
+    if isinstance(error, AttributeError | TypeError):
+        return "a value in it is not of its kind"
+    return str(error)
+
+
 class SpecError(LoadbenchError):
     """The input is wrong; nothing was run."""
 

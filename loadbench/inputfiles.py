@@ -33,6 +33,16 @@ def digests(spec: Spec) -> dict[str, str]:
     return {name: digest for name, digest in found.items() if digest}
 
 
+def of_model(url: str) -> dict[str, str]:
+    """`{"file": digest}` of the model file or folder that a target `local:PATH` names; nothing of
+    others. It is a setting and no part of the work: another model there may be what is compared."""
+    name = url.removeprefix("local:")
+    path = Path(name).expanduser()
+    named = name != url and (os.sep in name or path.is_file())  # no folder called as one of the zoo
+    digest = _digest(str(path)) if named else ""
+    return {"file": digest} if digest else {}
+
+
 def whole_file(name: str) -> str:
     """The SHA-256 of all of a file. SpecError if it cannot be read."""
     try:

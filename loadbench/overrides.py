@@ -3,7 +3,7 @@ made on the raw TOML before it is checked, so they meet the same errors as the f
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadbench import units
@@ -66,3 +66,14 @@ def _stretched(phase: dict[str, Any], length: int, planned: int) -> dict[str, An
         if key in phase
     }
     return {**phase, **found}
+
+
+def heeded(overrides: Mapping[str, Any], url: str) -> None:
+    """SpecError for settings of an engine at a target that loadbench does not start: nobody would
+    heed them, and what is told of them would not be so."""
+    own = [key for key in overrides if key.startswith("engine.")]
+    if own and "://" in url:
+        raise SpecError(
+            f"{own[0]} is of an engine that loadbench starts, and {url} is a server of others",
+            "leave it out, or take a target like local:MODEL",
+        )

@@ -6,7 +6,7 @@
       log.idx        where the minutes and all but the seconds lie, written at the end: long runs
                      open from these
       arrivals.bin   engine.log   load.log   as the children wrote them
-      SHA256SUMS    of run.json and log.ndjson, written when the run is over
+      SHA256SUMS     of run.json and log.ndjson, written when the run is over
 
 The runner is the only writer of run.json and log.ndjson. A killed run is a log without an End.
 
@@ -16,6 +16,7 @@ repeat, by its number:
 
     results/0148-steady-mlp/
       run.json       "kind": "series", "repeats": ["1", "2"] in the order they were made
+      SHA256SUMS     of this run.json
       1/   2/        run folders as above
 """
 
@@ -84,7 +85,7 @@ def _number(path: Path) -> int:
 
 def runs(results: Path) -> list[Path]:
     """All run folders, oldest first."""
-    if not results.is_dir():
+    if not os.path.isdir(results):  # unlike Path's, of no name at all an error
         return []
     found = [path for path in results.iterdir() if _number(path) and path.is_dir()]
     return sorted(found, key=lambda path: (_number(path), path.name))
@@ -92,7 +93,7 @@ def runs(results: Path) -> list[Path]:
 
 def listing(results: Path) -> list[str]:
     """The names in a results folder, sorted, for who finds many in it."""
-    return sorted(os.listdir(results)) if results.is_dir() else []
+    return sorted(os.listdir(results)) if os.path.isdir(results) else []
 
 
 def find(name: str, results: Path, listed: Sequence[str] | None = None) -> Path:
@@ -120,8 +121,8 @@ def _named(name: str, results: Path, listed: Sequence[str] | None) -> Path | Non
     """By its number or its folder's name; only folders that may be it are looked at, since there
     may be thousands, and thousands that are asked for."""
     if _NUMBERED.match(name) and "/" not in name:
-        return results / name if (results / name).is_dir() else None
-    if not re.fullmatch(r"[0-9]{1,15}", name) or not results.is_dir():
+        return results / name if os.path.isdir(results / name) else None
+    if not re.fullmatch(r"[0-9]{1,15}", name):
         return None
     wanted = f"{int(name):04d}-"
     names = listing(results) if listed is None else listed
@@ -238,8 +239,9 @@ def write_snapshot(folder: Path, snapshot: dict[str, Any]) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Writes the checksums of a run that is over: nothing of it is changed from here on."""
-    sums.write(folder, (SNAPSHOT, LOG))
+    """Writes the checksums of a run, or of a folder of several, that is over: nothing of it is
+    changed from here on."""
+    sums.write(folder, [name for name in (SNAPSHOT, LOG) if (folder / name).exists()])
 
 
 def read_snapshot(folder: Path) -> dict[str, Any]:
@@ -257,7 +259,10 @@ def read_snapshot(folder: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: is no run snapshot")
     found = schema.migrated(snapshot, str(path))
     doubt = sums.altered(folder, SNAPSHOT, data)
-    return {**found, "summary": sums.doubted(found.get("summary"), doubt)} if doubt else found
+    if doubt is None:
+        return found
+    told = {name: found[name] for name in ("summary", "overall") if name in found}
+    return {**found, **{name: sums.doubted(summary, doubt) for name, summary in told.items()}}
 
 
 def state(snapshot: dict[str, Any]) -> str:
@@ -342,6 +347,8 @@ def read(folder: Path) -> Iterator[Record]:
     try:
         file = files.opened(path)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and os.path.lexists(folder / SNAPSHOT):
+            read_snapshot(folder)  # of a series that is damaged nothing else says that it is one
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
     with file:
         for number, line in enumerate(_lines(path, file), 1):

@@ -63,6 +63,14 @@ def test_two_engines_take_turns_and_the_slower_one_is_seen(tmp_path: Path) -> No
     page = report([folder])
     assert "A B B A" in page
     assert page.count('class="line run') >= 2  # a curve of each side
+    path = folder / runlog.SNAPSHOT
+    path.write_text(path.read_text() + " ")
+    log = folder / "b" / runlog.LOG
+    log.write_bytes(log.read_bytes().replace(b'"done":', b'"done": ', 1))
+    assert "altered" not in text
+    text = session_text(folder)
+    assert "▲ run.json was altered after the run" in text
+    assert "▲ B: log.ndjson was altered after the run" in text
 
 
 @contextmanager
@@ -153,6 +161,10 @@ def test_loads_that_begin_apart_are_no_session() -> None:
         (["--shadow", "100 ms"], "whole seconds"),
         (["--b-python", "/no/such/python"], "/no/such/python cannot start a loadbench"),
         (["--b-set", "target.url=http://127.0.0.1:9", "--b-python", "x"], "not started by"),
+        (
+            ["--set", "target.url=http://127.0.0.1:9", "--b-set", "engine.max_batch=4"],
+            "engine.max_batch is of an engine that loadbench starts",
+        ),
     ],
 )
 def test_bad_input_is_told_and_leaves_nothing(

@@ -89,6 +89,14 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path, text: str) -> None:
     assert (tmp_path / baseline.FILE).read_text() == text  # nothing was overwritten
 
 
+def test_a_name_that_no_folder_can_have_is_one_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / baseline.FILE).write_text(json.dumps({"steady": "x" * 400}))
+    with pytest.raises(SpecError, match="which is not in"):
+        baseline.find("steady", tmp_path)
+    said = loadbench("baseline", "list", "--out", tmp_path, cwd=tmp_path).stdout
+    assert "cannot be read" in said
+
+
 def test_what_has_no_figures_of_one_side_is_no_baseline(tmp_path: Path) -> None:
     results = tmp_path / "results"
     one, search, both = (finished(results, name, 10.0) for name in ("one", "search", "both"))

@@ -82,6 +82,26 @@ def test_a_commit_that_cannot_be_measured_is_skipped(repository: Path) -> None:
     assert "skipped: it could not be measured" in told.stderr
 
 
+def test_what_it_was_told_wrong_makes_no_commit_bad(repository: Path) -> None:
+    """git takes 1 to 127 for a bad commit, and our own codes for errors are among them."""
+    for arguments in (("--against", "7", "--", "own.toml"), ("--against", "last"),
+                      ("--against", "last", "--gate", "p98", "--", "own.toml")):  # fmt: skip
+        told = loadbench("bisect", *arguments, cwd=repository, code=128)
+        assert told.stderr.startswith("loadbench: ")
+
+
+def test_a_series_that_cannot_be_judged_is_skipped(repository: Path) -> None:
+    loadbench("run", "own.toml", cwd=repository)
+    (good,) = runlog.runs(repository / "results")
+    runlog.write_snapshot(good, {**runlog.read_snapshot(good), "spec": None})
+    told = loadbench(
+        "bisect", "--against", "1", "--repeats", "5", "--", "own.toml",
+        "--set", 'load.phases=[{rate=50,for="1s"}]', cwd=repository, code=125,
+    )  # fmt: skip
+    assert "skipped: " in told.stderr
+    assert "does not say what was asked" in told.stderr
+
+
 def test_all_commits_are_measured_at_the_rates_of_the_good_one(tmp_path: Path) -> None:
     measure = Measure(("own.toml",), 6, tmp_path, Terms())
     good = finished(tmp_path, "good", 10.0)

@@ -72,6 +72,7 @@ def test_a_regression_fails_and_says_by_how_much() -> None:
     assert text.startswith("### ✗ loadbench `steady`: failed: worse than base: p99 ")
     row = next(line for line in text.splitlines() if "▲ worse" in line)
     assert row.startswith("| `p99 ms` | 50.2 | 60.3 | +20.0 % (")
+    assert "medians of repeats have no ±" in text
     assert [line[:8] for line in annotations(found)] == ["::error "]
 
 
@@ -108,6 +109,8 @@ def test_no_verdict_is_warned_of_with_the_smallest_regression_that_could_have_be
     told = both(single, [summary()], PASSED, warn=True)
     assert (told.state, told.exit_code) == ("no verdict", 0)
     assert "any size can have been missed" in annotations(told)[0]
+    assert told.title.startswith("no verdict against base: 1 run each")
+    assert markdown(told).startswith("### ▲ loadbench `steady`: no verdict against base: ")
 
 
 def test_a_check_that_failed_stands_though_the_comparison_has_no_verdict() -> None:

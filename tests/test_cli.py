@@ -31,6 +31,9 @@ def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
 def test_list_is_newest_first_and_names_what_was_killed(tmp_path: Path) -> None:
     text = loadbench("list", cwd=tmp_path).stdout
     assert "no runs in results yet: start one with: loadbench run steady" in text
+    assert loadbench("list", "--json", cwd=tmp_path).stdout == ""
+    for long in (["show", f"0001-{'a' * 400}"], ["list", "--out", "a" * 400]):
+        assert "Traceback" not in loadbench(*long, cwd=tmp_path, code=None).stderr
     finished(tmp_path / "results", "one", 10.0)
     killed = finished(tmp_path / "results", "two", 12.0)
     snapshot = runlog.read_snapshot(killed)

@@ -25,8 +25,10 @@ from dashboard.screens.ask import Choice
 from dashboard.screens.help import Help
 from dashboard.screens.page import Page, folded
 from dashboard.screens.runs import Runs
+from dashboard.theme import palette
 from dashboard.widgets.runlist import COLUMNS, cells, fitting
-from loadbench import baseline, runlog
+from dashboard.widgets.runpanel import about
+from loadbench import baseline, catalogue, runlog
 from loadbench.catalogue import Entry
 from loadbench.report.text import run_text
 from tests.ended import finished, killed
@@ -469,3 +471,20 @@ def test_a_series_says_how_often_it_was_run() -> None:
     series = Entry("0007-steady", "0007-steady", "done", scenario="steady", repeats=6)
     assert "steady ×6" in cells(series, now)
     assert "steady" in cells(replace(series, repeats=1), now)
+
+
+def test_below_the_list_percentiles_stand_with_their_bands_or_why_they_have_none(
+    tmp_path: Path,
+) -> None:
+    entry = catalogue.entry(finished(tmp_path, "one", 10.0))
+    assert entry is not None
+
+    def said(**changes: Any) -> str:
+        return about(replace(entry, **changes), palette("loadbench")).plain
+
+    assert "p50 10.0 ms   p99 10.0 ms   no ±: 80 seconds at one rate are needed\n" in said()
+    sure = said(bands_ms={"p50": (9.5, 10.4), "p99": (9.0, None)}, no_bands="")
+    assert "p99 10.0 (≥ 9.00) ms   ± holds at 95 %\n" in sure
+    assert "✓ p99 10.0 (≥ 9.00) ms < 100 ms" in sure
+    assert "no ±: it is a median of repeats" in said(repeats=6)
+    assert "±" not in said(p50_ms=None, p99_ms=None)

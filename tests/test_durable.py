@@ -24,6 +24,7 @@ from loadbench.snapshots import files, schema, sums
 from loadbench.summary import summarise
 from tests.ended import finished
 from tests.foreign import RECORDED, commands, digests, followed, listed, said
+from tests.test_repeats import series
 
 SAMPLES = sorted(RECORDED.glob("*/*"))
 FILES = ("run.json", "log.ndjson", "log.idx", "arrivals.bin")
@@ -143,6 +144,54 @@ def test_what_was_altered_after_the_run_is_told_wherever_it_is_shown(
     log = kept / runlog.LOG
     log.write_bytes(log.read_bytes().replace(b'"done":500', b'"done":499', 1))
     assert "log.ndjson was altered after the run" in said(["show", "1", *out], capsys)[1]
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [("", "run.json was altered"), ("2", "2/run.json was altered")],
+    ids=["the series", "a repeat"],
+)
+def test_an_altered_series_is_told_wherever_it_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, told: str
+) -> None:
+    out = ["--out", str(tmp_path)]
+    for p99s in ([10.0] * 6, [20.0] * 6):
+        folder = series(tmp_path, p99s)
+        for each in (folder, *runlog.repeats(folder)):
+            runlog.seal(each)
+    compare = ["compare", "1", "2", "--gate", "p99=5%", *out]
+    for command in (["list", *out], ["show", "2", *out], ["history", *out], compare):
+        assert "altered after" not in "".join(map(str, said(command, capsys)))
+    assert said(compare, capsys)[0] == 1
+    path = folder / part / runlog.SNAPSHOT
+    path.write_text(path.read_text() + " ")
+    assert told in said(["list", *out], capsys)[1].splitlines()[1]
+    assert json.loads(said(["list", "--json", *out], capsys)[1].splitlines()[0])["altered"]
+    shown = said(["show", "2", *out], capsys)[1]
+    assert "run.json was altered after the run" in shown
+    assert "▲ doubtful" in shown
+    code, _, err = said(compare, capsys)
+    assert (code, "run.json was altered after the run" in err) == (4, True)
+    history = said(["history", *out], capsys)[1]
+    assert ("doubtful" in history) == (not part)  # its figures are those of the series' own file
+
+
+def test_a_damaged_series_is_told_as_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = series(tmp_path, [10.0] * 2)
+    os.truncate(folder / runlog.SNAPSHOT, 500)
+    code, _, err = said(["show", "1", "--out", str(tmp_path)], capsys)
+    assert (code, "run.json: cannot be read, it is damaged" in err) == (2, True)
+
+
+def test_a_find_that_goes_on_has_no_sums(tmp_path: Path) -> None:
+    folder = finished(tmp_path, "one", 10.0)
+    runlog.seal(folder)
+    sums.reopened(folder)
+    assert not (folder / sums.FILE).exists()
+    (folder / sums.FILE).mkdir()
+    sums.reopened(folder)  # from elsewhere, it may be anything
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from loadbench.experiments.find import _bounded, searchable
 from loadbench.judge.searches import read_hunt
 from loadbench.model import Mark, Window, plain
 from loadbench.report.html import report
+from loadbench.snapshots import sums
 from tests.running import LOADBENCH, loadbench, scenario
 from tests.test_find_search import TERMS
 from tests.test_run import wait_for
@@ -104,6 +105,9 @@ def test_a_find_is_led_from_rate_to_rate_stopped_and_gone_on_with(tmp_path: Path
     assert sum(each.done for each in counted) == stage["asked"] - stage["missed"]
     assert runlog.read_snapshot(folder / "3")["summary"]["reason"] == "done"
     assert runlog.read_snapshot(folder)["state"] == "done"
+    assert found["altered"] == ""
+    assert (folder / sums.FILE).is_file()
+    assert sums.altered(folder, runlog.SNAPSHOT) is None
     marks = [each.text for each in runlog.read(folder / "3") if isinstance(each, Mark)]
     assert marks[-1] == "the search is over"
     assert "max_batch 4  60.0/s" in loadbench("show", "last", cwd=tmp_path).stdout
@@ -125,6 +129,10 @@ def test_a_find_is_led_from_rate_to_rate_stopped_and_gone_on_with(tmp_path: Path
         ((), "has no check to search for"),
         ((*SHORT, "--over", "engine.max_batch"), "is not key=value,value"),
         ((*SHORT, "--over", "engine.nonsense=1,2"), "nonsense"),
+        (
+            (*SHORT, "--over", "engine.max_batch=1,2", "--target", "http://127.0.0.1:9"),
+            "http://127.0.0.1:9 is a server of others",
+        ),
         ((*SHORT, "--budget", "10s", "--stage", "20s"), "leaves no room"),
         ((*SHORT, "--start", "0"), "above 0"),
         ((*SHORT, "--set", "load.arrivals=closed"), "no rate to search for"),

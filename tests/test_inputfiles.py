@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from loadbench import inputfiles, runlog
-from loadbench.inputfiles import digests
+from loadbench.inputfiles import digests, of_model
 from loadbench.judge.differences import work
 from loadbench.spec import Spec, check
 from tests.ended import finished
 from tests.foreign import said
 from tests.running import loadbench
+from tests.shelf import adding
 
 TEXT = {
     "times.csv": "0\n0.5\n1\n",
@@ -134,6 +135,30 @@ def test_a_run_keeps_the_digests_and_a_gate_looks_at_them(tmp_path: Path) -> Non
     np.save(tmp_path / "x.npy", np.ones((4, 16), np.float32))
     refused = loadbench("run", "own.toml", "--baseline", "1", cwd=tmp_path, code=2)
     assert "did different work: files.x.npy was" in refused.stderr
+
+
+def test_another_model_under_the_same_name_is_a_setting_that_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.toml").write_text(
+        '[target]\nurl = "local:adder.onnx"\n[load]\nwarmup = "0s"\n'
+        'phases = [{ rate = 50, for = "1s" }]\n'
+    )
+    for number in (1.0, 1.0, 2.0):
+        adding(Path("adder.onnx"), number)
+        loadbench("run", "own.toml", cwd=tmp_path, code=None)
+    assert "target.file" not in loadbench("compare", "1", "2", cwd=tmp_path).stdout
+    assert "target.file: " in loadbench("compare", "1", "3", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("url", ["local:mlp", "local:fake", "http://a:1", "local:none.onnx", ""])
+def test_only_files_of_models_have_a_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mlp").mkdir()  # a folder that is called as a model of the zoo
+    assert of_model(url) == {}
 
 
 def test_the_schema_that_answers_are_to_fit_is_one_of_them(

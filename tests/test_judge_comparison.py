@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -304,6 +305,9 @@ def test_throughput_is_judged_only_where_it_is_no_answer_to_what_was_asked() -> 
         made["summary"]["rate"]["done"] *= 0.4
     assert compare(a, late).kept_up == (True, False)
     assert decision(compare(a, late, Terms(metrics=("throughput",)))).code == 1
+    for made in late.snapshots:  # but for what took that long, and was under way as the load ended
+        made["summary"] |= {"seconds": 3.0, "answered_ms": {"mean": 3000.0}}
+    assert compare(a, late).kept_up == (True, True)
     closed = copy.deepcopy(a)
     for made in closed.snapshots:
         made["spec"]["load"]["arrivals"] = "closed"
@@ -332,6 +336,9 @@ def test_an_invalid_repeat_leaves_no_verdict_and_one_broken_off_does_not_count()
     b.snapshots[3]["summary"]["notes"] = [altered]
     assert "run.json was altered" in decision(compare(a, b)).text
     assert decision(compare(a, b)).code == 4
+    invalid = side("b", NEAR, trust="invalid")  # nor is that it kept up
+    found = compare(a, invalid, Terms(metrics=("throughput",)))
+    assert (found.kept_up, decision(found).code) == ((True, True), 4)
     stopped = side("a", [*NEAR, 500.0])
     stopped.snapshots[-1]["summary"]["reason"] = "stopped"
     assert p99(stopped, b).n == (6, 6)
@@ -419,6 +426,15 @@ def test_terms_as_they_are_written() -> None:
             terms_of([wrong])
 
 
+def test_the_pause_between_repeats_is_a_setting_of_theirs() -> None:
+    a, b = side("a", NEAR), side("b", NEAR)
+    for one_of, pause in ((a, 0.0), (b, 60.0)):
+        for made in one_of.snapshots:
+            made["cool_down_s"] = pause
+    assert [(d.key, d.a, d.b) for d in compare(a, b).differences] == [("cool_down_s", 0.0, 60.0)]
+    assert compare(a, side("c", NEAR)).differences == ()  # single runs have none
+
+
 def test_the_front_of_several() -> None:
     assert front([(1, 5), (2, 2), (2, 3), (5, 1), (5, 1)]) == [True, True, False, True, True]
     sides = [side("a", NEAR), side("b", [ms / 2 for ms in NEAR]), side("c", [None] * 6)]
@@ -445,6 +461,7 @@ def test_of_several_what_differs_comes_first_and_each_verdict_with_what_it_rests
     assert [line.split(":")[0] for line in told] == ["b", "c"]
     assert told[1].startswith("c: p99 +50.0 % (+")
     assert all("margin 5.0 %" in line for line in told)
+    assert any(line.startswith("medians of repeats have no ±") for line in lines)
 
 
 def test_the_percentiles_of_single_runs_stand_with_their_bands_in_a_table_too() -> None:
@@ -454,13 +471,19 @@ def test_the_percentiles_of_single_runs_stand_with_their_bands_in_a_table_too() 
     rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     assert "±3.0" in rows["b"]
     assert "±" not in rows["c"] + rows["a"]
+    assert "medians" not in text
 
 
 def test_a_damaged_summary_is_one_error() -> None:
     for broken in ({"latency_ms": 3}, {"notes": None}, {"trust": "trusted"}):
         a = one("a", 50.0, summary=broken)
-        with pytest.raises(SpecError, match="is damaged"):
+        with pytest.raises(SpecError, match="is damaged") as told:
             compare(a, a)
+        assert not re.search(r"Error|NoneType|object", told.value.message)
+    nothing: tuple[Any, ...] = (None, [], {}, {"load": None})
+    for spec in nothing:
+        with pytest.raises(SpecError, match=r"a: run\.json is damaged: .*spec\.load"):
+            compare(one("a", 50.0, spec=spec), one("b", 50.0))
 
 
 def test_what_can_be_gated_is_a_figure_with_a_direction() -> None:

@@ -164,6 +164,30 @@ def test_percentiles_of_single_runs_stand_with_their_bands(results: Path) -> Non
     assert "±" not in rows["0011-steady"]
     assert "where there is none" in rows["±"]
     assert "±" not in history_text(history(results, "steady", "throughput"), 80)
+    assert [point.no_band[:10] for point in found.points[:2]] == ["80 seconds"] * 2
+    snapshot["summary"]["more_bands_ms"] = {"lateness_ms": {"p99": [0.0, 1.0]}}
+    snapshot["summary"]["lateness_ms"]["p99"] = 0.5
+    runlog.write_snapshot(folder, snapshot)
+    late = history(results, "steady", "lateness p99")
+    assert [point.band for point in late.points if point.run == "0012-steady"] == [(0.0, 1.0)]
+    assert "where there is none" in history_text(late, 80)
+
+
+def test_a_figure_that_no_run_has_is_said(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = said(["history", "--out", str(tmp_path / "none")], capsys)
+    assert (code, err.splitlines()[0]) == (2, f"loadbench: no finished runs in {tmp_path / 'none'}")
+    out = ["--out", str(results)]
+    for as_json in ((), ("--json",)):
+        command = ["history", "steady", "--metric", "energy", *as_json, *out]
+        code, text, err = said(command, capsys)
+        assert (code, text) == (2, "")
+        assert "none of the finished runs of 'steady' has energy" in err
+    for number in range(1, 13):
+        changed(results, str(number), summary={"trust": "invalid"})
+    code, _, err = said(["history", "steady", *out], capsys)
+    assert (code, "can be trusted" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from loadbench.errors import SpecError
 from loadbench.judge.comparison import compare
 from loadbench.judge.overall import middle, overall
 from loadbench.report.sides import side
+from loadbench.snapshots import sums
 from tests.ended import GONE, finished
 from tests.running import LOADBENCH, adds_up, loadbench, scenario
 from tests.test_dashboard_runs import lines, listed, press, until
@@ -70,6 +71,8 @@ def test_each_repeat_is_a_whole_run_with_an_engine_of_its_own(tmp_path: Path) ->
     assert (snapshot["kind"], snapshot["state"], snapshot["summary"]) == ("series", "done", None)
     assert snapshot["repeats"] == ["1", "2"]
     assert snapshot["engine"] == "fresh for each repeat"
+    assert (folder / sums.FILE).is_file()
+    assert sums.altered(folder, runlog.SNAPSHOT) is None
     assert snapshot["target"]["model"] == "fake"
     made = [runlog.read_snapshot(path) for path in runlog.repeats(folder)]
     assert [one["run"] for one in made] == ["0001-own-fake/1", "0001-own-fake/2"]
@@ -172,6 +175,7 @@ def test_repeats_are_found_listed_and_named(tmp_path: Path) -> None:
     (entry,) = catalogue.entries(tmp_path)
     assert (entry.repeats, entry.state) == (3, "done")
     assert entry.p99_ms == pytest.approx(20.0, rel=1e-3)
+    assert entry.no_bands.startswith("it is a median of repeats")
     baseline.put(tmp_path, "steady", folder)
     baseline.put(tmp_path, "second", folder / "2")
     assert baseline.find("steady", tmp_path) == folder

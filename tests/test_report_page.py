@@ -15,6 +15,7 @@ from loadbench.errors import SpecError
 from loadbench.histogram import Histogram
 from loadbench.model import (
     AlertChange,
+    Check,
     End,
     Example,
     Mark,
@@ -163,6 +164,20 @@ def test_percentiles_carry_intervals_where_there_are_some(tmp_path: Path) -> Non
     bounds = re.search(r"<b>([\d.]+) to ([\d.]+) %</b>", on_time)
     assert bounds is not None
     assert float(bounds[1]) <= 98.17 <= float(bounds[2])  # 1 − exp(−4)
+    kinds = page.partition('id="requests"')[2].partition("</section>")[0]
+    assert f"{found[1]} to {found[2]}</div>" in kinds
+    assert "No interval" not in kinds
+
+
+def test_percentiles_without_intervals_say_why(tmp_path: Path) -> None:
+    why = "80 seconds at one rate are needed"
+    page = report([told(tmp_path, list(records(Story(seconds=60, spike=(30, 40)))))])
+    for name in ("numbers", "steps", "requests"):
+        part = page.partition(f'id="{name}"')[2].partition("</section>")[0]
+        assert re.search("no intervals?[ :]|the rate changed", part, re.IGNORECASE), name
+    folders = [finished(tmp_path, name, 10.0) for name in ("one", "two")]
+    figures = report(folders).partition('id="figures"')[2].partition("</section>")[0]
+    assert f"No interval of some: {why}." in figures
 
 
 def hours(folder: Path, number: int, damaged: bool = True) -> Path:
@@ -256,6 +271,7 @@ def test_a_series_shows_each_repeat(tmp_path: Path) -> None:
         assert f">repeat {number}</th>" in page
     assert "Repeat 3, whose p99 is the middle one" in page
     assert "Median p99 20.0 ms" in page
+    assert "The median has no interval" in page
     assert "<h1>" in report([series / "2"])
 
 
@@ -332,6 +348,16 @@ def test_the_command_writes_where_it_is_told(
     assert b"cannot be written" in err
     assert call("9")[0] == 2
     assert not list(tmp_path.rglob(".*.new"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [("done", "✓ 1 check passed<"), ("stopped", "○ 1 check passed until it was")],
+)
+def test_what_was_stopped_has_passed_nothing(tmp_path: Path, reason: Any, said: str) -> None:
+    check = Check("p99", False, 100e6, "< 100 ms")
+    given: list[Record] = [start(checks=(check,)), window(0, [5.0] * 500), End(0, reason, "so")]
+    assert said in report([told(tmp_path, given)])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from dashboard.widgets.table import Column, table
 from loadbench import units
 from loadbench.catalogue import Entry
 from loadbench.judge.comparison import Comparison
-from loadbench.report.certain import check_words
+from loadbench.judge.overall import MEDIAN
+from loadbench.report.certain import check_words, within
 from loadbench.report.comparison import HEADS, cells, differences, doubts, sentences
 from loadbench.trust import WEAKENING
 
@@ -36,19 +37,35 @@ def about(entry: Entry, colours: Palette) -> Text:
         text.append("✗ it has no end: its runner was killed. v = what it recorded until then\n",
                     ink(colours.error))  # fmt: skip
     for check in entry.checks:
-        sign, _, words = check_words(check, entry.failed).partition(" ")
+        band = entry.bands_ms.get(check.name)
+        sign, _, words = check_words(check, entry.failed, band).partition(" ")
         colour = {"passed": colours.ok, "failed": colours.error}.get(check.state, colours.quiet)
         text.append(f"{sign} ", ink(colour))
         text.append(words, plain)
         text.append(f" · {check.sure}   " if check.sure else "   ", quiet)
     if entry.checks:
         text.append("\n")
+    if sure := _sureness(entry):
+        text.append(f"{sure}\n", quiet)
     for note in entry.notes:
         weakens = note.code in WEAKENING
         text.append("▲ " if weakens else "· ", ink(colours.p99 if weakens else colours.quiet))
         text.append(note.text + (f": {note.hint}" if note.hint else "") + "\n", plain)
     text.append(_HINT, quiet)
     return text
+
+
+def _sureness(entry: Entry) -> str:
+    """The percentiles of its row with their ±, or why they have none; "" without figures."""
+    values = {"p50": entry.p50_ms, "p99": entry.p99_ms}
+    known = [
+        f"{name} {units.significant(value)}{within(value, entry.bands_ms.get(name))} ms"
+        for name, value in values.items()
+        if value is not None
+    ]
+    why = f"no ±: {MEDIAN if entry.repeats > 1 else entry.no_bands}".removesuffix("no ±: ")
+    sure = "± holds at 95 %" if entry.bands_ms else ""
+    return "   ".join(filter(None, (*known, sure, why))) if known else ""
 
 
 _HINT = "enter = open   v = summary   r = report   x = mark A, then B   c = compare"

@@ -12,7 +12,7 @@ from loadbench.cli.run import _signals as signals
 from loadbench.errors import SpecError
 from loadbench.judge.checks import NO_VERDICT, NOT_MADE, PASSED
 from loadbench.judge.session import Session, Terms
-from loadbench.overrides import parse_settings
+from loadbench.overrides import heeded, parse_settings
 from loadbench.report.ab import read_session, session_facts, session_text
 from loadbench.units import SECOND, parse_duration, parse_share
 
@@ -86,6 +86,8 @@ def command(
         spec.load(which, {**parse_settings(both), **parse_settings(own)}, rate=rate)
         for which, own in ((a, a_set), (b, b_set))
     ]
+    for own, found in zip((a_set, b_set), scenarios, strict=True):
+        heeded(parse_settings(own), found.spec.target.url)
     terms = _terms(metrics, margin)
     asked = one_rate(*scenarios)
     plan = layout(

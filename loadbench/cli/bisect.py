@@ -2,15 +2,17 @@
 
 import signal
 import sys
+from pathlib import Path
 
 import click
 
 from loadbench import runlog
-from loadbench.errors import SpecError
+from loadbench.errors import LoadbenchError, SpecError
 from loadbench.judge.comparison import terms_of
 from loadbench.printable import harmless
 
 FOUND, NO_VERDICT = 0, 4
+ENDS = 128  # from here on git gives up
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -36,17 +38,15 @@ def command(
 
     Exit codes: 0 the first bad commit was found, 2 bad input, 3 an end could not be measured, 4 it
     is one of several, since some had to be skipped, or BAD is not shown to be worse. With --against
-    those of git bisect: 0 good, 1 bad, 125 skip.
+    those of git bisect: 0 good, 1 bad, 125 skip, 128 what it was told is wrong, so that git ends.
     """
-    from loadbench.experiments.bisect import Measure, search, step
+    from loadbench.experiments.bisect import Measure, search
 
     results = runlog.results_folder(out)
-    ends, arguments = _parted(words, against is not None)
-    measure = Measure(arguments, repeats, results, terms_of(gates))
     if against is not None:
-        code, why = step(runlog.find(against, results), measure)
-        _say(f"{('good', 'bad')[code] if code < 2 else 'skipped'}: {why}")
-        return code
+        return _judged(against, words, repeats, results, gates)
+    ends, arguments = _parted(words)
+    measure = Measure(arguments, repeats, results, terms_of(gates))
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # puts the tree back
     found = search(*ends, measure, _say)
     if len(found.commits) == 1:
@@ -60,10 +60,33 @@ def command(
     return NO_VERDICT
 
 
-def _parted(words: tuple[str, ...], step: bool) -> tuple[tuple[str, str], tuple[str, ...]]:
+def _judged(
+    against: str, words: tuple[str, ...], repeats: int, results: Path, gates: tuple[str, ...]
+) -> int:
+    """What is checked out, as git takes it: to it our own exit codes for errors would be bad
+    commits."""
+    from loadbench.experiments.bisect import SKIP, Measure, step
+
+    try:
+        if not words:
+            hint = "loadbench bisect --against RUN -- SCENARIO"
+            raise SpecError("--against needs a scenario", hint)
+        measure = Measure(words, repeats, results, terms_of(gates))
+        reference = runlog.find(against, results)
+        measure.command(reference)  # can it be read?
+    except LoadbenchError as error:
+        _say(f"{error.message}: {error.hint}".removesuffix(": "))
+        return ENDS
+    try:
+        code, why = step(reference, measure)
+    except LoadbenchError as error:
+        code, why = SKIP, error.message
+    _say(f"{('good', 'bad')[code] if code < 2 else 'skipped'}: {why}")
+    return code
+
+
+def _parted(words: tuple[str, ...]) -> tuple[tuple[str, str], tuple[str, ...]]:
     """The ends, and the arguments of `loadbench run`."""
-    if step and words:
-        return ("", ""), words
     if len(words) < 3:
         raise SpecError(
             "bisect needs two commits and a scenario", "loadbench bisect GOOD BAD -- SCENARIO"

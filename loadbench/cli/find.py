@@ -15,7 +15,7 @@ from loadbench.errors import SpecError
 from loadbench.judge.search import LEAST_S, Terms
 from loadbench.judge.searches import Hunt, Setting, parse_over, read_hunt
 from loadbench.judge.stage import Claim, claim
-from loadbench.overrides import parse_settings
+from loadbench.overrides import heeded, parse_settings
 from loadbench.report.find import find_facts, find_text
 from loadbench.units import SECOND, parse_duration, parse_rate, parse_share
 
@@ -66,7 +66,8 @@ def command(scenario: str | None, out: str | None, resume: str | None, **given: 
     else:
         hunt = _asked(scenario, given)
     scenarios = [_scenario(scenario, hunt, setting) for setting in hunt.settings]
-    for each in scenarios:
+    for each, setting in zip(scenarios, hunt.settings, strict=True):
+        heeded(setting.over, each.spec.target.url)
         searchable(each, hunt.terms.start)
     options = Options(
         results=results,

@@ -23,7 +23,7 @@ def command(out: str | None, as_json: bool) -> None:
     """The runs in results/, newest first."""
     results = runlog.results_folder(out)
     found = list(entries(results))
-    if not found:
+    if not found and not as_json:
         click.echo(f"no runs in {results} yet: start one with: loadbench run steady")
     elif as_json:
         for entry in found:

@@ -274,6 +274,7 @@ class Interleaved:
         told = ", ".join(f"{row.metric} {signed(row.shift)} {row.word}" for row in rows)
         text = "; ".join(filter(None, (told, self._text)))
         runlog.write_snapshot(self.folder, {**self._snapshot, "text": text})
+        runlog.seal(self.folder)
 
     @property
     def _broken(self) -> str:

@@ -28,6 +28,7 @@ from loadbench.report.find import stage_line
 from loadbench.runner import Options, Run
 from loadbench.runner.target import Target
 from loadbench.shape import Phase
+from loadbench.snapshots import sums
 from loadbench.spec import Scenario
 from loadbench.units import SECOND
 
@@ -131,6 +132,7 @@ class Finder(InTurns):
         name = options.name or f"find-{scenarios[0].name}"
         self.folder = folder or runlog.create(options.results, name)
         known = runlog.read_snapshot(folder) if folder else {}
+        sums.reopened(self.folder)
         self._snapshot = {**known, **at_work(), "text": ""} if folder else self._begun()
         self._write()
 
@@ -225,6 +227,7 @@ class Finder(InTurns):
             return
         self._snapshot |= {"state": self._reason, "text": self._text, "ended": now()}
         self._write()
+        runlog.seal(self.folder)
 
 
 def _bounded(terms: Terms, cap: float | None) -> Terms:

@@ -142,6 +142,7 @@ class Series(InTurns):
             self._reason = "failed"
         self._snapshot |= {"state": self._reason, "text": self._text, "ended": now()}
         self._write()
+        runlog.seal(self.folder)
 
 
 def _remove(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from loadbench.errors import SpecError
+from loadbench.errors import SpecError, reason
 from loadbench.judge import differences, metrics, order
 from loadbench.judge.differences import Difference
 from loadbench.judge.metrics import Metric
@@ -37,6 +37,7 @@ Snapshot = Mapping[str, Any]
 Band = tuple[float, float | None] | None
 DECIDED = ("better", "same", "ruled out", "worse")
 _ENDED = ("done", None)
+_READS_LOG = "loadbench show RUN reads the log"
 
 
 class Side(Value, frozen=True):
@@ -133,7 +134,7 @@ def compare(a: Side, b: Side, terms: Terms | None = None) -> Comparison:
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # what a file may hold
         names = " or ".join(dict.fromkeys((a.name, b.name)))
         raise SpecError(
-            f"the summary of {names} is damaged: {error!r}", "loadbench show RUN reads the log"
+            f"the summary of {names} is damaged: {reason(error)}", _READS_LOG
         ) from error
 
 
@@ -142,8 +143,11 @@ def _whole(side: Side) -> Side:
     if not side.snapshots:
         raise SpecError(f"{side.name} has no repeats", "loadbench list")
     for one in side.snapshots:
+        name = one.get("run") or side.name
+        if not isinstance(metrics.at(one, ("spec", "load")), Mapping):
+            text = f"{name}: run.json is damaged: it does not say what was asked (spec.load)"
+            raise SpecError(text, _READS_LOG)
         if not one.get("summary"):
-            name = one.get("run", "?")
             raise SpecError(
                 f"{name} has no summary: it was not finished",
                 f"loadbench show {name} reads what there is",
@@ -163,10 +167,11 @@ def _compared(a: Side, b: Side, terms: Terms) -> Comparison:
     open_loop = all(one["spec"]["load"].get("arrivals") not in _CLOSED for one in (*left, *right))
     kept = (_kept_up(left), _kept_up(right)) if open_loop else None
     few = _too_few(len(left), len(right))
-    why = _unfit(a, b, bool(work) and not terms.anyway) or few
+    unfit = _unfit(a, b, bool(work) and not terms.anyway)
+    why = unfit or few
     rows = list(_rows(a, b, terms.metrics))
     asked = [row.metric for row in rows if row.metric in terms.metrics]
-    if kept == (True, True):  # how much was done is what was asked for
+    if kept == (True, True) and not unfit:  # how much was done is what was asked for
         settled = {row.metric for row in rows if all(row.n)} & {*_DONE}
         asked = [name for name in asked if name not in settled]
     rows = [_barred(row, why, why == few) for row in _judged(rows, asked, terms)]
@@ -244,10 +249,12 @@ def _unbounded(side: Side) -> Iterable[Note]:
     """Why percentiles of a single run have no band."""
     if len(side.snapshots) > 1:
         return
-    whys = side.snapshots[0]["summary"].get("no_bands", {}).get("latency_ms", {})
-    if whys:
-        text = f"no ± of {side.name}: {'; '.join(dict.fromkeys(map(str, whys.values())))}"
-        yield Note("no-bands", text)
+    summary = side.snapshots[0]["summary"]
+    known = (one for one in metrics.METRICS if metrics.value(one, summary) is not None)
+    whys = dict.fromkeys(metrics.why_no_band(metric, summary) for metric in known)
+    if told := "; ".join(filter(None, whys)):
+        some = "some of " if summary.get("bands_ms") else ""
+        yield Note("no-bands", f"no ± of {some}{side.name}: {told}")
 
 
 def _beyond(metric: Metric, side: Side, values: Sequence[float | None]) -> float | None:

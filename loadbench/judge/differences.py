@@ -23,7 +23,9 @@ _NO_SETTINGS = (
     "target.model",  # target.model of the snapshot
     "target.protocol", "load.phases", "load.locustfile",
 )  # fmt: skip
-_FOUND = ("target.version", "target.protocol", "workers.here", "workers.elsewhere")
+_FOUND = (
+    "target.version", "target.file", "target.protocol", "workers.here", "workers.elsewhere",
+)  # fmt: skip
 _AROUND = (
     "summary.limit_ms", "target.tls", "target.device", "target.precision", "target.policy",
     "target.max_batch", "target.instances", "machine.host", "machine.processor", "machine.cores",
@@ -51,7 +53,14 @@ def settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     found = _of_scenarios(a, b)
     first = [one for one in found if one.key.startswith("target.")]
     rest = [one for one in found if one not in first]
+    rest += _pauses(a, b)
     return [*first, *_differences(a, b, _FOUND), *rest, *_differences(a, b, _AROUND)]
+
+
+def _pauses(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """Between repeats, where both are of a series: a server of others keeps its state."""
+    pauses = a.get("cool_down_s"), b.get("cool_down_s")
+    return [] if None in pauses else leaves("cool_down_s", *pauses)
 
 
 def _of_scenarios(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:

@@ -16,6 +16,14 @@ class Metric(NamedTuple):
     path: tuple[str, ...]
     larger_is_worse: bool = True
 
+    @property
+    def of_order(self) -> bool:
+        """Whether it is a percentile."""
+        return self.path[-1] in _PERCENTILES
+
+
+_PERCENTILES = ("p50", "p90", "p95", "p99", "p99_9")
+
 
 METRICS = (
     Metric("throughput", "/s", ("rate", "done"), larger_is_worse=False),
@@ -49,6 +57,7 @@ GATED = tuple(
 
 
 _IN_TIME = 0.97  # of the rate that was asked for
+_UNDER_WAY = 1.5  # times what is open by Little's law: of a queue that grows it is twice as much
 
 
 def at(tree: Any, path: Iterable[str]) -> Any:
@@ -93,19 +102,29 @@ def band(metric: Metric, summary: Summary) -> tuple[float, float | None] | None:
     return None if found is None else (found[0], found[1])
 
 
+def why_no_band(metric: Metric, summary: Summary) -> str:
+    """Why a percentile has none; "" where that was not told, and of what is no percentile."""
+    return str(at(summary, ("no_bands", *metric.path[-2:])) or "") if metric.of_order else ""
+
+
 def kept_up(summary: Summary) -> bool:
     """Whether what was asked was served: no queue grew, nothing was left out or failed, and it was
     done while it was asked, not only when the load was over."""
     overloaded = any(note["code"] == "overloaded" for note in summary["notes"])
     whole = summary["done"] >= 0.99 * summary["asked"]
-    return whole and not overloaded and in_time(summary.get("rate", {}))
+    return whole and not overloaded and in_time(summary)
 
 
-def in_time(rate: Mapping[str, float | None]) -> bool:
+def in_time(summary: Summary) -> bool:
     """Whether as much was done while the load was on as was asked then, but for what is always
-    under way as it ends."""
-    asked, done = rate.get("asked"), rate.get("done")
-    return asked is None or done is None or done >= _IN_TIME * asked
+    under way as it ends: of a short run with slow answers that is much of it."""
+    asked, done = (at(summary, ("rate", name)) for name in ("asked", "done"))
+    if asked is None or done is None or done >= _IN_TIME * asked:
+        return True
+    seconds, mean_ms = summary.get("seconds"), at(summary, ("answered_ms", "mean"))
+    if not seconds or mean_ms is None:
+        return False
+    return bool((asked - done) * seconds <= _UNDER_WAY * done * mean_ms / 1000)
 
 
 def _memory(summary: Summary) -> float | None:

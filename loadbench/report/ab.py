@@ -1,20 +1,24 @@
 """The page of an A/B, from the logs of its two sides: also of one that goes on or was killed."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.judge.blocks import called
 from loadbench.judge.paired import Paired
 from loadbench.judge.session import Answers, Seen, Session, session
-from loadbench.model import Window, plain
+from loadbench.model import Note, Window, plain
 from loadbench.report.columns import aligned
 from loadbench.report.comparison import SIGNS, signed
+from loadbench.snapshots import sums
 from loadbench.snapshots.foreign import believable
+from loadbench.snapshots.reading import doubts
 from loadbench.summary import summarise
 from loadbench.units import count, percent, significant
 
@@ -32,11 +36,21 @@ def read_session(folder: Path) -> Session:
     state = runlog.state(snapshot)
     try:
         a, b = (_seen(folder / side, state == "running") for side in ("a", "b"))
-        return session({**snapshot, "state": state}, a, b)
+        found = session({**snapshot, "state": state}, a, b)
+        return replace(found, notes=(*found.notes, *_altered(folder)))
     except (KeyError, TypeError, AttributeError, ValueError, msgspec.MsgspecError) as error:
         raise SpecError(
             f"{folder / runlog.SNAPSHOT}: is no A/B session: {error!r}", "is it from elsewhere?"
         ) from error
+
+
+def _altered(folder: Path) -> Iterable[Note]:
+    """What was altered since: the session's snapshot, which has its terms, or what a side left."""
+    if doubt := sums.altered(folder, runlog.SNAPSHOT):
+        yield doubt
+    for side in ("a", "b"):
+        for doubt in doubts(folder / side):
+            yield Note(doubt.code, f"{side.upper()}: {doubt.text}", doubt.hint)
 
 
 def _seen(folder: Path, running: bool) -> Seen:

@@ -11,6 +11,7 @@ from loadbench.units import exact_duration, growth, percent, significant
 
 HEADS = ("metric", "A", "B", "B vs A", "verdict", "n")
 SIGNS = {"better": "▼", "same": "=", "ruled out": "✓", "worse": "▲", "inconclusive": "?"}
+MEDIANS = "medians of repeats have no ±: the repeats tell how much they move"
 _LONGEST = 80
 
 
@@ -78,7 +79,7 @@ def sentences(found: Comparison) -> list[str]:
     if any(band for row in found.rows for band in row.bands):
         lines.append("± of a single run holds at 95 %; what it moves from run to run is not in it")
     if any(max(row.n) > 1 for row in found.rows):
-        lines.append("medians of repeats have no ±: the repeats tell how much they move")
+        lines.append(MEDIANS)
     if len(found.order) > 2:
         lines.append(f"made in this order: {found.order}")
     return lines

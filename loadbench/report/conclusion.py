@@ -53,7 +53,9 @@ class Conclusion(Value, frozen=True, omit_defaults=False):
 
     @property
     def title(self) -> str:
-        """`passed: both checks`: the state, and the sentence where it does not say it."""
+        """`passed: p99 46.2 ms < 100 ms`: the state, unless the sentence begins with it."""
+        if self.sentence.startswith(self.state):
+            return self.sentence
         return f"{self.state}: {self.sentence}" if self.sentence else self.state
 
 

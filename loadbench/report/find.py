@@ -15,6 +15,7 @@ from loadbench.model import plain
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.ticks import label, log_ticks
+from loadbench.snapshots import sums
 from loadbench.snapshots.foreign import believable
 from loadbench.units import MS, SECOND, clock, count, duration, percent, significant
 
@@ -39,6 +40,8 @@ def _page(folder: Path, snapshot: dict[str, Any], hunt: Hunt) -> str:
         f" {hunt.terms.claim.text}" + ("" if state == "done" else f"   {state}")
     ]
     lines += [f"  ✗ {snapshot['text']}"] if snapshot.get("text") else []
+    doubt = sums.altered(folder, runlog.SNAPSHOT)
+    lines += [f"  ▲ {doubt.text}: {doubt.hint}"] if doubt else []
     if len(hunt.settings) == 1:
         lines += ["", *_one(hunt, hunt.settings[0])]
     else:
@@ -53,7 +56,8 @@ def find_facts(folder: Path) -> dict[str, Any]:
     snapshot = runlog.read_snapshot(folder)
     hunt = read_hunt(snapshot)
     with believable(str(folder / runlog.SNAPSHOT)):
-        return _facts(snapshot, hunt)
+        doubt = sums.altered(folder, runlog.SNAPSHOT)
+        return {**_facts(snapshot, hunt), "altered": doubt.text if doubt else ""}
 
 
 def _facts(snapshot: dict[str, Any], hunt: Hunt) -> dict[str, Any]:

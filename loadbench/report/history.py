@@ -15,7 +15,8 @@ from loadbench.errors import SpecError
 from loadbench.judge import differences
 from loadbench.judge.differences import Difference
 from loadbench.judge.history import changes, level
-from loadbench.judge.metrics import BY_NAME, Metric, at, value
+from loadbench.judge.metrics import BY_NAME, Metric, at, band, value, why_no_band
+from loadbench.judge.overall import MEDIAN
 from loadbench.report import commits
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
@@ -43,6 +44,7 @@ class Point(NamedTuple):
     place: str  # target and machine: what must be the same all along
     # where a percentile of a single run lies at 95 %, in ms; None also of a series' median
     band: tuple[float, float | None] | None = None
+    no_band: str = ""  # why a percentile has none
     changed: tuple[str, ...] = ()  # settings that are not those of the point before: `key a → b`
 
 
@@ -94,10 +96,14 @@ def history(results: Path, scenario: str | None, name: str, like: str | None = N
         raise SpecError(f"{folder} is no finished run in {results}", "loadbench list")
     wanted = scenario or (str(ours[-1].get("scenario")) if ours else "")
     mine = [one for one in known if one.get("scenario") == wanted]
+    if not known:
+        raise SpecError(f"no finished runs in {results}", "loadbench list tells what is there")
     if not mine:
         names = ", ".join(sorted({str(one.get("scenario")) for one in known})) or "none"
         raise SpecError(f"no finished runs of {wanted!r} in {results}", f"there are: {names}")
     made, left_out = _made(mine, metric, damaged)
+    if left_out and not made:
+        raise _nothing(wanted, metric, mine)
     if folder and all(one.point.run != folder for one in made):
         raise SpecError(f"{folder} is no run of {wanted!r} with a {metric.name}", "loadbench list")
     made, other, differs = _of_one_kind(made, folder)
@@ -110,6 +116,15 @@ def history(results: Path, scenario: str | None, name: str, like: str | None = N
     )  # fmt: skip
 
 
+def _nothing(wanted: str, metric: Metric, mine: Sequence[dict[str, Any]]) -> SpecError:
+    """Of runs that are all left out."""
+    if all(one["summary"].get("trust") == "invalid" for one in mine):
+        text = f"none of the finished runs of {wanted!r} can be trusted"
+        return SpecError(text, "loadbench show RUN says why")
+    text = f"none of the finished runs of {wanted!r} has {metric.name}"
+    return SpecError(text, "loadbench show RUN --json has what was measured")
+
+
 def _made(
     mine: Sequence[dict[str, Any]], metric: Metric, damaged: list[str]
 ) -> tuple[list[_Made], tuple[str, ...]]:
@@ -118,7 +133,8 @@ def _made(
     for one in mine:
         try:
             with believable(one["run"]):
-                figure, band = value(metric, one["summary"]), _band(metric, one)
+                figure = value(metric, one["summary"])
+                found, why = _band(metric, one), _why(metric, one)
                 one["spec"]["load"].get("phases")  # what no work can be told of is no run
         except SpecError:
             damaged.append(one["run"])
@@ -128,7 +144,7 @@ def _made(
         elif figure is None or one["summary"].get("trust") == "invalid":
             left_out.append(one["run"])
         else:
-            made.append(_Made(_point(one, figure)._replace(band=band), one))
+            made.append(_Made(_point(one, figure)._replace(band=found, no_band=why), one))
     return made, tuple(left_out)
 
 
@@ -208,12 +224,17 @@ def _short(value: object) -> str:
 
 def _band(metric: Metric, one: dict[str, Any]) -> tuple[float, float | None] | None:
     """Of a single run's percentile, if it has one."""
-    if one.get("kind") == runlog.SERIES or metric.path[0] != "latency_ms":
-        return None
-    found = one["summary"].get("bands_ms", {}).get(metric.path[1])
+    found = None if one.get("kind") == runlog.SERIES else band(metric, one["summary"])
     if found is None:
         return None
     return float(found[0]), None if found[1] is None else float(found[1])
+
+
+def _why(metric: Metric, one: dict[str, Any]) -> str:
+    """Why a percentile has no band; "" where it has one, and of what is no percentile."""
+    if one.get("kind") == runlog.SERIES and metric.of_order:
+        return MEDIAN
+    return why_no_band(metric, one["summary"])
 
 
 def _snapshots(results: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -281,7 +302,7 @@ def history_text(found: History, width: int) -> str:
     lines += ["", *(f"  {line}" for line in aligned(rows, frozenset({0, 1, 2, 4})))]
     if len(found.points) > _LISTED:
         lines.append(f"  … and {len(found.points) - _LISTED} before them")
-    if found.metric.path[0] == "latency_ms":
+    if found.metric.of_order:
         lines += ["", "  ± holds at 95 %; where there is none, loadbench show RUN says why"]
     return "\n".join(line.rstrip() for line in lines)
 

@@ -13,7 +13,7 @@ from typing import Any
 from loadbench.judge.comparison import Row
 from loadbench.printable import harmless
 from loadbench.report.certain import bands_of, within
-from loadbench.report.comparison import cells, differences, doubts
+from loadbench.report.comparison import MEDIANS, cells, differences, doubts
 from loadbench.report.conclusion import Conclusion, Finding, facts
 from loadbench.summary import Summary
 from loadbench.units import SECOND, duration, percent, significant
@@ -108,7 +108,8 @@ def _gated(found: Conclusion) -> list[str]:
     lines = [f"Against {code(against.a)} (A):", ""]
     heads = ("metric", "A", "B", "change", "margin", "verdict", "would be found", "repeats")
     rows = [_row(row) for row in against.gated]
-    return lines + (table(heads, rows) if rows else ["Nothing of it is gated."])
+    why = ["", f"{prose(MEDIANS)}."] if any(max(row.n) > 1 for row in against.rows) else []
+    return lines + (table(heads, rows) if rows else ["Nothing of it is gated."]) + why
 
 
 def _row(row: Row) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from loadbench.judge.gate import change
 from loadbench.judge.matrix import Matrix
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
-from loadbench.report.comparison import differences, rests_on
+from loadbench.report.comparison import MEDIANS, differences, rests_on
 from loadbench.units import significant
 
 FRONT = "★ no other run is as good in all of these and better in one"
@@ -36,13 +36,14 @@ def matrix_differences(found: Matrix) -> list[str]:
 
 def matrix_sentences(found: Matrix) -> list[str]:
     """What each verdict rests on: the change with its bounds, its margin, and the smallest
-    regression that would have been found."""
-    return [
+    regression that would have been found; why medians have no ±."""
+    told = [
         f"{one.b}: {change(row)}; {text.removeprefix(f'{row.metric}: ')}"
         for one in found.comparisons
         for row in one.gated
         if (text := rests_on(row))
     ]
+    return [*told, MEDIANS] if any(entry.repeats > 1 for entry in found.entries) else told
 
 
 def matrix_rows(found: Matrix) -> list[tuple[str, ...]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from loadbench import runlog
-from loadbench.errors import SpecError
+from loadbench.errors import SpecError, reason
 from loadbench.judge.overall import overall
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
@@ -28,7 +28,8 @@ def series_facts(folder: Path) -> dict[str, Any]:
         whole = overall(summaries)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:  # foreign file
         raise SpecError(
-            f"a summary of {folder.name} is damaged: {error!r}", "loadbench show RUN/1 reads a log"
+            f"a summary of {folder.name} is damaged: {reason(error)}",
+            "loadbench show RUN/1 reads a log",
         ) from error
     found = {name: snapshot.get(name) for name in names}
     return {**found, "state": runlog.state(snapshot), "overall": whole, "summaries": summaries}

@@ -7,9 +7,9 @@ from typing import Any
 from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.judge.comparison import Side
-from loadbench.model import plain
+from loadbench.model import Note, plain
 from loadbench.printable import harmless
-from loadbench.snapshots import figures
+from loadbench.snapshots import figures, sums
 from loadbench.snapshots.reading import summary_of
 
 
@@ -27,11 +27,21 @@ def snapshots(folder: Path) -> list[dict[str, Any]]:
         folder = runlog.single(folder)  # says which there are
     if found.get("kind") != runlog.SERIES:
         return [_whole(folder, found)]
+    doubt = sums.altered(folder, runlog.SNAPSHOT)  # it says which repeats there are
+    made = {"cool_down_s": found.get("cool_down_s")}
     return [
-        _whole(path, runlog.read_snapshot(path))
+        made | _doubted(_whole(path, runlog.read_snapshot(path)), doubt)
         for path in runlog.repeats_of(folder, found)
         if (path / runlog.SNAPSHOT).is_file()  # the next one may be starting just now
     ]
+
+
+def _doubted(snapshot: dict[str, Any], doubt: Note | None) -> dict[str, Any]:
+    """A repeat of a series whose own snapshot is in doubt."""
+    if doubt is None:
+        return snapshot
+    told = Note(doubt.code, f"of the series {doubt.text}", doubt.hint)
+    return {**snapshot, "summary": sums.doubted(snapshot.get("summary"), told)}
 
 
 def side(folders: Sequence[Path], name: str = "") -> Side:
@@ -61,7 +71,8 @@ def _made(folder: Path) -> list[Path]:
 
 
 def _whole(folder: Path, snapshot: dict[str, Any]) -> dict[str, Any]:
+    name = harmless(runlog.called(folder))
     if not snapshot.get("summary") and (folder / runlog.LOG).is_file():
         snapshot["summary"] = plain(summary_of(folder))
-    figures.check(snapshot, harmless(runlog.called(folder)))
-    return snapshot
+    figures.check(snapshot, name)
+    return {**snapshot, "run": name}  # a copy is told by its own name

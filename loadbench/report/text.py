@@ -202,6 +202,10 @@ def _requests(summary: Summary) -> str:
     lines = aligned(rows, frozenset({0}))
     if len(found) > _KINDS:
         lines.append(f"and {len(found) - _KINDS} more kinds")
+    known = summary.no_bands.get("latency_ms", {}).values()
+    whys = (why for _, part in found[:_KINDS] for why in part.get("no_bands", {}).values())
+    if fresh := [why for why in dict.fromkeys(whys) if why not in known]:
+        lines.append(f"no ± of some: {'; '.join(fresh)}")
     return f"\n{' ' * 12}".join(lines)
 
 

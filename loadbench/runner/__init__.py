@@ -65,9 +65,8 @@ class Options:
     lead: helm.Lead | None = None  # who says as it goes on which rate comes next, and when it ends
     decide: bool = False  # it ends as soon as its checks are decided
     folder: Path | None = None  # a repeat's, in that of its series; None: the next numbered one
-    capacity: float | None = (
-        None  # what 100 % is to be, by another run's calibration; None: by its own
-    )
+    # what 100 % is to be, by another run's calibration; None: by its own
+    capacity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,9 @@ class Run:
     def _measure(self, target: Target) -> Outcome:
         nvml = Nvml.open()
         files = inputfiles.digests(self._scenario.spec)  # large ones take time: before the load
-        target = replace(target, device=nvml.numbered(target.device, target.card))
+        device = nvml.numbered(target.device, target.card)
+        settings = target.settings | inputfiles.of_model(self._scenario.spec.target.url)
+        target = replace(target, device=device, settings=settings)
         plan, rules, notes = self._plan(target)
         target.statistics()  # what it counted until now, calibration included, is not this run's
         if target.engine and not nvml.read():

@@ -247,6 +247,7 @@ def text_of(offer: Offer) -> str:
         "",
         f"  {'arrivals':>12}{'sent':>12}{'late p50':>11}{'p99':>10}{'max':>10}   CPU  standstill",
         *(_row(level) for level in offer.levels),
+        "  each row is of some seconds: too short for percentiles with ±",
         "",
         *_verdict(offer),
     ]

@@ -34,15 +34,16 @@ def summary_of(folder: Path, begun: list[Start] | None = None) -> Summary | None
 
 def doubted(summary: Summary, folder: Path) -> Summary:
     """With a doubt for each file of the run that was altered since its end."""
-    doubts = _doubts(folder)
-    if not doubts:
+    found = doubts(folder)
+    if not found:
         return summary
     trust: Trust = "doubtful" if summary.trust == "trusted" else summary.trust
-    return replace(summary, notes=(*summary.notes, *doubts), trust=trust)
+    return replace(summary, notes=(*summary.notes, *found), trust=trust)
 
 
-def _doubts(folder: Path) -> list[Note]:
-    """Of the log, which has been read to its end by now, and of the snapshot, if it can be read."""
+def doubts(folder: Path) -> list[Note]:
+    """What was altered since: of the log, which has been read to its end by now, and of the
+    snapshot, if it can be read."""
     found = [sums.altered(folder, runlog.LOG)]
     with contextlib.suppress(OSError):  # who reads it is told
         found.append(sums.altered(folder, runlog.SNAPSHOT, files.content(folder / runlog.SNAPSHOT)))

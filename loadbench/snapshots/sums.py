@@ -1,4 +1,5 @@
-"""SHA256SUMS: what a run's files were when it ended, as `sha256sum -c SHA256SUMS` reads it.
+"""SHA256SUMS: what a run's files were when it ended, as `sha256sum -c SHA256SUMS` reads it. A
+folder of several runs has one for its own run.json, and each of its runs another.
 
 They find what was edited, cut or damaged since; whoever wants to deceive can write new ones. The
 figures of an altered file are still shown, with a doubt that travels with them. Readers check what
@@ -8,6 +9,7 @@ they read: a list the snapshots alone, as a log may be long.
 import hashlib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,12 @@ def altered(folder: Path, name: str, data: bytes | None = None) -> Note | None:
     if found.encode() == wanted:
         return None
     return Note(CODE, f"{name} was altered after the run", "sha256sum -c SHA256SUMS looks again")
+
+
+def reopened(folder: Path) -> None:
+    """Takes the sums away: the run goes on, and its files change."""
+    with suppress(OSError):
+        (folder / FILE).unlink()
 
 
 def doubted(summary: Any, doubt: Note) -> Any:

@@ -66,6 +66,7 @@ def _ms(ns: float | None) -> float | None:
     return None if ns is None else ns / MS
 
 
+_ALONE = "of a second alone, which is too short for a band"
 COLUMNS = (
     Column("second", int, "of the run, from 0 when its load began", lambda w: w.second),
     Column("stage", str, "load, or drain when no more requests fall due", lambda w: w.stage),
@@ -80,11 +81,11 @@ COLUMNS = (
     Column("in_flight", int, "sent and unanswered at the end of the second", lambda w: w.in_flight),
     Column("waiting", int, "due and unsent at the end of the second", lambda w: w.waiting),
     Column("latency_mean_ms", float, "from due to done", lambda w: _ms(w.latency.mean)),
-    Column("latency_p50_ms", float, "half are not above it", _latency(0.5)),
-    Column("latency_p90_ms", float, "", _latency(0.9)),
-    Column("latency_p95_ms", float, "", _latency(0.95)),
-    Column("latency_p99_ms", float, "", _latency(0.99)),
-    Column("latency_p99_9_ms", float, "", _latency(0.999)),
+    Column("latency_p50_ms", float, _ALONE, _latency(0.5)),
+    Column("latency_p90_ms", float, _ALONE, _latency(0.9)),
+    Column("latency_p95_ms", float, _ALONE, _latency(0.95)),
+    Column("latency_p99_ms", float, _ALONE, _latency(0.99)),
+    Column("latency_p99_9_ms", float, _ALONE, _latency(0.999)),
     Column("latency_max_ms", float, "", lambda w: _ms(w.latency.maximum)),
     *(
         Column(f"{name}_{percentile}_ms", float, meaning, _tokens(TIMES[name], share))

@@ -11,7 +11,7 @@ from loadbench.judge.matrix import matrix
 from loadbench.model import Note, plain
 from loadbench.report.certain import bands_of
 from loadbench.report.comparison import HEADS, cells, differences, doubts, sentences
-from loadbench.report.markup import Markup, joined, tag
+from loadbench.report.markup import Child, Markup, joined, tag
 from loadbench.report.matrix import (
     FRONT,
     NAMED,
@@ -22,7 +22,17 @@ from loadbench.report.matrix import (
 from loadbench.report.page.course import joined_grid, latency
 from loadbench.report.page.figures import Curve, percentiles
 from loadbench.report.page.material import Material
-from loadbench.report.page.sections import entries, figure, line_key, quiet, section, signed, table
+from loadbench.report.page.sections import (
+    around,
+    entries,
+    figure,
+    line_key,
+    quiet,
+    section,
+    signed,
+    table,
+    unbounded,
+)
 from loadbench.report.page.timeline import timeline
 from loadbench.report.page.verdict import headline, outcome, sentence
 from loadbench.report.sides import side
@@ -123,9 +133,11 @@ def overall(facts: Mapping[str, Any]) -> Markup:
     checks = f"{passed} of {len(whole['checks'])} checks passed in every repeat"
     return joined(
         tag("p", f"Median p99 {shown}; {checks}.", class_="verdict"),
-        quiet(f"{how}; the worst trust: {whole['trust']}."),
+        quiet(f"{how}; the worst trust: {whole['trust']}. {_MEDIANS}"),
     )
 
+
+_MEDIANS = "The median has no interval: the repeats tell how much it moves."
 
 # ── several ──────────────────────────────────────────────────────────────────
 
@@ -154,17 +166,20 @@ _ROWS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 def figures(materials: Sequence[Material], names: Sequence[str]) -> Markup:
     """A row for each figure, a column for each run."""
     sides = [plain(material.summary) for material in materials]
-    rows = []
+    rows: list[list[Child]] = []
+    paths: list[tuple[str, ...]] = []
     for name, unit, path in _ROWS:
         values = [_at(side, path) for side in sides]
         if any(value is not None for value in values) or path[0] == "latency_ms":
             title = f"{name} {unit}".strip()
             both = zip(values, materials, strict=True)
             rows.append([title, *(_value(value, unit, path, one) for value, one in both)])
+            paths.append(path)
     rows.append(["not answered well %", *(_missed(one) for one in materials)])
     rows.append(["checks", *(_checks(one) for one in materials)])
     rows.append(["trust", *(one.summary.trust for one in materials)])
-    return table(["", *names], rows)
+    whys = (_at(side, ("no_bands", *path[-2:])) for side in sides for path in paths)
+    return joined(table(["", *names], rows), unbounded(whys))
 
 
 def _at(tree: Any, path: Sequence[str]) -> Any:
@@ -179,11 +194,7 @@ def _value(value: Any, unit: str, path: Sequence[str], material: Material) -> Ma
         return joined(f"> {significant(summary.limit_ms)}")
     shown = percent(value) if unit == "%" else significant(value)
     band = bands_of(summary, path[-2]).get(path[-1]) if len(path) > 1 else None
-    if band is None:
-        return joined(shown)
-    high = significant(band[1]) if band[1] is not None else "…"
-    around = f"{significant(band[0])} to {high}"
-    return joined(shown, tag("div", around, class_="quiet small"))
+    return joined(around(shown, band))
 
 
 def _missed(material: Material) -> str:

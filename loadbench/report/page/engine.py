@@ -5,15 +5,26 @@ from collections import Counter
 from collections.abc import Sequence
 
 from loadbench import units
+from loadbench.assurance import Blocks
 from loadbench.bin import failures
 from loadbench.histogram import Histogram
+from loadbench.judge.bands import Bands, of_blocks
 from loadbench.model import Server, Window
 from loadbench.report.batches import Group, groups, hint, median_size, per_row_ms, reasons, rows_of
+from loadbench.report.certain import within
 from loadbench.report.markup import Markup, tag
 from loadbench.report.page.course import joined_grid
 from loadbench.report.page.figures import Point, Series, bar, curve
 from loadbench.report.page.material import Material
-from loadbench.report.page.sections import csv, figure, line_key, quiet, section, table
+from loadbench.report.page.sections import (
+    csv,
+    figure,
+    line_key,
+    quiet,
+    section,
+    table,
+    unbounded,
+)
 from loadbench.report.parts import made_of
 from loadbench.report.svg import Level
 from loadbench.units import MS, count, percent, significant
@@ -140,7 +151,9 @@ def steps(material: Material) -> Markup | None:
     if len(found) < _FEWEST:
         return None
     seconds = 60 if material.coarse else 1
-    points = {name: [_point(level, name, seconds) for level in found] for name in _NAMES}
+    sure = [of_blocks(Blocks(level), (*_NAMES,)) for level in found]
+    known = [(level, bands) for level, (bands, _) in zip(found, sure, strict=True)]
+    points = {name: [_point(*one, name, seconds) for one in known] for name in _NAMES}
     series = [Series(name, name, tuple(points[name])) for name in _NAMES]
     bend = knee(points["p99"])
     marked = None
@@ -158,9 +171,10 @@ def steps(material: Material) -> Markup | None:
         "The knee is where more throughput begins to cost more latency than before it: the point"
         " that lies farthest below the straight line between both ends."
         if bend
-        else f"No knee: p99 was {_ms(points['p99'][0].y)} at the lowest rate and"
-        f" {_ms(points['p99'][-1].y)} at the highest."
+        else f"No knee: p99 was {_ms(points['p99'][0].y, sure[0][0].get('p99'))} at the lowest rate"
+        f" and {_ms(points['p99'][-1].y, sure[-1][0].get('p99'))} at the highest."
     )
+    whys = (why for _, none in sure for why in none.values())
     keys = [line_key(name, name) for name in _NAMES]
     rows = [(_rate(level_), *(p[at].x and p[at].y for p in points.values()), len(level_) * seconds)
             for at, level_ in enumerate(found)]  # fmt: skip
@@ -168,6 +182,7 @@ def steps(material: Material) -> Markup | None:
         "Throughput and latency",
         figure("Latency at each rate", curve(series, marked, level, words), *keys),
         quiet(text),
+        unbounded(whys),
         csv("Data by rate", ("asked_per_s", "p50_ms", "p99_ms", "seconds"), rows),
         name="steps",
     )
@@ -200,20 +215,22 @@ def _levels(windows: Windows) -> list[Windows]:
     return [groups_[rate] for rate in sorted(groups_) if len(groups_[rate]) >= _LEAST_S]
 
 
-def _point(level: Windows, name: str, seconds: int) -> Point:
+def _point(level: Windows, bands: Bands, name: str, seconds: int) -> Point:
     done = sum(window.done for window in level) / len(level) / seconds
     missed = sum(failures(window) for window in level)
     latency = Histogram.merged(window.latency for window in level)
     value = latency.quantile_of_asked(_NAMES[name], missed)
     ms = None if value is None else value / MS
-    shown = _ms(ms)
+    shown = _ms(ms, bands.get(name))
     length = units.duration(len(level) * seconds * units.SECOND)
     text = f"asked {_rate(level)}/s, done {significant(done)}/s for {length}: {name} {shown}"
     return Point(done, ms, text)
 
 
-def _ms(value: float | None) -> str:
-    return "among the failed" if value == math.inf else f"{significant(value)} ms"
+def _ms(value: float | None, found: tuple[float, float | None] | None = None) -> str:
+    if value == math.inf:
+        return "among the failed"
+    return f"{significant(value)}{within(value, found)} ms"
 
 
 def knee(points: Sequence[Point]) -> Point | None:

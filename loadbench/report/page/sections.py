@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from loadbench.report.markup import Child, Markup, joined, tag
+from loadbench.units import significant
 
 
 def section(title: str, *inside: Child, name: str | None = None) -> Markup:
@@ -63,6 +64,21 @@ def _cell(cell: Child, kind: str | None) -> Markup:
     if isinstance(cell, Markup) and cell.startswith("<td"):
         return cell
     return tag("td", cell, class_=kind)
+
+
+def around(shown: str, found: tuple[float, float | None] | None) -> Child:
+    """A percentile over its interval (ms), if it has one."""
+    if found is None:
+        return shown
+    low, high = found
+    words = f"{significant(low)} {f'to {significant(high)}' if high is not None else 'upwards'}"
+    return joined(shown, tag("div", words, class_="quiet small"))
+
+
+def unbounded(whys: Iterable[str | None]) -> Markup | None:
+    """Why some of the percentiles above have no interval; None stands for one that has."""
+    found = dict.fromkeys(filter(None, whys))
+    return quiet(f"No interval of some: {'; '.join(found)}.") if found else None
 
 
 def quiet(*words: Child) -> Markup:

@@ -1,15 +1,27 @@
 """Each kind of request, each kind of failure, each alert and when it fired."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from loadbench import units
 from loadbench.alerts import QUANTITIES, condition, limit_text, show
 from loadbench.episodes import LIKELY, TRY, Spell
 from loadbench.histogram import Histogram
+from loadbench.judge.bands import Bands
 from loadbench.model import Requests, Window
-from loadbench.report.markup import Markup, joined, tag
+from loadbench.report.markup import Child, Markup, joined, tag
+from loadbench.report.page.figures import SHARES
 from loadbench.report.page.material import Material
-from loadbench.report.page.sections import entries, quiet, section, signed, table
+from loadbench.report.page.sections import (
+    around,
+    entries,
+    quiet,
+    section,
+    signed,
+    table,
+    unbounded,
+)
+from loadbench.summary import Summary
 from loadbench.units import MS, SECOND, clock, count, percent, significant
 
 _REQUESTS, _FAILURES, _SPELLS = 30, 20, 20
@@ -25,16 +37,23 @@ def requests(material: Material) -> Markup | None:
     if not whole.requests:
         return None
     found = sorted(whole.requests.items(), key=lambda item: -item[1].done)
-    rates = _rates(material)
-    rows = [_request(name, part, material, rates.get(name)) for name, part in found[:_REQUESTS]]
+    rates, summary, limit_ns = _rates(material), material.summary, material.start.limit_ns
+    rows = [
+        _request(name, part, rates.get(name), limit_ns, _told(summary, name, "bands_ms"))
+        for name, part in found[:_REQUESTS]
+    ]
     if len(found) > 1:
         every = Requests(whole.done, whole.failed, whole.latency)
-        rows.append(_request("all", every, material, material.summary.rate["done"]))
+        # of all that was asked: where some of it was never sent, this row counts fewer
+        bands = summary.bands_ms if summary.missed == sum(whole.failed.values()) else {}
+        rows.append(_request("all", every, summary.rate["done"], limit_ns, bands))
+    whys = (why for name, _ in found for why in _told(summary, name, "no_bands").values())
     heads = ("request", "done", "/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "failed")
     more = len(found) - _REQUESTS
     return section(
         "Requests",
         table(heads, rows, total=len(rows) - 1 if len(found) > 1 else None, wide=(0,)),
+        unbounded(whys),
         quiet(f"{count(more)} more kinds are in all.") if more > 0 else None,
         _failures(material),
         name="requests",
@@ -50,11 +69,21 @@ def _rates(material: Material) -> dict[str, float]:
     return {name: part.done / seconds for name, part in load.requests.items()}
 
 
-def _request(name: str, part: Requests, material: Material, rate: float | None) -> list[str]:
+def _told(summary: Summary, name: str, what: str) -> dict[str, Any]:
+    """What the summary says of a kind of request."""
+    found: dict[str, Any] = summary.requests.get(name, {}).get(what, {})
+    return found
+
+
+def _request(
+    name: str, part: Requests, rate: float | None, limit_ns: int | None, bands: Bands
+) -> list[Child]:
     failed = sum(part.failed.values())
     total = part.done + failed
-    limit = material.start.limit_ns
-    times = [_quantile(part.latency, share, failed, limit) for share in (0.5, 0.9, 0.99, 0.999)]
+    times = [
+        around(_quantile(part.latency, SHARES[one], failed, limit_ns), bands.get(one))
+        for one in ("p50", "p90", "p99", "p99_9")
+    ]
     missed = f"{count(failed)} ({percent(failed / total)} %)" if failed else "0"
     longest = units.ms(part.latency.maximum)
     return [name, count(part.done), significant(rate), *times, longest, missed]

@@ -4,11 +4,11 @@ from typing import Any
 
 from loadbench.histogram import Histogram
 from loadbench.report.certain import bands_of
-from loadbench.report.markup import Child, Markup, joined, tag
+from loadbench.report.markup import Child, Markup, tag
 from loadbench.report.page.course import joined_grid
 from loadbench.report.page.figures import distribution, spread
 from loadbench.report.page.material import Material
-from loadbench.report.page.sections import figure, key, quiet, section, table
+from loadbench.report.page.sections import around, figure, key, section, table, unbounded
 from loadbench.report.text import tokens_counted
 from loadbench.streams import PERCENTILES, TIMES
 from loadbench.summary import Summary
@@ -37,14 +37,12 @@ def tokens(material: Material) -> Markup | None:
         )
         if TIMES[name](stream).count
     ]
-    whys = dict.fromkeys(
-        why for name in TIMES for why in summary.no_bands.get(f"{name}_ms", {}).values()
-    )
+    whys = (why for name in TIMES for why in summary.no_bands.get(f"{name}_ms", {}).values())
     return section(
         "Tokens",
         tag("p", tokens_counted(found), class_="verdict"),
         table(heads, rows, wide=(0,)),
-        quiet(f"No interval of some: {'; '.join(whys)}.") if whys else None,
+        unbounded(whys),
         joined_grid(drawn, "two") if drawn else None,
         name="tokens",
     )
@@ -52,13 +50,7 @@ def tokens(material: Material) -> Markup | None:
 
 def _times(name: str, summary: Summary, found: dict[str, Any]) -> list[Child]:
     bands = bands_of(summary, name)
-    cells: list[Child] = []
-    for percentile in PERCENTILES:
-        shown = significant(found[name][percentile])
-        low, high = bands.get(percentile, (None, None))
-        upper = f"to {significant(high)}" if high is not None else "upwards"
-        around = tag("div", f"{significant(low)} {upper}", class_="quiet small")
-        cells.append(joined(shown, around if low is not None else None))
+    cells = [around(significant(found[name][one]), bands.get(one)) for one in PERCENTILES]
     return [*cells, significant(found[name]["max"])]
 
 

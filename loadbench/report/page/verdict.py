@@ -8,7 +8,7 @@ import numpy as np
 
 from loadbench import certainty, runlog, units
 from loadbench.judge.metrics import in_time
-from loadbench.model import Note
+from loadbench.model import Note, plain
 from loadbench.report.certain import check_words, effect_words
 from loadbench.report.markup import Child, Markup, joined, tag
 from loadbench.report.optimum import of_the_best
@@ -21,6 +21,10 @@ from loadbench.units import SECOND, count, percent, significant
 
 _KEPT = 0.99  # of what was asked, answered well
 _KINDS = {"passed": ("✓", "ok"), "failed": ("✗", "bad"), "no data": ("○", "quiet")}
+_ENDS = {
+    "running": " until now", "killed": " until now", "stopped": " until it was stopped",
+    "failed": " until it broke off",
+}  # fmt: skip
 _STATES = {
     "done": ("■", "done"), "stopped": ("■", "stopped"), "failed": ("✗", "failed"),
     "killed": ("✗", "killed"), "running": ("●", "running"),
@@ -96,7 +100,7 @@ def outcome(summary: Summary) -> str:
     if unknown:
         return f"{unknown} of {many} without data"
     passed = f"{many} passed"
-    return f"{passed} until now" if summary.reason in ("running", "killed") else passed
+    return f"{passed}{_ENDS.get(summary.reason, '')}"
 
 
 def headline(summary: Summary) -> tuple[str, str]:
@@ -106,7 +110,8 @@ def headline(summary: Summary) -> tuple[str, str]:
     states = [check.state for check in summary.checks]
     if "failed" in states or summary.reason == "failed":
         return "✗", "bad"
-    if summary.reason in ("killed", "running") or "no data" in states:
+    unfinished = summary.reason in ("killed", "running") or (summary.reason == "stopped" and states)
+    if unfinished or "no data" in states:
         return "○", "warn"
     return ("✓", "ok") if states else ("·", "quiet")
 
@@ -151,7 +156,7 @@ def _kept(material: Material) -> str:
         return f"Did not keep up with {asked} over {length}: {missed} % were not answered well"
     if any(note.code == "overloaded" for note in summary.notes):
         return f"Did not keep up with {asked} over {length}: its queue grew"
-    if not in_time(summary.rate):
+    if not in_time(plain(summary)):
         done = significant(summary.rate["done"])
         return f"Did {done}/s of {asked} over {length}, the rest when the load was over"
     return f"Kept up with {asked} for {length}"
@@ -203,13 +208,21 @@ def numbers(material: Material) -> Markup:
     said = "Intervals hold at 95 %, however often one looks. " if summary.bands_ms else ""
     if not summary.bands_ms:
         said = "No intervals: "
-    note = f"{said}{why}. Latency counts from the moment each request was due."
+    note = f"{said}{why}. {_without(summary)}Latency counts from the moment each request was due."
     return section(
         "Numbers",
         tag("div", tiles, class_="tiles"),
         tag("p", note[:1].upper() + note[1:], class_="quiet small below"),
         name="numbers",
     )
+
+
+def _without(summary: Summary) -> str:
+    """Which percentiles have no interval though others have, and why."""
+    by_why: dict[str, list[str]] = {}
+    for name, why in summary.no_bands.get("latency_ms", {}).items() if summary.bands_ms else ():
+        by_why.setdefault(why, []).append(name.replace("_", "."))
+    return "".join(f"None of {', '.join(names)}: {why}. " for why, names in by_why.items())
 
 
 def _tile(name: str, value: str, unit: str, *around: Child) -> Markup:

@@ -236,6 +236,8 @@ def simulated(draws: int) -> list[str]:
         wrong += [f"told {one.told:.1%}, true {one.true:.1%} at sd {sd}"] if off > OFF else []
         if sd <= 0.03 and one.found[0.10] < FOUND:
             wrong.append(f"+10 % found in {one.found[0.10]:.1%} at sd {sd}")
+        if sd <= 0.04 and one.found[0.15] < FOUND:
+            wrong.append(f"+15 % found in {one.found[0.15]:.1%} at sd {sd}")
     return wrong
 
 
