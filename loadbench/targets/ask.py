@@ -76,7 +76,7 @@ class Asker:
         self.protocol = protocol
         self._mute = False  # it has no statistics
         self.known_by = "as the scenario says"  # which protocol it speaks, in words
-        self.absent = False  # what plain HTTP was asked for is not there
+        self.status = 200  # of the first answer of plain HTTP
         self.closes = True  # as long as no answer left its connection open
         self.url = f"{self.where.scheme}://{hostport(self.host, self.port)}"
         self.headers = dict(headers or {})

@@ -2,8 +2,10 @@
 user copies, and what the service itself counted."""
 
 import os
+import re
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,9 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
-from servers import HERE, PEERS, ROOT, Answer, Server, free_port, running, wait
+from servers import HERE, LOADBENCH, PEERS, ROOT, Answer, Server, free_port, running, wait
 from test_triton import sent_in_all
-from tools import Run, run_copied
+from tools import Run, run, run_copied
 
 APPS = HERE / "apps"
 RATE, SECONDS = 100, 4
@@ -139,6 +141,23 @@ def _tells_of_itself(name: str, found: Run) -> None:
     if name in ("mosec", "bentoml"):
         assert told is not None
         assert told["requests"] == pytest.approx(found.summary["done"], rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["fastapi", "bentoml"])
+def test_what_a_scenario_is_told_to_add_is_what_the_service_takes(
+    name: str, tmp_path: Path
+) -> None:
+    with started(name, tmp_path) as (server, count):
+        command = [LOADBENCH, "run", "steady", "--target", server.url, "--dry-run"]
+        told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        said = re.search(r"\[\[request\]\] with (.*), (path = .*) and (body = .*)", told.stderr)
+        assert said is not None, told.stderr
+        before = count.stat().st_size if count.exists() else 0
+        load = f'arrivals = "constant"\nphases = [{{rate = {RATE}, for = "2s"}}]\n'
+        found = run(server, tmp_path, f"[load]\n{load}[[request]]\n" + "\n".join(said.groups()))
+        counted = count.stat().st_size - before
+    assert found.summary["failed"] == {}, found.summary["examples"]
+    assert counted == sent_in_all(found) > RATE
 
 
 def test_mlserver_over_grpc_counts_what_was_sent(tmp_path: Path) -> None:
