@@ -271,7 +271,12 @@ def _explain(error: httpx.HTTPError) -> tuple[str, str]:
         if isinstance(cause, ssl.SSLError):
             return explain(cause)
         cause = cause.__cause__ or cause.__context__
-    return str(error) or type(error).__name__, "is the server up, and the address right?"
+    reason = str(error) or type(error).__name__
+    if isinstance(error, httpx.RemoteProtocolError) and "line" in reason:
+        return reason, "it does not speak HTTP/1.1: is it a grpc:// address?"
+    if "parsing HTTP/2" in reason or "Socket closed" in reason:
+        return reason, "it does not speak gRPC: is it an http:// address?"
+    return reason, "is the server up, and the address right?"
 
 
 def _closes(answer: httpx.Response) -> bool:
