@@ -74,5 +74,7 @@ def test_the_table_has_the_heads_of_perf_analyzers_own(tmp_path: Path) -> None:
     ours = subprocess.check_output(
         [str(LOADBENCH), "export", str(RECORDED), "--as", "perf-analyzer-csv"], text=True
     ).splitlines()[0]
+    ours, bands, _ = ours.partition(",p50 low")  # behind its heads are some of our own
+    assert bands
     # with --verbose-csv it has some more at the end, of its own client
     assert theirs.startswith(f"{ours},Avg latency")
