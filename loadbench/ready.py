@@ -15,7 +15,7 @@ from typing import Literal
 from loadbench import runlog
 from loadbench.errors import LoadbenchError
 from loadbench.limits import doubts, ports, raise_files
-from loadbench.model import Value
+from loadbench.model import Note, Value
 from loadbench.plan import Endpoint, kinds
 from loadbench.probe import Nvml, versions
 from loadbench.spec import Scenario, shipped
@@ -63,19 +63,26 @@ def _scenario(scenario: Scenario, trust: bool) -> Iterator[Finding]:
     from loadbench.targets.ask import Asker
     from loadbench.targets.describe import describe_replica
     from loadbench.targets.inputs import prepare
+    from loadbench.targets.lacking import lacking
 
+    journey = scenario.spec.load.arrivals == "journey"
     first: Endpoint | None = None
     for url in (target.url, *target.replicas):
+        remark: Note | None = None
         try:
             with Asker(url, target.protocol, target.tls, target.headers) as asker:
                 found = describe_replica(asker, target, first) if first else asker.describe(target)
-            if first is None:
-                prepare(found, kinds(scenario.spec), scenario.spec.load.seed, most=1)
+                if first is None:
+                    prepare(found, kinds(scenario.spec), scenario.spec.load.seed, most=1)
+                    if found.protocol == "http" and not journey:
+                        remark = lacking(asker, found, scenario.spec)
         except LoadbenchError as error:
             yield Finding("✗", "target", f"{error.message}: {error.hint}".removesuffix(": "))
             return
         speaks = f"serves {found.model}" if found.model else "answers"
         yield Finding("✓", "target", f"{asker.url} {speaks}, {asker.known_by}")
+        if remark:
+            yield Finding("▲", "target", f"{remark.text}: {remark.hint}")
         first = first or found
 
 

@@ -58,6 +58,19 @@ def own(folder: Path, served: Served, target: str = "", load: str = "") -> Path:
 # ---- asked about itself
 
 
+def test_who_takes_one_port_for_the_other_is_told(served: Served) -> None:
+    for scheme, port, other in (
+        ("http", served.port, "grpc://"),
+        ("grpc", served.engine.port, "http://"),
+    ):
+        with (
+            Asker(f"{scheme}://127.0.0.1:{port}") as asker,
+            pytest.raises(TargetError) as caught,
+        ):
+            asker.describe(TargetSpec())
+        assert other in caught.value.hint
+
+
 def test_what_is_told_is_what_http_tells(served: Served) -> None:
     with Asker(served.url) as rpc, Asker(served.http) as http:
         found, other = (asker.describe(TargetSpec(url=served.url)) for asker in (rpc, http))

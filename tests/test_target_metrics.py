@@ -122,6 +122,24 @@ def test_mosec_and_tensorflow_serving_tell_failures_and_batches() -> None:
     assert told.compute.mean_ns == 2_000_000
 
 
+def test_mlserver_tells_how_long_its_models_took() -> None:
+    one = (  # as its page is; of who asks over HTTP the version is "None"
+        "# TYPE model_infer_request_success_total counter\n"
+        'model_infer_request_success_total{{model="sum",version="None"}} {a}\n'
+        'model_infer_request_success_total{{model="sum",version=""}} 1.0\n'
+        'model_infer_request_success_created{{model="sum",version="None"}} 1.7953670080695934e+09\n'
+        "# TYPE model_infer_request_failure_total counter\n"
+        'model_infer_request_failure_total{{model="sum",version="None"}} {b}\n'
+        "# TYPE model_infer_request_duration summary\n"
+        'model_infer_request_duration_count{{model="sum",version="None"}} {a}\n'
+        'model_infer_request_duration_sum{{model="sum",version="None"}} {s}\n'
+    )
+    found = between(one.format(a=2, b=0, s=0.5), one.format(a=6, b=1, s=0.504), "sum")
+    assert (found.source, found.requests, found.failed) == ("metrics of MLServer", 4, 1)
+    assert found.compute is not None
+    assert (found.compute.count, found.compute.mean_ns) == (4, 1_000_000)
+
+
 def test_a_server_that_began_anew_counts_from_zero() -> None:
     found = between(HISTOGRAM.format(n=900, s=90), HISTOGRAM.format(n=4, s=1.0))
     assert found.requests == 4

@@ -15,7 +15,7 @@ import msgspec
 from loadbench.errors import SpecError
 from loadbench.machine import Gpu, Machine
 from loadbench.model import Note, Server
-from loadbench.plan import Endpoint, Expected, Tls, kinds
+from loadbench.plan import Endpoint, Tls, kinds
 from loadbench.runner.children import Child, start_engine, wait_ready
 from loadbench.runner.inside import Inside, Told
 from loadbench.spec import Scenario, Spec
@@ -23,6 +23,7 @@ from loadbench.standing import Settings
 from loadbench.targets.ask import Asker
 from loadbench.targets.describe import describe_replica
 from loadbench.targets.inputs import prepare
+from loadbench.targets.lacking import lacking
 from loadbench.targets.scrape import Scraper
 from loadbench.targets.tls import doubts
 
@@ -123,7 +124,10 @@ def _asked(
         if engine and not journey:  # elsewhere the server counts no request that the log lacks
             _try_out(asker, endpoint, spec)
         elif endpoint.protocol == "http" and not journey:
-            _asks_for_something(asker, endpoint, spec)
+            remark = lacking(asker, endpoint, spec)
+            if remark:
+                say(f"{remark.text}: {remark.hint}")
+                unseen = (*unseen, remark)
         facts = asker.engine_facts(endpoint) if engine else {}
         inside = Inside(told, found if named else None)
         yield Target(
@@ -187,28 +191,6 @@ def _described(asker: Asker, spec: Spec) -> tuple[Endpoint, tuple[Note, ...]]:
             raise
         note = Note("no-inside-view", error.message, error.hint)
         return _UNKNOWN, (note,)
-
-
-def _asks_for_something(asker: Asker, endpoint: Endpoint, spec: Spec) -> None:
-    """Raises SpecError where it is known that all of a kind of request would fail: nothing is sent
-    to a model of TorchServe, or what is to be got is not there."""
-    for kind in kinds(spec):
-        if kind.body or kind.data or kind.form:
-            continue
-        if endpoint.model:
-            raise SpecError(
-                f"{asker.url} is TorchServe: its model takes what its handler takes, and"
-                f" {kind.name!r} sends nothing",
-                "[[request]] with body = '{\"x\": [1, 2]}', or data, or form",
-            )
-        awaited = isinstance(kind.expect, Expected) and 404 in kind.expect.status
-        if kind.path or awaited or (kind.method or endpoint.method) != "GET":
-            continue
-        if asker.absent:
-            raise SpecError(
-                f"{asker.url} {asker.known_by}, and there is no {endpoint.path} (HTTP 404)",
-                "say what to ask for: [target] path, or [[request]] with method, path and body",
-            )
 
 
 def _try_out(asker: Asker, endpoint: Endpoint, spec: Spec) -> None:

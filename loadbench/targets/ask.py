@@ -76,7 +76,7 @@ class Asker:
         self.protocol = protocol
         self._mute = False  # it has no statistics
         self.known_by = "as the scenario says"  # which protocol it speaks, in words
-        self.absent = False  # what plain HTTP was asked for is not there
+        self.status = 200  # of the first answer of plain HTTP
         self.closes = True  # as long as no answer left its connection open
         self.url = f"{self.where.scheme}://{hostport(self.host, self.port)}"
         self.headers = dict(headers or {})
@@ -271,7 +271,12 @@ def _explain(error: httpx.HTTPError) -> tuple[str, str]:
         if isinstance(cause, ssl.SSLError):
             return explain(cause)
         cause = cause.__cause__ or cause.__context__
-    return str(error) or type(error).__name__, "is the server up, and the address right?"
+    reason = str(error) or type(error).__name__
+    if isinstance(error, httpx.RemoteProtocolError) and "line" in reason:
+        return reason, "it does not speak HTTP/1.1: is it a grpc:// address?"
+    if "parsing HTTP/2" in reason or "Socket closed" in reason:
+        return reason, "it does not speak gRPC: is it an http:// address?"
+    return reason, "is the server up, and the address right?"
 
 
 def _closes(answer: httpx.Response) -> bool:

@@ -47,7 +47,7 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     if protocol == "http":
         path = _path(asker, wanted.path)
         check_path(path)
-        asker.absent = asker.ask("GET", path).status_code == 404  # else any answer will do
+        asker.status = asker.ask("GET", path).status_code  # any answer will do
         return _http(asker, wanted, path)
     told = asker.json("/v2")
     extensions = told.get("extensions") or []

@@ -69,6 +69,11 @@ VOCABULARIES = (
         "queue": "ts_queue_latency_microseconds",
         "compute": "ts_inference_latency_microseconds - ts_queue_latency_microseconds",
     }),
+    Vocabulary("MLServer", "model_infer_request_", {
+        "requests": "model_infer_request_success",
+        "failed": "model_infer_request_failure",
+        "compute": "model_infer_request_duration in s",  # of the model's code, adaptive batches too
+    }),
     Vocabulary("mosec", "mosec_service_", {
         "requests": 'mosec_service_throughput{code="200"}',
         "failed": 'mosec_service_throughput{code!="200"}',

@@ -33,6 +33,7 @@ class Server(NamedTuple):
     port: int
     log: Path
     grpc_port: int = 0  # 0: none
+    metrics_port: int = 0  # where it has one for them alone
 
     @property
     def url(self) -> str:

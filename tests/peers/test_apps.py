@@ -2,8 +2,10 @@
 user copies, and what the service itself counted."""
 
 import os
+import re
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,9 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
-from servers import HERE, PEERS, ROOT, Answer, Server, free_port, running, wait
+from servers import HERE, LOADBENCH, PEERS, ROOT, Answer, Server, free_port, running, wait
 from test_triton import sent_in_all
-from tools import Run, run_copied
+from tools import Run, run, run_copied
 
 APPS = HERE / "apps"
 RATE, SECONDS = 100, 4
@@ -85,15 +87,15 @@ def started(name: str, folder: Path) -> Iterator[tuple[Server, Path]]:
     if not python.exists():
         pytest.skip(f"{name} is not installed: make peers")
     count, log = folder / "count", folder / f"{name}.log"
-    port, grpc_port = free_port(), free_port()
+    port, grpc_port, metrics_port = free_port(), free_port(), free_port()
     environment = {
         **{key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ},
         "HOME": str(folder), "COUNT": str(count), "PYTHONPATH": str(APPS),
         "MLSERVER_HTTP_PORT": str(port), "MLSERVER_GRPC_PORT": str(grpc_port),
-        "MLSERVER_METRICS_PORT": str(free_port()), "MLSERVER_HOST": "127.0.0.1",
+        "MLSERVER_METRICS_PORT": str(metrics_port), "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_PARALLEL_WORKERS": "0", "BENTOML_DO_NOT_TRACK": "true",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "TORCHSERVE_PORTS": ",".join(str(free_port()) for _ in range(4)),
+        "TORCHSERVE_PORTS": f"{free_port()},{metrics_port},{free_port()},{free_port()}",
     }  # fmt: skip
     app = KNOWN[name]
     with ExitStack() as stack:
@@ -102,7 +104,7 @@ def started(name: str, folder: Path) -> Iterator[tuple[Server, Path]]:
         process = stack.enter_context(
             running(app.command(str(python), port), log, environment, APPS)
         )
-        server = Server(port, log, grpc_port)
+        server = Server(port, log, grpc_port, metrics_port)
         wait(process, log, lambda: _is_up(app, server))
         yield server, count
 
@@ -139,6 +141,44 @@ def _tells_of_itself(name: str, found: Run) -> None:
     if name in ("mosec", "bentoml"):
         assert told is not None
         assert told["requests"] == pytest.approx(found.summary["done"], rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["fastapi", "bentoml"])
+def test_what_a_scenario_is_told_to_add_is_what_the_service_takes(
+    name: str, tmp_path: Path
+) -> None:
+    with started(name, tmp_path) as (server, count):
+        command = [LOADBENCH, "run", "steady", "--target", server.url, "--dry-run"]
+        told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        said = re.search(r"\[\[request\]\] with (.*), (path = .*) and (body = .*)", told.stderr)
+        assert said is not None, told.stderr
+        before = count.stat().st_size if count.exists() else 0
+        load = f'arrivals = "constant"\nphases = [{{rate = {RATE}, for = "2s"}}]\n'
+        found = run(server, tmp_path, f"[load]\n{load}[[request]]\n" + "\n".join(said.groups()))
+        counted = count.stat().st_size - before
+    assert found.summary["failed"] == {}, found.summary["examples"]
+    assert counted == sent_in_all(found) > RATE
+
+
+@pytest.mark.parametrize("name", ["mlserver", "torchserve", "torchserve-kserve"])
+def test_the_metrics_of_servers_that_have_a_port_for_them_are_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the copied scenario says where it is uncommented."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "scenarios" / "targets" / "torchserve-kserve.json", tmp_path)
+    text = (ROOT / "scenarios" / "targets" / f"{name}.toml").read_text()
+    text, lines = re.subn(r"^# (?=\[target.metrics\]|url = )", "", text, flags=re.MULTILINE)
+    assert lines == 2
+    copied = tmp_path / f"{name}.toml"
+    with started(name, tmp_path) as (server, _):
+        copied.write_text(text.replace("127.0.0.1:8082", f"127.0.0.1:{server.metrics_port}"))
+        load = ("--rate", str(RATE), "--duration", f"{SECONDS}s")
+        found = run_copied(server, tmp_path, copied, *load)
+    assert found.summary["failed"] == {}, found.summary["examples"]
+    told = found.summary["server"]
+    assert told["requests"] == pytest.approx(found.summary["done"], rel=0.1)
+    assert told["compute_ms"]["mean"] > 0
 
 
 def test_mlserver_over_grpc_counts_what_was_sent(tmp_path: Path) -> None:

