@@ -88,7 +88,7 @@ def _kept_waiting(now: Situation) -> tuple[str, str]:
     try; "" and what to look at where nothing shows it."""
     machine = now.now.machine
     if machine is not None and _no_core_left(machine):
-        return _who_has_the_cores(machine)
+        return _who_has_the_cores(machine, now.ours)
     return "", "read load.log, and what else this machine did; a core of its own for the generator"
 
 
@@ -115,6 +115,8 @@ def _errors(now: Situation) -> Finding | None:
         text = f"{percent(number / ended)} % fail, in several ways: {kinds}."
         return Finding("errors", text, "the target is in trouble as a whole", "read its log")
     guess, hint = _failure(kind)
+    if now.ours and _failure(kind) in (_AWAY, _INSIDE):
+        hint += ": engine.log (o)" if hint == _INSIDE[1] else " read engine.log (o)"
     share = "all" if failed[kind] == number else f"{percent(failed[kind] / number)} % of them"
     text = f"{percent(number / ended)} % fail, {share} by {kind} ({count(failed[kind])})."
     return Finding("errors", text, guess, hint)
@@ -137,9 +139,9 @@ _REFUSES = (
 )
 _BREAKS = ("the target, or a proxy before it, breaks connections off", "read its log and limits")
 _SLOW = ("the target does not answer in time", "ask for less, or raise target.timeout")
-_AWAY = ("nothing listens there (any more)", "is it up, and is this its port? read engine.log")
+_AWAY = ("nothing listens there (any more)", "is it up, and is this its port?")
 _TAKES = ("the target does not take what is sent", "look at [[request]] and the first answer")
-_INSIDE = ("an error inside the target", "read its log: engine.log of a local one")
+_INSIDE = ("an error inside the target", "read its log")
 _FAILURES = {
     "grpc_RESOURCE_EXHAUSTED": _REFUSES, "grpc_UNAVAILABLE": _REFUSES,
     "grpc_DEADLINE_EXCEEDED": _SLOW, "grpc_INTERNAL": _INSIDE, "grpc_UNKNOWN": _INSIDE,
@@ -181,7 +183,8 @@ def _memory(now: Situation) -> Finding | None:
     if card and now.quantity != "memory" and _fills(card.memory_used, card.memory_total, least):
         text = f"GPU {card.index} holds {_of(card)} GB."
         guess = "the next larger batch finds no memory and is cut or fails"
-        return Finding("memory", text, guess, "a smaller engine.max_batch, or fewer instances")
+        largest = "engine.max_batch" if now.settings else "maximum batch there"
+        return Finding("memory", text, guess, f"a smaller {largest}, or fewer instances")
     if machine and _fills(machine.memory_used, machine.memory_total, least):
         text = f"This machine's memory holds {_of(machine)} GB."
         guess = "it is nearly full: the machine swaps, or will end a process"
@@ -203,7 +206,7 @@ def _cpu(now: Situation) -> Finding | None:
         return None
     each = ", ".join(f"{name} {percent(cpu)} % of a core" for name, cpu in _used(machine).items())
     text = f"The CPU is {percent(machine.cpu)} % busy" + (f": {each}." if each else ".")
-    return Finding("cpu", text, *_who_has_the_cores(machine))
+    return Finding("cpu", text, *_who_has_the_cores(machine, now.ours))
 
 
 def _no_core_left(machine: Machine) -> bool:
@@ -215,10 +218,13 @@ def _used(machine: Machine) -> dict[str, float]:
     return {name: found.cpu for name, found in machine.processes.items() if found.cpu}
 
 
-def _who_has_the_cores(machine: Machine) -> tuple[str, str]:
+def _who_has_the_cores(machine: Machine, ours: bool) -> tuple[str, str]:
     """The guess, and what to try, where all cores are taken."""
     if sum(_used(machine).values()) < _FEW_BUSY:  # of a core
         return "other programs take this machine's cores", "stop them"
+    if not ours:
+        guess = "the generator and the rest of this machine take each other's time"
+        return guess, "the load on another host, or nothing else on this one"
     guess = "engine, generator and the rest of this machine take each other's time"
     return guess, "fewer engine.threads, or the load on another host"
 
@@ -238,13 +244,15 @@ def _idle_gpu(now: Situation) -> Finding | None:
     if server and server.fill is not None and server.fill < _TINY:
         text += f"; batches have {significant(server.mean_batch)} of {server.room_text} rows."
         guess = "batches are too small: the GPU waits for the host between them"
-        return Finding("idle-gpu", text, guess, "more requests at once, or engine.graphs = true")
+        host = "engine.graphs = true" if now.settings else "a longer delay of its batching"
+        return Finding("idle-gpu", text, guess, f"more requests at once, or {host}")
     if (share := now.inferred) is not None and share < 0.6:
         text += f"; of a batch's time the model itself takes {percent(share)} %."
         guess = "the host prepares and copies for longer than the GPU computes"
         return Finding("idle-gpu", text, guess, "loadbench doctor MODEL; smaller inputs, fp16")
     guess = "the host, not the GPU, sets the pace"
-    return Finding("idle-gpu", f"{text}.", guess, "engine.graphs = true, or a compiled backend")
+    graphs = "engine.graphs = true" if now.settings else "CUDA graphs"
+    return Finding("idle-gpu", f"{text}.", guess, f"{graphs}, or a compiled backend")
 
 
 def _waits(now: Situation, text: str) -> Finding:
@@ -278,7 +286,8 @@ def _standstill(now: Situation) -> Finding | None:
         return None
     age = units.duration(now.now.oldest_ns)
     text = f"Nothing was answered; {count(now.open)} requests are open, the oldest for {age}."
-    return Finding("standstill", text, "the target hangs", "read its log (o); is it alive?")
+    hint = f"read its log{' (o)' if now.ours else ''}; is it alive?"
+    return Finding("standstill", text, "the target hangs", hint)
 
 
 def _small_batches(now: Situation) -> Finding | None:

@@ -192,6 +192,11 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     warm_ns: dict[int, int] = {}  # of a local engine: rows → the model alone at its warm-up
     schema: int = 1  # of the log; goes up when an earlier loadbench would misread it
 
+    @property
+    def ours(self) -> bool:
+        """Whether the target is an engine that the run has started."""
+        return self.target.startswith("local:")
+
 
 class Optimum(Value, frozen=True):
     """What a batcher reached of the best that anyone could have who knew all arrivals: requests

@@ -20,13 +20,20 @@ PARTS = ("queue", "batch wait", "compute")
 @dataclass(frozen=True, slots=True)
 class Situation:
     """`now` are the seconds that are looked at, `before` the calm ones that came before, each
-    merged; `quantity` is what the alert watches, `device` what serves (`cuda:0`, `cpu`)."""
+    merged; `quantity` is what the alert watches, `device` what serves (`cuda:0`, `cpu`), `ours`
+    whether that is an engine which the run has started: its log is at hand."""
 
     now: Window
     seconds: int
     quantity: str = ""
     device: str = ""
     before: Window | None = None
+    ours: bool = True
+
+    @property
+    def settings(self) -> bool:
+        """Whether what serves has the settings `engine.…`."""
+        return self.ours or (self.now.server is not None and self.now.server.source == "loadbench")
 
     @property
     def asked(self) -> float:

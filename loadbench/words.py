@@ -39,15 +39,17 @@ def explain(situation: Situation, rule: Rule, change: AlertChange | None = None)
     """Why a rule fires, or fired. `change` is where it stands; None if it never did."""
     found = diagnoses(situation)
     first = found[0]
-    head = [] if change is None else [_headline(rule, change)]
+    failed = bool(situation.now.failed or situation.now.unsent or situation.now.lost)
+    head = [] if change is None else [_headline(rule, change, failed)]
     split = _split(situation) if rule.quantity in _ABOUT_TIME else ""
     said = (*head, *filter(None, [split]), *(finding.text for finding in found[:2]))
     return Verdict(said, first.guess, first.hint, first.code)
 
 
-def _headline(rule: Rule, change: AlertChange) -> str:
+def _headline(rule: Rule, change: AlertChange, failed: bool) -> str:
     """`p99 latency: up to 184 ms (limit 100 ms) for the last 22 s.`, and of a long episode which
-    seconds the sentences after it are of."""
+    seconds the sentences after it are of. A percentile without a number lies among what failed, or
+    where nothing did, among what is open for longer than the limit."""
     ended = change.state != "firing"
     title = QUANTITIES[rule.quantity].title
     limit = f"limit {limit_text(rule)}"
@@ -57,7 +59,8 @@ def _headline(rule: Rule, change: AlertChange) -> str:
     if rule.quantity == "silence":
         return f"No figures came for {peak} ({limit})."
     side = "up" if rule.above else "down"
-    far = "among the failed" if change.peak is None else f"{side} to {peak}"
+    among = "among the failed" if failed else "among those still unanswered"
+    far = among if change.peak is None else f"{side} to {peak}"
     text = f"{title}: {far} ({limit}) for {'' if ended else 'the last '}{length}"
     looked_at, _ = stretches(change, rule)
     if looked_at.begin <= since:

@@ -246,7 +246,7 @@ def test_the_split_of_time_enlarged_tells_what_compute_is_made_of() -> None:
             return small, text(app)
 
     small, large = asyncio.run(read())
-    assert "output" not in small
+    assert "(input 1.00, infer 3.00, output 2.00)" in small
     rows = [line.strip("│ ").split() for line in large.split("\n")]
     told_ = {row[0]: row[1] for row in rows if len(row) > 1}
     assert [told_.get(name) for name in ("input", "infer", "output")] == ["1.00", "3.00", "2.00"]

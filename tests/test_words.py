@@ -200,8 +200,11 @@ def test_of_a_long_episode_it_is_said_which_seconds_the_cause_is_of() -> None:
 
 
 def test_a_percentile_among_the_failed_has_no_time_that_it_came_up_to() -> None:
-    found = explain(look(calm(80.0)), P99, AlertChange(171, "p99", "firing", None, 150))
+    fires = AlertChange(171, "p99", "firing", None, 150)
+    found = explain(look(window(0, [80.0] * 90, {"http_500": 10})), P99, fires)
     assert found.said[0] == "p99 latency: among the failed (limit 100 ms) for the last 22 s."
+    hangs = explain(look(calm(80.0, in_flight=30)), P99, fires)  # for longer than the limit
+    assert "among those still unanswered (limit 100 ms)" in hangs.said[0]
 
 
 def test_a_generator_a_little_late_is_not_what_makes_a_slow_target_slow() -> None:
@@ -293,3 +296,14 @@ def test_figures_are_per_second_of_the_stretch() -> None:
     found = Situation(merge(windows), 5)
     assert (found.asked, found.done, found.growth) == (160, 100, 60)
     assert found.busy == pytest.approx(0.6)
+
+
+def test_what_to_try_at_a_server_of_others_is_no_setting_of_our_engine() -> None:
+    """Its log is not here, and its settings have other names."""
+    for now, quantity, *_ in CASES.values():
+        told = now.server and replace(now.server, source="kserve statistics", parts={}, closed={})
+        found = diagnoses(look(replace(now, server=told), quantity, ours=False))[0]
+        assert "engine." not in found.hint, found
+        assert "(o)" not in found.hint.replace("load.log (o)", ""), found
+    ours = diagnoses(look(calm(machine=LOW, server=server(**BUSY)), "gpu_utilization", ours=False))
+    assert "engine.graphs" in ours[0].hint  # `loadbench serve` on another machine

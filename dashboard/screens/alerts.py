@@ -107,7 +107,8 @@ class Alerts(RunScreen, inherit_bindings=False):
     async def action_edit_rule(self) -> None:
         from dashboard.screens.rule import Edit  # reads scenarios: not for who only watches
 
-        rule = self.query_one(Why).rule
+        # a key may come before the screen is drawn for the first time
+        rule = self.query_one(Why).rule or next(iter(self.app.run_view.rules), None)
         await self.app.push_screen_wait(Edit(rule))
 
     @work

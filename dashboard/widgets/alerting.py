@@ -339,9 +339,9 @@ class Why(Board):
         length = at.end - max(at.begin, scene.view.first or 0)
         if not now or length < 1 or spell.fired is None:
             return spell.words or [f"{describe(rule)}: not long enough yet to fire."]
-        found = Situation(
-            merge(now), length, rule.quantity, _device(scene), merge(calm) if calm else None
-        )
+        start, earlier = scene.view.start, merge(calm) if calm else None
+        device, ours = (start.device, start.ours) if start else ("", True)
+        found = Situation(merge(now), length, rule.quantity, device, earlier, ours)
         return explain(found, rule, change).lines
 
     def _calm(self, scene: Scene, rule: Rule) -> list[str]:
@@ -362,10 +362,6 @@ class Why(Board):
         first, *rest = textwrap.wrap(text, max(8, width - 2))
         head = [Segment("▲ ", ink(self.ink.p99)), Segment(first, ink(self.ink.text))]
         return [head, *([Segment(f"  {line}", ink(self.ink.text))] for line in rest)]
-
-
-def _device(scene: Scene) -> str:
-    return scene.view.start.device if scene.view.start else ""
 
 
 def _whole(sentences: Sequence[list[Cells]], height: int) -> list[Cells]:

@@ -232,7 +232,8 @@ def _tokens(summary: Summary) -> str:
 def tokens_counted(found: dict[str, Any], between: str = " · ") -> str:
     """`870/s · 26,100 tokens (as the server counts) · 9,000 in prompts`: of a summary's tokens."""
     counted = "as the server counts" if found["counted"] is not None else "an event each"
-    parts = [f"{significant(found['per_s'])}/s", f"{count(found['generated'])} tokens ({counted})"]
+    parts = [] if found["per_s"] is None else [f"{significant(found['per_s'])}/s"]
+    parts.append(f"{count(found['generated'])} tokens ({counted})")
     if found["prompt"]:
         parts.append(f"{count(found['prompt'])} in prompts")
     return between.join(parts)

@@ -43,7 +43,7 @@ class Recorder:
         self._say = say
         self._rules = {rule.name: rule for rule in start.rules}
         self._watch = alerts.Watch(start.rules, gpu)
-        self._verdicts = Verdicts(start.device)
+        self._verdicts = Verdicts(start.device, start.ours)
         self._start = start
         self.courier: Courier | None = None
         self.second = 0

@@ -17,10 +17,11 @@ _KEPT_S = 120
 
 
 class Verdicts:
-    """`device` is what serves the model, as the log names it."""
+    """`device` is what serves the model, as the log names it; `ours`: an engine of the run."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, ours: bool = True) -> None:
         self._device = device
+        self._ours = ours
         self._windows: list[Window] = []
 
     def see(self, window: Window, firing: Iterable[tuple[Rule, AlertChange]] = ()) -> None:
@@ -44,9 +45,8 @@ class Verdicts:
         if not now:
             return ()
         calm = self._within(before)
-        found = Situation(
-            merge(now), len(now), rule.quantity, self._device, merge(calm) if calm else None
-        )
+        earlier = merge(calm) if calm else None
+        found = Situation(merge(now), len(now), rule.quantity, self._device, earlier, self._ours)
         return explain(found, rule, change).lines
 
     def _within(self, part: Stretch) -> list[Window]:
