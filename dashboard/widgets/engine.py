@@ -191,7 +191,8 @@ class Reasons(EngineBoard):
         total = sum(number for _, _, number in found)
         room = max(2, width - 28)
         lines: list[Cells] = []
-        for reason, name, number in found[:height]:
+        most = height if len(found) <= height else max(1, height - 1)
+        for reason, name, number in found[:most]:
             share = number / total
             colour = {"full": self.ink.p95, "hold": self.ink.limit}.get(reason, self.ink.p50)
             lines.append(
@@ -201,6 +202,8 @@ class Reasons(EngineBoard):
                     Segment(bar(share, room), ink(colour)),
                 ]
             )
+        if most < len(found) and most < height:
+            lines.append([Segment(f" +{len(found) - most} more", quiet)])
         told = [[Segment(f" {line}", quiet)] for line in textwrap.wrap(hint(server), width - 2)]
         if told and len(lines) + len(told) + 1 <= height:
             lines += [[], *told]

@@ -18,6 +18,7 @@ from dashboard.widgets.board import Board, Cells
 from dashboard.widgets.chart import Timeline
 
 _LARGE = 4
+_SHORTEST = 5  # letters to which a name is cut so that the number has its unit
 
 
 def digits(text: str, style: Style) -> list[Cells]:
@@ -93,7 +94,8 @@ class Tile(Board):
         name, sign = reading.short, "▲" if reading.alert else ""
         room = width - 1 - len(reading.value) - len(sign) - 1
         known = any(map(str.isdigit, reading.value))
-        unit = reading.close if known and len(name) + len(reading.close) <= room else ""
+        spare = room - len(reading.close)
+        unit = reading.close if known and spare >= min(len(name), _SHORTEST) else ""
         return [
             Segment(f"{name[: max(0, room - len(unit))]} ", quiet),
             Segment(sign + reading.value, ink(colour, bold=True)),
