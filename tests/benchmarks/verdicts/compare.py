@@ -190,8 +190,8 @@ def found_longer(drawn: Pairs, metric: str, by: float) -> tuple[float, list[floa
 
 def known(runs: Sequence[dict[str, Any]], many: int) -> list[str]:
     """Of pairs drawn from the runs of one setting, one side longer by a share that is known: how
-    often that is found, and whether the least that is told to be found truly is. What does not
-    hold."""
+    often that is found, and from where on 19 of 20 are, as told and truly; the latter is not held
+    to a bound, since pairs drawn from few runs share them. What does not hold."""
     draw, wrong = random.Random(11), []
     drawn: Pairs = []
     for _ in range(many):
@@ -214,8 +214,6 @@ def known(runs: Sequence[dict[str, Any]], many: int) -> list[str]:
         )
         if sd <= quiet and found < FOUND:
             wrong.append(f"+{by:.0%} of {metric} was found in {found:.1%}")
-        if abs(told / high - 1) > OFF:
-            wrong.append(f"{metric}: told {told:.1%}, true {high:.1%}")
     return wrong
 
 
