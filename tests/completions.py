@@ -90,10 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._event({"choices": [], "usage": _usage(asked)})
         self._raw(b": that was all\n\n")
         self._raw(b"data: [DONE]\n\n")
-        self._raw(b"")
         with self.server.lock:
             self.server.sent += sent
-        self._count(asked["max_tokens"])
+        self._count(asked["max_tokens"])  # before its end: who has that may ask what was counted
+        self._raw(b"")
 
     def _break(self, how: str) -> None:
         if how == "error":
