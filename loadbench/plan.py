@@ -57,6 +57,7 @@ class Endpoint(Value, frozen=True):
     layout: Literal["rows", "columns"] = "rows"  # only of protocol "tensorflow"
     signature: str = ""  # the same, and of "predict"
     stateful: bool = False  # the model takes requests only as parts of a sequence (KServe)
+    at: str = ""  # the address of its name that was asked, and is loaded; empty: any of them
 
     @property
     def tensors(self) -> bool:

@@ -61,7 +61,6 @@ def _scenario(scenario: Scenario, trust: bool) -> Iterator[Finding]:
     if not target.url or target.url.startswith("local:"):
         return
     from loadbench.targets.ask import Asker
-    from loadbench.targets.describe import describe_replica
     from loadbench.targets.inputs import prepare
     from loadbench.targets.lacking import lacking
 
@@ -71,7 +70,7 @@ def _scenario(scenario: Scenario, trust: bool) -> Iterator[Finding]:
         remark: Note | None = None
         try:
             with Asker(url, target.protocol, target.tls, target.headers) as asker:
-                found = describe_replica(asker, target, first) if first else asker.describe(target)
+                found = asker.describe(target, first)
                 if first is None:
                     prepare(found, kinds(scenario.spec), scenario.spec.load.seed, most=1)
                     if found.protocol == "http" and not journey:

@@ -40,6 +40,7 @@ OWNERS = {
     "httpx": (
         "loadbench.targets.ask",
         "loadbench.targets.describe",
+        "loadbench.targets.pinned",
         "loadbench.targets.scrape",
         "loadbench.targets.transport",
     ),

@@ -100,7 +100,7 @@ def test_hits_of_the_cache_are_told() -> None:
                 rpc.exchange(request)
             told = rpc.statistics(where)
     assert told is not None
-    assert (told.success, told.hits) == (3, 2)
+    assert (told.success, told.hits, told.misses) == (3, 2, 1)
 
 
 def test_a_deadline_is_told_where_somebody_chose_one(served: Served) -> None:
@@ -174,7 +174,11 @@ def test_headers_that_are_not_for_users_are_refused() -> None:
 
 
 class Plain(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """A server as the standard has it: no configuration, no statistics, no index of models."""
+    """A server as the standard has it: no configuration, no statistics, no index of models; but for
+    `more`."""
+
+    def __init__(self, **more: dict[str, Any]) -> None:
+        self._more = more
 
     def service(self, details: Any) -> Any:
         members: dict[str, dict[str, Any]] = {
@@ -185,6 +189,7 @@ class Plain(grpc.GenericRpcHandler):  # type: ignore[misc]
                 "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
                 "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
             },
+            **self._more,
         }
         name = details.method.removeprefix(f"/{INFERENCE}/")
         if name not in members:
@@ -213,6 +218,16 @@ def test_a_server_with_the_standard_calls_alone(tmp_path: Path, secure: bool) ->
     assert "which model?" in unnamed.value.message
     assert found.batched
     assert found.inputs == endpoint(1).inputs
+
+
+def test_a_model_with_a_state_is_known_by_its_configuration() -> None:
+    config = {"config": {"name": "m", "max_batch_size": 8, "sequence_batching": {}}}
+    with serving(lambda *_: answer()) as server:
+        server.grpc.add_generic_rpc_handlers((Plain(ModelConfig=config),))
+        with Asker(f"grpc://127.0.0.1:{server.port}") as asker:
+            found = asker.describe(TargetSpec(model="m"))
+    with pytest.raises(SpecError, match="'m' keeps a state"):
+        prepare(found, [RequestPlan("infer")], 1)
 
 
 def test_the_load_does_without_grpcio() -> None:

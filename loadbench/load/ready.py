@@ -92,7 +92,7 @@ def _replica(
     """Its own are the last of the kinds of requests."""
     region, tokens = common
     known = addresses(endpoint.host, endpoint.port)
-    address = _listening(known)
+    address = _listening(known, endpoint.at)
     pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed, region=region)
     first = len(kinds) - len(plan.requests)
     dealt = deal(kinds[first:], pools, plan.seed, first)
@@ -108,7 +108,7 @@ def _asker(endpoint: Endpoint) -> "Asker":
     rpc = endpoint.rpc
     scheme = ("grpcs" if rpc else "https") if endpoint.tls else ("grpc" if rpc else "http")
     place = hostport(endpoint.host, endpoint.port)
-    return Asker(f"{scheme}://{place}", "kserve", endpoint.tls, endpoint.headers)
+    return Asker(f"{scheme}://{place}", "kserve", endpoint.tls, endpoint.headers, at=endpoint.at)
 
 
 def _registered(endpoint: Endpoint, region: Region) -> None:
@@ -169,9 +169,13 @@ def several(host: str, known: Sequence[Address], chosen: Address) -> list[Note]:
     return [Note("one-address", text, hint)]
 
 
-def _listening(addresses: Sequence[Address]) -> Address:
-    """Of several addresses (localhost is ::1 and 127.0.0.1) the first that can be connected to; the
-    first at all if none can be now."""
+def _listening(addresses: Sequence[Address], asked: str = "") -> Address:
+    """Of several addresses (localhost is ::1 and 127.0.0.1) the one that was asked what it serves,
+    so that what it tells is of this load; else the first that can be connected to; the first at all
+    if none can be now."""
+    for address in addresses:
+        if address.address[0] == asked:
+            return address
     if len(addresses) > 1:
         for address in addresses:
             with socket.socket(address.family, socket.SOCK_STREAM) as trial:

@@ -8,7 +8,6 @@ from loadbench.errors import SpecError
 from loadbench.load.ready import Load, make_ready
 from loadbench.plan import Endpoint, planned
 from loadbench.targets.ask import Asker
-from loadbench.targets.describe import describe_replica
 from loadbench.targetspec import TargetSpec
 
 
@@ -38,6 +37,6 @@ def _asked(target: TargetSpec, urls: Sequence[str]) -> list[Endpoint]:
     found: list[Endpoint] = []
     for url in urls:
         with Asker(url, target.protocol, target.tls, target.headers) as asker:
-            told = describe_replica(asker, target, found[0]) if found else asker.describe(target)
+            told = asker.describe(target, found[0] if found else None)
         found.append(told)
     return found

@@ -1,5 +1,11 @@
-"""What the servers of a target tell of their inside, second by second: one view of all of them."""
+"""What the servers of a target tell of their inside, second by second: one view of all of them.
 
+A server whose name means another address is somebody else: what that one counted before is not
+ours. The one that was there is asked on for a while, for its last answers are still to come.
+"""
+
+import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -10,6 +16,7 @@ from loadbench.merge import beside
 from loadbench.model import Server
 from loadbench.plan import Endpoint
 from loadbench.targets.ask import Asker, difference
+from loadbench.targets.places import Lookups, may_change
 from loadbench.targets.scrape import Scraper
 
 
@@ -24,31 +31,58 @@ class Told(NamedTuple):
 class Inside:
     """Of all replicas together. KServe's statistics tell more than metrics do; these are for who
     has none of those, and for cards. `page` is one that tells of all replicas, instead of one for
-    each."""
+    each. With `reopen` names are followed; who has moved is asked for `linger_s` more."""
 
-    def __init__(self, told: list[Told], page: Scraper | None = None) -> None:
-        self._told = told
+    def __init__(
+        self,
+        told: Sequence[Told],
+        page: Scraper | None = None,
+        reopen: "Reopen | None" = None,
+        linger_s: float = 0.0,
+    ) -> None:
         self._page = page
-        self._counted = [_Counted(one.asker, one.endpoint) for one in told]
-        scrapers = [page, *(one.scraper for one in told)]
-        self._scrapers = [scraper for scraper in scrapers if scraper is not None]
+        self._readers = [Reader(one) for one in told]
+        self._left: list[tuple[float, Reader]] = []  # until when, who has moved
+        self._reopen, self._linger_s = reopen, linger_s
+
+    @property
+    def _scrapers(self) -> list[Scraper]:
+        scrapers = [self._page, *(reader.told.scraper for reader in self._readers)]
+        return [scraper for scraper in scrapers if scraper is not None]
 
     @property
     def timed(self) -> bool:
         """Whether somebody tells of the times of all requests."""
-        counted = any(one.there for one in self._counted)
+        counted = any(reader.counted.there for reader in self._readers)
         return counted or any(scraper.timed for scraper in self._scrapers)
 
     def read(self) -> Server | None:
         """What came since the last call; None if none of them tells, or answers now."""
+        if self._reopen is not None:
+            self._follow(self._reopen)
         whole = self._page.server() if self._page else None
-        found = []
-        for one, counted in zip(self._told, self._counted, strict=True):
-            scraped, since = one.scraper.server() if one.scraper else None, counted.since()
-            found.append(since if counted.there else scraped)
-        if self._page and not all(counted.there for counted in self._counted):
+        found = [reader.read() for reader in self._readers] + self._of_old()
+        if self._page and not all(reader.counted.there for reader in self._readers):
             return whole  # what some of them told besides is in it already
         return beside([server for server in found if server])
+
+    def _of_old(self) -> list[Server | None]:
+        """What those tell who have moved, as long as they answer."""
+        now = time.monotonic()
+        found = [(until, reader, reader.read()) for until, reader in self._left if until > now]
+        self._left = [(until, reader) for until, reader, told in found if told]
+        return [told for *_, told in found]
+
+    def _follow(self, reopen: "Reopen") -> None:
+        for at, reader in enumerate(self._readers):
+            where = reader.elsewhere()
+            if not where:
+                continue
+            try:
+                self._readers[at] = reopen(reader.told, where)
+            except LoadbenchError:  # it is not up yet
+                continue
+            self._left.append((time.monotonic() + self._linger_s, reader))
 
     def cards(self) -> tuple[Gpu, ...]:
         """Those of servers of others, as they told of them last, numbered one after the other; each
@@ -60,6 +94,31 @@ class Inside:
         if len(self._scrapers) < 2:
             return tuple(found)
         return tuple(replace(card, index=index) for index, card in enumerate(found))
+
+
+class Reader:
+    """One server, as long as it is the same. Raises TargetError if it does not answer now."""
+
+    def __init__(self, told: Told) -> None:
+        self.told = told
+        self.counted = _Counted(told.asker, told.endpoint)
+        where = told.endpoint
+        self._names = Lookups(where.host, where.port) if may_change(where.host) else None
+
+    def read(self) -> Server | None:
+        scraped = self.told.scraper.server() if self.told.scraper else None
+        since = self.counted.since()
+        return since if self.counted.there else scraped
+
+    def elsewhere(self) -> str:
+        """Where its name leads to, if that is not where it is any more."""
+        at = self.told.endpoint.at
+        found = self._names.latest() if self._names and at else []
+        return "" if not found or at in found else found[0]
+
+
+# the same server, where its name leads to now. Raises LoadbenchError if it is not there
+Reopen = Callable[[Told, str], Reader]
 
 
 class _Counted:

@@ -17,15 +17,16 @@ from loadbench.machine import Gpu, Machine
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, Tls, kinds
 from loadbench.runner.children import Child, start_engine, wait_ready
-from loadbench.runner.inside import Inside, Told
+from loadbench.runner.inside import Inside, Reader, Reopen, Told
 from loadbench.spec import Scenario, Spec
 from loadbench.standing import Settings
 from loadbench.targets.ask import Asker
-from loadbench.targets.describe import describe_replica
 from loadbench.targets.inputs import prepare
 from loadbench.targets.lacking import lacking
+from loadbench.targets.places import LEAD_S
 from loadbench.targets.scrape import Scraper
 from loadbench.targets.tls import doubts
+from loadbench.units import SECOND
 
 _UNKNOWN = Endpoint(host="", port=0, protocol="http")  # only the Locust file knows what is there
 _READY_S = 600.0  # a large model on a cold disk; its log says what it does meanwhile
@@ -64,7 +65,8 @@ class Target:
         """The machine, with the cards of the server if it is one of others and tells of them: this
         machine's do not serve the model."""
         cards = self.cards()
-        return msgspec.structs.replace(machine, gpus=cards) if cards else machine
+        told = self.engine is None and self.device  # of one at least: a second without is a gap
+        return msgspec.structs.replace(machine, gpus=cards) if cards or told else machine
 
 
 @contextmanager
@@ -111,7 +113,7 @@ def _asked(
         told = [Told(asker, endpoint, None if named else found)]
         for further in spec.target.replicas:
             other = opened.enter_context(_asker(further, spec))
-            replica = describe_replica(other, spec.target, endpoint)
+            replica = other.describe(spec.target, endpoint)
             scraper = None if named else _scraper(replica, spec, opened)[0]
             known = [one.scraper.urls for one in told if one.scraper]
             again = scraper is not None and scraper.urls in known
@@ -129,7 +131,10 @@ def _asked(
                 say(f"{remark.text}: {remark.hint}")
                 unseen = (*unseen, remark)
         facts = asker.engine_facts(endpoint) if engine else {}
-        inside = Inside(told, found if named else None)
+        # until the load has seen it, too, and its last answers are there
+        linger_s = (spec.target.resolve + spec.target.timeout) / SECOND + LEAD_S
+        follow = None if engine or not spec.target.resolve else _again(spec, opened)
+        inside = Inside(told, found if named else None, follow, linger_s)
         yield Target(
             endpoint=endpoint,
             replicas=tuple(one.endpoint for one in told[1:]),
@@ -168,8 +173,24 @@ def _card_of(cards: tuple[Gpu, ...]) -> str:
     return f"cuda:{cards[0].index}" if cards else ""
 
 
-def _asker(url: str, spec: Spec) -> Asker:
-    return Asker(url, spec.target.protocol, spec.target.tls, spec.target.headers)
+def _asker(url: str, spec: Spec, at: str = "") -> Asker:
+    target = spec.target
+    return Asker(url, target.protocol, target.tls, target.headers, at=at)
+
+
+def _again(spec: Spec, opened: ExitStack) -> Reopen:
+    """Who asks the same server at another address, from when it is known to be there."""
+
+    def reopen(told: Told, at: str) -> Reader:
+        endpoint = msgspec.structs.replace(told.endpoint, at=at)
+        with ExitStack() as new:
+            asker = new.enter_context(_asker(told.asker.url, spec, at))
+            scraper = _scraper(endpoint, spec, new)[0] if told.scraper else None
+            reader = Reader(Told(asker, endpoint, scraper))
+            opened.enter_context(new.pop_all())
+        return reader
+
+    return reopen
 
 
 def _scraper(

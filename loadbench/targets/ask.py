@@ -13,13 +13,16 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 import msgspec
+from msgspec.structs import replace
 
 from loadbench import environment
 from loadbench.errors import SpecError, TargetError
 from loadbench.model import Value, decode
 from loadbench.plan import Endpoint, Tls
 from loadbench.standing import Settings
-from loadbench.targets.describe import describe, refusal, words
+from loadbench.targets.describe import describe, describe_replica, refusal, words
+from loadbench.targets.pinned import WHOLE_S, Pinned
+from loadbench.targets.places import Pin
 from loadbench.targets.region import Region
 from loadbench.targets.statistics import Reading, difference, read
 from loadbench.targets.tls import context, explain
@@ -32,6 +35,7 @@ if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
 __all__ = ["Asker", "Exchange", "Reading", "difference"]
 
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+_WHOLE_S = 10.0  # for all of an answer about the server itself
 _ABSENT = (400, 404, 405, 501)  # how servers say that they do not have an extension
 _AT_FAULT = (400, 404, 405, 413, 415, 422)  # how servers say that a request cannot be served
 _HTTP, _RPC = ("http", "https"), ("grpc", "grpcs")
@@ -62,6 +66,7 @@ class Asker:
         tls: Tls | None = None,
         headers: Mapping[str, str] | None = None,
         patience_ns: tuple[int, int] | None = None,  # for an answer, of that to be connected
+        at: str = "",  # the address of its name that is asked; empty: the first that listens
     ) -> None:
         self.where, port = _address(url)
         self.rpc = self.where.scheme in _RPC
@@ -73,6 +78,7 @@ class Asker:
         self.tls = (tls or Tls()) if self.where.scheme in ("https", "grpcs") else None
         self.port = port or (443 if self.tls else 80)
         self.host = self.where.hostname or ""
+        self._pin = Pin(self.host, self.port, at)
         self.protocol = protocol
         self._mute = False  # it has no statistics
         self.known_by = "as the scenario says"  # which protocol it speaks, in words
@@ -86,15 +92,16 @@ class Asker:
             base_url=self.url,
             timeout=_timeout(patience_ns),
             trust_env=False,
-            verify=context(self.tls) if self.tls else False,
             headers=filled,
-            transport=self._transport(filled) if self.rpc else None,
+            transport=self._transport(filled),
         )
 
     def _transport(self, headers: Mapping[str, str]) -> httpx.BaseTransport:
+        if not self.rpc:
+            return Pinned(self._pin, context(self.tls) if self.tls else False)
         from loadbench.targets.transport import Transport  # it brings grpcio
 
-        return Transport(hostport(self.host, self.port), self.tls, headers)
+        return Transport(self._pin, self.tls, headers)
 
     def __enter__(self) -> Self:
         return self
@@ -110,18 +117,22 @@ class Asker:
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """Whatever it answers. TargetError if nothing comes."""
         try:
-            answer = self._client.request(method, path, json=body)
+            answer = self._client.request(method, path, json=body, extensions={WHOLE_S: _WHOLE_S})
             self.closes &= _closes(answer)
             return answer
         except httpx.HTTPError as error:
             reason, hint = _explain(error)
             raise TargetError(f"{method} {self.url}{path}: {reason}", hint) from error
 
+    def refusal(self, answer: httpx.Response) -> str:
+        """What it says in refusing, on one line; without the secrets that it was shown."""
+        return environment.hidden(refusal(answer), self.headers)
+
     def json(self, path: str) -> dict[str, Any]:
         """The JSON object of a call that must succeed."""
         answer = self.ask("GET", path)
         if answer.status_code != 200:
-            raise TargetError(f"GET {self.url}{path}: {refusal(answer)}")
+            raise TargetError(f"GET {self.url}{path}: {self.refusal(answer)}")
         return self.object(answer)
 
     def object(self, answer: httpx.Response) -> dict[str, Any]:
@@ -144,10 +155,16 @@ class Asker:
                 f"GET {self.url}{path}: not JSON: {error}", "is this a KServe v2 server?"
             ) from error
 
-    def describe(self, wanted: "TargetSpec") -> Endpoint:
+    def describe(self, wanted: "TargetSpec", first: Endpoint | None = None) -> Endpoint:
         """Where and how to send requests. Raises TargetError when the server is down or not ready,
-        SpecError when it has no such model."""
-        return describe(self, wanted)
+        SpecError when it has no such model, or not what the `first` of several servers has."""
+        found = describe_replica(self, wanted, first) if first else describe(self, wanted)
+        return replace(found, at=self.at)
+
+    @property
+    def at(self) -> str:
+        """The address of its name that is asked; empty for what is no name that may change."""
+        return self._pin.at
 
     def attempt(self, request: Prepared) -> None:
         """Sends one request as the load will. Raises SpecError if the server finds fault with it;
@@ -158,7 +175,7 @@ class Asker:
             return
         if answer.status_code in _AT_FAULT:
             raise SpecError(
-                f"{self.url} refuses the inputs of {request.name!r}: {refusal(answer)}",
+                f"{self.url} refuses the inputs of {request.name!r}: {self.refusal(answer)}",
                 'give it inputs that it takes: [[request]] with data = "…" or shapes = {…}',
             )
 
@@ -206,7 +223,7 @@ class Asker:
         answer = self.ask("POST", f"/v2/systemsharedmemory/region/{region.name}/register", body)
         if answer.status_code != 200:
             raise SpecError(
-                f"{self.url} does not open shared memory {region.key}: {refusal(answer)}",
+                f"{self.url} does not open shared memory {region.key}: {self.refusal(answer)}",
                 "it must be on this machine and see its /dev/shm, under the same user",
             )
 

@@ -14,6 +14,8 @@ from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, Tls
 from loadbench.targets import metrics
 from loadbench.targets.exposition import Page, joined, page
+from loadbench.targets.pinned import WHOLE_S, Pinned
+from loadbench.targets.places import Pin
 from loadbench.targets.tls import context
 from loadbench.targets.wire import own_headers
 from loadbench.units import hostport
@@ -22,7 +24,8 @@ if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
     from loadbench.metricspec import MetricsSpec
 
 _TIMEOUT = httpx.Timeout(0.8, connect=0.5)  # it is asked anew each second
-_MOST = 16 << 20  # bytes of a page
+_WHOLE_S = 3.0  # for all of a page
+_MOST = 16 << 20  # bytes of it
 _TRITON = 8002  # the port of its metrics, unless told otherwise
 _SHOWN = 12  # names of a page, in a note
 _PATHS = ("/metrics", "/monitoring/prometheus/metrics")  # the second is TensorFlow Serving's
@@ -37,7 +40,8 @@ class Scraper:
         self._endpoint = endpoint
         self._spec = spec
         verify = context(endpoint.tls or tls or Tls())
-        self._client = httpx.Client(timeout=_TIMEOUT, trust_env=False, verify=verify)
+        pinned = Pinned(Pin(endpoint.host, endpoint.port, endpoint.at), verify)
+        self._client = httpx.Client(timeout=_TIMEOUT, trust_env=False, transport=pinned)
         self._urls: list[str] = []
         self._asked: metrics.Wanted | None = None
         self._latest: metrics.Reading | None = None
@@ -72,7 +76,9 @@ class Scraper:
                 found = self._page(usual)
             except TargetError:
                 continue
-            if self._take([usual], found):
+            # Triton's port may be that of another server on the same host, whose cards are the same
+            own = urlsplit(usual).port != _TRITON or metrics.tells_of(found, self._endpoint.model)
+            if self._take([usual], found, own):
                 return True
         if self._spec.given:
             raise SpecError(
@@ -98,8 +104,9 @@ class Scraper:
             or any(metrics.there(term, found) for one in given for term in one.terms)
         )
 
-    def _take(self, urls: list[str], found: Page) -> bool:
-        self._asked = metrics.wanted(found, self._spec.given, self._endpoint.model)
+    def _take(self, urls: list[str], found: Page, own: bool = True) -> bool:
+        model = self._endpoint.model
+        self._asked = metrics.wanted(found, self._spec.given, model) if own else None
         cards = metrics.cards(found)
         if self._asked is None and not cards:
             return False
@@ -148,7 +155,8 @@ class Scraper:
 
     def _page(self, url: str) -> Page:
         try:
-            with self._client.stream("GET", url, headers=self._headers(url)) as answer:
+            bound, headers = {WHOLE_S: _WHOLE_S}, self._headers(url)
+            with self._client.stream("GET", url, headers=headers, extensions=bound) as answer:
                 if answer.status_code != 200:
                     raise TargetError(f"GET {url}: HTTP {answer.status_code}", _hint(url))
                 body = bytearray()

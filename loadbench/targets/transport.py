@@ -17,7 +17,9 @@ from loadbench.errors import SpecError
 from loadbench.plan import Tls
 from loadbench.targets import predict
 from loadbench.targets.messages import INFERENCE, message
+from loadbench.targets.places import Pin
 from loadbench.targets.rpc import CODES, PATH, PREFIX, STREAM, head_length, within
+from loadbench.units import hostport
 
 _TIMEOUT_S = 5.0
 _STATUS = {
@@ -27,8 +29,8 @@ _STATUS = {
 }  # fmt: skip
 _NOT_METADATA = (b"te", b"content-type", b"user-agent", b"grpc-timeout")
 _COMPUTE = ("compute_input", "compute_infer", "compute_output")
-_PARTS = ("success", "fail", "queue", "cache_hit", *_COMPUTE)
-_OPTIONS = (
+_PARTS = ("success", "fail", "queue", "cache_hit", "cache_miss", *_COMPUTE)
+_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -38,22 +40,36 @@ Members = dict[str, Any]
 
 
 class Transport(httpx.BaseTransport):
-    """One server at `place`. `headers` go with all that it is asked, as metadata. SpecError for
-    files of TLS that cannot be used."""
+    """One server at the address of `pin`. `headers` go with all that it is asked, as metadata.
+    SpecError for files of TLS that cannot be used."""
 
-    def __init__(self, place: str, tls: Tls | None, headers: Mapping[str, str]) -> None:
+    def __init__(self, pin: Pin, tls: Tls | None, headers: Mapping[str, str]) -> None:
         import grpc
 
         self._grpc = grpc
         self._metadata = tuple((name.lower(), value) for name, value in headers.items())
-        if tls is None:
-            self._channel = grpc.insecure_channel(place, _OPTIONS)
-        else:
-            credentials = grpc.ssl_channel_credentials(*_papers(tls))
-            self._channel = grpc.secure_channel(place, credentials, _OPTIONS)
+        self._pin = pin
+        self._credentials = None if tls is None else grpc.ssl_channel_credentials(*_papers(tls))
+        self._open: Any = None
+
+    @property
+    def _channel(self) -> Any:
+        """Made when it is needed first: until then nobody has to know where the server is."""
+        if self._open is None:
+            pin = self._pin
+            place, options = hostport(pin.at or pin.host, pin.port), _OPTIONS
+            if pin.at:  # the server is to be called by its name all the same
+                options += (("grpc.default_authority", hostport(pin.host, pin.port)),)
+            if self._credentials is None:
+                self._open = self._grpc.insecure_channel(place, options)
+            else:
+                named = (("grpc.ssl_target_name_override", pin.host),) if pin.at else ()
+                self._open = self._grpc.secure_channel(place, self._credentials, options + named)
+        return self._open
 
     def close(self) -> None:
-        self._channel.close()
+        if self._open is not None:
+            self._open.close()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         path = request.url.raw_path.decode("ascii")
@@ -91,6 +107,8 @@ class Transport(httpx.BaseTransport):
                         "decoupled": config.model_transaction_policy.decoupled
                     },
                 }
+                if config.WhichOneof("scheduling_choice") == "sequence_batching":
+                    found["sequence_batching"] = {}
             case ["v2", "systemsharedmemory", "region", name, "register"]:
                 self._ask("SystemSharedMemoryRegister", name=name, **msgspec.json.decode(body))
                 found = {}

@@ -1,0 +1,288 @@
+"""Names of servers: which of their addresses is asked and loaded, and what is seen of the inside
+when the name means another server in the midst of a run."""
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from loadbench import runlog
+from loadbench.errors import TargetError
+from loadbench.load.ready import make_ready
+from loadbench.model import Server, Window
+from loadbench.plan import Tls
+from loadbench.runner.inside import Inside, Reader, Told
+from loadbench.targets.ask import Asker
+from loadbench.targets.places import Lookups, Pin, listening, may_change
+from loadbench.targets.statistics import Reading
+from loadbench.targetspec import TargetSpec
+from tests.lanes import endpoint, plan
+from tests.rpc_client import serving_rpc
+from tests.running import LOADBENCH
+from tests.secure import make_papers, terminated
+from tests.served import serving
+
+NAME = "models.test"
+
+
+# ---- which address is asked
+
+
+def test_which_names_may_change() -> None:
+    assert may_change("models.example")
+    assert not any(map(may_change, ("localhost", "10.0.0.7", "::1")))
+
+
+def means(monkeypatch: pytest.MonkeyPatch, *answers: list[str] | OSError) -> None:
+    """Has names mean these addresses, one list after the other."""
+    left, real = list(answers), socket.getaddrinfo
+
+    def looked_up(host: str, port: int, *other: Any, **more: Any) -> list[Any]:
+        if host != NAME:
+            return real(host, port, *other, **more)
+        found = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(found, OSError):
+            raise found
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (at, port)) for at in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+
+
+def test_a_name_of_several_servers_is_held_to_one_that_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.3", 0)) as server:
+        port = server.getsockname()[1]
+        means(monkeypatch, ["127.0.0.2", "127.0.0.3"], ["127.0.0.3", "127.0.0.2"])
+        pin = Pin(NAME, port)
+        assert pin.at == pin.at == "127.0.0.3"
+    means(monkeypatch, ["127.0.0.2", "127.0.0.3"])
+    assert listening(NAME, port) == "127.0.0.2"  # nobody does now
+    means(monkeypatch, OSError("silent"))
+    assert listening(NAME, port) == ""
+    assert listening("localhost", port) == ""
+
+
+def test_whoever_looks_up_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def silent(*_: Any, **__: Any) -> list[Any]:
+        answered.wait(10)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.2", 80))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    names = Lookups(NAME, 80)
+    begun = time.monotonic()
+    assert names.latest() == names.latest() == []
+    assert time.monotonic() - begun < 5
+    answered.set()
+    while not (found := names.latest()):
+        assert time.monotonic() - begun < 10
+    assert found == ["10.0.0.2"]
+
+
+def test_the_load_goes_where_its_server_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name servers that give several addresses give them in another order each time."""
+    means(monkeypatch, ["127.0.0.2", "127.0.0.3"])
+    wanted = plan(8000)
+    for at in ("127.0.0.3", "127.0.0.2"):
+        where = replace(wanted.endpoint, host=NAME, at=at)
+        (replica,) = make_ready(replace(wanted, endpoint=where)).replicas
+        assert str(replica.address) == f"{at}:8000"
+
+
+def test_a_server_is_called_by_its_name() -> None:
+    """At the address that is given: nobody else knows the name."""
+    with serving() as engine, Asker(f"http://{NAME}:{engine.port}", at="127.0.0.1") as asker:
+        found = asker.describe(TargetSpec())
+        assert (found.host, found.at, found.model) == (NAME, "127.0.0.1", "fake")
+        assert asker.statistics(found) is not None
+    with (
+        serving_rpc() as (_, client),
+        Asker(f"grpc://{NAME}:{client.port}", at="127.0.0.1") as asker,
+    ):
+        assert asker.describe(TargetSpec()).model == "fake"
+
+
+def test_its_certificate_is_that_of_the_name(tmp_path: Path) -> None:
+    papers = make_papers(tmp_path)
+    with serving() as engine, terminated(papers.elsewhere, engine.port) as port:
+        url = f"https://elsewhere.example:{port}"
+        with Asker(url, tls=Tls(papers.ca), at="127.0.0.1") as asker:
+            assert asker.ask("GET", "/v2").status_code == 200
+        with (
+            Asker(f"https://{NAME}:{port}", tls=Tls(papers.ca), at="127.0.0.1") as asker,
+            pytest.raises(TargetError, match="cannot be verified"),
+        ):
+            asker.ask("GET", "/v2")
+
+
+# ---- the inside of one that moves
+
+
+class _Counting:
+    """Counts a request each time that it is asked, from so many on; `down`: it does not answer."""
+
+    url = "http://models.test:80"
+
+    def __init__(self, already: int) -> None:
+        self.counted = already
+        self.down = False
+
+    def statistics(self, _: object) -> Reading:
+        if self.down:
+            raise TargetError("no answer", "")
+        self.counted += 1
+        return Reading(success=self.counted)
+
+
+def test_who_has_moved_is_asked_on_and_the_new_one_from_where_it_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old, new = _Counting(0), _Counting(5000)
+    new.down = True
+    where = replace(endpoint(80), host=NAME, at="10.0.0.1")
+    asked: list[str] = []
+
+    def reopen(told: Told, at: str) -> Reader:
+        asked.append(at)
+        return Reader(Told(new, replace(told.endpoint, at=at), None))  # type: ignore[arg-type]
+
+    means(monkeypatch, ["10.0.0.1"])
+    inside = Inside([Told(old, where, None)], None, reopen, linger_s=60)  # type: ignore[arg-type]
+
+    def requests() -> int:
+        found = inside.read()
+        assert isinstance(found, Server)
+        return found.requests
+
+    assert (requests(), asked) == (1, [])
+    means(monkeypatch, OSError("silent"))
+    assert (requests(), asked) == (1, [])
+    means(monkeypatch, ["10.0.0.2"])
+    while not asked:
+        assert requests() == 1  # the new one is not up
+    new.down = False
+    assert requests() == 2  # of both
+    old.down = True
+    assert [requests(), requests()] == [1, 1]
+    assert set(asked) == {"10.0.0.2"}
+
+
+# ---- a whole run
+
+
+class Site(ThreadingHTTPServer):
+    """A KServe server that counts, from so many on."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, host: str, port: int, already: int) -> None:
+        super().__init__((host, port), Handler)
+        self.count = already
+        self.lock = threading.Lock()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Site
+
+    def do_GET(self) -> None:
+        stats = {"success": {"count": self.server.count, "ns": 0}}
+        pages: dict[str, Any] = {
+            "/v2": {"name": "theirs", "version": "1", "extensions": ["statistics"]},
+            "/v2/health/ready": {},
+            "/v2/models/m": {
+                "name": "m", "inputs": [{"name": "x", "datatype": "FP32", "shape": [2]}],
+                "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
+            },
+            "/v2/models/m/stats": {
+                "model_stats": [{"name": "m", "version": "1", "inference_stats": stats}]
+            },
+        }  # fmt: skip
+        self._say(200 if self.path in pages else 404, pages.get(self.path, {"error": "no"}))
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path != "/v2/models/m/infer":
+            self._say(404, {"error": "no"})
+            return
+        with self.server.lock:
+            self.server.count += 1
+        self._say(200, {"outputs": [
+            {"name": "y", "datatype": "FP32", "shape": [1], "data": [1.0]}
+        ]})  # fmt: skip
+
+    def _say(self, status: int, found: Any) -> None:
+        body = json.dumps(found).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def site(host: str, port: int = 0, already: int = 0) -> Iterator[Site]:
+    with Site(host, port, already) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+
+
+def meaning(at: str) -> str:
+    """A file of names; all of the same length, so that one write puts another in its place."""
+    return f"{at} {NAME}\n127.0.0.1 localhost\n"
+
+
+def test_a_run_whose_server_moves_is_counted_on_both_sides(tmp_path: Path) -> None:
+    """With a file of names of its own, which changes while it runs."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text(meaning("127.0.0.2"))
+    enter = ["unshare", "--mount", "sh", "-c",
+             'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]  # fmt: skip
+    if not shutil.which("unshare") or subprocess.run([*enter, "true"], check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    with site("127.0.0.2") as old, site("127.0.0.3", old.server_port, 100_000) as new:
+        path = tmp_path / "own.toml"
+        path.write_text(
+            f'[target]\nurl = "http://{NAME}:{old.server_port}"\nmodel = "m"\nresolve = "2s"\n'
+            '[load]\narrivals = "constant"\nwarmup = "1s"\n'
+            'phases = [{ rate = 60, for = "8s" }]\n'
+        )
+        command = [*enter, *LOADBENCH, "run", str(path), "--json", "--on-no-verdict", "warn"]
+        with subprocess.Popen(
+            command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as run:
+            while old.count < 120:
+                assert run.poll() is None
+                time.sleep(0.05)
+            with hosts.open("r+") as file:
+                file.write(meaning("127.0.0.3"))
+            out, said = run.communicate(timeout=60)
+        assert run.returncode == 0, said
+        counted = (old.count, new.count - 100_000)
+    summary = json.loads(out)
+    assert summary["failed"] == {}
+    assert [note["code"] for note in summary["notes"] if note["code"] == "moved"] == ["moved"]
+    assert min(counted) > 100
+    records = runlog.read(runlog.find("last", tmp_path / "results"))
+    windows = [record for record in records if isinstance(record, Window)]
+    sent = sum(window.sent + window.tail_sent for window in windows)
+    assert sent == sum(counted)
+    assert sum(window.server.requests for window in windows if window.server) == sent
