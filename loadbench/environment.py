@@ -4,11 +4,14 @@ written there all the same is left out of all that is passed on."""
 
 import os
 import re
+from collections.abc import Mapping
+from typing import AnyStr
 
 from loadbench.errors import SpecError
 
 NAME = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 LEFT_OUT = "(left out)"
+_LEAST = 4  # characters of a value that is looked for: shorter ones stand in any text
 _SECRET = re.compile(  # inputs of models are called token_type_ids, settings max_tokens
     r"authorization|cookie|token(?!_?types?|_?ids?|iz|s\b)|secret|password|passwd|api[-_]?key"
     r"|credential",
@@ -32,6 +35,21 @@ def filled(text: str, where: str) -> str:
         return os.environ[name]
 
     return NAME.sub(value, text)
+
+
+def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
+    """What somebody said who was sent these headers: where it repeats a value of the environment,
+    the name stands again."""
+    for text in headers.values():
+        for match in NAME.finditer(text):
+            value = os.environ.get(match[1] or match[2], "")
+            if len(value) < _LEAST:
+                continue
+            if isinstance(said, bytes):
+                said = said.replace(value.encode("latin-1", "replace"), match[0].encode())
+            else:
+                said = said.replace(value, match[0])
+    return said
 
 
 def secret(name: str) -> bool:

@@ -33,6 +33,7 @@ class TargetSpec(Section):
     weights: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = ()  # of url, then of each of them
     resolve: Duration = 10 * units.SECOND  # so often names are looked up again; "0s": never
     shared_memory: bool = False  # tensors go through memory of this machine; only of KServe
+    binary: bool = True  # false: tensors in JSON, also where a KServe server takes binary ones
     stream: bool = False  # over gRPC by streams, as models that are decoupled are asked anyhow
     connections: Annotated[int, Field(ge=1, le=65_536)] = 1024
     path: str = "/"

@@ -89,7 +89,7 @@ def test_what_a_server_puts_into_a_reason_is_safe_to_print_too() -> None:
     body = b'{"outputs":[{"name":"\\u001b[2J","datatype":"FP32","shape":[1,3],"data":[1,2,3]}]}'
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
     assert connection.take(head + body) == "bad_answer"
-    found = example(connection, SECOND, "peer", head + body)
+    found = example(connection, SECOND, "peer", head + body, {})
     assert found.reason == "outputs \\x1b[2J instead of y"
     assert found.answer == body.decode()
 

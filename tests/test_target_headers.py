@@ -37,6 +37,7 @@ class Guarded(ThreadingHTTPServer):
 
     daemon_threads = True
     refused = 0
+    repeats = False  # what it was sent, and fails
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,6 +50,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.repeats:
+            self._say(500, f"no: {self.headers}".encode())
+            return
         self._say(200 if self.path == "/v2/models/m/infer" else 404, ANSWER)
 
     def _say(self, status: int, body: bytes) -> None:
@@ -88,6 +92,17 @@ phases = [{{ rate = 40, for = "2s" }}]
 HEADERS = 'headers = { Authorization = "Bearer $MODEL_TOKEN" }'
 
 
+USERS = """
+from locust import HttpUser, task
+
+class Person(HttpUser):
+    @task
+    def ask(self):
+        with self.client.post("/v2/models/m/infer", data="{}", catch_response=True) as answer:
+            answer.failure(f"no good: {answer.text}")
+"""
+
+
 def written(folder: Path, url: str, headers: str = HEADERS) -> Path:
     path = folder / "own.toml"
     path.write_text(SCENARIO.format(url=url, headers=headers))
@@ -110,6 +125,25 @@ def test_a_secret_reaches_the_target_and_nothing_else(
     assert SECRET not in tried.stdout + tried.stderr
     snapshot = next(path for path in files if path.name == "run.json").read_text()
     assert "Bearer $MODEL_TOKEN" in snapshot
+
+
+def test_a_secret_that_the_server_repeats_is_not_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_TOKEN", SECRET)
+    with guarded() as (server, url):
+        server.repeats = True
+        path = written(tmp_path, url)
+        for more in ("--dry-run", "--json"):
+            told = loadbench("run", path, "--trust", more, cwd=tmp_path, code=None)
+            assert SECRET not in told.stdout + told.stderr
+            assert "Bearer $MODEL_TOKEN" in told.stdout
+        file = tmp_path / "people.py"
+        file.write_text(USERS)
+        own = ("--set", "target.headers.Authorization=Bearer $MODEL_TOKEN", "--duration", "1s")
+        told = loadbench("run", file, "--target", url, *own, cwd=tmp_path, code=None)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
 def test_a_file_that_sends_a_secret_away_needs_trust(

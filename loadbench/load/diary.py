@@ -14,6 +14,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from loadbench import timing
+from loadbench.environment import hidden
 from loadbench.histogram import EMPTY
 from loadbench.load.ledger import ROWS, Cut, Ledger
 from loadbench.load.schedule import NEVER
@@ -59,6 +60,7 @@ class Diary:
         self.in_flight = 0  # at the end of the last window
         self.begun = self.after = 0  # requests that were seen to begin; of them, when all was over
         self._plan = plan
+        self._headers = plan.journey.headers if plan.journey else {}
         self._origin = origin
         self._emit = emit
         self._kinds: list[str] = []
@@ -130,8 +132,8 @@ class Diary:
                 request=self._kinds[number],
                 peer="",
                 after_ns=done - begin,
-                reason=printable(failed.reason),
-                answer=printable(failed.answer),
+                reason=printable(hidden(failed.reason, self._headers)),
+                answer=printable(hidden(failed.answer, self._headers)),
             )
             ledger.examples.add(failure, due, now, example)
 

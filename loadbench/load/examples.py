@@ -3,8 +3,11 @@
 Warm-up is in no figure, so its failures have examples of their own, in its own windows.
 """
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
+from loadbench.environment import hidden
 from loadbench.load.connection import Connection
 from loadbench.model import Example
 from loadbench.printable import printable
@@ -38,14 +41,18 @@ class Examples:
         return {name: found for _, warm, name, found in mine if warm == (begin < self._origin)}
 
 
-def example(connection: Connection, done: int, peer: str, data: bytes) -> Example:
-    """The request on the connection, as one that failed. `data` came last of its answer."""
-    reason = connection.reason or connection.head(data).partition(b"\r\n")[0]
+def example(
+    connection: Connection, done: int, peer: str, data: bytes, headers: Mapping[str, str]
+) -> Example:
+    """The request on the connection, as one that failed. `data` came last of its answer; the
+    headers are the target's, whose secrets some servers repeat."""
+    first = connection.head(data).partition(b"\r\n")[0]
+    reason = connection.reason or first.decode(errors="backslashreplace")
     return Example(
         second=0,
         request=connection.kind.name,
         peer=peer,
         after_ns=done - connection.begun,
-        reason=printable(reason),
-        answer=printable(connection.answer(data)),
+        reason=printable(hidden(reason, headers)),
+        answer=printable(hidden(connection.answer(data), headers)),
     )

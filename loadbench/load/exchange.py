@@ -45,6 +45,7 @@ class Exchange:
         self._deals = [replica.begin for replica in load.replicas]
         self._new = [replica.connection for replica in load.replicas]
         self._patience = Patience(pool.open, plan.connect_timeout_ns, plan.timeout_ns)
+        self._headers = plan.endpoint.headers
         self._turn = 0
         self._take = 4096  # bytes read at a time; grows with the answers
 
@@ -220,7 +221,8 @@ class Exchange:
         if now - connection.due > ledger.floor:
             ledger.exemplar(sample(connection, now, failure, connection.head(data)))
         if failure and ledger.examples.wanted(failure, connection.due):
-            first = example(connection, now, self._pool.peer(connection), data)
+            peer = self._pool.peer(connection)
+            first = example(connection, now, peer, data, self._headers)
             ledger.examples.add(failure, connection.due, now, first)
 
     def _drop(self, connection: Connection, failures: int) -> None:

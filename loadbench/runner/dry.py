@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loadbench import timing, units
+from loadbench.environment import hidden
 from loadbench.errors import SpecError
 from loadbench.model import Value
 from loadbench.plan import Endpoint, kinds, named
@@ -83,7 +84,7 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
                 if check is not None:
                     check(answer.headers, answer.body)
         except BadAnswer as error:
-            fault = f"{error.failure}: {error}"
+            fault = hidden(f"{error.failure}: {error}", endpoint.headers)
     parts = timing.read(answer.headers.get(b"server-timing", b"")).told
     return Tried(
         request=request.name,
@@ -110,7 +111,8 @@ def _line(endpoint: Endpoint, request: Prepared) -> str:
 def _shown(endpoint: Endpoint, answer: Exchange, plain: bool) -> tuple[str, ...]:
     """The outputs with their first values; of what is no tensor the beginning of the text."""
     if plain:
-        return (printable(answer.body),) if answer.body else ()
+        said = hidden(answer.body, endpoint.headers)
+        return (printable(said),) if said else ()
     kinds = {tensor.name: tensor.datatype for tensor in endpoint.outputs}
     lines = []
     for name, array in speech(endpoint).read(answer.headers, answer.body).items():

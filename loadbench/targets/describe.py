@@ -36,6 +36,9 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     protocol = _found_protocol(asker, wanted) if asker.protocol == "auto" else asker.protocol
     if wanted.shared_memory and protocol != "kserve":
         raise SpecError(f"{asker.url} {asker.known_by}: shared memory is of KServe v2")
+    if not wanted.binary and (protocol != "kserve" or asker.rpc or wanted.shared_memory):
+        text = "binary = false is of KServe v2 over HTTP, without shared memory"
+        raise SpecError(f"{asker.url} {asker.known_by}: {text}", "leave target.binary out")
     if wanted.stream and not asker.rpc:
         raise SpecError(f"{asker.url}: target.stream is of gRPC", _BY_RPC)
     if protocol == "tensorflow":
@@ -57,7 +60,7 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     model = wanted.model or _only(asker, _models(asker))
     if _MISSPELT in told:
         return _untold(asker, model)
-    found = _kserve(asker, model, binary=_BINARY in extensions)
+    found = _kserve(asker, model, binary=wanted.binary and _BINARY in extensions)
     if wanted.shared_memory and _MEMORY not in extensions:
         raise SpecError(
             f"{asker.url} takes no tensors from shared memory: it does not tell {_MEMORY!r}",
@@ -140,7 +143,7 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
     answer = asker.ask("GET", path)
     if answer.status_code == _WHO:
         raise SpecError(
-            f"GET {asker.url}{path}: {refusal(answer)}: it asks for a key or a password",
+            f"GET {asker.url}{path}: {asker.refusal(answer)}: it asks for a key or a password",
             'target.headers = { Authorization = "Bearer $NAME" }; a service of plain HTTP that asks'
             ' there alone: [target] protocol = "http"',
         )
@@ -169,7 +172,7 @@ def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     answer = asker.ask("GET", path)
     state = json_of(answer)
     if not tensorflow.serves(state):
-        raise SpecError(f"{asker.url} has no model {model!r}: {refusal(answer)}")
+        raise SpecError(f"{asker.url} has no model {model!r}: {asker.refusal(answer)}")
     if not tensorflow.ready(state):
         raise TargetError(f"{asker.url}: no version of {model!r} can be asked", "wait for it")
     try:
@@ -220,13 +223,20 @@ def _models(asker: "Asker") -> list[str]:
     """The models the server tells of; empty if it does not."""
     answer = asker.ask("POST", "/v2/repository/index", {})
     if answer.status_code != 200:
-        return []
+        return _listed(asker)
     found = asker.parsed(answer)
     entries = found if isinstance(found, list) else []
     named = [entry for entry in entries if isinstance(entry, dict) and "name" in entry]
     # MLServer says State.READY over gRPC
     ready = [e for e in named if str(e.get("state", "")).rpartition(".")[2] in ("READY", "")]
     return sorted({str(entry["name"]) for entry in ready})
+
+
+def _listed(asker: "Asker") -> list[str]:
+    """The same of KServe's own servers, which have a list in place of a repository's index."""
+    found = json_of(asker.ask("GET", "/v2/models"))
+    told = found.get("models") if isinstance(found, dict) else None
+    return sorted(map(str, told)) if isinstance(told, list) else []
 
 
 def _only(asker: "Asker", models: list[str]) -> str:
@@ -242,9 +252,9 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
     answer = asker.ask("GET", path)
     if answer.status_code in (400, 404):
         known = ", ".join(_models(asker)) or "it does not tell which it has"
-        raise SpecError(f"{asker.url} has no model {model!r}: {refusal(answer)}", known)
+        raise SpecError(f"{asker.url} has no model {model!r}: {asker.refusal(answer)}", known)
     if answer.status_code != 200:
-        raise TargetError(f"GET {asker.url}{path}: {refusal(answer)}")
+        raise TargetError(f"GET {asker.url}{path}: {asker.refusal(answer)}")
     found = asker.parsed(answer)
     inputs, outputs = (_tensors(asker, found, key) for key in ("inputs", "outputs"))
     config = _config(asker, path)
