@@ -40,6 +40,7 @@ class Evidence(Value, frozen=True):
     throttle: tuple[str, ...] = ()  # of the card that serves
     others: tuple[int, ...] = ()  # processes on it that are not ours
     cached: int = 0  # of what the server answered: from its response cache
+    teller: str = ""  # who says so
     served: int = 0
 
     @property
@@ -108,6 +109,7 @@ def gather(before: Evidence, windows: Sequence[Window], seconds: int = 1) -> Evi
         others=(*dict.fromkeys((*before.others, *_others(before.device, recorded))),),
         cached=before.cached + sum(w.server.cached for w in recorded if w.server),
         served=before.served + sum(w.server.requests for w in recorded if w.server),
+        teller=next((w.server.source for w in recorded if w.server), before.teller),
     )
 
 

@@ -173,6 +173,7 @@ def servers(found: Sequence[Server], join: Join = Histogram.merged) -> Server | 
         parts=_parts(server.parts for server in found),
         steps=_parts(server.steps for server in found),
         cached=sum(server.cached for server in found),
+        cache_misses=sum(server.cache_misses for server in found),
         grounds=_grounds(found),
         compute_input=merged_part([server.compute_input for server in found], join),
         compute_output=merged_part([server.compute_output for server in found], join),

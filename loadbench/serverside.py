@@ -73,6 +73,7 @@ class Server(Value, frozen=True):
     remarks: tuple[Note, ...] = ()  # what came up in the server
     parts: dict[str, Part] = {}  # what its batches are made of; counts batches
     cached: int = 0  # of the requests: answered from the response cache
+    cache_misses: int = 0  # looked for there in vain; 0 also of a server that has none
     grounds: tuple[Ground, ...] = ()  # one for each device; a server of others does not tell
     # of `compute`: until the inputs were where the model is, and until its outputs were handed back
     compute_input: Part | None = None

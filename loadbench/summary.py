@@ -278,6 +278,7 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "shed": server.shed,
         "parts_ms": server.parts_ms,
         "cached": server.cached,
+        "cache_misses": server.cache_misses,
     }
 
 

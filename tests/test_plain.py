@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import pytest
 from hypothesis import given
@@ -152,6 +152,18 @@ def test_a_form_is_what_browsers_upload(tmp_path: Path) -> None:
     assert label.get_param("name", header="content-disposition") == "label"
     assert label.get_payload(decode=True) == b'a "cat"'
     assert sent[0].method == "POST"
+
+
+def test_a_form_without_files_goes_as_its_header_says(tmp_path: Path) -> None:
+    (tmp_path / "all.csv").write_text('label,n\n"a & b=ü",1\n')
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    form = {"the label": "${label}", "n": "${n}", "fixed": "+"}
+    sent, _ = made(data=str(tmp_path / "all.csv"), form=form, headers=kind)
+    assert parse_qs(sent[0].body.decode(), strict_parsing=True) == {
+        "the label": ["a & b=ü"], "n": ["1"], "fixed": ["+"],
+    }  # fmt: skip
+    assert (sent[0].method, sent[0].headers["content-type"]) == ("POST", *kind.values())
+    assert "Content-Type" not in sent[0].headers
 
 
 def test_bytes_go_where_only_text_can_be_as_base64(tmp_path: Path) -> None:

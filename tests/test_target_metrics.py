@@ -2,20 +2,29 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from loadbench import runlog
-from loadbench.errors import SpecError
+from loadbench.errors import SpecError, TargetError
+from loadbench.machine import Gpu, Machine
+from loadbench.metricspec import MetricsSpec
 from loadbench.model import AlertChange, Server, Window
+from loadbench.plan import Endpoint
+from loadbench.runner.target import Target
 from loadbench.spec import load
 from loadbench.targets import metrics
 from loadbench.targets.exposition import joined, page, parsed
+from loadbench.targets.scrape import Scraper
 from tests.running import loadbench, summary
+from tests.test_targets import replaying, trickling
 
 QUEUE_MS, COMPUTE_MS = 3, 5
 TRITON = """
@@ -59,12 +68,13 @@ def test_triton_is_read_by_its_names_and_its_model() -> None:
 
 def test_what_tritons_cache_answered_is_told_by_its_metrics() -> None:
     page_ = TRITON + 'nv_cache_num_hits_per_model{{model="a",version="1"}} {hits}\n'
+    page_ += 'nv_cache_num_misses_per_model{{model="a",version="1"}} {a}\n'
     found = between(
         page_.format(a=10, queue=100, infer=50, hits=5),
         page_.format(a=14, queue=500, infer=850, hits=8),
         "a",
     )
-    assert (found.requests, found.cached) == (4, 3)
+    assert (found.requests, found.cached, found.cache_misses) == (4, 3, 4)
     assert found.compute is not None
     assert found.compute.mean_ns == 800_000
 
@@ -212,6 +222,19 @@ def test_one_counter_that_fell_makes_all_of_its_model_new() -> None:
     assert found.queue is not None
     assert found.queue.mean_ns == 100_000
     assert between(earlier, later).requests == 53  # that of the other model went on
+
+
+def test_a_process_that_started_anew_counts_from_zero() -> None:
+    """It was quick: all of its counters are beyond where they had been."""
+    text = "process_start_time_seconds {at}\n" + HISTOGRAM
+    found = between(text.format(at=10.5, n=2, s=0.5), text.format(at=30, n=5, s=1.0))
+    assert found.requests == 5
+    assert found.queue is not None
+    assert found.queue.mean_ns == 200_000_000
+    gone = course(
+        text.format(at=10.5, n=2, s=0.5), "other 1\n", text.format(at=30, n=5, s=1.0)
+    )  # fmt: skip
+    assert [server.requests for server in gone] == [0, 5]
 
 
 def test_names_taken_from_one_another_leave_nothing_negative() -> None:
@@ -461,6 +484,48 @@ def test_the_page_of_an_exporter_gives_the_cards_that_the_server_does_not_tell_o
     alone = joined({"h:2/metrics": cards})  # the server does not answer
     gap = metrics.difference(before, metrics.read(alone, asked), asked)
     assert (gap.requests, gap.compute) == (0, None)
+
+
+def test_a_page_of_another_server_on_the_same_host_gives_its_cards_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is found at Triton's usual port, and tells of models, but not of ours."""
+    text = TRITON.format(a=1, queue=1, infer=1)
+    with replaying() as url, replaying({"/metrics": (200, text)}) as other:
+        monkeypatch.setattr("loadbench.targets.scrape._TRITON", urlsplit(other).port)
+        port = urlsplit(url).port or 0
+        for model, tells in (("a", True), ("c", False)):
+            where = Endpoint("127.0.0.1", port, "kserve", model=model)
+            with Scraper(where, MetricsSpec()) as scraper:
+                assert scraper.find()
+                assert (scraper.tells, len(scraper.cards)) == (tells, 1)
+
+
+def test_a_second_without_the_servers_cards_is_not_filled_with_this_machines() -> None:
+    here = Machine(cpu=0.5, gpus=(Gpu(0, "this machine's"),))
+    theirs = (Gpu(3, "the server's"),)
+    where = Endpoint("h", 80, "http")
+    cards: list[tuple[Gpu, ...]] = [theirs, (), ()]
+    for device, shown in (("cuda:3", theirs), ("cuda:3", ()), ("", here.gpus)):
+        target = Target(
+            where, (), "", "", None, device, {}, (), lambda: None, cards=partial(cards.pop, 0)
+        )
+        assert target.seen(here).gpus == shown
+
+
+def test_a_page_that_does_not_end_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loadbench.targets.scrape._WHOLE_S", 0.3)
+    with trickling() as url:
+        where = Endpoint("127.0.0.1", 1, "http")
+        begun = time.monotonic()
+        with (
+            Scraper(where, MetricsSpec(url=f"{url}/metrics")) as scraper,
+            pytest.raises(TargetError, match="did not end"),
+        ):
+            scraper.find()
+    assert time.monotonic() - begun < 4
 
 
 def test_a_page_that_is_not_there_is_told_before_the_run(tmp_path: Path) -> None:

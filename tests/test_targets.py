@@ -4,7 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -77,6 +77,32 @@ def replaying(changed: dict[str, tuple[int, str]] | None = None) -> Iterator[str
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def trickling() -> Iterator[str]:
+    """A server whose every answer comes a byte at a time, for a minute."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(1200):
+                    self.wfile.write(b" ")
+                    time.sleep(0.05)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -205,13 +231,14 @@ def test_answers_from_tritons_cache_take_none_of_the_models_time() -> None:
     counted = body["model_stats"][0]["inference_stats"]
     for key, count, ns in (
         ("success", 10, 9_000_000), ("queue", 10, 2_000_000), ("cache_hit", 6, 600_000),
+        ("cache_miss", 4, 200_000),
         ("compute_input", 4, 400_000), ("compute_infer", 4, 8_000_000),
         ("compute_output", 4, 800_000),
     ):  # fmt: skip
         counted[key]["count"] += count
         counted[key]["ns"] += ns
     server = difference(before, read(json.dumps(body).encode()))
-    assert (server.requests, server.cached) == (10, 6)
+    assert (server.requests, server.cached, server.cache_misses) == (10, 6, 4)
     assert server.modelled == pytest.approx(0.4)
     assert server.compute == Part(4, 9_200_000)
     assert server.compute_parts_ms == pytest.approx({"input": 0.1, "infer": 2.0, "output": 0.2})
@@ -393,6 +420,43 @@ def test_the_only_model_of_mlserver_is_found_over_grpc_too() -> None:
     index = (200, '[{"name":"matmul","state":"State.READY"},{"name":"echo","state":"UNLOADING"}]')
     with replaying({"/v2/repository/index": index}) as url, Asker(url) as asker:
         assert asker.describe(TargetSpec(url=url)).model == "matmul"
+
+
+def test_the_models_of_kserves_own_servers_are_listed() -> None:
+    """They have no index of a repository."""
+    listed = {"/v2/repository/index": (404, ""), "/v2/models": (200, '{"models":["matmul"]}')}
+    with replaying(listed) as url, Asker(url) as asker:
+        assert asker.describe(TargetSpec(url=url)).model == "matmul"
+    listed["/v2/models"] = (200, '{"models":["matmul","echo"]}')
+    with (
+        replaying(listed) as url,
+        Asker(url) as asker,
+        pytest.raises(SpecError, match="echo, matmul"),
+    ):
+        asker.describe(TargetSpec(url=url))
+
+
+def test_a_triton_is_asked_in_json_if_somebody_says_so() -> None:
+    with replaying() as url, Asker(url) as asker:
+        found = asker.describe(TargetSpec(url=url, model="matmul", binary=False))
+        ((first, *_),), _ = inputs.prepare(found, [RequestPlan("a")], seed=1)
+        asked = json.loads(first.data.partition(b"\r\n\r\n")[2])
+        assert len(asked["inputs"][0]["data"]) == 64
+        for other in ({"shared_memory": True}, {"protocol": "http"}):
+            with (
+                Asker(url, str(other.get("protocol", "auto"))) as asking,
+                pytest.raises(SpecError, match="binary = false is of KServe"),
+            ):
+                asking.describe(TargetSpec(url=url, model="matmul", binary=False, **other))
+
+
+def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadbench.targets.ask._WHOLE_S", 0.3)
+    with trickling() as url, Asker(url) as asker:
+        begun = time.monotonic()
+        with pytest.raises(TargetError, match="did not end"):
+            asker.ask("GET", "/v2/models/m/stats")
+    assert time.monotonic() - begun < 4
 
 
 def test_a_model_with_a_state_takes_parts_of_sequences_alone() -> None:

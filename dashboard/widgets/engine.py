@@ -94,7 +94,9 @@ class Parts(Board):
 
     def _text(self, scene: Scene) -> str:
         server = scene.visible.server if scene.visible else None
-        return made_of(server.parts_ms, server.cached, server.requests) if server else ""
+        if server is None:
+            return ""
+        return made_of(server.parts_ms, server.cached, server.requests, server.cache_misses)
 
 
 class Sizes(EngineBoard):

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from loadbench.units import percent, significant
 
 
-def made_of(parts_ms: Mapping[str, float], cached: int, requests: int) -> str:
+def made_of(parts_ms: Mapping[str, float], cached: int, requests: int, misses: int = 0) -> str:
     """`43 % from the cache · preprocess prep:normalise 1.20 ms, model 3.40 ms a batch`: the share
-    of good answers, and the mean batch; empty if there is neither."""
+    of good answers (0 where all looked there in vain), and the mean batch; empty if there is
+    neither."""
     words = []
-    if cached and requests:
+    if requests and (cached or misses):
         words.append(f"{percent(cached / requests)} % from the cache")
     if parts_ms:
         each = [f"{name} {significant(value)} ms" for name, value in parts_ms.items()]

@@ -313,7 +313,8 @@ def _parts(summary: Summary) -> str:
     server = summary.server
     if server is None:
         return ""
-    return made_of(server["parts_ms"], server["cached"], server["requests"])
+    misses = server.get("cache_misses", 0)  # logs of old have none
+    return made_of(server["parts_ms"], server["cached"], server["requests"], misses)
 
 
 def _optimum(summary: Summary) -> str:

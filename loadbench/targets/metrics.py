@@ -2,7 +2,8 @@
 and what a server did between two readings.
 
 Counters count since the server started. Where one is smaller than before, whatever counts for the
-same model has begun anew: then all of it is new. A name that is gone is a gap. Counts that were
+same model has begun anew: then all of it is new. So it is where the page tells when its process
+started, and that is another moment. A name that is gone is a gap. Counts that were
 missed are in the reading in which they are back; a mean is not, for its time and its number would
 be of different spans.
 """
@@ -20,6 +21,7 @@ _TIMES = ("queue", "compute", "compute_input", "compute_output")
 _MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
 _WHOSE = (*_MODEL_LABELS, "version", "model_version", "engine", "instance", "pod", "Hostname")
 _HOST = ("Hostname", "hostname", "instance")
+_STARTED = "process_start_time_seconds"  # of Prometheus's own client libraries
 _MIB = 1 << 20
 
 
@@ -46,6 +48,7 @@ VOCABULARIES = (
         "compute_input": "nv_inference_compute_input_duration_us",
         "compute_output": "nv_inference_compute_output_duration_us",
         "cached": "nv_cache_num_hits_per_model",
+        "cache_misses": "nv_cache_num_misses_per_model",
         "waiting": "nv_inference_pending_request_count",
     }),
     Vocabulary("vLLM", "vllm:", {
@@ -122,6 +125,12 @@ def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | N
     return Wanted(title, figures, model)
 
 
+def tells_of(found: Page, model: str) -> bool:
+    """Whether any series is of that model."""
+    own = {(label, model) for label in _MODEL_LABELS}
+    return any(own & set(labels) for series in found.values() for labels in series)
+
+
 def expression(key: str, text: str) -> Expression:
     """Of a figure. Raises SpecError, also for a time without a unit."""
     found = parsed(text)
@@ -172,6 +181,7 @@ class Reading(NamedTuple):
     waiting: int | None
     gpus: tuple[Gpu, ...]
     gone: frozenset[Place] = frozenset()
+    started: Mapping[Labels, float] = {}  # when each process did, of those that say so
 
 
 def read(found: Page, asked: Wanted) -> Reading:
@@ -185,7 +195,10 @@ def read(found: Page, asked: Wanted) -> Reading:
         for labels, value in _series(term, asked.model, found, suffix).items()
     }
     waiting = _now(asked, found)
-    return Reading(counts, None if waiting is None else round(waiting), cards(found))
+    started = found.get(_STARTED, {})
+    return Reading(
+        counts, None if waiting is None else round(waiting), cards(found), started=started
+    )
 
 
 def _now(asked: Wanted, found: Page) -> float | None:
@@ -200,7 +213,8 @@ def together(earlier: Reading, later: Reading) -> Reading:
     """The later one, with what is gone from it as it was: what it counted is not to be new when it
     is back."""
     gone = frozenset(earlier.counts.keys() - later.counts.keys())
-    return later._replace(counts={**earlier.counts, **later.counts}, gone=gone)
+    counts, started = {**earlier.counts, **later.counts}, {**earlier.started, **later.started}
+    return later._replace(counts=counts, gone=gone, started=started)
 
 
 def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
@@ -228,6 +242,7 @@ def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
         batches=_count(new, ("batch", "_count")) if batches else 0,
         waiting=later.waiting,
         cached=cached,
+        cache_misses=_count(new, ("cache_misses", "")),
         **known,
     )
 
@@ -239,12 +254,18 @@ def _count(new: Mapping[tuple[str, str], float], *kinds: tuple[str, str]) -> int
 
 
 def _began_anew(earlier: Reading, later: Reading) -> frozenset[Labels]:
-    """Of whom anything is less than before: one that was restarted under load may soon have counted
-    more of some than it had."""
+    """Of whom anything is less than before, or whose process is another: one that was restarted
+    under load may soon have counted more than it had."""
+    others = [
+        frozenset(labels)
+        for labels, moment in later.started.items()
+        if earlier.started.get(labels, moment) != moment
+    ]
     return frozenset(
         place.whose
         for place, value in later.counts.items()
         if value < earlier.counts.get(place, 0.0)
+        or any(labels.issubset(place.labels) for labels in others)
     )
 
 

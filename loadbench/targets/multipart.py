@@ -1,14 +1,18 @@
-"""Bodies of multipart/form-data (RFC 7578), as browsers upload files."""
+"""Forms as browsers send them: multipart/form-data (RFC 7578), which carries files, and what has
+none also as application/x-www-form-urlencoded."""
 
 import hashlib
 import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 from loadbench.errors import SpecError
 from loadbench.targets import template
 from loadbench.targets.template import Parts, Place
+
+URLENCODED = "application/x-www-form-urlencoded"
 
 
 def encode(
@@ -18,10 +22,7 @@ def encode(
     with its name and type. Raises SpecError naming the field."""
     parts = []
     for field, text in form.items():
-        try:
-            content = template.fill(text, values, "raw", folder)
-        except SpecError as error:
-            raise SpecError(f"{where}form.{field}: {error.message}", error.hint) from error
+        content = _content(where, field, text, values, folder)
         head = f'Content-Disposition: form-data; name="{_quoted(field)}"'
         name = _file(text, values)
         if name is not None:
@@ -31,6 +32,24 @@ def encode(
     boundary = hashlib.sha256(b"\0".join(parts)).hexdigest()[:32].encode()
     body = b"".join(b"--%s\r\n%s\r\n" % (boundary, part) for part in parts)
     return body + b"--%s--\r\n" % boundary, f"multipart/form-data; boundary={boundary.decode()}"
+
+
+def urlencode(
+    where: str, form: Mapping[str, Parts], values: Mapping[str, Any], folder: Path
+) -> bytes:
+    """The body of a form whose fields are all text, or short. Raises SpecError naming the field."""
+    pairs = [
+        f"{quote_plus(field)}={quote_plus(_content(where, field, text, values, folder))}"
+        for field, text in form.items()
+    ]
+    return "&".join(pairs).encode()
+
+
+def _content(where: str, field: str, text: Parts, values: Mapping[str, Any], folder: Path) -> bytes:
+    try:
+        return template.fill(text, values, "raw", folder)
+    except SpecError as error:
+        raise SpecError(f"{where}form.{field}: {error.message}", error.hint) from error
 
 
 def _file(parts: Parts, values: Mapping[str, Any]) -> str | None:

@@ -10,8 +10,8 @@ import socket
 import threading
 from contextlib import suppress
 
-# So long after it was seen that a name has changed the load moves: whoever reads what servers count,
-# once a second, is to be at the new one before it
+# So long after it was seen that a name has changed the load moves: whoever reads what servers count
+# is to be at the new one before it, and looks once a second
 LEAD_S = 2.0
 _TRIAL_S = 2.0
 _LOOK_S = 0.1  # that whoever wants to know waits for a look; most name servers are quicker

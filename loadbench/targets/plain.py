@@ -158,6 +158,8 @@ def _body(
     """From the template; without one what the data hold, unless that is used elsewhere."""
     where = f"request {request.name!r}: "
     if templates.form:
+        if _own_type(request).startswith(multipart.URLENCODED):
+            return _Body(multipart.urlencode(where, templates.form, values, folder), "")
         return _Body(*multipart.encode(where, templates.form, values, folder))
     if templates.body:
         try:
@@ -165,8 +167,7 @@ def _body(
         except SpecError as error:
             raise SpecError(f"{where}body: {error.message}", error.hint) from error
         json = request.body.lstrip()[:1] in ("{", "[")
-        own = any(name.lower() == _TYPE for name in request.headers)
-        if json and not own:
+        if json and not _own_type(request):
             _must_be_json(where, content)
         return _Body(content, _JSON if json else "")
     if not request.data or templates.names:
@@ -177,6 +178,12 @@ def _body(
             "body = '{\"text\": ${text}}', with the names of columns in ${…}",
         )
     return _Body(row.content, row.kind)
+
+
+def _own_type(request: RequestPlan) -> str:
+    """The type of the body that the request itself says; empty for none."""
+    found = (text for name, text in request.headers.items() if name.lower() == _TYPE)
+    return next(found, "").lower()
 
 
 def _text(where: str, parts: Parts, values: Mapping[str, Any], default: str) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from loadbench import merge
 from loadbench.histogram import Histogram
-from loadbench.inside import EngineStatistics
+from loadbench.inside import Cache, EngineStatistics
 from loadbench.model import BatchSize, Part, Server, Value, decode
 from loadbench.units import percent
 
@@ -40,6 +40,7 @@ class _Parts(msgspec.Struct, frozen=True):
     compute_infer: _Duration = _Duration()
     compute_output: _Duration = _Duration()
     cache_hit: _Duration = _Duration()
+    cache_miss: _Duration = _Duration()
 
 
 class _Size(msgspec.Struct, frozen=True):
@@ -74,6 +75,7 @@ class Reading(Value, frozen=True):
     input_ns: int = 0  # of compute
     output_ns: int = 0
     hits: int = 0  # of `success`: answered from the response cache
+    misses: int = 0  # looked for there in vain
     sizes: dict[int, tuple[int, int]] = {}  # rows → (batches, ns)
     engine: EngineStatistics | None = None
     parts: dict[str, "Reading"] = {}  # by version
@@ -104,6 +106,7 @@ def read(body: bytes) -> Reading:
         input_ns=sum(part.input_ns for part in counted),
         output_ns=sum(part.output_ns for part in counted),
         hits=sum(part.hits for part in counted),
+        misses=sum(part.misses for part in counted),
         sizes=sizes,
         engine=_foremost(parts),
         parts=parts,
@@ -123,6 +126,7 @@ def _one(model: _Model) -> Reading:
         input_ns=parts.compute_input.ns,
         output_ns=parts.compute_output.ns,
         hits=parts.cache_hit.count,
+        misses=parts.cache_miss.count,
         sizes={
             size.batch_size: (size.compute_infer.count, _compute(size))
             for size in model.batch_stats
@@ -222,6 +226,7 @@ def _between(earlier: Reading, later: Reading) -> Server:
         sizes=sizes,
         failed=later.fail - earlier.fail,
         cached=hits,
+        cache_misses=later.misses - earlier.misses,
         **counts,
     )
 
@@ -249,7 +254,7 @@ def _counters(reading: Reading) -> dict[tuple[object, ...], int]:
         (key,): getattr(reading, key)
         for key in (
             "success", "fail", "rows", "batches", "queue_ns", "compute_ns", "input_ns",
-            "output_ns", "hits",
+            "output_ns", "hits", "misses",
         )
     }  # fmt: skip
     for size, counted in reading.sizes.items():
@@ -285,7 +290,8 @@ def _ours(earlier: EngineStatistics, later: EngineStatistics, counts: dict[str, 
         grounds=later.grounds,
         remarks=tuple(note for note in later.remarks if note not in earlier.remarks),
         parts=_parts(earlier.parts, later.parts),
-        cached=_grown(_hits(earlier), _hits(later)),
+        cached=_grown(_cache(earlier).hits, _cache(later).hits),
+        cache_misses=_grown(_cache(earlier).misses, _cache(later).misses),
         **counts,
     )
 
@@ -295,8 +301,8 @@ def _part(earlier: Histogram, later: Histogram) -> Part:
     return Part(new.count, round(new.total), new)
 
 
-def _hits(engine: EngineStatistics) -> int:
-    return engine.cache.hits if engine.cache is not None else 0
+def _cache(engine: EngineStatistics) -> Cache:
+    return engine.cache or Cache(0, 0, 0, 0, 0)
 
 
 def _grown(before: int, now: int) -> int:

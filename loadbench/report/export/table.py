@@ -104,6 +104,8 @@ COLUMNS = (
     Column("compute_ms", float, "mean in the model", _part("compute")),
     Column("batches", int, "that the server ran", _server("batches")),
     Column("batch_rows", float, "mean rows of a batch", _server("mean_batch")),
+    Column("cached", int, "answered from the server's response cache", _server("cached")),
+    Column("cache_misses", int, "looked for there in vain", _server("cache_misses")),
     Column("shed", int, "refused by the server to keep its promise", _server("shed")),
     Column("queued", int, "in the server's queue at the end", _server("waiting")),
     Column("cpu", float, "share of all cores", lambda w: w.machine.cpu if w.machine else None),

@@ -45,7 +45,7 @@ def engine(material: Material) -> Markup | None:
             text = "This target does not report queue and batch times. Shown: client side only."
             return section("Engine", quiet(text), name="engine")
         return None
-    made = made_of(server.parts_ms, server.cached, server.requests)
+    made = made_of(server.parts_ms, server.cached, server.requests, server.cache_misses)
     advice = hint(server)
     return section(
         "Engine",
