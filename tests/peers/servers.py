@@ -57,17 +57,19 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def triton(folder: Path) -> Iterator[Server]:
-    """The real Triton on a free port, with the models of this folder; its log goes to `folder`."""
+def triton(folder: Path, port: int = 0) -> Iterator[Server]:
+    """The real Triton, on a free port unless one is given, with the models of this folder and a
+    cache for those that want one; its log goes to `folder`."""
     home = PEERS / "triton" / "pytriton" / "tritonserver"
-    port, grpc_port = free_port(), free_port()
+    port, grpc_port = port or free_port(), free_port()
     command = [
         str(home / "bin" / "tritonserver"),
         *("--model-repository", str(HERE / "models")),
         *("--backend-directory", str(home / "backends")),
         *("--http-address", "127.0.0.1", "--http-port", str(port)),
         *("--grpc-address", "127.0.0.1", "--grpc-port", str(grpc_port)),
-        *("--allow-metrics", "false"),
+        *("--allow-metrics", "false", "--exit-timeout-secs", "1"),
+        *("--cache-directory", str(home / "caches"), "--cache-config", "local,size=1048576"),
     ]
     # The Python backend's interpreter ignores PYTHONPATH; it takes numpy from the environment
     # whose python3 is the first on the PATH.

@@ -1,13 +1,17 @@
 """What a real Triton can beyond single calls: tensors in shared memory, sequences, streams."""
 
+import json
 import shutil
+import subprocess
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
 import pytest
-from servers import ROOT, Server
+from servers import LOADBENCH, ROOT, Server, free_port, triton
 from test_triton import OPEN, scenario, sent_in_all
-from tools import perf_analyzer, run, run_copied, statistics
+from tools import LIMIT_SECONDS, perf_analyzer, run, run_copied, statistics
 
 CLOSED = 'arrivals = "closed"\nconcurrency = 4\nphases = [{ for = "3s" }]'
 SHARED = '[target]\nmodel = "matmul"\nshared_memory = true\n[load]\nwarmup = "1s"\n'
@@ -77,6 +81,62 @@ def test_sequences_are_what_triton_takes_for_sequences(
     theirs = statistics(real_triton, "accumulate")
     assert found.summary["failed"] == {}
     assert theirs["inference_stats"]["success"]["count"] == sent_in_all(found) > 1000
+
+
+@pytest.mark.parametrize("grpc", [False, True])
+def test_a_stateful_model_is_told_of_before_anything_is_sent(
+    real_triton: Server, tmp_path: Path, grpc: bool
+) -> None:
+    target = real_triton.grpc_url if grpc else real_triton.url
+    options = ("--target", target, "--set", "target.model=accumulate", "--out", tmp_path)
+    told = subprocess.run([LOADBENCH, "run", "steady", *options], capture_output=True, text=True)
+    assert told.returncode == 2
+    assert "keeps a state" in told.stderr
+    assert "sequence = " in told.stderr
+
+
+@pytest.mark.parametrize("grpc", [False, True])
+def test_the_cache_is_seen_second_by_second(
+    real_triton: Server, tmp_path: Path, grpc: bool
+) -> None:
+    request = '[[request]]\nname = "few"\npool = 50'
+    found = run(real_triton, tmp_path, scenario(OPEN, "cached", request), grpc=grpc)
+    theirs = statistics(real_triton, "cached")["inference_stats"]
+    inside = [window["server"] for window in found.windows if "server" in window]
+    for ours, name in (("cached", "cache_hit"), ("cache_misses", "cache_miss")):
+        counted = [server.get(ours, 0) for server in inside]
+        assert sum(counted) == theirs[name]["count"] > 0
+    assert theirs["success"]["count"] == sent_in_all(found)
+    misses = found.summary["server"]["cache_misses"]
+    assert found.summary["server"]["cached"] > 20 * max(1, misses)
+
+
+def test_one_that_is_restarted_amid_a_run_is_counted_on(tmp_path: Path) -> None:
+    port, results = free_port(), tmp_path / "results"
+    file = tmp_path / "scenario.toml"
+    load = 'arrivals = "constant"\nphases = [{ rate = 100, for = "15s" }]'
+    file.write_text(scenario(load))
+    command = [LOADBENCH, "run", file, "--target", f"http://127.0.0.1:{port}", "--out", results]
+    with ExitStack() as stack:
+        with triton(tmp_path, port) as first:
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+            while counted(first) < 300:
+                assert process.poll() is None
+                time.sleep(0.1)
+        with triton(tmp_path, port) as second:
+            process.wait(LIMIT_SECONDS)
+            theirs = counted(second)
+    (log,) = results.glob("*/log.ndjson")
+    records = [json.loads(line) for line in log.read_bytes().splitlines()]
+    told = [record.get("server") for record in records if record["kind"] == "window"]
+    again = next(at for at, one in enumerate(told) if one is None and told[at - 1])
+    assert sum(one.get("requests", 0) for one in told[again:] if one) == theirs > 300
+    assert sum(one.get("requests", 0) for one in told[:again] if one) >= 300
+
+
+def counted(server: Server) -> int:
+    found: int = statistics(server, "matmul")["inference_stats"]["success"]["count"]
+    return found
 
 
 def test_a_decoupled_model_gives_all_its_answers(real_triton: Server, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+../../matmul/1/model.py
