@@ -193,6 +193,7 @@ class Dashboard(App[None]):
 
     def on_view_changed(self, message: ViewChanged) -> None:
         ring(self, message.view)
+        first = self._came is None
         self.run_view, self._came = message.view, message.at
         start = message.view.start
         if start is not None and start.planned_ns and self.sight.planned is None:
@@ -200,7 +201,10 @@ class Dashboard(App[None]):
         if message.view.end is not None:
             self.read_snapshot()
         self.travel.tick()  # a run that is to be played is shown from its beginning
-        self._pace.soon()
+        if first:
+            self._pace.now()  # what is waited for: the last picture was of nothing
+        else:
+            self._pace.soon()
 
     def on_unreadable(self, message: Unreadable) -> None:
         self.problem = message.reason
