@@ -19,6 +19,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding
 from textual.css.query import NoMatches
 from textual.driver import Driver as TerminalDriver
+from textual.events import Event, Key, Paste
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
@@ -26,6 +27,7 @@ from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.driver import LEAVE, STAY, STOP, Driver
 from dashboard.follow import Follow, Unreadable, ViewChanged
+from dashboard.keyboard import Keyboard
 from dashboard.pacing import Pacing
 from dashboard.ringing import Way, ring
 from dashboard.scene import Scene, Sight, Source, scene
@@ -78,6 +80,7 @@ class Dashboard(App[None]):
         self.started: dict[Path, Child] = {folder.resolve(): child} if child else {}  # by `whole`
         self._first_theme = theme
         self._pace = Pacing(self, self._draw)
+        self._keyboard = Keyboard(self, super().on_event)
         self._leaving = False
         self.notify_by: Way = "auto"
         self._turn_to(folder, reader)
@@ -112,6 +115,7 @@ class Dashboard(App[None]):
         self.install_screen(Difference(), "difference")
         self.install_screen(Tail(), "tail")
         self._pace.begin()
+        self._keyboard.begin()
         self.push_screen(self._first)
         self._read()
         self.set_interval(1.0, self._tick)
@@ -119,6 +123,15 @@ class Dashboard(App[None]):
 
     def get_driver_class(self) -> type[TerminalDriver]:
         return lasting(super().get_driver_class())
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, Key | Paste) and not event.is_forwarded:
+            await self._keyboard.type(event)
+        else:
+            await super().on_event(event)
+
+    def on_keyboard_followed(self, message: Keyboard.Followed) -> None:
+        self._keyboard.followed(message)
 
     def _handle_exception(self, error: Exception) -> None:
         """A screen that was just being opened when the dashboard ended was left without inside."""
@@ -180,6 +193,7 @@ class Dashboard(App[None]):
 
     def on_view_changed(self, message: ViewChanged) -> None:
         ring(self, message.view)
+        first = self._came is None
         self.run_view, self._came = message.view, message.at
         start = message.view.start
         if start is not None and start.planned_ns and self.sight.planned is None:
@@ -187,7 +201,10 @@ class Dashboard(App[None]):
         if message.view.end is not None:
             self.read_snapshot()
         self.travel.tick()  # a run that is to be played is shown from its beginning
-        self._pace.soon()
+        if first:
+            self._pace.now()  # what is waited for: the last picture was of nothing
+        else:
+            self._pace.soon()
 
     def on_unreadable(self, message: Unreadable) -> None:
         self.problem = message.reason

@@ -13,6 +13,7 @@ import msgspec
 _SHOWN = 200  # bytes of an answer, and characters of a reason
 # in a line of JSON: an escape other than of " \ / and the newline, or a character beyond ASCII
 _SUSPECT = re.compile(rb'[^\x20-\x7e\n]|\\[^"\\/n]')
+_PLAIN = bytes({*range(0x20, 0x7F), ord("\n")} - {ord("\\")})
 
 
 def printable(data: bytes | str) -> str:
@@ -36,6 +37,8 @@ def harmless_json(line: bytes) -> bytes:
 
 def suspect(text: bytes) -> bool:
     """Whether JSON may hold what is not harmless; False means that it does not."""
+    if not text.translate(None, _PLAIN):  # all is plain: seen in a tenth of the time
+        return False
     return _SUSPECT.search(text) is not None
 
 

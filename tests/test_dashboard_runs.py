@@ -327,6 +327,25 @@ def test_a_page_with_lines_that_are_too_long_says_that_they_go_on(tmp_path: Path
     asyncio.run(walk())
 
 
+def test_a_comparison_fits_the_page_however_wide_it_is(tmp_path: Path) -> None:
+    several(tmp_path)
+
+    async def walk() -> None:
+        async with listed(tmp_path, (60, 16)) as (_, pilot):
+            await press(pilot, "end", "x", "up", "x", "c", "c")
+            await until(pilot, lambda: "throughput /s" in "\n".join(lines(pilot)))
+            for width, reason in ((60, False), (100, True), (60, False)):
+                await pilot.resize_terminal(width, 24)
+                await settle(pilot)
+                found = "\n".join(lines(pilot))
+                assert ("? inconclusive (1 run each)" in found) == reason
+                assert "? inconclusive" in found
+                sheet = pilot.app.screen.query_one(ScrollableContainer)
+                assert not sheet.show_horizontal_scrollbar
+
+    asyncio.run(walk())
+
+
 def test_enter_replays_what_is_over_and_follows_what_goes_on(tmp_path: Path) -> None:
     several(tmp_path)
 

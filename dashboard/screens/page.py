@@ -18,13 +18,16 @@ from textual.widgets import Static
 
 from loadbench.errors import LoadbenchError
 
-_BACK = "esc = back"
+Made = str | Callable[[int], str]
+
+_BACK, _READING = "esc = back", "reading the log…"
 _APART = re.compile(r"\S {2,}\S")  # as the parts of a table's line do, and words do not
 
 
 class Page(ModalScreen[None]):
-    """`make` returns the text, or raises LoadbenchError, which is shown instead. Lines that are
-    too long are folded; those of tables only if asked to: else one moves to the end of them."""
+    """`make` returns the text, or what makes it for so many columns, or raises LoadbenchError,
+    which is shown instead. Lines that are too long are folded; those of tables only if asked to:
+    else one moves to the end of them."""
 
     BINDINGS = [
         Binding("escape,q", "dismiss", "Back", show=False),
@@ -32,21 +35,21 @@ class Page(ModalScreen[None]):
     ]
 
     @dataclass
-    class Made(Message):
+    class Read(Message):
         """The text is there."""
 
-        text: str
+        text: Made
 
-    def __init__(self, title: str, make: Callable[[], str], fold: bool = False) -> None:
+    def __init__(self, title: str, make: Callable[[], Made], fold: bool = False) -> None:
         super().__init__()
         self._title, self._make, self._fold = title, make, fold
-        self._text = "reading the log…"
+        self._text: Made = _READING
 
     def compose(self) -> ComposeResult:
         with ScrollableContainer(classes="sheet page") as sheet:
             sheet.border_title = Text(self._title).markup
             sheet.border_subtitle = _BACK
-            yield Static(Text(self._text), id="page-text")
+            yield Static(_READING, id="page-text")
 
     def on_mount(self) -> None:
         self.query_one(ScrollableContainer).focus()
@@ -54,14 +57,15 @@ class Page(ModalScreen[None]):
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
+        text: Made
         try:
             text = self._make()
         except LoadbenchError as error:
             text = f"✗ {error.message}" + (f"\n  → {error.hint}" if error.hint else "")
         with suppress(RuntimeError):  # the loop is closed: nobody looks any more
-            self.post_message(self.Made(text))
+            self.post_message(self.Read(text))
 
-    def on_page_made(self, message: Made) -> None:
+    def on_page_read(self, message: Read) -> None:
         self._text = message.text
         self._fill()
 
@@ -72,7 +76,8 @@ class Page(ModalScreen[None]):
         if not self.is_attached:  # left meanwhile
             return
         width = self.query_one(ScrollableContainer).scrollable_content_region.width
-        text = folded(self._text, width, self._fold) if width else self._text
+        text = self._text if isinstance(self._text, str) else self._text(width)
+        text = folded(text, width, self._fold) if width else text
         goes_on = 0 < width < max(map(cell_len, text.splitlines()), default=0)
         sheet = self.query_one(ScrollableContainer)
         sheet.border_subtitle = f"→ = the rest of the lines   {_BACK}" if goes_on else _BACK

@@ -269,7 +269,7 @@ class Runs(RunScreen, inherit_bindings=False):
             self.notify(_NOTHING_TO)
         elif self._comparing or not self.query_one("#run-below").display:
             title = self._command("compare", *pair)
-            self.app.push_screen(Page(title, lambda: comparison_text(_compared(pair))))
+            self.app.push_screen(Page(title, lambda: partial(comparison_text, _compared(pair))))
         else:
             self._comparing = True
             self._below()

@@ -139,6 +139,7 @@ class Xray(Board, can_focus=True):
         gap = (_LEAST + 1) * len(samples) < height
         for sample in samples[self._begin(len(samples)) :]:
             found = self._request(scene, sample, longest, width)
+            found = found if shown else found[: max(0, height - 2)]  # one is there in any case
             if len(rows) + len(found) > height - 2:
                 break
             rows += [*([[]] if gap and shown else []), *found]
@@ -146,35 +147,36 @@ class Xray(Board, can_focus=True):
         return [*rows, *self._axis(longest, scene, width)], shown
 
     def _request(self, scene: Scene, sample: Sample, longest: int, width: int) -> list[Cells]:
+        """What its first line has no room for stands last."""
         context = around(scene, sample)
         cause = explain(sample, context)
         plain, quiet = ink(self.ink.text), ink(self.ink.quiet)
         why = textwrap.wrap(cause.text, max(20, width - 2)) or [""]
         times = [_time(name, length, sample) for name, length in stretches(sample)]
+        times[-1] += " ms"
+        head, left = self._head(scene, sample, machine_then(context.then, context.start), width)
         return [
-            self._head(scene, sample, machine_then(context.then, context.start), width),
+            head,
             self._bar(sample, longest, width),
             *([Segment(("→ " if not at else "  ") + line, plain)] for at, line in enumerate(why)),
-            *(
-                [Segment(f"  {line}", quiet)]
-                for line in _packed([*times[:-1], f"{times[-1]} ms"], width - 2)
-            ),
+            *([Segment(f"  {line}", quiet)] for line in _packed([*times, *left], width - 2)),
         ]
 
-    def _head(self, scene: Scene, sample: Sample, state: str, width: int) -> Cells:
-        """As much of it as fits, the machine's state first to go."""
+    def _head(
+        self, scene: Scene, sample: Sample, state: str, width: int
+    ) -> tuple[Cells, list[str]]:
+        """As much of it as fits, the machine's state first to go; and what does not."""
         at = second(sample, scene.view.start)
         when = "" if at is None else f"at {units.clock(at * units.SECOND)}"
-        parts = [when, sample.request, rode(sample), state]
-        text = took(sample)
-        rest = "   ".join(filter(None, parts))
-        while len(text) + 3 + len(rest) > width and parts:
-            parts.pop()
-            rest = "   ".join(filter(None, parts))
+        parts = [part for part in (when, sample.request, rode(sample), state) if part]
+        text, left = took(sample), list[str]()
+        while parts and len("   ".join([text, *parts])) > width:
+            left.insert(0, parts.pop())
+        rest = "   ".join(parts)
         return [
             Segment(text, ink(self.ink.p99, bold=True)),
             Segment(f"   {rest}" if rest else "", ink(self.ink.text)),
-        ]
+        ], left
 
     def _bar(self, sample: Sample, longest: int, width: int) -> Cells:
         cells: Cells = []

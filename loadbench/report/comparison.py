@@ -15,19 +15,36 @@ MEDIANS = "medians of repeats have no ±: the repeats tell how much they move"
 _LONGEST = 80
 
 
-def comparison_text(found: Comparison) -> str:
-    """All of it, without a newline at its end."""
+def comparison_text(found: Comparison, width: int | None = None) -> str:
+    """All of it, without a newline at its end; in few columns the table without its last parts."""
     lines = [f"A {found.a}   vs   B {found.b}", ""]
     if found.differences:
         lines.append("  Differs:")
         lines += [f"    {text}" for text in differences(found)]
     else:
         lines.append("  Same scenario, settings, versions and machine.")
-    rows = [HEADS, *(cells(row, bounds=True) for row in found.rows)]
-    lines += ["", *(f"  {line}" for line in aligned(rows, frozenset({0, 4}))), ""]
+    lines += ["", *_table(found, width), ""]
     lines += [f"  {text}" for text in sentences(found)]
     lines += [f"  ▲ {text}" for text in doubts(found)]
     return "\n".join(lines).rstrip()
+
+
+def _table(found: Comparison, width: int | None) -> list[str]:
+    """The figures. Least is lost without the bounds of the changes, then without the reasons of the
+    verdicts (what is doubtful is told below), then without n and what sets it off to the right."""
+    bounds, plain = ([cells(row, bounds=one) for row in found.rows] for one in (True, False))
+    short = [(*row[:4], row[4].partition(" (")[0], row[5]) for row in plain]
+    tables = [
+        [
+            f"{indent}{line}"
+            for line in aligned([HEADS[:many], *(row[:many] for row in rows)], frozenset({0, 4}))
+        ]
+        for rows, many, indent in (
+            (bounds, 6, "  "), (plain, 6, "  "), (short, 6, "  "), (short, 5, "  "), (short, 5, ""),
+        )
+    ]  # fmt: skip
+    fitting = (one for one in tables if width is None or max(map(len, one)) <= width)
+    return next(fitting, tables[-1])
 
 
 def differences(found: Comparison) -> list[str]:
