@@ -294,12 +294,14 @@ def _barred(row: Row, why: str, few: bool) -> Row:
 def _shift(row: Row) -> Shift | None:
     if row.unit == "%" or not all(row.n):
         return None
-    a, b = ([math.inf if one is None else one for one in side] for side in _sides(row))
-    return between(a, b, metrics.BY_NAME[row.metric].larger_is_worse)
+    return between(*_sides(row), metrics.BY_NAME[row.metric].larger_is_worse)
 
 
-def _sides(row: Row) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
-    return row.a_values, row.b_values
+def _sides(row: Row) -> tuple[list[float], list[float]]:
+    """The values; infinite where they are among the failed."""
+    both = (row.a_values, row.b_values)
+    a, b = ([math.inf if one is None else one for one in side] for side in both)
+    return a, b
 
 
 def _shifted(row: Row, found: Shift, levels: tuple[float, float]) -> Row:
@@ -331,8 +333,9 @@ def _verdict(
     limits = Limits(math.log1p(margin), -math.log1p(-margin))
     limits = limits if up else Limits(limits.good, limits.bad)
     said = word(found, limits, *levels)
-    noise = spread(*([one for one in side if one is not None] for side in _sides(row)))
-    least = None if noise is None else least_found((found.m, found.n), noise, limits.bad, strictest)
+    a, b = _sides(row)
+    noise = spread(a, b)
+    least = least_found(*((a, b) if up else (b, a)), limits.bad, strictest)
     more = further(found, noise, limits, strictest) if said == "inconclusive" else None
     mde = None if least is None else abs(math.expm1(least if up else -least))
     return replace(row, word=said, margin=margin, mde=mde, more=more)

@@ -22,6 +22,7 @@ LEVEL_INSIDE = 0.05  # the same of "ruled out" and "same": one-sided
 FEWEST = 5  # repeats a side: with 4 + 4 the smallest probability is 0.0143
 POWER = 0.95  # of the smallest difference that is told as one that would be found
 _SIMULATED = 4000
+_DRAWN = 1000  # of each comparison anew
 _MANY = 2500  # differences: with more the limit of large numbers is nearer than a simulation
 _MOST = 1000  # repeats that anyone would make
 _EFFICIENCY = 3 / math.pi  # of ranks beside means, where the noise is normal
@@ -124,19 +125,42 @@ def spread(*sides: Sequence[float]) -> float | None:
     return math.sqrt(squares / freedom) if freedom else None
 
 
-def least_found(sizes: tuple[int, int], spread: float, bad: float, level: float) -> float | None:
-    """The smallest difference of logarithms that would be called worse in 95 % of all
-    comparisons of so many repeats; None if there are too few for any.
+def least_found(a: Sequence[float], b: Sequence[float], bad: float, level: float) -> float | None:
+    """The smallest difference of logarithms that would be called worse in 95 % of all comparisons
+    of sides like these; None if they are too few for any. Values are as for `between`.
 
     A true shift moves all differences alike, so each simulated pair of sides without one tells the
-    smallest shift that it would have been found with."""
-    m, n = sizes
+    smallest shift that it would have been found with. They are drawn from normal noise of the
+    sides' own spread, and from their own deviations (a bootstrap); the larger of both counts: few
+    deviations understate the spread, and a spread understates what a run that went wrong does."""
+    sd = spread(a, b)
+    m, n = len(a), len(b)
     k = rank(m, n, level)
-    if not k or min(m, n) < FEWEST:
+    if sd is None or not k or min(m, n) < FEWEST:
         return None
     bounds, middles = _noise(m, n, k)
-    needed = np.maximum(-bounds * spread, bad - middles * spread)
-    return max(float(np.quantile(needed, POWER)), 0.0)
+    least = _needed(bounds * sd, middles * sd, bad)
+    if m * n <= _MANY:
+        least = max(least, _needed(*_drawn(_deviations(a, b), m, n, k), bad))
+    return least
+
+
+def _needed(bounds: Floats, middles: Floats, bad: float) -> float:
+    """What all but 5 % of these pairs need; they have no shift of their own."""
+    return max(float(np.quantile(np.maximum(-bounds, bad - middles), POWER)), 0.0)
+
+
+def _deviations(*sides: Sequence[float]) -> Floats:
+    """Of the logarithms from the middle of their side."""
+    logs = [np.log([value for value in side if 0 < value < math.inf]) for side in sides]
+    return np.concatenate([side - np.median(side) for side in logs if len(side)])
+
+
+def _drawn(pool: Floats, m: int, n: int, k: int) -> tuple[Floats, Floats]:
+    """As `_noise`, drawn from a pool with replacement."""
+    draw = np.random.default_rng(20)
+    many = min(_DRAWN, 4_000_000 // (m * n))
+    return _parted(draw.choice(pool, (many, 1, m)), draw.choice(pool, (many, n, 1)), k)
 
 
 @lru_cache(maxsize=64)
@@ -146,9 +170,12 @@ def _noise(m: int, n: int, k: int) -> tuple[Floats, Floats]:
     if m * n > _MANY:
         return _limit(m, n, k, draw)
     many = min(_SIMULATED, 4_000_000 // (m * n))
-    left, right = draw.standard_normal((many, 1, m)), draw.standard_normal((many, n, 1))
-    differences = (right - left).reshape(many, m * n)
-    size = m * n
+    return _parted(draw.standard_normal((many, 1, m)), draw.standard_normal((many, n, 1)), k)
+
+
+def _parted(left: Floats, right: Floats, k: int) -> tuple[Floats, Floats]:
+    differences = (right - left).reshape(len(left), -1)
+    size = differences.shape[1]
     wanted = sorted({k - 1, (size - 1) // 2, size // 2})
     parted = np.partition(differences, wanted, axis=1)
     middles = (parted[:, (size - 1) // 2] + parted[:, size // 2]) / 2
