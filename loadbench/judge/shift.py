@@ -40,48 +40,65 @@ class Limits(NamedTuple):
 
 class Shift(NamedTuple):
     """The pairwise differences of two sides' logarithms, sorted; positive is worse. Infinite where
-    a side has a value among the failed."""
+    one of the values is among the failed. Of so many pairs (`unknown`) both are: which of these
+    would be larger is not known, so they count against whatever is said."""
 
     differences: Floats
     m: int
     n: int
+    unknown: int = 0
+
+    @property
+    def least(self) -> Floats:
+        """All of them, the unknown as small as can be."""
+        return np.concatenate([np.full(self.unknown, -math.inf), self.differences])
+
+    @property
+    def most(self) -> Floats:
+        """And as large."""
+        return np.concatenate([self.differences, np.full(self.unknown, math.inf)])
 
     @property
     def middle(self) -> float:
-        """The shift itself."""
-        d, size = self.differences, len(self.differences)
-        low, high = float(d[(size - 1) // 2]), float(d[size // 2])
-        return low if low == high else (low + high) / 2
+        """The shift itself; NaN if it is not known."""
+        low, high = _middle(self.least), _middle(self.most)
+        return low if low == high else (low + high) / 2 if math.isfinite(high - low) else math.nan
 
     def low(self, level: float) -> float:
         """What the shift is at least, wrong in at most `level` of all cases."""
         k = rank(self.m, self.n, level)
-        return float(self.differences[k - 1]) if k else -math.inf
+        return float(self.least[k - 1]) if k else -math.inf
 
     def high(self, level: float) -> float:
         """What it is at most."""
         k = rank(self.m, self.n, level)
-        return float(self.differences[-k]) if k else math.inf
+        return float(self.most[-k]) if k else math.inf
 
     @property
     def p_worse(self) -> float:
         """How likely so much worse is by chance, one-sided; ties speak against it."""
-        return tail(self.m, self.n, int((self.differences <= 0).sum()))
+        return tail(self.m, self.n, int((self.least <= 0).sum()))
 
     @property
     def p_better(self) -> float:
-        return tail(self.m, self.n, int((self.differences >= 0).sum()))
+        return tail(self.m, self.n, int((self.most >= 0).sum()))
+
+
+def _middle(d: Floats) -> float:
+    low, high = float(d[(len(d) - 1) // 2]), float(d[len(d) // 2])
+    return low if low == high else (low + high) / 2
 
 
 def between(a: Sequence[float], b: Sequence[float], larger_is_worse: bool = True) -> Shift:
     """Of B against A; values are not negative, and infinite where they are among the failed. Two
-    that are both zero, or both infinite, are alike."""
+    that are both zero are alike; of two that are both infinite nothing is known."""
     left, right = np.asarray(a, np.float64), np.asarray(b, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (np.log(right)[:, None] - np.log(left)[None, :]).ravel()
-    same = (right[:, None] == left[None, :]).ravel()
-    found[same] = 0.0
-    return Shift(np.sort(found if larger_is_worse else -found), len(left), len(right))
+    found[((right[:, None] == 0) & (left[None, :] == 0)).ravel()] = 0.0
+    known = np.sort(found[~np.isnan(found)])
+    known = known if larger_is_worse else -known[::-1]
+    return Shift(known, len(left), len(right), len(found) - len(known))
 
 
 def holm(probabilities: Sequence[float], level: float) -> list[float]:
