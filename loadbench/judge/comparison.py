@@ -167,11 +167,11 @@ def _left_out(side: Side) -> Iterable[Note]:
     """Repeats that did not come to their end, beside others that did. One that failed may have
     done so by what is compared: then the others are no fair picture of the side."""
     reasons = Counter(one["summary"].get("reason") for one in side.snapshots)
-    if sum(reasons[reason] for reason in _ENDED) in (0, len(side.snapshots)):
+    if sum(reasons[how] for how in _ENDED) in (0, len(side.snapshots)):
         return
-    for reason in sorted(set(reasons) - {*_ENDED}):
-        text = f"{reasons[reason]} of {len(side.snapshots)} repeats of {side.name} {reason}"
-        yield Note(_LOST if reason == "failed" else "incomplete", text, "it is left out")
+    for how in sorted(set(reasons) - {*_ENDED}):
+        text = f"{reasons[how]} of {len(side.snapshots)} repeats of {side.name} {how}"
+        yield Note(_LOST if how == "failed" else "incomplete", text, "it is left out")
 
 
 def _compared(a: Side, b: Side, terms: Terms, left_out: Sequence[Note] = ()) -> Comparison:

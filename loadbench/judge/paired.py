@@ -81,7 +81,6 @@ def limits(most: int, metrics: int = 1) -> Limits:
     level (Bonferroni). Both are found to about a fiftieth of themselves."""
     if not 1 <= most <= MOST_PAIRS:
         raise ValueError(f"{most} pairs: 1 to {MOST_PAIRS} are looked at")
-    levels = (SURE / 2 / metrics, LIKELY / metrics)
     draw = np.random.Generator(np.random.PCG64(1945))
     sums = np.empty((most, _PATHS), np.int16)
     for begin in range(0, _PATHS, _CHUNK):
@@ -90,7 +89,8 @@ def limits(most: int, metrics: int = 1) -> Limits:
         for n in range(most):
             total += (values[: n + 1] > -values[n]).sum(0, dtype=np.int16)
             sums[n, begin : begin + _CHUNK] = total
-    return Limits(*(_spent(sums, level) for level in levels), metrics)
+    sure, likely = (_spent(sums, level / metrics) for level in (SURE / 2, LIKELY))
+    return Limits(sure, likely, metrics)
 
 
 def _spent(sums: NDArray[np.int16], level: float) -> tuple[int | None, ...]:
