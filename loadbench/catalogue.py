@@ -10,7 +10,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -26,6 +26,7 @@ _NOTES, _CHECKS, _TEXT = 20, 50, 300  # kept of each run
 _BANDS = ("p50", "p99")  # what a list shows
 _FRESH_S = 30.0  # a log written to so recently has a writer, on whatever machine
 _STARTS_S = 600.0  # so long may it take until a run has a run.json
+_NONE = "run.json is no snapshot of a run"
 State = Literal[
     "running", "done", "stopped", "failed", "killed", "not begun", "unreadable", "other version"
 ]
@@ -141,7 +142,7 @@ def entry(folder: Path, known: Entry | None = None) -> Entry | None:
     if known is not None and known.stamp == stamp and known.state != "running":
         return known
     if not stat.S_ISREG(status.st_mode) or status.st_size > files.LARGEST:
-        return _unreadable(folder, "run.json is no snapshot of a run", stamp)
+        return _unreadable(folder, _NONE, stamp)
     try:
         return _decoded(folder, files.content(path), stamp)
     except FileNotFoundError:
@@ -179,6 +180,8 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
         found = msgspec.convert(old, _Snapshot)
     else:
         found = msgspec.json.decode(data, type=_Snapshot)
+    if found.state not in get_args(State):
+        return _unreadable(folder, _NONE, stamp)  # of another tool that calls its file so, too
     series = found.kind == runlog.SERIES
     target = found.target or _Target()
     summary = (found.overall if series else found.summary) or Figures()

@@ -3,6 +3,7 @@ are. A name says too little, since a trace or a table may be another one under t
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -39,8 +40,18 @@ def of_model(url: str) -> dict[str, str]:
     name = url.removeprefix("local:")
     path = Path(name).expanduser()
     named = name != url and (os.sep in name or path.is_file())  # no folder called as one of the zoo
-    digest = _digest(str(path)) if named else ""
-    return {"file": digest} if digest else {}
+    files = (path, *_data_of(path)) if named else ()
+    found = [digest for file in files if (digest := _digest(str(file)))]
+    return {"file": " ".join(found)} if found else {}
+
+
+def _data_of(model: Path) -> list[Path]:
+    """Where exporters put the weights of a large ONNX model: `model.onnx.data`,
+    `model.onnx_data`, `model.onnx_data_1` … beside it. One trained anew differs in them alone."""
+    if model.suffix != ".onnx" or not model.is_file():
+        return []
+    known = re.compile(re.escape(model.name) + r"[._]data(_\d+)?")
+    return sorted(path for path in model.parent.iterdir() if known.fullmatch(path.name))
 
 
 def whole_file(name: str) -> str:

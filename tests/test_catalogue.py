@@ -49,8 +49,8 @@ def test_checks_without_data_are_undecided_and_not_failed() -> None:
 
 
 def test_a_run_that_cannot_be_read_is_a_line_that_says_why(tmp_path: Path) -> None:
-    folders = [finished(tmp_path, f"r{n}", 10.0) for n in range(6)]
-    cut, odd, other, big, pipe, none = (folder / runlog.SNAPSHOT for folder in folders)
+    folders = [finished(tmp_path, f"r{n}", 10.0) for n in range(7)]
+    cut, odd, other, big, pipe, none, foreign = (folder / runlog.SNAPSHOT for folder in folders)
     cut.write_bytes(cut.read_bytes()[:500])
     odd.write_text('{"schema": 1, "summary": {"checks": 7}}')
     snapshot = runlog.read_snapshot(other.parent)
@@ -60,17 +60,19 @@ def test_a_run_that_cannot_be_read_is_a_line_that_says_why(tmp_path: Path) -> No
     pipe.unlink()
     os.mkfifo(pipe)  # reading it would never end
     none.unlink()
+    foreign.write_text('{"name": "of another tool", "summary": {}}')
     found = listed(tmp_path)
     states = [entry.state for entry in reversed(found.values())]
     assert states == [
         "unreadable", "unreadable", "other version", "unreadable", "unreadable", "not begun",
+        "unreadable",
     ]  # fmt: skip
     said = [entry.problem for entry in reversed(found.values())]
     assert "damaged" in said[0]
     assert "damaged" in said[1]
     assert "$.summary.checks" in said[1]
     assert "written by loadbench 9.1" in said[2]
-    assert said[3] == said[4] == "run.json is no snapshot of a run"
+    assert said[3] == said[4] == said[6] == "run.json is no snapshot of a run"
     assert "starting" in said[5]
 
 

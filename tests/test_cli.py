@@ -123,3 +123,10 @@ def test_a_scenarios_folder_of_ones_own_hides_none_of_those_that_ship(tmp_path: 
     command = [sys.executable, "-m", "loadbench", "shape", "tour"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_settings_of_an_engine_are_refused_at_a_server_of_others(tmp_path: Path) -> None:
+    own = ("--set", "engine.max_batch=8", "--target", "http://127.0.0.1:9")
+    done = loadbench("run", "steady", *own, cwd=tmp_path, code=2)
+    assert "http://127.0.0.1:9 is a server of others" in done.stderr
+    assert not (tmp_path / "results").exists()

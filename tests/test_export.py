@@ -425,6 +425,26 @@ def test_mlflow_gets_a_run(
     assert (bodies[4]["run_id"], bodies[4]["status"]) == ("abc", "FINISHED")
 
 
+@pytest.mark.parametrize(
+    ("deleted", "words"),
+    [("{}", "nothing of the run is kept there"), ("<html>", "the run abc there is incomplete")],
+)
+def test_half_a_run_is_taken_away_from_mlflow_again(
+    failing: Path, capsys: pytest.CaptureFixture[str], deleted: str, words: str
+) -> None:
+    answers = {
+        "experiments/get-by-name": '{"experiment": {"experiment_id": "7"}}',
+        "runs/create": '{"run": {"info": {"run_id": "abc"}}}',
+        "runs/log-batch": "<html>",
+        "runs/delete": deleted,
+    }
+    with server(answers=answers) as (url, came):
+        code, _, err = said(["export", str(failing), "--as", "mlflow", "-o", url], capsys)
+    assert code == 3
+    assert words in err
+    assert json.loads(came[-1].body) == {"run_id": "abc"}
+
+
 @pytest.mark.parametrize("text", ["<html>", "[]", '{"run": 7}', "{}"])
 def test_what_is_no_mlflow(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with server(answers={"": text}) as (url, _):

@@ -11,7 +11,7 @@ from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.histogram import Histogram
 from loadbench.judge.crossing import Crossing, Point
-from loadbench.judge.search import LEAST_S, Probe, Terms, ended, following
+from loadbench.judge.search import LEAST_S, Found, Probe, Terms, ended, following
 from loadbench.judge.searches import Hunt, Setting, front, parse_over
 from loadbench.judge.stage import Claim, Seen, claim, judged
 from loadbench.model import Check, Note, Requests, Window, plain
@@ -101,6 +101,17 @@ def test_a_search_ends_within_its_budget_and_says_that_it_is_not_confirmed() -> 
     assert not found.verdict
     assert sum(stage.seconds for stage in seen) <= 60
     assert found.rate is not None  # what held in short
+
+
+def test_what_is_too_little_to_confirm_is_not_left_unused() -> None:
+    held = stage(100.0, kind="up", seconds=60, asked=6000)
+    failed = replace(held, rate=105.0, over=80, holds=False)
+    seen = [held, failed, replace(held, kind="re-check")]
+    wanted = following(TERMS, seen, 900 - 62)
+    assert isinstance(wanted, Probe)
+    assert wanted.kind == "confirm"
+    assert following(TERMS, seen, 900 - 50) == Probe("narrow", wanted.rate, 48)
+    assert isinstance(following(TERMS, seen, 900 - 11), Found)  # no room for the shortest
 
 
 def test_an_overload_that_leaves_a_server_slower_is_noticed() -> None:

@@ -152,6 +152,22 @@ def test_another_model_under_the_same_name_is_a_setting_that_differs(
     assert "target.file: " in loadbench("compare", "1", "3", cwd=tmp_path).stdout
 
 
+@pytest.mark.parametrize("data", ["model.onnx.data", "model.onnx_data", "model.onnx_data_1"])
+def test_weights_beside_an_onnx_model_are_part_of_it(tmp_path: Path, data: str) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"graph")
+    (tmp_path / "model.onnx.notes").write_text("nothing of the model")
+    url = f"local:{model}"
+    alone = of_model(url)
+    (tmp_path / data).write_bytes(b"weights")
+    (tmp_path / "other.onnx.data").write_bytes(b"of another")
+    first = of_model(url)
+    (tmp_path / data).write_bytes(b"trained")
+    assert len({found["file"] for found in (alone, first, of_model(url))}) == 3
+    (tmp_path / data).unlink()
+    assert of_model(url) == alone
+
+
 @pytest.mark.parametrize("url", ["local:mlp", "local:fake", "http://a:1", "local:none.onnx", ""])
 def test_only_files_of_models_have_a_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str

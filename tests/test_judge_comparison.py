@@ -259,7 +259,9 @@ def test_a_value_among_the_failed_is_larger_than_any_number() -> None:
     assert p99(side("b", [None] * 6), a).word == "better"
     assert p99(a, half).word == "inconclusive"
     both = p99(side("a", [None] * 6), side("b", [None] * 6))
-    assert (both.word, both.shift) == ("same", 0.0)  # neither is larger
+    assert (both.word, both.shift) == ("inconclusive", None)  # which would be larger?
+    assert both.why == "p99 is among the requests not answered well on both sides"
+    assert decision(compare(side("a", [None] * 6), side("b", [None] * 6))).code == 4
     text = comparison_text(compare(a, side("b", [None] * 6)))
     assert "> 100" in text
     assert "medians of repeats have no ±" in text
@@ -342,6 +344,18 @@ def test_an_invalid_repeat_leaves_no_verdict_and_one_broken_off_does_not_count()
     stopped = side("a", [*NEAR, 500.0])
     stopped.snapshots[-1]["summary"]["reason"] = "stopped"
     assert p99(stopped, b).n == (6, 6)
+    (note,) = (note for note in compare(stopped, b).notes if note.code == "incomplete")
+    assert note.text == "1 of 7 repeats of a stopped"
+
+
+def test_a_repeat_that_failed_leaves_no_verdict_on_the_others() -> None:
+    a, b = side("a", NEAR), side("b", [ms / 2 for ms in [*NEAR, 50.0]])
+    b.snapshots[-1]["summary"]["reason"] = "failed"  # the engine died, say
+    found = compare(a, b)
+    assert (found.gated[0].word, found.gated[0].n) == ("inconclusive", (6, 6))
+    assert found.gated[0].why == "1 of 7 repeats of b failed"
+    assert "1 of 7 repeats of b failed" in comparison_text(found)
+    assert decision(found).code == 4
 
 
 def _on(cpu: float, waited: float | None, own: float = 0.3) -> dict[str, Any]:

@@ -16,16 +16,20 @@ from tests.records import window
 
 
 def test_walsh_averages_and_their_bounds() -> None:
-    means = walsh([3.0, 1.0, 2.0])
+    values = [3.0, 1.0, 2.0]
+    means = walsh(values, 0.0)
     assert means.tolist() == [1.0, 1.5, 2.0, 2.0, 2.5, 3.0]
-    assert bounds(means, 6) == (1.0, 3.0)  # all of them have to be on one side
-    assert bounds(means, 5) == (1.5, 2.5)
-    assert bounds(means, None) == (-math.inf, math.inf)
+    assert bounds(values, 6) == (1.0, 3.0)  # all of them have to be on one side
+    assert bounds(values, 5) == (1.5, 2.5)
+    assert bounds(values, None) == (-math.inf, math.inf)
 
 
-def test_infinite_differences_are_larger_than_all_and_cancel_out() -> None:
-    assert walsh([math.inf, 1.0]).tolist() == [1.0, math.inf, math.inf]
-    assert walsh([math.inf, -math.inf]).tolist() == [-math.inf, 0.0, math.inf]
+def test_infinite_differences_are_larger_than_all_and_against_each_other_unknown() -> None:
+    inf = math.inf
+    assert walsh([inf, 1.0], 0.0).tolist() == [1.0, inf, inf]
+    assert walsh([inf, -inf], 0.0).tolist() == [-inf, 0.0, inf]
+    assert walsh([math.nan, 1.0], -inf).tolist() == [-inf, -inf, 1.0]
+    assert bounds([math.nan, 1.0], 3) == (-inf, inf)
 
 
 def test_the_first_look_that_can_show_something_is_where_all_pairs_agree() -> None:
@@ -100,23 +104,39 @@ def test_what_lies_among_the_failed_is_worse_than_any_number() -> None:
     assert found.word == "worse"
     assert (found.a, found.b, found.shift) == (10.0, None, None)
     assert judge("p99", [(None, 10.0)] * 14, 0.02, limits(14)).word == "better"
-    assert judge("p99", [(None, None)] * 14, 0.02, limits(14)).word == "same"
+    assert judge("p99", [(None, None)] * 14, 0.02, limits(14)).word == "inconclusive"
 
 
-def test_the_smallest_detectable_change_is_found_in_nineteen_of_twenty() -> None:
+@pytest.mark.parametrize(("pairs", "metrics"), [(8, 1), (9, 2), (14, 1), (30, 1)])
+def test_the_smallest_detectable_change_is_found_in_nineteen_of_twenty(
+    pairs: int, metrics: int
+) -> None:
     draw = np.random.Generator(np.random.PCG64(5))
-    spread, allowed = 0.03, limits(14)
-    first = judge("p50", values(1.0, spread), 0.02, allowed)
-    sample = np.std([math.log(b / a) for a, b in first.values if a and b], ddof=1)
-    assert first.mde is not None
-    change = math.log1p(first.mde)
-    found = 0
-    for differences in draw.normal(change, sample, (300, 14)):
-        pairs = [(1.0, math.exp(d)) for d in differences]
-        found += any(
-            judge("p50", pairs[:n], 0.02, allowed).word == "worse" for n in range(8, 15)
+    spread, allowed = 0.03, limits(pairs, metrics)
+    sample = draw.normal(0, 1, pairs)
+    sample *= spread / sample.std(ddof=1)
+    told = judge("p50", [(1.0, math.exp(d)) for d in sample], 0.02, allowed).mde
+    assert told is not None
+    hits = 0
+    for differences in draw.normal(math.log1p(told), spread, (300, pairs)):
+        drawn = [(1.0, math.exp(d)) for d in differences]
+        hits += any(
+            judge("p50", drawn[:n], 0.02, allowed).word == "worse" for n in range(8, pairs + 1)
         )  # as a session looks
-    assert 0.90 < found / 300 < 0.995
+    assert 0.92 < hits / 300 < 0.98
+
+
+def test_of_several_metrics_fewer_pairs_show_nothing() -> None:
+    assert [paired.fewest(n) for n in (1, 2, 3, 4, 5)] == [8, 9, 10, 10, 10]
+    for metrics in (1, 2, 3):
+        few = paired.fewest(metrics)
+        all_worse = [(10.0, 20.0)] * few
+        assert judge("p50", all_worse, 0.02, limits(few, metrics)).word == "worse"
+        allowed = limits(few - 1, metrics)
+        found = judge("p50", all_worse[1:], 0.02, allowed)
+        assert (found.word, found.mde) == ("inconclusive", None)
+    with pytest.raises(SpecError, match="fewer than 9 pairs never give a verdict on 2 metrics"):
+        layout(100.0, 34 * SECOND, SECOND, 2 * SECOND, 0.5, metrics=2)
 
 
 def test_turns_are_a_b_b_a_and_both_get_the_same_arrivals() -> None:
@@ -168,7 +188,7 @@ def test_a_budget_of_a_minute_holds_enough_pairs() -> None:
     plan = layout(100.0, 60 * SECOND, 2 * SECOND, None, 0.5)
     assert (plan.block_s, plan.pairs) == (2, 14)
     slow = layout(2.0, 60 * SECOND, 2 * SECOND, None, 0.5)
-    assert slow.pairs >= blocks.FEWEST_PAIRS
+    assert slow.pairs >= paired.fewest()
     assert slow.block_s > plan.block_s  # for more requests in each
     longer = layout(100.0, 600 * SECOND, 2 * SECOND, None, 0.99)
     assert longer.block_s * 100 * 0.01 > 20  # requests beyond the percentile

@@ -96,6 +96,7 @@ def command(
         scenarios[0].spec.load.warmup,
         parse_duration(block) if block else None,
         max(fraction(name) for name in terms.metrics),
+        len(terms.metrics),
     )
     sides = (side(scenarios[0], a_python), side(scenarios[1], b_python))
     options = Options(

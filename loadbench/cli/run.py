@@ -19,7 +19,7 @@ from loadbench.errors import SpecError
 from loadbench.judge.checks import CHECK_FAILED, PASSED, verdict
 from loadbench.judge.shift import FEWEST
 from loadbench.model import Start, plain
-from loadbench.overrides import parse_settings
+from loadbench.overrides import heeded, parse_settings
 from loadbench.printable import harmless
 from loadbench.report.against import against as held_against
 from loadbench.report.comparison import comparison_text
@@ -114,6 +114,7 @@ def command(
     if until_decided and duration:
         raise SpecError("--until-decided says how long the run may be", "leave --duration out")
     chosen = spec.load(scenario, overrides, rate=rate, duration=until_decided or duration)
+    heeded(overrides, chosen.spec.target.url)
     if dry_run:
         return _dry(chosen, trust, as_json)
     repeats = repeats or (REPEATS if gate else 1)

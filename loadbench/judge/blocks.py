@@ -19,7 +19,7 @@ from loadbench.assurance import QUANTILES
 from loadbench.errors import SpecError
 from loadbench.histogram import Histogram
 from loadbench.judge.bands import barren
-from loadbench.judge.paired import MOST_PAIRS
+from loadbench.judge.paired import MOST_PAIRS, fewest
 from loadbench.model import Window
 from loadbench.shape import Phase
 from loadbench.streams import CHECKS, TIMES, Stream, merged
@@ -28,7 +28,6 @@ from loadbench.value import Value
 
 SIDES = ("a", "b")
 METRICS = ("mean", *QUANTILES, *CHECKS)
-FEWEST_PAIRS = 8  # below that nothing can be shown, see `judge.paired`
 _SHORTEST_S, _USUAL = 2, 30  # seconds of a block; blocks in a budget, if nothing asks for fewer
 _BEYOND = 25  # requests that a block should hold beyond the percentile
 SETTLE_S = 1
@@ -80,16 +79,22 @@ def side_of(block: int) -> str:
 
 
 def layout(
-    rate: float, budget_ns: int, warm_ns: int, block_ns: int | None, finest: float
+    rate: float,
+    budget_ns: int,
+    warm_ns: int,
+    block_ns: int | None,
+    finest: float,
+    metrics: int = 1,
 ) -> Layout:
     """As many pairs as the budget holds, of blocks of the length asked for, or of one that leaves
-    enough requests beyond the finest percentile (a fraction) that gets a verdict, as far as 8 pairs
-    fit. Raises SpecError if they do not."""
+    enough requests beyond the finest percentile (a fraction) that gets a verdict, as far as the
+    fewest pairs fit that show anything of so many metrics. Raises SpecError if they do not."""
+    least = fewest(metrics)
     warm, budget = math.ceil(warm_ns / SECOND), budget_ns // SECOND
     left = budget - 2 * warm
     if block_ns is None:
         wanted = math.ceil(_BEYOND / (1 - finest) / rate) + SETTLE_S
-        longest = max(_SHORTEST_S, left // (2 * FEWEST_PAIRS))
+        longest = max(_SHORTEST_S, left // (2 * least))
         length = min(max(_SHORTEST_S, left // _USUAL, wanted), longest)
     else:
         length = block_ns // SECOND
@@ -97,11 +102,12 @@ def layout(
             hint = f"whole seconds, {SETTLE_S + 1} at least: the first is left out of the figures"
             raise SpecError(f"blocks of {duration(block_ns)} cannot be told apart", hint)
     pairs = min(left // (2 * length), MOST_PAIRS)
-    if pairs < FEWEST_PAIRS:
-        need = 2 * warm + 2 * FEWEST_PAIRS * length
+    if pairs < least:
+        need = 2 * warm + 2 * least * length
         raise SpecError(
             f"a budget of {budget} s holds {max(pairs, 0)} pairs of blocks of {length} s after a "
-            f"warm-up of {warm} s a side: fewer than {FEWEST_PAIRS} pairs never give a verdict",
+            f"warm-up of {warm} s a side: fewer than {least} pairs never give a verdict"
+            + (f" on {metrics} metrics" if metrics > 1 else ""),
             f"--budget {need}s",
         )
     return Layout(rate, warm, length, pairs)

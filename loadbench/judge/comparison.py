@@ -8,6 +8,7 @@ made of a verdict (an exit code) is for `gate`.
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ Band = tuple[float, float | None] | None
 DECIDED = ("better", "same", "ruled out", "worse")
 _ENDED = ("done", None)
 _READS_LOG = "loadbench show RUN reads the log"
+_LOST = "repeats-failed"
 
 
 class Side(Value, frozen=True):
@@ -130,7 +132,7 @@ def compare(a: Side, b: Side, terms: Terms | None = None) -> Comparison:
                 f"there is no margin for {name!r}", f"known: {', '.join(metrics.GATED)}"
             )
     try:
-        return _compared(_whole(a), _whole(b), terms)
+        return _compared(_whole(a), _whole(b), terms, [*_left_out(a), *_left_out(b)])
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # what a file may hold
         names = " or ".join(dict.fromkeys((a.name, b.name)))
         raise SpecError(
@@ -161,13 +163,25 @@ def _whole(side: Side) -> Side:
     return Side(side.name, ended or side.snapshots)
 
 
-def _compared(a: Side, b: Side, terms: Terms) -> Comparison:
+def _left_out(side: Side) -> Iterable[Note]:
+    """Repeats that did not come to their end, beside others that did. One that failed may have
+    done so by what is compared: then the others are no fair picture of the side."""
+    reasons = Counter(one["summary"].get("reason") for one in side.snapshots)
+    if sum(reasons[how] for how in _ENDED) in (0, len(side.snapshots)):
+        return
+    for how in sorted(set(reasons) - {*_ENDED}):
+        text = f"{reasons[how]} of {len(side.snapshots)} repeats of {side.name} {how}"
+        yield Note(_LOST if how == "failed" else "incomplete", text, "it is left out")
+
+
+def _compared(a: Side, b: Side, terms: Terms, left_out: Sequence[Note] = ()) -> Comparison:
     left, right = a.snapshots, b.snapshots
     work = differences.work(left[0], right[0])
     open_loop = all(one["spec"]["load"].get("arrivals") not in _CLOSED for one in (*left, *right))
     kept = (_kept_up(left), _kept_up(right)) if open_loop else None
     few = _too_few(len(left), len(right))
-    unfit = _unfit(a, b, bool(work) and not terms.anyway)
+    lost = [note.text for note in left_out if note.code == _LOST]
+    unfit = _unfit(a, b, bool(work) and not terms.anyway) or "; ".join(lost)
     why = unfit or few
     rows = list(_rows(a, b, terms.metrics))
     asked = [row.metric for row in rows if row.metric in terms.metrics]
@@ -181,7 +195,7 @@ def _compared(a: Side, b: Side, terms: Terms) -> Comparison:
         comparable=not work,
         differences=(*work, *differences.settings(left[0], right[0])),
         rows=tuple(rows),
-        notes=tuple(_notes(a, b, work, kept if {*_DONE} & {*terms.metrics} else None)),
+        notes=(*left_out, *_notes(a, b, work, kept if {*_DONE} & {*terms.metrics} else None)),
         order=order.letters(left, right),
         kept_up=kept,
     )
@@ -294,12 +308,14 @@ def _barred(row: Row, why: str, few: bool) -> Row:
 def _shift(row: Row) -> Shift | None:
     if row.unit == "%" or not all(row.n):
         return None
-    a, b = ([math.inf if one is None else one for one in side] for side in _sides(row))
-    return between(a, b, metrics.BY_NAME[row.metric].larger_is_worse)
+    return between(*_sides(row), metrics.BY_NAME[row.metric].larger_is_worse)
 
 
-def _sides(row: Row) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
-    return row.a_values, row.b_values
+def _sides(row: Row) -> tuple[list[float], list[float]]:
+    """The values; infinite where they are among the failed."""
+    both = (row.a_values, row.b_values)
+    a, b = ([math.inf if one is None else one for one in side] for side in both)
+    return a, b
 
 
 def _shifted(row: Row, found: Shift, levels: tuple[float, float]) -> Row:
@@ -331,11 +347,14 @@ def _verdict(
     limits = Limits(math.log1p(margin), -math.log1p(-margin))
     limits = limits if up else Limits(limits.good, limits.bad)
     said = word(found, limits, *levels)
-    noise = spread(*([one for one in side if one is not None] for side in _sides(row)))
-    least = None if noise is None else least_found((found.m, found.n), noise, limits.bad, strictest)
+    a, b = _sides(row)
+    noise = spread(a, b)
+    least = least_found(*((a, b) if up else (b, a)), limits.bad, strictest)
     more = further(found, noise, limits, strictest) if said == "inconclusive" else None
     mde = None if least is None else abs(math.expm1(least if up else -least))
-    return replace(row, word=said, margin=margin, mde=mde, more=more)
+    unknown = said == "inconclusive" and math.isnan(found.middle)
+    why = f"{row.metric} is among the requests not answered well on both sides" if unknown else ""
+    return replace(row, word=said, why=why, margin=margin, mde=mde, more=more)
 
 
 def _notes(

@@ -25,6 +25,7 @@ from loadbench.value import Value
 MOST_PAIRS = 100
 SURE, LIKELY = 0.01, 0.05  # of a false better or worse, both together; of a false bound inside
 _PATHS, _CHUNK = 400_000, 20_000
+_SESSIONS = 2000
 _FOUND = 0.95  # how often the smallest detectable change is to be found
 
 Floats = NDArray[np.float64]
@@ -32,10 +33,12 @@ Floats = NDArray[np.float64]
 
 class Limits(Value, frozen=True):
     """For each number of pairs the rank sum from which on a side is excluded; None: no sum will do.
-    `sure` for better and worse, `likely` for what lies within the margin."""
+    `sure` for better and worse, `likely` for what lies within the margin; so many `metrics` share
+    the level."""
 
     sure: tuple[int | None, ...]
     likely: tuple[int | None, ...]
+    metrics: int = 1
 
 
 class Paired(Value, frozen=True, omit_defaults=False):
@@ -66,13 +69,18 @@ class Paired(Value, frozen=True, omit_defaults=False):
         return self.word in ("better", "same", "worse")
 
 
+def fewest(metrics: int = 1) -> int:
+    """Pairs below which nothing is shown: even if all speak for the same side, that happens by
+    chance too often."""
+    return math.ceil(math.log2(2 * metrics / SURE))
+
+
 @lru_cache(maxsize=8)
 def limits(most: int, metrics: int = 1) -> Limits:
     """For sessions of up to so many pairs in which so many metrics get a verdict; they share the
     level (Bonferroni). Both are found to about a fiftieth of themselves."""
     if not 1 <= most <= MOST_PAIRS:
         raise ValueError(f"{most} pairs: 1 to {MOST_PAIRS} are looked at")
-    levels = (SURE / 2 / metrics, LIKELY / metrics)
     draw = np.random.Generator(np.random.PCG64(1945))
     sums = np.empty((most, _PATHS), np.int16)
     for begin in range(0, _PATHS, _CHUNK):
@@ -81,7 +89,8 @@ def limits(most: int, metrics: int = 1) -> Limits:
         for n in range(most):
             total += (values[: n + 1] > -values[n]).sum(0, dtype=np.int16)
             sums[n, begin : begin + _CHUNK] = total
-    return Limits(*(_spent(sums, level) for level in levels))
+    sure, likely = (_spent(sums, level / metrics) for level in (SURE / 2, LIKELY))
+    return Limits(sure, likely, metrics)
 
 
 def _spent(sums: NDArray[np.int16], level: float) -> tuple[int | None, ...]:
@@ -101,21 +110,24 @@ def _spent(sums: NDArray[np.int16], level: float) -> tuple[int | None, ...]:
     return tuple(found)
 
 
-def walsh(differences: Sequence[float]) -> Floats:
-    """The means of all pairs of differences, each with itself too, rising. Two infinities against
-    each other are no difference."""
+def walsh(differences: Sequence[float], unknown: float) -> Floats:
+    """The means of all pairs of differences, each with itself too, rising; of two infinities
+    against each other, and of differences that are NaN, the mean is `unknown`."""
     found = np.asarray(differences, np.float64)
     first, second = np.triu_indices(len(found))
     with np.errstate(invalid="ignore"):
         means = (found[first] + found[second]) / 2
-    return np.sort(np.nan_to_num(means, nan=0.0, posinf=math.inf, neginf=-math.inf))
+    means[np.isnan(means)] = unknown
+    return np.sort(means)
 
 
-def bounds(means: Floats, limit: int | None) -> tuple[float, float]:
-    """What so large a rank sum bounds, from the Walsh averages."""
-    if limit is None or not len(means):
+def bounds(differences: Sequence[float], limit: int | None) -> tuple[float, float]:
+    """What so large a rank sum bounds, among the Walsh averages: those that are not known count as
+    small below and as large above."""
+    if limit is None or not differences:
         return -math.inf, math.inf
-    return float(means[len(means) - limit]), float(means[limit - 1])
+    least, most = walsh(differences, -math.inf), walsh(differences, math.inf)
+    return float(least[len(least) - limit]), float(most[limit - 1])
 
 
 def judge(
@@ -129,15 +141,14 @@ def judge(
     than any number. `margin` is the ratio − 1 that does not matter."""
     differences = [_difference(*pair) for pair in values]
     n = len(differences)
-    means = walsh(differences)
-    shift = float(np.median(means)) if n else math.nan
-    sure = bounds(means, allowed.sure[n - 1] if n else None)
-    likely = bounds(means, allowed.likely[n - 1] if n else None)
+    shift = _middle(differences)
+    sure = bounds(differences, allowed.sure[n - 1] if n else None)
+    likely = bounds(differences, allowed.likely[n - 1] if n else None)
     edge = math.log1p(margin)
     finite = [found for found in differences if math.isfinite(found)]
     spread = float(np.std(finite, ddof=1)) if len(finite) > 1 else None
     word = _word(shift, sure, likely, edge) if gated else ""
-    most = len(allowed.sure)
+    least = None if spread is None else _detectable(spread, allowed, edge)
     return Paired(
         metric=metric,
         unit="ms",
@@ -150,17 +161,26 @@ def judge(
         inner=(_ratio(likely[0]), _ratio(likely[1])),
         word=word,
         margin=margin,
-        mde=None if spread is None else math.expm1(_detectable(spread, most, edge)),
-        more=_more(shift, spread, n, edge) if word == "inconclusive" else None,
+        mde=None if least is None else math.expm1(least),
+        more=_more(shift, spread, n, edge, allowed.metrics) if word == "inconclusive" else None,
         values=tuple(values),
     )
 
 
 def _difference(a: float | None, b: float | None) -> float:
-    """Of logarithms; two without a number do not differ."""
+    """Of logarithms; NaN where neither has a number: nobody knows which would be larger."""
     if a is None or b is None:
-        return 0.0 if a is b else math.copysign(math.inf, 1 if b is None else -1)
+        return math.nan if a is b else math.copysign(math.inf, 1 if b is None else -1)
     return math.log(b / a)
+
+
+def _middle(differences: Sequence[float]) -> float:
+    """The shift (Hodges and Lehmann); NaN if it is not known."""
+    if not differences:
+        return math.nan
+    with np.errstate(invalid="ignore"):
+        low, high = (float(np.median(walsh(differences, to))) for to in (-math.inf, math.inf))
+    return low if low == high else (low + high) / 2 if math.isfinite(high - low) else math.nan
 
 
 def _word(shift: float, sure: tuple[float, float], likely: tuple[float, float], edge: float) -> str:
@@ -184,23 +204,42 @@ def _ratio(shift: float) -> float | None:
     return math.expm1(shift) if math.isfinite(shift) else None
 
 
-def _detectable(spread: float, n: int, edge: float) -> float:
-    """The shift (log) whose bound lies beyond zero, and which lies beyond the margin itself, in
-    95 % of sessions of n pairs; by the normal law, to which rank sums lose a twentieth."""
-    normal = NormalDist()
-    error = spread * math.sqrt(math.pi / 3 / n)
-    often = normal.inv_cdf(_FOUND)
-    return max((normal.inv_cdf(1 - SURE / 2) + often) * error, edge + often * error)
+def _detectable(spread: float, allowed: Limits, edge: float) -> float | None:
+    """The shift (log) that is called worse in 95 % of whole sessions; None where none would be. A
+    true shift moves all Walsh averages alike, so each session without one, of normal differences,
+    tells the smallest that it would have been found with."""
+    limit = allowed.sure[-1]
+    if limit is None:
+        return None
+    lows, middles = _noise(len(allowed.sure), limit)
+    return float(np.quantile(np.maximum(-lows * spread, edge - middles * spread), _FOUND))
 
 
-def _more(shift: float, spread: float | None, n: int, edge: float) -> int | None:
+@lru_cache(maxsize=16)
+def _noise(pairs: int, limit: int) -> tuple[Floats, Floats]:
+    """(lower bounds, shifts) at the end of sessions of standard normal differences."""
+    first, second = np.triu_indices(pairs)
+    size = len(first)
+    lows, middles = [], []
+    draw = np.random.default_rng(20)
+    for _ in range(_SESSIONS // 100):
+        drawn = draw.standard_normal((100, pairs))
+        means = np.sort((drawn[:, first] + drawn[:, second]) / 2, axis=1)
+        lows.append(means[:, size - limit])
+        middles.append((means[:, (size - 1) // 2] + means[:, size // 2]) / 2)
+    return np.concatenate(lows), np.concatenate(middles)
+
+
+def _more(shift: float, spread: float | None, n: int, edge: float, metrics: int) -> int | None:
     """Further pairs after which, were the shift and the spread as they seem, one word would hold:
     the nearest of worse or better, and same. None: not known, or far too many."""
     if spread is None or not math.isfinite(shift):
         return None
     normal = NormalDist()
     away, inside = abs(shift), edge - abs(shift)
-    wanted = [(normal.inv_cdf(1 - SURE / 2), away)] if away > edge else []
-    wanted += [(normal.inv_cdf(1 - LIKELY), inside)] if inside > 0 else []
+    wanted = [(normal.inv_cdf(1 - SURE / 2 / metrics), away)] if away > edge else []
+    wanted += [(normal.inv_cdf(1 - LIKELY / metrics), inside)] if inside > 0 else []
     pairs = [math.pi / 3 * (z * spread / gap) ** 2 for z, gap in wanted if gap > 0]
-    return max(1, math.ceil(min(pairs)) - n) if pairs and min(pairs) < 10_000 else None
+    if not pairs or min(pairs) >= 10_000:
+        return None
+    return max(1, max(math.ceil(min(pairs)), fewest(metrics)) - n)

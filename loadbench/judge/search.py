@@ -83,12 +83,17 @@ class Found(Value, frozen=True, omit_defaults=False):
 
 def following(terms: Terms, seen: Sequence[Seen], spent_s: float) -> Probe | Found:
     """What comes after these stages, which took so many seconds in all."""
-    wanted = _wanted(terms, seen, terms.budget_s - spent_s)
-    if isinstance(wanted, Probe):
-        if spent_s + cost(terms, wanted) <= terms.budget_s:
-            return wanted
-        return ended(terms, seen, spent_s, "budget")
-    return ended(terms, seen, spent_s, wanted)
+    left_s = terms.budget_s - spent_s
+    wanted = _wanted(terms, seen, left_s)
+    if not isinstance(wanted, Probe):
+        return ended(terms, seen, spent_s, wanted)
+    if cost(terms, wanted) <= left_s:
+        return wanted
+    rest_s = int(left_s) - terms.settle_s
+    if wanted.kind == "confirm" and rest_s >= terms.short_s:
+        # That is too little to confirm it, and tells more of the place than an earlier end would
+        return Probe("narrow", wanted.rate, rest_s)
+    return ended(terms, seen, spent_s, "budget")
 
 
 def cost(terms: Terms, probe: Probe) -> int:

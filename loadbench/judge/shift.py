@@ -22,6 +22,7 @@ LEVEL_INSIDE = 0.05  # the same of "ruled out" and "same": one-sided
 FEWEST = 5  # repeats a side: with 4 + 4 the smallest probability is 0.0143
 POWER = 0.95  # of the smallest difference that is told as one that would be found
 _SIMULATED = 4000
+_DRAWN = 1000  # of each comparison anew
 _MANY = 2500  # differences: with more the limit of large numbers is nearer than a simulation
 _MOST = 1000  # repeats that anyone would make
 _EFFICIENCY = 3 / math.pi  # of ranks beside means, where the noise is normal
@@ -39,48 +40,65 @@ class Limits(NamedTuple):
 
 class Shift(NamedTuple):
     """The pairwise differences of two sides' logarithms, sorted; positive is worse. Infinite where
-    a side has a value among the failed."""
+    one of the values is among the failed. Of so many pairs (`unknown`) both are: which of these
+    would be larger is not known, so they count against whatever is said."""
 
     differences: Floats
     m: int
     n: int
+    unknown: int = 0
+
+    @property
+    def least(self) -> Floats:
+        """All of them, the unknown as small as can be."""
+        return np.concatenate([np.full(self.unknown, -math.inf), self.differences])
+
+    @property
+    def most(self) -> Floats:
+        """And as large."""
+        return np.concatenate([self.differences, np.full(self.unknown, math.inf)])
 
     @property
     def middle(self) -> float:
-        """The shift itself."""
-        d, size = self.differences, len(self.differences)
-        low, high = float(d[(size - 1) // 2]), float(d[size // 2])
-        return low if low == high else (low + high) / 2
+        """The shift itself; NaN if it is not known."""
+        low, high = _middle(self.least), _middle(self.most)
+        return low if low == high else (low + high) / 2 if math.isfinite(high - low) else math.nan
 
     def low(self, level: float) -> float:
         """What the shift is at least, wrong in at most `level` of all cases."""
         k = rank(self.m, self.n, level)
-        return float(self.differences[k - 1]) if k else -math.inf
+        return float(self.least[k - 1]) if k else -math.inf
 
     def high(self, level: float) -> float:
         """What it is at most."""
         k = rank(self.m, self.n, level)
-        return float(self.differences[-k]) if k else math.inf
+        return float(self.most[-k]) if k else math.inf
 
     @property
     def p_worse(self) -> float:
         """How likely so much worse is by chance, one-sided; ties speak against it."""
-        return tail(self.m, self.n, int((self.differences <= 0).sum()))
+        return tail(self.m, self.n, int((self.least <= 0).sum()))
 
     @property
     def p_better(self) -> float:
-        return tail(self.m, self.n, int((self.differences >= 0).sum()))
+        return tail(self.m, self.n, int((self.most >= 0).sum()))
+
+
+def _middle(d: Floats) -> float:
+    low, high = float(d[(len(d) - 1) // 2]), float(d[len(d) // 2])
+    return low if low == high else (low + high) / 2
 
 
 def between(a: Sequence[float], b: Sequence[float], larger_is_worse: bool = True) -> Shift:
     """Of B against A; values are not negative, and infinite where they are among the failed. Two
-    that are both zero, or both infinite, are alike."""
+    that are both zero are alike; of two that are both infinite nothing is known."""
     left, right = np.asarray(a, np.float64), np.asarray(b, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (np.log(right)[:, None] - np.log(left)[None, :]).ravel()
-    same = (right[:, None] == left[None, :]).ravel()
-    found[same] = 0.0
-    return Shift(np.sort(found if larger_is_worse else -found), len(left), len(right))
+    found[((right[:, None] == 0) & (left[None, :] == 0)).ravel()] = 0.0
+    known = np.sort(found[~np.isnan(found)])
+    known = known if larger_is_worse else -known[::-1]
+    return Shift(known, len(left), len(right), len(found) - len(known))
 
 
 def holm(probabilities: Sequence[float], level: float) -> list[float]:
@@ -124,19 +142,42 @@ def spread(*sides: Sequence[float]) -> float | None:
     return math.sqrt(squares / freedom) if freedom else None
 
 
-def least_found(sizes: tuple[int, int], spread: float, bad: float, level: float) -> float | None:
-    """The smallest difference of logarithms that would be called worse in 95 % of all
-    comparisons of so many repeats; None if there are too few for any.
+def least_found(a: Sequence[float], b: Sequence[float], bad: float, level: float) -> float | None:
+    """The smallest difference of logarithms that would be called worse in 95 % of all comparisons
+    of sides like these; None if they are too few for any. Values are as for `between`.
 
     A true shift moves all differences alike, so each simulated pair of sides without one tells the
-    smallest shift that it would have been found with."""
-    m, n = sizes
+    smallest shift that it would have been found with. They are drawn from normal noise of the
+    sides' own spread, and from their own deviations (a bootstrap); the larger of both counts: few
+    deviations understate the spread, and a spread understates what a run that went wrong does."""
+    sd = spread(a, b)
+    m, n = len(a), len(b)
     k = rank(m, n, level)
-    if not k or min(m, n) < FEWEST:
+    if sd is None or not k or min(m, n) < FEWEST:
         return None
     bounds, middles = _noise(m, n, k)
-    needed = np.maximum(-bounds * spread, bad - middles * spread)
-    return max(float(np.quantile(needed, POWER)), 0.0)
+    least = _needed(bounds * sd, middles * sd, bad)
+    if m * n <= _MANY:
+        least = max(least, _needed(*_drawn(_deviations(a, b), m, n, k), bad))
+    return least
+
+
+def _needed(bounds: Floats, middles: Floats, bad: float) -> float:
+    """What all but 5 % of these pairs need; they have no shift of their own."""
+    return max(float(np.quantile(np.maximum(-bounds, bad - middles), POWER)), 0.0)
+
+
+def _deviations(*sides: Sequence[float]) -> Floats:
+    """Of the logarithms from the middle of their side."""
+    logs = [np.log([value for value in side if 0 < value < math.inf]) for side in sides]
+    return np.concatenate([side - np.median(side) for side in logs if len(side)])
+
+
+def _drawn(pool: Floats, m: int, n: int, k: int) -> tuple[Floats, Floats]:
+    """As `_noise`, drawn from a pool with replacement."""
+    draw = np.random.default_rng(20)
+    many = min(_DRAWN, 4_000_000 // (m * n))
+    return _parted(draw.choice(pool, (many, 1, m)), draw.choice(pool, (many, n, 1)), k)
 
 
 @lru_cache(maxsize=64)
@@ -146,9 +187,12 @@ def _noise(m: int, n: int, k: int) -> tuple[Floats, Floats]:
     if m * n > _MANY:
         return _limit(m, n, k, draw)
     many = min(_SIMULATED, 4_000_000 // (m * n))
-    left, right = draw.standard_normal((many, 1, m)), draw.standard_normal((many, n, 1))
-    differences = (right - left).reshape(many, m * n)
-    size = m * n
+    return _parted(draw.standard_normal((many, 1, m)), draw.standard_normal((many, n, 1)), k)
+
+
+def _parted(left: Floats, right: Floats, k: int) -> tuple[Floats, Floats]:
+    differences = (right - left).reshape(len(left), -1)
+    size = differences.shape[1]
     wanted = sorted({k - 1, (size - 1) // 2, size // 2})
     parted = np.partition(differences, wanted, axis=1)
     middles = (parted[:, (size - 1) // 2] + parted[:, size // 2]) / 2

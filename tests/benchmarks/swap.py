@@ -1,11 +1,16 @@
 """P99 while new versions are loaded, warmed up and swapped in, against before and after.
 
-    python -m tests.benchmarks.swap [--rounds 5] [--seconds 8] [--model mlp|onnx] [--only one|spare]
+    python -m tests.benchmarks.swap [--rounds 5] [--seconds 8] [--model mlp|onnx|NAME]
+                                    [--only one|spare]
 
 The load has core 1 and sends Poisson arrivals at 30 % of what the model alone can do one by one.
 The engine has core 0 (`one core`) or both (`a spare core`: the load takes little of its own).
 Meanwhile one version after the other is loaded without a pause, so that every request of that time
 meets a load, a warm-up or a swap. No request may fail.
+
+Two cores share caches and the way to memory. So beside `a spare core` stands what the machine
+itself makes of two models that run side by side: one in a bare loop on core 0, of single rows,
+while another process runs the same model on core 1, in the sizes of a warm-up.
 """
 
 import argparse
@@ -32,6 +37,26 @@ from loadbench.units import MS, SECOND
 from tests.benchmarks.rig import CLIENT_CORE, SERVER_CORE, run_lane
 
 SHARE = 0.3
+BARE = """
+import json, sys, time
+import numpy as np
+from loadbench.engine.models import open_model
+from loadbench.spec import EngineSpec
+name, sizes, seconds = json.loads(sys.argv[1])
+model = open_model(name, EngineSpec(threads=1), trust=False)
+shape = [d if d > 0 else 64 for d in model.inputs[0].shape]
+rows = [{model.inputs[0].name: np.ones((n, *shape), np.float32)} for n in sizes]
+for given in rows: model.run(given)
+print("ready", flush=True)
+times, end = [], time.perf_counter() + seconds
+while time.perf_counter() < end:
+    for given in rows:
+        begun = time.perf_counter()
+        model.run(given)
+        times.append(time.perf_counter() - begun)
+times.sort()
+print(json.dumps([times[len(times) // 2] * 1e3, times[len(times) * 99 // 100] * 1e3]))
+"""
 WIDTHS = (256, 2048, 2048, 2048, 10)
 
 
@@ -48,11 +73,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=8)
-    parser.add_argument("--model", choices=("mlp", "onnx"), default="mlp")
+    parser.add_argument("--model", default="mlp")
     parser.add_argument("--only", choices=("one", "spare"), default="")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        what = "mlp" if asked.model == "mlp" else str(onnx_models(Path(folder) / "models"))
+        onnx = asked.model == "onnx"
+        what = str(onnx_models(Path(folder) / "models")) if onnx else asked.model
         for title, cores in (
             ("one core", SERVER_CORE),
             ("a spare core", f"{SERVER_CORE},{CLIENT_CORE}"),
@@ -65,6 +91,39 @@ def main() -> None:
                     factors.append(measure(title, url, asked.seconds, number))
             print(f"{title}: P99 × {statistics.median(factors):.2f} "
                   f"({min(factors):.2f}–{max(factors):.2f})")  # fmt: skip
+            if cores != SERVER_CORE and not onnx:
+                print(machine(asked.model, asked.seconds), flush=True)
+
+
+def machine(model: str, seconds: int) -> str:
+    """How much longer a bare single row takes while the other core warms up the same model."""
+    alone = json.loads(finished(bare(model, (1,), seconds, SERVER_CORE)))
+    other = bare(model, (1, 2, 4, 8, 16, 32), 600, CLIENT_CORE)
+    try:
+        beside = json.loads(finished(bare(model, (1,), seconds, SERVER_CORE)))
+    finally:
+        other.kill()
+        other.wait()
+    p50, p99 = (b / a for a, b in zip(alone, beside, strict=True))
+    return (
+        f"the machine itself, a bare loop beside another: P50 {alone[0]:.2f} → {beside[0]:.2f} ms "
+        f"(× {p50:.2f}), P99 {alone[1]:.2f} → {beside[1]:.2f} ms (× {p99:.2f})"
+    )
+
+
+def bare(model: str, sizes: tuple[int, ...], seconds: int, core: str) -> "subprocess.Popen[str]":
+    """A loop over the bare model on a core of its own, which has begun."""
+    asked = json.dumps([model, sizes, seconds])
+    command = ["taskset", "-c", core, sys.executable, "-c", BARE, asked]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def finished(process: "subprocess.Popen[str]") -> str:
+    """What it came to."""
+    return process.communicate()[0]
 
 
 def measure(title: str, url: str, seconds: int, seed: int) -> float:

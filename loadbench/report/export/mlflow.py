@@ -58,7 +58,8 @@ class Server(NamedTuple):
 
 
 def log_run(found: Source, server: Server) -> str:
-    """Makes the run there; its id. TargetError if the server does not take it."""
+    """Makes the run there; its id. TargetError if the server does not take it, or not all of it:
+    then nothing of it stays there, or it is said what does."""
     summary = found.summary
     began = round(found.began_s * 1000)
     made = server.call(
@@ -75,12 +76,24 @@ def log_run(found: Source, server: Server) -> str:
     number = str(info.get("run_id") or "") if isinstance(info, dict) else ""
     if not number:
         raise TargetError(f"{server.shown} made no run", "is it a tracking server of MLflow?")
-    for batch in batches(found, began):
-        server.call("/runs/log-batch", {"run_id": number, **batch})
-    ended = began + round(summary.seconds * 1000)
-    state = _STATES.get(summary.reason, "FINISHED")
-    server.call("/runs/update", {"run_id": number, "status": state, "end_time": ended})
+    try:
+        for batch in batches(found, began):
+            server.call("/runs/log-batch", {"run_id": number, **batch})
+        ended = began + round(summary.seconds * 1000)
+        state = _STATES.get(summary.reason, "FINISHED")
+        server.call("/runs/update", {"run_id": number, "status": state, "end_time": ended})
+    except TargetError as error:
+        raise TargetError(f"{error.message}; {_withdrawn(server, number)}", error.hint) from error
     return number
+
+
+def _withdrawn(server: Server, number: str) -> str:
+    """Takes a run away that only a part of was taken; what has become of it."""
+    try:
+        server.call("/runs/delete", {"run_id": number})
+    except TargetError:
+        return f"the run {number} there is incomplete"
+    return "nothing of the run is kept there"
 
 
 def tags(found: Source) -> dict[str, str]:

@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 
 from loadbench import runlog
 from loadbench.judge import shift
-from loadbench.judge.blocks import FEWEST_PAIRS
-from loadbench.judge.paired import judge, limits
+from loadbench.judge.paired import fewest, judge, limits
 from loadbench.merge import merge
 from loadbench.model import Window
 from loadbench.units import MS
@@ -134,7 +133,7 @@ def by_separate_runs(kept: dict[str, list[list[float]]]) -> dict[str, Counter[st
 def look(pairs: Sequence[tuple[float | None, float | None]]) -> tuple[str, int]:
     """What a session says, and after how many pairs, that is looked at after each of them."""
     allowed = limits(PAIRS)
-    for n in range(FEWEST_PAIRS - 2, PAIRS + 1):
+    for n in range(fewest() - 2, PAIRS + 1):
         found = judge("p50", pairs[:n], MARGIN, allowed)
         if found.decided:
             return found.word, n
