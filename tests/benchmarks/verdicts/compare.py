@@ -261,6 +261,8 @@ def real(folder: Path, repeats: int, seconds: int, many: int) -> list[str]:
     for name in list(pool):
         fit = [one for one in pool[name] if one["summary"]["trust"] != "invalid"]
         print(f"setting {name} ({_SERVICE_MS[name]} ms): {len(fit)} of {len(pool[name])} runs fit")
+        if len(fit) < 2 * SIDE:
+            return [f"of setting {name} {len(fit)} runs can be trusted: pairs take {2 * SIDE}"]
         pool[name] = fit
         for metric in ("p50", "p99"):
             values = [one["summary"]["latency_ms"][metric] for one in fit]
