@@ -62,8 +62,9 @@ class Probe(NamedTuple):
 
 
 class Found(Value, frozen=True, omit_defaults=False):
-    """The end of a search. `rate` held, in a full stage if it is `confirmed`; the true crossing
-    lies in `low` to `high` (95 %); null: not known. `limit` is what keeps it from being higher."""
+    """The end of a search. `rate` held in a full stage if it is `confirmed`; else it is what would
+    have been confirmed next, or the highest that held where nothing failed. The true crossing lies
+    in `low` to `high` (95 %); null: not known. `limit` is what keeps it from being higher."""
 
     rate: Rate | None
     low: Rate | None
@@ -231,8 +232,9 @@ def ended(terms: Terms, seen: Sequence[Seen], spent_s: float, why: Limit) -> Fou
         rate = sure[-1].rate
         low = rate if low is None else min(low, rate)
     elif holding:
-        likely = math.inf if high is None else crossing_of(terms.claim, seen).quantile(0.5)
-        rate = max([stage.rate for stage in holding if stage.rate <= likely], default=None)
+        # The highest that held would be told too low: near the crossing a stage fails by chance
+        highest = max(stage.rate for stage in holding)
+        rate = highest if low is None else crossing_of(terms.claim, seen).quantile(_CAUTION)
     return Found(
         rate=rate,
         low=low,
