@@ -124,6 +124,8 @@ def test_a_find_is_led_from_rate_to_rate_stopped_and_gone_on_with(tmp_path: Path
     ("arguments", "words"),
     [
         (("--slo", "p99"), "is no condition"),
+        (("--slo", "foo < 3"), "loadbench: --slo 'foo < 3': unknown check 'foo'"),
+        (("--slo", "p99.9 < 5"), "loadbench: --slo 'p99.9 < 5': '5' is not a duration"),
         (("--slo", "mean < 5 ms"), "cannot be searched for"),
         (("--slo", "p99 < 5"), "is not a duration"),
         ((), "has no check to search for"),
