@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
 from loadbench.errors import SpecError
 from loadbench.judge import metrics
@@ -403,6 +404,17 @@ def test_the_order_and_the_drift_are_told() -> None:
     assert "from 40.0 to 45.0 ms" in found.notes[0].text
 
 
+def test_the_order_of_many_repeats_fits_on_a_line() -> None:
+    found = compare(side("a", NEAR), side("b", NEAR))
+    for letters, told in (
+        ("ABBA", "ABBA"),
+        ("A" * 500 + "B" * 500, "500 A, 500 B"),
+        ("ABBA" * 250, f"{'ABBA' * 12} … (1,000 in all)"),
+    ):
+        text = comparison_text(replace(found, order=letters))
+        assert f"made in this order: {told}" in text.splitlines()[-1].strip(), text
+
+
 def test_the_gate_by_words() -> None:
     a = side("a", NEAR)
     worse = decision(compare(a, side("b", [ms * 1.1 for ms in NEAR])))
@@ -421,6 +433,8 @@ def test_terms_as_they_are_written() -> None:
     assert terms.metrics == ("p99", "throughput", "p50")
     assert [terms.margin_of(name) for name in terms.metrics] == [0.07, 0.03, 0.05]
     assert terms_of([]).metrics == ("p99",)
+    assert terms_of(["p99.9=2%", "first_token_p99"]).metrics == ("p99.9", "first_token_p99")
+    assert terms_of(["p99_9=2%"]) == terms_of(["p99.9=2%"])  # as checks have it
     for wrong in ("p98", "p99=x", "p99=0%", "p99=100%", "p99=nan", "failed=1%"):
         with pytest.raises(SpecError, match="--gate"):
             terms_of([wrong])

@@ -387,16 +387,18 @@ def _doubts(side: Side) -> Iterable[Note]:
 
 
 def terms_of(gates: Sequence[str], anyway: bool = False, margin: float = 0.05) -> Terms:
-    """Terms as they are written: `p99=5%`, or `p99` with the usual margin. SpecError if wrong."""
+    """Terms as they are written: `p99=5%`, or `p99` with the usual margin; `p99_9`, as checks have
+    it, is p99.9. SpecError if wrong."""
     if not gates:
         return Terms(margin=margin, anyway=anyway)
     margins = {}
     for text in gates:
-        name, _, share = text.partition("=")
-        margins[name.strip()] = _share(share, text) if share else margin
-        if name.strip() not in metrics.GATED:
+        typed, _, share = text.partition("=")
+        name = typed.strip().replace("p99_9", "p99.9")
+        margins[name] = _share(share, text) if share else margin
+        if name not in metrics.GATED:
             raise SpecError(
-                f"--gate {text}: there is no margin for {name.strip()!r}",
+                f"--gate {text}: there is no margin for {name!r}",
                 f"known: {', '.join(metrics.GATED)}",
             )
     return Terms(tuple(margins), margins, margin, anyway=anyway)
