@@ -488,6 +488,32 @@ def test_the_percentiles_of_single_runs_stand_with_their_bands_in_a_table_too() 
     assert "medians" not in text
 
 
+def test_every_percentile_has_its_band_or_why_it_has_none() -> None:
+    single, banded, old = (one(name, 50.0) for name in ("single", "banded", "old"))
+    banded.snapshots[0]["summary"]["bands_ms"] = {"p99": [48.0, 53.0]}
+    old.snapshots[0]["summary"]["no_bands"] = {}
+    sides = [single, banded, old, side("several", NEAR)]
+    found = matrix(sides, [compare(single, other) for other in sides[1:]])
+    for whole in found.comparisons:
+        for row in whole.rows:
+            percentile = metrics.BY_NAME[row.metric].of_order
+            for value, band, why in zip((row.a, row.b), row.bands, row.no_bands, strict=True):
+                assert (band is None and bool(why)) == (percentile and band is None), row
+                assert value is not None
+    p99s = [(each.bands[0], each.no_bands[0]) for each in found.entries]
+    assert p99s[1] == ((48.0, 53.0), "")
+    short, _, untold, median = (why for band, why in p99s)
+    assert short.endswith("seconds at one rate are needed")
+    assert "does not tell" in untold
+    assert median == "it is a median of repeats, which tell how much it moves"
+    assert found.measures[1] == "throughput"  # no percentile
+    assert {each.no_bands[1] for each in found.entries} == {""}
+    for kind, told in (("matrix", found), ("comparison", found.comparisons[2])):
+        written = json.loads(json.dumps(plain(told)))
+        jsonschema.Draft202012Validator(schema(kind)).validate(written)
+        assert '"no_bands": [' in json.dumps(written)
+
+
 def test_a_damaged_summary_is_one_error() -> None:
     for broken in ({"latency_ms": 3}, {"notes": None}, {"trust": "trusted"}):
         a = one("a", 50.0, summary=broken)

@@ -17,7 +17,7 @@ from loadbench.errors import SpecError, reason
 from loadbench.judge import differences, metrics, order
 from loadbench.judge.differences import Difference
 from loadbench.judge.metrics import Metric
-from loadbench.judge.overall import middle
+from loadbench.judge.overall import MEDIAN, middle
 from loadbench.judge.shift import (
     FEWEST,
     LEVEL,
@@ -38,6 +38,7 @@ Band = tuple[float, float | None] | None
 DECIDED = ("better", "same", "ruled out", "worse")
 _ENDED = ("done", None)
 _READS_LOG = "loadbench show RUN reads the log"
+_UNTOLD = "its summary, of an earlier release, does not tell"  # why a percentile has no band
 
 
 class Side(Value, frozen=True):
@@ -100,6 +101,8 @@ class Row(Value, frozen=True, omit_defaults=False):
     more: int | None = None
     # where a percentile of a side of one run lies at 95 %, in ms; None also of medians
     bands: tuple[Band, Band] = (None, None)
+    # why a percentile of a side has none; "" where it has one, and of what is no percentile
+    no_bands: tuple[str, str] = ("", "")
 
 
 class Comparison(Value, frozen=True, omit_defaults=False):
@@ -231,6 +234,7 @@ def _rows(a: Side, b: Side, asked: Sequence[str]) -> Iterable[Row]:
             b_values=tuple(right),
             beyond=(_beyond(metric, a, left), _beyond(metric, b, right)),
             bands=(_band(metric, a), _band(metric, b)),
+            no_bands=(_no_band(metric, a), _no_band(metric, b)),
         )
 
 
@@ -243,6 +247,15 @@ def _values(metric: Metric, side: Side) -> list[float | None]:
 def _band(metric: Metric, side: Side) -> Band:
     """Of a single run; None of one that has none, and of what is no percentile."""
     return None if len(side.snapshots) > 1 else metrics.band(metric, side.snapshots[0]["summary"])
+
+
+def _no_band(metric: Metric, side: Side) -> str:
+    """Why a percentile of a side has no band; "" of one that has, and where there is none."""
+    if not metric.of_order or not _values(metric, side) or _band(metric, side) is not None:
+        return ""
+    if len(side.snapshots) > 1:
+        return MEDIAN
+    return metrics.why_no_band(metric, side.snapshots[0]["summary"]) or _UNTOLD
 
 
 def _unbounded(side: Side) -> Iterable[Note]:
