@@ -47,7 +47,9 @@ def matrix(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Matrix:
     words: list[dict[str, str]] = [{}]
     words += [{row.metric: row.word for row in found.gated} for found in comparisons]
     entries = [
-        Entry(side.name, len(side.snapshots), tuple(row), on, said, *_sure(measured, at, comparisons))
+        Entry(
+            side.name, len(side.snapshots), tuple(row), on, said, *_sure(measured, at, comparisons)
+        )
         for at, (side, row, on, said) in enumerate(zip(sides, rows, best, words, strict=True))
     ]
     notes = dict.fromkeys(note for found in comparisons for note in found.notes)
