@@ -87,6 +87,7 @@ def test_a_find_is_led_from_rate_to_rate_stopped_and_gone_on_with(tmp_path: Path
     assert before[1] == ()
 
     again = loadbench("find", "--resume", "last", "--json", cwd=tmp_path)
+    assert again.stderr.count("where a percentile has no ±: 80 seconds at one rate") == 1
     found = json.loads(again.stdout)
     first, second = found["settings"]
     for setting, width in ((first, 3), (second, 4)):
