@@ -16,6 +16,7 @@ from loadbench.report.history import history, history_text
 from loadbench.units import significant
 from tests.ended import finished
 from tests.foreign import said
+from tests.published import holds
 
 
 def _energy_by_definition(left: list[float], right: list[float]) -> float:
@@ -139,6 +140,7 @@ def test_the_first_bad_commit_is_named(results: Path, capsys: pytest.CaptureFixt
     low, high = (significant(end) for end in change["after_in"])
     assert f"→ {significant(change['after'])} ({low} to {high})" in told
     assert "medians of the runs before and after have no ±" in text
+    holds("history", facts)
 
 
 def test_a_faster_one_is_better_and_throughput_is_the_other_way(results: Path) -> None:
