@@ -251,6 +251,19 @@ def test_a_baseline_stands_beside(tmp_path: Path) -> None:
     assert "This run is the baseline of steady." in report([before])
 
 
+def test_runs_of_different_work_are_in_no_table_that_names_a_best(tmp_path: Path) -> None:
+    same = [finished(tmp_path, name, ms) for name, ms in (("a", 5.0), ("b", 9.0), ("c", 7.0))]
+    assert report(same).count("★") == 2  # of the best, and what it means
+    snapshot = runlog.read_snapshot(same[1])
+    spec = {**snapshot["spec"], "load": {"seed": 8}}
+    runlog.write_snapshot(same[1], {**snapshot, "spec": spec})
+    for chosen in (same, same[:2]):
+        page = report(chosen)
+        assert "★" not in page
+        assert "the two sides did different work (load)" in page
+        assert "<h2>Figures</h2>" in page  # each stands there by itself
+
+
 def test_several_runs_stand_beside_each_other(tmp_path: Path) -> None:
     folders = [finished(tmp_path, name, ms) for name, ms in (("a", 10.0), ("b", 12.0), ("c", 9.0))]
     page = report(folders)
