@@ -13,6 +13,7 @@ from loadbench.streams import TIMES
 
 SPAN_S = 10
 ENOUGH = 100
+TOO_SHORT = f"of {SPAN_S} s: too short for a band"  # why a percentile here has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,11 @@ class Quantity:
     read: Callable[[Span], Reading]
     unit: str  # "ms", "%", "/s", "s", "°C", "W", ""
     title: str
+
+    @property
+    def of_order(self) -> bool:
+        """Whether it is a percentile, as all times are."""
+        return self.unit == "ms"
 
 
 QUANTITIES: dict[str, Quantity] = {

@@ -181,7 +181,8 @@ def _check(name: str, text: Any) -> Check:
     return Check(name, text[0] == ">", limit, text)
 
 
-def _checks(raw: Any) -> Any:
+def checks_of(raw: Any) -> Any:
+    """A table of checks as Checks; SpecError where one is none."""
     if not isinstance(raw, Mapping):
         return raw
     known = (*_LATENCY_CHECKS, *_SHARE_CHECKS, "throughput", "done", *_TOKEN_CHECKS, "tokens")
@@ -197,7 +198,7 @@ def _checks(raw: Any) -> Any:
 
 Checks = Annotated[
     tuple[SkipValidation[Check], ...],
-    *written(_checks, "object"),
+    *written(checks_of, "object"),
     PlainSerializer(lambda checks: {check.name: check.text for check in checks}),
 ]
 

@@ -27,12 +27,14 @@ from loadbench.model import (
     Part,
     Record,
     Requests,
+    Rule,
     Server,
     Trust,
     Value,
     plain,
 )
 from loadbench.overload import overloaded
+from loadbench.quantities import QUANTITIES, TOO_SHORT
 from loadbench.streams import CHECKS
 from loadbench.times import Times, ms, times
 from loadbench.trust import grade
@@ -75,6 +77,7 @@ class Episode(Value, frozen=True, omit_defaults=False):
     context: str
     limit: float | None = None  # that the rule had
     verdict: tuple[str, ...] = ()  # why, a sentence each
+    no_band: str = ""  # why its peak has none, where that is a percentile
 
 
 class Summary(Value, frozen=True, omit_defaults=False):
@@ -178,7 +181,7 @@ def summary_of(total: Account, running: bool = False) -> Summary:
         server=_server(whole.server),
         machine=total.load.machine if total.load else None,
         checks=results,
-        alerts=tuple(_episodes(total.alerts)),
+        alerts=tuple(_unbounded(found, start.rules) for found in _episodes(total.alerts)),
         notes=(*total.notes, *doubts),
         trust=trust,
         bands_ms=bands,
@@ -308,6 +311,13 @@ def _episodes(changes: Sequence[AlertChange]) -> Iterable[Episode]:
             words = change.words or found.verdict
             yield replace(found, ended=change.second, peak=change.peak, verdict=words)
     yield from firing.values()
+
+
+def _unbounded(found: Episode, rules: Iterable[Rule]) -> Episode:
+    """With why its peak has no band."""
+    quantities = {rule.name: rule.quantity for rule in rules}
+    quantity = QUANTITIES.get(quantities.get(found.rule, found.rule))
+    return replace(found, no_band=TOO_SHORT) if quantity and quantity.of_order else found
 
 
 def _slowest(total: Account) -> Iterable[dict[str, Any]]:

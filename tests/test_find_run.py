@@ -87,6 +87,7 @@ def test_a_find_is_led_from_rate_to_rate_stopped_and_gone_on_with(tmp_path: Path
     assert before[1] == ()
 
     again = loadbench("find", "--resume", "last", "--json", cwd=tmp_path)
+    assert again.stderr.count("where a percentile has no ±: 80 seconds at one rate") == 1
     found = json.loads(again.stdout)
     first, second = found["settings"]
     for setting, width in ((first, 3), (second, 4)):
@@ -124,6 +125,8 @@ def test_a_find_is_led_from_rate_to_rate_stopped_and_gone_on_with(tmp_path: Path
     ("arguments", "words"),
     [
         (("--slo", "p99"), "is no condition"),
+        (("--slo", "foo < 3"), "loadbench: --slo 'foo < 3': unknown check 'foo'"),
+        (("--slo", "p99.9 < 5"), "loadbench: --slo 'p99.9 < 5': '5' is not a duration"),
         (("--slo", "mean < 5 ms"), "cannot be searched for"),
         (("--slo", "p99 < 5"), "is not a duration"),
         ((), "has no check to search for"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
 from loadbench.errors import SpecError
 from loadbench.judge import metrics
@@ -417,6 +418,17 @@ def test_the_order_and_the_drift_are_told() -> None:
     assert "from 40.0 to 45.0 ms" in found.notes[0].text
 
 
+def test_the_order_of_many_repeats_fits_on_a_line() -> None:
+    found = compare(side("a", NEAR), side("b", NEAR))
+    for letters, told in (
+        ("ABBA", "ABBA"),
+        ("A" * 500 + "B" * 500, "500 A, 500 B"),
+        ("ABBA" * 250, f"{'ABBA' * 12} … (1,000 in all)"),
+    ):
+        text = comparison_text(replace(found, order=letters))
+        assert f"made in this order: {told}" in text.splitlines()[-1].strip(), text
+
+
 def test_the_gate_by_words() -> None:
     a = side("a", NEAR)
     worse = decision(compare(a, side("b", [ms * 1.1 for ms in NEAR])))
@@ -435,6 +447,8 @@ def test_terms_as_they_are_written() -> None:
     assert terms.metrics == ("p99", "throughput", "p50")
     assert [terms.margin_of(name) for name in terms.metrics] == [0.07, 0.03, 0.05]
     assert terms_of([]).metrics == ("p99",)
+    assert terms_of(["p99.9=2%", "first_token_p99"]).metrics == ("p99.9", "first_token_p99")
+    assert terms_of(["p99_9=2%"]) == terms_of(["p99.9=2%"])  # as checks have it
     for wrong in ("p98", "p99=x", "p99=0%", "p99=100%", "p99=nan", "failed=1%"):
         with pytest.raises(SpecError, match="--gate"):
             terms_of([wrong])
@@ -486,6 +500,32 @@ def test_the_percentiles_of_single_runs_stand_with_their_bands_in_a_table_too() 
     assert "±3.0" in rows["b"]
     assert "±" not in rows["c"] + rows["a"]
     assert "medians" not in text
+
+
+def test_every_percentile_has_its_band_or_why_it_has_none() -> None:
+    single, banded, old = (one(name, 50.0) for name in ("single", "banded", "old"))
+    banded.snapshots[0]["summary"]["bands_ms"] = {"p99": [48.0, 53.0]}
+    old.snapshots[0]["summary"]["no_bands"] = {}
+    sides = [single, banded, old, side("several", NEAR)]
+    found = matrix(sides, [compare(single, other) for other in sides[1:]])
+    for whole in found.comparisons:
+        for row in whole.rows:
+            percentile = metrics.BY_NAME[row.metric].of_order
+            for value, band, why in zip((row.a, row.b), row.bands, row.no_bands, strict=True):
+                assert (band is None and bool(why)) == (percentile and band is None), row
+                assert value is not None
+    p99s = [(each.bands[0], each.no_bands[0]) for each in found.entries]
+    assert p99s[1] == ((48.0, 53.0), "")
+    short, _, untold, median = (why for band, why in p99s)
+    assert short.endswith("seconds at one rate are needed")
+    assert "does not tell" in untold
+    assert median == "it is a median of repeats, which tell how much it moves"
+    assert found.measures[1] == "throughput"  # no percentile
+    assert {each.no_bands[1] for each in found.entries} == {""}
+    for kind, told in (("matrix", found), ("comparison", found.comparisons[2])):
+        written = json.loads(json.dumps(plain(told)))
+        jsonschema.Draft202012Validator(schema(kind)).validate(written)
+        assert '"no_bands": [' in json.dumps(written)
 
 
 def test_a_damaged_summary_is_one_error() -> None:

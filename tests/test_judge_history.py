@@ -13,8 +13,10 @@ import pytest
 from loadbench import runlog
 from loadbench.judge.history import LEVEL, changes, energy, level
 from loadbench.report.history import history, history_text
+from loadbench.units import significant
 from tests.ended import finished
 from tests.foreign import said
+from tests.published import holds
 
 
 def _energy_by_definition(left: list[float], right: list[float]) -> float:
@@ -132,6 +134,13 @@ def test_the_first_bad_commit_is_named(results: Path, capsys: pytest.CaptureFixt
     assert (change["run"], change["commit"], change["worse"]) == ("0007-steady", "c6", True)
     assert change["after"] / change["before"] == pytest.approx(1.2, rel=0.03)
     assert len(facts["runs"]) == 12
+    figures = [run["figure"] for run in facts["runs"]]
+    assert change["before_in"] == [min(figures[:6]), max(figures[:6])]
+    assert change["after_in"] == [min(figures[6:]), max(figures[6:])]
+    low, high = (significant(end) for end in change["after_in"])
+    assert f"→ {significant(change['after'])} ({low} to {high})" in told
+    assert "medians of the runs before and after have no ±" in text
+    holds("history", facts)
 
 
 def test_a_faster_one_is_better_and_throughput_is_the_other_way(results: Path) -> None:

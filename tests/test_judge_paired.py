@@ -1,17 +1,23 @@
 """Verdicts on pairs of blocks: known answers, and how often looking after each pair is wrong."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from loadbench.cli.ab import _gated
 from loadbench.errors import SpecError
+from loadbench.experiments.ab import Interleaved, Plans, Tail
 from loadbench.judge import blocks, paired
 from loadbench.judge.blocks import Layout, layout, side_of
 from loadbench.judge.paired import bounds, judge, limits, walsh
-from loadbench.model import Machine, Process, Window
+from loadbench.judge.session import Seen, Terms, session
+from loadbench.model import Machine, Process, Window, plain
 from loadbench.shape import arrivals
 from loadbench.units import SECOND
+from loadbench.value import decode, encode
 from tests.records import window
 
 
@@ -175,6 +181,56 @@ def test_a_block_leaves_its_beginning_out_and_counts_what_failed_as_slowest() ->
     ((left, right),) = blocks.pairs([first], list(blocks.blocks(b, plan, "b")), "p99")
     assert left is None
     assert right == pytest.approx(5.0, rel=0.001)
+
+
+def told(pairs: int, failed: dict[str, list[int]]) -> tuple[dict[str, Any], dict[str, Seen]]:
+    """A session's snapshot and sides: 100 answers of 5 ms in each second, and what failed."""
+    plan = Layout(rate=100.0, warm_s=0, block_s=2, pairs=pairs)
+    seen = {}
+    for side in "ab":
+        own = {plan.block(pair, side): pair for pair in range(pairs)}
+        windows = [
+            second(at, [5.0] * 100, failed[side][own[at // 2]])
+            if at // 2 in own
+            else second(at, [])
+            for at in range(4 * pairs)
+        ]
+        seen[side] = Seen(windows, {"trust": "trusted", "asked": 1, "done": 1})
+    facts = {
+        "run": "1", "sides": {"a": {"name": "one"}, "b": {"name": "two"}}, "state": "done",
+        "layout": plain(plan), "terms": {"metrics": ["p50"], "margin": 0.02},
+    }  # fmt: skip
+    return facts, seen
+
+
+def test_failures_that_move_no_median_are_seen_by_the_signs_of_the_pairs() -> None:
+    facts, seen = told(10, {"a": [0] * 10, "b": [5] * 10})
+    found = session(facts, seen["a"], seen["b"])
+    assert [row.word for row in found.gated] == ["same"]
+    assert (found.fails_more, _gated(found)) == (True, 1)
+    assert "in 10 of 10 pairs" in found.notes[0].text
+    assert "the blocks" in plain(found)["no_bands"]
+    for a, b in (
+        ([0] * 10, [0] * 10),
+        ([5] * 10, [0] * 10),  # A's: no reason to fail B
+        ([3, 5] * 5, [5, 3] * 5),
+        ([0] * 10, [5] * 5 + [0] * 5),  # five that differ, and all say so: by chance 1 in 32
+    ):
+        facts, seen = told(10, {"a": a, "b": b})
+        found = session(facts, seen["a"], seen["b"])
+        assert (found.fails_more, _gated(found), found.notes) == (False, 0, ())
+
+
+@pytest.mark.parametrize(("failed", "ended"), [(0, True), (5, False)])
+def test_a_session_does_not_end_early_while_b_fails_more_often(failed: int, ended: bool) -> None:
+    facts, seen = told(10, {"a": [0] * 10, "b": [failed] * 10})
+    interleaved = Interleaved.__new__(Interleaved)
+    interleaved._plans = Plans(decode(Layout, encode(facts["layout"])), Terms())
+    interleaved._say = lambda _: None
+    tails = [Tail(Path("nowhere")) for _ in "ab"]
+    for tail, side in zip(tails, "ab", strict=True):
+        tail.windows = list(seen[side].windows)
+    assert interleaved._look(10, tails) is ended
 
 
 def test_what_an_engine_uses_while_it_waits() -> None:

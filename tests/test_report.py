@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from loadbench.histogram import Histogram
+from loadbench.judge.checks import verdict
 from loadbench.merge import servers
 from loadbench.model import (
     AlertChange,
@@ -10,12 +11,15 @@ from loadbench.model import (
     Check,
     End,
     Machine,
+    Note,
     Part,
     Process,
     Record,
     Server,
 )
 from loadbench.report.batches import groups, reasons
+from loadbench.report.conclusion import concluded
+from loadbench.report.markdown import markdown, prose
 from loadbench.report.text import summary_text
 from loadbench.summary import summarise
 from loadbench.units import MS
@@ -98,6 +102,25 @@ def test_alerts_and_doubts_stand_below() -> None:
     assert "▲ alert p99 latency > 100 ms: 00:03 to 00:20, peak 220 ms (100/s asked)" in found
     assert "▲ doubtful" in found.splitlines()[0]
     assert "· only 50 requests: a p99 needs 459" in found
+    assert found.count("percentiles of alerts are of 10 s each: too short for ±") == 1
+    assert "of alerts" not in text([window(0, [10.0] * 50), End(0, "done")])
+
+
+def test_a_percentile_in_a_note_has_its_band_or_why_it_has_none() -> None:
+    late = Note("generator-late", "the load generator was late by 6.91 ms (p99)", "")
+    found = summarise(
+        [start(), window(0, [10.0] * 50, lateness=Histogram.of([MS] * 50)), End(0, "done")]
+    )
+    assert found is not None
+    found = replace(found, notes=(late,), lateness_ms={**found.lateness_ms, "p99": 6.91})
+    assert "· no ± of the p99 by which requests were late: 80 seconds at one rate" in summary_text(
+        found
+    )
+    banded = replace(found, more_bands_ms={"lateness_ms": {"p99": (6.5, 7.5)}})
+    told = "the p99 by which requests were late: 6.91 ±0.59 ms"
+    assert f"· {told}" in summary_text(banded)
+    comment = markdown(concluded([banded], verdict([banded], False), False, False))
+    assert f"- {prose(told)}" in comment
 
 
 def test_a_run_without_any_request() -> None:

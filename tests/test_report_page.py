@@ -70,6 +70,7 @@ def test_a_page_has_its_parts_in_order(story: Path) -> None:
     for words in ("GPU busy", "GPU power", "Batch size, rows", "contention started", "184 ms"):
         assert words in page
     assert page.count('class="tile"') == 8
+    assert page.count("Percentiles of alerts are of 10 s each: too short for ±.") == 1
 
 
 def test_a_page_fetches_and_runs_nothing(story: Path) -> None:
@@ -77,6 +78,15 @@ def test_a_page_fetches_and_runs_nothing(story: Path) -> None:
     policy = page.partition('http-equiv="Content-Security-Policy" content="')[2].partition('"')[0]
     assert policy.startswith("default-src &#x27;none&#x27;; style-src &#x27;unsafe-inline&#x27;;")
     assert not re.search(r"<script|<link|<img|<iframe|@import|url\((?!#)|\son\w+=|src=|href=", page)
+
+
+def test_a_percentile_in_a_note_has_its_interval_or_why_it_has_none(tmp_path: Path) -> None:
+    late = Histogram.of([90 * MS] * 200)
+    page = report(
+        [told(tmp_path, [start(), window(1, [5.0] * 200, lateness=late), End(1, "done")])]
+    )
+    assert "late by 90.0 ms (p99)" in page
+    assert "no ± of the p99 by which requests were late: 80 seconds at one rate" in page
 
 
 def test_every_chart_says_in_words_what_it_shows(story: Path) -> None:
@@ -239,6 +249,19 @@ def test_a_baseline_stands_beside(tmp_path: Path) -> None:
     assert before.name in page
     assert "+20.0 %" in page
     assert "This run is the baseline of steady." in report([before])
+
+
+def test_runs_of_different_work_are_in_no_table_that_names_a_best(tmp_path: Path) -> None:
+    same = [finished(tmp_path, name, ms) for name, ms in (("a", 5.0), ("b", 9.0), ("c", 7.0))]
+    assert report(same).count("★") == 2  # of the best, and what it means
+    snapshot = runlog.read_snapshot(same[1])
+    spec = {**snapshot["spec"], "load": {"seed": 8}}
+    runlog.write_snapshot(same[1], {**snapshot, "spec": spec})
+    for chosen in (same, same[:2]):
+        page = report(chosen)
+        assert "★" not in page
+        assert "the two sides did different work (load)" in page
+        assert "<h2>Figures</h2>" in page  # each stands there by itself
 
 
 def test_several_runs_stand_beside_each_other(tmp_path: Path) -> None:

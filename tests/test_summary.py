@@ -132,6 +132,7 @@ def test_episodes_of_alerts() -> None:
     assert (first.rule, first.began, first.ended, first.peak) == ("p99", 3, 20, 220.0)
     assert first.context == "100/s asked"
     assert (second.rule, second.ended) == ("errors", None)
+    assert (first.no_band, second.no_band) == ("of 10 s: too short for a band", "")
 
 
 def test_an_alert_that_fires_to_the_end_has_its_last_peak() -> None:

@@ -46,7 +46,9 @@ _SHADOW_S = 10
     metavar="[TIME]",
     help="Before, for 10 s, the same requests to both at once: compares their answers.",
 )
-@click.option("--gate", is_flag=True, help="Exits with 1 if B is worse, 4 without a verdict.")
+@click.option(
+    "--gate", is_flag=True, help="Exits with 1 if B is worse or fails more, 4 without a verdict."
+)
 @click.option("--name", help="Name of the folder; default: the scenarios.")
 @click.option("--out", metavar="DIR", help="Where it lands; default: results.")
 @click.option("--json", "as_json", is_flag=True, help="The session as one JSON object.")
@@ -74,8 +76,8 @@ def command(
     """Is B better or worse than A? A and B are scenarios with the same load.
 
     Both targets stay up; the load goes to one at a time in blocks, A B B A …, with the same
-    arrivals, and ends when it is decided. Exit codes: 0, with --gate 1 if B is worse and 4 without
-    a verdict; 2 bad input, 3 it could not be made, 130/143 stopped by a signal.
+    arrivals, and ends when it is decided. Exit codes: 0, with --gate 1 if B is worse or fails more
+    often and 4 without a verdict; 2 bad input, 3 it could not be made, 130/143 stopped by a signal.
     """
     from loadbench.experiments.ab import Interleaved, Plans
     from loadbench.experiments.sides import one_rate, side
@@ -137,6 +139,9 @@ def _gated(found: Session) -> int:
         return NO_VERDICT
     if "worse" in words:
         click.echo("loadbench: B is worse than A", err=True)
+        return WORSE
+    if found.fails_more:
+        click.echo("loadbench: B fails more often than A", err=True)
         return WORSE
     if "inconclusive" in words:
         click.echo("loadbench: no verdict: inconclusive", err=True)

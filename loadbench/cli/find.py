@@ -154,9 +154,17 @@ def _claim(scenario: str, overrides: dict[str, Any], slo: str | None) -> Claim:
     for sign in ("<=", "<", ">"):
         name, found, limit = slo.partition(sign)
         if found:
-            checks = {"checks": {name.strip(): f"{found} {limit.strip()}"}}
-            return claim(spec.load(scenario, {**overrides, **checks}).spec.checks[0])
+            return _typed(slo, name.strip(), f"{found} {limit.strip()}")
     raise SpecError(f"--slo {slo!r} is no condition", 'write it like "p99 < 100 ms"')
+
+
+def _typed(slo: str, name: str, limit: str) -> Claim:
+    """What --slo says. It is read apart from the scenario: no line of that file is at fault."""
+    try:
+        (check,) = spec.checks_of({name.replace("p99.9", "p99_9"): limit})
+        return claim(check)
+    except SpecError as error:
+        raise SpecError(f"--slo {slo!r}: {error.message}", error.hint) from error
 
 
 def _seconds(name: str, text: str, least: int) -> int:

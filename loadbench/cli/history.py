@@ -37,7 +37,8 @@ def command(
 
 
 def _facts(found: History) -> dict[str, Any]:
-    """Infinite figures, among the failed, are null."""
+    """Infinite figures, among the failed, are null. `before` and `after` are medians of runs that
+    lie within `before_in` and `after_in`: that is their spread, they have no band."""
     return {
         "scenario": found.scenario,
         "metric": found.metric.name,
@@ -50,6 +51,8 @@ def _facts(found: History) -> dict[str, Any]:
                 "last_before": found.points[step.at - 1].run,
                 "before": _number(step.before),
                 "after": _number(step.after),
+                "before_in": [_number(end) for end in step.before_in],
+                "after_in": [_number(end) for end in step.after_in],
                 "worse": step.worse,
                 "p": step.p,
                 "settings_changed": list(found.points[step.at].changed),

@@ -10,6 +10,7 @@ from loadbench.report.schema import KINDS, schema
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS))
 def command(kind: str) -> None:
-    """The JSON schema of KIND: a summary, a comparison, a matrix (a comparison of more than two),
-    a verdict (--json-file), a scenario, or run.json."""
+    """The JSON schema of KIND: what --json prints of a run (summary), of repeats (series), of a
+    comparison (of more than two: matrix), an ab, a find or a history; a verdict (--json-file); a
+    scenario; or run.json (run)."""
     click.echo(json.dumps(schema(kind), indent=2, ensure_ascii=False))

@@ -26,7 +26,7 @@ from loadbench.experiments.shadowing import beside
 from loadbench.experiments.sides import Side, differences, held
 from loadbench.judge.blocks import SIDES, Layout
 from loadbench.judge.paired import limits
-from loadbench.judge.session import Answers, Terms, rows_of
+from loadbench.judge.session import Answers, Terms, failing, rows_of
 from loadbench.model import Start, Window, decode_record, plain
 from loadbench.report.ab import read_session
 from loadbench.report.comparison import signed
@@ -227,7 +227,14 @@ class Interleaved:
         gated = [row for row in rows if row.word]
         shifts = (f"{row.metric} {signed(row.shift)} {row.word}" for row in gated)
         self._say(f"pair {number} of {self._plans.layout.pairs}: {', '.join(shifts)}")
-        return all(row.decided for row in gated)
+        if not all(row.decided for row in gated):
+            return False
+        return any(row.word == "worse" for row in gated) or not self._behind(a, b)
+
+    def _behind(self, a: list[Window], b: list[Window]) -> bool:
+        """Whether B fails more often until now: whether it surely does takes all pairs to tell."""
+        shares = failing(self._plans.layout, a, b)
+        return sum(other - one for one, other in shares) > 0
 
     def _decided(self, number: int) -> None:
         if not self._text:

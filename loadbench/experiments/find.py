@@ -129,6 +129,7 @@ class Finder(InTurns):
         self._options = options
         self._say = say
         self._leader: Leader | None = None
+        self._whys: set[str] = set()  # that were told
         name = options.name or f"find-{scenarios[0].name}"
         self.folder = folder or runlog.create(options.results, name)
         known = runlog.read_snapshot(folder) if folder else {}
@@ -200,6 +201,9 @@ class Finder(InTurns):
         stages = (*self._hunt.settings[number].seen, seen)
         self._put(number, seen=stages, start=start, spent_s=spent_s)
         self._say(stage_line(seen, self._hunt.terms.claim))
+        if seen.no_bands and seen.no_bands not in self._whys:  # once: most stages are as short
+            self._whys.add(seen.no_bands)
+            self._say(f"where a percentile has no ±: {seen.no_bands}")
         pilot = self._leader.pilot if self._leader else None
         if pilot and pilot.found:
             self._put(number, found=pilot.found)

@@ -18,7 +18,7 @@ from loadbench.errors import SpecError, reason
 from loadbench.judge import differences, metrics, order
 from loadbench.judge.differences import Difference
 from loadbench.judge.metrics import Metric
-from loadbench.judge.overall import middle
+from loadbench.judge.overall import MEDIAN, middle
 from loadbench.judge.shift import (
     FEWEST,
     LEVEL,
@@ -40,6 +40,7 @@ DECIDED = ("better", "same", "ruled out", "worse")
 _ENDED = ("done", None)
 _READS_LOG = "loadbench show RUN reads the log"
 _LOST = "repeats-failed"
+_UNTOLD = "its summary, of an earlier release, does not tell"  # why a percentile has no band
 
 
 class Side(Value, frozen=True):
@@ -102,6 +103,8 @@ class Row(Value, frozen=True, omit_defaults=False):
     more: int | None = None
     # where a percentile of a side of one run lies at 95 %, in ms; None also of medians
     bands: tuple[Band, Band] = (None, None)
+    # why a percentile of a side has none; "" where it has one, and of what is no percentile
+    no_bands: tuple[str, str] = ("", "")
 
 
 class Comparison(Value, frozen=True, omit_defaults=False):
@@ -245,6 +248,7 @@ def _rows(a: Side, b: Side, asked: Sequence[str]) -> Iterable[Row]:
             b_values=tuple(right),
             beyond=(_beyond(metric, a, left), _beyond(metric, b, right)),
             bands=(_band(metric, a), _band(metric, b)),
+            no_bands=(_no_band(metric, a), _no_band(metric, b)),
         )
 
 
@@ -257,6 +261,15 @@ def _values(metric: Metric, side: Side) -> list[float | None]:
 def _band(metric: Metric, side: Side) -> Band:
     """Of a single run; None of one that has none, and of what is no percentile."""
     return None if len(side.snapshots) > 1 else metrics.band(metric, side.snapshots[0]["summary"])
+
+
+def _no_band(metric: Metric, side: Side) -> str:
+    """Why a percentile of a side has no band; "" of one that has, and where there is none."""
+    if not metric.of_order or not _values(metric, side) or _band(metric, side) is not None:
+        return ""
+    if len(side.snapshots) > 1:
+        return MEDIAN
+    return metrics.why_no_band(metric, side.snapshots[0]["summary"]) or _UNTOLD
 
 
 def _unbounded(side: Side) -> Iterable[Note]:
@@ -403,16 +416,18 @@ def _doubts(side: Side) -> Iterable[Note]:
 
 
 def terms_of(gates: Sequence[str], anyway: bool = False, margin: float = 0.05) -> Terms:
-    """Terms as they are written: `p99=5%`, or `p99` with the usual margin. SpecError if wrong."""
+    """Terms as they are written: `p99=5%`, or `p99` with the usual margin; `p99_9`, as checks have
+    it, is p99.9. SpecError if wrong."""
     if not gates:
         return Terms(margin=margin, anyway=anyway)
     margins = {}
     for text in gates:
-        name, _, share = text.partition("=")
-        margins[name.strip()] = _share(share, text) if share else margin
-        if name.strip() not in metrics.GATED:
+        typed, _, share = text.partition("=")
+        name = typed.strip().replace("p99_9", "p99.9")
+        margins[name] = _share(share, text) if share else margin
+        if name not in metrics.GATED:
             raise SpecError(
-                f"--gate {text}: there is no margin for {name.strip()!r}",
+                f"--gate {text}: there is no margin for {name!r}",
                 f"known: {', '.join(metrics.GATED)}",
             )
     return Terms(tuple(margins), margins, margin, anyway=anyway)

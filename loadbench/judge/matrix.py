@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadbench.judge.comparison import Comparison, Side
+from loadbench.judge.comparison import Band, Comparison, Row, Side
 from loadbench.judge.metrics import BY_NAME, value
 from loadbench.judge.overall import middle
 from loadbench.model import Note, Value
@@ -15,13 +15,17 @@ MEASURES = ("p99", "first_token_p99", "throughput", "tokens", "memory", "energy"
 
 class Entry(Value, frozen=True, omit_defaults=False):
     """A side: its medians in the order of MEASURES (None: no number, or not measured), whether no
-    other side is as good in all and better in one, and its verdicts against the first side."""
+    other side is as good in all and better in one, and its verdicts against the first side. In the
+    same order, of a percentile of a single run: where it lies at 95 %, in ms, or why that is not
+    told."""
 
     name: str
     repeats: int
     values: tuple[float | None, ...]
     front: bool
     words: dict[str, str]
+    bands: tuple[Band, ...] = ()
+    no_bands: tuple[str, ...] = ()
 
 
 class Matrix(Value, frozen=True, omit_defaults=False):
@@ -43,8 +47,10 @@ def matrix(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Matrix:
     words: list[dict[str, str]] = [{}]
     words += [{row.metric: row.word for row in found.gated} for found in comparisons]
     entries = [
-        Entry(side.name, len(side.snapshots), tuple(row), on, said)
-        for side, row, on, said in zip(sides, rows, best, words, strict=True)
+        Entry(
+            side.name, len(side.snapshots), tuple(row), on, said, *_sure(measured, at, comparisons)
+        )
+        for at, (side, row, on, said) in enumerate(zip(sides, rows, best, words, strict=True))
     ]
     notes = dict.fromkeys(note for found in comparisons for note in found.notes)
     return Matrix(
@@ -54,6 +60,22 @@ def matrix(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> Matrix:
         comparisons=tuple(comparisons),
         notes=tuple(notes),
     )
+
+
+def row_of(comparisons: Sequence[Comparison], at: int, name: str) -> tuple[Row | None, int]:
+    """Where the comparisons with the first side have a metric of the side `at`, counted from 0:
+    the row (None: neither has it), and which of its two sides that is."""
+    rows = comparisons[max(0, at - 1)].rows if comparisons else ()
+    return next((row for row in rows if row.metric == name), None), min(at, 1)
+
+
+def _sure(
+    names: Sequence[str], at: int, comparisons: Sequence[Comparison]
+) -> tuple[tuple[Band, ...], tuple[str, ...]]:
+    """The bands of a side's measures, and why there are none."""
+    found = [row_of(comparisons, at, name) for name in names]
+    bands = tuple(row.bands[side] if row else None for row, side in found)
+    return bands, tuple(row.no_bands[side] if row else "" for row, side in found)
 
 
 def front(costs: Sequence[Sequence[float]]) -> list[bool]:

@@ -5,6 +5,7 @@ Reading the folder is `report.ab`'s, making it `experiments.ab`'s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import comb
 from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
@@ -21,7 +22,7 @@ from loadbench.judge.blocks import (
     idle_cpu,
     pairs,
 )
-from loadbench.judge.paired import Paired, judge, limits
+from loadbench.judge.paired import SURE, Paired, judge, limits
 from loadbench.model import Note, Window
 from loadbench.streams import CHECKS
 from loadbench.units import percent
@@ -29,6 +30,8 @@ from loadbench.value import Value, decode, encode
 
 SHOWN = ("mean", "p50", "p95", "p99")
 SHOWN_TOO = ("first_token_p50", "first_token_p99", "token_pace_p50", "token_gap_p99")  # of tokens
+# why no percentile here has a ±
+BLOCKS = "a and b are medians of the blocks, which tell how much they move: each pair's values"
 _BUSY = 0.05  # of a core: so much an engine may use while the other is measured
 _FEW = 10  # requests that a block must have beyond the percentile
 
@@ -59,7 +62,8 @@ class Answers(Value, frozen=True, omit_defaults=False):
 class Session(Value, frozen=True, omit_defaults=False):
     """What `loadbench ab` shows. `verdict`: false if the numbers cannot be trusted. `idle_cpu` is
     what each engine used of a core while the other had its turn; `failed` the share of each side's
-    requests that were not answered well."""
+    requests that were not answered well, `fails_more` that B's surely is the larger,
+    `no_bands` why percentiles have no interval."""
 
     run: str
     names: tuple[str, str]
@@ -74,6 +78,8 @@ class Session(Value, frozen=True, omit_defaults=False):
     answers: Answers | None
     verdict: bool
     notes: tuple[Note, ...]
+    no_bands: str = BLOCKS
+    fails_more: bool = False
 
     @property
     def gated(self) -> tuple[Paired, ...]:
@@ -105,6 +111,24 @@ def rows_of(plan: Layout, terms: Terms, a: Iterable[Window], b: Iterable[Window]
     return [_row(name, left, right, plan, terms) for name in names]
 
 
+def failing(plan: Layout, a: Iterable[Window], b: Iterable[Window]) -> list[tuple[float, float]]:
+    """Of each pair that is whole the shares of A and of B that were not answered well."""
+    both = zip(blocks(a, plan, "a"), blocks(b, plan, "b"), strict=False)
+    return [(_missed(one), _missed(other)) for one, other in both]
+
+
+def _missed(block: Block) -> float:
+    return block.missed / max(1, block.missed + block.latency.count)
+
+
+def fails_more(shares: Sequence[tuple[float, float]]) -> bool:
+    """Whether B surely fails more often, by the signs of the pairs in which one does: a few in a
+    hundred move no median, and B would pass with them. For one look, at the end."""
+    more, less = sum(b > a for a, b in shares), sum(a > b for a, b in shares)
+    chance = sum(comb(more + less, k) for k in range(more, more + less + 1))
+    return more > less and chance <= SURE / 2 * 2 ** (more + less)
+
+
 def _row(
     name: str, left: Sequence[Block], right: Sequence[Block], plan: Layout, terms: Terms
 ) -> Paired:
@@ -128,6 +152,7 @@ def session(snapshot: Mapping[str, Any], a: Seen, b: Seen) -> Session:
     if not sure:
         rows = [replace(row, word="inconclusive" if row.word else "") for row in rows]
     idle = {side: idle_cpu(seen[side].windows, plan, side) for side in SIDES}
+    shares = failing(plan, a.windows, b.windows)
     return Session(
         run=str(snapshot["run"]),
         names=(str(snapshot["sides"]["a"]["name"]), str(snapshot["sides"]["b"]["name"])),
@@ -141,8 +166,20 @@ def session(snapshot: Mapping[str, Any], a: Seen, b: Seen) -> Session:
         idle_cpu=idle,
         answers=decode(Answers, encode(answers)) if answers else None,
         verdict=sure,
-        notes=(*_other_work(a, b), *_notes(snapshot.get("run", "RUN"), plan, rows, trust, idle)),
+        notes=(
+            *_other_work(a, b),
+            *_failing(shares),
+            *_notes(snapshot.get("run", "RUN"), plan, rows, trust, idle),
+        ),
+        fails_more=fails_more(shares),
     )
+
+
+def _failing(shares: Sequence[tuple[float, float]]) -> Iterable[Note]:
+    if fails_more(shares):
+        pairs = sum(b > a for a, b in shares)
+        text = f"B surely fails more often than A: it does in {pairs} of {len(shares)} pairs"
+        yield Note("fails-more", text, "its latencies are not all: --gate takes it for worse")
 
 
 def _other_work(a: Seen, b: Seen) -> Iterable[Note]:

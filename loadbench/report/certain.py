@@ -1,11 +1,17 @@
 """How sure the figures of a run are, in words: percentiles with bands, and what these rest on."""
 
+import re
+
 from loadbench.assurance import Band, Certainty
 from loadbench.judge.bands import Bands
+from loadbench.quantities import SPAN_S
 from loadbench.streams import CHECKS
 from loadbench.summary import CheckResult, Summary
 from loadbench.units import count, percent, significant
 
+# why the percentiles that alerts are told with have no ±
+OF_ALERTS = f"percentiles of alerts are of {SPAN_S} s each: too short for ±"
+_IN_A_NOTE = re.compile(r"\((p\d[\d.]*)\)")  # of how late the generator was
 _SIGNS = {"passed": "✓", "failed": "✗", "no data": "○"}
 
 
@@ -72,3 +78,19 @@ def rests_on(
     for name, why in (missing or {}).items():
         by_why.setdefault(why, []).append(name)
     return text + "".join(f"; none of {', '.join(names)}: {why}" for why, names in by_why.items())
+
+
+def of_notes(summary: Summary) -> list[str]:
+    """The ± of the percentiles that its notes are told with, or why they have none."""
+    names = dict.fromkeys(name for note in summary.notes for name in _IN_A_NOTE.findall(note.text))
+    return [_late(name, summary) for name in names]
+
+
+def _late(name: str, summary: Summary) -> str:
+    key = name.replace(".", "_")
+    value = summary.lateness_ms.get(key)
+    sure = within(value, summary.more_bands_ms.get("lateness_ms", {}).get(key))
+    if value is not None and sure:
+        return f"the {name} by which requests were late: {significant(value)}{sure} ms"
+    why = summary.no_bands.get("lateness_ms", {}).get(key) or summary.certainty.why
+    return f"no ± of the {name} by which requests were late: {why or 'too few requests'}"

@@ -1,18 +1,20 @@
 """A comparison as text: what differs first, then the figures, then what weakens them."""
 
 import json
+from itertools import groupby
 
 from loadbench.judge.comparison import Comparison, Row
 from loadbench.judge.differences import Difference
 from loadbench.judge.metrics import BY_NAME
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
-from loadbench.units import exact_duration, growth, percent, significant
+from loadbench.units import count, exact_duration, growth, percent, significant
 
 HEADS = ("metric", "A", "B", "B vs A", "verdict", "n")
 SIGNS = {"better": "▼", "same": "=", "ruled out": "✓", "worse": "▲", "inconclusive": "?"}
 MEDIANS = "medians of repeats have no ±: the repeats tell how much they move"
 _LONGEST = 80
+_LETTERS, _TURNS = 48, 8  # of an order, on a line
 
 
 def comparison_text(found: Comparison, width: int | None = None) -> str:
@@ -98,8 +100,18 @@ def sentences(found: Comparison) -> list[str]:
     if any(max(row.n) > 1 for row in found.rows):
         lines.append(MEDIANS)
     if len(found.order) > 2:
-        lines.append(f"made in this order: {found.order}")
+        lines.append(f"made in this order: {_order(found.order)}")
     return lines
+
+
+def _order(letters: str) -> str:
+    """As it is while it fits on a line; then `500 A, 500 B`, or of many turns the first letters."""
+    if len(letters) <= _LETTERS:
+        return letters
+    turns = [f"{len(list(same))} {sign}" for sign, same in groupby(letters)]
+    if len(turns) <= _TURNS:
+        return ", ".join(turns)
+    return f"{letters[:_LETTERS]} … ({count(len(letters))} in all)"
 
 
 def rests_on(row: Row) -> str:

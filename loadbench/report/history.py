@@ -31,6 +31,8 @@ _MARGIN = 12  # columns of the axis
 _NAMED = 3  # differences
 _LONGEST = 40  # characters of a setting
 _SHOWN = 5  # runs that are left out
+# why the medians of a change have no ±
+MEDIANS = "medians of the runs before and after have no ±: in brackets the least and the largest"
 
 
 class Point(NamedTuple):
@@ -56,6 +58,9 @@ class Step(NamedTuple):
     after: float
     worse: bool
     p: float
+    # the smallest and the largest of the runs that each is the median of
+    before_in: tuple[float, float]
+    after_in: tuple[float, float]
 
 
 class History(NamedTuple):
@@ -276,9 +281,11 @@ def _steps(points: Sequence[Point], metric: Metric) -> tuple[Step, ...]:
     edges = [0, *(change.at for change in found), len(figures)]
     steps = []
     for change, begin, end in zip(found, edges, edges[2:], strict=False):
-        before, after = level(figures[begin : change.at]), level(figures[change.at : end])
+        left, right = figures[begin : change.at], figures[change.at : end]
+        before, after = level(left), level(right)
         worse = (after > before) == metric.larger_is_worse
-        steps.append(Step(change.at, before, after, worse, change.p))
+        within = [(min(part), max(part)) for part in (left, right)]
+        steps.append(Step(change.at, before, after, worse, change.p, *within))
     return tuple(steps)
 
 
@@ -310,6 +317,7 @@ def history_text(found: History, width: int) -> str:
 def _told(found: History) -> list[str]:
     """The changes in words, and what weakens them."""
     told = [line for step in found.steps for line in _step_told(found, step)]
+    told += [MEDIANS] if found.steps else []
     if not found.steps:
         few = " (fewer than ten runs hardly show one)" if len(found.points) < 10 else ""
         told.append(f"no change that is more than chance{few}")
@@ -334,8 +342,8 @@ def _step_told(found: History, step: Step) -> list[str]:
     first, last = found.points[step.at], found.points[step.at - 1]
     sign, word = ("✗", "worse") if step.worse else ("✓", "better")
     told = [
-        f"{sign} {word} from {_called(first)} on: {show(step.before, found.metric)} → "
-        f"{show(step.after, found.metric)}{_change(step)}; last before: {_called(last)}"
+        f"{sign} {word} from {_called(first)} on: {_level(step.before, step.before_in, found)} → "
+        f"{_level(step.after, step.after_in, found)}{_change(step)}; last before: {_called(last)}"
         f" (chance {percent(step.p)} %)"
     ]
     if first.changed:
@@ -347,6 +355,12 @@ def _step_told(found: History, step: Step) -> list[str]:
         why = "with files changed in it: what they were is not known" if dirty else "not the code"
         told.append(f"  the same commit on both sides, {first.commit}: {why}")
     return told
+
+
+def _level(figure: float, within: tuple[float, float], found: History) -> str:
+    """`50.1 (49.2 to 51.0)`: a median of runs, and how far they lie apart."""
+    low, high = (show(one, found.metric) for one in within)
+    return f"{show(figure, found.metric)} ({low} to {high})"
 
 
 def _last(runs: Sequence[str]) -> str:

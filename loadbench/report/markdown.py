@@ -12,7 +12,7 @@ from typing import Any
 
 from loadbench.judge.comparison import Row
 from loadbench.printable import harmless
-from loadbench.report.certain import bands_of, within
+from loadbench.report.certain import bands_of, of_notes, within
 from loadbench.report.comparison import MEDIANS, cells, differences, doubts
 from loadbench.report.conclusion import Conclusion, Finding, facts
 from loadbench.summary import Summary
@@ -204,3 +204,4 @@ def _texts(summaries: Iterable[Summary]) -> Iterator[str]:
     for summary in summaries:
         for note in summary.notes:
             yield note.text + (f": {note.hint}" if note.hint else "")
+        yield from of_notes(summary)

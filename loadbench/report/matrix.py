@@ -1,9 +1,8 @@
 """Several sides in one table as text: what differs between them first, the best of each, what the
 verdicts rest on, and what weakens the figures."""
 
-from loadbench.judge.comparison import Row
 from loadbench.judge.gate import change
-from loadbench.judge.matrix import Matrix
+from loadbench.judge.matrix import Matrix, row_of
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.comparison import MEDIANS, differences, rests_on
@@ -61,16 +60,9 @@ def matrix_rows(found: Matrix) -> list[tuple[str, ...]]:
 
 def _cell(found: Matrix, at: int, metric: str, value: float | None) -> str:
     """With its ± where it is of a single run; what has no number lies above the limit."""
-    row = _row(found, at, metric)
+    row, side = row_of(found.comparisons, at, metric)
     if row is None:
         return significant(value)
-    side = min(at, 1)
     if row.beyond[side] is not None:
         return f"> {significant(row.beyond[side])}"
     return significant(value) + within(value, row.bands[side])
-
-
-def _row(found: Matrix, at: int, metric: str) -> Row | None:
-    """Where the comparisons have the metric of a side, counted from 0."""
-    rows = found.comparisons[max(0, at - 1)].rows
-    return next((row for row in rows if row.metric == metric), None)

@@ -10,7 +10,7 @@ from loadbench import runlog, units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.episodes import LIKELY, TRY
 from loadbench.model import Machine, Rule
-from loadbench.report.certain import check_words, rests_on, within
+from loadbench.report.certain import OF_ALERTS, check_words, of_notes, rests_on, within
 from loadbench.report.columns import aligned
 from loadbench.report.optimum import of_the_best
 from loadbench.report.parts import made_of
@@ -61,6 +61,7 @@ def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "
         if text:
             lines.append(f"  {title:<9} {text}")
     lines += _alerts(summary, rules) + _notes(summary)
+    lines += [f"  · {text}" for text in _unsure(summary)]
     if folder:
         lines += ["", f"  {folder}"]
     return "\n".join(lines)
@@ -380,6 +381,11 @@ def _alerts(summary: Summary, rules: tuple[Rule, ...]) -> list[str]:
         if number < _EXPLAINED:
             lines += _why(found)
     return ["", *lines] if lines else []
+
+
+def _unsure(summary: Summary) -> list[str]:
+    """How sure the percentiles in the alerts and notes above are, once for all of them."""
+    return [*([OF_ALERTS] if summary.alerts else []), *of_notes(summary)]
 
 
 def _why(found: Episode) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from loadbench import baseline, runlog
 from loadbench.errors import SpecError
 from loadbench.judge.comparison import Comparison, Side, compare
-from loadbench.judge.matrix import matrix
+from loadbench.judge.matrix import Matrix, matrix
 from loadbench.model import Note, plain
 from loadbench.report.certain import bands_of
 from loadbench.report.comparison import HEADS, cells, differences, doubts, sentences
@@ -74,14 +74,21 @@ def judged(folders: Sequence[Path], materials: Sequence[Material]) -> Markup:
     if len(found) == 1:
         return compared(found[0])
     whole = matrix(sides, found)
+    return joined(
+        _differing(matrix_differences(whole)),
+        _matrix(whole) if all(one.comparable for one in found) else None,
+        entries(signed("▲", "warn", note.text, _hint(note)) for note in whole.notes),
+    )
+
+
+def _matrix(whole: Matrix) -> Markup:
+    """The table, and what its verdicts rest on: of different work none is the best."""
     heads, *rows = matrix_rows(whole)
     left = [at for at, head in enumerate(heads) if head in NAMED] + [len(heads) - 1]
     return joined(
-        _differing(matrix_differences(whole)),
         table(heads, rows, left=left),
         quiet(FRONT),
         entries(signed("·", "quiet", text) for text in matrix_sentences(whole)),
-        entries(signed("▲", "warn", note.text, _hint(note)) for note in whole.notes),
     )
 
 

@@ -9,6 +9,7 @@ from loadbench.episodes import LIKELY, TRY, Spell
 from loadbench.histogram import Histogram
 from loadbench.judge.bands import Bands
 from loadbench.model import Requests, Window
+from loadbench.report.certain import OF_ALERTS
 from loadbench.report.markup import Child, Markup, joined, tag
 from loadbench.report.page.figures import SHARES
 from loadbench.report.page.material import Material
@@ -157,7 +158,11 @@ def alerts(material: Material) -> Markup | None:
         rows.append([QUANTITIES[rule.quantity].title, condition(rule), str(times), state, value])
     heads = ("alert", "fires when", "fired", "at the end", "when it last changed")
     return section(
-        "Alerts", table(heads, rows, left=(0, 1, 3)), _episodes(material, fired), name="alerts"
+        "Alerts",
+        table(heads, rows, left=(0, 1, 3)),
+        quiet(f"{OF_ALERTS[0].upper()}{OF_ALERTS[1:]}."),
+        _episodes(material, fired),
+        name="alerts",
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from loadbench import certainty, runlog, units
 from loadbench.judge.metrics import in_time
 from loadbench.model import Note, plain
-from loadbench.report.certain import check_words, effect_words
+from loadbench.report.certain import check_words, effect_words, of_notes
 from loadbench.report.markup import Child, Markup, joined, tag
 from loadbench.report.optimum import of_the_best
 from loadbench.report.page.material import Material
@@ -329,6 +329,7 @@ def notes(material: Material, of: str = "") -> Markup | None:
                 signed(grade[0], grade[1], tag("b", grade[2])),
                 *(_note(*_sign(note), note) for note in doubts),
                 *(_note("·", "quiet", note) for note in others),
+                *(signed("·", "quiet", text) for text in of_notes(material.summary)),
             ]
         ),
         name=None if of else "notes",
