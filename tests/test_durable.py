@@ -213,6 +213,34 @@ def test_sums_that_are_no_sums(tmp_path: Path, content: str, told: str) -> None:
     assert "altered" in str(runlog.read_snapshot(folder)["summary"]["notes"][-1])
 
 
+@pytest.mark.parametrize("name", [runlog.SNAPSHOT, runlog.LOG])
+def test_of_a_file_without_end_no_more_is_read_than_one_of_ours_can_have(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = series(tmp_path, [10.0] * 2)
+    for each in (folder, *runlog.repeats(folder)):
+        runlog.seal(each)
+    bad = folder / "1" / name
+    os.truncate(bad, 2_000_000_000)  # all of it a hole
+    before = _read_until_now()
+    doubt = sums.altered(bad.parent, name)
+    assert doubt is not None
+    assert f"{name} was altered" in doubt.text
+    table = said(["list", "--out", str(tmp_path)], capsys)[1]
+    assert ("1/run.json was altered" in table) == (name == runlog.SNAPSHOT)  # a list reads no logs
+    code, shown, _ = said(["show", "1/1", "--out", str(tmp_path)], capsys)
+    if name == runlog.SNAPSHOT:
+        assert "▲ doubtful" in shown
+    else:
+        assert code == 2  # no log at all
+    assert _read_until_now() - before < 200_000_000
+
+
+def _read_until_now() -> int:
+    """Bytes that this process has read, holes too."""
+    return int(re.findall(r"rchar: (\d+)", Path("/proc/self/io").read_text())[0])
+
+
 # ---- hostile files
 
 Harm = Callable[[Path], None]
