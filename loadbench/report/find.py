@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from loadbench import runlog
 from loadbench.judge.search import Found
 from loadbench.judge.searches import Hunt, Setting, front, read_hunt
 from loadbench.judge.stage import Claim, Seen
-from loadbench.model import plain
+from loadbench.model import Note, plain
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.ticks import label, log_ticks
@@ -30,23 +32,32 @@ def find_text(folder: Path) -> str:
     snapshot = runlog.read_snapshot(folder)
     hunt = read_hunt(snapshot)
     with believable(str(folder / runlog.SNAPSHOT)):
-        return _page(folder, snapshot, hunt)
+        return _page(folder, snapshot, hunt, sums.altered(folder, runlog.SNAPSHOT))
 
 
-def _page(folder: Path, snapshot: dict[str, Any], hunt: Hunt) -> str:
+def _unconfirmed(hunt: Hunt) -> Hunt:
+    """As one that was altered since stands: nothing of it is a verdict."""
+    found = (replace(hunt.result(setting), confirmed=False) for setting in hunt.settings)
+    both = zip(hunt.settings, found, strict=True)
+    return replace(hunt, settings=tuple(replace(setting, found=one) for setting, one in both))
+
+
+def _page(folder: Path, snapshot: dict[str, Any], hunt: Hunt, doubt: Note | None) -> str:
     state = runlog.state(snapshot)
     lines = [
         f"loadbench {snapshot.get('run', folder.name)}   the highest rate with"
         f" {hunt.terms.claim.text}" + ("" if state == "done" else f"   {state}")
     ]
     lines += [f"  ✗ {snapshot['text']}"] if snapshot.get("text") else []
-    doubt = sums.altered(folder, runlog.SNAPSHOT)
-    lines += [f"  ▲ {doubt.text}: {doubt.hint}"] if doubt else []
+    broken_off = any(setting.found is None for setting in hunt.settings)
+    if doubt:
+        lines += [f"  ▲ no verdict: {doubt.text}: {doubt.hint}"]
+        hunt = _unconfirmed(hunt)
     if len(hunt.settings) == 1:
-        lines += ["", *_one(hunt, hunt.settings[0])]
+        lines += ["", *_one(hunt, hunt.settings[0], bool(doubt))]
     else:
         lines += ["", *_several(hunt)]
-    if any(setting.found is None for setting in hunt.settings) and state != "running":
+    if broken_off and state != "running":
         lines += ["", f"  → it goes on with: loadbench find --resume {folder}"]
     return "\n".join([*lines, "", f"  {folder}"])
 
@@ -57,20 +68,22 @@ def find_facts(folder: Path) -> dict[str, Any]:
     hunt = read_hunt(snapshot)
     with believable(str(folder / runlog.SNAPSHOT)):
         doubt = sums.altered(folder, runlog.SNAPSHOT)
-        return {**_facts(snapshot, hunt), "altered": doubt.text if doubt else ""}
+        return {**_facts(snapshot, hunt, bool(doubt)), "altered": doubt.text if doubt else ""}
 
 
-def _facts(snapshot: dict[str, Any], hunt: Hunt) -> dict[str, Any]:
+def _facts(snapshot: dict[str, Any], hunt: Hunt, altered: bool) -> dict[str, Any]:
     names = ("run", "kind", "scenario", "repeats", "text")
+    told = _unconfirmed(hunt) if altered else hunt
     settings = [
         {
             "setting": setting.over,
             "runs": setting.runs,
             "ended": setting.found is not None,
-            **plain(hunt.result(setting)),
+            **plain(found),
+            "verdict": found.verdict and not altered,
             "stages": [{**plain(seen), "share": seen.share} for seen in setting.seen],
         }
-        for setting in hunt.settings
+        for setting, found in zip(hunt.settings, map(told.result, told.settings), strict=True)
     ]
     return {
         **{name: snapshot.get(name) for name in names},
@@ -78,13 +91,13 @@ def _facts(snapshot: dict[str, Any], hunt: Hunt) -> dict[str, Any]:
         "slo": hunt.terms.claim.text,
         "terms": plain(hunt.terms),
         "settings": settings,
-        "front": [standing.name for standing in front(hunt) if standing.front],
+        "front": [standing.name for standing in front(told) if standing.front],
     }
 
 
-def _one(hunt: Hunt, setting: Setting) -> Iterator[str]:
+def _one(hunt: Hunt, setting: Setting, altered: bool) -> Iterator[str]:
     found, claim = hunt.result(setting), hunt.terms.claim
-    yield f"  {headline(found)}"
+    yield f"  {headline(found, altered)}"
     yield f"  {found.text}"
     if found.changed:
         yield f"  ▲ {found.changed}"
@@ -102,10 +115,10 @@ def _one(hunt: Hunt, setting: Setting) -> Iterator[str]:
         yield f"  in {duration(round(found.seconds) * SECOND)}"
 
 
-def headline(found: Found) -> str:
+def headline(found: Found, altered: bool = False) -> str:
     """The result in a line."""
     if found.rate is None:
-        return "✗ no rate was found that holds it"
+        return f"{'▲' if altered else '✗'} no rate was found that holds it"
     sign, word = ("✓", "confirmed") if found.confirmed else ("▲", "not confirmed")
     return f"{sign} {significant(found.rate)}/s, {word}{_interval(found)}"
 

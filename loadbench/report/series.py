@@ -9,6 +9,7 @@ from loadbench.judge.overall import overall
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.sides import snapshots
+from loadbench.snapshots import sums
 from loadbench.units import percent, significant
 
 _HEADS = ("repeat", "done/s", "p50 ms", "p99 ms", "failed %", "checks", "trust", "")
@@ -54,9 +55,6 @@ def series_text(folder: Path) -> str:
 
 
 def _row(name: str, summary: dict[str, Any]) -> tuple[str, ...]:
-    checks = summary["checks"]
-    passed = sum(check["state"] == "passed" for check in checks)
-    sign = "✓" if passed == len(checks) else "✗"
     asked, trust = summary["asked"], str(summary["trust"])
     return (
         name,
@@ -64,10 +62,20 @@ def _row(name: str, summary: dict[str, Any]) -> tuple[str, ...]:
         _latency(summary, "p50"),
         _latency(summary, "p99"),
         percent(1 - summary["done"] / asked) if asked else "n/a",
-        f"{sign} {passed}/{len(checks)}" if checks else "",
+        _checks(summary),
         trust if trust == "trusted" else f"▲ {trust}",
         "" if summary["reason"] == "done" else str(summary["reason"]),
     )
+
+
+def _checks(summary: dict[str, Any]) -> str:
+    checks = summary["checks"]
+    if not checks:
+        return ""
+    if any(note["code"] == sums.CODE for note in summary["notes"]):
+        return "▲ no verdict"
+    passed = sum(check["state"] == "passed" for check in checks)
+    return f"{'✓' if passed == len(checks) else '✗'} {passed}/{len(checks)}"
 
 
 def _latency(summary: dict[str, Any], name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from loadbench import baseline, runlog
 from loadbench.errors import SpecError
+from loadbench.judge.checks import altered
 from loadbench.judge.comparison import Comparison, Side, compare
 from loadbench.judge.matrix import matrix
 from loadbench.model import Note, plain
@@ -37,6 +38,7 @@ from loadbench.report.page.timeline import timeline
 from loadbench.report.page.verdict import headline, outcome, sentence
 from loadbench.report.sides import side
 from loadbench.report.svg import Level
+from loadbench.snapshots import sums
 from loadbench.units import percent, significant
 
 _CHANGED = 30  # settings that are listed
@@ -131,6 +133,8 @@ def overall(facts: Mapping[str, Any]) -> Markup:
     shown = f"{significant(p99)} ms" if p99 is not None else f"> {significant(limit)} ms"
     passed = sum(check["state"] == "passed" for check in whole["checks"])
     checks = f"{passed} of {len(whole['checks'])} checks passed in every repeat"
+    if doubt := next((note for note in whole["notes"] if note["code"] == sums.CODE), None):
+        checks = f"no verdict: {doubt['text']}"
     return joined(
         tag("p", f"Median p99 {shown}; {checks}.", class_="verdict"),
         quiet(f"{how}; the worst trust: {whole['trust']}. {_MEDIANS}"),
@@ -204,6 +208,8 @@ def _missed(material: Material) -> str:
 
 def _checks(material: Material) -> str:
     checks = material.summary.checks
+    if checks and altered(material.summary):
+        return "no verdict"
     passed = sum(check.state == "passed" for check in checks)
     sign = headline(material.summary)[0]
     return f"{sign} {passed} of {len(checks)}" if checks else "none"

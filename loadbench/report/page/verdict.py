@@ -7,6 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from loadbench import certainty, runlog, units
+from loadbench.judge.checks import altered
 from loadbench.judge.metrics import in_time
 from loadbench.model import Note, plain
 from loadbench.report.certain import check_words, effect_words
@@ -90,6 +91,8 @@ def outcome(summary: Summary) -> str:
     """`2 of 3 checks failed`, in as many words."""
     if summary.trust == "invalid":
         return "No verdict: the numbers cannot be trusted"
+    if why := altered(summary):
+        return f"No verdict: {why}"
     states = [check.state for check in summary.checks]
     failed, unknown = states.count("failed"), states.count("no data")
     many = "1 check" if len(states) == 1 else f"{len(states)} checks"
@@ -105,7 +108,7 @@ def outcome(summary: Summary) -> str:
 
 def headline(summary: Summary) -> tuple[str, str]:
     """The sign of the whole run and its class."""
-    if summary.trust == "invalid":
+    if summary.trust == "invalid" or altered(summary):
         return "?", "warn"
     states = [check.state for check in summary.checks]
     if "failed" in states or summary.reason == "failed":
@@ -117,7 +120,7 @@ def headline(summary: Summary) -> tuple[str, str]:
 
 
 def _check(check: CheckResult, summary: Summary) -> Markup:
-    sign, kind = _KINDS[check.state]
+    sign, kind = ("·", "quiet") if altered(summary) else _KINDS[check.state]
     missed = summary.missed / summary.asked if summary.asked else None
     words = check_words(check, missed).partition(" ")[2]
     sure = (
