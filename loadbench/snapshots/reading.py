@@ -28,11 +28,15 @@ def summary_of(folder: Path, begun: list[Start] | None = None) -> Summary | None
     with believable(str(folder / runlog.LOG)):
         records = _noted(runlog.read(folder), [] if begun is None else begun)
         summary = summarise(records, runlog.goes_on(folder))
-    return None if summary is None else doubted(summary, folder)
+    return None if summary is None else told(summary, folder)
 
 
-def doubted(summary: Summary, folder: Path) -> Summary:
-    """With a doubt for each file of the run that was altered since its end."""
+def told(summary: Summary, folder: Path) -> Summary:
+    """As it is told of a run that lies there: with a doubt for each of its files that was altered
+    since its end; of one that a search led without checks, which would be of all its rates together
+    and contradict what was found."""
+    if runlog.is_led(folder):
+        summary = replace(summary, checks=())
     found = doubts(folder)
     if not found:
         return summary

@@ -124,7 +124,8 @@ def overall(facts: Mapping[str, Any]) -> Markup:
     whole, wanted = facts.get("overall"), facts.get("wanted")
     made = len(facts.get("summaries") or ())
     pause = facts.get("cool_down_s")
-    how = f"{made} of {wanted} repeats; engine: {facts.get('engine')}"
+    many = f"{made} of {wanted}" if wanted is not None else made  # none: it is from elsewhere
+    how = f"{many} repeats; engine: {facts.get('engine') or 'not told'}"
     how += f"; {pause:g} s between two" if pause else ""
     if not whole:
         return quiet(f"{how}.")
@@ -180,7 +181,8 @@ def figures(materials: Sequence[Material], names: Sequence[str]) -> Markup:
             rows.append([title, *(_value(value, unit, path, one) for value, one in both)])
             paths.append(path)
     rows.append(["not answered well %", *(_missed(one) for one in materials)])
-    rows.append(["checks", *(_checks(one) for one in materials)])
+    if not all(one.led for one in materials):
+        rows.append(["checks", *(_checks(one) for one in materials)])
     rows.append(["trust", *(one.summary.trust for one in materials)])
     whys = (_at(side, ("no_bands", *path[-2:])) for side in sides for path in paths)
     return joined(table(["", *names], rows), unbounded(whys))
@@ -263,7 +265,7 @@ def said(materials: Sequence[Material], names: Sequence[str]) -> Markup | None:
         signed(
             *headline(one.summary),
             tag("b", f"{name}: "),
-            f"{outcome(one.summary)}. {sentence(one)}",
+            sentence(one) if one.led else f"{outcome(one.summary)}. {sentence(one)}",
         )
         for one, name in zip(materials, names, strict=True)
     )

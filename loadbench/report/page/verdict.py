@@ -64,8 +64,10 @@ def titled(what: str, title: str, facts: Sequence[str]) -> Markup:
 
 
 def verdict(material: Material) -> Markup:
-    """The checks and one sentence."""
+    """The checks and one sentence; of a run that a search led that it was."""
     summary = material.summary
+    if material.led:
+        return section("The run", tag("p", sentence(material), class_="verdict"), name="run")
     sign, kind = headline(summary)
     checks = (_check(check, summary) for check in summary.checks)
     ended = None
@@ -134,10 +136,14 @@ def _check(check: CheckResult, summary: Summary) -> Markup:
 
 
 def sentence(material: Material) -> str:
-    """Did it keep up, how slow was it, where did the time go; can it be trusted."""
+    """Did it keep up, how slow was it, where did the time go. A run that a search led was to fail
+    at some of its rates: that says nothing."""
     summary = material.summary
     if not summary.asked:
         return "No requests were recorded."
+    if material.led:
+        rates = _asked(material)
+        return f"A search led it, {rates}: what follows is of all these rates together."
     parts = [_kept(material), _tail(summary), *_tokens(summary)]
     split = mean_split(summary)
     if split:
@@ -166,9 +172,12 @@ def _kept(material: Material) -> str:
 
 
 def _asked(material: Material) -> str:
-    """`300/s`, `20 to 300/s`; "" in a closed loop, which asks as it is answered."""
+    """`300/s`, `20 to 300/s`; "" in a closed loop, which asks as it is answered. That a search
+    waits for a queue to empty is no rate of it."""
     windows = material.total.steady
     rates = [window.rate for window in windows if window.rate is not None]
+    if material.led:
+        rates = [rate for rate in rates if rate]
     if rates:
         low, high = min(rates), max(rates)
         steady = high <= low * 1.05
