@@ -6,6 +6,7 @@ from typing import Any
 from loadbench import runlog
 from loadbench.errors import SpecError, reason
 from loadbench.judge.overall import overall
+from loadbench.printable import harmless
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.sides import snapshots
@@ -33,6 +34,7 @@ def series_facts(folder: Path) -> dict[str, Any]:
             "loadbench show RUN/1 reads a log",
         ) from error
     found = {name: snapshot.get(name) for name in names}
+    found["run"] = found["run"] or harmless(folder.name)
     return {**found, "state": runlog.state(snapshot), "overall": whole, "summaries": summaries}
 
 
@@ -41,7 +43,8 @@ def series_text(folder: Path) -> str:
     found = series_facts(folder)
     state = _STATES.get(str(found["state"]), str(found["state"]))
     made, wanted = len(found["summaries"]), found["wanted"]
-    lines = [f"loadbench {found['run']}   {made} of {wanted} repeats   {state}"]
+    many = f"{made} of {wanted}" if wanted is not None else made  # none: it is from elsewhere
+    lines = [f"loadbench {found['run']}   {many} repeats   {state}"]
     lines += [f"  ✗ {found['text']}"] if found.get("text") else []
     whole = found["overall"]
     if whole is None:
@@ -87,7 +90,9 @@ def _latency(summary: dict[str, Any], name: str) -> str:
 
 def _how(found: dict[str, Any]) -> str:
     pause = found.get("cool_down_s")
-    said = f"engine: {found.get('engine')}" + (f"; {pause:g} s between two" if pause else "")
+    said = f"engine: {found.get('engine') or 'not told'}" + (
+        f"; {pause:g} s between two" if pause else ""
+    )
     bands = any(one.get("bands_ms") for one in found["summaries"])
     whys = {
         why
