@@ -289,6 +289,10 @@ def test_a_run_that_a_search_led_has_no_verdict_of_its_own(tmp_path: Path) -> No
         assert "A search led it, 100 to 300/s" in page
     assert "✓ 990/s, confirmed" in report([folder])
     assert "CHECKS" not in run_text(folder / "1")
+    call = ["show", str(folder / "1"), "--json-file", str(tmp_path / "verdict.json")]
+    with pytest.raises(SystemExit) as ended:
+        main(call)
+    assert (ended.value.code, (tmp_path / "verdict.json").exists()) == (2, False)
     snapshot = runlog.read_snapshot(folder)
     runlog.write_snapshot(folder, {**snapshot, "repeats": ["1", "2"]})
     shutil.copytree(folder / "1", folder / "2")

@@ -56,6 +56,11 @@ def command(
         click.echo(facts or session_text(folder))
         return
     if any(outputs):
+        if runlog.is_led(folder):
+            raise SpecError(
+                f"{folder.name} was led by a search: what that found is told of it as a whole",
+                "loadbench show RUN --json",
+            )
         outputs.conclude(_conclusion(folder, certain, gate, runlog.results_folder(out)))
     elif gate:
         raise SpecError(
