@@ -69,14 +69,19 @@ class Entry(Value, frozen=True):
 
     @property
     def passed(self) -> int:
-        """How many of its checks passed."""
+        """How many of its checks passed; none where it was altered since: it gets no verdict."""
+        if self.altered:
+            return 0
         return sum(check.state == "passed" for check in self.checks)
 
     @property
     def checked(self) -> str:
-        """`✓ 4/4`, `✗ 3/4`, `○ 0/2` where none failed and some had no data; "" without checks."""
+        """`✓ 4/4`, `✗ 3/4`, `○ 0/2` where none failed and some had no data, `▲` where it was
+        altered since and gets no verdict; "" without checks."""
         if not self.checks:
             return ""
+        if self.altered:
+            return "▲"
         sign = "✗" if any(check.state == "failed" for check in self.checks) else "○"
         sign = "✓" if self.passed == len(self.checks) else sign
         return f"{sign} {self.passed}/{len(self.checks)}"
@@ -207,11 +212,18 @@ def _decoded(folder: Path, data: bytes, stamp: Stamp) -> Entry:
         failed=1 - summary.done / summary.asked if summary.asked else None,
         checks=tuple(map(_check, summary.checks[:_CHECKS])),
         trust=trust,
-        text=_line(found.text if found.kind != "run" else summary.text),
+        text=_line(_text(found, summary, doubt)),
         repeats=len(found.repeats) if series else 1,
         notes=(*((doubt,) if doubt else ()), *map(_note, summary.notes[:_NOTES])),
         stamp=stamp,
     )
+
+
+def _text(found: _Snapshot, summary: Figures, doubt: Note | None) -> str:
+    """That of an A/B is its verdict, which it has no more once it was altered."""
+    if found.kind == runlog.AB and doubt:
+        return ""
+    return found.text if found.kind != "run" else summary.text
 
 
 def _doubt(folder: Path, data: bytes, found: _Snapshot) -> Note | None:

@@ -168,6 +168,11 @@ def is_find(folder: Path) -> bool:
         return False
 
 
+def is_led(folder: Path) -> bool:
+    """Whether a search led this run from rate to rate."""
+    return whole(folder) != folder and is_find(whole(folder))
+
+
 def is_series(folder: Path) -> bool:
     """Whether the folder holds repeats rather than a log of its own."""
     return repeats(folder) != [folder]

@@ -10,6 +10,7 @@ import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +21,19 @@ from loadbench import arrivals, baseline, logindex, runlog
 from loadbench.catalogue import entries
 from loadbench.errors import SpecError
 from loadbench.histogram import Histogram
+from loadbench.judge.search import Terms, ended
+from loadbench.judge.searches import Hunt, Setting
+from loadbench.judge.stage import Claim
+from loadbench.model import End, plain
+from loadbench.report.ab import read_session, session_text
+from loadbench.report.find import find_facts, find_text
+from loadbench.report.html import report
 from loadbench.snapshots import files, schema, sums
 from loadbench.summary import summarise
 from tests.ended import finished
 from tests.foreign import RECORDED, commands, digests, followed, listed, said
+from tests.records import start, window
+from tests.test_find_search import stage
 from tests.test_repeats import series
 
 SAMPLES = sorted(RECORDED.glob("*/*"))
@@ -105,6 +115,39 @@ def test_a_log_of_a_later_schema_is_refused(
 
 
 # ---- checksums
+
+
+def searched(results: Path) -> Path:
+    """A find that confirmed 990/s, as its runner leaves it."""
+    terms = Terms(Claim("p99 < 50 ms", 0.01, 50_000_000))
+    seen = (stage(990.0), stage(1192.0, holds=False), stage(990.0, kind="confirm"))
+    setting = Setting(runs=("1",), seen=seen, found=ended(terms, seen, 30.0, "latency"))
+    folder = runlog.create(results, "find")
+    known = {"schema": runlog.SCHEMA, "kind": runlog.FIND, "run": folder.name, "state": "done"}
+    hunt = plain(Hunt(terms, (setting,)))
+    runlog.write_snapshot(folder, {**known, "repeats": ["1"], "find": hunt})
+    return folder
+
+
+def in_turns(results: Path) -> Path:
+    """An A/B whose B takes twice the time."""
+    folder = runlog.create(results, "ab")
+    known = {
+        "schema": runlog.SCHEMA, "kind": runlog.AB, "run": folder.name, "state": "done",
+        "layout": {"rate": 50.0, "warm_s": 0, "block_s": 2, "pairs": 8},
+        "terms": {"metrics": ["p50"], "margin": 0.02},
+        "sides": {"a": {"name": "one"}, "b": {"name": "two"}}, "text": "p50 +100 % worse",
+    }  # fmt: skip
+    runlog.write_snapshot(folder, known)
+    for side, ms in (("a", 10.0), ("b", 20.0)):
+        (folder / side).mkdir()
+        writer = runlog.Writer(folder / side)
+        writer.write(start(run=f"{folder.name}/{side}"))
+        for second in range(32):
+            writer.write(window(second, [ms + second / 100] * 50, rate=50.0))
+        writer.close(End(31, "done"))
+        runlog.write_snapshot(folder / side, {**known, "kind": "run", "summary": None})
+    return folder
 
 
 def sums_of(folder: Path) -> None:
@@ -211,6 +254,126 @@ def test_sums_that_are_no_sums(tmp_path: Path, content: str, told: str) -> None:
     assert doubt is not None
     assert told in doubt.text
     assert "altered" in str(runlog.read_snapshot(folder)["summary"]["notes"][-1])
+
+
+@pytest.mark.parametrize("latency_ms", [10.0, 200.0], ids=["passed", "failed"])
+@pytest.mark.parametrize("name", [runlog.SNAPSHOT, runlog.LOG])
+def test_a_run_that_was_altered_has_no_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, latency_ms: float
+) -> None:
+    folder = finished(tmp_path, "one", latency_ms)
+    runlog.seal(folder)
+    before = concluded(tmp_path, "1", capsys)
+    state = "passed" if latency_ms < 100 else "failed"
+    assert (before["state"], before["exit_code"]) == (state, int(latency_ms > 100))
+    with open(folder / name, "ab") as file:
+        file.write(b"\n" if name == runlog.SNAPSHOT else b'{"kind":"mark","second":1,"text":""}\n')
+    found = concluded(tmp_path, "1", capsys)
+    why = f"{name} was altered after the run"
+    assert (found["state"], found["exit_code"], found["sentence"]) == ("no verdict", 4, why)
+    assert {one["state"] for one in found["findings"]} == {"no verdict"}
+    shown = said(["show", "1", "--out", str(tmp_path)], capsys)[1]
+    assert f"▲ no verdict: {why}; measured: p99 {latency_ms:.0f}" in shown
+    page = report([folder])
+    assert f"No verdict: {why}" in page
+    assert "1 check passed" not in page
+    exported = said(
+        ["export", "1", "--as", "prometheus", "-o", "-", "--out", str(tmp_path)], capsys
+    )
+    assert exported[0] == 0
+    assert "loadbench_run_check_passed{" not in exported[1]
+    if name == runlog.SNAPSHOT:
+        (line,) = said(["list", "--out", str(tmp_path)], capsys)[1].splitlines()[1:2]
+        assert "1/1" not in line
+        assert "0/1" not in line
+
+
+def test_an_altered_series_has_no_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = series(tmp_path, [10.0] * 2)
+    for each in (folder, *runlog.repeats(folder)):
+        runlog.seal(each)
+    assert concluded(tmp_path, "1", capsys)["exit_code"] == 0
+    path = folder / runlog.SNAPSHOT
+    path.write_text(path.read_text() + " ")  # it says which repeats there are
+    assert concluded(tmp_path, "1", capsys)["exit_code"] == 4
+    shown = said(["show", "1", "--out", str(tmp_path)], capsys)[1]
+    assert "▲ no verdict" in shown
+    assert "✓" not in shown
+    page = report([folder])
+    assert "no verdict: of the series run.json was altered" in page
+    assert "checks passed in every repeat" not in page
+
+
+def concluded(results: Path, run: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What `show` leaves for CI."""
+    file = results / "verdict.json"
+    assert said(["show", run, "--json-file", str(file), "--out", str(results)], capsys)[0] == 0
+    found: dict[str, Any] = json.loads(file.read_text())
+    file.unlink()
+    return found
+
+
+def test_an_altered_find_has_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = searched(tmp_path)
+    runlog.seal(folder)
+    before = find_facts(folder)["settings"][0]
+    assert (before["confirmed"], before["verdict"]) == (True, True)
+    assert "✓ 990/s, confirmed" in find_text(folder)
+    path = folder / runlog.SNAPSHOT
+    path.write_text(path.read_text().replace("990.0", "1990.0"))
+    found = find_facts(folder)
+    assert (found["settings"][0]["confirmed"], found["settings"][0]["verdict"]) == (False, False)
+    assert found["front"] == []
+    text = find_text(folder)
+    assert "▲ no verdict: run.json was altered after the run" in text
+    assert "▲ 1,990/s, not confirmed" in text or "▲ 1990/s, not confirmed" in text
+    assert "✓ 1990/s" not in text
+
+
+def test_an_altered_session_of_two_has_no_verdict(tmp_path: Path) -> None:
+    folder = in_turns(tmp_path)
+    for each in (folder, folder / "a", folder / "b"):
+        runlog.seal(each)
+    found = read_session(folder)
+    assert (found.verdict, found.gated[0].word) == (True, "worse")
+    with open(folder / "b" / runlog.LOG, "ab") as log:
+        log.write(b'{"kind":"mark","second":1,"text":""}\n')
+    found = read_session(folder)
+    why = "B: log.ndjson was altered after the run"
+    assert (found.verdict, found.gated[0].word, found.text) == (
+        False, "inconclusive", f"no verdict: {why}",
+    )  # fmt: skip
+    assert "worse" not in session_text(folder)
+
+
+@pytest.mark.parametrize("name", [runlog.SNAPSHOT, runlog.LOG])
+def test_of_a_file_without_end_no_more_is_read_than_one_of_ours_can_have(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = series(tmp_path, [10.0] * 2)
+    for each in (folder, *runlog.repeats(folder)):
+        runlog.seal(each)
+    bad = folder / "1" / name
+    os.truncate(bad, 2_000_000_000)  # all of it a hole
+    before = _read_until_now()
+    doubt = sums.altered(bad.parent, name)
+    assert doubt is not None
+    assert f"{name} was altered" in doubt.text
+    table = said(["list", "--out", str(tmp_path)], capsys)[1]
+    assert ("1/run.json was altered" in table) == (name == runlog.SNAPSHOT)  # a list reads no logs
+    code, shown, _ = said(["show", "1/1", "--out", str(tmp_path)], capsys)
+    if name == runlog.SNAPSHOT:
+        assert "▲ doubtful" in shown
+    else:
+        assert code == 2  # no log at all
+    assert _read_until_now() - before < 200_000_000
+
+
+def _read_until_now() -> int:
+    """Bytes that this process has read, holes too."""
+    return int(re.findall(r"rchar: (\d+)", Path("/proc/self/io").read_text())[0])
 
 
 # ---- hostile files

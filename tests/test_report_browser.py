@@ -11,6 +11,7 @@ from loadbench.report.html import report, write
 from tests.browser import CHROMIUM, Page, browser, sheets
 from tests.records import start, window
 from tests.storyline import Story, records
+from tests.test_durable import searched
 from tests.test_report_page import told
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
@@ -68,6 +69,27 @@ def test_a_report_in_both_themes_on_a_screen_on_a_phone_and_on_paper(
     page: Path, tmp_path: Path
 ) -> None:
     visit(tmp_path, page)
+
+
+def test_a_find_in_both_themes_on_a_screen_on_a_phone_and_on_paper(tmp_path: Path) -> None:
+    folder = searched(tmp_path / "results")
+    windows = [window(at, [20.0] * 50, rate=100.0 * (at + 1)) for at in range(30)]
+    told(tmp_path / "made", [start(), *windows, End(29, "done")]).rename(folder / "1")
+    snapshot = runlog.read_snapshot(folder)
+    snapshot["text"] = "a reason that is much longer than a sheet is wide " * 4
+    runlog.write_snapshot(folder, snapshot)
+    file = tmp_path / "report.html"
+    write(file, report([folder]))
+    visit(tmp_path / "browser", file)
+    asyncio.run(_nothing_is_cut_off(tmp_path / "paper", file))
+
+
+async def _nothing_is_cut_off(folder: Path, file: Path) -> None:
+    async with browser(folder) as tab:
+        await tab.open(file, 718)  # A4 without its margins
+        await tab.call("Emulation.setEmulatedMedia", media="print")
+        wide = "[...document.querySelectorAll('pre')].filter(e => e.scrollWidth > e.clientWidth)"
+        assert await tab.read(f"{wide}.length") == 0
 
 
 def test_runs_beside_each_other(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import html
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,13 @@ from loadbench.report.page.engine import knee
 from loadbench.report.page.figures import Point
 from loadbench.report.page.material import read
 from loadbench.report.page.sections import csv
+from loadbench.report.text import run_text
 from loadbench.units import MS, SECOND
 from tests.ended import finished, killed
 from tests.records import start, window
 from tests.storyline import Story, records
+from tests.test_durable import searched
+from tests.test_repeats import series
 
 _TITLES = re.compile(r"<h2>([^<]*)</h2>")
 
@@ -275,6 +279,49 @@ def test_several_runs_stand_beside_each_other(tmp_path: Path) -> None:
     assert "inconclusive (1 run each)" in report(folders[:2])
     with pytest.raises(SpecError, match="too many"):
         report(folders * 5)
+
+
+def test_a_run_stands_beside_others_once(tmp_path: Path) -> None:
+    folder = series(tmp_path, [10.0] * 2)
+    for twice in ([folder, folder], [folder, folder / "2"]):
+        with pytest.raises(SpecError, match="named twice"):
+            report(twice)
+
+
+def test_a_series_from_elsewhere_says_what_is_known(tmp_path: Path) -> None:
+    folder = series(tmp_path, [10.0] * 2)
+    snapshot = runlog.read_snapshot(folder)
+    for name in ("run", "wanted", "engine"):
+        snapshot.pop(name, None)
+    runlog.write_snapshot(folder, snapshot)
+    assert run_text(folder).startswith("loadbench 0001-series   2 repeats   ■ done")
+    for text in (run_text(folder), report([folder])):
+        assert not re.search(r"None(?! fired)", text)
+        assert "engine: not told" in text
+
+
+def test_a_run_that_a_search_led_has_no_verdict_of_its_own(tmp_path: Path) -> None:
+    folder = searched(tmp_path)
+    windows = [window(at, [200.0] * 50, rate=100.0 * at) for at in range(4)]
+    check = Check("p99", False, 100e6, "< 100 ms")
+    told(tmp_path / "made", [start(checks=(check,)), *windows, End(3, "done")]).rename(folder / "1")
+    for page in (report([folder]), report([folder / "1"])):
+        assert "check failed" not in page
+        assert "did not keep up" not in page.lower()
+        assert "kept up" not in page.lower()
+        assert "A search led it, 100 to 300/s" in page
+    assert "✓ 990/s, confirmed" in report([folder])
+    assert "CHECKS" not in run_text(folder / "1")
+    call = ["show", str(folder / "1"), "--json-file", str(tmp_path / "verdict.json")]
+    with pytest.raises(SystemExit) as ended:
+        main(call)
+    assert (ended.value.code, (tmp_path / "verdict.json").exists()) == (2, False)
+    snapshot = runlog.read_snapshot(folder)
+    runlog.write_snapshot(folder, {**snapshot, "repeats": ["1", "2"]})
+    shutil.copytree(folder / "1", folder / "2")
+    both = report([folder])
+    assert "Figures" in both
+    assert ">checks<" not in both
 
 
 def test_a_series_shows_each_repeat(tmp_path: Path) -> None:

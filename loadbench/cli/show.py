@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from loadbench import runlog
 from loadbench.cli.gate import Gate, gate_options
 from loadbench.cli.outputs import Outputs, output_options
 from loadbench.errors import SpecError
-from loadbench.judge.checks import verdict
+from loadbench.judge.checks import altered, verdict
 from loadbench.model import plain
 from loadbench.report.ab import session_facts, session_text
 from loadbench.report.against import against
@@ -17,6 +18,7 @@ from loadbench.report.conclusion import Conclusion, concluded
 from loadbench.report.find import find_facts, find_text
 from loadbench.report.series import series_facts
 from loadbench.report.text import run_text
+from loadbench.snapshots import sums
 from loadbench.snapshots.reading import summarised
 
 
@@ -54,6 +56,11 @@ def command(
         click.echo(facts or session_text(folder))
         return
     if any(outputs):
+        if runlog.is_led(folder):
+            raise SpecError(
+                f"{folder.name} was led by a search: what that found is told of it as a whole",
+                "loadbench show RUN --json",
+            )
         outputs.conclude(_conclusion(folder, certain, gate, runlog.results_folder(out)))
     elif gate:
         raise SpecError(
@@ -75,8 +82,12 @@ def _conclusion(folder: Path, certain: bool, gate: Gate | None, results: Path) -
     summaries = [summarised(one)[1] for one in runlog.repeats(folder)]
     if not summaries:
         raise SpecError(f"{folder}: nothing was recorded in any of its repeats")
+    if runlog.is_series(folder) and (doubt := sums.altered(folder, runlog.SNAPSHOT)):
+        summaries = [replace(one, notes=(*one.notes, doubt)) for one in summaries]
     found = concluded(summaries, verdict(summaries, certain), False, certain)
     if gate is None:
         return found
     base = gate.found(summaries[0].scenario, results)
+    if any(map(altered, summaries)):
+        return found  # what is compared are snapshots: of a log it would not be known
     return against(found, *gate.held(base, folder), False)

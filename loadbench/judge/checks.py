@@ -1,11 +1,13 @@
 """What the checks of runs come to: an exit code, and what `--certain` asks for beyond it.
 
-A run that cannot be trusted, or was not finished, passes nothing and fails nothing.
+A run that cannot be trusted, was not finished, or was altered since, passes nothing and fails
+nothing.
 """
 
 from collections.abc import Iterable, Sequence
 
 from loadbench.assurance import OTHER
+from loadbench.snapshots import sums
 from loadbench.summary import CheckResult, Summary
 
 PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
@@ -15,7 +17,7 @@ def verdict(summaries: Sequence[Summary], certain: bool) -> int:
     """The exit code of all repeats together. `certain`: what passed must be shown to."""
     if any(summary.reason == "failed" for summary in summaries):
         return NOT_MADE
-    if any(summary.trust == "invalid" for summary in summaries):
+    if any(summary.trust == "invalid" or altered(summary) for summary in summaries):
         return NO_VERDICT
     checks = [check for summary in summaries for check in summary.checks]
     ends = {summary.reason for summary in summaries} - {"done"}
@@ -25,6 +27,11 @@ def verdict(summaries: Sequence[Summary], certain: bool) -> int:
     if "failed" in states:
         return CHECK_FAILED
     return NO_VERDICT if "no data" in states or (certain and unshown(checks)) else PASSED
+
+
+def altered(summary: Summary) -> str:
+    """What of a run was altered since its end, so that it gets no verdict; "" if nothing was."""
+    return next((note.text for note in summary.notes if note.code == sums.CODE), "")
 
 
 def unshown(checks: Iterable[CheckResult]) -> list[CheckResult]:

@@ -77,6 +77,15 @@ class Found(Value, frozen=True, omit_defaults=False):
     seconds: float = 0.0
 
     @property
+    def unbounded(self) -> str:
+        """Why the interval is open above, or there is none; "" where it is whole."""
+        if self.low is not None and self.high is not None:
+            return ""
+        if self.rate is None:
+            return "no interval: no stage held"
+        return "no rate was seen that it does not hold"
+
+    @property
     def verdict(self) -> bool:
         """Whether it says something of the target."""
         return self.confirmed or self.limit == "nothing holds"

@@ -60,10 +60,10 @@ class Answers(Value, frozen=True, omit_defaults=False):
 
 
 class Session(Value, frozen=True, omit_defaults=False):
-    """What `loadbench ab` shows. `verdict`: false if the numbers cannot be trusted. `idle_cpu` is
-    what each engine used of a core while the other had its turn; `failed` the share of each side's
-    requests that were not answered well, `fails_more` that B's surely is the larger,
-    `no_bands` why percentiles have no interval."""
+    """What `loadbench ab` shows. `verdict`: false if the numbers cannot be trusted, or were altered
+    since. `idle_cpu` is what each engine used of a core while the other had its turn; `failed` the
+    share of each side's requests that were not answered well, `fails_more` that B's surely is the
+    larger, `no_bands` why percentiles have no interval."""
 
     run: str
     names: tuple[str, str]

@@ -24,6 +24,7 @@ from loadbench.trust import grade
 from loadbench.units import MS
 
 Kind = Literal["up", "down", "re-check", "narrow", "confirm"]
+BETWEEN = "; "  # two reasons
 _EASED = 2  # it would hold half the limit, too
 _FULL_CPU = 0.97  # of a core: the load process has no more to give
 _OWN = ("generator-late", "generator-stall", "generator-stalls", "generator-full", "own-failures")
@@ -148,7 +149,7 @@ def judged(
         done_per_s=sum(window.done for window in windows) / len(windows),
         latency_ms=_latencies(blocks),
         bands_ms=bands,
-        no_bands="; ".join(dict.fromkeys(whys.values())),
+        no_bands=BETWEEN.join(dict.fromkeys(whys.values())),
         server=_server(windows),
         doubt=_doubt(windows, limit or Evidence()),
     )

@@ -37,11 +37,25 @@ def read_session(folder: Path) -> Session:
     try:
         a, b = (_seen(folder / side, state == "running") for side in ("a", "b"))
         found = session({**snapshot, "state": state}, a, b)
-        return replace(found, notes=(*found.notes, *_altered(folder)))
+        return _unsaid(found, tuple(_altered(folder)))
     except (KeyError, TypeError, AttributeError, ValueError, msgspec.MsgspecError) as error:
         raise SpecError(
             f"{folder / runlog.SNAPSHOT}: is no A/B session: {error!r}", "is it from elsewhere?"
         ) from error
+
+
+def _unsaid(found: Session, altered: tuple[Note, ...]) -> Session:
+    """Without its verdict, if anything of it was altered: its own text tells it, too."""
+    if not altered:
+        return found
+    rows = (replace(row, word="inconclusive", more=None) if row.word else row for row in found.rows)
+    return replace(
+        found,
+        rows=tuple(rows),
+        verdict=False,
+        text=f"no verdict: {altered[0].text}",
+        notes=(*found.notes, *altered),
+    )
 
 
 def _altered(folder: Path) -> Iterable[Note]:

@@ -2,14 +2,14 @@
 and each check and gated metric with what became of it.
 
 Whether there is a verdict, and which, has been decided (`loadbench.judge`); here it gets its words.
-A run that cannot be trusted passes nothing and fails nothing.
+A run that cannot be trusted, or was altered since, passes nothing and fails nothing.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from loadbench.judge.checks import unshown, why_not
+from loadbench.judge.checks import altered, unshown, why_not
 from loadbench.judge.comparison import Comparison
 from loadbench.model import Value
 from loadbench.printable import harmless
@@ -115,6 +115,8 @@ def unfit(summaries: Sequence[Summary]) -> str:
         if summary.trust == "invalid":
             why = next((note.text for note in summary.notes if note.code in SPOILING), "")
             return "the numbers cannot be trusted" + (f": {why}" if why else "")
+        if why := altered(summary):
+            return why
     return ""
 
 

@@ -5,13 +5,16 @@ settings one table.
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
+
+from msgspec.structs import replace
 
 from loadbench import runlog
 from loadbench.judge.search import Found
 from loadbench.judge.searches import Hunt, Setting, front, read_hunt
-from loadbench.judge.stage import Claim, Seen
-from loadbench.model import plain
+from loadbench.judge.stage import BETWEEN, Claim, Seen
+from loadbench.model import Note, plain
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.ticks import label, log_ticks
@@ -22,6 +25,7 @@ from loadbench.units import MS, SECOND, clock, count, duration, percent, signifi
 _HEADS = ("stage", "", "rate", "done/s", "p50 ms", "p90", "p99", "over the limit", "for")
 _SETTING_HEADS = ("setting", "rate", "95 %", "p50 ms", "p99 ms", "batch", "", "what limits it")
 _WIDTH, _HEIGHT = 64, 12
+_LONGEST = 100  # characters of a line
 _QUANTILE = {0.5: "p50", 0.1: "p90", 0.05: "p95", 0.01: "p99", 0.001: "p99_9"}
 
 
@@ -30,23 +34,32 @@ def find_text(folder: Path) -> str:
     snapshot = runlog.read_snapshot(folder)
     hunt = read_hunt(snapshot)
     with believable(str(folder / runlog.SNAPSHOT)):
-        return _page(folder, snapshot, hunt)
+        return _page(folder, snapshot, hunt, sums.altered(folder, runlog.SNAPSHOT))
 
 
-def _page(folder: Path, snapshot: dict[str, Any], hunt: Hunt) -> str:
+def _unconfirmed(hunt: Hunt) -> Hunt:
+    """As one that was altered since stands: nothing of it is a verdict."""
+    found = (replace(hunt.result(setting), confirmed=False) for setting in hunt.settings)
+    both = zip(hunt.settings, found, strict=True)
+    return replace(hunt, settings=tuple(replace(setting, found=one) for setting, one in both))
+
+
+def _page(folder: Path, snapshot: dict[str, Any], hunt: Hunt, doubt: Note | None) -> str:
     state = runlog.state(snapshot)
     lines = [
         f"loadbench {snapshot.get('run', folder.name)}   the highest rate with"
         f" {hunt.terms.claim.text}" + ("" if state == "done" else f"   {state}")
     ]
     lines += [f"  ✗ {snapshot['text']}"] if snapshot.get("text") else []
-    doubt = sums.altered(folder, runlog.SNAPSHOT)
-    lines += [f"  ▲ {doubt.text}: {doubt.hint}"] if doubt else []
+    broken_off = any(setting.found is None for setting in hunt.settings)
+    if doubt:
+        lines += [f"  ▲ no verdict: {doubt.text}: {doubt.hint}"]
+        hunt = _unconfirmed(hunt)
     if len(hunt.settings) == 1:
-        lines += ["", *_one(hunt, hunt.settings[0])]
+        lines += ["", *_one(hunt, hunt.settings[0], bool(doubt))]
     else:
         lines += ["", *_several(hunt)]
-    if any(setting.found is None for setting in hunt.settings) and state != "running":
+    if broken_off and state != "running":
         lines += ["", f"  → it goes on with: loadbench find --resume {folder}"]
     return "\n".join([*lines, "", f"  {folder}"])
 
@@ -57,20 +70,23 @@ def find_facts(folder: Path) -> dict[str, Any]:
     hunt = read_hunt(snapshot)
     with believable(str(folder / runlog.SNAPSHOT)):
         doubt = sums.altered(folder, runlog.SNAPSHOT)
-        return {**_facts(snapshot, hunt), "altered": doubt.text if doubt else ""}
+        return {**_facts(snapshot, hunt, bool(doubt)), "altered": doubt.text if doubt else ""}
 
 
-def _facts(snapshot: dict[str, Any], hunt: Hunt) -> dict[str, Any]:
+def _facts(snapshot: dict[str, Any], hunt: Hunt, altered: bool) -> dict[str, Any]:
     names = ("run", "kind", "scenario", "repeats", "text")
+    told = _unconfirmed(hunt) if altered else hunt
     settings = [
         {
             "setting": setting.over,
             "runs": setting.runs,
             "ended": setting.found is not None,
-            **plain(hunt.result(setting)),
+            **plain(found),
+            "verdict": found.verdict and not altered,
+            "unbounded": found.unbounded,
             "stages": [{**plain(seen), "share": seen.share} for seen in setting.seen],
         }
-        for setting in hunt.settings
+        for setting, found in zip(hunt.settings, map(told.result, told.settings), strict=True)
     ]
     return {
         **{name: snapshot.get(name) for name in names},
@@ -78,13 +94,13 @@ def _facts(snapshot: dict[str, Any], hunt: Hunt) -> dict[str, Any]:
         "slo": hunt.terms.claim.text,
         "terms": plain(hunt.terms),
         "settings": settings,
-        "front": [standing.name for standing in front(hunt) if standing.front],
+        "front": [standing.name for standing in front(told) if standing.front],
     }
 
 
-def _one(hunt: Hunt, setting: Setting) -> Iterator[str]:
+def _one(hunt: Hunt, setting: Setting, altered: bool) -> Iterator[str]:
     found, claim = hunt.result(setting), hunt.terms.claim
-    yield f"  {headline(found)}"
+    yield f"  {headline(found, altered)}"
     yield f"  {found.text}"
     if found.changed:
         yield f"  ▲ {found.changed}"
@@ -97,22 +113,24 @@ def _one(hunt: Hunt, setting: Setting) -> Iterator[str]:
         yield ""
         rows = [_HEADS, *(_row(seen) for seen in setting.seen)]
         yield from (f"  {line}" for line in aligned(rows, frozenset({0, 1})))
-        yield f"  {unbounded(setting.seen)}"
+        yield from _folded(unbounded(setting.seen))
         yield from _about(claim)
         yield f"  in {duration(round(found.seconds) * SECOND)}"
 
 
-def headline(found: Found) -> str:
+def headline(found: Found, altered: bool = False) -> str:
     """The result in a line."""
     if found.rate is None:
-        return "✗ no rate was found that holds it"
+        return f"{'▲' if altered else '✗'} no rate was found that holds it"
     sign, word = ("✓", "confirmed") if found.confirmed else ("▲", "not confirmed")
     return f"{sign} {significant(found.rate)}/s, {word}{_interval(found)}"
 
 
 def _interval(found: Found) -> str:
-    if found.low is None or found.high is None:
-        return ""
+    if found.low is None:
+        return f"; {found.unbounded}" if found.unbounded else ""
+    if found.high is None:
+        return f"; the highest is {significant(found.low)}/s or above: {found.unbounded}"
     return f"; the highest lies in {significant(found.low)} to {significant(found.high)}/s (95 %)"
 
 
@@ -150,11 +168,17 @@ def _within(seen: Seen, name: str) -> str:
 
 def unbounded(seen: Sequence[Seen]) -> str:
     """What is to be said of the ± of percentiles in a table of stages."""
-    whys = dict.fromkeys(stage.no_bands for stage in seen if stage.no_bands)
+    told = (why for stage in seen for why in stage.no_bands.split(BETWEEN))
+    whys = dict.fromkeys(filter(None, told))
     why = f"no ± of some: {'; '.join(whys)}" if whys else ""
     sure = "± holds at 95 %" if any(stage.bands_ms for stage in seen) else ""
     rule = "stages are judged by the share over the limit"
     return "; ".join(filter(None, (sure, why, rule)))
+
+
+def _folded(text: str) -> list[str]:
+    """A long line as several: on paper it would be cut off."""
+    return wrap(text, _LONGEST, initial_indent="  ", subsequent_indent="    ")
 
 
 def _about(claim: Claim) -> Iterator[str]:
@@ -193,7 +217,7 @@ def _several(hunt: Hunt) -> Iterator[str]:
     held = [at for setting in hunt.settings if (at := _at_result(hunt, setting))]
     if held:
         yield ""
-        yield f"  {unbounded(held)}"
+        yield from _folded(unbounded(held))
         yield from _about(hunt.terms.claim)
     if best:
         yield "  ◆ no other setting has both a higher rate and a lower p50 at it"
@@ -205,8 +229,9 @@ def _setting(hunt: Hunt, setting: Setting, best: bool) -> tuple[str, ...]:
     found = hunt.result(setting)
     at = _at_result(hunt, setting)
     interval = ""
-    if found.low is not None and found.high is not None:
-        interval = f"{significant(found.low)}–{significant(found.high)}"
+    if found.low is not None:
+        high = f"–{significant(found.high)}" if found.high is not None else " or above"
+        interval = f"{significant(found.low)}{high}"
     sign = "◆" if best else "" if found.confirmed else "▲"
     why = found.limit if found.confirmed or found.rate is None else f"not confirmed: {found.limit}"
     return (
@@ -264,11 +289,16 @@ def chart(seen: Sequence[Seen], found: Found, claim: Claim) -> list[str]:
 
 
 def _axis(found: Found, right: float, column_of: Any) -> list[str]:
-    ticks = {column_of(found.rate): significant(found.rate)} if found.rate else {}
-    if found.knee is not None and abs(column_of(found.knee) - next(iter(ticks), -99)) > 12:
-        ticks[column_of(found.knee)] = f"{significant(found.knee)} knee"
-    line = "".join("┴" if at in ticks else "─" for at in range(_WIDTH))
-    labels = "0"
-    for at, text in sorted(ticks.items()):
-        labels = labels.ljust(at) + text
-    return [f"{'':>7} └{line}", f"{'':>9}{labels.ljust(_WIDTH - 12)}   requests/s"]
+    """The rate, and the knee beside it; below it where there is no room."""
+    ticks = [(column_of(found.rate), significant(found.rate))] if found.rate else []
+    if found.knee is not None:
+        ticks.append((column_of(found.knee), f"{significant(found.knee)} knee"))
+    line = "".join("┴" if at in dict(ticks) else "─" for at in range(_WIDTH))
+    labels = ["0", ""]
+    for at, text in ticks:
+        taken = labels[0][max(0, at - 1) : at + len(text) + 1].strip()
+        row = 1 if taken else 0
+        labels[row] = labels[row][:at].ljust(at) + text + labels[row][at + len(text) :]
+    first, second = (f"{'':>9}{row}" for row in labels)
+    named = f"{first.ljust(9 + _WIDTH - 12)}   requests/s"
+    return [f"{'':>7} └{line}", named, *filter(str.strip, [second])]

@@ -27,6 +27,7 @@ from loadbench.report.page.sections import quiet, section
 from loadbench.report.page.style import sheet
 from loadbench.report.page.timeline import timeline
 from loadbench.report.series import series_facts
+from loadbench.report.sides import apart
 from loadbench.snapshots import files
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -106,6 +107,7 @@ def document(title: str, *inside: Child) -> str:
 
 
 def _several(folders: Sequence[Path]) -> str:
+    apart(*([folder] for folder in folders))
     materials = [_chosen(folder) for folder in folders]
     names = _names(materials)
     scenarios = dict.fromkeys(one.summary.scenario for one in materials)
@@ -162,7 +164,8 @@ def _series(folder: Path) -> str:
     snapshot, summary = middle.snapshot, middle.summary
     title = str(snapshot.get("title") or summary.scenario)
     state = str(facts.get("state"))
-    told = [summary.target, summary.device, f"{len(materials)} repeats", state, str(facts["text"])]
+    told = [summary.target, summary.device, f"{len(materials)} repeats", state]
+    told += [str(facts["text"])] if facts["text"] else []
     return document(
         str(facts.get("run")),
         verdict.titled(f"series {runlog.called(folder)}", title, told),

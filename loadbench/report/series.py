@@ -6,9 +6,11 @@ from typing import Any
 from loadbench import runlog
 from loadbench.errors import SpecError, reason
 from loadbench.judge.overall import overall
+from loadbench.printable import harmless
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.sides import snapshots
+from loadbench.snapshots import sums
 from loadbench.units import percent, significant
 
 _HEADS = ("repeat", "done/s", "p50 ms", "p99 ms", "failed %", "checks", "trust", "")
@@ -32,6 +34,7 @@ def series_facts(folder: Path) -> dict[str, Any]:
             "loadbench show RUN/1 reads a log",
         ) from error
     found = {name: snapshot.get(name) for name in names}
+    found["run"] = found["run"] or harmless(folder.name)
     return {**found, "state": runlog.state(snapshot), "overall": whole, "summaries": summaries}
 
 
@@ -40,7 +43,8 @@ def series_text(folder: Path) -> str:
     found = series_facts(folder)
     state = _STATES.get(str(found["state"]), str(found["state"]))
     made, wanted = len(found["summaries"]), found["wanted"]
-    lines = [f"loadbench {found['run']}   {made} of {wanted} repeats   {state}"]
+    many = f"{made} of {wanted}" if wanted is not None else made  # none: it is from elsewhere
+    lines = [f"loadbench {found['run']}   {many} repeats   {state}"]
     lines += [f"  ✗ {found['text']}"] if found.get("text") else []
     whole = found["overall"]
     if whole is None:
@@ -54,9 +58,6 @@ def series_text(folder: Path) -> str:
 
 
 def _row(name: str, summary: dict[str, Any]) -> tuple[str, ...]:
-    checks = summary["checks"]
-    passed = sum(check["state"] == "passed" for check in checks)
-    sign = "✓" if passed == len(checks) else "✗"
     asked, trust = summary["asked"], str(summary["trust"])
     return (
         name,
@@ -64,10 +65,20 @@ def _row(name: str, summary: dict[str, Any]) -> tuple[str, ...]:
         _latency(summary, "p50"),
         _latency(summary, "p99"),
         percent(1 - summary["done"] / asked) if asked else "n/a",
-        f"{sign} {passed}/{len(checks)}" if checks else "",
+        _checks(summary),
         trust if trust == "trusted" else f"▲ {trust}",
         "" if summary["reason"] == "done" else str(summary["reason"]),
     )
+
+
+def _checks(summary: dict[str, Any]) -> str:
+    checks = summary["checks"]
+    if not checks:
+        return ""
+    if any(note["code"] == sums.CODE for note in summary["notes"]):
+        return "▲ no verdict"
+    passed = sum(check["state"] == "passed" for check in checks)
+    return f"{'✓' if passed == len(checks) else '✗'} {passed}/{len(checks)}"
 
 
 def _latency(summary: dict[str, Any], name: str) -> str:
@@ -79,7 +90,9 @@ def _latency(summary: dict[str, Any], name: str) -> str:
 
 def _how(found: dict[str, Any]) -> str:
     pause = found.get("cool_down_s")
-    said = f"engine: {found.get('engine')}" + (f"; {pause:g} s between two" if pause else "")
+    said = f"engine: {found.get('engine') or 'not told'}" + (
+        f"; {pause:g} s between two" if pause else ""
+    )
     bands = any(one.get("bands_ms") for one in found["summaries"])
     whys = {
         why

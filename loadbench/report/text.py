@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from loadbench import runlog, units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.episodes import LIKELY, TRY
+from loadbench.judge.checks import altered
 from loadbench.model import Machine, Rule
 from loadbench.report.certain import OF_ALERTS, check_words, of_notes, rests_on, within
 from loadbench.report.columns import aligned
@@ -42,7 +43,7 @@ def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "
     """The whole page, without a newline at its end."""
     lines = [_head(summary), ""]
     for title, text in (
-        ("CHECKS", "    ".join(_check(check, summary) for check in summary.checks)),
+        ("CHECKS", _checks(summary)),
         ("LOAD", _load(summary)),
         ("FAILED", _failed(summary)),
         ("LATENCY", _latency(summary)),
@@ -77,6 +78,15 @@ def _head(summary: Summary) -> str:
     signs = {"failed": "✗", "killed": "✗", "running": "●"}
     told = (summary.reason in signs or summary.reason == "done") and summary.text
     return f"{head}\n  {signs.get(summary.reason, '■')} {summary.text}" if told else head
+
+
+def _checks(summary: Summary) -> str:
+    """Of a run that was altered what was measured, without a verdict."""
+    found = [_check(check, summary) for check in summary.checks]
+    if found and (why := altered(summary)):
+        measured = "    ".join(words.partition(" ")[2] for words in found)
+        return f"▲ no verdict: {why}; measured: {measured}"
+    return "    ".join(found)
 
 
 def _check(check: CheckResult, summary: Summary) -> str:

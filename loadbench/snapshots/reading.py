@@ -1,6 +1,5 @@
 """A run's summary made from its log, with what is known of the log itself."""
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from msgspec.structs import replace
 from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.model import Note, Record, Start, Trust
-from loadbench.snapshots import files, sums
+from loadbench.snapshots import sums
 from loadbench.snapshots.foreign import believable
 from loadbench.summary import Summary, summarise
 
@@ -29,11 +28,15 @@ def summary_of(folder: Path, begun: list[Start] | None = None) -> Summary | None
     with believable(str(folder / runlog.LOG)):
         records = _noted(runlog.read(folder), [] if begun is None else begun)
         summary = summarise(records, runlog.goes_on(folder))
-    return None if summary is None else doubted(summary, folder)
+    return None if summary is None else told(summary, folder)
 
 
-def doubted(summary: Summary, folder: Path) -> Summary:
-    """With a doubt for each file of the run that was altered since its end."""
+def told(summary: Summary, folder: Path) -> Summary:
+    """As it is told of a run that lies there: with a doubt for each of its files that was altered
+    since its end; of one that a search led without checks, which would be of all its rates together
+    and contradict what was found."""
+    if runlog.is_led(folder):
+        summary = replace(summary, checks=())
     found = doubts(folder)
     if not found:
         return summary
@@ -42,11 +45,8 @@ def doubted(summary: Summary, folder: Path) -> Summary:
 
 
 def doubts(folder: Path) -> list[Note]:
-    """What was altered since: of the log, which has been read to its end by now, and of the
-    snapshot, if it can be read."""
-    found = [sums.altered(folder, runlog.LOG)]
-    with contextlib.suppress(OSError):  # who reads it is told
-        found.append(sums.altered(folder, runlog.SNAPSHOT, files.content(folder / runlog.SNAPSHOT)))
+    """What was altered since, of the log and of the snapshot."""
+    found = (sums.altered(folder, name) for name in (runlog.LOG, runlog.SNAPSHOT))
     return [doubt for doubt in found if doubt]
 
 

@@ -14,6 +14,7 @@ from loadbench import __version__
 from loadbench.assurance import QUANTILES
 from loadbench.environment import shown
 from loadbench.errors import TargetError
+from loadbench.judge.checks import altered
 from loadbench.report.export.deliver import parted, send
 from loadbench.report.export.source import Source
 from loadbench.streams import PERCENTILES, TIMES
@@ -162,6 +163,7 @@ def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 def figures(found: Source) -> dict[str, float]:
     """What the run came to. A percentile among the failed has no number: it is left out."""
     summary = found.summary
+    states = None if altered(summary) else [check.state for check in summary.checks]
     told: dict[str, float | None] = {
         "asked": summary.asked,
         "done": summary.done,
@@ -178,8 +180,8 @@ def figures(found: Source) -> dict[str, float]:
             for percentile, band in found.bands(f"{name}_ms").items()
             for side, value in zip(("low", "high"), band, strict=True)
         },
-        "checks_passed": sum(check.state == "passed" for check in summary.checks),
-        "checks_failed": sum(check.state == "failed" for check in summary.checks),
+        "checks_passed": None if states is None else states.count("passed"),
+        "checks_failed": None if states is None else states.count("failed"),
     }
     return {name: float(value) for name, value in told.items() if value is not None}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from loadbench import baseline, runlog
 from loadbench.errors import SpecError
+from loadbench.judge.checks import altered
 from loadbench.judge.comparison import Comparison, Side, compare
 from loadbench.judge.matrix import Matrix, matrix
 from loadbench.model import Note, plain
@@ -37,6 +38,7 @@ from loadbench.report.page.timeline import timeline
 from loadbench.report.page.verdict import headline, outcome, sentence
 from loadbench.report.sides import side
 from loadbench.report.svg import Level
+from loadbench.snapshots import sums
 from loadbench.units import percent, significant
 
 _CHANGED = 30  # settings that are listed
@@ -129,7 +131,8 @@ def overall(facts: Mapping[str, Any]) -> Markup:
     whole, wanted = facts.get("overall"), facts.get("wanted")
     made = len(facts.get("summaries") or ())
     pause = facts.get("cool_down_s")
-    how = f"{made} of {wanted} repeats; engine: {facts.get('engine')}"
+    many = f"{made} of {wanted}" if wanted is not None else made  # none: it is from elsewhere
+    how = f"{many} repeats; engine: {facts.get('engine') or 'not told'}"
     how += f"; {pause:g} s between two" if pause else ""
     if not whole:
         return quiet(f"{how}.")
@@ -138,6 +141,8 @@ def overall(facts: Mapping[str, Any]) -> Markup:
     shown = f"{significant(p99)} ms" if p99 is not None else f"> {significant(limit)} ms"
     passed = sum(check["state"] == "passed" for check in whole["checks"])
     checks = f"{passed} of {len(whole['checks'])} checks passed in every repeat"
+    if doubt := next((note for note in whole["notes"] if note["code"] == sums.CODE), None):
+        checks = f"no verdict: {doubt['text']}"
     return joined(
         tag("p", f"Median p99 {shown}; {checks}.", class_="verdict"),
         quiet(f"{how}; the worst trust: {whole['trust']}. {_MEDIANS}"),
@@ -183,7 +188,8 @@ def figures(materials: Sequence[Material], names: Sequence[str]) -> Markup:
             rows.append([title, *(_value(value, unit, path, one) for value, one in both)])
             paths.append(path)
     rows.append(["not answered well %", *(_missed(one) for one in materials)])
-    rows.append(["checks", *(_checks(one) for one in materials)])
+    if not all(one.led for one in materials):
+        rows.append(["checks", *(_checks(one) for one in materials)])
     rows.append(["trust", *(one.summary.trust for one in materials)])
     whys = (_at(side, ("no_bands", *path[-2:])) for side in sides for path in paths)
     return joined(table(["", *names], rows), unbounded(whys))
@@ -211,6 +217,8 @@ def _missed(material: Material) -> str:
 
 def _checks(material: Material) -> str:
     checks = material.summary.checks
+    if checks and altered(material.summary):
+        return "no verdict"
     passed = sum(check.state == "passed" for check in checks)
     sign = headline(material.summary)[0]
     return f"{sign} {passed} of {len(checks)}" if checks else "none"
@@ -264,7 +272,7 @@ def said(materials: Sequence[Material], names: Sequence[str]) -> Markup | None:
         signed(
             *headline(one.summary),
             tag("b", f"{name}: "),
-            f"{outcome(one.summary)}. {sentence(one)}",
+            sentence(one) if one.led else f"{outcome(one.summary)}. {sentence(one)}",
         )
         for one, name in zip(materials, names, strict=True)
     )

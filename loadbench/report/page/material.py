@@ -20,7 +20,7 @@ from loadbench.logindex import Contents
 from loadbench.merge import merge
 from loadbench.model import AlertChange, Minute, Record, Start, Window
 from loadbench.snapshots import files
-from loadbench.snapshots.reading import doubted
+from loadbench.snapshots.reading import told
 from loadbench.summary import Summary, summary_of
 from loadbench.view import LENGTHS, View, fold
 
@@ -31,7 +31,7 @@ _LAST = 2  # minutes of a longer one whose seconds are read
 @dataclass(frozen=True)
 class Material:
     """A run. `snapshot` is empty where there is none that can be read; `coarse` tells that the run
-    was read from its minutes."""
+    was read from its minutes, `led` that a search chose its rates."""
 
     folder: Path
     snapshot: dict[str, Any]
@@ -41,6 +41,7 @@ class Material:
     summary: Summary
     blocks: Blocks
     coarse: bool
+    led: bool = False
 
     @property
     def name(self) -> str:
@@ -70,9 +71,11 @@ def read(folder: Path) -> Material:
         raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
     snapshot = _snapshot(folder)
     summary = (_written(snapshot) if coarse and not running else None) or summary_of(total, running)
-    summary = doubted(summary, folder)
+    summary = told(summary, folder)
     blocks = Blocks(total.steady, total.rest, total.missed)
-    return Material(folder, snapshot, total.start, view, total, summary, blocks, coarse)
+    return Material(
+        folder, snapshot, total.start, view, total, summary, blocks, coarse, runlog.is_led(folder)
+    )
 
 
 def _contents(log: Path) -> Contents:

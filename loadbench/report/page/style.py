@@ -145,7 +145,7 @@ footer{color:var(--quiet);font-size:12.5px;border-top:1px solid var(--rule);padd
  figure,tr,.way,.tiles,li,.three{break-inside:avoid}h1,h2,h3,figcaption{break-after:avoid}
  figure{margin-bottom:10px}p,li{orphans:3;widows:3}
  details:not([open]){display:none}pre{max-height:none;white-space:pre-wrap;columns:2}
- pre.page{white-space:pre;columns:1}
+ pre.page{columns:1}
  .scroll{overflow:visible}
 }
 """

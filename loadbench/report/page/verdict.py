@@ -7,6 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from loadbench import certainty, runlog, units
+from loadbench.judge.checks import altered
 from loadbench.judge.metrics import in_time
 from loadbench.model import Note, plain
 from loadbench.report.certain import check_words, effect_words, of_notes
@@ -63,8 +64,10 @@ def titled(what: str, title: str, facts: Sequence[str]) -> Markup:
 
 
 def verdict(material: Material) -> Markup:
-    """The checks and one sentence."""
+    """The checks and one sentence; of a run that a search led that it was."""
     summary = material.summary
+    if material.led:
+        return section("The run", tag("p", sentence(material), class_="verdict"), name="run")
     sign, kind = headline(summary)
     checks = (_check(check, summary) for check in summary.checks)
     ended = None
@@ -90,6 +93,8 @@ def outcome(summary: Summary) -> str:
     """`2 of 3 checks failed`, in as many words."""
     if summary.trust == "invalid":
         return "No verdict: the numbers cannot be trusted"
+    if why := altered(summary):
+        return f"No verdict: {why}"
     states = [check.state for check in summary.checks]
     failed, unknown = states.count("failed"), states.count("no data")
     many = "1 check" if len(states) == 1 else f"{len(states)} checks"
@@ -105,7 +110,7 @@ def outcome(summary: Summary) -> str:
 
 def headline(summary: Summary) -> tuple[str, str]:
     """The sign of the whole run and its class."""
-    if summary.trust == "invalid":
+    if summary.trust == "invalid" or altered(summary):
         return "?", "warn"
     states = [check.state for check in summary.checks]
     if "failed" in states or summary.reason == "failed":
@@ -117,7 +122,7 @@ def headline(summary: Summary) -> tuple[str, str]:
 
 
 def _check(check: CheckResult, summary: Summary) -> Markup:
-    sign, kind = _KINDS[check.state]
+    sign, kind = ("·", "quiet") if altered(summary) else _KINDS[check.state]
     missed = summary.missed / summary.asked if summary.asked else None
     words = check_words(check, missed).partition(" ")[2]
     sure = (
@@ -131,10 +136,14 @@ def _check(check: CheckResult, summary: Summary) -> Markup:
 
 
 def sentence(material: Material) -> str:
-    """Did it keep up, how slow was it, where did the time go; can it be trusted."""
+    """Did it keep up, how slow was it, where did the time go. A run that a search led was to fail
+    at some of its rates: that says nothing."""
     summary = material.summary
     if not summary.asked:
         return "No requests were recorded."
+    if material.led:
+        rates = _asked(material)
+        return f"A search led it, {rates}: what follows is of all these rates together."
     parts = [_kept(material), _tail(summary), *_tokens(summary)]
     split = mean_split(summary)
     if split:
@@ -163,9 +172,12 @@ def _kept(material: Material) -> str:
 
 
 def _asked(material: Material) -> str:
-    """`300/s`, `20 to 300/s`; "" in a closed loop, which asks as it is answered."""
+    """`300/s`, `20 to 300/s`; "" in a closed loop, which asks as it is answered. That a search
+    waits for a queue to empty is no rate of it."""
     windows = material.total.steady
     rates = [window.rate for window in windows if window.rate is not None]
+    if material.led:
+        rates = [rate for rate in rates if rate]
     if rates:
         low, high = min(rates), max(rates)
         steady = high <= low * 1.05

@@ -1,0 +1,56 @@
+"""What a find says of its result: the interval or why there is none, reasons once, its chart."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from loadbench import runlog
+from loadbench.judge.search import ended
+from loadbench.report.find import chart, find_text, headline, unbounded
+from loadbench.units import significant
+from tests.test_durable import searched
+from tests.test_find_search import TERMS, stage
+
+
+def test_a_result_that_nothing_bounds_says_so() -> None:
+    capped = replace(TERMS, most=50.0)
+    held = (stage(25.0), stage(50.0, kind="confirm"))
+    found = ended(capped, held, 20.0, "cap")
+    assert (found.low, found.high) == (50.0, None)
+    why = "no rate was seen that it does not hold"
+    assert headline(found) == f"✓ 50.0/s, confirmed; the highest is 50.0/s or above: {why}"
+    assert headline(ended(capped, held[:1], 9.0, "budget")) == f"▲ 25.0/s, not confirmed; {why}"
+    both = ended(TERMS, (*held, stage(60.0, holds=False)), 30.0, "latency")
+    assert both.unbounded == ""
+    assert "the highest lies in" in headline(both)
+
+
+def test_no_line_is_too_long_for_paper(tmp_path: Path) -> None:
+    reasons = "; ".join(f"reason {number} why a percentile has no band" for number in range(8))
+    folder = searched(tmp_path)
+    snapshot = runlog.read_snapshot(folder)
+    for seen in snapshot["find"]["settings"][0]["seen"]:
+        seen["no_bands"] = reasons
+    runlog.write_snapshot(folder, snapshot)
+    text = find_text(folder)
+    assert max(map(len, text.splitlines()[:-1])) <= 100
+    assert " ".join(text.split()).count("reason 7 why a percentile has no band") == 1
+
+
+def test_a_reason_is_told_once() -> None:
+    short, linked = "80 seconds at one rate are needed", "slow requests come in bunches"
+    seen = [stage(no_bands=why) for why in (short, f"{linked}; {short}", f"{short}; {linked}")]
+    told = unbounded(seen)
+    assert (told.count(short), told.count(linked)) == (1, 1)
+
+
+@pytest.mark.parametrize("knee", [980.0, 990.0, 1000.0, 1192.0, 400.0])
+def test_the_chart_names_the_rate_and_the_knee(knee: float) -> None:
+    seen = [stage(990.0), stage(knee), stage(1400.0, holds=False)]
+    found = ended(TERMS, seen, 20.0, "latency")
+    drawn = chart(seen, replace(found, rate=990.0, knee=knee), TERMS.claim)
+    words = " ".join(drawn[drawn.index(next(line for line in drawn if "└" in line)) :]).split()
+    assert "990" in words
+    assert "knee" in words
+    assert words[words.index("knee") - 1] == significant(knee)
