@@ -39,17 +39,27 @@ def filled(text: str, where: str) -> str:
 
 def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
     """What somebody said who was sent these headers: where it repeats a value of the environment,
-    the name stands again."""
-    for text in headers.values():
-        for match in NAME.finditer(text):
-            value = os.environ.get(match[1] or match[2], "")
-            if len(value) < _LEAST:
-                continue
-            if isinstance(said, bytes):
-                said = said.replace(value.encode("latin-1", "replace"), match[0].encode())
-            else:
-                said = said.replace(value, match[0])
+    the name stands again; so it does where only the beginning of one came, at the end."""
+    found = {
+        match[0]: os.environ.get(match[1] or match[2], "")
+        for text in headers.values()
+        for match in NAME.finditer(text)
+    }
+    for name, value in sorted(found.items(), key=lambda one: -len(one[1])):  # one may hold another
+        if len(value) < _LEAST:
+            continue
+        if isinstance(said, bytes):
+            said = _without(said, value.encode("latin-1", "replace"), name.encode())
+        else:
+            said = _without(said, value, name)
     return said
+
+
+def _without(said: AnyStr, value: AnyStr, name: AnyStr) -> AnyStr:
+    said = said.replace(value, name)
+    sizes = range(len(value) - 1, _LEAST - 1, -1)
+    cut = next((size for size in sizes if said.endswith(value[:size])), 0)
+    return said[:-cut] + name if cut else said
 
 
 def secret(name: str) -> bool:

@@ -51,7 +51,10 @@ def _data_of(model: Path) -> list[Path]:
     if model.suffix != ".onnx" or not model.is_file():
         return []
     known = re.compile(re.escape(model.name) + r"[._]data(_\d+)?")
-    return sorted(path for path in model.parent.iterdir() if known.fullmatch(path.name))
+    try:
+        return sorted(path for path in model.parent.iterdir() if known.fullmatch(path.name))
+    except OSError:  # files may be read in a folder that may not be listed
+        return []
 
 
 def whole_file(name: str) -> str:

@@ -257,3 +257,14 @@ def test_settings_are_combined_and_the_front_is_what_no_other_beats() -> None:
         (setting(overs[0], 100, 5), setting(overs[1], 200, 9), setting(overs[2], 150, 9.5)),
     )
     assert [standing.front for standing in front(hunt)] == [True, True, False]
+
+
+def test_of_a_target_that_an_overload_changed_no_rate_is_told_that_nothing_held_since() -> None:
+    overload = stage(130, holds=False, overloaded=True)
+    seen = [stage(100), overload, replace(overload, kind="re-check", rate=100.0)]
+    found = ended(TERMS, seen, 30.0, "stopped")
+    assert found.changed
+    assert (found.rate, found.low, found.high) == (None, None, None)
+    found = ended(TERMS, [*seen, stage(77, kind="down")], 40.0, "stopped")
+    assert found.rate is not None
+    assert 77 < found.rate < 100

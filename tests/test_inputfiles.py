@@ -1,5 +1,6 @@
 """What files hold decides the work: other contents under the same names are other work."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,20 @@ def test_weights_beside_an_onnx_model_are_part_of_it(tmp_path: Path, data: str) 
     assert len({found["file"] for found in (alone, first, of_model(url))}) == 3
     (tmp_path / data).unlink()
     assert of_model(url) == alone
+
+
+def test_a_model_in_a_folder_that_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"graph")
+    alone = of_model(f"local:{model}")
+
+    def refused(_: Path) -> Iterator[Path]:
+        raise PermissionError(13, "permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert of_model(f"local:{model}") == alone
 
 
 @pytest.mark.parametrize("url", ["local:mlp", "local:fake", "http://a:1", "local:none.onnx", ""])

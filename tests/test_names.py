@@ -179,6 +179,47 @@ def test_who_has_moved_is_asked_on_and_the_new_one_from_where_it_stands(
     assert set(asked) == {"10.0.0.2"}
 
 
+def test_a_name_that_leads_back_counts_nothing_twice_and_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where each answer of a name server has only some of the addresses."""
+    servers = {f"10.0.0.{n}": _Counting(n * 1000) for n in (1, 2)}
+    where = replace(endpoint(80), host=NAME, at="10.0.0.1")
+    opened, closed = list[str](), list[str]()
+
+    def reopen(told: Told, at: str) -> Reader:
+        opened.append(at)
+        there = Told(servers[at], replace(told.endpoint, at=at), None)  # type: ignore[arg-type]
+        reader = Reader(there)
+        reader.close = lambda: closed.append(at)
+        return reader
+
+    first = Told(servers["10.0.0.1"], where, None)  # type: ignore[arg-type]
+    inside = Inside([first], None, reopen, linger_s=60)
+    for turn in range(20):
+        means(monkeypatch, [f"10.0.0.{2 - turn % 2}"])
+        time.sleep(0.02)  # until the look before is over
+        inside.read()
+    found = inside.read()
+    assert found is not None
+    assert found.requests == 2  # one of each
+    assert (opened, closed) == (["10.0.0.2"], [])
+    servers["10.0.0.1"].down = servers["10.0.0.2"].down = True
+    inside.read()
+    inside.close()
+    assert set(closed) == {"10.0.0.2"}
+
+
+def test_who_has_moved_is_looked_for_as_the_load_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At an address of the same family, if there is one."""
+    where = replace(endpoint(80), host=NAME, at="10.0.0.1")
+    reader = Reader(Told(_Counting(0), where, None))  # type: ignore[arg-type]
+    means(monkeypatch, ["fd00::2", "10.0.0.2"])
+    while not (found := reader.elsewhere()):
+        time.sleep(0.01)
+    assert found == "10.0.0.2"
+
+
 # ---- a whole run
 
 

@@ -56,6 +56,8 @@ def test_of_a_find(tmp_path: Path) -> None:
     holds("find", found)
     assert found["slo"].startswith("p99_9 < 5")
     assert all(setting["stages"] for setting in found["settings"])
+    known = schema("find")["$defs"]["FindSetting"]["properties"]
+    assert all(set(setting) == set(known) for setting in found["settings"])
     assert written(tmp_path / "results") == ["run", "run", "find"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from loadbench.bounds import require_bounded
-from loadbench.environment import shown
+from loadbench.environment import hidden, shown
 from loadbench.errors import SpecError
 from loadbench.judge.differences import work
 from loadbench.report.export.mlflow import parameters
@@ -144,6 +144,21 @@ def test_a_secret_that_the_server_repeats_is_not_written_down(
         told = loadbench("run", file, "--target", url, *own, cwd=tmp_path, code=None)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_nothing_is_left_of_a_secret_that_is_cut_off_or_holds_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHORT", "abcd")
+    monkeypatch.setenv("LONG", "abcdefgh")
+    headers = {"A": "$SHORT", "B": "Bearer ${LONG}"}
+    for said, told in (
+        ("no abcdefgh, no abcd here", "no ${LONG}, no $SHORT here"),
+        ("known: abcdefg", "known: ${LONG}"),
+        ("known: abc", "known: abc"),  # that few stand in any text
+    ):
+        assert hidden(said, headers) == told
+        assert hidden(said.encode(), headers) == told.encode()
 
 
 def test_a_file_that_sends_a_secret_away_needs_trust(

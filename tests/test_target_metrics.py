@@ -235,6 +235,8 @@ def test_a_process_that_started_anew_counts_from_zero() -> None:
         text.format(at=10.5, n=2, s=0.5), "other 1\n", text.format(at=30, n=5, s=1.0)
     )  # fmt: skip
     assert [server.requests for server in gone] == [0, 5]
+    same = between(text.format(at=10.5, n=2, s=0.5), text.format(at=11.5, n=5, s=1.0))
+    assert same.requests == 3  # as where the boot time is told a second off
 
 
 def test_names_taken_from_one_another_leave_nothing_negative() -> None:

@@ -27,6 +27,7 @@ SURE, LIKELY = 0.01, 0.05  # of a false better or worse, both together; of a fal
 _PATHS, _CHUNK = 400_000, 20_000
 _SESSIONS = 2000
 _FOUND = 0.95  # how often the smallest detectable change is to be found
+_DRAWN = 1.05  # of a level: so far may what is drawn be beside what is true
 
 Floats = NDArray[np.float64]
 
@@ -72,7 +73,7 @@ class Paired(Value, frozen=True, omit_defaults=False):
 def fewest(metrics: int = 1) -> int:
     """Pairs below which nothing is shown: even if all speak for the same side, that happens by
     chance too often."""
-    return math.ceil(math.log2(2 * metrics / SURE))
+    return math.ceil(math.log2(_DRAWN * 2 * metrics / SURE))
 
 
 @lru_cache(maxsize=8)

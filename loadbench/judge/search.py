@@ -230,10 +230,11 @@ def _apart(early: Seen, late: Seen) -> bool:
 def ended(terms: Terms, seen: Sequence[Seen], spent_s: float, why: Limit) -> Found:
     """The search as it stands, for whatever reason it ends."""
     told = [stage for stage in seen if stage.counts]
-    holding = [stage for stage in told if stage.holds]
+    since = [stage for stage in _after(seen) if stage.counts] if changed(seen) else told
+    holding = [stage for stage in since if stage.holds]
     sure = [stage for stage in holding if stage.kind == "confirm"]
     low = high = None
-    if holding and len(holding) < len(told):
+    if holding and len(holding) < len(since):
         crossing = crossing_of(terms.claim, seen)
         low, high = (crossing.quantile(part) for part in (0.025, 0.975))
     rate = None

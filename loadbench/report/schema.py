@@ -129,11 +129,14 @@ class Stage(Seen, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class FindSetting(Found, frozen=True, kw_only=True, omit_defaults=False):
-    """A setting and what was found of it; `ended`: the search of it is over."""
+    """A setting and what was found of it; `ended`: the search of it is over. `verdict`: it says
+    something of the target; `unbounded`: why the interval is open, or there is none."""
 
     setting: dict[str, Any]
     runs: list[str]
     ended: bool
+    verdict: bool
+    unbounded: str
     stages: list[Stage]
 
 

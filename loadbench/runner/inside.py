@@ -69,9 +69,14 @@ class Inside:
     def _of_old(self) -> list[Server | None]:
         """What those tell who have moved, as long as they answer."""
         now = time.monotonic()
-        found = [(until, reader, reader.read()) for until, reader in self._left if until > now]
-        self._left = [(until, reader) for until, reader, told in found if told]
-        return [told for *_, told in found]
+        asked = [
+            (until, reader, reader.read() if until > now else None) for until, reader in self._left
+        ]
+        self._left = [(until, reader) for until, reader, told in asked if told]
+        for _, reader, told in asked:
+            if not told:
+                reader.close()
+        return [told for *_, told in asked]
 
     def _follow(self, reopen: "Reopen") -> None:
         for at, reader in enumerate(self._readers):
@@ -79,10 +84,26 @@ class Inside:
             if not where:
                 continue
             try:
-                self._readers[at] = reopen(reader.told, where)
+                self._readers[at] = self._back(reader, where) or reopen(reader.told, where)
             except LoadbenchError:  # it is not up yet
                 continue
             self._left.append((time.monotonic() + self._linger_s, reader))
+
+    def _back(self, reader: "Reader", where: str) -> "Reader | None":
+        """Who is asked there still, for the name led there before: a second one would count the
+        same once more."""
+        endpoint = replace(reader.told.endpoint, at=where)
+        for one in self._left:
+            if one[1].told.endpoint == endpoint:
+                self._left.remove(one)
+                one[1].names = reader.names  # its own are of when it was left
+                return one[1]
+        return None
+
+    def close(self) -> None:
+        """Nobody who was reopened is asked any more."""
+        for reader in (*self._readers, *(reader for _, reader in self._left)):
+            reader.close()
 
     def cards(self) -> tuple[Gpu, ...]:
         """Those of servers of others, as they told of them last, numbered one after the other; each
@@ -101,9 +122,10 @@ class Reader:
 
     def __init__(self, told: Told) -> None:
         self.told = told
+        self.close: Callable[[], None] = lambda: None  # who opened the first closes them, too
         self.counted = _Counted(told.asker, told.endpoint)
         where = told.endpoint
-        self._names = Lookups(where.host, where.port) if may_change(where.host) else None
+        self.names = Lookups(where.host, where.port) if may_change(where.host) else None
 
     def read(self) -> Server | None:
         scraped = self.told.scraper.server() if self.told.scraper else None
@@ -111,10 +133,12 @@ class Reader:
         return since if self.counted.there else scraped
 
     def elsewhere(self) -> str:
-        """Where its name leads to, if that is not where it is any more."""
+        """Where its name leads to, if that is not where it is any more: of its own family first,
+        as the load goes."""
         at = self.told.endpoint.at
-        found = self._names.latest() if self._names and at else []
-        return "" if not found or at in found else found[0]
+        found = self.names.latest() if self.names and at else []
+        alike = [one for one in found if (":" in one) is (":" in at)]
+        return "" if not found or at in found else (alike or found)[0]
 
 
 # the same server, where its name leads to now. Raises LoadbenchError if it is not there

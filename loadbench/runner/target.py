@@ -133,8 +133,9 @@ def _asked(
         facts = asker.engine_facts(endpoint) if engine else {}
         # until the load has seen it, too, and its last answers are there
         linger_s = (spec.target.resolve + spec.target.timeout) / SECOND + LEAD_S
-        follow = None if engine or not spec.target.resolve else _again(spec, opened)
+        follow = None if engine or not spec.target.resolve else _again(spec)
         inside = Inside(told, found if named else None, follow, linger_s)
+        opened.callback(inside.close)
         yield Target(
             endpoint=endpoint,
             replicas=tuple(one.endpoint for one in told[1:]),
@@ -178,7 +179,7 @@ def _asker(url: str, spec: Spec, at: str = "") -> Asker:
     return Asker(url, target.protocol, target.tls, target.headers, at=at)
 
 
-def _again(spec: Spec, opened: ExitStack) -> Reopen:
+def _again(spec: Spec) -> Reopen:
     """Who asks the same server at another address, from when it is known to be there."""
 
     def reopen(told: Told, at: str) -> Reader:
@@ -187,7 +188,7 @@ def _again(spec: Spec, opened: ExitStack) -> Reopen:
             asker = new.enter_context(_asker(told.asker.url, spec, at))
             scraper = _scraper(endpoint, spec, new)[0] if told.scraper else None
             reader = Reader(Told(asker, endpoint, scraper))
-            opened.enter_context(new.pop_all())
+            reader.close = new.pop_all().close
         return reader
 
     return reopen

@@ -22,6 +22,7 @@ _MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
 _WHOSE = (*_MODEL_LABELS, "version", "model_version", "engine", "instance", "pod", "Hostname")
 _HOST = ("Hostname", "hostname", "instance")
 _STARTED = "process_start_time_seconds"  # of Prometheus's own client libraries
+_JITTER_S = 1.5  # some clients add it to the boot time, which Linux may tell a second off
 _MIB = 1 << 20
 
 
@@ -259,7 +260,7 @@ def _began_anew(earlier: Reading, later: Reading) -> frozenset[Labels]:
     others = [
         frozenset(labels)
         for labels, moment in later.started.items()
-        if earlier.started.get(labels, moment) != moment
+        if abs(earlier.started.get(labels, moment) - moment) > _JITTER_S
     ]
     return frozenset(
         place.whose
