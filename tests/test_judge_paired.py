@@ -111,6 +111,8 @@ def test_what_lies_among_the_failed_is_worse_than_any_number() -> None:
     assert (found.a, found.b, found.shift) == (10.0, None, None)
     assert judge("p99", [(None, 10.0)] * 14, 0.02, limits(14)).word == "better"
     assert judge("p99", [(None, None)] * 14, 0.02, limits(14)).word == "inconclusive"
+    assert judge("p99", [(0.0, 1.0)] * 14, 0.02, limits(14)).word == "worse"
+    assert judge("p99", [(0.0, 0.0)] * 14, 0.02, limits(14)).word == "same"
 
 
 @pytest.mark.parametrize(("pairs", "metrics"), [(8, 1), (9, 2), (14, 1), (30, 1)])

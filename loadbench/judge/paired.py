@@ -172,7 +172,9 @@ def _difference(a: float | None, b: float | None) -> float:
     """Of logarithms; NaN where neither has a number: nobody knows which would be larger."""
     if a is None or b is None:
         return math.nan if a is b else math.copysign(math.inf, 1 if b is None else -1)
-    return math.log(b / a)
+    if a == b:
+        return 0.0
+    return math.log(b / a) if a and b else math.copysign(math.inf, b - a)
 
 
 def _middle(differences: Sequence[float]) -> float:
