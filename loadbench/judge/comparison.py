@@ -174,7 +174,7 @@ def _left_out(side: Side) -> Iterable[Note]:
         return
     for how in sorted(set(reasons) - {*_ENDED}):
         text = f"{reasons[how]} of {len(side.snapshots)} repeats of {side.name} {how}"
-        yield Note(_LOST if how == "failed" else "incomplete", text, "it is left out")
+        yield Note(_LOST if how == "failed" else "incomplete", text, "left out of the comparison")
 
 
 def _compared(a: Side, b: Side, terms: Terms, left_out: Sequence[Note] = ()) -> Comparison:

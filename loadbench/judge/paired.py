@@ -20,6 +20,7 @@ from statistics import NormalDist, median
 import numpy as np
 from numpy.typing import NDArray
 
+from loadbench.judge.shift import halfway
 from loadbench.value import Value
 
 MOST_PAIRS = 100
@@ -182,8 +183,7 @@ def _middle(differences: Sequence[float]) -> float:
     if not differences:
         return math.nan
     with np.errstate(invalid="ignore"):
-        low, high = (float(np.median(walsh(differences, to))) for to in (-math.inf, math.inf))
-    return low if low == high else (low + high) / 2 if math.isfinite(high - low) else math.nan
+        return halfway(*(float(np.median(walsh(differences, to))) for to in (-math.inf, math.inf)))
 
 
 def _word(shift: float, sure: tuple[float, float], likely: tuple[float, float], edge: float) -> str:

@@ -180,14 +180,19 @@ def _near(terms: Terms, seen: Sequence[Seen], left_s: float) -> Probe:
 
 
 def crossing_of(claim: Claim, seen: Sequence[Seen]) -> Crossing:
-    """Of the stages that say something of the target; if an overload changed it, since then."""
-    stages = [stage for stage in (_after(seen) if changed(seen) else seen) if stage.counts]
+    """Where the limit begins not to hold, by all stages that tell it."""
+    stages = _telling(seen)
     effect = _effect(claim, stages)
     points = [
         Point(stage.rate, stage.over / effect, max(1.0, stage.asked / effect), stage.overloaded)
         for stage in stages
     ]
     return Crossing(points, claim.share)
+
+
+def _telling(seen: Sequence[Seen]) -> list[Seen]:
+    """The stages that say something of the target; if an overload changed it, since then."""
+    return [stage for stage in (_after(seen) if changed(seen) else seen) if stage.counts]
 
 
 def _effect(claim: Claim, stages: Sequence[Seen]) -> float:
@@ -230,21 +235,18 @@ def _apart(early: Seen, late: Seen) -> bool:
 def ended(terms: Terms, seen: Sequence[Seen], spent_s: float, why: Limit) -> Found:
     """The search as it stands, for whatever reason it ends."""
     told = [stage for stage in seen if stage.counts]
-    since = [stage for stage in _after(seen) if stage.counts] if changed(seen) else told
+    since = _telling(seen)
     holding = [stage for stage in since if stage.holds]
     sure = [stage for stage in holding if stage.kind == "confirm"]
+    rate = max((stage.rate for stage in holding), default=None)
     low = high = None
     if holding and len(holding) < len(since):
         crossing = crossing_of(terms.claim, seen)
-        low, high = (crossing.quantile(part) for part in (0.025, 0.975))
-    rate = None
+        # The highest that held would be told too low: near the crossing a stage fails by chance
+        low, rate, high = (crossing.quantile(part) for part in (0.025, _CAUTION, 0.975))
     if sure:
         rate = sure[-1].rate
         low = rate if low is None else min(low, rate)
-    elif holding:
-        # The highest that held would be told too low: near the crossing a stage fails by chance
-        highest = max(stage.rate for stage in holding)
-        rate = highest if low is None else crossing_of(terms.claim, seen).quantile(_CAUTION)
     return Found(
         rate=rate,
         low=low,

@@ -61,8 +61,7 @@ class Shift(NamedTuple):
     @property
     def middle(self) -> float:
         """The shift itself; NaN if it is not known."""
-        low, high = _middle(self.least), _middle(self.most)
-        return low if low == high else (low + high) / 2 if math.isfinite(high - low) else math.nan
+        return halfway(_middle(self.least), _middle(self.most))
 
     def low(self, level: float) -> float:
         """What the shift is at least, wrong in at most `level` of all cases."""
@@ -82,6 +81,11 @@ class Shift(NamedTuple):
     @property
     def p_better(self) -> float:
         return tail(self.m, self.n, int((self.most >= 0).sum()))
+
+
+def halfway(low: float, high: float) -> float:
+    """Between the two that something is at least and at most; NaN if that may be anywhere."""
+    return low if low == high else (low + high) / 2 if math.isfinite(high - low) else math.nan
 
 
 def _middle(d: Floats) -> float:

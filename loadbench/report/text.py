@@ -395,7 +395,10 @@ def _alerts(summary: Summary, rules: tuple[Rule, ...]) -> list[str]:
 
 def _unsure(summary: Summary) -> list[str]:
     """How sure the percentiles in the alerts and notes above are, once for all of them."""
-    return [*([OF_ALERTS] if summary.alerts else []), *of_notes(summary)]
+    return [
+        *([OF_ALERTS] if any(one.no_band for one in summary.alerts) else []),
+        *of_notes(summary),
+    ]
 
 
 def _why(found: Episode) -> list[str]:
