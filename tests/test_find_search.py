@@ -111,7 +111,10 @@ def test_what_is_too_little_to_confirm_is_not_left_unused() -> None:
     assert isinstance(wanted, Probe)
     assert wanted.kind == "confirm"
     assert following(TERMS, seen, 900 - 50) == Probe("narrow", wanted.rate, 48)
-    assert isinstance(following(TERMS, seen, 900 - 11), Found)  # no room for the shortest
+    found = following(TERMS, seen, 900 - 11)  # no room for the shortest
+    assert isinstance(found, Found)
+    assert (found.rate, found.confirmed) == (wanted.rate, False)  # and not the highest that held
+    assert found.rate != held.rate
 
 
 def test_an_overload_that_leaves_a_server_slower_is_noticed() -> None:
