@@ -69,18 +69,18 @@ class Entry(Value, frozen=True):
 
     @property
     def passed(self) -> int:
-        """How many of its checks passed; none where it was altered since: it gets no verdict."""
-        if self.altered:
+        """How many of its checks passed; none where it gets no verdict."""
+        if self.unjudged:
             return 0
         return sum(check.state == "passed" for check in self.checks)
 
     @property
     def checked(self) -> str:
-        """`✓ 4/4`, `✗ 3/4`, `○ 0/2` where none failed and some had no data, `▲` where it was
-        altered since and gets no verdict; "" without checks."""
+        """`✓ 4/4`, `✗ 3/4`, `○ 0/2` where none failed and some had no data, `▲` where it gets no
+        verdict; "" without checks."""
         if not self.checks:
             return ""
-        if self.altered:
+        if self.unjudged:
             return "▲"
         sign = "✗" if any(check.state == "failed" for check in self.checks) else "○"
         sign = "✓" if self.passed == len(self.checks) else sign
@@ -90,6 +90,12 @@ class Entry(Value, frozen=True):
     def altered(self) -> str:
         """What was altered of it after the run; "" if nothing is known to be."""
         return next((note.text for note in self.notes if note.code == sums.CODE), "")
+
+    @property
+    def unjudged(self) -> bool:
+        """Whether its checks pass nothing and fail nothing: it was not finished, cannot be trusted
+        or was altered."""
+        return self.state != "done" or self.trust == "invalid" or bool(self.altered)
 
     @property
     def words(self) -> str:

@@ -78,9 +78,22 @@ def create(results: Path, name: str) -> Path:
         ) from error
 
 
+def inner(folder: Path, name: str) -> Path:
+    """The folder of one of several runs, made; an empty one that was left behind will do. RunError
+    if it cannot be made."""
+    made = folder / name
+    try:
+        made.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{made}: cannot be made: {error.strerror or error}") from error
+    return made
+
+
 def _number(path: Path) -> int:
+    """0 of what is no run folder, also of a name that could steer the terminal that it is shown in:
+    none that we give is such."""
     match = _NUMBERED.match(path.name)
-    return int(match[1]) if match else 0
+    return int(match[1]) if match and path.name.isprintable() else 0
 
 
 def runs(results: Path) -> list[Path]:
@@ -120,7 +133,7 @@ def find(name: str, results: Path, listed: Sequence[str] | None = None) -> Path:
 def _named(name: str, results: Path, listed: Sequence[str] | None) -> Path | None:
     """By its number or its folder's name; only folders that may be it are looked at, since there
     may be thousands, and thousands that are asked for."""
-    if _NUMBERED.match(name) and "/" not in name:
+    if _NUMBERED.match(name) and "/" not in name and name.isprintable():
         return results / name if os.path.isdir(results / name) else None
     if not re.fullmatch(r"[0-9]{1,15}", name):
         return None
@@ -128,7 +141,8 @@ def _named(name: str, results: Path, listed: Sequence[str] | None) -> Path | Non
     names = listing(results) if listed is None else listed
     first = bisect_left(names, wanted)
     found = list(takewhile(lambda one: one.startswith(wanted), islice(names, first, None)))
-    return next((results / one for one in reversed(found) if (results / one).is_dir()), None)
+    paths = (results / one for one in reversed(found) if one.isprintable())
+    return next((path for path in paths if path.is_dir()), None)
 
 
 def _repeat(folder: Path, number: str) -> Path:

@@ -16,13 +16,15 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
-from loadbench import baseline
+from loadbench import baseline, runlog, spec
 from loadbench.cli import cli
+from loadbench.cli.gate import Gate
 from loadbench.errors import SpecError
+from loadbench.judge import gate
 from loadbench.judge.checks import CHECK_FAILED, NO_VERDICT, PASSED
 from loadbench.judge.comparison import Comparison, Terms, compare
 from loadbench.judge.gate import decision
-from loadbench.model import encode
+from loadbench.model import encode, plain
 from loadbench.report.against import against
 from loadbench.report.annotations import annotations
 from loadbench.report.comparison import comparison_text
@@ -34,6 +36,7 @@ from loadbench.summary import Summary
 from tests.ended import finished
 from tests.test_ci_outputs import HOSTILE, summary
 from tests.test_judge_comparison import NEAR, one, side
+from tests.test_repeats import series
 
 DOCS = Path(__file__).parent.parent / "docs" / "ci"
 WIDE = [40.0, 60.0, 45.0, 55.0, 48.0, 57.0]
@@ -220,3 +223,51 @@ def test_the_workflows_make_the_last_run_the_baseline(
     assert len([*results.glob("0*")]) == (1 if state == "passed" else 20)
     if name == "github.yml":
         assert (tmp_path / "output").exists() == (state == "passed")
+
+
+@pytest.mark.parametrize("warn", [False, True])
+def test_other_work_is_no_missing_verdict_that_could_be_let_pass(warn: bool) -> None:
+    other = side("0007-steady", NEAR, trust="trusted")
+    for one_ in other.snapshots:
+        one_["target"] = {"model": "another"}
+    found = compare(side("base", NEAR, trust="trusted"), other)
+    made = gate.held(found)
+    assert made.code == 2
+    told = against(concluded([summary()] * 6, PASSED, warn, False), found, made, warn)
+    assert (told.state, told.exit_code) == ("error", 2)
+    assert "nothing is held against base: the two sides did different work" in told.sentence
+    assert "there is no baseline for it" in annotations(told)[0]
+    assert 'type="different work"' in junit_xml(told)
+    bad = concluded([summary(slow=150.0)] * 6, CHECK_FAILED, warn, False)
+    failed = against(bad, found, made, warn)
+    assert (failed.state, failed.exit_code) == ("failed", CHECK_FAILED)
+
+
+def test_junit_names_the_smallest_regression_that_could_have_been_missed() -> None:
+    assert "can have been missed" in junit_xml(held(WIDE, WIDE[::-1]))
+
+
+def test_a_baseline_of_another_model_is_told_before_the_run(tmp_path: Path) -> None:
+    folder = series(tmp_path, NEAR)
+    first = runlog.read_snapshot(folder / "1")
+    assert first["target"]["model"] == "mlp"
+    load = spec.load("steady")
+    for path in runlog.repeats(folder):
+        found = runlog.read_snapshot(path)
+        found["spec"] = load.spec.model_dump(mode="json")
+        found["spec"]["target"]["url"] = "local:mlp"
+        found["phases"] = [plain(phase) for phase in load.spec.load.resolve(100.0)]
+        found["capacity"] = 100.0
+        runlog.write_snapshot(path, found)
+    asked = Gate(str(folder), Terms(), strict=False)
+    for url, told in (
+        ("local:mlp", ""),
+        ("local:fake", "target.model was 'mlp', here it is 'fake'"),
+    ):
+        other = spec.load("steady", {"target.url": url})
+        try:
+            asked.opened(other, tmp_path)
+            said = ""
+        except SpecError as error:
+            said = error.message
+        assert (told in said) if told else "target" not in said

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import zlib
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from loadbench import arrivals, baseline, logindex, runlog
 from loadbench.catalogue import entries
-from loadbench.errors import SpecError
+from loadbench.errors import RunError, SpecError
 from loadbench.histogram import Histogram
 from loadbench.judge.search import Terms, ended
 from loadbench.judge.searches import Hunt, Setting
@@ -28,6 +29,7 @@ from loadbench.model import End, plain
 from loadbench.report.ab import read_session, session_text
 from loadbench.report.find import find_facts, find_text
 from loadbench.report.html import report
+from loadbench.runner.snapshot import others
 from loadbench.snapshots import files, schema, sums
 from loadbench.summary import summarise
 from tests.ended import finished
@@ -374,6 +376,107 @@ def test_of_a_file_without_end_no_more_is_read_than_one_of_ours_can_have(
 def _read_until_now() -> int:
     """Bytes that this process has read, holes too."""
     return int(re.findall(r"rchar: (\d+)", Path("/proc/self/io").read_text())[0])
+
+
+@pytest.mark.parametrize(
+    ("ended", "told"),
+    [
+        (5, []), ("yesterday", []), ("2026-01-05T15:00:00", []),
+        ("2026-01-05T15:00:00+01:00", []), ("2026-01-05T14:30:00+00:00", ["other-run"]),
+        ("2026-01-05T15:30:00+01:00", ["other-run"]),
+    ],
+)  # fmt: skip
+def test_another_run_is_one_that_ended_since_by_whatever_clock(
+    tmp_path: Path, ended: object, told: list[str]
+) -> None:
+    other, own = (finished(tmp_path, name, 10.0) for name in ("other", "own"))
+    runlog.write_snapshot(other, {**runlog.read_snapshot(other), "ended": ended})
+    found = others(tmp_path, own, "2026-01-05T14:02:00+00:00")
+    assert [note.code for note in found] == told
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"server": {"queue_ms": {"mean": 0.1}}, "latency_ms": {"p50": 1e-320}},
+        {"server": {"queue_ms": {"mean": 1e308}}, "latency_ms": {"p50": 1e9}},
+    ],
+)
+def test_figures_too_far_apart_to_be_compared_are_one_clear_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], parts: dict[str, dict[str, Any]]
+) -> None:
+    both: list[dict[str, Any]] = [
+        parts,
+        {"server": {"queue_ms": {"mean": 1.0}}, "latency_ms": {"p50": 10.0}},
+    ]
+    for changes in both:
+        folder = finished(tmp_path, "far", 10.0)
+        found = runlog.read_snapshot(folder)
+        latency = found["summary"]["latency_ms"] | changes["latency_ms"]
+        found["summary"] |= {**changes, "latency_ms": latency}
+        runlog.write_snapshot(folder, found)
+    for order in (["1", "2"], ["2", "1"]):
+        code, out, err = said(["compare", *order, "--out", str(tmp_path)], capsys)
+        assert code in (0, 2)
+        assert "Traceback" not in err
+        assert out if code == 0 else "is damaged" in err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda series, repeat: series.update(cool_down_s="x"),
+        lambda series, repeat: repeat["summary"].pop("trust"),
+        lambda series, repeat: repeat["summary"].pop("reason"),
+        lambda series, repeat: repeat["summary"]["latency_ms"].pop("p50"),
+    ],
+    ids=["pause", "trust", "reason", "p50"],
+)
+def test_a_series_of_others_is_shown_or_told_as_damaged(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any], dict[str, Any]], None],
+) -> None:
+    folder = series(tmp_path, [10.0] * 2)
+    found = [runlog.read_snapshot(path) for path in (folder, folder / "2")]
+    change(*found)
+    for path, one in zip((folder, folder / "2"), found, strict=True):
+        runlog.write_snapshot(path, one)
+    for command in (["show", "1"], ["show", "1", "--json"], ["list"]):
+        code, _, err = said([*command, "--out", str(tmp_path)], capsys)
+        assert (code, bool(err)) in ((0, False), (2, True))
+        assert "Traceback" not in err
+
+
+def test_a_folder_whose_name_steers_a_terminal_is_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("0001-\x1b]0;owned\x07", "0002-\x9b2J", "0003-\udcff"):
+        shutil.copytree(SAMPLES[-1], tmp_path / name)
+    finished(tmp_path, "good", 10.0)
+    out = ["--out", str(tmp_path)]
+    for command in (["list"], ["list", "--json"], ["history"], ["show", "1"], ["compare", "1"]):
+        code, shown, err = said([*command, *out], capsys)
+        assert code in (0, 2)
+        for text in (shown, err):
+            assert text.replace("\n", "").isprintable()
+            assert "owned" not in text
+    path = tmp_path / "0001-\x1b]0;owned\x07"
+    assert "\x1b" not in said(["show", str(path), *out], capsys)[1]
+
+
+def test_sums_are_written_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = finished(tmp_path, "one", 10.0)
+    runlog.seal(folder)
+    before = (folder / sums.FILE).read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))  # as on a full disk
+    try:
+        with pytest.raises(RunError, match="cannot be written"):
+            sums.write(folder, (runlog.SNAPSHOT,))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (folder / sums.FILE).read_bytes() == before
 
 
 # ---- hostile files

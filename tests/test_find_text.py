@@ -6,7 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from loadbench import runlog
-from loadbench.judge.search import ended
+from loadbench.cli.find import FOUND, NOWHERE, _exit_code
+from loadbench.judge.search import Probe, crossing_of, ended, following
+from loadbench.judge.searches import Hunt, Setting
 from loadbench.report.find import chart, find_text, headline, unbounded
 from loadbench.units import significant
 from tests.test_durable import searched
@@ -54,3 +56,33 @@ def test_the_chart_names_the_rate_and_the_knee(knee: float) -> None:
     assert "990" in words
     assert "knee" in words
     assert words[words.index("knee") - 1] == significant(knee)
+
+
+@pytest.mark.parametrize("over", [11, 200])
+@pytest.mark.parametrize("spent_s", [0.0, 800.0, 880.0])
+def test_no_rate_above_the_cap_is_tried_or_told(over: int, spent_s: float) -> None:
+    """A stage at the cap that fails by chance, or barely: the crossing may well lie above it."""
+    capped = replace(TERMS, most=500.0)
+    below = stage(250.0)
+    failed = stage(500.0, holds=False, over=over, kind="confirm", seconds=60)
+    seen = [below, failed, replace(below, kind="re-check")]
+    for _ in range(20):
+        step = following(capped, seen, spent_s)
+        if not isinstance(step, Probe):
+            break
+        assert step.rate <= 500.0
+        seen.append(replace(failed, kind=step.kind, rate=step.rate, seconds=step.seconds))
+    told = ended(capped, seen[:3], spent_s, "budget").rate
+    assert told is not None
+    assert told <= 500.0
+    assert (crossing_of(capped.claim, seen[:3]).quantile(0.65) > 500.0) == (over == 11)
+
+
+@pytest.mark.parametrize(
+    ("held", "code"), [((True, True), FOUND), ((True, False), FOUND), ((False, False), NOWHERE)]
+)
+def test_one_setting_that_holds_is_a_find(held: tuple[bool, ...], code: int) -> None:
+    full = ended(TERMS, [stage(kind="confirm"), stage(120.0, holds=False)], 30.0, "latency")
+    none = ended(TERMS, [stage(holds=False)], 9.0, "nothing holds")
+    settings = [Setting({"v": n}, found=full if one else none) for n, one in enumerate(held)]
+    assert _exit_code(Hunt(TERMS, tuple(settings)), failed=False) == code

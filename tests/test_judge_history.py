@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from loadbench import runlog
+from loadbench.errors import SpecError
 from loadbench.judge.history import LEVEL, changes, energy, level
-from loadbench.report.history import history, history_text
+from loadbench.report.history import history
+from loadbench.report.historypage import history_text
 from loadbench.units import significant
 from tests.ended import finished
 from tests.foreign import said
 from tests.published import holds
+from tests.test_repeats import series
 
 
 def _energy_by_definition(left: list[float], right: list[float]) -> float:
@@ -375,3 +378,15 @@ def test_runs_that_nobody_may_believe_are_left_out(
     found = history(results, "steady", "p99")
     assert found.left_out == (folder.name,)
     assert len(found.points) == 11
+
+
+def test_what_the_medians_of_a_series_do_not_hold_is_in_its_repeats(tmp_path: Path) -> None:
+    folder = series(tmp_path, [10.0] * 3)
+    for path, memory in zip(runlog.repeats(folder), (300, 100, 200), strict=True):
+        found = runlog.read_snapshot(path)
+        found["summary"]["machine"] = {"processes": {"engine": {"memory": memory * 2**20}}}
+        runlog.write_snapshot(path, found)
+    (point,) = history(tmp_path, "steady", "memory").points
+    assert point.figure == 200.0
+    with pytest.raises(SpecError, match="has energy"):
+        history(tmp_path, "steady", "energy")

@@ -160,3 +160,14 @@ def test_a_run_is_found_by_what_names_it(tmp_path: Path) -> None:
     ):
         with pytest.raises(SpecError):
             runlog.find(asked, tmp_path)
+
+
+def test_a_folder_that_was_left_behind_empty_is_taken_and_one_that_cannot_be_made_is_said(
+    tmp_path: Path,
+) -> None:
+    assert runlog.inner(tmp_path, "1") == runlog.inner(tmp_path, "1") == tmp_path / "1"
+    (tmp_path / "2").write_text("")
+    with pytest.raises(RunError, match="2: cannot be made: File exists"):
+        runlog.inner(tmp_path, "2")
+    with pytest.raises(RunError, match="cannot be made"):
+        runlog.inner(tmp_path / "gone", "1")

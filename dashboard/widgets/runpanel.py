@@ -40,7 +40,7 @@ def about(entry: Entry, colours: Palette) -> Text:
         band = entry.bands_ms.get(check.name)
         sign, _, words = check_words(check, entry.failed, band).partition(" ")
         colour = {"passed": colours.ok, "failed": colours.error}.get(check.state, colours.quiet)
-        if entry.altered:  # no verdict
+        if entry.unjudged:
             sign, colour = "▲", colours.quiet
         text.append(f"{sign} ", ink(colour))
         text.append(words, plain)

@@ -47,8 +47,9 @@ def command(scenario: str | None, out: str | None, resume: str | None, **given: 
     crossing until its place is known, and at last a full stage at the rate that is told. What
     failed, was refused or never sent counts as over the limit.
 
-    Exit codes: 0 confirmed, 1 no rate holds it, 2 bad input, 3 the run could not be made, 4 not
-    confirmed within the budget, or the generator was the limit, 129/130/143 stopped by a signal.
+    Exit codes: 0 confirmed, 1 no rate holds it (at any setting), 2 bad input, 3 the run could not
+    be made, 4 not confirmed within the budget, or the generator was the limit, 129/130/143 stopped
+    by a signal.
     """
     from loadbench.experiments.find import Finder, searchable
     from loadbench.runner import Options
@@ -185,4 +186,4 @@ def _exit_code(hunt: Hunt, failed: bool) -> int:
     if not all(one.verdict for one in found):
         say("loadbench: no verdict: see above what was the limit")
         return NO_VERDICT
-    return NOWHERE if any(one.rate is None for one in found) else FOUND
+    return NOWHERE if all(one.rate is None for one in found) else FOUND

@@ -6,21 +6,23 @@ found out in a second rather than after six repeats. What counts as a regression
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
 from loadbench import baseline, runlog
+from loadbench.engine.files import name_of
 from loadbench.errors import SpecError
 from loadbench.inputfiles import digests, whole_file
 from loadbench.judge import differences
 from loadbench.judge.comparison import Comparison, Side, Terms, compare, terms_of
-from loadbench.judge.gate import Decision, decision
+from loadbench.judge.gate import Decision, held
+from loadbench.judge.metrics import at
 from loadbench.model import plain
 from loadbench.report.sides import side
-from loadbench.spec import Scenario
+from loadbench.spec import Scenario, Spec
 
 REPEATS = 6  # made where nothing else is asked for: with fewer than 5 there is no verdict
 
@@ -44,6 +46,7 @@ class Gate(NamedTuple):
                 f"{found.name} does not tell of how many requests per second its rates in % are",
                 "make a run of this scenario the baseline: loadbench baseline set RUN",
             )
+        ours |= _models(first, scenario.spec)
         ours["files"] = digests(scenario.spec)
         if load.locustfile:
             ours["locustfile"] = whole_file(load.locustfile)
@@ -71,7 +74,25 @@ class Gate(NamedTuple):
     def held(self, against: Side, folder: Path) -> "Held":
         """The run that was made, or the series, against the baseline."""
         found = compare(against, side([folder]), self.terms)
-        return Held(found, decision(found, self.strict))
+        return Held(found, held(found, self.strict))
+
+
+def _models(first: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
+    """The target as it will be, where both runs are of our own engine: which model a server of
+    others has is known when it is asked."""
+    target, url = first.get("target"), at(first, ("spec", "target", "url"))
+    names = [_model(one) for one in (url, spec.target.url)]
+    if not isinstance(target, Mapping) or None in names or names[0] == names[1]:
+        return {}
+    return {"target": {**target, "model": names[1]}}
+
+
+def _model(url: object) -> str | None:
+    """`local:resnet-tiny`, `local:models/a.onnx` → what the engine calls it; None of others."""
+    name = url.removeprefix("local:") if isinstance(url, str) else ""
+    if not name or name == url:
+        return None
+    return name_of(Path(name)) if Path(name).suffix else name
 
 
 class Held(NamedTuple):

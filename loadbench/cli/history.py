@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from loadbench import runlog
-from loadbench.report.history import History, history, history_text
+from loadbench.report.history import History, history
+from loadbench.report.historypage import history_text
 
 
 @click.command()

@@ -78,8 +78,13 @@ def _row(entry: Entry) -> tuple[str, ...]:
         _latency(entry.p99_ms, entry, "p99"),
         percent(entry.failed),
         entry.checked,
-        " ▲ ".join(filter(None, (entry.problem or f"{entry.state}{times}", entry.altered))),
+        " ▲ ".join(filter(None, (entry.problem or f"{entry.state}{times}", _doubt(entry)))),
     )
+
+
+def _doubt(entry: Entry) -> str:
+    """What its figures are worth, where they are not to be trusted."""
+    return entry.altered or (entry.trust if entry.trust not in (None, "trusted") else "") or ""
 
 
 def _latency(value: float | None, entry: Entry, name: str) -> str:

@@ -12,6 +12,7 @@ from loadbench.cli.outputs import Outputs, output_options
 from loadbench.errors import SpecError
 from loadbench.judge.checks import altered, verdict
 from loadbench.model import plain
+from loadbench.printable import harmless
 from loadbench.report.ab import session_facts, session_text
 from loadbench.report.against import against
 from loadbench.report.conclusion import Conclusion, concluded
@@ -44,7 +45,7 @@ def command(
                 "loadbench show RUN --json",
             )
         facts = json.dumps(find_facts(folder), ensure_ascii=False) if as_json else None
-        click.echo(facts or find_text(folder))
+        click.echo(facts or harmless(find_text(folder)))
         return
     if runlog.is_ab(folder):
         if any(outputs):
@@ -53,7 +54,7 @@ def command(
                 "loadbench show RUN --json",
             )
         facts = json.dumps(session_facts(folder), ensure_ascii=False) if as_json else None
-        click.echo(facts or session_text(folder))
+        click.echo(facts or harmless(session_text(folder)))
         return
     if any(outputs):
         if runlog.is_led(folder):
@@ -68,7 +69,7 @@ def command(
             "loadbench compare baseline RUN",
         )
     if not as_json:
-        click.echo(run_text(folder))
+        click.echo(harmless(run_text(folder)))
         return
     if runlog.is_series(folder):
         click.echo(json.dumps(series_facts(folder), ensure_ascii=False))

@@ -133,8 +133,7 @@ class Interleaved:
 
     def _run(self, side: str, options: Options) -> Run:
         own = self._sides[side]
-        folder = self.folder / side
-        folder.mkdir()
+        folder = runlog.inner(self.folder, side)
         made = replace(options, folder=folder, python=own.python, meet=partial(self._meeting, side))
         scenario = held(own.scenario, self._plans.layout.phases(side))
         return Run(scenario, made, lambda text: self._tell(side, text))

@@ -170,8 +170,7 @@ class Finder(InTurns):
             of = f"{number + 1} of {len(self._hunt.settings)}"
             self._say(f"setting {of}: {setting.name}")
         names = self._snapshot["repeats"]
-        folder = self.folder / str(max(map(int, names), default=0) + 1)
-        folder.mkdir()
+        folder = runlog.inner(self.folder, str(max(map(int, names), default=0) + 1))
         self._snapshot = {**self._snapshot, "repeats": [*names, folder.name]}
         self._put(number, runs=(*setting.runs, folder.name))
         spec = self._scenarios[number].spec

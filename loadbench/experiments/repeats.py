@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loadbench import runlog
-from loadbench.errors import LoadbenchError, RunError
+from loadbench.errors import LoadbenchError
 from loadbench.experiments.several import GivenUp, InTurns, begun, facts, now
 from loadbench.judge.overall import overall
 from loadbench.model import plain
@@ -82,11 +82,7 @@ class Series(InTurns):
     def _repeat(self, number: int) -> bool:
         """One of them; whether another may follow."""
         self._say(f"repeat {number} of {self._wanted}")
-        folder = self.folder / str(number)
-        try:
-            folder.mkdir()
-        except OSError as error:
-            raise RunError(f"{folder}: cannot be made: {error.strerror or error}") from error
+        folder = runlog.inner(self.folder, str(number))
         self._snapshot = {**self._snapshot, "repeats": [*self._snapshot["repeats"], folder.name]}
         runlog.write_snapshot(self.folder, self._snapshot)
         options = replace(self._options, folder=folder, capacity=self._capacity)

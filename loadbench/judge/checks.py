@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from loadbench.assurance import OTHER
 from loadbench.snapshots import sums
 from loadbench.summary import CheckResult, Summary
+from loadbench.trust import SPOILING
 
 PASSED, CHECK_FAILED, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 
@@ -32,6 +33,18 @@ def verdict(summaries: Sequence[Summary], certain: bool) -> int:
 def altered(summary: Summary) -> str:
     """What of a run was altered since its end, so that it gets no verdict; "" if nothing was."""
     return next((note.text for note in summary.notes if note.code == sums.CODE), "")
+
+
+def unjudged(summary: Summary) -> str:
+    """Why its checks pass nothing and fail nothing; "" where they do."""
+    if summary.reason == "running":
+        return "the run goes on"
+    if summary.reason != "done":
+        return f"the run was not finished: {summary.text}".removesuffix(": ")
+    if summary.trust == "invalid":
+        why = next((note.text for note in summary.notes if note.code in SPOILING), "")
+        return "the numbers cannot be trusted" + (f": {why}" if why else "")
+    return altered(summary)
 
 
 def unshown(checks: Iterable[CheckResult]) -> list[CheckResult]:

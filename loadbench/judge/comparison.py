@@ -136,7 +136,8 @@ def compare(a: Side, b: Side, terms: Terms | None = None) -> Comparison:
             )
     try:
         return _compared(_whole(a), _whole(b), terms, [*_left_out(a), *_left_out(b)])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:  # what a file may hold
+    # what a file may hold
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         names = " or ".join(dict.fromkeys((a.name, b.name)))
         raise SpecError(
             f"the summary of {names} is damaged: {reason(error)}", _READS_LOG

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from loadbench.judge.comparison import Comparison, Row
 from loadbench.units import percent
 
-FINE, WORSE, UNDECIDED = 0, 1, 4
+FINE, WORSE, OTHER_WORK, UNDECIDED = 0, 1, 2, 4
 
 
 class Decision(NamedTuple):
@@ -40,6 +40,15 @@ def decision(found: Comparison, strict: bool = False) -> Decision:
         return Decision(UNDECIDED, text, _missed(gated))
     words = ", ".join(f"{row.metric} {row.word}" for row in gated)
     return Decision(FINE, f"no regression shown against {found.a}: {words}", _missed(gated))
+
+
+def held(found: Comparison, strict: bool = False) -> Decision:
+    """Of a run against a baseline: `decision`, and 2 where it turned out to be other work. That is
+    no missing verdict that could be let pass."""
+    if found.comparable:
+        return decision(found, strict)
+    said = next(note.text for note in found.notes if note.code == "different-work")
+    return Decision(OTHER_WORK, f"nothing is held against {found.a}: {said}")
 
 
 def _missed(gated: tuple[Row, ...]) -> str:

@@ -148,6 +148,11 @@ def _capped(terms: Terms, rate: float) -> Probe:
     return Probe("up", rate, terms.short_s)
 
 
+def _within(terms: Terms, rate: float) -> float:
+    """No higher than may be tried, wherever the crossing is believed to lie."""
+    return rate if terms.most is None else min(rate, terms.most)
+
+
 def _after(seen: Sequence[Seen]) -> Sequence[Seen]:
     """From the first stage on that did not hold."""
     first = next(at for at, stage in enumerate(seen) if not stage.holds and stage.counts)
@@ -166,11 +171,12 @@ def _downward(terms: Terms, seen: Sequence[Seen], after: Sequence[Seen]) -> Prob
 def _near(terms: Terms, seen: Sequence[Seen], left_s: float) -> Probe:
     crossing = crossing_of(terms.claim, seen)
     low, high = (crossing.quantile(part) for part in (0.025, 0.975))
-    confirm = Probe("confirm", crossing.quantile(_CAUTION), terms.stage_s)
+    confirm = Probe("confirm", _within(terms, crossing.quantile(_CAUTION)), terms.stage_s)
     narrowed = [stage for stage in seen if stage.kind == "narrow"]
     width = high / low
     seconds = terms.short_s if width > _WIDE else terms.middle_s
-    narrow = Probe("narrow", crossing.quantile(_ASIDE[len(narrowed) % 2]), seconds)
+    aside = crossing.quantile(_ASIDE[len(narrowed) % 2])
+    narrow = Probe("narrow", _within(terms, aside), seconds)
     known = width <= 1 + 2 * terms.precision
     spent = sum(stage.seconds for stage in narrowed)
     enough = spent + seconds > _MOST_NARROW * terms.stage_s
@@ -244,6 +250,7 @@ def ended(terms: Terms, seen: Sequence[Seen], spent_s: float, why: Limit) -> Fou
         crossing = crossing_of(terms.claim, seen)
         # The highest that held would be told too low: near the crossing a stage fails by chance
         low, rate, high = (crossing.quantile(part) for part in (0.025, _CAUTION, 0.975))
+        rate = _within(terms, rate)
     if sure:
         rate = sure[-1].rate
         low = rate if low is None else min(low, rate)

@@ -5,12 +5,14 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from loadbench.judge.comparison import Comparison, Row
-from loadbench.judge.gate import FINE, UNDECIDED, WORSE, Decision
+from loadbench.judge.gate import FINE, OTHER_WORK, UNDECIDED, WORSE, Decision
 from loadbench.report.comparison import cells
 from loadbench.report.conclusion import Conclusion, Finding, State
 from loadbench.units import percent
 
-_STATES: dict[int, State] = {FINE: "passed", WORSE: "failed", UNDECIDED: "no verdict"}
+_STATES: dict[int, State] = {
+    FINE: "passed", WORSE: "failed", OTHER_WORK: "error", UNDECIDED: "no verdict",
+}  # fmt: skip
 _ORDER: tuple[State, ...] = ("error", "failed", "no verdict", "passed")  # the first that is so
 _FINDINGS: dict[str, State] = {"worse": "failed", "inconclusive": "no verdict"}
 
@@ -21,6 +23,9 @@ def against(found: Conclusion, comparison: Comparison, made: Decision, warn: boo
     own = _STATES[made.code]
     state = min(found.state, own, key=_ORDER.index)
     codes = {"failed": 1, "no verdict": 0 if warn else 4, "passed": 0}
+    if own == "error" and found.state != "error":  # a check that failed is not to be lost with it
+        state = found.state if found.state == "failed" else own
+        codes["error"] = OTHER_WORK
     asked = state == "error" or any(one.about == "check" for one in found.findings)
     said = [found.sentence] if found.state == state and asked else []
     said += [_sentence(comparison, made)] if own == state else []

@@ -27,7 +27,8 @@ def annotations(found: Conclusion) -> list[str]:
 def _errors(found: Conclusion) -> Iterator[tuple[str, str]]:
     if found.state == "error":
         text = "\n".join(filter(None, (found.sentence, found.hint)))
-        yield f"loadbench {found.scenario}: the run could not be made", text
+        what = "there is no baseline for it" if found.comparison else "the run could not be made"
+        yield f"loadbench {found.scenario}: {what}", text
     for one in found.findings:
         if one.state == "failed" and found.state == "failed":
             kind = "check failed" if one.about == "check" else "regression"

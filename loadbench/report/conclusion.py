@@ -9,13 +9,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from loadbench.judge.checks import altered, unshown, why_not
+from loadbench.judge.checks import unjudged, unshown, why_not
 from loadbench.judge.comparison import Comparison
 from loadbench.model import Value
 from loadbench.printable import harmless
 from loadbench.report.certain import bands_of, check_name, check_words, place
 from loadbench.summary import CheckResult, Summary
-from loadbench.trust import SPOILING
 
 State = Literal["passed", "failed", "no verdict", "error"]
 _STATES: dict[int, State] = {0: "passed", 1: "failed", 4: "no verdict"}
@@ -109,15 +108,7 @@ def checked(summaries: Sequence[Summary], certain: bool) -> Iterable[Finding]:
 
 def unfit(summaries: Sequence[Summary]) -> str:
     """Why nothing can be said of these runs; "": they are fit."""
-    for summary in summaries:
-        if summary.reason != "done":
-            return f"the run was not finished: {summary.text}"
-        if summary.trust == "invalid":
-            why = next((note.text for note in summary.notes if note.code in SPOILING), "")
-            return "the numbers cannot be trusted" + (f": {why}" if why else "")
-        if why := altered(summary):
-            return why
-    return ""
+    return next(filter(None, map(unjudged, summaries)), "")
 
 
 def _words(found: Sequence[tuple[Summary, CheckResult]], repeats: int = 1) -> str:

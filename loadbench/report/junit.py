@@ -50,7 +50,9 @@ def _case(suite: ElementTree.Element, found: Conclusion, finding: Finding) -> El
         kind = "check" if finding.about == "check" else "regression"
         ElementTree.SubElement(case, "failure", message=said, type=kind).text = said
     elif finding.state == "no verdict":
-        ElementTree.SubElement(case, "skipped", message=f"no verdict: {said}")
+        missed = _text(found.missed) if finding.about == "comparison" else ""
+        text = "; ".join(filter(None, (f"no verdict: {said}", missed)))
+        ElementTree.SubElement(case, "skipped", message=text)
     return case
 
 
@@ -61,7 +63,8 @@ def _made(suite: ElementTree.Element, found: Conclusion) -> ElementTree.Element:
     said = _text(found.sentence)
     if found.state == "error":
         text = "\n".join(filter(None, (said, _text(found.hint))))
-        ElementTree.SubElement(case, "error", message=said, type="not made").text = text
+        kind = "different work" if found.comparison else "not made"
+        ElementTree.SubElement(case, "error", message=said, type=kind).text = text
     elif found.state == "no verdict":
         ElementTree.SubElement(case, "skipped", message=f"no verdict: {said}")
     return case

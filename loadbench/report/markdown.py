@@ -152,14 +152,20 @@ def _latency(found: Conclusion) -> list[str]:
     heads = ("", "done/s", *_NAMES.values())
     rows = [_times(number, summary) for number, summary in enumerate(found.summaries, 1)]
     lines = table(heads, rows)
-    why = dict.fromkeys(one.certainty.why for one in found.summaries if one.certainty.why)
     if any(one.bands_ms for one in found.summaries):
         lines += ["", "Latency in ms from the time each request was due; ± holds at 95 %."]
     else:
         lines += ["", "Latency in ms from the time each request was due."]
-    if why:
-        lines.append(f"No ±: {prose('; '.join(why))}.")
-    return folded("Latency", lines)
+    return folded("Latency", [*lines, *_unbounded(found.summaries, ("latency_ms",))])
+
+
+def _unbounded(summaries: Iterable[Summary], names: Iterable[str]) -> list[str]:
+    """Why some percentiles have no ±."""
+    names = tuple(names)
+    whys = dict.fromkeys(
+        why for one in summaries for name in names for why in one.no_bands.get(name, {}).values()
+    )
+    return [f"No ± of some: {prose('; '.join(whys))}."] if whys else []
 
 
 def _times(number: int, summary: Summary) -> tuple[str, ...]:
@@ -182,7 +188,8 @@ def _tokens(found: Conclusion) -> list[str]:
     heads = ("", "tokens/s", *(f"{title} {which}" for _, title in _TIMES for which in _OF_TOKENS))
     lines = table(heads, [_of_tokens(at, one, one.tokens or {}) for at, one in told])
     said = "Times in ms; the first token counts from the time its request was due."
-    return folded("Tokens", [*lines, "", said])
+    why = _unbounded((one for _, one in told), (name for name, _ in _TIMES))
+    return folded("Tokens", [*lines, "", said, *why])
 
 
 def _of_tokens(number: int, summary: Summary, tokens: dict[str, Any]) -> tuple[str, ...]:

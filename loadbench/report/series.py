@@ -11,6 +11,7 @@ from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.report.sides import snapshots
 from loadbench.snapshots import sums
+from loadbench.snapshots.foreign import believable
 from loadbench.units import percent, significant
 
 _HEADS = ("repeat", "done/s", "p50 ms", "p99 ms", "failed %", "checks", "trust", "")
@@ -28,9 +29,9 @@ def series_facts(folder: Path) -> dict[str, Any]:
     names = ("run", "kind", "scenario", "wanted", "engine", "cool_down_s", "repeats", "text")
     try:
         whole = overall(summaries)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:  # foreign file
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # foreign file
         raise SpecError(
-            f"a summary of {folder.name} is damaged: {reason(error)}",
+            f"a summary of {harmless(folder.name)} is damaged: {reason(error)}",
             "loadbench show RUN/1 reads a log",
         ) from error
     found = {name: snapshot.get(name) for name in names}
@@ -39,8 +40,13 @@ def series_facts(folder: Path) -> dict[str, Any]:
 
 
 def series_text(folder: Path) -> str:
-    """The page of a series, without a newline at its end."""
+    """The page of a series, without a newline at its end. SpecError if it is damaged."""
     found = series_facts(folder)
+    with believable(harmless(folder.name)):
+        return _page(folder, found)
+
+
+def _page(folder: Path, found: dict[str, Any]) -> str:
     state = _STATES.get(str(found["state"]), str(found["state"]))
     made, wanted = len(found["summaries"]), found["wanted"]
     many = f"{made} of {wanted}" if wanted is not None else made  # none: it is from elsewhere
@@ -75,7 +81,8 @@ def _checks(summary: dict[str, Any]) -> str:
     checks = summary["checks"]
     if not checks:
         return ""
-    if any(note["code"] == sums.CODE for note in summary["notes"]):
+    sound = summary["reason"] == "done" and summary["trust"] != "invalid"
+    if not sound or any(note["code"] == sums.CODE for note in summary["notes"]):
         return "▲ no verdict"
     passed = sum(check["state"] == "passed" for check in checks)
     return f"{'✓' if passed == len(checks) else '✗'} {passed}/{len(checks)}"

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from loadbench import runlog, units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.episodes import LIKELY, TRY
-from loadbench.judge.checks import altered
+from loadbench.judge.checks import unjudged
 from loadbench.model import Machine, Rule
 from loadbench.report.certain import OF_ALERTS, check_words, of_notes, rests_on, within
 from loadbench.report.columns import aligned
@@ -81,9 +81,9 @@ def _head(summary: Summary) -> str:
 
 
 def _checks(summary: Summary) -> str:
-    """Of a run that was altered what was measured, without a verdict."""
+    """Of a run that nothing is judged by what was measured, without a verdict."""
     found = [_check(check, summary) for check in summary.checks]
-    if found and (why := altered(summary)):
+    if found and (why := unjudged(summary)):
         measured = "    ".join(words.partition(" ")[2] for words in found)
         return f"▲ no verdict: {why}; measured: {measured}"
     return "    ".join(found)

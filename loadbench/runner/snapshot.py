@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,14 @@ def commit() -> str | None:
     return found.stdout.strip() or None
 
 
+def _later(ended: Any, since: str | None) -> bool:
+    """Whether a run ended after that moment (ISO 8601 with its zone); no, where it does not say."""
+    try:
+        return since is not None and datetime.fromisoformat(ended) > datetime.fromisoformat(since)
+    except (TypeError, ValueError):
+        return False
+
+
 def others(results: Path, own: Path, since: str | None) -> tuple[Note, ...]:
     """A doubt for every other run in these results that is running, or ended after `since`."""
     notes = []
@@ -96,8 +105,7 @@ def others(results: Path, own: Path, since: str | None) -> tuple[Note, ...]:
         except SpecError:
             continue  # damaged: says nothing of us, and `loadbench show` will name it
         running = runlog.state(found) == "running"
-        ended = found.get("ended")
-        if running or (since and ended and ended > since):
+        if running or _later(found.get("ended"), since):
             text = f"another run was going on at the same time: {folder.name}"
             notes.append(Note("other-run", text, "run one at a time on one machine"))
     return tuple(notes)

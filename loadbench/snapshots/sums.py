@@ -30,7 +30,7 @@ def write(folder: Path, names: Iterable[str]) -> None:
     """Writes the sums of these files of a run that is over. RunError if that cannot be done."""
     try:
         lines = [f"{_of_file(folder / name)}  {name}\n" for name in names]
-        (folder / FILE).write_text("".join(lines), encoding="ascii")
+        files.put(folder / FILE, "".join(lines).encode("ascii"))
     except OSError as error:
         raise RunError(f"{folder / FILE}: cannot be written: {error.strerror}") from error
 

@@ -14,7 +14,7 @@ from loadbench import __version__
 from loadbench.assurance import QUANTILES
 from loadbench.environment import shown
 from loadbench.errors import TargetError
-from loadbench.judge.checks import altered
+from loadbench.judge.checks import unjudged
 from loadbench.report.export.deliver import parted, send
 from loadbench.report.export.source import Source
 from loadbench.streams import PERCENTILES, TIMES
@@ -163,7 +163,7 @@ def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 def figures(found: Source) -> dict[str, float]:
     """What the run came to. A percentile among the failed has no number: it is left out."""
     summary = found.summary
-    states = None if altered(summary) else [check.state for check in summary.checks]
+    states = None if unjudged(summary) else [check.state for check in summary.checks]
     told: dict[str, float | None] = {
         "asked": summary.asked,
         "done": summary.done,

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote
 
-from loadbench.judge.checks import altered
+from loadbench.judge.checks import unjudged
 from loadbench.report.export.source import Source
 from loadbench.streams import PERCENTILES
 from loadbench.times import Times
@@ -93,7 +93,7 @@ def _metrics(found: Source) -> Iterator[Metric]:
     checks: list[Sample] = [
         ("", {"check": check.name, "limit": check.text}, int(check.state == "passed"))
         for check in summary.checks
-        if check.state != "no data" and not altered(summary)
+        if check.state != "no data" and not unjudged(summary)
     ]
     yield "loadbench_run_check_passed", "gauge", "1 where a check passed, 0 where not.", checks
     yield (

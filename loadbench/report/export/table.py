@@ -90,14 +90,19 @@ COLUMNS = (
     *(
         Column(f"{name}_{percentile}_ms", float, meaning, _tokens(TIMES[name], share))
         for name, meaning in (
-            ("first_token", "from due to the first token"),
-            ("token_gap", "from one token to the next of the same answer"),
+            ("first_token", f"from due to the first token; {_ALONE}"),
+            ("token_gap", f"from one token to the next of the same answer; {_ALONE}"),
         )
         for percentile, share in (("p50", 0.5), ("p99", 0.99))
     ),
     Column("pieces", int, "of streamed answers that came; most servers: tokens", _stream("pieces")),
     Column("tokens", int, "of answers done, as the server counts them", _stream("tokens")),
-    Column("lateness_p99_ms", float, "of the generator", lambda w: _ms(w.lateness.quantile(0.99))),
+    Column(
+        "lateness_p99_ms",
+        float,
+        f"of the generator; {_ALONE}",
+        lambda w: _ms(w.lateness.quantile(0.99)),
+    ),
     Column("oldest_ms", float, "age of the oldest unanswered", lambda w: _ms(w.oldest_ns)),
     Column("queue_ms", float, "mean in the server's queue", _part("queue")),
     Column("batch_wait_ms", float, "mean wait for a batch to close", _part("batch_wait")),

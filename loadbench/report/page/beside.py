@@ -6,7 +6,7 @@ from typing import Any
 
 from loadbench import baseline, runlog
 from loadbench.errors import SpecError
-from loadbench.judge.checks import altered
+from loadbench.judge.checks import unjudged
 from loadbench.judge.comparison import Comparison, Side, compare
 from loadbench.judge.matrix import Matrix, matrix
 from loadbench.model import Note, plain
@@ -217,7 +217,7 @@ def _missed(material: Material) -> str:
 
 def _checks(material: Material) -> str:
     checks = material.summary.checks
-    if checks and altered(material.summary):
+    if checks and unjudged(material.summary):
         return "no verdict"
     passed = sum(check.state == "passed" for check in checks)
     sign = headline(material.summary)[0]

@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from loadbench import certainty, runlog, units
-from loadbench.judge.checks import altered
+from loadbench.judge.checks import unjudged
 from loadbench.judge.metrics import in_time
 from loadbench.model import Note, plain
 from loadbench.report.certain import check_words, effect_words, of_notes
@@ -22,10 +22,6 @@ from loadbench.units import SECOND, count, percent, significant
 
 _KEPT = 0.99  # of what was asked, answered well
 _KINDS = {"passed": ("✓", "ok"), "failed": ("✗", "bad"), "no data": ("○", "quiet")}
-_ENDS = {
-    "running": " until now", "killed": " until now", "stopped": " until it was stopped",
-    "failed": " until it broke off",
-}  # fmt: skip
 _STATES = {
     "done": ("■", "done"), "stopped": ("■", "stopped"), "failed": ("✗", "failed"),
     "killed": ("✗", "killed"), "running": ("●", "running"),
@@ -91,11 +87,10 @@ def verdict(material: Material) -> Markup:
 
 def outcome(summary: Summary) -> str:
     """`2 of 3 checks failed`, in as many words."""
-    if summary.trust == "invalid":
-        return "No verdict: the numbers cannot be trusted"
-    if why := altered(summary):
-        return f"No verdict: {why}"
     states = [check.state for check in summary.checks]
+    why = unjudged(summary)
+    if why and (states or summary.reason == "done"):
+        return f"No verdict: {why}"
     failed, unknown = states.count("failed"), states.count("no data")
     many = "1 check" if len(states) == 1 else f"{len(states)} checks"
     if not states:
@@ -104,25 +99,28 @@ def outcome(summary: Summary) -> str:
         return f"{failed} of {many} failed"
     if unknown:
         return f"{unknown} of {many} without data"
-    passed = f"{many} passed"
-    return f"{passed}{_ENDS.get(summary.reason, '')}"
+    return f"{many} passed"
 
 
 def headline(summary: Summary) -> tuple[str, str]:
     """The sign of the whole run and its class."""
-    if summary.trust == "invalid" or altered(summary):
-        return "?", "warn"
     states = [check.state for check in summary.checks]
-    if "failed" in states or summary.reason == "failed":
+    if summary.reason == "failed":
         return "✗", "bad"
+    if summary.reason == "done" and unjudged(summary):
+        return "?", "warn"
     unfinished = summary.reason in ("killed", "running") or (summary.reason == "stopped" and states)
-    if unfinished or "no data" in states:
+    if unfinished:
+        return "○", "warn"
+    if "failed" in states:
+        return "✗", "bad"
+    if "no data" in states:
         return "○", "warn"
     return ("✓", "ok") if states else ("·", "quiet")
 
 
 def _check(check: CheckResult, summary: Summary) -> Markup:
-    sign, kind = ("·", "quiet") if altered(summary) else _KINDS[check.state]
+    sign, kind = ("·", "quiet") if unjudged(summary) else _KINDS[check.state]
     missed = summary.missed / summary.asked if summary.asked else None
     words = check_words(check, missed).partition(" ")[2]
     sure = (
