@@ -44,6 +44,7 @@ _BATCH = 100  # runs that the first look hands over at a time
 DELETE, KEEP = "Delete it", "Keep it"
 _EVERYWHERE = (
     "live", "engine", "alerts", "runs", "new-run", "help", "folder", "screenshot", "quit",
+    "next-panel",
 )  # fmt: skip
 _NONE = "No runs in {folder} yet. Press n to start one, or: loadbench run steady"
 _NO_MATCH = "No run has all these words in its name, scenario, target, state or title. esc = all"
@@ -74,7 +75,6 @@ class Runs(RunScreen, inherit_bindings=False):
     BINDINGS = [
         *(action.binding for action in RUNS),
         *(action.binding for action in ACTIONS if action.id in _EVERYWHERE),
-        Binding("tab", "app.focus_next", show=False),
         Binding("shift+tab", "app.focus_previous", show=False),
     ]
     AUTO_FOCUS = "#runs"
