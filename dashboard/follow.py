@@ -11,7 +11,8 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,13 @@ class Unreadable(Message):
 
 
 Post = Callable[[Message], object]
+
+
+async def until_cancelled(reading: Awaitable[None]) -> None:
+    """Then it has ended, like anything else: a worker keeps the error that it was cancelled with,
+    and that all that was read, in a cycle which after `gc.freeze` nobody finds any more."""
+    with suppress(asyncio.CancelledError):
+        await reading
 
 
 class Tail:
