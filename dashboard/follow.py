@@ -112,7 +112,8 @@ class Follow:
         try:
             await self._open()
             while True:
-                lines, anew = self._tail.read()
+                # in a thread: a shared disk that stands still must not stop the keys
+                lines, anew = await asyncio.to_thread(self._tail.read)
                 if anew:
                     await self._open()
                     continue
@@ -128,7 +129,7 @@ class Follow:
 
     async def _open(self) -> None:
         """What there is, a long log without most of its seconds; then the tail goes on."""
-        self.view, contents = View(), logindex.read(self._log)
+        self.view, contents = View(), await asyncio.to_thread(logindex.read, self._log)
         if contents is None:
             contents = await self._scanned()
         blocks = contents.blocks
