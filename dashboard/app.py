@@ -26,7 +26,7 @@ from textual.worker import Worker, WorkerState
 from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.driver import LEAVE, STAY, STOP, Driver
-from dashboard.follow import Follow, Unreadable, ViewChanged
+from dashboard.follow import Follow, Unreadable, ViewChanged, until_cancelled
 from dashboard.keyboard import Keyboard
 from dashboard.pacing import Pacing
 from dashboard.ringing import Way, ring
@@ -186,8 +186,8 @@ class Dashboard(App[None]):
     def _read(self) -> None:
         run = self.reader.run(self.post_message)
         past = self.reader.past.run(self.hurry, lambda why: self.post_message(Unreadable(why)))
-        self.run_worker(run, name="reader", group="reader", exit_on_error=True)
-        self.run_worker(past, name="past", group="reader", exit_on_error=True)
+        self.run_worker(until_cancelled(run), name="reader", group="reader", exit_on_error=True)
+        self.run_worker(until_cancelled(past), name="past", group="reader", exit_on_error=True)
 
     # ── data in, scenes out ──────────────────────────────────────────────────
 

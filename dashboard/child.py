@@ -62,8 +62,9 @@ class Child:
         return self.code
 
     def give_up(self) -> None:
-        """Ends it before it has begun: nobody will look at it."""
+        """Ends it before it has begun: nobody will look at it, nor at what it said."""
         self._process.terminate()
+        self.forget()
 
     def text(self) -> str:
         """What it printed for people: its end text."""

@@ -11,7 +11,8 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,13 @@ class Unreadable(Message):
 
 
 Post = Callable[[Message], object]
+
+
+async def until_cancelled(reading: Awaitable[None]) -> None:
+    """Then it has ended, like anything else: a worker keeps the error that it was cancelled with,
+    and that all that was read, in a cycle which after `gc.freeze` nobody finds any more."""
+    with suppress(asyncio.CancelledError):
+        await reading
 
 
 class Tail:
@@ -104,7 +112,8 @@ class Follow:
         try:
             await self._open()
             while True:
-                lines, anew = self._tail.read()
+                # in a thread: a shared disk that stands still must not stop the keys
+                lines, anew = await asyncio.to_thread(self._tail.read)
                 if anew:
                     await self._open()
                     continue
@@ -120,7 +129,7 @@ class Follow:
 
     async def _open(self) -> None:
         """What there is, a long log without most of its seconds; then the tail goes on."""
-        self.view, contents = View(), logindex.read(self._log)
+        self.view, contents = View(), await asyncio.to_thread(logindex.read, self._log)
         if contents is None:
             contents = await self._scanned()
         blocks = contents.blocks

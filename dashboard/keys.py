@@ -57,6 +57,7 @@ ACTIONS = (
     Action("bookmark", "comma", "app.look('bookmark')",
            "Keep this moment: A, then B", "Time", shown=","),
     Action("difference", "d", "app.go('difference')", "What changed from A to B", "Time"),
+    Action("next-panel", "tab", "app.focus_next", "The next panel into focus", "View"),
     Action("maximise", "enter", "app.maximise", "The panel in focus large, or back", "View"),
     Action("back", "escape", "app.restore", "Back to all panels", "View", shown="esc"),
     Action("tail", "t", "app.go('tail')", "The slowest requests, and why", "View"),

@@ -126,8 +126,9 @@ class Past:
 
     async def _read(self, wanted: Wanted) -> None:
         found: list[Bin] = []
+        lines = await asyncio.to_thread(logindex.seconds_of, self._log, wanted.block)
         until = time.monotonic() + _SLICE_S
-        for line in logindex.seconds_of(self._log, wanted.block):
+        for line in lines:
             window = logindex.decode(line)
             if isinstance(window, Window) and window.stage != "warmup":
                 found.append(bin_of(window))

@@ -175,7 +175,7 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
     begin = end - sight.span(newest)
     first = view.first or 0
     moment = end if sight.cursor is None else sight.cursor + 1
-    near = views.pieces(view, max(first, moment - 10), moment)
+    near = views.pieces(view, max(first, moment - 10), moment, fine=True)
     wide = views.pieces(view, max(first, begin), end)
     last = near[-1].window if near and near[-1].seconds == 1 else None
     over = view.end is not None or bool(source.problem)

@@ -37,7 +37,11 @@ def once_more(snapshot: object, ours: bool) -> list[str] | None:
 async def start(app: "Dashboard", arguments: list[str]) -> None:
     """Starts a run and turns to it; says so, with its command line, or why there is none."""
     child = Child(arguments)
-    folder = await asyncio.to_thread(child.folder)
+    try:
+        folder = await asyncio.to_thread(child.folder)
+    except asyncio.CancelledError:  # the dashboard is left: nobody was told of a run that goes on
+        child.give_up()
+        raise
     if folder is None:
         app.notify(f"✗ {child.failure()}", severity="error", timeout=20, markup=False)
         child.forget()

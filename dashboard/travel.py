@@ -117,7 +117,7 @@ class Travel:
     def play(self) -> None:
         """From where one is; at the end of a finished run from its beginning."""
         sight, first = self._app.sight, self._app.run_view.first
-        if first is None or (sight.at is None and self._app.run_view.end is None):
+        if first is None or (sight.at is None and self._live):
             self._app.say("This is now. Go back with ← or [ first.")
         elif sight.speed:
             self.pause()
@@ -204,6 +204,7 @@ class Travel:
 
     @property
     def _live(self) -> bool:
+        """Whether more may come: it has not ended, and its runner is there."""
         return self._app.run_view.end is None and not self._app.problem
 
 

@@ -76,13 +76,11 @@ def _is_same(item: Any, rule: Rule) -> bool:
 
 
 def _put(item: Any, rule: Rule, off: bool) -> None:
-    for key, value in (
-        ("when", alerts.written(rule)),
-        ("for", units.exact_duration(rule.for_ns)),
-    ):
+    """Of a rule that is off it stays how long it took: it may be wanted again."""
+    found: dict[str, Any] = {"when": alerts.written(rule)}
+    found |= {"off": True} if off else {"for": units.exact_duration(rule.for_ns)}
+    for key, value in found.items():
         if item.get(key) != value:
             item[key] = value
-    if off:
-        item["off"] = True
-    elif "off" in item:
+    if not off and "off" in item:
         del item["off"]

@@ -62,9 +62,9 @@ def _generator(now: Situation) -> Finding | None:
         tail = 0.0
     late = now.late_ns if (now.late_ns or 0) > max(_LATE_NS, tail) else None
     stall = now.now.stall_ns if now.now.stall_ns > max(_STALL_NS, tail) else 0
-    full = cpu is not None and cpu >= _FULL
-    if not (full or late or stall):
+    if not (late or stall):
         return None
+    full = cpu is not None and cpu >= _FULL
     parts = [f"is {units.ms(late)} ms late (p99)"] if late else []
     parts += [f"uses {percent(cpu)} % of a core"] if full else []
     why, hint = cause(now.now.stall_cause)
@@ -351,6 +351,15 @@ def _grows(now: Situation) -> Finding | None:
     return Finding("overload", text, guess, "ask for less; more instances or devices")
 
 
+def _generator_full(now: Situation) -> Finding | None:
+    """No verdict by itself: while it is neither late nor stands still nothing is felt of it."""
+    if (cpu := now.load_cpu) is None or cpu < _FULL or _generator(now):
+        return None
+    text = f"The load generator uses {percent(cpu)} % of a core."
+    guess = "one load process can send little more than this here"
+    return Finding("generator-full", text, guess, _MORE_PROCESSES)
+
+
 def _outside(now: Situation) -> Finding | None:
     parts, mean = now.parts_ms, now.mean_ms
     if not parts or mean is None:
@@ -385,6 +394,7 @@ DIAGNOSES: tuple[Callable[[Situation], Finding | None], ...] = (
     _small_batches,
     _slower,
     _grows,
+    _generator_full,
     _outside,
 )
 # which of them an alert is itself about

@@ -35,8 +35,9 @@ _AFTER = re.compile(
 
 
 class Ride(Value, frozen=True):
-    """Why a batch closed, and what was taken before it. `first`: a batch of this shape and size had
-    not run since the engine was warm, so that the model may have had to get ready for it."""
+    """Why a batch closed, and what its instance was given before. `first`: a batch of this shape
+    and size had not run since the engine was warm, so that the model may have had to get ready for
+    it."""
 
     number: int
     closed: str

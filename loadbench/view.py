@@ -202,11 +202,13 @@ def bins(view: View, begin: float, end: float) -> tuple[Bin, ...]:
     return found[low:high]
 
 
-def pieces(view: View, begin: int, end: int) -> list[Bin]:
-    """[begin, end) out of as few bins as there are: minutes within, finer ones at the edges."""
+def pieces(view: View, begin: int, end: int, fine: bool = False) -> list[Bin]:
+    """[begin, end) out of as few bins as there are: minutes within, finer ones at the edges. With
+    `fine` out of as many, for who looks at single seconds."""
     found, at = [], begin
+    levels = range(len(WIDTHS)) if fine else range(len(WIDTHS) - 1, -1, -1)
     while at < end:
-        piece = next((bin for level in (3, 2, 1, 0) if (bin := _at(view, level, at, end))), None)
+        piece = next((bin for level in levels if (bin := _at(view, level, at, end))), None)
         if piece is None:
             at += 1
             continue

@@ -199,6 +199,17 @@ def test_a_saved_rule_leaves_everything_else_as_it_was(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_rule_that_is_off_keeps_its_duration_until_it_is_wanted_again(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(SCENARIO)
+    off = rule("gpu_memory > 90 %", 0)  # as `off` is typed in the place of a duration
+    alertfile.save(path, off, off=True)
+    assert path.read_text() == SCENARIO.replace('"5s"\n', '"5s"\noff = true\n')
+    alertfile.save(path, rule("gpu_memory > 90 %", 5))
+    (found,) = spec.load(str(path)).spec.alert
+    assert (found.length, found.off) == (5 * SECOND, False)
+
+
 def test_rules_in_one_line_stay_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     line = 'alert = [ {when = "p99 > 1 s", for = "3s"} ] # all\n'

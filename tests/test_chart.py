@@ -95,6 +95,16 @@ def test_moments_are_signs_on_top_and_a_thin_line_in_the_free_cells() -> None:
     assert chars(grid) == ["▲", "┊", "█", "█"]
 
 
+def test_a_sign_is_seen_on_a_band_of_its_own_colour() -> None:
+    """An alert stands on the p99 of failed requests, which fills its column to the top."""
+    full = draw_bands({0: Point((4.0, float("inf")))}, [A, C], 1, Scale(16.0, 4))
+    draw_moment(full, 0, "▲", C)
+    assert full[0][0] == Cell("▲", C, None)
+    other = draw_bands({0: Point((4.0, float("inf")))}, [A, B], 1, Scale(16.0, 4))
+    draw_moment(other, 0, "▲", C)
+    assert other[0][0] == Cell("▲", C, B)
+
+
 def test_cells_of_one_look_are_one_segment() -> None:
     segments = join([Cell("a", A), Cell("b", A), Cell("c", B), Cell(" ")])
     assert [segment.text for segment in segments] == ["ab", "c", " "]

@@ -243,6 +243,14 @@ def test_everything_is_as_of_the_moment_that_is_looked_at() -> None:
     assert any(re.search(r"02:30 +✓ ended .* 32 s ", line) for line in after)
 
 
+def test_what_a_rule_reads_is_known_at_every_second_of_the_past() -> None:
+    """Also where its ten seconds are those of one coarser bin."""
+    for cursor in (158, 159):
+        lines = as_looked_at(told(OVER), cursor)
+        assert re.search(r"▲ FIRING +p99 latency +[\d.]+ ms +> 100 ms", row(lines, "p99 latency "))
+        assert re.search(r"● ok +GPU utilisation +88 % ", row(lines, "GPU utilisation"))
+
+
 def test_how_far_an_episode_came_later_is_not_told_of_the_moment_before() -> None:
     begun = AlertChange(151, "p99", "firing", 70.0, 150, 70.0, "", 60.0)
     view = fold(told(Story(seconds=165, end=None, spike=(150, 300))), begun)

@@ -153,6 +153,9 @@ def test_palette_and_keys_are_the_same_list() -> None:
             assert {f"{action.group}: {action.title}" for action in ACTIONS} <= commands
             bound = {binding.id for _, binding in app.screen._bindings}
             assert {action.id for action in ACTIONS} <= bound
+            keys = {key for action in ACTIONS for key in action.key.split(",")}
+            others = set(app.screen._bindings.key_to_bindings) - keys
+            assert others <= {"shift+tab", "super+c"}  # Textual's own, for hands that know them
             assert "View: colours for light terminals" in commands
 
     asyncio.run(walk())

@@ -1,7 +1,9 @@
 """Turning from one run to another: what belonged to the first is forgotten, nothing leaks."""
 
 import asyncio
+import gc
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -103,5 +105,25 @@ def test_a_finished_run_is_opened_as_a_replay_and_one_without_a_log_is_not(tmp_p
             await settle(pilot)
             assert app.sight.speed == 1
             assert "↺ REPLAY" in text(app).split("\n")[0]
+
+    asyncio.run(walk())
+
+
+def test_a_run_that_was_left_is_forgotten(tmp_path: Path) -> None:
+    """Hours of one would stay as long as the dashboard does: what was there is frozen."""
+    first, second = recorded(tmp_path / "0001-a", QUIET), recorded(tmp_path / "0002-b", DONE)
+
+    async def walk() -> None:
+        app = Dashboard(first, Follow(first), theme="loadbench")
+        async with app.run_test(size=(120, 40)) as pilot:
+            while app.run_view.newest != 20:
+                await pilot.pause(0.05)
+            left = (weakref.ref(app.reader), weakref.ref(app.reader.past))
+            app.open_run(second)
+            while app.run_view.newest != 60:
+                await pilot.pause(0.05)
+            await settle(pilot)
+            gc.collect()
+            assert (left[0](), left[1]()) == (None, None)
 
     asyncio.run(walk())

@@ -78,6 +78,18 @@ def test_what_is_chosen_happens(
     asyncio.run(walk())
 
 
+def test_the_next_panel_gets_the_focus_on_the_screen_below() -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING)) as (app, pilot):
+            await pilot.press("2")
+            await settle(pilot)
+            await chosen(pilot, "The next panel")
+            assert app.screen is app.get_screen("engine")
+            assert app.focused is app.screen.query_one("#sizes")
+
+    asyncio.run(walk())
+
+
 @pytest.mark.parametrize("screen", SCREENS)
 def test_what_is_refused_is_said_where_one_looks(
     screen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,10 +5,14 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from dashboard.measures import gpu_busy
 from dashboard.screens.help import Help
+from dashboard.screens.live import MachineChart, gpu_plot
+from dashboard.widgets.tile import Tile
 from loadbench.machine import Gpu
 from loadbench.model import Start, Window
-from loadbench.view import View
+from loadbench.view import View, fold
+from tests.records import window
 from tests.stage import folded, shown, told
 from tests.storyline import GB, Story, records
 from tests.test_dashboard_keys import press
@@ -121,5 +125,21 @@ def test_without_a_card_the_same_place_shows_the_processor() -> None:
             text = "\n".join(await press(pilot, "tab", "enter"))
             assert "CPU busy 61 %" in text
             assert "pid" not in text
+
+    asyncio.run(walk())
+
+
+def test_a_second_in_which_the_machine_was_not_read_leaves_the_card_in_its_place() -> None:
+    """As the last one of a run, or one whose reading came late: figures and curves are of one."""
+
+    async def walk() -> None:
+        async with shown(fold(told(RUNNING), window(240, [9.0] * 100)), (200, 60)) as (app, pilot):
+            chart, tile = app.screen.query_one(MachineChart), app.screen.query_one("#tile-machine")
+            assert "GPU busy" in str(chart.border_title)
+            assert chart.plot is gpu_plot(0)
+            assert isinstance(tile, Tile)
+            assert tile._course(app.scene()) is gpu_busy(0)
+            chart.focus()
+            assert "● 0 NVIDIA H200" in "\n".join(await press(pilot, "enter"))
 
     asyncio.run(walk())

@@ -139,6 +139,32 @@ def test_what_comes_and_goes_is_seen_and_the_cursor_stays_on_its_run(tmp_path: P
     asyncio.run(walk())
 
 
+def test_a_folder_that_takes_longer_than_from_one_look_to_the_next_is_read_to_its_end(
+    tmp_path: Path,
+) -> None:
+    one = finished(tmp_path, "one", 10.0)
+    for number in range(2, 500):
+        folder = tmp_path / f"{number:04d}-more"
+        folder.mkdir()
+        shutil.copy(one / runlog.SNAPSHOT, folder)
+
+    async def walk() -> None:
+        none = tmp_path / NO_RUN
+        app = Dashboard(none, Follow(none), theme="loadbench", first="runs")
+        async with app.run_test(size=(120, 40)) as pilot:
+            screen = app.get_screen("runs")
+            assert isinstance(screen, Runs)
+            for _ in range(2000):
+                if screen._complete:
+                    break
+                screen._look()  # as the clock has it done, with less patience
+                await pilot.pause(0.005)
+            assert len(screen._listing.runs) == 499
+            assert screen._complete
+
+    asyncio.run(walk())
+
+
 def test_marks_and_a_comparison_with_what_differs_first(tmp_path: Path) -> None:
     several(tmp_path)
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from dataclasses import replace as looks
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,22 @@ def test_a_server_that_stands_still_is_not_fast() -> None:
     lines = screen(folded([start(), *quick, *still, End(14, "stopped")]))
     assert "500 of 1,500" in lines[7]  # nobody will answer them
     assert re.search(r"infer +1,000 .* 500 +33 +││", "\n".join(lines))
+
+
+def test_a_server_that_stood_still_is_not_fast_when_one_looks_back_either() -> None:
+    """At a tenth second, whose ten seconds there are as one bin, too."""
+    still = [window(at, [], asked=100, sent=100, overdue=90) for at in range(10, 25)]
+    view = folded([start(), *(window(at, [5.0] * 100) for at in range(10)), *still])
+
+    async def read(at: int) -> str:
+        async with shown(view) as (app, pilot):
+            app.sight = looks(app.sight, at=at, held=60)
+            app.redraw()
+            await settle(pilot)
+            return text(app).split("\n")[7]
+
+    for at in (19, 20):
+        assert "■ p99 > 100 ms" in asyncio.run(read(at))
 
 
 def test_asked_and_done_are_of_the_same_seconds() -> None:

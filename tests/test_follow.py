@@ -88,6 +88,34 @@ def test_a_growing_log_is_followed_to_its_end(tmp_path: Path) -> None:
     assert told[-1].can_replace(told[0])
 
 
+class Stalled(Tail):
+    """Of a shared disk that answers late."""
+
+    def read(self) -> tuple[list[bytes], bool]:
+        time.sleep(0.5)
+        return super().read()
+
+
+def test_a_disk_that_answers_late_does_not_stop_what_else_goes_on(tmp_path: Path) -> None:
+    append(tmp_path / runlog.LOG, encode(start()) + b"\n")
+    reader, told = Follow(tmp_path), list[Message]()
+
+    async def both() -> float:
+        task = asyncio.create_task(reader.run(told.append))
+        while not told:
+            await asyncio.sleep(0.01)
+        reader._tail = Stalled(tmp_path / runlog.LOG, reader._tail.at)
+        append(tmp_path / runlog.LOG, encode(window(0, [1.0])) + b"\n")
+        longest, before = 0.0, time.monotonic()
+        while reader.view.newest is None:
+            await asyncio.sleep(0.01)
+            longest, before = max(longest, time.monotonic() - before), time.monotonic()
+        task.cancel()
+        return longest
+
+    assert asyncio.run(both()) < 0.4
+
+
 def test_a_torn_second_is_shown_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / runlog.LOG
     line = encode(window(1, [2.0])) + b"\n"

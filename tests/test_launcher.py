@@ -14,6 +14,7 @@ from textual.widgets import Input, OptionList
 
 from dashboard.app import Dashboard
 from dashboard.asking import Finding, ask
+from dashboard.child import Child
 from dashboard.keys import ACTIONS, NEW_RUN
 from dashboard.screens.launcher import Launcher
 from dashboard.screens.live import Live
@@ -317,6 +318,34 @@ def test_a_run_started_here_is_followed_and_the_first_one_left_alone(
     assert "own.toml" in runlog.read_snapshot(second)["command"]
     control.send(str(runlog.read_snapshot(first)["control"]), {"command": "kill"})
     assert wait_for_end(first).reason == "stopped"
+
+
+def test_a_run_that_has_not_begun_when_one_leaves_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could be told where it is, and nobody asked to let it go on."""
+    scenario(tmp_path, s=30)
+    made: list[Child] = []
+
+    def child(arguments: list[str]) -> Child:
+        made.append(Child(arguments))
+        return made[-1]
+
+    monkeypatch.setattr("dashboard.starting.Child", child)
+
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch) as (app, screen, pilot):
+            cursor_at(screen, "own.toml")
+            await until(pilot, lambda: screen._reported == screen.draft)
+            screen.action_start()
+            while not made:
+                await pilot.pause(0.005)
+            app.action_leave()
+
+    asyncio.run(walk())
+    (started,) = made
+    assert started.wait(20) == 143
+    assert not started._place.exists()
 
 
 def test_a_doctor_that_nobody_waits_for_any_more_is_ended() -> None:

@@ -61,10 +61,24 @@ def test_batches_are_numbered_and_new_shapes_are_known() -> None:
     rides = Rides()
 
     def closed(side: int, rows: int, reason: str, now: int) -> Ride:
-        job = Job({}, 1, ((3, side, side),), lambda _: True)
-        return rides.next([job], rows, rows, reason, now)
+        job = Job({}, rows, ((3, side, side),), lambda _: True)
+        return rides.next("one", [job], rows, reason, now)
 
     assert closed(224, 4, "idle", 100) == Ride(1, "idle", True)
     assert closed(224, 4, "full", 130) == Ride(2, "full", False, 30, 4, "idle", True)
     assert closed(320, 4, "full", 190) == Ride(3, "full", True, 60, 4, "full", False)
     assert closed(224, 3, "drain", 200) == Ride(4, "drain", True, 10, 4, "full", True)
+
+
+def test_what_a_batch_waited_for_is_of_its_own_instance() -> None:
+    """Where there are several, the batch closed last is not the one whose end frees this one."""
+    rides = Rides()
+
+    def closed(instance: str, rows: int, reason: str, now: int) -> Ride:
+        job = Job({}, rows, ((4,),), lambda _: True)
+        return rides.next(instance, [job], rows, reason, now)
+
+    closed("one", 32, "full", 100)
+    assert closed("other", 2, "idle", 150) == Ride(2, "idle", True)
+    assert closed("one", 3, "late-bind", 190) == Ride(3, "late-bind", True, 90, 32, "full", True)
+    assert closed("other", 3, "late-bind", 200) == Ride(4, "late-bind", False, 50, 2, "idle", True)

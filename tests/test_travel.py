@@ -20,6 +20,7 @@ from dashboard.widgets.picker import Picker
 from loadbench import runlog
 from loadbench.model import End, Window
 from loadbench.view import View, fold, merged, pieces
+from tests.ended import GONE
 from tests.stage import settle, text
 from tests.storyline import Story, records
 
@@ -167,6 +168,26 @@ def test_what_is_played_now_is_not_played_again(folder: Path, tmp_path: Path) ->
             assert lines[-1].startswith(" This is now.")
             lines = await press(pilot, "left", "p")
             assert "↺ REPLAY" in lines[0]
+
+    asyncio.run(walk())
+
+
+def test_a_run_whose_runner_is_gone_is_played_from_its_beginning(
+    folder: Path, tmp_path: Path
+) -> None:
+    lines = (folder / runlog.LOG).read_bytes().splitlines(keepends=True)
+    (tmp_path / runlog.LOG).write_bytes(b"".join(lines[:-1]))
+    runlog.write_snapshot(tmp_path, {"state": "running", "pid": GONE})
+
+    async def walk() -> None:
+        app = Dashboard(tmp_path, Follow(tmp_path), theme="loadbench")
+        async with app.run_test(size=(120, 40)) as pilot:
+            while not (app.killed and app.run_view.newest == 240):
+                await pilot.pause(0.05)
+            lines = await press(pilot, "p")
+            assert "↺ REPLAY" in lines[0]
+            assert app.sight.at is not None
+            assert app.sight.at < 60
 
     asyncio.run(walk())
 

@@ -119,6 +119,15 @@ def test_an_edge_older_than_the_seconds_begins_with_the_next_whole_ten() -> None
     assert found[-1].until == 60
 
 
+def test_single_seconds_are_found_where_they_fill_a_coarser_bin() -> None:
+    view = folded(start(), *steady(1000))
+    assert [bin.seconds for bin in pieces(view, 320, 330)] == [10]
+    found = pieces(view, 320, 330, fine=True)
+    assert [(bin.second, bin.seconds) for bin in found] == [(at, 1) for at in range(320, 330)]
+    older = pieces(view, 90, 102, fine=True)  # the seconds before 100 are forgotten
+    assert [(bin.second, bin.seconds) for bin in older] == [(90, 10), (100, 1), (101, 1)]
+
+
 def test_missing_seconds_are_missing() -> None:
     view = folded(start(), *steady(5), *steady(5, first=12))
     found = bins(view, 0, 17)

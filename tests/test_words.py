@@ -76,8 +76,11 @@ CASES = {
     "generator late, of the engine": (
         calm(lateness=late(12), machine=Machine(cpu=1.0, processes={"engine": Process(1.9, 1)})),
         "p99", "generator-late", "12.0 ms late (p99)", "engine.threads"),
-    "generator full": (calm(cpu_ns=int(0.97 * SECOND)), "p99", "generator-late",
-                       "97 % of a core", "--workers"),
+    "generator late, its core full": (
+        calm(cpu_ns=int(0.97 * SECOND), lateness=late(12)), "p99", "generator-late",
+        "is 12.0 ms late (p99) and uses 97 % of a core: not the target's fault.", "--workers"),
+    "generator full": (calm(cpu_ns=int(0.97 * SECOND)), "p99", "generator-full",
+                       "The load generator uses 97 % of a core.", "--workers"),
     "generator stood": (calm(stall_ns=400 * MS, stall_cause="gc"), "p99", "generator-late",
                         "stood still for 400 ms", "keep fewer objects"),
     "worker killed": (calm(unsent=25, lost=3), "p99", "unsent", "28 of 100 asked were not sent",
@@ -211,6 +214,13 @@ def test_a_generator_a_little_late_is_not_what_makes_a_slow_target_slow() -> Non
     slow = calm(400.0, lateness=late(12), server=server(380.0, **BUSY))
     assert diagnoses(look(slow))[0].code == "overload"
     assert diagnoses(look(slow, "lateness"))[0].code == "generator-late"
+
+
+def test_a_full_generator_that_is_on_time_is_no_excuse_for_the_target() -> None:
+    busy = calm(80.0, server=server(70.0, **BUSY), cpu_ns=int(0.91 * SECOND))
+    found = diagnoses(look(replace(busy, asked=160)))
+    assert [finding.code for finding in found] == ["overload", "generator-full"]
+    assert "not the target's fault" not in " ".join(finding.text for finding in found)
 
 
 def test_where_nothing_stands_out_there_is_no_guess() -> None:

@@ -352,7 +352,7 @@ class Launcher(Screen[None]):
             await self._start(self.draft)
         finally:
             self._starting = False
-            self._write_line()
+        self._write_line()  # unless the dashboard was left, and the line with it
 
     async def _start(self, draft: Draft) -> None:
         self.checked = await asyncio.to_thread(check, draft)

@@ -95,10 +95,14 @@ def queue(scene: Scene) -> Reading:
     return Reading("Queue", "waiting", value, note, "queue", "", alert)
 
 
+def _card(scene: Scene) -> Gpu | None:
+    """The GPU that serves, by the last ten seconds: the newest alone may lack its reading."""
+    return measures.card(scene, scene.recent or scene.view.latest)
+
+
 def machine(scene: Scene) -> Reading:
     """The GPU that serves, or the CPU where there is none."""
-    window = scene.recent or scene.view.latest
-    gpu = measures.card(scene, window)
+    gpu, window = _card(scene), scene.recent or scene.view.latest
     found = window.machine if window else None
     if gpu is not None:
         alert = firing(scene, "gpu_utilization", "gpu_memory", "gpu_temperature", "gpu_power")
@@ -200,7 +204,7 @@ class MachineChart(Chart):
     """The GPU that serves, or the CPU where there is none; large, with all cards below it."""
 
     def titles(self, scene: Scene) -> None:
-        gpu = measures.card(scene, scene.view.latest)
+        gpu = _card(scene)
         self.plot_now(CPU if gpu is None else gpu_plot(gpu.index))
         reading = machine(scene)
         self.head(f"{reading.title} busy [b]{reading.value}[/b] %", below=(reading.note, ""))
@@ -208,8 +212,7 @@ class MachineChart(Chart):
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         below: list[Cells] = []
         if self.has_class("-maximized"):
-            serving = measures.card(scene, scene.view.latest)
-            below = cards(scene, serving, width, self.ink)[: height // 2]
+            below = cards(scene, _card(scene), width, self.ink)[: height // 2]
         above = height - len(below) - bool(below)
         rows = super().draw(scene, width, above)
         return [*rows, *([[]] * (height - len(below) - len(rows))), *below]
@@ -220,7 +223,7 @@ def _queue_course(scene: Scene) -> measures.Reader:
 
 
 def _machine_course(scene: Scene) -> measures.Reader:
-    gpu = measures.card(scene, scene.view.latest)
+    gpu = _card(scene)
     return measures.cpu_busy if gpu is None else measures.gpu_busy(gpu.index)
 
 

@@ -16,7 +16,7 @@ from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.widgets import DataTable, Footer, Input, Static
-from textual.worker import get_current_worker
+from textual.worker import Worker, get_current_worker
 
 from dashboard.exporting import copy_command, report, seconds
 from dashboard.keys import ACTIONS, RUNS
@@ -44,6 +44,7 @@ _BATCH = 100  # runs that the first look hands over at a time
 DELETE, KEEP = "Delete it", "Keep it"
 _EVERYWHERE = (
     "live", "engine", "alerts", "runs", "new-run", "help", "folder", "screenshot", "quit",
+    "next-panel",
 )  # fmt: skip
 _NONE = "No runs in {folder} yet. Press n to start one, or: loadbench run steady"
 _NO_MATCH = "No run has all these words in its name, scenario, target, state or title. esc = all"
@@ -74,7 +75,6 @@ class Runs(RunScreen, inherit_bindings=False):
     BINDINGS = [
         *(action.binding for action in RUNS),
         *(action.binding for action in ACTIONS if action.id in _EVERYWHERE),
-        Binding("tab", "app.focus_next", show=False),
         Binding("shift+tab", "app.focus_previous", show=False),
     ]
     AUTO_FOCUS = "#runs"
@@ -90,6 +90,7 @@ class Runs(RunScreen, inherit_bindings=False):
     def __init__(self) -> None:
         super().__init__()
         self._listing = Listing()
+        self._looking: Worker[None] | None = None
         self._complete = False
         self._problem = ""
         self._comparing = False
@@ -128,10 +129,11 @@ class Runs(RunScreen, inherit_bindings=False):
         return self.app.whole.parent
 
     def _look(self) -> None:
-        if self.is_current:
-            self._scan(self.results, dict(self._listing.runs))
+        """One after the other: in a large or slow folder one takes longer than until the next."""
+        if self.is_current and (self._looking is None or self._looking.is_finished):
+            self._looking = self._scan(self.results, dict(self._listing.runs))
 
-    @work(thread=True, exclusive=True, group="scan", exit_on_error=True)
+    @work(thread=True, group="scan", exit_on_error=True)
     def _scan(self, results: Path, known: dict[str, Entry]) -> None:
         problem, baselines = "", {}
         try:

@@ -74,7 +74,7 @@ def _silence_s(scene: Scene) -> float | None:
     """For how long nothing had been told; of the past by the seconds that the log has."""
     if not scene.past:
         return scene.source.age_s if scene.going else None
-    near = views.pieces(scene.view, scene.moment - SPAN_S, scene.moment)
+    near = views.pieces(scene.view, scene.moment - SPAN_S, scene.moment, fine=True)
     return scene.moment - near[-1].until if near else None
 
 
@@ -86,7 +86,7 @@ def spell_of(scene: Scene, rule: Rule) -> Spell | None:
 def span(scene: Scene) -> Span | None:
     """The 10 s until what is looked at, as rules look at them; None where single seconds are not
     known any more."""
-    near = views.pieces(scene.view, scene.moment - SPAN_S, scene.moment)
+    near = views.pieces(scene.view, scene.moment - SPAN_S, scene.moment, fine=True)
     if scene.recent is None or any(bin.seconds > 1 for bin in near):
         return None
     gpu = card(scene, scene.recent)

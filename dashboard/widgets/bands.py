@@ -84,14 +84,12 @@ def _cell(inside: Sequence[tuple[int, str]], low: int) -> Cell:
 
 
 def draw_line(grid: Grid, points: Mapping[int, Point], colour: str, scale: Scale) -> None:
-    """The line over the bands, which shine through as its paper."""
+    """The line over the bands."""
     for x, point in points.items():
         row = scale.row(point.line) if point.line is not None else None
         if row is None:
             continue
-        under = grid[row][x]
-        paper = under.colour if under.char == "█" else under.on
-        grid[row][x] = Cell("─", colour, paper)
+        grid[row][x] = _over(grid[row][x], "─", colour)
 
 
 def draw_limit(grid: Grid, row: int | None, colour: str) -> None:
@@ -106,8 +104,14 @@ def draw_moment(grid: Grid, x: int, sign: str, colour: str) -> None:
         if row[x].char == " ":
             row[x] = Cell("┊", colour)
     if grid:
-        under = grid[0][x]
-        grid[0][x] = Cell(sign, colour, under.colour if under.char == "█" else under.on)
+        grid[0][x] = _over(grid[0][x], sign, colour)
+
+
+def _over(under: Cell, sign: str, colour: str) -> Cell:
+    """The sign over a cell, whose band shines through as its paper; where that has the colour of
+    the sign it is cut out, or nobody would see it."""
+    paper = under.colour if under.char == "█" else under.on
+    return Cell(sign, colour, None if paper == colour else paper)
 
 
 def join(row: Sequence[Cell]) -> list[Segment]:

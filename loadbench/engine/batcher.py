@@ -382,7 +382,7 @@ class Batcher:
         rows = sum([job.rows for job in jobs])
         predicted = table[min(rows, len(table) - 1)]
         size = padded(place.sizes, rows)
-        ride = self._rides.next(jobs, rows, size, decision.reason, now)
+        ride = self._rides.next(instance, jobs, size, decision.reason, now)
         place.begins(size)
         instance.until = start + predicted
         return Taken(jobs, ride, now, predicted, len(shed), size), None

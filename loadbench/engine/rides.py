@@ -1,6 +1,6 @@
-"""Numbers batches, and knows of each what was taken before it and whether its like ran before."""
+"""Numbers batches, and knows of each what its instance was given last and whether its like ran."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from loadbench.engine.job import Job
 from loadbench.ride import Ride
@@ -14,16 +14,21 @@ class Rides:
     def __init__(self) -> None:
         self._number = 0
         self._seen: set[tuple[tuple[tuple[int, ...], ...], int]] = set()
-        self._last: tuple[int, int, str, bool] | None = None  # closed at, rows, why, whether new
+        # by instance, which has to end that one first: closed at, rows, why, whether new
+        self._last: dict[Hashable, tuple[int, int, str, bool]] = {}
 
-    def next(self, jobs: Sequence[Job], rows: int, size: int, reason: str, now: int) -> Ride:
-        """The batch that is closed now, of so many rows and, padded, of this size."""
+    def next(
+        self, instance: Hashable, jobs: Sequence[Job], size: int, reason: str, now: int
+    ) -> Ride:
+        """The batch that is closed now for an instance; `size` are its rows, padded."""
         self._number += 1
+        rows = sum([job.rows for job in jobs])
         key = (jobs[0].shapes, size)
         first = key not in self._seen and len(self._seen) < _MOST
         if first:
             self._seen.add(key)
-        last, self._last = self._last, (now, rows, reason, first)
+        last = self._last.get(instance)
+        self._last[instance] = (now, rows, reason, first)
         if last is None:
             return Ride(self._number, reason, first)
         at, rows_before, reason_before, first_before = last
