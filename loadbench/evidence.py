@@ -108,7 +108,7 @@ def gather(before: Evidence, windows: Sequence[Window], seconds: int = 1) -> Evi
         throttle=(*dict.fromkeys((*before.throttle, *_throttled(before.device, recorded))),),
         others=(*dict.fromkeys((*before.others, *_others(before.device, recorded))),),
         cached=before.cached + sum(w.server.cached for w in recorded if w.server),
-        served=before.served + sum(w.server.requests for w in recorded if w.server),
+        served=before.served + sum(w.server.requests or 0 for w in recorded if w.server),
         teller=next((w.server.source for w in recorded if w.server), before.teller),
     )
 

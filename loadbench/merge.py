@@ -160,10 +160,10 @@ def servers(found: Sequence[Server], join: Join = Histogram.merged) -> Server | 
         closed={
             reason: _added(server.closed.get(reason, {}) for server in found) for reason in reasons
         },
-        requests=sum(server.requests for server in found),
+        requests=_sum(server.requests for server in found),
         rows=sum(server.rows for server in found),
         batches=sum(server.batches for server in found),
-        failed=sum(server.failed for server in found),
+        failed=_sum(server.failed for server in found),
         shed=sum(server.shed for server in found),
         padded_rows=sum(server.padded_rows for server in found),
         waiting=last.waiting,

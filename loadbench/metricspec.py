@@ -20,6 +20,17 @@ def without_password(url: str, hint: str) -> str:
     return url
 
 
+def _fault(url: str) -> str:
+    """What cannot be asked for; empty for an address that can be."""
+    try:
+        where = urlsplit(url)
+        (where.hostname or "").encode("idna")
+        known = where.scheme in ("http", "https") and where.hostname and where.port != 0
+    except ValueError as error:
+        return f" ({error})"
+    return "" if known and url.isprintable() else " of a page"
+
+
 class MetricsSpec(Section):
     """Names are expressions as `targets.exposition` has them; those of servers that are known need
     not be given."""
@@ -58,12 +69,12 @@ class MetricsSpec(Section):
         if not 1 <= len(found) <= _MOST_PAGES:
             raise ValueError(f"one to {_MOST_PAGES} pages")
         for one in found:
-            if not one.startswith(("http://", "https://")):
-                words = '"http://host:8002/metrics", several of them, "auto" or "off"'
-                raise ValueError(f"{one!r} is no address: {words}")
             without_password(
                 one, "target.headers go to it if it is at the target's own host and port"
             )
+            if fault := _fault(one):
+                words = '"http://host:8002/metrics", several of them, "auto" or "off"'
+                raise ValueError(f"{one!r} is no address{fault}: {words}")
         return url
 
     @field_validator(*FIGURES)

@@ -60,10 +60,10 @@ class Server(Value, frozen=True):
     compute: Part | None = None
     sizes: dict[int, BatchSize] = {}
     closed: dict[str, dict[int, int]] = {}  # reason → batch size → batches
-    requests: int = 0
+    requests: int | None = 0  # answered; None, as of the failed, where it is not told
     rows: int = 0
     batches: int = 0
-    failed: int = 0
+    failed: int | None = 0
     shed: int = 0
     padded_rows: int = 0
     waiting: int | None = None  # in the queue now
@@ -161,5 +161,5 @@ def with_timing(server: Server | None, timing: dict[str, Part]) -> Server | None
     steps = dict(timing)
     waits = [steps.pop(name, None) for name in ("queue", "batch")]
     compute = steps.pop("compute", None)
-    base = server or Server(source=TIMING)
+    base = server or Server(source=TIMING, requests=None, failed=None)
     return replace(base, queue=waits[0], batch_wait=waits[1], compute=compute, steps=steps)

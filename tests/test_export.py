@@ -173,6 +173,11 @@ def test_perf_analyzers_line(
     (row,) = csv.DictReader(io.StringIO(written))
     inner = [int(row[f"Server Compute {name}"]) for name in ("Input", "Infer", "Output")]
     assert inner == pytest.approx([250, 1000, 750], abs=1)
+    told["compute_parts_ms"] = {"prepare": 0.5, "model": 2.0}  # by the server's own names
+    written = perf_analyzer_bytes(source(RUN)._replace(summary=summary)).decode()
+    (row,) = csv.DictReader(io.StringIO(written))
+    infer_us = told["compute_ms"]["mean"] * 1000 / 2
+    assert int(row["Server Compute Infer"]) == pytest.approx(infer_us, abs=1)
     bare = exported(failing, "perf-analyzer-csv", capsysbinary).decode().splitlines()[0]
     assert "Server Queue" not in bare  # that server told nothing
     snapshot = runlog.read_snapshot(RUN)

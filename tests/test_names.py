@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,25 @@ from msgspec.structs import replace
 
 from loadbench import runlog
 from loadbench.errors import TargetError
+from loadbench.load.names import follow
 from loadbench.load.ready import make_ready
-from loadbench.model import Server, Window
+from loadbench.model import Note, Server, Window
 from loadbench.plan import Tls
 from loadbench.runner.inside import Inside, Reader, Told
+from loadbench.runner.target import open_target
+from loadbench.spec import load
 from loadbench.targets.ask import Asker
-from loadbench.targets.places import Lookups, Pin, listening, may_change
+from loadbench.targets.places import LOOK_S, Lookups, Pin, listening, may_change, moved
 from loadbench.targets.statistics import Reading
 from loadbench.targetspec import TargetSpec
+from loadbench.units import SECOND
 from tests.lanes import endpoint, plan
 from tests.rpc_client import serving_rpc
 from tests.running import LOADBENCH
 from tests.secure import make_papers, terminated
 from tests.served import serving
+from tests.telling import telling
+from tests.test_replicas import Moving
 
 NAME = "models.test"
 
@@ -82,11 +88,16 @@ def test_whoever_looks_up_is_not_held_up(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
     names = Lookups(NAME, 80)
+
+    def latest() -> list[str]:
+        names.look()
+        return names.latest(time.monotonic() + LOOK_S)
+
     begun = time.monotonic()
-    assert names.latest() == names.latest() == []
+    assert latest() == latest() == []
     assert time.monotonic() - begun < 5
     answered.set()
-    while not (found := names.latest()):
+    while not (found := latest()):
         assert time.monotonic() - begun < 10
     assert found == ["10.0.0.2"]
 
@@ -99,6 +110,20 @@ def test_the_load_goes_where_its_server_was_asked(monkeypatch: pytest.MonkeyPatc
         where = replace(wanted.endpoint, host=NAME, at=at)
         (replica,) = make_ready(replace(wanted, endpoint=where)).replicas
         assert str(replica.address) == f"{at}:8000"
+
+
+def test_the_load_goes_there_also_when_its_name_tells_of_others_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As name servers do that give some of many addresses each time."""
+    with socket.create_server(("127.0.0.4", 0)) as server:
+        port = server.getsockname()[1]
+        means(monkeypatch, ["127.0.0.2", "127.0.0.3"])
+        where = replace(plan(port).endpoint, host=NAME, at="127.0.0.4")
+        (replica,) = make_ready(replace(plan(port), endpoint=where)).replicas
+        assert str(replica.address) == f"127.0.0.4:{port}"
+    (replica,) = make_ready(replace(plan(port), endpoint=where)).replicas
+    assert str(replica.address) == f"127.0.0.2:{port}"  # it is gone
 
 
 def test_a_server_is_called_by_its_name() -> None:
@@ -164,7 +189,7 @@ def test_who_has_moved_is_asked_on_and_the_new_one_from_where_it_stands(
     def requests() -> int:
         found = inside.read()
         assert isinstance(found, Server)
-        return found.requests
+        return found.requests or 0
 
     assert (requests(), asked) == (1, [])
     means(monkeypatch, OSError("silent"))
@@ -215,9 +240,148 @@ def test_who_has_moved_is_looked_for_as_the_load_does(monkeypatch: pytest.Monkey
     where = replace(endpoint(80), host=NAME, at="10.0.0.1")
     reader = Reader(Told(_Counting(0), where, None))  # type: ignore[arg-type]
     means(monkeypatch, ["fd00::2", "10.0.0.2"])
-    while not (found := reader.elsewhere()):
-        time.sleep(0.01)
-    assert found == "10.0.0.2"
+    assert reader.names is not None
+    reader.names.look()
+    assert reader.elsewhere(time.monotonic() + 60) == "10.0.0.2"
+
+
+def test_of_several_addresses_load_and_inside_view_choose_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each looks the name up by itself, and is told them in another order."""
+    assert moved("10.0.0.1", ["10.0.0.3", "10.0.0.2", "10.0.0.1"]) == ""
+    assert moved("10.0.0.1", []) == ""
+    turns = [["10.0.0.3", "10.0.0.2"], ["10.0.0.2", "10.0.0.3"]]
+    where = replace(endpoint(80), host=NAME, at="10.0.0.1")
+    for turn in turns:
+        means(monkeypatch, ["10.0.0.1"])
+        reader = Reader(Told(_Counting(0), where, None))  # type: ignore[arg-type]
+        ready = make_ready(replace(plan(80, resolve_ns=SECOND // 1000), endpoint=where))
+        means(monkeypatch, turn)
+        assert reader.names is not None
+        reader.names.look()
+        lane = Moving(looks=1)
+        follow(ready, lane)  # type: ignore[arg-type]
+        assert lane.moves == [(0, "10.0.0.2:80")]
+        assert reader.elsewhere(time.monotonic() + 60) == "10.0.0.2"
+
+
+def silent(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Has the name server not answer until this is set."""
+    answered, real = threading.Event(), socket.getaddrinfo
+
+    def looked_up(host: str, *other: Any, **more: Any) -> list[Any]:
+        if not str(host).endswith(NAME):
+            return real(host, *other, **more)
+        answered.wait(60)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    return answered
+
+
+def test_a_silent_name_server_is_awaited_once_for_all_replicas(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """64 are the most that a scenario can have."""
+    answered = silent(monkeypatch)
+    with serving() as engine, ExitStack() as opened:
+        first = opened.enter_context(Asker(f"http://{NAME}:{engine.port}", at="127.0.0.1"))
+        where = first.describe(TargetSpec())
+        told = []
+        for number in range(64):
+            url = f"http://r{number}.{NAME}:{engine.port}"
+            asker = opened.enter_context(Asker(url, at="127.0.0.1"))
+            told.append(Told(asker, replace(where, host=f"r{number}.{NAME}"), None))
+        inside = Inside(told, None, lambda *_: pytest.fail("it has not moved"), linger_s=60)
+        begun = time.monotonic()
+        found = inside.read()
+        took_s = time.monotonic() - begun
+    answered.set()
+    assert found is not None
+    assert found.instances == 64
+    assert took_s < 3.2  # half of what one after the other would be
+
+
+def test_servers_that_move_together_do_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is announced for a while, so that the inside view is there before the load."""
+    every_s, number = 0.4, 12
+    means(monkeypatch, ["10.0.0.1"])
+    where = replace(endpoint(80), host=NAME, at="10.0.0.1")
+    others = tuple(replace(where, port=81 + at) for at in range(number - 1))
+    wanted = replace(plan(80), endpoint=where, replicas=others, resolve_ns=round(every_s * SECOND))
+    ready = make_ready(wanted)
+    means(monkeypatch, ["10.0.0.2"])
+    lane = Moving(looks=number)
+    begun = time.monotonic()
+    follow(ready, lane)  # type: ignore[arg-type]
+    took_s = time.monotonic() - begun
+    assert sorted(lane.moves) == [(at, f"10.0.0.2:{80 + at}") for at in range(number)]
+    assert took_s < every_s * number / 2
+
+
+def test_where_the_inside_is_seen_is_told_and_a_page_beside_it_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page is not at the target's name: it stays where it is, and tells the same to all."""
+    with (
+        telling("127.0.0.2") as old,
+        telling("127.0.0.3", old.server_port) as new,
+        telling() as page,
+    ):
+        old.pages = new.pages = {"/": "hello"}
+        page.pages["/metrics"] = "asks_total 1000\n"
+        means(monkeypatch, ["127.0.0.2"])
+        path = tmp_path / "own.toml"
+        path.write_text(
+            f'[target]\nurl = "http://{NAME}:{old.server_port}"\nprotocol = "http"\n'
+            f'[target.metrics]\nurl = "{page.url}/metrics"\nrequests = "asks"\n'
+            '[load]\nphases = [{ rate = 10, for = "1s" }]\n'
+        )
+        with open_target(load(str(path), {}), tmp_path, False, lambda _: None) as target:
+            target.statistics()
+            means(monkeypatch, ["127.0.0.3"])
+            remarks: list[Note] = []
+            after = 0
+            for at in range(1, 200):
+                page.pages["/metrics"] = f"asks_total {1000 + at}\n"
+                told = target.statistics()
+                assert told is not None
+                assert told.requests == 1
+                remarks += told.remarks
+                after += bool(remarks)
+                if after == 4:
+                    break
+            assert after == 4
+    (note,) = remarks
+    assert (note.code, note.text.endswith("seen at 127.0.0.3")) == ("inside-moved", True)
+
+
+def test_who_has_moved_is_asked_where_it_was_until_its_page_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with telling("127.0.0.2") as old, telling("127.0.0.3", old.server_port) as new:
+        page = "mosec_service_remaining_task {}\n"
+        old.pages = {"/": "hello", "/metrics": page.format(3)}
+        new.pages = {"/": "hello"}
+        means(monkeypatch, ["127.0.0.2"])
+        path = tmp_path / "own.toml"
+        path.write_text(
+            f'[target]\nurl = "http://{NAME}:{old.server_port}"\nprotocol = "http"\n'
+            '[load]\nphases = [{ rate = 10, for = "1s" }]\n'
+        )
+        with open_target(load(str(path), {}), tmp_path, False, lambda _: None) as target:
+
+            def waiting() -> int | None:
+                told = target.statistics()
+                return told.waiting if told else None
+
+            assert waiting() == 3
+            means(monkeypatch, ["127.0.0.3"])
+            while not new.asked:
+                assert waiting() == 3
+            new.pages["/metrics"] = page.format(4)
+            assert [waiting() for _ in range(3)][-1] == 7  # of both
 
 
 # ---- a whole run
@@ -326,4 +490,4 @@ def test_a_run_whose_server_moves_is_counted_on_both_sides(tmp_path: Path) -> No
     windows = [record for record in records if isinstance(record, Window)]
     sent = sum(window.sent + window.tail_sent for window in windows)
     assert sent == sum(counted)
-    assert sum(window.server.requests for window in windows if window.server) == sent
+    assert sum(window.server.requests or 0 for window in windows if window.server) == sent

@@ -81,7 +81,7 @@ def test_an_undisturbed_run(tmp_path: Path) -> None:
     assert [w.second for w in windows if w.stage == "warmup"] == [-1]
     assert [w.second for w in windows if w.stage == "load"] == [0, 1]
     # the server counted exactly what the log says was sent to it, warm-up included
-    counted = sum(window.server.requests for window in windows if window.server)
+    counted = sum(window.server.requests or 0 for window in windows if window.server)
     assert counted == sum(window.sent + window.tail_sent for window in windows) == 600
 
 

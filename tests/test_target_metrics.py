@@ -16,7 +16,7 @@ from loadbench import runlog
 from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu, Machine
 from loadbench.metricspec import MetricsSpec
-from loadbench.model import AlertChange, Server, Window
+from loadbench.model import AlertChange, Part, Server, Window
 from loadbench.plan import Endpoint
 from loadbench.runner.target import Target
 from loadbench.spec import load
@@ -24,6 +24,7 @@ from loadbench.targets import metrics
 from loadbench.targets.exposition import joined, page, parsed
 from loadbench.targets.scrape import Scraper
 from tests.running import loadbench, summary
+from tests.telling import telling
 from tests.test_targets import replaying, trickling
 
 QUEUE_MS, COMPUTE_MS = 3, 5
@@ -172,7 +173,7 @@ def course(*texts: str, **given: str) -> list[Server]:
 def test_what_is_gone_is_a_gap_and_its_counts_are_made_up_when_it_is_back() -> None:
     texts = [HISTOGRAM.format(n=n, s=s) for n, s in ((2, 0.5), (5, 2.0), (7, 3.0))]
     gap, back, on = course(texts[0], "other 1\n", *texts[1:])
-    assert (gap.queue, gap.waiting, gap.requests) == (None, None, 0)
+    assert (gap.queue, gap.waiting, gap.requests) == (None, None, None)
     assert (back.queue, back.requests) == (None, 3)
     assert on.queue is not None
     assert (on.queue.count, on.queue.total_ns, on.requests) == (2, 1_000_000_000, 2)
@@ -191,7 +192,7 @@ def test_a_time_and_its_requests_are_of_the_same_span(name: str) -> None:
     found = [server.queue for server in course(*texts, **TOTAL_NAMES)]
     assert found[1:4] == [None] * 3
     assert [part.mean_ns for part in found if part] == [pytest.approx(2_000_000)] * 2
-    assert sum(server.requests for server in course(*texts, **TOTAL_NAMES)) == 500
+    assert sum(server.requests or 0 for server in course(*texts, **TOTAL_NAMES)) == 500
 
 
 def test_rows_and_batches_are_of_the_same_span() -> None:
@@ -234,9 +235,64 @@ def test_a_process_that_started_anew_counts_from_zero() -> None:
     gone = course(
         text.format(at=10.5, n=2, s=0.5), "other 1\n", text.format(at=30, n=5, s=1.0)
     )  # fmt: skip
-    assert [server.requests for server in gone] == [0, 5]
+    assert [server.requests for server in gone] == [None, 5]
     same = between(text.format(at=10.5, n=2, s=0.5), text.format(at=11.5, n=5, s=1.0))
     assert same.requests == 3  # as where the boot time is told a second off
+
+
+TORCHSERVE = """
+# TYPE ts_inference_requests_total counter
+ts_inference_requests_total{{model_name="sum",model_version="default",hostname="h"}} {n}
+# TYPE ts_inference_latency_microseconds counter
+ts_inference_latency_microseconds{{model_name="sum",model_version="default",hostname="h"}} {all}
+# TYPE ts_queue_latency_microseconds counter
+ts_queue_latency_microseconds{{model_name="sum",model_version="default",hostname="h"}} {queue}
+"""
+HANDLER = """
+# TYPE {name} histogram
+{name}_bucket{{ModelName="sum",Level="Model",Hostname="h",le="+Inf"}} {batches}
+{name}_count{{ModelName="sum",Level="Model",Hostname="h"}} {batches}
+{name}_sum{{ModelName="sum",Level="Model",Hostname="h"}} {ms}
+"""
+GAUGE = '# TYPE HandlerTime gauge\nHandlerTime{ModelName="sum",Level="Model",Hostname="h"} 90\n'
+
+
+def test_torchserves_compute_is_its_handlers_time_where_that_has_a_mean() -> None:
+    """As its metrics.yaml has it under `histogram`; of two what all handlers have."""
+    before = TORCHSERVE.format(n=10, all=100_000, queue=40_000)
+    after = TORCHSERVE.format(n=20, all=200_000, queue=60_000)
+    one = HANDLER.format(name="HandlerTime", batches=4, ms=20)
+    two = HANDLER.format(name="HandlerTime", batches=9, ms=35)
+    found = between(before + one, after + two, "sum")
+    assert found.compute == Part(5, 15_000_000)
+    assert found.queue == Part(10, 20_000_000)
+    around = HANDLER.format(name="PredictionTime", batches=9, ms=99)
+    ready = "# TYPE PredictionTime histogram\n# TYPE HandlerTime gauge\n"  # before its first batch
+    found = between(TORCHSERVE.format(n=0, all=0, queue=0) + ready, after + around + two, "sum")
+    assert found.compute == Part(9, 99_000_000)
+
+
+@pytest.mark.parametrize("page_", ["", GAUGE])
+def test_torchserves_compute_is_what_its_queue_leaves_where_it_has_none(page_: str) -> None:
+    """A gauge is of the last batch alone. That is said."""
+    before = TORCHSERVE.format(n=10, all=100_000, queue=40_000)
+    after = TORCHSERVE.format(n=20, all=200_000, queue=60_000)
+    assert between(before + page_, after + page_, "sum").compute == Part(10, 80_000_000)
+    with telling() as server:
+        server.pages["/metrics"] = before + page_
+        where = Endpoint("127.0.0.1", server.server_port, "http", model="sum")
+        with Scraper(where, MetricsSpec()) as scraper:
+            assert scraper.find()
+            (note,) = scraper.notes
+            assert note.code == "compute-derived"
+            assert "without the queue" in note.text
+        with Scraper(where, MetricsSpec(compute="ts_queue_latency_microseconds")) as scraper:
+            assert scraper.find()
+            assert scraper.notes == ()  # the scenario says what it is
+        server.pages["/metrics"] = before + HANDLER.format(name="HandlerTime", batches=4, ms=20)
+        with Scraper(where, MetricsSpec()) as scraper:
+            assert scraper.find()
+            assert scraper.notes == ()
 
 
 def test_names_taken_from_one_another_leave_nothing_negative() -> None:
@@ -322,6 +378,10 @@ def test_cards_of_several_hosts_are_told_apart() -> None:
         ('queue = "waited"', "does not say its unit"),
         ('quue = "a_s"', "unknown key"),
         ('url = "http://me:SECRET@127.0.0.1:1/metrics"', "holds no name and no password"),
+        ('url = "http://me:SECRET@h:99999/metrics"', "holds no name and no password"),
+        ('url = "http://127.0.0.1:99999/metrics"', "is no address"),
+        ('url = "http://a..b/metrics"', "is no address"),
+        ('url = "http:///metrics"', "is no address"),
     ],
 )
 def test_faults_of_the_table_name_their_key(tmp_path: Path, line: str, words: str) -> None:
@@ -430,7 +490,7 @@ def test_a_run_shows_what_the_server_tells(tmp_path: Path) -> None:
         counted = server.count
     records = list(runlog.read(runlog.find("last", tmp_path / "results")))
     windows = [record for record in records if isinstance(record, Window)]
-    asked = sum(window.server.requests for window in windows if window.server)
+    asked = sum(window.server.requests or 0 for window in windows if window.server)
     sent = sum(window.sent + window.tail_sent for window in windows)
     assert asked == sent == counted
     assert found["server"]["queue_ms"]["mean"] == pytest.approx(QUEUE_MS)
@@ -453,7 +513,7 @@ def test_a_page_that_is_named_tells_of_all_replicas_once(tmp_path: Path) -> None
         counted = one.count + two.count
     records = list(runlog.read(runlog.find("last", tmp_path / "results")))
     windows = [record for record in records if isinstance(record, Window)]
-    assert sum(window.server.requests for window in windows if window.server) == counted > 0
+    assert sum(window.server.requests or 0 for window in windows if window.server) == counted > 0
     assert {len(w.machine.gpus) for w in windows if w.machine and w.machine.gpus} == {1}
 
 
@@ -469,7 +529,7 @@ def test_several_pages_are_read_as_one(tmp_path: Path) -> None:
     assert not [note for note in found["notes"] if note["code"] == "metrics-unread"]
     records = list(runlog.read(runlog.find("last", tmp_path / "results")))
     windows = [record for record in records if isinstance(record, Window)]
-    assert sum(window.server.requests for window in windows if window.server) == counted > 0
+    assert sum(window.server.requests or 0 for window in windows if window.server) == counted > 0
     assert found["server"]["compute_ms"]["mean"] == pytest.approx(COMPUTE_MS)
     (shown,) = {tuple(c.uuid for c in w.machine.gpus) for w in windows if w.machine}
     assert shown == ("GPU-1",)  # both servers tell of the same one
@@ -485,7 +545,7 @@ def test_the_page_of_an_exporter_gives_the_cards_that_the_server_does_not_tell_o
     assert [(card.index, card.utilization) for card in before.gpus] == [(3, 0.4)]
     alone = joined({"h:2/metrics": cards})  # the server does not answer
     gap = metrics.difference(before, metrics.read(alone, asked), asked)
-    assert (gap.requests, gap.compute) == (0, None)
+    assert (gap.requests, gap.compute) == (None, None)
 
 
 def test_a_page_of_another_server_on_the_same_host_gives_its_cards_alone(

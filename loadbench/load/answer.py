@@ -8,12 +8,11 @@ protocol checks it in full. What the last finds good teaches the second.
 
 import enum
 import re
-import zlib
 
 import httptools
 import msgspec
 
-from loadbench.targets.wire import BadAnswer, Check, Form, Headers, OverLong, welcome
+from loadbench.targets.wire import MOST, BadAnswer, Check, Form, OverLong, decoded, welcome
 
 # header fields that decide how the rest is read; a template keeps their values literally
 _LITERAL = (
@@ -27,7 +26,6 @@ _LITERAL = (
 )
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*"  # of any other: what the parser lets through
 _TEMPLATES = 4  # an answer can take so many forms before the oldest is forgotten
-MOST = 256 << 20  # bytes of one answer, packed or not
 _MOST_HEAD = 1 << 20
 _numbers = msgspec.json.Decoder(list[float]).decode
 
@@ -211,21 +209,3 @@ class Incoming:
             and not self._repeated & {b"content-length", *_LITERAL}
             and self.keep_alive
         )
-
-
-def decoded(headers: Headers, body: bytes) -> bytes:
-    coding = headers.get(b"content-encoding", b"identity").lower()
-    if coding == b"identity":
-        return body
-    if coding not in (b"gzip", b"deflate"):
-        raise BadAnswer(f"content encoding {coding!r} was not asked for")
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # finds out itself whether gzip or zlib
-    try:
-        whole = unpack.decompress(body, MOST)
-    except zlib.error as error:
-        raise BadAnswer(f"not {coding.decode()}: {error}") from error
-    if unpack.unconsumed_tail:
-        raise OverLong(f"more than {MOST:,} bytes when unpacked")
-    if not unpack.eof or unpack.unused_data:
-        raise BadAnswer(f"incomplete {coding.decode()}")
-    return whole

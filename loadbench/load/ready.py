@@ -92,7 +92,7 @@ def _replica(
     """Its own are the last of the kinds of requests."""
     region, tokens = common
     known = addresses(endpoint.host, endpoint.port)
-    address = _listening(known, endpoint.at)
+    address = _listening(known, endpoint)
     pools, notes = inputs.prepare(endpoint, plan.requests, plan.seed, region=region)
     first = len(kinds) - len(plan.requests)
     dealt = deal(kinds[first:], pools, plan.seed, first)
@@ -169,17 +169,18 @@ def several(host: str, known: Sequence[Address], chosen: Address) -> list[Note]:
     return [Note("one-address", text, hint)]
 
 
-def _listening(addresses: Sequence[Address], asked: str = "") -> Address:
+def _listening(known: Sequence[Address], endpoint: Endpoint) -> Address:
     """Of several addresses (localhost is ::1 and 127.0.0.1) the one that was asked what it serves,
-    so that what it tells is of this load; else the first that can be connected to; the first at all
-    if none can be now."""
-    for address in addresses:
-        if address.address[0] == asked:
+    so that what it tells is of this load, also where its name now tells of others alone; else the
+    first that can be connected to; the first at all if none can be now."""
+    for address in known:
+        if address.address[0] == endpoint.at:
             return address
-    if len(addresses) > 1:
-        for address in addresses:
+    asked = addresses(endpoint.at, endpoint.port) if endpoint.at else []
+    if len(asked) + len(known) > 1:
+        for address in (*asked, *known):
             with socket.socket(address.family, socket.SOCK_STREAM) as trial:
                 trial.settimeout(_TRIAL_S)
                 if trial.connect_ex(address.address) == 0:
                     return address
-    return addresses[0]
+    return known[0]

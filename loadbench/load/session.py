@@ -10,10 +10,9 @@ from collections.abc import Callable
 from hpack import Decoder, HPACKError
 
 from loadbench.load import frames
-from loadbench.load.answer import MOST
 from loadbench.load.frames import Frame, Reader, frame, number, unpadded
 from loadbench.targets.rpc import head_length
-from loadbench.targets.wire import BadAnswer, OverLong
+from loadbench.targets.wire import MOST, BadAnswer, OverLong
 
 Fields = dict[bytes, bytes]
 Blocks = dict[bytes, Fields]  # header blocks that mean the same on every connection

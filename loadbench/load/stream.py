@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from loadbench.load.answer import Incoming, Kind, decoded
+from loadbench.load.answer import Incoming, Kind
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.load.tokens import Pieces, Tokens
 from loadbench.targets.events import Events
 from loadbench.targets.openai import STREAM, UNENDED, Usage, piece, usage
-from loadbench.targets.wire import BadAnswer
+from loadbench.targets.wire import BadAnswer, decoded
 
 _SHOWN = 4096  # bytes kept of an answer
 

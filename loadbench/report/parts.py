@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from loadbench.units import percent, significant
 
 
-def made_of(parts_ms: Mapping[str, float], cached: int, requests: int, misses: int = 0) -> str:
+def made_of(
+    parts_ms: Mapping[str, float], cached: int, requests: int | None, misses: int = 0
+) -> str:
     """`43 % from the cache · preprocess prep:normalise 1.20 ms, model 3.40 ms a batch`: the share
     of good answers (0 where all looked there in vain), and the mean batch; empty if there is
     neither."""

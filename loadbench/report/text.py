@@ -272,7 +272,7 @@ def mean_split(summary: Summary) -> dict[str, float]:
 def share_asked(server: dict[str, Any]) -> float:
     """Share of the requests that the model was asked, of a summary's server: the cache's took
     none of its time."""
-    share: float = 1 - server["cached"] / max(1, server["requests"])
+    share: float = 1 - server["cached"] / max(1, server["requests"] or 0)
     return share
 
 

@@ -6,6 +6,7 @@ ours. The one that was there is asked on for a while, for its last answers are s
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -13,11 +14,13 @@ from msgspec.structs import replace
 from loadbench.errors import LoadbenchError
 from loadbench.machine import Gpu
 from loadbench.merge import beside
-from loadbench.model import Server
+from loadbench.model import Note, Server
 from loadbench.plan import Endpoint
 from loadbench.targets.ask import Asker, difference
-from loadbench.targets.places import Lookups, may_change
+from loadbench.targets.places import LOOK_S, Lookups, may_change, moved
 from loadbench.targets.scrape import Scraper
+
+_AT_ONCE = 64  # replicas that are asked
 
 
 class Told(NamedTuple):
@@ -44,6 +47,9 @@ class Inside:
         self._readers = [Reader(one) for one in told]
         self._left: list[tuple[float, Reader]] = []  # until when, who has moved
         self._reopen, self._linger_s = reopen, linger_s
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "inside")
+        self._remarks: list[Note] = []  # that nobody has been told yet
+        self._remarked = set[Note]()  # a name that leads to and fro is told of once
 
     @property
     def _scrapers(self) -> list[Scraper]:
@@ -60,27 +66,43 @@ class Inside:
         """What came since the last call; None if none of them tells, or answers now."""
         if self._reopen is not None:
             self._follow(self._reopen)
+        found = self._told()
+        if found and self._remarks:
+            found = replace(found, remarks=(*found.remarks, *self._remarks))
+            self._remarks.clear()
+        return found
+
+    def _told(self) -> Server | None:
         whole = self._page.server() if self._page else None
-        found = [reader.read() for reader in self._readers] + self._of_old()
+        found = self._each(self._readers) + self._of_old()
         if self._page and not all(reader.counted.there for reader in self._readers):
             return whole  # what some of them told besides is in it already
         return beside([server for server in found if server])
 
+    def _each(self, readers: Sequence["Reader"]) -> list[Server | None]:
+        """Of each what it tells now; side by side, so that slow ones do not add up."""
+        if len(readers) < 2:
+            return [reader.read() for reader in readers]
+        return list(self._pool.map(Reader.read, readers))
+
     def _of_old(self) -> list[Server | None]:
         """What those tell who have moved, as long as they answer."""
         now = time.monotonic()
-        asked = [
-            (until, reader, reader.read() if until > now else None) for until, reader in self._left
-        ]
-        self._left = [(until, reader) for until, reader, told in asked if told]
-        for _, reader, told in asked:
-            if not told:
+        asked = [reader for until, reader in self._left if until > now]
+        told = dict(zip(asked, self._each(asked), strict=True))
+        for _, reader in self._left:
+            if not told.get(reader):
                 reader.close()
-        return [told for *_, told in asked]
+        self._left = [(until, reader) for until, reader in self._left if told.get(reader)]
+        return list(told.values())
 
     def _follow(self, reopen: "Reopen") -> None:
+        names = [reader.names for reader in self._readers if reader.names]
+        for one in names:
+            one.look()
+        until = time.monotonic() + LOOK_S  # for all of them together
         for at, reader in enumerate(self._readers):
-            where = reader.elsewhere()
+            where = reader.elsewhere(until)
             if not where:
                 continue
             try:
@@ -88,6 +110,16 @@ class Inside:
             except LoadbenchError:  # it is not up yet
                 continue
             self._left.append((time.monotonic() + self._linger_s, reader))
+            self._remark(reader.told.endpoint.host, where)
+
+    def _remark(self, host: str, where: str) -> None:
+        """The load looks names up by itself, and may have been told of other addresses."""
+        text = f"{host} leads elsewhere: its inside is seen at {where}"
+        hint = "that is the server that is loaded if the note `moved` names the same place"
+        note = Note("inside-moved", text, hint)
+        if note not in self._remarked:
+            self._remarked.add(note)
+            self._remarks.append(note)
 
     def _back(self, reader: "Reader", where: str) -> "Reader | None":
         """Who is asked there still, for the name led there before: a second one would count the
@@ -102,6 +134,7 @@ class Inside:
 
     def close(self) -> None:
         """Nobody who was reopened is asked any more."""
+        self._pool.shutdown()
         for reader in (*self._readers, *(reader for _, reader in self._left)):
             reader.close()
 
@@ -132,13 +165,11 @@ class Reader:
         since = self.counted.since()
         return since if self.counted.there else scraped
 
-    def elsewhere(self) -> str:
-        """Where its name leads to, if that is not where it is any more: of its own family first,
-        as the load goes."""
+    def elsewhere(self, until: float) -> str:
+        """Where its name leads to, if that is not where it is any more. Of the look that is under
+        way no more is awaited than until then."""
         at = self.told.endpoint.at
-        found = self.names.latest() if self.names and at else []
-        alike = [one for one in found if (":" in one) is (":" in at)]
-        return "" if not found or at in found else (alike or found)[0]
+        return moved(at, self.names.latest(until)) if self.names and at else ""
 
 
 # the same server, where its name leads to now. Raises LoadbenchError if it is not there
@@ -158,10 +189,15 @@ class _Counted:
         return self._latest is not None
 
     def since(self) -> Server | None:
-        """What came since the last call; None also where the server does not answer now."""
+        """What came since the last call; None also where the server does not answer now, or tells
+        nothing of the model: that is a gap."""
+        if self._latest is None:
+            return None
         try:
             now = self._asker.statistics(self._endpoint)
         except LoadbenchError:
             return None
+        if now is None:
+            return None
         before, self._latest = self._latest, now
-        return None if now is None or before is None else difference(before, now)
+        return difference(before, now)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
-from loadbench.errors import SpecError
+from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu, Machine
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, Tls, kinds
@@ -108,8 +109,10 @@ def _asked(
             of = f"; model {endpoint.model}" if endpoint.model else ""
             say(f"target {url}: {asker.known_by}{of}")
         found, unread = (None, ()) if engine else _scraper(endpoint, spec, opened)
-        # a page that the scenario names, or that is found at one address, tells of all of them
-        named = bool(spec.target.metrics.urls and spec.target.replicas)
+        # a page that the scenario names, or that is found at one address, tells of all of them; so
+        # does one beside the target, which stays where it is when the target moves
+        named = bool(spec.target.replicas) or not _goes_along(spec, endpoint)
+        named = named and bool(spec.target.metrics.urls)
         told = [Told(asker, endpoint, None if named else found)]
         for further in spec.target.replicas:
             other = opened.enter_context(_asker(further, spec))
@@ -164,6 +167,11 @@ def _asked(
         )
 
 
+def _goes_along(spec: Spec, endpoint: Endpoint) -> bool:
+    """Whether a page of metrics is at the name of the target."""
+    return any(urlsplit(url).hostname == endpoint.host for url in spec.target.metrics.urls)
+
+
 def _tls_of_metrics(spec: Spec) -> Tls | None:
     """How its page of metrics is spoken to, if that is by https."""
     return spec.target.tls if spec.target.metrics.secure else None
@@ -187,6 +195,8 @@ def _again(spec: Spec) -> Reopen:
         with ExitStack() as new:
             asker = new.enter_context(_asker(told.asker.url, spec, at))
             scraper = _scraper(endpoint, spec, new)[0] if told.scraper else None
+            if told.scraper and not scraper:
+                raise TargetError(f"{told.asker.url}: there is no page of metrics at {at} yet")
             reader = Reader(Told(asker, endpoint, scraper))
             reader.close = new.pop_all().close
         return reader

@@ -21,7 +21,7 @@ from loadbench.model import Value, decode
 from loadbench.plan import Endpoint, Tls
 from loadbench.standing import Settings
 from loadbench.targets.describe import describe, describe_replica, refusal, words
-from loadbench.targets.pinned import WHOLE_S, Pinned
+from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
 from loadbench.targets.places import Pin
 from loadbench.targets.region import Region
 from loadbench.targets.statistics import Reading, difference, read
@@ -40,6 +40,7 @@ _ABSENT = (400, 404, 405, 501)  # how servers say that they do not have an exten
 _AT_FAULT = (400, 404, 405, 413, 415, 422)  # how servers say that a request cannot be served
 _HTTP, _RPC = ("http", "https"), ("grpc", "grpcs")
 _OVER_RPC = ("auto", "kserve", "tensorflow")
+_NO_JSON = (UnicodeDecodeError, RecursionError)  # what msgspec raises beside its own errors
 
 
 class _Retuned(Value, frozen=True):
@@ -80,7 +81,6 @@ class Asker:
         self.host = self.where.hostname or ""
         self._pin = Pin(self.host, self.port, at)
         self.protocol = protocol
-        self._mute = False  # it has no statistics
         self.known_by = "as the scenario says"  # which protocol it speaks, in words
         self.status = 200  # of the first answer of plain HTTP
         self.closes = True  # as long as no answer left its connection open
@@ -92,9 +92,10 @@ class Asker:
             base_url=self.url,
             timeout=_timeout(patience_ns),
             trust_env=False,
-            headers=filled,
+            headers=PLAIN,
             transport=self._transport(filled),
         )
+        self._client.headers.update(filled)
 
     def _transport(self, headers: Mapping[str, str]) -> httpx.BaseTransport:
         if not self.rpc:
@@ -149,7 +150,7 @@ class Asker:
         """The JSON that an answer is. TargetError if it is none."""
         try:
             return msgspec.json.decode(answer.content)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, *_NO_JSON) as error:
             path = answer.request.url.path
             raise TargetError(
                 f"GET {self.url}{path}: not JSON: {error}", "is this a KServe v2 server?"
@@ -203,19 +204,19 @@ class Asker:
         return self._client.request(method, path, headers=headers, content=body)
 
     def statistics(self, endpoint: Endpoint) -> Reading | None:
-        """What the model's server has counted until now; None if it does not count. Raises
-        TargetError when it does not answer."""
-        if not endpoint.kserve or self._mute:
+        """What the model's server has counted until now; None if it does not count, or tells
+        nothing of the model now. Raises TargetError when it does not answer."""
+        if not endpoint.kserve:
             return None
         path = f"/v2/models/{quote(endpoint.model, safe='')}/stats"
         answer = self.ask("GET", path)
         if answer.status_code in _ABSENT:
-            self._mute = True
             return None
         try:
-            return read(answer.raise_for_status().content)
-        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+            found = read(answer.raise_for_status().content)
+        except (httpx.HTTPError, msgspec.MsgspecError, *_NO_JSON) as error:
             raise TargetError(f"GET {self.url}{path}: {error}") from error
+        return found if found.parts else None
 
     def register(self, region: Region) -> None:
         """Has the server open a region. Raises SpecError if it does not."""
@@ -240,7 +241,7 @@ class Asker:
             raise SpecError(words(answer))
         try:
             found = decode(_Retuned, answer.raise_for_status().content)
-        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+        except (httpx.HTTPError, msgspec.MsgspecError, *_NO_JSON) as error:
             raise TargetError(f"POST {self.url}{path}: {error}") from error
         return found.before, found.after
 

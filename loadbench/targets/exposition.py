@@ -94,11 +94,16 @@ def page(text: str) -> Page:
     from prometheus_client.parser import text_string_to_metric_families
 
     found: dict[str, dict[Labels, float]] = {}
-    for family in text_string_to_metric_families(text):
-        found.setdefault(plain(family.name), {})
-        for name, labels, value, *_ in family.samples:
-            if math.isfinite(value):
-                found.setdefault(plain(name), {})[tuple(sorted(labels.items()))] = value
+    try:
+        for family in text_string_to_metric_families(text):
+            found.setdefault(plain(family.name), {})
+            if family.type in ("histogram", "summary"):
+                found.setdefault(f"{family.name}_sum", {})
+            for name, labels, value, *_ in family.samples:
+                if math.isfinite(value):
+                    found.setdefault(plain(name), {})[tuple(sorted(labels.items()))] = value
+    except IndexError as error:  # of labels that break off, which the package does not expect
+        raise ValueError("it breaks off amid a line") from error
     return found
 
 

@@ -3,18 +3,19 @@ and what a server did between two readings.
 
 Counters count since the server started. Where one is smaller than before, whatever counts for the
 same model has begun anew: then all of it is new. So it is where the page tells when its process
-started, and that is another moment. A name that is gone is a gap. Counts that were
-missed are in the reading in which they are back; a mean is not, for its time and its number would
-be of different spans.
+started, and that is another moment. A name that is gone is a gap, also that of a model while those
+of others go on. Counts that were missed are in the reading in which they are back; a mean is not,
+for its time and its number would be of different spans.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from loadbench.errors import SpecError
 from loadbench.machine import Gpu
-from loadbench.model import Part, Server
+from loadbench.model import Note, Part, Server
 from loadbench.targets.exposition import Expression, Labels, Page, Term, parsed
+from loadbench.targets.vocabularies import VOCABULARIES, Vocabulary
 
 FIGURES = ("requests", "failed", "queue", "compute", "batch", "waiting")
 _TIMES = ("queue", "compute", "compute_input", "compute_output")
@@ -26,82 +27,14 @@ _JITTER_S = 1.5  # some clients add it to the boot time, which Linux may tell a 
 _MIB = 1 << 20
 
 
-class Vocabulary(NamedTuple):
-    """The names that one kind of server uses; `sign` is how those of no other begin: before the
-    first request some tell of little."""
-
-    server: str
-    sign: str
-    figures: Mapping[str, str]
-
-    def speaks(self, name: str) -> bool:
-        """Whether the name is one of this server's."""
-        return name.startswith(self.sign)
-
-
-VOCABULARIES = (
-    Vocabulary("Triton", "nv_inference_", {
-        "requests": "nv_inference_request_success",
-        "failed": "nv_inference_request_failure",
-        "queue": "nv_inference_queue_duration_us",
-        "compute": "nv_inference_compute_input_duration_us + nv_inference_compute_infer_duration_us"
-                   " + nv_inference_compute_output_duration_us",
-        "compute_input": "nv_inference_compute_input_duration_us",
-        "compute_output": "nv_inference_compute_output_duration_us",
-        "cached": "nv_cache_num_hits_per_model",
-        "cache_misses": "nv_cache_num_misses_per_model",
-        "waiting": "nv_inference_pending_request_count",
-    }),
-    Vocabulary("vLLM", "vllm:", {
-        "requests": "vllm:request_success",
-        "queue": "vllm:request_queue_time_seconds",
-        "compute": "vllm:request_inference_time_seconds",
-        "waiting": "vllm:num_requests_waiting",
-    }),
-    Vocabulary("llama.cpp", "llamacpp:", {
-        "waiting": "llamacpp:requests_deferred",
-    }),
-    Vocabulary("TensorFlow Serving", ":tensorflow:serving:", {
-        "requests": ':tensorflow:serving:request_count{status="OK"}',
-        "failed": ':tensorflow:serving:request_count{status!="OK"}',
-        "queue": ":tensorflow:serving:batching_session:queuing_latency in us",
-        "compute": ":tensorflow:serving:runtime_latency in us",
-        "batch": ":tensorflow:serving:batching_session:processed_batch_size",
-    }),
-    Vocabulary("TorchServe", "ts_inference_", {
-        "requests": "ts_inference_requests",
-        "queue": "ts_queue_latency_microseconds",
-        "compute": "ts_inference_latency_microseconds - ts_queue_latency_microseconds",
-    }),
-    Vocabulary("MLServer", "model_infer_request_", {
-        "requests": "model_infer_request_success",
-        "failed": "model_infer_request_failure",
-        "compute": "model_infer_request_duration in s",  # of the model's code, adaptive batches too
-    }),
-    Vocabulary("mosec", "mosec_service_", {
-        "requests": 'mosec_service_throughput{code="200"}',
-        "failed": 'mosec_service_throughput{code!="200"}',
-        "compute": 'mosec_service_process_duration_second{stage!="total"}',
-        "batch": "mosec_service_batch_size",
-        "waiting": "mosec_service_remaining_task",
-    }),
-    Vocabulary("BentoML", "bentoml_service_", {
-        "requests": 'bentoml_service_request{http_response_code="200"}',
-        "failed": 'bentoml_service_request{http_response_code!="200"}',
-        "compute": "bentoml_service_request_duration_seconds",
-        "batch": "bentoml_service_adaptive_batch_size",
-        "waiting": "bentoml_service_request_in_progress",
-    }),
-)  # fmt: skip
-
-
 class Wanted(NamedTuple):
-    """Which figures are read, and from what; `source` says whose names they are. Of the model alone
-    where series say whose they are."""
+    """Which figures are read, and from what; `source` says whose names they are. Without a `model`
+    all series count, else those of no other; `notes` say how a figure comes about."""
 
     source: str
     figures: Mapping[str, Expression]
     model: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | None:
@@ -109,10 +42,9 @@ def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | N
     vocabulary that it speaks. None if there is nothing to read. Raises SpecError for what is given
     and no expression, or not there."""
     known = next((one for one in VOCABULARIES if any(map(one.speaks, found))), None)
-    texts = {
-        **(known.figures if known else {}),
-        **{key: text for key, text in given.items() if text},
-    }
+    own = _better(known, found) if known else {}
+    own |= {key: text for key, text in given.items() if text}
+    texts = {**known.figures, **own} if known else own
     figures = {key: expression(key, text) for key, text in texts.items()}
     for key in given:
         if key in figures and not any(there(term, found) for term in figures[key].terms):
@@ -123,7 +55,25 @@ def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | N
     if not figures:
         return None
     title = f"metrics of {known.server}" if known else "metrics"
-    return Wanted(title, figures, model)
+    doubt = known.doubt if known and known.better.keys() - own.keys() else None
+    return narrowed(Wanted(title, figures, notes=(doubt,) if doubt else ()), found, model)
+
+
+def _better(known: Vocabulary, found: Page) -> dict[str, str]:
+    """What stands in for figures of the vocabulary on this page."""
+    return {
+        key: text
+        for key, texts in known.better.items()
+        for text in reversed(texts)  # the first of them is to remain
+        if all(f"{term.name}_sum" in found for term in parsed(text).terms)
+    }
+
+
+def narrowed(asked: Wanted, found: Page, model: str) -> Wanted:
+    """Of the model alone, from when a page tells of it: its series may vanish, and those of
+    others are not to stand in for them. Some servers have none of a model until it is asked;
+    some have other names for it."""
+    return asked._replace(model=model) if model and tells_of(found, model) else asked
 
 
 def tells_of(found: Page, model: str) -> bool:
@@ -146,14 +96,16 @@ def there(term: Term, found: Page) -> bool:
 
 
 def _series(term: Term, model: str, found: Page, suffix: str = "") -> Mapping[Labels, float]:
-    """The term's series; only the model's if some say that they are."""
+    """The term's series, without those of other models."""
     fitting = term.series(found, suffix) or {}
-    own = {
-        labels: value
-        for labels, value in fitting.items()
-        if model and any((label, model) in labels for label in _MODEL_LABELS)
-    }
-    return own or fitting
+    if not model:
+        return fitting
+    return {labels: value for labels, value in fitting.items() if not _of_another(labels, model)}
+
+
+def _of_another(labels: Labels, model: str) -> bool:
+    models = {value for label, value in labels if label in _MODEL_LABELS}
+    return bool(models) and model not in models
 
 
 class Place(NamedTuple):
@@ -227,10 +179,18 @@ def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
         sign = asked.figures[place.key].terms[place.number].sign
         kind = place.key, place.suffix
         new[kind] = new.get(kind, 0.0) + sign * (value - before)
-    requests = _count(new, ("requests", ""), ("requests", "_count"))
-    cached = min(requests, _count(new, ("cached", "")))
+
+    def count(key: str, *parts: str) -> int | None:
+        if key not in asked.figures or _gone(earlier, later, key):
+            return None
+        return _first(new, [(key, part) for part in parts])
+
+    requests = count("requests", "", "_count")
+    cached = count("cached", "") or 0
+    if requests is not None:
+        cached = min(requests, cached)
     known: dict[str, Any] = {
-        key: _part(new, key, asked.figures[key], requests - cached)
+        key: _part(new, key, asked.figures[key], (requests or 0) - cached)
         for key in _TIMES
         if key in asked.figures and not _patchy(earlier, later, key, new)
     }
@@ -238,20 +198,26 @@ def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
     return Server(
         source=asked.source,
         requests=requests,
-        failed=_count(new, ("failed", "")),
-        rows=_count(new, ("batch", "_sum")) if batches else 0,
-        batches=_count(new, ("batch", "_count")) if batches else 0,
+        failed=count("failed", ""),
+        rows=_first(new, [("batch", "_sum")]) if batches else 0,
+        batches=_first(new, [("batch", "_count")]) if batches else 0,
         waiting=later.waiting,
         cached=cached,
-        cache_misses=_count(new, ("cache_misses", "")),
+        cache_misses=count("cache_misses", "") or 0,
         **known,
     )
 
 
-def _count(new: Mapping[tuple[str, str], float], *kinds: tuple[str, str]) -> int:
-    """The first that is told. Names taken from one another may leave less than nothing, where they
-    are not counted at the same moment."""
+def _first(new: Mapping[tuple[str, str], float], kinds: Iterable[tuple[str, str]]) -> int:
+    """The first that is told: some tell nothing of what has not come about yet. Names taken from
+    one another may leave less than nothing, where they are not counted at the same moment."""
     return max(0, round(next((new[kind] for kind in kinds if kind in new), 0.0)))
+
+
+def _gone(earlier: Reading, later: Reading, key: str) -> bool:
+    """Whether a name that the figure is made of was told before, and is not there at all."""
+    here = {place[:3] for place in later.counts}
+    return any(place.key == key and place[:3] not in here for place in earlier.counts)
 
 
 def _began_anew(earlier: Reading, later: Reading) -> frozenset[Labels]:

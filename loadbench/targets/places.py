@@ -8,13 +8,15 @@ asks holds on to one address, as the load does, and is told when the name means 
 import ipaddress
 import socket
 import threading
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 # So long after it was seen that a name has changed the load moves: whoever reads what servers count
 # is to be at the new one before it, and looks once a second
 LEAD_S = 2.0
 _TRIAL_S = 2.0
-_LOOK_S = 0.1  # that whoever wants to know waits for a look; most name servers are quicker
+LOOK_S = 0.1  # that whoever wants to know waits for all looks; most name servers are quicker
 
 
 def may_change(host: str) -> bool:
@@ -69,13 +71,29 @@ class Lookups:
         self._found: list[str] = []
         self._thread: threading.Thread | None = None
 
-    def latest(self) -> list[str]:
-        """The addresses as they were found last; none as long as none were."""
+    def look(self) -> None:
+        """Begins a look, unless one is under way."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._look, name="names", daemon=True)
             self._thread.start()
-        self._thread.join(_LOOK_S)
+
+    def latest(self, until: float) -> list[str]:
+        """The addresses as they were found last, by a look that ends before that moment (of
+        `time.monotonic`), or by one before it; none as long as none were."""
+        if self._thread is not None:
+            self._thread.join(max(0.0, until - time.monotonic()))
         return self._found
 
     def _look(self) -> None:
         self._found = addresses(*self._where)
+
+
+def moved(at: str, found: Sequence[str]) -> str:
+    """Where to go from an address that is none of its name's any more: to one of the same family if
+    there is one. Of several always to the same: load and inside view look a name up each by itself,
+    and name servers tell its addresses in another order each time. Empty as long as it still is
+    one, and where none is known."""
+    if not found or at in found:
+        return ""
+    alike = [one for one in found if (":" in one) is (":" in at)]
+    return min(alike or found)

@@ -14,7 +14,7 @@ from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, Tls
 from loadbench.targets import metrics
 from loadbench.targets.exposition import Page, joined, page
-from loadbench.targets.pinned import WHOLE_S, Pinned
+from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
 from loadbench.targets.places import Pin
 from loadbench.targets.tls import context
 from loadbench.targets.wire import own_headers
@@ -41,7 +41,9 @@ class Scraper:
         self._spec = spec
         verify = context(endpoint.tls or tls or Tls())
         pinned = Pinned(Pin(endpoint.host, endpoint.port, endpoint.at), verify)
-        self._client = httpx.Client(timeout=_TIMEOUT, trust_env=False, transport=pinned)
+        self._client = httpx.Client(
+            timeout=_TIMEOUT, trust_env=False, transport=pinned, headers=PLAIN
+        )
         self._urls: list[str] = []
         self._asked: metrics.Wanted | None = None
         self._latest: metrics.Reading | None = None
@@ -111,6 +113,7 @@ class Scraper:
         if self._asked is None and not cards:
             return False
         self._urls, self._asked = urls, self._asked or metrics.Wanted("metrics", {})
+        self.notes += self._asked.notes
         self._latest = metrics.read(found, self._asked)
         self.cards = cards
         return True
@@ -141,7 +144,9 @@ class Scraper:
         if not pages:
             self.cards = ()
             return None
-        now = metrics.read(_whole(self._urls, pages), self._asked)
+        whole = _whole(self._urls, pages)
+        self._asked = metrics.narrowed(self._asked, whole, self._endpoint.model)
+        now = metrics.read(whole, self._asked)
         before, self._latest = self._latest, metrics.together(self._latest, now)
         self.cards = now.gpus
         return metrics.difference(before, now, self._asked) if self.tells else None
@@ -150,7 +155,8 @@ class Scraper:
         """The target's go to nobody else."""
         where, endpoint = urlsplit(url), self._endpoint
         port = where.port or (443 if where.scheme == "https" else 80)
-        same = (where.hostname, port) == (endpoint.host, endpoint.port)
+        own = "https" if endpoint.tls else "http", endpoint.host, endpoint.port
+        same = (where.scheme, where.hostname, port) == own
         return dict(own_headers(endpoint)) if same else {}
 
     def _page(self, url: str) -> Page:

@@ -18,6 +18,7 @@ from loadbench.inside import Cache, EngineStatistics
 from loadbench.model import BatchSize, Part, Server, Value, decode
 from loadbench.units import percent
 
+_TIMES = ("queue_ns", "compute_ns", "input_ns", "output_ns")
 _WORDS = {
     "current": "answers from now on",
     "canary": "is a canary for {} % of the requests",
@@ -33,12 +34,12 @@ class _Duration(msgspec.Struct, frozen=True):
 
 
 class _Parts(msgspec.Struct, frozen=True):
-    success: _Duration = _Duration()
+    success: _Duration | None = None
     fail: _Duration = _Duration()
-    queue: _Duration = _Duration()
-    compute_input: _Duration = _Duration()
-    compute_infer: _Duration = _Duration()
-    compute_output: _Duration = _Duration()
+    queue: _Duration | None = None
+    compute_input: _Duration | None = None
+    compute_infer: _Duration | None = None
+    compute_output: _Duration | None = None
     cache_hit: _Duration = _Duration()
     cache_miss: _Duration = _Duration()
 
@@ -70,10 +71,10 @@ class Reading(Value, frozen=True):
     fail: int = 0
     rows: int = 0
     batches: int = 0
-    queue_ns: int = 0
-    compute_ns: int = 0
-    input_ns: int = 0  # of compute
-    output_ns: int = 0
+    queue_ns: int | None = 0  # this and the next three: None where they are not told
+    compute_ns: int | None = 0
+    input_ns: int | None = 0  # of compute
+    output_ns: int | None = 0
     hits: int = 0  # of `success`: answered from the response cache
     misses: int = 0  # looked for there in vain
     sizes: dict[int, tuple[int, int]] = {}  # rows → (batches, ns)
@@ -87,10 +88,12 @@ class Reading(Value, frozen=True):
 
 
 def read(body: bytes) -> Reading:
-    """The answer to GET /v2/models/M/stats. Raises msgspec.MsgspecError if it is none."""
+    """The answer to GET /v2/models/M/stats; without `parts` if it counts no requests of the model.
+    Raises msgspec.MsgspecError if it is none."""
     parts: dict[str, Reading] = {}
     for model in msgspec.json.decode(body, type=_Statistics).model_stats:
-        parts[model.version] = _one(model)
+        if model.inference_stats.success is not None:
+            parts[model.version] = _one(model)
     counted = [part for part in parts.values() if part.role != "shadow"]
     sizes: dict[int, tuple[int, int]] = {}
     for rows, (batches, ns) in (item for part in counted for item in part.sizes.items()):
@@ -101,10 +104,10 @@ def read(body: bytes) -> Reading:
         fail=sum(part.fail for part in counted),
         rows=sum(part.rows for part in counted),
         batches=sum(part.batches for part in counted),
-        queue_ns=sum(part.queue_ns for part in counted),
-        compute_ns=sum(part.compute_ns for part in counted),
-        input_ns=sum(part.input_ns for part in counted),
-        output_ns=sum(part.output_ns for part in counted),
+        queue_ns=_sum([part.queue_ns for part in counted]),
+        compute_ns=_sum([part.compute_ns for part in counted]),
+        input_ns=_sum([part.input_ns for part in counted]),
+        output_ns=_sum([part.output_ns for part in counted]),
         hits=sum(part.hits for part in counted),
         misses=sum(part.misses for part in counted),
         sizes=sizes,
@@ -117,18 +120,18 @@ def _one(model: _Model) -> Reading:
     raw = bytes(model.loadbench)
     parts = model.inference_stats
     return Reading(
-        success=parts.success.count,
+        success=parts.success.count if parts.success else 0,
         fail=parts.fail.count,
         rows=model.inference_count,
         batches=model.execution_count,
-        queue_ns=parts.queue.ns,
+        queue_ns=_ns(parts.queue),
         compute_ns=_compute(parts),
-        input_ns=parts.compute_input.ns,
-        output_ns=parts.compute_output.ns,
+        input_ns=_ns(parts.compute_input),
+        output_ns=_ns(parts.compute_output),
         hits=parts.cache_hit.count,
         misses=parts.cache_miss.count,
         sizes={
-            size.batch_size: (size.compute_infer.count, _compute(size))
+            size.batch_size: (size.compute_infer.count, _compute(size) or 0)
             for size in model.batch_stats
         },
         engine=decode(EngineStatistics, raw) if raw else None,
@@ -142,8 +145,13 @@ def _foremost(parts: dict[str, Reading]) -> EngineStatistics | None:
     return (chosen or found[-1]).engine if found else None
 
 
-def _compute(parts: _Parts | _Size) -> int:
-    return parts.compute_input.ns + parts.compute_infer.ns + parts.compute_output.ns
+def _ns(told: _Duration | None) -> int | None:
+    return told.ns if told else None
+
+
+def _compute(parts: _Parts | _Size) -> int | None:
+    told = (parts.compute_input, parts.compute_infer, parts.compute_output)
+    return _sum([_ns(one) for one in told])
 
 
 def difference(earlier: Reading, later: Reading) -> Server:
@@ -219,10 +227,10 @@ def _between(earlier: Reading, later: Reading) -> Server:
     asked = max(0, counts["requests"] - hits)  # of the model; the cache's took none of its time
     return Server(
         source="kserve statistics",
-        queue=Part(asked, later.queue_ns - earlier.queue_ns),
-        compute=Part(asked, later.compute_ns - earlier.compute_ns),
-        compute_input=Part(asked, later.input_ns - earlier.input_ns),
-        compute_output=Part(asked, later.output_ns - earlier.output_ns),
+        queue=_time(asked, earlier.queue_ns, later.queue_ns),
+        compute=_time(asked, earlier.compute_ns, later.compute_ns),
+        compute_input=_time(asked, earlier.input_ns, later.input_ns),
+        compute_output=_time(asked, earlier.output_ns, later.output_ns),
         sizes=sizes,
         failed=later.fail - earlier.fail,
         cached=hits,
@@ -231,32 +239,36 @@ def _between(earlier: Reading, later: Reading) -> Server:
     )
 
 
+def _time(requests: int, before: int | None, now: int | None) -> Part | None:
+    """None where one of two readings did not tell it."""
+    return None if before is None or now is None else Part(requests, now - before)
+
+
 def _began_anew(earlier: Reading, later: Reading) -> bool:
     """Whether anything of it is less than before. One counter alone does not show it: a server that
     was restarted under load may soon have counted more of some than it had before."""
-    now = _counters(later)
-    if any(now.get(key, 0) < value for key, value in _counters(earlier).items()):
+    now, before = _counters(later), _counters(earlier)
+    untold = {(key,) for key in _TIMES if getattr(later, key) is None}
+    if any(now.get(key, 0) < value for key, value in before.items() if key not in untold):
         return True
-    before, ours = earlier.engine, later.engine
-    if before is None or ours is None:
+    old, ours = earlier.engine, later.engine
+    if old is None or ours is None:
         return False
     pairs = (
-        (before.queue, ours.queue),
-        (before.batch_wait, ours.batch_wait),
-        (before.compute, ours.compute),
+        (old.queue, ours.queue),
+        (old.batch_wait, ours.batch_wait),
+        (old.compute, ours.compute),
     )
-    return any(old.count and new.minus(old) is new for old, new in pairs)
+    return any(was.count and new.minus(was) is new for was, new in pairs)
 
 
 def _counters(reading: Reading) -> dict[tuple[object, ...], int]:
     """All that only grows while a version serves; its stages and its cache may be loaded anew."""
     found: dict[tuple[object, ...], int] = {
-        (key,): getattr(reading, key)
-        for key in (
-            "success", "fail", "rows", "batches", "queue_ns", "compute_ns", "input_ns",
-            "output_ns", "hits", "misses",
-        )
-    }  # fmt: skip
+        (key,): value
+        for key in ("success", "fail", "rows", "batches", "hits", "misses", *_TIMES)
+        if (value := getattr(reading, key)) is not None
+    }
     for size, counted in reading.sizes.items():
         found |= {("size", size, at): value for at, value in enumerate(counted)}
     ours = reading.engine

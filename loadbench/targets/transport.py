@@ -19,6 +19,7 @@ from loadbench.targets import predict
 from loadbench.targets.messages import INFERENCE, message
 from loadbench.targets.places import Pin
 from loadbench.targets.rpc import CODES, PATH, PREFIX, STREAM, head_length, within
+from loadbench.targets.wire import MOST
 from loadbench.units import hostport
 
 _TIMEOUT_S = 5.0
@@ -32,7 +33,7 @@ _COMPUTE = ("compute_input", "compute_infer", "compute_output")
 _PARTS = ("success", "fail", "queue", "cache_hit", "cache_miss", *_COMPUTE)
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", MOST),  # unpacked
     ("grpc.max_send_message_length", -1),
 )
 _CALLS = (PATH, STREAM, predict.PATH)

@@ -5,6 +5,7 @@ The load prepares all requests before a run. An answer is checked in full by its
 """
 
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from loadbench import environment
 from loadbench.errors import SpecError
 from loadbench.plan import Endpoint
 from loadbench.units import hostport
+
+MOST = 256 << 20  # bytes of one answer, packed or not
 
 
 class Form(NamedTuple):
@@ -50,6 +53,26 @@ class WrongOutput(BadAnswer):
     """An answer as it should be but for what it says: not what was expected of these inputs."""
 
     failure = "wrong_output"
+
+
+def decoded(headers: Headers, body: bytes, most: int = MOST) -> bytes:
+    """The body as it was before it was packed. Raises BadAnswer for what cannot be unpacked, and
+    OverLong for what would become more than `most` bytes."""
+    coding = headers.get(b"content-encoding", b"identity").lower()
+    if coding == b"identity":
+        return body
+    if coding not in (b"gzip", b"deflate"):
+        raise BadAnswer(f"content encoding {coding!r} was not asked for")
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)  # finds out itself whether gzip or zlib
+    try:
+        whole = unpack.decompress(body, most)
+    except zlib.error as error:
+        raise BadAnswer(f"not {coding.decode()}: {error}") from error
+    if unpack.unconsumed_tail:
+        raise OverLong(f"more than {most:,} bytes when unpacked")
+    if not unpack.eof or unpack.unused_data:
+        raise BadAnswer(f"incomplete {coding.decode()}")
+    return whole
 
 
 class Prepared(NamedTuple):

@@ -179,6 +179,8 @@ def test_the_metrics_of_servers_that_have_a_port_for_them_are_read(
     told = found.summary["server"]
     assert told["requests"] == pytest.approx(found.summary["done"], rel=0.1)
     assert told["compute_ms"]["mean"] > 0
+    derived = {note["code"] for note in found.summary["notes"]} & {"compute-derived"}
+    assert bool(derived) is (name == "torchserve-kserve")
 
 
 def test_mlserver_over_grpc_counts_what_was_sent(tmp_path: Path) -> None:

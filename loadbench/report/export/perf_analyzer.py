@@ -48,7 +48,9 @@ def _parts(found: Source) -> dict[str, str]:
         for key in ("queue_ms", "batch_wait_ms", "compute_ms")
     }
     told = server.get("compute_parts_ms") or {}  # logs of old have none
-    inner = {key: value * asked for key, value in told.items()} or {"infer": parts["compute_ms"]}
+    inner = {key: value * asked for key, value in told.items()}
+    if "infer" not in inner:  # not told, or by names of the server's own
+        inner = {"infer": parts["compute_ms"]}
     return {
         "Client Send": "0",
         "Network+Server Send/Recv": _us(max(0.0, mean - sum(parts.values()))),

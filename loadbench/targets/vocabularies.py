@@ -1,0 +1,91 @@
+"""The names by which servers of others tell of themselves in Prometheus's format.
+
+How an expression is written, `exposition` says; what is made of it, `metrics`.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from loadbench.model import Note
+
+
+class Vocabulary(NamedTuple):
+    """The names that one kind of server uses; `sign` is how those of no other begin: before the
+    first request some tell of little. What is `better` stands in for a figure where the page has a
+    histogram or summary of that name, the first of several; `doubt` is for pages that have none."""
+
+    server: str
+    sign: str
+    figures: Mapping[str, str]
+    better: Mapping[str, tuple[str, ...]] = {}
+    doubt: Note | None = None
+
+    def speaks(self, name: str) -> bool:
+        """Whether the name is one of this server's."""
+        return name.startswith(self.sign)
+
+
+# As gauges, by default, they are of the last batch alone, which is no mean of a second's requests.
+_HANDLERS = ("PredictionTime in ms", "HandlerTime in ms")  # all handlers have the first
+_DERIVED = Note(
+    "compute-derived",
+    "TorchServe tells no mean of its handlers' time: compute is its inference latency without the"
+    " queue, the way to its worker and back included",
+    "it does where its metrics_config has PredictionTime or HandlerTime among model_metrics as a"
+    " histogram; as a gauge it is of the last batch alone",
+)
+
+VOCABULARIES = (
+    Vocabulary("Triton", "nv_inference_", {
+        "requests": "nv_inference_request_success",
+        "failed": "nv_inference_request_failure",
+        "queue": "nv_inference_queue_duration_us",
+        "compute": "nv_inference_compute_input_duration_us + nv_inference_compute_infer_duration_us"
+                   " + nv_inference_compute_output_duration_us",
+        "compute_input": "nv_inference_compute_input_duration_us",
+        "compute_output": "nv_inference_compute_output_duration_us",
+        "cached": "nv_cache_num_hits_per_model",
+        "cache_misses": "nv_cache_num_misses_per_model",
+        "waiting": "nv_inference_pending_request_count",
+    }),
+    Vocabulary("vLLM", "vllm:", {
+        "requests": "vllm:request_success",
+        "queue": "vllm:request_queue_time_seconds",
+        "compute": "vllm:request_inference_time_seconds",
+        "waiting": "vllm:num_requests_waiting",
+    }),
+    Vocabulary("llama.cpp", "llamacpp:", {
+        "waiting": "llamacpp:requests_deferred",
+    }),
+    Vocabulary("TensorFlow Serving", ":tensorflow:serving:", {
+        "requests": ':tensorflow:serving:request_count{status="OK"}',
+        "failed": ':tensorflow:serving:request_count{status!="OK"}',
+        "queue": ":tensorflow:serving:batching_session:queuing_latency in us",
+        "compute": ":tensorflow:serving:runtime_latency in us",
+        "batch": ":tensorflow:serving:batching_session:processed_batch_size",
+    }),
+    Vocabulary("TorchServe", "ts_inference_", {
+        "requests": "ts_inference_requests",
+        "queue": "ts_queue_latency_microseconds",
+        "compute": "ts_inference_latency_microseconds - ts_queue_latency_microseconds",
+    }, {"compute": _HANDLERS}, _DERIVED),
+    Vocabulary("MLServer", "model_infer_request_", {
+        "requests": "model_infer_request_success",
+        "failed": "model_infer_request_failure",
+        "compute": "model_infer_request_duration in s",  # of the model's code, adaptive batches too
+    }),
+    Vocabulary("mosec", "mosec_service_", {
+        "requests": 'mosec_service_throughput{code="200"}',
+        "failed": 'mosec_service_throughput{code!="200"}',
+        "compute": 'mosec_service_process_duration_second{stage!="total"}',
+        "batch": "mosec_service_batch_size",
+        "waiting": "mosec_service_remaining_task",
+    }),
+    Vocabulary("BentoML", "bentoml_service_", {
+        "requests": 'bentoml_service_request{http_response_code="200"}',
+        "failed": 'bentoml_service_request{http_response_code!="200"}',
+        "compute": "bentoml_service_request_duration_seconds",
+        "batch": "bentoml_service_adaptive_batch_size",
+        "waiting": "bentoml_service_request_in_progress",
+    }),
+)  # fmt: skip

@@ -1,0 +1,196 @@
+"""What vanishes from what a server tells of its inside is a gap, and no zero; what it counted
+meanwhile is there when it is back."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from loadbench.errors import TargetError
+from loadbench.merge import servers
+from loadbench.metricspec import MetricsSpec
+from loadbench.model import Part, Server, decode, encode
+from loadbench.plan import Endpoint, Tls
+from loadbench.runner.inside import Inside, Told
+from loadbench.targets.ask import Asker
+from loadbench.targets.scrape import Scraper
+from tests.telling import Telling, telling
+
+STATS = "/v2/models/m/stats"
+
+
+@pytest.fixture
+def server() -> Iterator[Telling]:
+    with telling() as found:
+        yield found
+
+
+def counted(**parts: int) -> str:
+    """Statistics of the model: how often and, of all but `success`, how long in ns."""
+    told = {name: {"count": number, "ns": number} for name, number in parts.items()}
+    return json.dumps({"model_stats": [{"name": "m", "version": "1", "inference_stats": told}]})
+
+
+def course(server: Telling, *pages: Any) -> list[Server | None]:
+    """What the inside view is from page to page of statistics."""
+    server.pages[STATS] = pages[0]
+    found = []
+    with Asker(server.url) as asker:
+        where = Endpoint("127.0.0.1", server.server_port, "kserve", model="m")
+        inside = Inside([Told(asker, where, None)])
+        for page in pages[1:]:
+            server.pages[STATS] = page
+            found.append(inside.read())
+    return found
+
+
+@pytest.mark.parametrize(
+    "gap",
+    [
+        (400, '{"error":"Request for unknown model: m is not available"}'),  # while it is loaded
+        (404, "{}"),
+        '{"model_stats":[]}',
+        '{"model_stats":[{"version":"1","inference_stats":{}}]}',
+        '{"model_stats":[{"version":"1"}]}',
+        b'{"model_stats":[{"version":"\xff"}]}',
+        '{"a":' + "[" * 9000 + "]" * 9000 + "}",
+    ],
+)
+def test_statistics_that_are_gone_for_a_while_are_a_gap(server: Telling, gap: Any) -> None:
+    found = course(
+        server, counted(success=1000), counted(success=1010), gap, gap, counted(success=1017)
+    )
+    assert [told and told.requests for told in found] == [10, None, None, 7]
+
+
+def test_a_server_without_statistics_is_not_asked_again(server: Telling) -> None:
+    assert course(server, (404, "{}"), (404, "{}"), counted(success=5)) == [None, None]
+    assert [path for path, _ in server.asked] == [STATS]
+
+
+def test_times_that_a_server_does_not_tell_are_no_zeros(server: Telling) -> None:
+    with_queue, without = {"queue": 500}, dict[str, int]()
+    found = course(
+        server,
+        *(
+            counted(success=at * 10, **({"queue": at * 500} if told else {}))
+            for at, told in enumerate([with_queue, with_queue, without, with_queue, with_queue], 1)
+        ),
+    )
+    told = [server for server in found if server]
+    assert [each.requests for each in told] == [10] * 4  # nothing was taken for a restart
+    assert [each.queue for each in told] == [Part(10, 500), None, None, Part(10, 500)]
+    assert {each.compute for each in told} == {None}
+
+
+REQUESTS = 'vllm:request_success_total{{finished_reason="stop",model_name="{m}"}} {n}\n'
+QUEUE = 'vllm:request_queue_time_seconds_sum{{model_name="{m}"}} {n}\n' \
+    'vllm:request_queue_time_seconds_count{{model_name="{m}"}} {n}\n'  # fmt: skip
+
+
+def scraped(server: Telling, *pages: str, model: str = "a") -> list[Server]:
+    """The same of pages of metrics."""
+    server.pages["/metrics"] = pages[0]
+    found = []
+    where = Endpoint("127.0.0.1", server.server_port, "openai", model=model)
+    with Scraper(where, MetricsSpec()) as scraper:
+        assert scraper.find()
+        for page in pages[1:]:
+            server.pages["/metrics"] = page
+            told = scraper.server()
+            assert told is not None
+            found.append(told)
+    return found
+
+
+def test_a_counter_of_requests_that_vanishes_is_no_zero(server: Telling) -> None:
+    both = [(REQUESTS + QUEUE).format(m="a", n=n) for n in (100, 110, 130, 131)]
+    found = scraped(server, both[0], both[1], QUEUE.format(m="a", n=120), both[2], both[3])
+    assert [told.requests for told in found] == [10, None, 20, 1]
+    assert [told.queue for told in found] == [
+        Part(n, n * 1_000_000_000) for n in (10, 10, 10, 1)
+    ]  # it went on
+
+
+def test_what_a_server_has_no_name_for_is_not_told(server: Telling) -> None:
+    (found,) = scraped(server, REQUESTS.format(m="a", n=1), REQUESTS.format(m="a", n=3))
+    assert (found.requests, found.failed) == (2, None)
+    (llama,) = scraped(server, "llamacpp:requests_deferred 1\n", "llamacpp:requests_deferred 2\n")
+    assert (llama.requests, llama.waiting) == (None, 2)
+
+
+def test_the_counts_of_another_model_are_not_taken_for_those_that_vanished(
+    server: Telling,
+) -> None:
+    def page(n: int, m: int) -> str:
+        ours = (REQUESTS + QUEUE).format(m="a", n=n) if n else ""
+        return (REQUESTS + QUEUE).format(m="b", n=m) + ours
+
+    found = scraped(server, page(10, 5000), page(14, 5001), page(0, 5002), page(20, 5003))
+    assert [told.requests for told in found] == [4, None, 6]
+    assert [told.queue and told.queue.count for told in found] == [4, None, None]
+
+
+def test_a_model_that_is_told_of_from_its_first_request_on_counts_alone_from_then(
+    server: Telling,
+) -> None:
+    pages = [REQUESTS.format(m="b", n=5000 + at) for at in range(4)]
+    ours = [REQUESTS.format(m="a", n=n) for n in (3, 7)]
+    found = scraped(server, *pages[:2], pages[2] + ours[0], pages[3] + ours[1])
+    assert [told.requests for told in found][1:] == [3, 4]
+
+
+def test_a_line_that_breaks_off_is_no_page(server: Telling) -> None:
+    """And ends no run: it is a gap."""
+    page = REQUESTS.format(m="a", n=1)
+    server.pages["/metrics"] = page
+    where = Endpoint("127.0.0.1", server.server_port, "openai", model="a")
+    with Scraper(where, MetricsSpec()) as scraper:
+        assert scraper.find()
+        server.pages["/metrics"] = page + 'a{y="1", ="x"} 1\n'
+        assert scraper.server() is None
+        with (
+            Scraper(where, MetricsSpec(url=f"{server.url}/metrics")) as named,
+            pytest.raises(TargetError, match="is no page of metrics"),
+        ):
+            named.find()
+
+
+def test_gaps_go_through_the_log_and_add_up() -> None:
+    gap = Server("metrics", requests=None, failed=None)
+    assert decode(Server, encode(gap)) == gap
+    assert decode(Server, b'{"source":"metrics"}').requests == 0  # as logs of old have it
+    whole = servers([Server("metrics", requests=3), gap, Server("metrics", requests=4)])
+    assert whole is not None
+    assert (whole.requests, whole.failed) == (7, 0)
+    assert servers([gap, gap]) == gap
+
+
+def test_replicas_that_are_slow_do_not_add_up(server: Telling) -> None:
+    number, pause_s = 12, 0.3
+    server.pages[STATS] = counted(success=10)
+    where = Endpoint("127.0.0.1", server.server_port, "kserve", model="m")
+    with ExitStack() as opened:
+        askers = [opened.enter_context(Asker(server.url)) for _ in range(number)]
+        inside = Inside([Told(asker, where, None) for asker in askers])
+        opened.callback(inside.close)
+        server.pages[STATS], server.pause_s = counted(success=13), pause_s
+        begun = time.monotonic()
+        found = inside.read()
+        took_s = time.monotonic() - begun
+    assert found is not None
+    assert found.requests == 3 * number
+    assert took_s < pause_s * number / 2
+
+
+def test_a_targets_headers_do_not_go_unencrypted_where_the_target_is(server: Telling) -> None:
+    server.pages["/metrics"] = REQUESTS.format(m="a", n=1)
+    plain = Endpoint("127.0.0.1", server.server_port, "http", headers={"X-Key": "open"})
+    for where in (plain, replace(plain, tls=Tls())):
+        with Scraper(where, MetricsSpec(url=f"{server.url}/metrics")) as scraper:
+            assert scraper.find()
+    assert [headers.get("X-Key") for _, headers in server.asked] == ["open", None]
