@@ -15,6 +15,7 @@ from typing import Protocol as Interface
 
 import httptools
 
+from loadbench.engine import log
 from loadbench.engine.crowd import Crowd
 from loadbench.engine.exchange import Exchange, Inferring, refusal
 from loadbench.engine.packing import inflated
@@ -133,7 +134,7 @@ class Connection(Protocol):
         except Refused as fault:
             exchange.answer(refusal(fault))
         except Exception:  # noqa: BLE001  a fault of ours, not of the client's
-            traceback.print_exc()
+            log.write(traceback.format_exc().rstrip())
             self._exchange = exchange
             self.refuse(Refused(500, "internal error"))
 
@@ -159,7 +160,7 @@ class Connection(Protocol):
         except httptools.HttpParserUpgrade:
             return  # the request itself was answered as if it had not asked to switch
         except httptools.HttpParserCallbackError:  # a fault of ours, not of the client's
-            traceback.print_exc()
+            log.write(traceback.format_exc().rstrip())
             self.refuse(Refused(500, "internal error"))
         except httptools.HttpParserError as error:
             self.refuse(Refused(400, f"not HTTP: {error}"))
