@@ -16,7 +16,17 @@ from loadbench.engine.crowd import Crowd
 from loadbench.engine.http import HEAD_BYTES, Connection, Limits
 from loadbench.engine.packing import inflated
 from loadbench.engine.tensors import Refused
-from tests.served import Answer, Engine, read_answer, request_binary, rows, serving, settings, whole
+from tests.served import (
+    Answer,
+    Engine,
+    read_answer,
+    request_binary,
+    request_json,
+    rows,
+    serving,
+    settings,
+    whole,
+)
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -204,6 +214,41 @@ def test_an_endless_head_is_refused(engine: Engine) -> None:
             pass  # it may have hung up already
         assert read_answer(stream).status == 431
     assert is_alive(engine)
+
+
+@pytest.mark.parametrize("before", [b"0\r\nX: ", b"5;x="])
+def test_endless_headers_behind_a_body_are_refused(engine: Engine, before: bytes) -> None:
+    with engine.connect() as connection, connection.makefile("rb") as stream:
+        connection.sendall(b"POST /v2/models/fake/infer HTTP/1.1\r\n"
+                           b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n" + before)  # fmt: skip
+        try:
+            for _ in range(50):
+                connection.sendall(b"a" * 20_000)
+                time.sleep(0.001)
+        except OSError:
+            pass  # it may have hung up already
+        connection.settimeout(5)
+        assert read_answer(stream).status == 431
+    assert is_alive(engine)
+
+
+def test_a_trailer_changes_nothing(engine: Engine) -> None:
+    body = json.dumps(request_json(rows(1))).encode()
+    raw = b"POST /v2/models/fake/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    raw += b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    trailers = b"Inference-Header-Content-Length: 3\r\nContent-Encoding: br\r\n\r\n"
+    assert talk(engine, raw + trailers)[0].status == 200
+
+
+def test_a_body_in_many_small_chunks_is_no_large_head() -> None:
+    found, wire = connection()
+    found.data_received(
+        b"POST /v2/models/fake/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    for _ in range(HEAD_BYTES // 3):
+        found.data_received(b"1\r\n")
+        found.data_received(b"x\r\n")
+    assert not wire.written
 
 
 GARBAGE = [

@@ -153,7 +153,8 @@ class Connection(Protocol):
 
     def _parse(self, data: bytes) -> None:
         self._piece = None if self._begun else data
-        head_of = self._exchange if self._in_head else None
+        arriving = self._exchange if self._begun else None
+        before = self._body_bytes
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -166,11 +167,14 @@ class Connection(Protocol):
             self.refuse(Refused(400, f"not HTTP: {error}"))
         finally:
             self._piece = None
-        if self._in_head and self._exchange is head_of:  # the same head fills all of the data
+        if self._begun and self._exchange is arriving and self._body_bytes == before:
+            # All of it is of one head, or of what chunks have beside their bytes: trailers too
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
-                self.refuse(Refused(431, f"a head of more than {HEAD_BYTES} bytes"))
-        elif self._begun and not self._in_head and self._announced is None and not self._ended:
+                self.refuse(Refused(431, f"headers of more than {HEAD_BYTES} bytes"))
+        else:
+            self._head_bytes = 0
+        if self._begun and not self._in_head and self._announced is None and not self._ended:
             self._announce()
         if self._body_bytes != self._held:
             self._held = self._body_bytes
@@ -211,6 +215,8 @@ class Connection(Protocol):
         self._path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer says nothing of how the body is to be read
+            return
         name = name.lower()
         if name == b"inference-header-content-length":
             number = len(value) <= 12 and value.isdigit()
