@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from loadbench.engine.crowd import Crowd
-from loadbench.engine.http import HEAD_BYTES, Connection, Limits
+from loadbench.engine.http import HEAD_BYTES, Connection, Handler, Limits
 from loadbench.engine.packing import inflated
 from loadbench.engine.tensors import Refused
 from tests.served import (
@@ -173,6 +173,41 @@ def test_an_expectation_is_met_before_the_body_is_sent(engine: Engine) -> None:
         assert read_answer(stream).tail == rows(1, 2).tobytes()
         connection.sendall(LIVE.replace(b"Host", b"Expect"))
         assert read_answer(stream).status == 417
+
+
+def test_an_expectation_behind_another_request_is_met_after_its_answer(engine: Engine) -> None:
+    raw = message(2).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n", 1)
+    head, _, body = raw.partition(b"\r\n\r\n")
+    for first in (message(1), gzipped(message(1))):
+        with engine.connect() as connection, connection.makefile("rb") as stream:
+            connection.settimeout(5)
+            connection.sendall(first + head + b"\r\n\r\n")
+            assert read_answer(stream).status == 200
+            assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
+            assert stream.readline() == b"\r\n"
+            connection.sendall(body)
+            assert read_answer(stream).tail == rows(1, 2).tobytes()
+
+
+def gzipped(raw: bytes) -> bytes:
+    """It asks for a packed answer, which takes another way."""
+    return raw.replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n", 1)
+
+
+def test_whoever_waits_to_be_asked_for_a_body_is_not_too_slow() -> None:
+    class Slow(Nobody):
+        def infer(self, exchange: Any, data: bytes, start: int) -> None:
+            asked.append(exchange)
+
+    asked: list[Any] = []
+    found, wire = connection(Slow())
+    raw = message(2).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n", 1)
+    found.data_received(message(1) + raw[: raw.index(b"\r\n\r\n") + 4])
+    found.sweep(time.monotonic() + 1000)
+    asked[0].answer(b"")
+    assert wire.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    found.sweep(time.monotonic() + 1000)
+    assert b" 408 " in wire.written
 
 
 def test_too_large_a_body_is_refused_before_it_is_sent(engine: Engine) -> None:
@@ -409,9 +444,9 @@ class Nobody:
     def form(self, exchange: Any, ran: Any) -> None: ...
 
 
-def connection() -> tuple[Connection, Any]:
+def connection(handler: Handler | None = None) -> tuple[Connection, Any]:
     wire: Any = Wire()
-    found = Connection(Nobody(), Limits(), Crowd())
+    found = Connection(handler or Nobody(), Limits(), Crowd())
     found.connection_made(wire)
     return found, wire
 

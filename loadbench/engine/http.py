@@ -77,6 +77,7 @@ class Connection(Protocol):
         self._ended = False  # nothing that comes is read any more
         self._begun = 0.0  # when the request that is arriving began; 0: none is
         self._in_head = False
+        self._asks = False  # whether to send the body of the request that is arriving
         self._head_bytes = self._received = 0
         self._paused = self._full = False
         self._abort_at = 0.0
@@ -248,7 +249,15 @@ class Connection(Protocol):
             return
         if self._exchange.expects != b"100-continue":
             self.refuse(Refused(417, "the only expectation is 100-continue"))
-        elif self._transport and not self._waiting:
+        else:
+            self._asks = True
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Asks for the body, in its turn: behind the answers to the requests before."""
+        if self._transport and not (self._waiting or self._ended):
+            self._asks = False
+            self._begun = time.monotonic()  # the client waited for this
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -261,6 +270,7 @@ class Connection(Protocol):
 
     def on_message_complete(self) -> None:
         self._begun = 0.0
+        self._asks = False
         self._retract()
         parts, self._body, self._body_bytes = self._body, [], 0
         if self._ended:
@@ -303,6 +313,8 @@ class Connection(Protocol):
         if len(waiting) == 1 and waiting[0] is exchange and transport and plain:
             waiting.popleft()
             transport.write(data)
+            if self._asks:
+                self._go_on()
         else:
             exchange.answer(data)
 
@@ -328,6 +340,8 @@ class Connection(Protocol):
             if exchange.last:
                 self._end(transport)
                 return
+        if self._asks:
+            self._go_on()
         if was_full:
             self._regulate()
 
@@ -388,7 +402,7 @@ class Connection(Protocol):
             self._transport.abort()
             return
         allowed_s = SLOWEST_S + self._received / SLOWEST_RATE
-        reading = self._begun and not self._ended and not self._paused
+        reading = self._begun and not (self._ended or self._paused or self._asks)
         if reading and now - self._begun > allowed_s:
             self.refuse(Refused(408, "the request takes too long to arrive"))
 
