@@ -147,4 +147,4 @@ def _size(what: str) -> int:
 
 
 def _free(settings: SimSpec, where: str) -> int:
-    return device.open_device(where, settings).memory().free
+    return device.open_device(where, settings).memory().spare

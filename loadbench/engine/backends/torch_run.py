@@ -113,12 +113,11 @@ class TorchModel:
         raise MemoryError(f"{self.device} has no room for this batch")
 
     def memory(self) -> dict[str, int]:
-        if self._where.type == "cuda":
-            return {"GPU": int(torch.cuda.memory_reserved(self._where))}
+        """The weights alone: what batches take is the allocator's, who tells it of all models."""
         own = (w for w in self.weights() if type(w) in (torch.Tensor, torch.nn.Parameter))
         storages = [weight.untyped_storage() for weight in own]
         held = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
-        return {"CPU": held + self.packed}
+        return {"GPU" if self._where.type == "cuda" else "CPU": held + self.packed}
 
     def weights(self) -> list[torch.Tensor]:
         """All that the program holds: parameters and buffers."""
