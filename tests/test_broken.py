@@ -87,6 +87,12 @@ def test_readiness_turns_with_what_the_device_does() -> None:
 SPACE = AcceleratorError("CUDA error: out of memory")
 
 
+def circular() -> Exception:
+    error = ValueError("its own")
+    error.__cause__ = error
+    return error
+
+
 def wrapped(cause: Exception) -> Exception:
     try:
         raise LoadbenchError("of a plugin") from cause
@@ -109,6 +115,7 @@ def wrapped(cause: Exception) -> Exception:
         (RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"), ""),  # that may be the input's
         (AcceleratorError(""), "AcceleratorError"),
         (wrapped(AcceleratorError(SAID)), SAID),
+        (circular(), ""),
     ],
 )  # fmt: skip
 def test_whose_fault_an_error_is(error: Exception | None, said: str) -> None:

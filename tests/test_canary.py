@@ -1,12 +1,15 @@
 """What a canary is given up for, and how a shadow's outputs are compared."""
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from loadbench.engine.canary import FAILED, LEAST, verdict
+from loadbench.engine.canary import FAILED, LEAST, Canary, verdict
 from loadbench.judge.answers import Difference, compared
 from loadbench.model import Tensor
 from loadbench.units import MS
@@ -68,6 +71,40 @@ def test_a_canary_whose_clients_all_give_up_is_rolled_back() -> None:
         assert counts(engine, "fake")["2"] < LEAST
         stack.close()
         eventually(lambda: "requests failed" in index(engine, "fake")["2"][1])
+
+
+class Version:
+    """Answers at once, `took` later."""
+
+    def infer(self, exchange: Any, data: bytes, start: int) -> None: ...
+    def settle(self, exchange: Any, result: Any) -> bool:
+        return True
+
+
+def tried(share: float, requests: int, took: Callable[[int, bool], int]) -> str:
+    """The verdict after so many requests, a millisecond apart; `took` says how long each lasts
+    with the old version, or the new one."""
+    now = [0]
+    old, new = Version(), Version()
+    canary = Canary(cast(Any, old), cast(Any, new), share, 1, lambda: now[0])
+    for number in range(requests):
+        exchange: Any = SimpleNamespace(endpoint=None, taken=True)
+        now[0] = number * MS
+        canary.infer(exchange, b"", 0)
+        now[0] += took(number, exchange.endpoint is canary.new)
+        exchange.endpoint.settle(exchange, None)
+    return canary.verdict()
+
+
+def test_a_spell_that_was_bad_for_both_versions_is_nobodys_fault() -> None:
+    assert tried(0.1, 30_000, lambda number, _: 50 if number < 1000 else 5) == ""
+    assert "P99" in tried(0.1, 30_000, lambda _, new: 50 if new else 5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.002, 1.0])
+def test_however_small_its_share_a_canary_is_judged(share: float) -> None:
+    why = tried(share, 40_000, lambda _, new: 50 if new else 5)
+    assert ("P99" in why) == (0 < share < 1)
 
 
 OUTPUTS = (Tensor("y", "FP32", (3,)),)

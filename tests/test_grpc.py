@@ -281,6 +281,31 @@ def test_a_full_queue_a_deadline_and_a_client_that_goes() -> None:
         assert engine.stats()["loadbench"]["shed"]["cancelled"] == 1
 
 
+@pytest.mark.parametrize("canary", [False, True])
+def test_a_client_that_goes_just_after_its_answer_wastes_nothing(canary: bool) -> None:
+    """Its answer is made, and takes a while to be sent."""
+    with serving_rpc(*settings("fake.a=0 ms", "fake.slow_body=400 ms")) as (engine, client):
+        if canary:
+            asked = {"parameters": {"version": "2", "canary": 1.0}}
+            assert engine.call("/v2/repository/models/fake/load", asked).status == 200
+        call = client.call("ModelInfer").future(request(rows(1)), timeout=WAIT_S)
+        end = time.monotonic() + WAIT_S
+        while not any(found["inference_count"] for found in versions(engine)):
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        call.cancel()
+        time.sleep(0.2)
+        assert not any(found["loadbench"].get("wasted_rows") for found in versions(engine))
+        assert engine.stop() == 0
+        assert engine.process.stderr is not None
+        assert "Error" not in engine.process.stderr.read()
+
+
+def versions(engine: Engine) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = engine.call("/v2/models/fake/stats").json["model_stats"]
+    return found
+
+
 def test_the_calls_own_deadline_is_the_requests() -> None:
     """A batch takes 0.4 s: what is to end within 0.3 s is given up at once, where a client would
     only stop to wait."""

@@ -1,5 +1,7 @@
 """Weights packed for oneDNN: the same answers, in whatever way a layer is called."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,20 @@ def test_the_copy_counts_as_memory() -> None:
     plain, quick = opened("mlp", packed=False), opened("mlp", packed=True)
     weights = sum(layer.weight.nbytes for layer in quick.packs)
     assert quick.memory()["CPU"] == plain.memory()["CPU"] + weights
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet-tiny"])
+def test_the_copy_goes_with_the_model_although_nobody_collects(name: str) -> None:
+    model = opened(name, packed=True)
+    layers = [weakref.ref(layer) for layer in model.packs]
+    gc.collect()
+    gc.freeze()  # as when the engine begins to serve
+    try:
+        del model
+        gc.collect()
+        assert not any(layer() for layer in layers)
+    finally:
+        gc.unfreeze()
 
 
 def test_unpacked_layers_are_themselves_again() -> None:

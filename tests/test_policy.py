@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from loadbench.curve import interpolated, isotonic
 from loadbench.engine.policy import NEVER, Decision, Level, Rule, State, decide
+from loadbench.engine.returns import Hold
 from loadbench.engine.service import ServiceTimes
 
-MS = 1_000_000
+MS, SECOND = 1_000_000, 1_000_000_000
 
 
 class Request(NamedTuple):
@@ -228,6 +229,16 @@ def test_reasons_say_why_a_batch_started() -> None:
     assert decide(rule, alone, State(20, table), 20).reason == "late-bind"
     assert decide(rule, alone * 3, State(0, table), 10).reason == "full"
     assert decide(rule, alone, State(0, table, draining=True), 10).reason == "drain"
+
+
+def test_a_hold_ends_in_time_for_everyone_in_the_batch() -> None:
+    table = (MS,) * 9
+    queue = [Request(0, 1, SECOND, 1), Request(0, 1, 5 * MS, 2)]
+    rule = Rule("deadline", 8, levels=(Level(), Level()), hold=True)
+    state = State(0, table, returning=Hold(30 * MS, 4))
+    held = decide(rule, queue, state, 0)
+    assert (held.take, held.reason, held.until) == ([], "hold", 4 * MS)
+    assert decide(rule, queue, state, 4 * MS).take == queue
 
 
 def test_a_lasting_load_costs_the_head_and_a_passing_one_a_batch_more() -> None:

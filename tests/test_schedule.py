@@ -207,6 +207,19 @@ def test_efficient_waits_until_one_more_would_not_fit() -> None:
     assert enough.ran[0].began == 0
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_whoever_has_the_least_time_says_how_long_a_batch_is_held(levels: int) -> None:
+    patient = Asked(0, 10 * SECOND, priority=1)
+    asked = [patient, Asked(150 * MS, priority=levels)]
+    rule = Rule("efficient", 64, levels=(Level(),) * levels)
+    history = schedule(rule, asked, 900 * MS)
+    (ran,) = history.ran
+    assert ran.members == (0, 1)
+    # the deadline leaves something for the answer to be written, and for a late timer
+    assert 900 * MS < ran.ended <= 1050 * MS
+    assert not history.shed
+
+
 def test_failfast_refuses_at_once_whom_deadline_would_give_up_later() -> None:
     moments, _ = drawn(3000, 6.0)
     asked = [Asked(at) for at in moments]

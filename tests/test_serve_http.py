@@ -13,10 +13,20 @@ from typing import Any
 import pytest
 
 from loadbench.engine.crowd import Crowd
-from loadbench.engine.http import HEAD_BYTES, Connection, Limits
+from loadbench.engine.http import HEAD_BYTES, Connection, Handler, Limits
 from loadbench.engine.packing import inflated
 from loadbench.engine.tensors import Refused
-from tests.served import Answer, Engine, read_answer, request_binary, rows, serving, settings, whole
+from tests.served import (
+    Answer,
+    Engine,
+    read_answer,
+    request_binary,
+    request_json,
+    rows,
+    serving,
+    settings,
+    whole,
+)
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -165,6 +175,41 @@ def test_an_expectation_is_met_before_the_body_is_sent(engine: Engine) -> None:
         assert read_answer(stream).status == 417
 
 
+def test_an_expectation_behind_another_request_is_met_after_its_answer(engine: Engine) -> None:
+    raw = message(2).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n", 1)
+    head, _, body = raw.partition(b"\r\n\r\n")
+    for first in (message(1), gzipped(message(1))):
+        with engine.connect() as connection, connection.makefile("rb") as stream:
+            connection.settimeout(5)
+            connection.sendall(first + head + b"\r\n\r\n")
+            assert read_answer(stream).status == 200
+            assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
+            assert stream.readline() == b"\r\n"
+            connection.sendall(body)
+            assert read_answer(stream).tail == rows(1, 2).tobytes()
+
+
+def gzipped(raw: bytes) -> bytes:
+    """It asks for a packed answer, which takes another way."""
+    return raw.replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n", 1)
+
+
+def test_whoever_waits_to_be_asked_for_a_body_is_not_too_slow() -> None:
+    class Slow(Nobody):
+        def infer(self, exchange: Any, data: bytes, start: int) -> None:
+            asked.append(exchange)
+
+    asked: list[Any] = []
+    found, wire = connection(Slow())
+    raw = message(2).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n", 1)
+    found.data_received(message(1) + raw[: raw.index(b"\r\n\r\n") + 4])
+    found.sweep(time.monotonic() + 1000)
+    asked[0].answer(b"")
+    assert wire.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    found.sweep(time.monotonic() + 1000)
+    assert b" 408 " in wire.written
+
+
 def test_too_large_a_body_is_refused_before_it_is_sent(engine: Engine) -> None:
     head = (
         b"POST /v2/models/fake/infer HTTP/1.1\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n"
@@ -204,6 +249,41 @@ def test_an_endless_head_is_refused(engine: Engine) -> None:
             pass  # it may have hung up already
         assert read_answer(stream).status == 431
     assert is_alive(engine)
+
+
+@pytest.mark.parametrize("before", [b"0\r\nX: ", b"5;x="])
+def test_endless_headers_behind_a_body_are_refused(engine: Engine, before: bytes) -> None:
+    with engine.connect() as connection, connection.makefile("rb") as stream:
+        connection.sendall(b"POST /v2/models/fake/infer HTTP/1.1\r\n"
+                           b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n" + before)  # fmt: skip
+        try:
+            for _ in range(50):
+                connection.sendall(b"a" * 20_000)
+                time.sleep(0.001)
+        except OSError:
+            pass  # it may have hung up already
+        connection.settimeout(5)
+        assert read_answer(stream).status == 431
+    assert is_alive(engine)
+
+
+def test_a_trailer_changes_nothing(engine: Engine) -> None:
+    body = json.dumps(request_json(rows(1))).encode()
+    raw = b"POST /v2/models/fake/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    raw += b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    trailers = b"Inference-Header-Content-Length: 3\r\nContent-Encoding: br\r\n\r\n"
+    assert talk(engine, raw + trailers)[0].status == 200
+
+
+def test_a_body_in_many_small_chunks_is_no_large_head() -> None:
+    found, wire = connection()
+    found.data_received(
+        b"POST /v2/models/fake/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    for _ in range(HEAD_BYTES // 3):
+        found.data_received(b"1\r\n")
+        found.data_received(b"x\r\n")
+    assert not wire.written
 
 
 GARBAGE = [
@@ -364,9 +444,9 @@ class Nobody:
     def form(self, exchange: Any, ran: Any) -> None: ...
 
 
-def connection() -> tuple[Connection, Any]:
+def connection(handler: Handler | None = None) -> tuple[Connection, Any]:
     wire: Any = Wire()
-    found = Connection(Nobody(), Limits(), Crowd())
+    found = Connection(handler or Nobody(), Limits(), Crowd())
     found.connection_made(wire)
     return found, wire
 

@@ -149,6 +149,24 @@ def test_cuda_regions_are_none_and_cannot_be(served: Served) -> None:
     assert engine.call("/v2/cudasharedmemory/status").json == []
 
 
+def test_a_web_page_registers_nothing_and_takes_nothing_away(served: Served) -> None:
+    engine, _ = served
+    page = {"Origin": "http://evil.example"}
+    body = {"key": key("in"), "offset": 0, "byte_size": 64}
+    with memory("in", 64):
+        refused = engine.call("/v2/systemsharedmemory/region/in/register", body, **page)
+        assert (refused.status, "web pages" in refused.json["error"]) == (403, True)
+        assert register(engine, "in", 64).status == 200
+        for path in (
+            "/v2/systemsharedmemory/unregister",
+            "/v2/systemsharedmemory/region/in/unregister",
+        ):
+            assert engine.call(path, {}, **page).status == 403
+            assert engine.call(path.replace("system", "s%79stem"), {}, **page).status == 403
+        assert [one["name"] for one in engine.call("/v2/systemsharedmemory/status").json] == ["in"]
+        assert engine.call("/v2/systemsharedmemory/status", {}).status == 405
+
+
 def test_off_unless_asked_for() -> None:
     with serving_rpc(*settings("fake.a=0 ms")) as (engine, client), memory("in", 64):
         assert "system_shared_memory" not in engine.call("/v2").json["extensions"]

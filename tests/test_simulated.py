@@ -292,3 +292,20 @@ def test_mistakes_in_the_settings_are_one_error() -> None:
             pass
         assert word in str(caught.value)
         assert not re.search("Traceback", str(caught.value))
+
+
+def test_each_version_holds_its_own_weights_and_the_next_needs_no_more() -> None:
+    chosen = settings("device=sim", "fake.a=0 ms", "max_batch=2", "sim.memory=1 GB")
+    with serving("fake", *chosen, *settings("sim.weights=250 MB")) as engine:
+        for version in ("2", "3"):  # beside one another: each is a canary of the first
+            asked = {"parameters": {"version": version, "canary": 0.1}}
+            loaded = engine.call("/v2/repository/models/fake/load", asked)
+            assert loaded.status == 200, loaded.json
+            kept = {"aliases": {f"keep{version}": version}}
+            assert engine.call("/v2/repository/models/fake/traffic", kept).status == 200
+        told = engine.call("/v2/models/fake/stats").json["model_stats"]
+        memory = [entry["memory_usage"] for entry in told if entry["version"] in "123"]
+        assert [used[0]["byte_size"] for used in memory] == [250_000_000] * 3
+        asked = {"parameters": {"version": "4", "canary": 0.1}}
+        refused = engine.call("/v2/repository/models/fake/load", asked)
+        assert "needs about 0.4 GB, and 0.2 GB are free" in refused.json["error"]

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from loadbench.engine import device
 from loadbench.engine.assembly import Wanted
-from loadbench.engine.loader import require_room
+from loadbench.engine.device.seam import Memory
+from loadbench.engine.loader import _free, require_room
 from loadbench.engine.modelconfig import Versions, configured
 from loadbench.engine.store import Store, stamp
 from loadbench.errors import RunError, SpecError
+from loadbench.simspec import SimSpec
 from loadbench.spec import EngineSpec, checked
 from loadbench.units import MS
 from tests.batching import Gate
@@ -172,3 +175,14 @@ def test_a_version_that_will_not_fit_is_not_opened(tmp_path: Path) -> None:
         require_room(wanted, None, free)  # 1.5 × 2 × more than 10,000
     require_room(wanted, Gate(), lambda where: 40_000)
     assert asked == ["cpu"]
+
+
+def test_what_torch_holds_of_a_card_and_does_not_use_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Card:
+        def memory(self) -> Memory:
+            return Memory(free=100, total=1000, held=700, used=400)
+
+    monkeypatch.setattr(device, "open_device", lambda *_: Card())
+    assert _free(SimSpec(), "cuda:0") == 400

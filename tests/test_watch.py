@@ -182,6 +182,12 @@ def test_memory_that_only_moves_is_not(sizes: list[int]) -> None:
 # ---- slow requests
 
 
+def test_a_model_on_a_card_is_as_large_as_its_weights() -> None:
+    module = torch.nn.Linear(4, 8)
+    program = Program("net", "pytorch", module, caller(module, ("x",)), ())
+    assert TorchModel(program, "cuda:0").memory() == {"GPU": 4 * (4 * 8 + 8)}
+
+
 def test_slow_requests_are_named_with_where_their_time_went() -> None:
     stream, clock = io.StringIO(), iter([1.0] * 13 + [2.0])
     log = SlowLog(100 * MS, lambda: next(clock), stream)

@@ -3,10 +3,10 @@
 Where models come from is the business of `store`, what leads to them that of `repository`.
 """
 
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from loadbench.engine import log
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Batcher, Loop, Terms
 from loadbench.engine.cache import ResponseCache
@@ -86,7 +86,7 @@ def _told(books: Account, loop: Loop) -> Callable[[Note], None]:
     """Writes what comes up on stderr and into the books, which are the event loop's."""
 
     def tell(note: Note) -> None:
-        print(f"note: {note.text}", file=sys.stderr, flush=True)
+        log.write(f"note: {note.text}")
         loop.call_soon_threadsafe(books.remark, note)
 
     return tell

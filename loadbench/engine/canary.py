@@ -1,15 +1,18 @@
 """A canary: a new version gets a share of the requests that name no version, and is watched.
 
 It is rolled back when more of its requests fail than of the old version's, or more are slow, beyond
-what chance explains; a request whose client goes away unanswered counts as failed. What
-a rollback does is the business of `versions`.
+what chance explains; a request whose client goes away unanswered counts as failed. Both are looked
+at over the same time, so that a spell that was bad for both is nobody's fault. What a rollback does
+is the business of `versions`.
 """
 
 import math
 import random
 import time
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -22,36 +25,60 @@ from loadbench.units import MS, percent
 
 LEAST = 50  # answers of either version before anything is said
 WINDOW = 5000  # of each version's last requests that count
+MORE = 4  # times as many of the old version's as of the new one's are enough
 FAILED = -1  # in place of a latency
 SLOWER = 2.0  # times the old version's P99: what the new one's may not be above
 WORSE = 0.01  # share of failed requests that the new version may have more than the old one
 SURE = 4.0  # standard deviations
 FEWEST = 5
 
+Clock = Callable[[], int]
+
 
 class Side:
-    """One of the two versions, and the last requests to it."""
+    """One of the two versions, and the last requests to it, or every so-manieth of them."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, clock: Clock, every: int = 1) -> None:
         self.endpoint = endpoint
-        self.latencies: deque[int] = deque(maxlen=WINDOW)  # ns, or FAILED
+        self._clock = clock
+        self._every = every
+        self._seen = 0
+        self._ends: deque[int] = deque(maxlen=WINDOW)
+        self._latencies: deque[int] = deque(maxlen=WINDOW)  # ns, or FAILED
+
+    @property
+    def since(self) -> int:
+        """From when on it is known what became of requests."""
+        return self._ends[0] if len(self._ends) == WINDOW else 0
+
+    def latencies(self, since: int) -> list[int]:
+        """Of the requests that ended since then."""
+        return list(islice(self._latencies, bisect_left(self._ends, since), None))
+
+    def _ended(self, arrived: int | None) -> None:
+        """A request ended that had arrived then; None: it failed."""
+        self._seen += 1
+        if self._seen % self._every == 0:
+            now = self._clock()
+            self._ends.append(now)
+            self._latencies.append(FAILED if arrived is None else now - arrived)
 
     def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
         """Passes the request on and takes its time. Raises Refused for a fault of the client's."""
         exchange.endpoint = self
-        exchange.arrived = time.monotonic_ns()
+        exchange.arrived = self._clock()
         self.endpoint.infer(exchange, data, start)
         if exchange.endpoint is None and not exchange.taken:  # refused at once: no room
-            self.latencies.append(FAILED)
+            self._ended(None)
 
     def settle(self, exchange: Exchange, result: Served | Refused) -> bool:
         good = self.endpoint.settle(exchange, result)
-        self.latencies.append(time.monotonic_ns() - exchange.arrived if good else FAILED)
+        self._ended(exchange.arrived if good else None)
         return good
 
     def abandon(self, exchange: Exchange) -> None:
         """Who has gone may have waited too long; both versions have the others alike."""
-        self.latencies.append(FAILED)
+        self._ended(None)
         exchange.endpoint = self.endpoint
         self.endpoint.abandon(exchange)
 
@@ -67,8 +94,18 @@ class Canary(Forwarding):
     """Answers the requests that name no version: a share of them, drawn from the seed, goes to the
     new version."""
 
-    def __init__(self, old: Endpoint, new: Endpoint, share: float, seed: int) -> None:
-        self.old, self.new = Side(old), Side(new)
+    def __init__(
+        self,
+        old: Endpoint,
+        new: Endpoint,
+        share: float,
+        seed: int,
+        clock: Clock = time.monotonic_ns,
+    ) -> None:
+        # Were all of the old version's kept, the time they cover would hold too few of a small
+        # share's
+        every = max(1, int((1 - share) / (MORE * max(share, 1 / WINDOW))))
+        self.old, self.new = Side(old, clock, every), Side(new, clock)
         self.share = share
         self._random = random.Random(seed)
 
@@ -79,7 +116,8 @@ class Canary(Forwarding):
 
     def verdict(self) -> str:
         """Why the new version should be given up; empty as long as it should not."""
-        return verdict(self.old.latencies, self.new.latencies)
+        since = max(self.old.since, self.new.since)
+        return verdict(self.old.latencies(since), self.new.latencies(since))
 
 
 def verdict(old: Sequence[int], new: Sequence[int]) -> str:

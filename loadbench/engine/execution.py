@@ -20,6 +20,7 @@ from loadbench.engine.buckets import Sizes, padded
 from loadbench.engine.datatypes import NUMPY
 from loadbench.engine.device.broken import fault_of
 from loadbench.engine.job import Job, stacked
+from loadbench.engine.split import joined
 from loadbench.engine.tensors import Array, Refused
 from loadbench.errors import LoadbenchError, SpecError
 
@@ -115,10 +116,12 @@ def _halves(model: Model, job: Job, dispatched: int, failing: Failing, sizes: Si
     parts = [piece for piece in found if piece.jobs]
     whole = parts[-1]
     if whole.fault is None:
-        names = whole.outputs
-        outputs = {name: np.concatenate([p.outputs[name] for p in parts]) for name in names}
-        whole = whole._replace(outputs=outputs)
-    else:
+        outputs = joined([piece.outputs for piece in parts], "send fewer rows")
+        if isinstance(outputs, Refused):
+            whole = whole._replace(fault=outputs, outputs={})
+        else:
+            whole = whole._replace(outputs=outputs)
+    if whole.fault is not None:
         failing.tell([job], whole.fault, None)
     whole = whole._replace(
         jobs=(job,),

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from loadbench.engine import metrics, shared
-from loadbench.engine.exchange import object_of, refusal, response
+from loadbench.engine.exchange import Exchange, object_of, refusal, response
+from loadbench.engine.forwarding import Forwarding
 from loadbench.engine.shared import Regions
 from loadbench.engine.tensors import Refused
 
@@ -19,9 +20,23 @@ _LOGGING: dict[str, Any] = {
     "log_file": "", "log_info": True, "log_warning": True, "log_error": True,
     "log_verbose_level": 0, "log_format": "default",
 }  # fmt: skip
-_MEMORY = ("/v2/systemsharedmemory/", "/v2/cudasharedmemory/")
+MEMORY = ("/v2/systemsharedmemory/", "/v2/cudasharedmemory/")
 
 Statistics = Callable[[], Iterable[dict[str, Any]]]
+
+
+class Registering(Forwarding):
+    """A call that registers shared memory or forgets it, as a connection hands it over."""
+
+    def __init__(self, answer: Callable[[bytes], bytes]) -> None:
+        """`answer` makes one of the body. Raises Refused."""
+        self._answer = answer
+
+    def infer(self, exchange: Exchange, data: bytes, start: int) -> None:
+        """Does it at once. Raises Refused."""
+        if exchange.of_page:
+            raise Refused(403, "shared memory is not for web pages, which may be anyone's")
+        exchange.answer(self._answer(data[start:]))
 
 
 class Extensions:
@@ -42,7 +57,7 @@ class Extensions:
         """A whole answer; None if the path is not one of these. Raises Refused."""
         if path == "/metrics":
             return _only(b"GET", method, path) or self._metrics()
-        if path.startswith(_MEMORY):
+        if path.startswith(MEMORY):
             wanted = b"GET" if path.endswith("/status") else b"POST"
             return _only(wanted, method, path) or self._memory(path, body)
         model, _, setting = path.rpartition("/trace/setting")

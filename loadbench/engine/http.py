@@ -15,6 +15,7 @@ from typing import Protocol as Interface
 
 import httptools
 
+from loadbench.engine import log
 from loadbench.engine.crowd import Crowd
 from loadbench.engine.exchange import Exchange, Inferring, refusal
 from loadbench.engine.packing import inflated
@@ -76,6 +77,7 @@ class Connection(Protocol):
         self._ended = False  # nothing that comes is read any more
         self._begun = 0.0  # when the request that is arriving began; 0: none is
         self._in_head = False
+        self._asks = False  # whether to send the body of the request that is arriving
         self._head_bytes = self._received = 0
         self._paused = self._full = False
         self._abort_at = 0.0
@@ -133,7 +135,7 @@ class Connection(Protocol):
         except Refused as fault:
             exchange.answer(refusal(fault))
         except Exception:  # noqa: BLE001  a fault of ours, not of the client's
-            traceback.print_exc()
+            log.write(traceback.format_exc().rstrip())
             self._exchange = exchange
             self.refuse(Refused(500, "internal error"))
 
@@ -152,24 +154,28 @@ class Connection(Protocol):
 
     def _parse(self, data: bytes) -> None:
         self._piece = None if self._begun else data
-        head_of = self._exchange if self._in_head else None
+        arriving = self._exchange if self._begun else None
+        before = self._body_bytes
         self._received += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             return  # the request itself was answered as if it had not asked to switch
         except httptools.HttpParserCallbackError:  # a fault of ours, not of the client's
-            traceback.print_exc()
+            log.write(traceback.format_exc().rstrip())
             self.refuse(Refused(500, "internal error"))
         except httptools.HttpParserError as error:
             self.refuse(Refused(400, f"not HTTP: {error}"))
         finally:
             self._piece = None
-        if self._in_head and self._exchange is head_of:  # the same head fills all of the data
+        if self._begun and self._exchange is arriving and self._body_bytes == before:
+            # All of it is of one head, or of what chunks have beside their bytes: trailers too
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
-                self.refuse(Refused(431, f"a head of more than {HEAD_BYTES} bytes"))
-        elif self._begun and not self._in_head and self._announced is None and not self._ended:
+                self.refuse(Refused(431, f"headers of more than {HEAD_BYTES} bytes"))
+        else:
+            self._head_bytes = 0
+        if self._begun and not self._in_head and self._announced is None and not self._ended:
             self._announce()
         if self._body_bytes != self._held:
             self._held = self._body_bytes
@@ -210,6 +216,8 @@ class Connection(Protocol):
         self._path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer says nothing of how the body is to be read
+            return
         name = name.lower()
         if name == b"inference-header-content-length":
             number = len(value) <= 12 and value.isdigit()
@@ -241,7 +249,15 @@ class Connection(Protocol):
             return
         if self._exchange.expects != b"100-continue":
             self.refuse(Refused(417, "the only expectation is 100-continue"))
-        elif self._transport and not self._waiting:
+        else:
+            self._asks = True
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Asks for the body, in its turn: behind the answers to the requests before."""
+        if self._transport and not (self._waiting or self._ended):
+            self._asks = False
+            self._begun = time.monotonic()  # the client waited for this
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -254,6 +270,7 @@ class Connection(Protocol):
 
     def on_message_complete(self) -> None:
         self._begun = 0.0
+        self._asks = False
         self._retract()
         parts, self._body, self._body_bytes = self._body, [], 0
         if self._ended:
@@ -296,6 +313,8 @@ class Connection(Protocol):
         if len(waiting) == 1 and waiting[0] is exchange and transport and plain:
             waiting.popleft()
             transport.write(data)
+            if self._asks:
+                self._go_on()
         else:
             exchange.answer(data)
 
@@ -321,6 +340,8 @@ class Connection(Protocol):
             if exchange.last:
                 self._end(transport)
                 return
+        if self._asks:
+            self._go_on()
         if was_full:
             self._regulate()
 
@@ -381,7 +402,7 @@ class Connection(Protocol):
             self._transport.abort()
             return
         allowed_s = SLOWEST_S + self._received / SLOWEST_RATE
-        reading = self._begun and not self._ended and not self._paused
+        reading = self._begun and not (self._ended or self._paused or self._asks)
         if reading and now - self._begun > allowed_s:
             self.refuse(Refused(408, "the request takes too long to arrive"))
 

@@ -15,11 +15,13 @@ from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 from loadbench.engine.backends import Model
+from loadbench.engine.device.broken import fault_of
 from loadbench.engine.device.turns import Seat
 from loadbench.engine.execution import Failing, Piece, execute, settled
 from loadbench.engine.flight import Launched, launch
 from loadbench.engine.job import Job
 from loadbench.engine.place import Place
+from loadbench.engine.tensors import Refused
 from loadbench.ride import Ride
 from loadbench.units import MS, SECOND
 
@@ -151,12 +153,25 @@ class Instance:
                 if flying is not None:
                     batch = self._fly(flying, owner)
                 else:
-                    sizes = self.place.sizes
-                    pieces = execute(self.model, batch.jobs, batch.begun, failing, sizes)
-                    batch = owner.ended(self, batch, pieces)
+                    batch = owner.ended(self, batch, self._run(batch, failing))
                 if batch is None:
                     seat.end()
                     batch = self.inbox.get()
+
+    def _run(self, batch: Taken, failing: Failing) -> list[Piece]:
+        try:
+            return execute(self.model, batch.jobs, batch.begun, failing, self.place.sizes)
+        except Exception as error:  # noqa: BLE001  as in `_lost`
+            return self._lost(batch, failing, error)
+
+    def _lost(self, batch: Taken, failing: Failing, error: Exception) -> list[Piece]:
+        """A batch that some fault of the engine ended. Nobody starts the thread anew, and who waits
+        for it would wait for ever: so the fault is the batch's."""
+        fault = Refused(500, f"the engine failed: {type(error).__name__}: {error}")
+        failing.tell(batch.jobs, fault, error)
+        rows, now = sum([job.rows for job in batch.jobs]), self._clock()
+        took = max(0, now - batch.begun)
+        return [Piece(batch.jobs, rows, 0, took, now, {}, fault, broken=fault_of(error))]
 
     def _failing(self, owner: Owner) -> Failing:
         return owner.failing._replace(alone=self._seat.alone)
@@ -169,7 +184,11 @@ class Instance:
             following = self._ahead(flying, begun, owner)
             coming = self._launch(following, True) if following is not None else None
             late = flying.launched.done
-            batch, pieces = self._land(flying, late, owner)
+            try:
+                batch, pieces = self._land(flying, late, owner)
+            except Exception as error:  # noqa: BLE001  as in `_lost`
+                batch, self._landed = flying.batch, self._clock()
+                pieces = self._lost(batch, owner.failing, error)
             ended = self._landed
             if pieces[0].fault is None and not late:
                 ended = self._pace.end(begun, pieces[0].infer_ns, ended)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from loadbench.engine import device, priority
+from loadbench.engine import device, log, priority
 from loadbench.engine.assembly import Wanted, assemble
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Loop
@@ -65,7 +65,7 @@ class Loader:
             except LoadbenchError as error:
                 result = error
             except Exception as error:  # noqa: BLE001  whatever a model's file makes a library raise
-                traceback.print_exc()
+                log.write(traceback.format_exc().rstrip())
                 result = RunError(f"{type(error).__name__}: {error}")
             self._loop.call_soon_threadsafe(self._finished, done, result)
 
@@ -147,4 +147,4 @@ def _size(what: str) -> int:
 
 
 def _free(settings: SimSpec, where: str) -> int:
-    return device.open_device(where, settings).memory().free
+    return device.open_device(where, settings).memory().spare

@@ -4,13 +4,13 @@ A line each, so that whoever asked can be found; what raised is printed in full 
 fails all the time must not fill the disk: a few lines a second are told, and how many were not.
 """
 
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from loadbench.engine import log
 from loadbench.engine.job import Job
 from loadbench.engine.tensors import Refused
 from loadbench.printable import harmless, printable
@@ -35,20 +35,20 @@ class Mishaps:
 
     def tell(self, jobs: Sequence[Job], fault: Refused, error: Exception | None) -> None:
         """`jobs` failed for this; `error` is what was raised, if it is worth its traceback."""
-        stream = self._stream or sys.stderr
         with self._lock:
             second = int(self._clock())
             if second != self._second:
                 if self._untold:
-                    print(f"and {self._untold} more requests failed", file=stream)
+                    log.write(f"and {self._untold} more requests failed", self._stream)
                 self._second, self._lines, self._untold = second, 0, 0
             if error is not None and self._is_new(error):
-                print(harmless("".join(traceback.format_exception(error)).rstrip()), file=stream)
+                told = "".join(traceback.format_exception(error)).rstrip()
+                log.write(harmless(told), self._stream)
             if self._lines >= LINES:
                 self._untold += len(jobs)
                 return
             self._lines += 1
-        print(f"failed: {_names(jobs)}: {printable(fault.message)}", file=stream, flush=True)
+        log.write(f"failed: {_names(jobs)}: {printable(fault.message)}", self._stream)
 
     def _is_new(self, error: Exception) -> bool:
         """Whether its like, raised in the same line, has not been printed yet."""

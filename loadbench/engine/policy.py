@@ -199,21 +199,22 @@ def planned(service: Sequence[int], rows: int) -> int:
 def _hold(rule: Rule, batch: Sequence[W], rows: int, state: State, now: int) -> tuple[str, int]:
     """Why and until when a batch that is not full waits although an instance is free; with a
     moment that is not after `now` it does not."""
-    if state.draining:
+    returning, deferring = state.returning, rule.policy == "efficient"
+    if state.draining or not (state.announced or returning or deferring):
         return "", now
-    begun = max(state.free_since, batch[0].arrived)
-    slack = batch[0].deadline - planned(state.service, rows + 1)
+    tight = min(batch, key=_deadline_of)  # not always the first: it may have more time than others
+    slack = tight.deadline - planned(state.service, rows + 1)
     if state.announced:
+        begun = max(state.free_since, batch[0].arrived)
         until = min(begun + round(ANNOUNCED * line(state.service, rule.max_batch)[0]), slack)
         if until > now:
             return "announced", until
-    returning = state.returning
     if returning is not None and rows < returning.rows:
-        until = min(returning.until, batch[0].deadline - planned(state.service, returning.rows))
+        until = min(returning.until, tight.deadline - planned(state.service, returning.rows))
         if until > now:
             return "hold", until
-    if rule.policy == "efficient":
-        limit = batch[0].deadline - batch[0].arrived
+    if deferring:
+        limit = tight.deadline - tight.arrived
         if rows < target(state.service, rule.max_batch, limit):
             return "defer", slack - max(LATE_NS, round(LATE * limit))
     return "", now

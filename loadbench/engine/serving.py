@@ -15,7 +15,7 @@ from loadbench import __version__, model
 from loadbench.engine.calls import PATH, Call, traffic
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.exchange import Inferring, object_of, refusal, response
-from loadbench.engine.extensions import Extensions
+from loadbench.engine.extensions import MEMORY, Extensions, Registering
 from loadbench.engine.repository import Repository
 from loadbench.engine.shared import Regions
 from loadbench.engine.tensors import Refused
@@ -52,6 +52,8 @@ class Service:
         if match := _PROFILE.fullmatch(plain):
             find = partial(self._repository.find, match[1], match[2] or "")
             return Profiling(lambda: find().batcher, allowed=self._may_load)
+        if plain.startswith(MEMORY):
+            return Registering(partial(self.answer, b"POST", path))
         return self._repository.paths.get(plain.encode())
 
     def answer(self, method: bytes, path: bytes, body: bytes) -> bytes:

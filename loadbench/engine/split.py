@@ -4,13 +4,13 @@ The parts are batched on their own, so that small requests may ride with the las
 part that fails fails the whole, and what of it still waits is withdrawn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
-from loadbench.engine.job import Job, Served
-from loadbench.engine.tensors import Array, Refused
+from loadbench.engine.job import Arrays, Job, Served
+from loadbench.engine.tensors import Refused
 
 MOST_BATCHES = 16  # of one request, where the settings do not say how many rows it may have
 
@@ -65,21 +65,29 @@ class Whole:
         if self._left:
             return True
         self._over = True
-        return self._reply(_joined([served for served in self._served if served is not None]))
+        return self._reply(_whole([served for served in self._served if served is not None]))
 
 
-def _joined(parts: list[Served]) -> Served | Refused:
-    """One answer: it waited until its first part began, and ran until its last part ended."""
-    outputs: dict[str, Array] = {}
-    for name in parts[0].outputs:
-        arrays = [part.outputs[name] for part in parts]
+def joined(parts: Sequence[Arrays], hint: str) -> Arrays | Refused:
+    """The outputs of all rows; refused, with the hint, where parts have rows of other shapes."""
+    outputs: Arrays = {}
+    for name in parts[0]:
+        arrays = [part[name] for part in parts]
         if len({array.shape[1:] for array in arrays}) > 1:
             return Refused(
                 500,
                 f"output {name!r} has rows of different shapes in the parts that the request was "
-                "run in: send fewer rows, or raise engine.max_batch",
+                f"run in: {hint}",
             )
         outputs[name] = np.concatenate(arrays)
+    return outputs
+
+
+def _whole(parts: list[Served]) -> Served | Refused:
+    """One answer: it waited until its first part began, and ran until its last part ended."""
+    outputs = joined([part.outputs for part in parts], "send fewer rows, or raise engine.max_batch")
+    if isinstance(outputs, Refused):
+        return outputs
     first = min(parts, key=lambda part: part.queue_ns + part.batch_wait_ns)
     ended = max(part.queue_ns + part.batch_wait_ns + part.compute_ns for part in parts)
     compute = ended - first.queue_ns - first.batch_wait_ns

@@ -81,6 +81,7 @@ def seeds() -> list[bytes]:
         post("/v2/models/fake/infer", plain, "Accept-Encoding: gzip\r\nConnection: close\r\n"),
         post("/v2/models/fake/infer", raw, "Inference-Header-Content-Length: 0\r\n"),
         streamed,
+        streamed[:-2] + b"Inference-Header-Content-Length: 7\r\nX: y\r\n\r\n",
         *(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths),
         *(post(path, json.dumps(body).encode()) for path, body in calls),
     ]  # fmt: skip

@@ -76,8 +76,8 @@ class FakeModel:
         return round(self._draw(settings.a + settings.c * rows) * slower)
 
     def memory(self) -> dict[str, int]:
-        """It has no weights but on a simulated GPU, where they are all that is held."""
-        return {"GPU": self._card.memory().held} if self._card else {"CPU": 0}
+        """It has no weights but on a simulated GPU."""
+        return {"GPU": self._card.weights} if self._card else {"CPU": 0}
 
     def _draw(self, mean_ns: int) -> int:
         service = self._settings.service

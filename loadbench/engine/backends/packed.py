@@ -148,24 +148,28 @@ def _simple(layer: Any) -> bool:
     )
 
 
+# What stands in for a layer's `forward` must not hold the layer: the two would go only when the
+# collector sees them, and it looks no more at what was there when the engine began to serve
+
+
 def _linear(layer: Any) -> Call:
-    weight = _ops._reorder_linear_weight(layer.weight)
-    bias, product = layer.bias, _ops._linear_pointwise
+    own, bias, product = layer.weight, layer.bias, _ops._linear_pointwise
+    weight = _ops._reorder_linear_weight(own)
 
     def plain(x: torch.Tensor) -> torch.Tensor:
-        return functional.linear(x, layer.weight, bias)
+        return functional.linear(x, own, bias)
 
-    return _called(lambda x: product(x, weight, bias, *_ALONE), plain, layer.weight.dtype)
+    return _called(lambda x: product(x, weight, bias, *_ALONE), plain, own.dtype)
 
 
 def _convolution(layer: Any) -> Call:
     where = (layer.padding, layer.stride, layer.dilation, layer.groups)
-    weight = _ops._reorder_convolution_weight(layer.weight, *where, None)
-    bias, convolved = layer.bias, _ops._convolution_pointwise
+    padding, stride, dilation, groups = where
+    own, bias, convolved = layer.weight, layer.bias, _ops._convolution_pointwise
+    weight = _ops._reorder_convolution_weight(own, *where, None)
 
     def plain(x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = layer._conv_forward(x, layer.weight, bias)
-        return found
+        return functional.conv2d(x, own, bias, stride, padding, dilation, groups)
 
     def quick(x: torch.Tensor) -> torch.Tensor:
         if x.dim() != 4:  # one image without a batch
@@ -173,7 +177,7 @@ def _convolution(layer: Any) -> Call:
         found: torch.Tensor = convolved(x, weight, bias, *where, *_ALONE)
         return found
 
-    return _called(quick, plain, layer.weight.dtype)
+    return _called(quick, plain, own.dtype)
 
 
 def _called(quick: Call, plain: Call, dtype: torch.dtype) -> Call:

@@ -105,17 +105,19 @@ class TorchModel:
                 return named(self.program.call(inputs()), self.program.outputs)
             except (RuntimeError, IndexError, ValueError, AssertionError) as error:
                 if not is_full(error):
-                    raise _refusal(error) from error
+                    refusal = _refusal(error)
+                    if refusal is None:
+                        raise
+                    raise refusal from error
         # Left the except block: the traceback held the tensors that the room is needed for.
         raise MemoryError(f"{self.device} has no room for this batch")
 
     def memory(self) -> dict[str, int]:
-        if self._where.type == "cuda":
-            return {"GPU": int(torch.cuda.memory_reserved(self._where))}
+        """The weights alone: what batches take is the allocator's, who tells it of all models."""
         own = (w for w in self.weights() if type(w) in (torch.Tensor, torch.nn.Parameter))
         storages = [weight.untyped_storage() for weight in own]
         held = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
-        return {"CPU": held + self.packed}
+        return {"GPU" if self._where.type == "cuda" else "CPU": held + self.packed}
 
     def weights(self) -> list[torch.Tensor]:
         """All that the program holds: parameters and buffers."""
@@ -188,12 +190,12 @@ def is_full(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or lacks_memory(str(error))
 
 
-def _refusal(error: Exception) -> Exception:
+def _refusal(error: Exception) -> SpecError | None:
     """The program ran when it was loaded, so what it stumbles over is this input.
 
-    A fault of the device or of the compiler is not the input's: it stays what it is.
+    None: a fault of the device or of the compiler is not the input's, and stays what it is.
     """
     if fault_of(error) or "_dynamo" in type(error).__module__:
-        return error
+        return None
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return SpecError(f"the model refuses this input: {lines[-1].strip()}")

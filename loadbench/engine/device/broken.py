@@ -24,7 +24,9 @@ def lacks_memory(text: str) -> bool:
 
 def fault_of(error: BaseException | None) -> str:
     """What the device said, in a line, if the error or a cause of it is the device's fault."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # causes may go round in a circle
+        seen.add(id(error))
         text = str(error)
         kinds = [kind.__name__ for kind in type(error).__mro__]
         if "AcceleratorError" in kinds or any(mark in text for mark in _MARKS):

@@ -22,6 +22,12 @@ def keep(index: int, size: int) -> None:
     _kept[index] = _kept.get(index, 0) + size
 
 
+def reserved(index: int) -> int:
+    """Bytes of a card that torch's allocator holds for all models of this process together."""
+    torch: Any = sys.modules.get("torch")
+    return int(torch.cuda.memory_reserved(index)) if torch is not None else 0
+
+
 class Allocator(Protocol):
     """What is asked of torch's allocator; torch.cuda has all of it."""
 

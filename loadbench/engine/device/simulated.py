@@ -70,6 +70,11 @@ class Gpu:
         """This process may take so much of the memory and no more."""
         self._allowed = round(share * self._settings.memory)
 
+    @property
+    def weights(self) -> int:
+        """Bytes of each model's weights."""
+        return self._settings.weights
+
     def load(self) -> None:
         """Takes the memory of a model's weights. MemoryError if there is not so much."""
         self._take(self._settings.weights)

@@ -86,7 +86,8 @@ async def post(
     try:
         return read(await answer)
     except asyncio.CancelledError:
-        (exchange.endpoint or endpoint).abandon(exchange)  # it may have been handed on
+        if exchange.endpoint is not None:  # it has not been answered just now
+            exchange.endpoint.abandon(exchange)
         raise
 
 

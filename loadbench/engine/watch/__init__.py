@@ -16,6 +16,7 @@ import psutil
 from numpy.typing import NDArray
 
 from loadbench.engine.backends import Arrays, Model
+from loadbench.engine.device import cuda
 from loadbench.engine.watch.drift import Drift, Sample, read
 from loadbench.engine.watch.finite import guard, modules_of
 from loadbench.engine.watch.memory import PERIOD_NS, Growth
@@ -155,12 +156,13 @@ def _states(models: Sequence[Model]) -> list[Look]:
 
 def _memory(models: Sequence[Model]) -> Look:
     host = Growth("the engine's memory")
-    card = Growth("the model's memory on the GPU")
+    card = Growth("torch's memory on the GPU")
+    cards = {int(model.device[5:]) for model in models if model.device.startswith("cuda:")}
     process = psutil.Process()
 
     def look() -> Iterable[Note]:
-        held = [model.memory().get("GPU", 0) for model in models]
-        notes = (host.look(process.memory_info().rss), card.look(max(held)))
+        held = max(map(cuda.reserved, cards), default=0)
+        notes = (host.look(process.memory_info().rss), card.look(held))
         return [note for note in notes if note is not None]
 
     return look

@@ -22,6 +22,7 @@ from loadbench.engine.exchange import Exchange, response
 from loadbench.engine.forwarding import Forwarding
 from loadbench.engine.statistics import RECENT
 from loadbench.engine.tensors import Refused
+from loadbench.engine.watch.finite import parts_of
 from loadbench.inside import Batch
 from loadbench.units import US
 
@@ -72,7 +73,7 @@ class Profiling(Forwarding):
             raise Refused(503, "another profile is being taken")
         Profiling.busy = True
         loop = get_running_loop()
-        torch = any("pytorch" in model.platform for model in batcher.models)
+        torch = any(map(_is_torch, batcher.models))
         # torch's profiler takes seconds to begin for the first time: no batch is to wait for it
         ready = loop.run_in_executor(None, partial(_profiled, int) if torch else int)
         ready.add_done_callback(lambda _: _take(batcher, wish, exchange))
@@ -120,19 +121,27 @@ class Recorded:
     """A Model in place of another one while a profile is taken. torch's profiler is started anew
     for each batch: it must end in the thread in which it began, and a next batch may never come."""
 
+    launcher = None  # its batches are run, one after the other: else they would go by `run`
+
     def __init__(self, inner: Model, operators: Operators) -> None:
         self.inner = inner
         self._operators = operators
+        self._torch = _is_torch(inner)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
-        if "pytorch" not in self.inner.platform or not self._operators.mine():
+        if not self._torch or not self._operators.mine():
             return self.inner.run(arrays)
         found, events = _profiled(lambda: self.inner.run(arrays))
         self._operators.events.extend(events)
         return found
+
+
+def _is_torch(model: Model) -> bool:
+    """Whether torch runs it, or a part of it."""
+    return any("pytorch" in part.platform for part in parts_of(model))
 
 
 def _profiled(work: Callable[[], T]) -> tuple[T, list[dict[str, Any]]]:

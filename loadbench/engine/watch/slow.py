@@ -1,10 +1,10 @@
 """Requests that took long in the engine, named on stderr with where their time went."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from loadbench.engine import log
 from loadbench.engine.execution import Piece
 from loadbench.engine.job import Job
 from loadbench.printable import printable
@@ -34,20 +34,19 @@ class SlowLog:
         limit = now - self._limit
         if min([job.arrived for job in jobs], default=limit) >= limit:
             return
-        stream = self._stream or sys.stderr
         for job in jobs:
             if job.arrived >= limit:
                 continue
             second = int(self._clock())
             if second != self._second:
                 if self._untold:
-                    print(f"and {self._untold} more slow requests", file=stream)
+                    log.write(f"and {self._untold} more slow requests", self._stream)
                 self._second, self._lines, self._untold = second, 0, 0
             if self._lines >= LINES:
                 self._untold += 1
                 continue
             self._lines += 1
-            print(self._line(piece, job, now), file=stream, flush=True)
+            log.write(self._line(piece, job, now), self._stream)
 
     def _line(self, piece: Piece, job: Job, now: int) -> str:
         name = f"request {printable(job.plan.id)!r}" if job.plan and job.plan.id else "a request"
