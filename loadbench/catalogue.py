@@ -171,6 +171,8 @@ def entry(folder: Path, known: Entry | None = None) -> Entry | None:
 def _missing(folder: Path) -> Entry | None:
     if not folder.is_dir():
         return None
+    if (folder / sums.FILE).exists():
+        return _unreadable(folder, "run.json is gone, and was there at the end of the run")
     return Entry(
         str(folder), folder.name, "not begun", "no readable run.json: starting, or it never began"
     )

@@ -215,7 +215,8 @@ def single(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     last = f"{folder.name}/{found[-1].name}" if found else "another run"
-    raise SpecError(f"{folder.name} is a series of {len(found)} repeats", f"name one: {last}")
+    many = f"{len(found)} settings" if is_find(folder) else f"{len(found)} repeats"
+    raise SpecError(f"{folder.name} has {many}", f"name one: {last}")
 
 
 def whole(folder: Path) -> Path:

@@ -101,6 +101,19 @@ def test_a_schema_that_is_no_number_is_no_snapshot(tmp_path: Path, number: objec
         runlog.read_snapshot(tmp_path)
 
 
+@pytest.mark.parametrize("command", [["show"], ["report", "-o", "-"], ["export", "--as", "csv"]])
+def test_a_later_schema_is_refused_though_its_log_could_be_read(
+    shelf: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    path = shelf / "0002-bad" / runlog.SNAPSHOT
+    assert said([*command, "2", "--out", str(shelf)], capsys)[0] == 0
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 999}))
+    code, out, err = said([*command, "2", "--out", str(shelf)], capsys)
+    assert (code, out) == (2, "")
+    assert "schema 999" in err
+    assert "update this one" in err
+
+
 def test_a_log_of_a_later_schema_is_refused(
     shelf: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -288,6 +301,39 @@ def test_a_run_that_was_altered_has_no_verdict(
         (line,) = said(["list", "--out", str(tmp_path)], capsys)[1].splitlines()[1:2]
         assert "1/1" not in line
         assert "0/1" not in line
+
+
+@pytest.mark.parametrize("how", ["link", "gone"])
+def test_a_sealed_run_without_its_snapshot_is_told_as_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    folder = finished(tmp_path, "one", 10.0)
+    runlog.seal(folder)
+    path = folder / runlog.SNAPSHOT
+    path.rename(tmp_path / "elsewhere.json")
+    if how == "link":
+        path.symlink_to(tmp_path / "elsewhere.json")
+    shown = said(["show", "1", "--out", str(tmp_path)], capsys)[1]
+    assert ("run.json is gone" in shown) == (how == "gone")
+    assert "▲ doubtful" in shown
+    assert "▲ no verdict: run.json is" in shown
+    table = said(["list", "--out", str(tmp_path)], capsys)[1]
+    assert ("run.json is gone, and was there" in table) == (how == "gone")
+    assert "starting" not in table
+
+
+def test_an_altered_log_of_a_repeat_is_told_of_the_series(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = series(tmp_path, [10.0] * 2)
+    for each in (folder, *runlog.repeats(folder)):
+        runlog.seal(each)
+    with open(folder / "2" / runlog.LOG, "ab") as log:
+        log.write(b'{"kind":"mark","second":1,"text":""}\n')
+    shown = said(["show", "1", "--out", str(tmp_path)], capsys)[1]
+    assert "log.ndjson was altered after the run (1 of 2 repeats)" in shown
+    rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert ["no verdict" in rows[name] for name in ("1", "2", "median")] == [False, True, True]
 
 
 def test_an_altered_series_has_no_verdict(

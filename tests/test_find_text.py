@@ -1,5 +1,7 @@
 """What a find says of its result: the interval or why there is none, reasons once, its chart."""
 
+import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,16 @@ from loadbench import runlog
 from loadbench.cli.find import FOUND, NOWHERE, _exit_code
 from loadbench.judge.search import Probe, crossing_of, ended, following
 from loadbench.judge.searches import Hunt, Setting
-from loadbench.report.find import chart, find_text, headline, unbounded
+from loadbench.report.find import (
+    chart,
+    find_facts,
+    find_text,
+    headline,
+    results,
+    unbounded,
+)
 from loadbench.units import significant
+from tests.published import holds
 from tests.test_durable import searched
 from tests.test_find_search import TERMS, stage
 
@@ -86,3 +96,19 @@ def test_one_setting_that_holds_is_a_find(held: tuple[bool, ...], code: int) -> 
     none = ended(TERMS, [stage(holds=False)], 9.0, "nothing holds")
     settings = [Setting({"v": n}, found=full if one else none) for n, one in enumerate(held)]
     assert _exit_code(Hunt(TERMS, tuple(settings)), failed=False) == code
+
+
+def test_a_search_that_goes_on_has_not_been_stopped(tmp_path: Path) -> None:
+    folder = searched(tmp_path)
+    snapshot = runlog.read_snapshot(folder)
+    snapshot["find"]["settings"][0] |= {"found": None, "over": {"engine.max_batch": 8}}
+    snapshot["find"]["settings"][0]["seen"].pop()  # that confirmed it
+    snapshot["find"]["settings"] *= 2
+    here = {"pid": os.getpid(), "host": platform.node()}
+    for state, told in (("running", "going on"), ("stopped", "stopped")):
+        runlog.write_snapshot(folder, {**snapshot, **here, "state": state})
+        assert f"not confirmed: {told}" in find_text(folder)
+        facts = find_facts(folder)["settings"][0]
+        assert (facts["limit"], facts["ended"]) == (told, False)
+        assert results(folder)[0].startswith("max_batch 8: ")
+        holds("find", find_facts(folder))

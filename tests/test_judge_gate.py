@@ -45,6 +45,7 @@ def test_compare_exits_by_its_verdict_only_when_asked_to(three: Path) -> None:
     assert "6 + 3 repeats" in few
     assert "of any size can have been missed" in few
     loadbench("compare", "1", "2", "--gate", "p98=1%", cwd=three, code=2)
+    loadbench("compare", "1", "2", "--gate", "p99=", cwd=three, code=2)
 
 
 def test_several_runs_make_a_side(three: Path) -> None:

@@ -12,6 +12,7 @@ from loadbench.model import Note
 from loadbench.report.export.mlflow import figures
 from loadbench.report.export.prometheus import prometheus_bytes
 from loadbench.report.export.source import source
+from loadbench.report.html import report
 from loadbench.report.page.verdict import headline, outcome
 from loadbench.report.series import series_text
 from loadbench.report.text import summary_text
@@ -76,3 +77,27 @@ def test_a_list_and_a_series_do_not_count_its_checks(
     assert "1/1" not in line
     assert why in line
     assert '"checks_passed": 0' in said(["list", "--json", "--out", str(alone)], capsys)[1]
+
+
+def test_a_repeat_that_was_broken_off_before_it_asked_is_in_no_median(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = series(tmp_path, [10.0, 20.0])
+    found = runlog.read_snapshot(folder / "2")
+    summary = found["summary"]
+    nothing = dict.fromkeys(summary["latency_ms"])
+    found["summary"] |= {
+        "asked": 0, "done": 0, "reason": "stopped", "latency_ms": nothing,
+        "rate": dict.fromkeys(summary["rate"]),
+    }  # fmt: skip
+    runlog.write_snapshot(folder / "2", found)
+    rows = {line.split()[0]: line for line in series_text(folder).splitlines() if line.strip()}
+    assert rows["median"].split()[1:4] == rows["1"].split()[1:4]
+    assert "> 100" not in series_text(folder)
+    page = report([folder])
+    assert "Median p99 10.0 ms; no verdict: not all of it was finished: stopped." in page
+    found["summary"]["limit_ms"] = 100.0
+    for path in runlog.repeats(folder):
+        runlog.write_snapshot(path, {**found, "run": runlog.called(path)})
+    assert "> 100" not in series_text(folder)
+    assert "Median p99 n/a; no verdict" in report([folder])

@@ -170,7 +170,7 @@ def test_repeats_are_found_listed_and_named(tmp_path: Path) -> None:
     assert runlog.repeats(folder / "2") == [folder / "2"]
     with pytest.raises(SpecError, match="has no repeat 4: it has 3"):
         runlog.find("1/4", tmp_path)
-    with pytest.raises(SpecError, match="series of 3"):
+    with pytest.raises(SpecError, match="has 3 repeats"):
         runlog.single(folder)
     (entry,) = catalogue.entries(tmp_path)
     assert (entry.repeats, entry.state) == (3, "done")

@@ -423,9 +423,9 @@ def terms_of(gates: Sequence[str], anyway: bool = False, margin: float = 0.05) -
         return Terms(margin=margin, anyway=anyway)
     margins = {}
     for text in gates:
-        typed, _, share = text.partition("=")
+        typed, sign, share = text.partition("=")
         name = typed.strip().replace("p99_9", "p99.9")
-        margins[name] = _share(share, text) if share else margin
+        margins[name] = _share(share, text) if sign else margin
         if name not in metrics.GATED:
             raise SpecError(
                 f"--gate {text}: there is no margin for {name!r}",

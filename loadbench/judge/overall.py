@@ -20,15 +20,15 @@ MEDIAN = "it is a median of repeats, which tell how much it moves"  # why it has
 def overall(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Of the summaries in the snapshots of a series, as plain values with the names of a summary;
     None if there are none. A percentile that is among the failed is larger than any number, so
-    that it is one (None) where it is in half of the repeats."""
+    that it is one (None) where it is in half of the repeats. One that was broken off before
+    anything was asked is not in the medians."""
     if not summaries:
         return None
-    first = summaries[0]
-    found: dict[str, Any] = {name: median(one[name] for one in summaries) for name in _COUNTS}
+    measured = [one for one in summaries if one["asked"]] or summaries
+    first = measured[0]
+    found: dict[str, Any] = {name: median(one[name] for one in measured) for name in _COUNTS}
     for name in _TIMES:
-        found[name] = {
-            key: middle([one[name].get(key) for one in summaries]) for key in first[name]
-        }
+        found[name] = {key: middle([one[name].get(key) for one in measured]) for key in first[name]}
     percentiles = [name for name in first["latency_ms"] if name.startswith("p")]
     found["no_bands"] = {"latency_ms": dict.fromkeys(percentiles, MEDIAN)}
     found["limit_ms"] = first.get("limit_ms")

@@ -30,7 +30,9 @@ _LEAST_RATE = 0.01
 _SAME = 1.005
 _CHANGED = 3.0  # standard errors between a rate before and after an overload
 
-Limit = Literal["latency", "failures", "generator", "cap", "budget", "stopped", "nothing holds"]
+Limit = Literal[
+    "latency", "failures", "generator", "cap", "budget", "stopped", "nothing holds", "going on"
+]
 
 
 class Terms(Value, frozen=True):
@@ -285,6 +287,7 @@ def _sentence(terms: Terms, seen: Sequence[Seen], why: Limit) -> str:
         "cap": f"no higher rate was to be tried than {significant(terms.most)}/s",
         "budget": f"the budget of {duration(terms.budget_s * 10**9)} was used up",
         "stopped": "it was stopped",
+        "going on": "the search goes on",
         "nothing holds": f"{terms.claim.text} does not hold at any rate",
     }
     return told[why]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from loadbench.errors import SpecError
-from loadbench.judge.search import Found, Terms, ended
+from loadbench.judge.search import Found, Limit, Terms, ended
 from loadbench.judge.stage import Seen
 from loadbench.model import Value, decode
 from loadbench.overrides import parse_settings
@@ -41,10 +41,10 @@ class Hunt(Value, frozen=True, omit_defaults=False):
     settings: tuple[Setting, ...]
     overrides: dict[str, Any] = {}  # of the scenario, for all settings
 
-    def result(self, setting: Setting) -> Found:
-        """Of a setting; until it has ended what is known so far."""
+    def result(self, setting: Setting, why: Limit = "stopped") -> Found:
+        """Of a setting; of one that has not ended what is known so far, and `why` no more."""
         terms = msgspec.structs.replace(self.terms, start=setting.start or self.terms.start)
-        return setting.found or ended(terms, setting.seen, setting.spent_s, "stopped")
+        return setting.found or ended(terms, setting.seen, setting.spent_s, why)
 
 
 def parse_over(texts: Sequence[str]) -> list[dict[str, Any]]:

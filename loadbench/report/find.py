@@ -37,6 +37,28 @@ def find_text(folder: Path) -> str:
         return _page(folder, snapshot, hunt, sums.altered(folder, runlog.SNAPSHOT))
 
 
+def results(folder: Path) -> list[str]:
+    """What was found, a sentence for each setting. SpecError if the snapshot is damaged."""
+    snapshot = runlog.read_snapshot(folder)
+    hunt = _so_far(snapshot, read_hunt(snapshot))
+    altered = bool(sums.altered(folder, runlog.SNAPSHOT))
+    hunt = _unconfirmed(hunt) if altered else hunt
+    with believable(str(folder / runlog.SNAPSHOT)):
+        return [
+            f"{f'{one.name}: ' if one.name else ''}{headline(hunt.result(one), altered)}"
+            for one in hunt.settings
+            if one.seen
+        ]
+
+
+def _so_far(snapshot: dict[str, Any], hunt: Hunt) -> Hunt:
+    """One that goes on has not been stopped: what is known of it is told as that."""
+    if runlog.state(snapshot) != "running":
+        return hunt
+    settings = (replace(one, found=hunt.result(one, "going on")) for one in hunt.settings)
+    return replace(hunt, settings=tuple(settings))
+
+
 def _unconfirmed(hunt: Hunt) -> Hunt:
     """As one that was altered since stands: nothing of it is a verdict."""
     found = (replace(hunt.result(setting), confirmed=False) for setting in hunt.settings)
@@ -52,6 +74,7 @@ def _page(folder: Path, snapshot: dict[str, Any], hunt: Hunt, doubt: Note | None
     ]
     lines += [f"  ✗ {snapshot['text']}"] if snapshot.get("text") else []
     broken_off = any(setting.found is None for setting in hunt.settings)
+    hunt = _so_far(snapshot, hunt)
     if doubt:
         lines += [f"  ▲ no verdict: {doubt.text}: {doubt.hint}"]
         hunt = _unconfirmed(hunt)
@@ -75,7 +98,8 @@ def find_facts(folder: Path) -> dict[str, Any]:
 
 def _facts(snapshot: dict[str, Any], hunt: Hunt, altered: bool) -> dict[str, Any]:
     names = ("run", "kind", "scenario", "repeats", "text")
-    told = _unconfirmed(hunt) if altered else hunt
+    told = _so_far(snapshot, hunt)
+    told = _unconfirmed(told) if altered else told
     settings = [
         {
             "setting": setting.over,

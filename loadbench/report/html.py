@@ -9,8 +9,8 @@ from pathlib import Path
 
 from loadbench import __version__, runlog
 from loadbench.errors import RunError, SpecError
-from loadbench.report.ab import session_text
-from loadbench.report.find import find_text
+from loadbench.report.ab import read_session, session_text
+from loadbench.report.find import find_text, results
 from loadbench.report.markup import Child, Markup, tag
 from loadbench.report.page import (
     again,
@@ -194,6 +194,7 @@ def _turns(folder: Path) -> str:
         verdict.titled(f"run {runlog.called(folder)}", "Two targets in turns", told),
         section(
             "Compared",
+            tag("p", read_session(folder).text or "no verdict yet", class_="verdict"),
             tag("pre", session_text(folder), tabindex=0, class_="page"),
             name="comparison",
         ),
@@ -221,7 +222,12 @@ def _search(folder: Path) -> str:
     return document(
         folder.name,
         verdict.titled(f"run {runlog.called(folder)}", "The highest rate that holds", told),
-        section("Found", tag("pre", find_text(folder), tabindex=0, class_="page"), name="found"),
+        section(
+            "Found",
+            *(tag("p", text, class_="verdict") for text in results(folder)),
+            tag("pre", find_text(folder), tabindex=0, class_="page"),
+            name="found",
+        ),
         *parts,
     )
 

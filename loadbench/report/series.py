@@ -1,5 +1,6 @@
 """A series of repeats: what each came to, a line each, and the middle of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def series_facts(folder: Path) -> dict[str, Any]:
     """The series as one object: its snapshot's own facts, `overall` (medians, and the worst of
     checks and grades) and the `summaries` of all repeats. SpecError if it is damaged."""
     snapshot = runlog.read_snapshot(folder)
-    summaries = [one["summary"] for one in snapshots(folder) if one.get("summary")]
+    made = ((path, one["summary"]) for path, one in _made(folder) if one.get("summary"))
+    summaries = [_with_its_log(path, summary) for path, summary in made]
     names = ("run", "kind", "scenario", "wanted", "engine", "cool_down_s", "repeats", "text")
     try:
         whole = overall(summaries)
@@ -37,6 +39,18 @@ def series_facts(folder: Path) -> dict[str, Any]:
     found = {name: snapshot.get(name) for name in names}
     found["run"] = found["run"] or harmless(folder.name)
     return {**found, "state": runlog.state(snapshot), "overall": whole, "summaries": summaries}
+
+
+def _made(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    found = snapshots(folder)
+    return [(folder / str(one["run"]).rpartition("/")[2], one) for one in found]
+
+
+def _with_its_log(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """A repeat is shown by its snapshot: whether its log is still the same is to be known, too."""
+    doubt = sums.altered(folder, runlog.LOG)
+    found: dict[str, Any] = sums.doubted(summary, doubt) if doubt else summary
+    return found
 
 
 def series_text(folder: Path) -> str:
@@ -81,11 +95,19 @@ def _checks(summary: dict[str, Any]) -> str:
     checks = summary["checks"]
     if not checks:
         return ""
-    sound = summary["reason"] == "done" and summary["trust"] != "invalid"
-    if not sound or any(note["code"] == sums.CODE for note in summary["notes"]):
+    if unjudged_repeats(summary):
         return "▲ no verdict"
     passed = sum(check["state"] == "passed" for check in checks)
     return f"{'✓' if passed == len(checks) else '✗'} {passed}/{len(checks)}"
+
+
+def unjudged_repeats(whole: Mapping[str, Any]) -> str:
+    """Why there is no verdict about a repeat, or about all of them by their worst; "": there is."""
+    if whole["reason"] != "done":
+        return f"not all of it was finished: {whole['reason']}"
+    if whole["trust"] == "invalid":
+        return "the numbers cannot be trusted"
+    return next((str(note["text"]) for note in whole["notes"] if note["code"] == sums.CODE), "")
 
 
 def _latency(summary: dict[str, Any], name: str) -> str:

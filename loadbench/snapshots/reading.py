@@ -8,14 +8,14 @@ from msgspec.structs import replace
 from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.model import Note, Record, Start, Trust
-from loadbench.snapshots import sums
+from loadbench.snapshots import schema, sums
 from loadbench.snapshots.foreign import believable
 from loadbench.summary import Summary, summarise
 
 
 def summarised(folder: Path) -> tuple[Start, Summary]:
     """The beginning and the Summary of a run: also of one that was killed, or goes on. SpecError
-    if nothing was recorded, or the log is damaged."""
+    if nothing was recorded, the log is damaged, or a later loadbench made the run."""
     begun: list[Start] = []
     summary = summary_of(folder, begun)
     if summary is None or not begun:
@@ -34,7 +34,8 @@ def summary_of(folder: Path, begun: list[Start] | None = None) -> Summary | None
 def told(summary: Summary, folder: Path) -> Summary:
     """As it is told of a run that lies there: with a doubt for each of its files that was altered
     since its end; of one that a search led without checks, which would be of all its rates together
-    and contradict what was found."""
+    and contradict what was found. SpecError if a later loadbench made it."""
+    schema.require_known(folder / runlog.SNAPSHOT)
     if runlog.is_led(folder):
         summary = replace(summary, checks=())
     found = doubts(folder)

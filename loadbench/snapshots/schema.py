@@ -6,10 +6,12 @@ key changes its meaning or must be there; a key that may be missing needs no ste
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from loadbench.errors import SpecError
 from loadbench.printable import printable
+from loadbench.snapshots import files
 
 SCHEMA = 2  # of run.json
 Snapshot = dict[str, Any]
@@ -35,6 +37,18 @@ def migrated(snapshot: Snapshot, of: str) -> Snapshot:
         snapshot = _STEPS[version](snapshot)
         version += 1
     return snapshot
+
+
+def require_known(path: Path) -> None:
+    """SpecError if a later loadbench wrote this run.json. One that is damaged or gone says nothing
+    of the log beside it."""
+    try:
+        found = files.value(files.content(path))
+    except (OSError, ValueError):
+        return
+    version = found.get("schema") if isinstance(found, dict) else None
+    if type(version) is int and version > SCHEMA:
+        raise newer(str(path), version, SCHEMA, str(found.get("loadbench", "")))
 
 
 def newer(of: str, version: int, known: int, made: str = "") -> SpecError:

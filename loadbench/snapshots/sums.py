@@ -51,9 +51,13 @@ def altered(folder: Path, name: str, data: bytes | None = None) -> Note | None:
         return Note(CODE, f"{FILE} says nothing of {name}", "was the run altered?")
     try:
         found = _of_file(folder / name) if data is None else hashlib.sha256(data).hexdigest()
+    except FileNotFoundError:
+        if name.endswith(_LOG):
+            return None  # what is compared is the snapshot: logs may be left out of a repository
+        return Note(CODE, f"{name} is gone, and was there at the end of the run", "bring it back")
     except OSError as error:
         if error.errno != errno.EFBIG:
-            return None  # whoever reads it is told
+            return Note(CODE, f"{name} is not what it was: {error.strerror}", "was it replaced?")
         found = ""
     if found.encode() == wanted:
         return None

@@ -7,7 +7,8 @@ from typing import Any
 from loadbench import baseline, runlog
 from loadbench.errors import SpecError
 from loadbench.judge.checks import unjudged
-from loadbench.judge.comparison import Comparison, Side, compare
+from loadbench.judge.comparison import Comparison, Row, Side, compare
+from loadbench.judge.gate import change
 from loadbench.judge.matrix import Matrix, matrix
 from loadbench.model import Note, plain
 from loadbench.report.certain import bands_of
@@ -36,9 +37,9 @@ from loadbench.report.page.sections import (
 )
 from loadbench.report.page.timeline import timeline
 from loadbench.report.page.verdict import headline, outcome, sentence
+from loadbench.report.series import unjudged_repeats
 from loadbench.report.sides import side
 from loadbench.report.svg import Level
-from loadbench.snapshots import sums
 from loadbench.units import percent, significant
 
 _CHANGED = 30  # settings that are listed
@@ -107,11 +108,17 @@ def _side(folder: Path, known: Sequence[Material]) -> Side:
     return side([folder])
 
 
+def _said(row: Row) -> str:
+    """`p99 +7.2 % (+3.1 … +11.4): worse`: on a telephone the table's own words are far away."""
+    return f"{change(row)}: {row.word}"
+
+
 def compared(found: Comparison) -> Markup:
     """What differs first, then the figures, then what they rest on and what weakens them."""
     rows = [cells(row, bounds=True) for row in found.rows]
     return joined(
         tag("p", tag("b", "A "), found.a, tag("b", "  B "), found.b),
+        tag("p", "; ".join(map(_said, found.gated)), class_="verdict") if found.gated else None,
         _differing(differences(found)),
         table(HEADS, rows, left=(0, HEADS.index("verdict"))) if found.comparable else None,
         entries(signed("·", "quiet", text) for text in sentences(found)),
@@ -138,11 +145,12 @@ def overall(facts: Mapping[str, Any]) -> Markup:
         return quiet(f"{how}.")
     p99 = whole["latency_ms"].get("p99")
     limit = whole.get("limit_ms")
-    shown = f"{significant(p99)} ms" if p99 is not None else f"> {significant(limit)} ms"
+    among = p99 is None and whole["asked"]
+    shown = f"> {significant(limit)} ms" if among else significant(p99) + (" ms" if p99 else "")
     passed = sum(check["state"] == "passed" for check in whole["checks"])
     checks = f"{passed} of {len(whole['checks'])} checks passed in every repeat"
-    if doubt := next((note for note in whole["notes"] if note["code"] == sums.CODE), None):
-        checks = f"no verdict: {doubt['text']}"
+    if why := unjudged_repeats(whole):
+        checks = f"no verdict: {why}"
     return joined(
         tag("p", f"Median p99 {shown}; {checks}.", class_="verdict"),
         quiet(f"{how}; the worst trust: {whole['trust']}. {_MEDIANS}"),
