@@ -110,6 +110,17 @@ def test_other_values_dates_and_lengths_are_good_without_the_parser() -> None:
     assert found.wanted == len(other)
 
 
+def test_a_retired_connection_takes_a_shorter_answer_than_the_one_before() -> None:
+    connection = Connection(kind(), 0)
+    assert connection.take(GOOD) == ""
+    connection.forget()
+    assert connection.take(GOOD[:-9]) is None
+    assert connection.take(GOOD[-9:]) == ""
+    connection.forget()
+    connection.retire()
+    assert connection.take(answer(b"", status=b"503 Service Unavailable")) == "http_503"
+
+
 WRONG = {
     "a value less": answer(body([0.5] * 5)),
     "a value more": answer(body([0.5] * 7)),
