@@ -10,7 +10,7 @@ import numpy as np
 from loadbench.load.connection import BOTH, CONNECTING, IDLE, Address, Connection
 from loadbench.load.ledger import Ints
 from loadbench.load.schedule import NEVER
-from loadbench.load.sequences import Turns
+from loadbench.load.sequences import Turns, amid
 from loadbench.model import Note
 from loadbench.printable import printable
 from loadbench.units import MS, SECOND, clock
@@ -46,7 +46,7 @@ class Pool:
         self._unasked = 0  # answers to nothing
         self._first = (0, "")  # of them: when, and what it was
         self._turn = 0
-        self._in_turn = in_turn  # a connection is in the midst of a sequence
+        self._in_turn = in_turn  # each connection goes through sequences
 
     @property
     def resting(self) -> int:
@@ -59,10 +59,13 @@ class Pool:
         return self.resting == len(self.open)
 
     def room(self) -> bool:
-        """Whether one more may be opened. Idle connections to other replicas make way."""
+        """Whether one more may be opened. Idle connections to other replicas make way, but for
+        those in the midst of a sequence: it would be cut off."""
         if len(self.open) < self.most:
             return True
         spare = max(self.idle, key=len)
+        if self._in_turn:
+            spare = [one for idle in self.idle for one in idle if not amid(one.deal)]
         if not spare:
             return False
         self.drop(spare[0])
