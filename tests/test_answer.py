@@ -17,6 +17,7 @@ from loadbench.load.exemplar import sample
 from loadbench.model import Tensor, encode
 from loadbench.plan import Endpoint
 from loadbench.targets import kserve, plain
+from loadbench.targets.wire import Form
 
 ENDPOINT = Endpoint(
     host="h", port=1, protocol="kserve", model="m",
@@ -154,6 +155,14 @@ def test_a_fast_wrong_answer_is_a_bad_answer(name: str, taught: bool) -> None:
         assert read(found, GOOD) == ""
     assert found.look(WRONG[name]) is not Sight.GOOD
     assert read(found, WRONG[name], b"") == "bad_answer"
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_answers_that_have_no_body_are_not_waited_for(status: bytes) -> None:
+    found = Kind(0, "r", lambda *_: Form(), (204, 304))
+    whole = b"HTTP/1.1 " + status + b"\r\nContent-Length: 7\r\n\r\n"
+    assert read(found, whole) == ""
+    assert read(found, whole) == ""
 
 
 @pytest.mark.parametrize(
