@@ -252,6 +252,12 @@ def test_several_tokens_in_an_event_are_counted_by_the_server() -> None:
     assert 9 * MS / 7 < (told.pace.quantile(0.5) or 0) < 13 * MS / 7
 
 
+def test_an_answer_in_one_event_has_no_pace() -> None:
+    with completions() as server:
+        told = stream(driven(server.port, rate=10, options={"per_event": 8}))
+    assert (told.tokens, told.first.count, told.pace.count) == (20 * 8, 20, 0)
+
+
 def test_a_server_that_does_not_count_is_counted_by_its_events() -> None:
     with completions() as server:
         found = driven(server.port, options={"usage": False})
