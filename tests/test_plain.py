@@ -173,6 +173,7 @@ def test_bytes_go_where_only_text_can_be_as_base64(tmp_path: Path) -> None:
         data=data, headers={"X": "${content}"}
     )
     assert "bytes of a file have no JSON form" in refused(data=data, body="${content}")
+    assert made(data=data, body="${content|raw}")[0][0].body == b"\xff\0"
     assert made(data=data, headers={"X": "${content|base64}"})[0][0].headers["X"] == "/wA="
 
 
