@@ -2,11 +2,12 @@
 
 import select
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from loadbench.environment import hidden
 from loadbench.load.connection import BOTH, CONNECTING, IDLE, Address, Connection
 from loadbench.load.ledger import Ints
 from loadbench.load.schedule import NEVER
@@ -126,8 +127,9 @@ class Pool:
         """Where it leads to, in words."""
         return str(self._addresses[connection.replica])
 
-    def leave(self, connection: Connection, now: int) -> None:
-        """An idle connection stirs: the server has closed it, or says what nobody asked for."""
+    def leave(self, connection: Connection, now: int, headers: Mapping[str, str]) -> None:
+        """An idle connection stirs: the server has closed it, or says what nobody asked for, maybe
+        something of the headers that it was sent."""
         try:
             data = connection.recv(_UNASKED)
         except BlockingIOError:  # TLS talks to itself
@@ -138,7 +140,7 @@ class Pool:
             if connection.reusable:
                 return
         elif data:
-            self._first = self._first if self._unasked else (now, printable(data))
+            self._first = self._first if self._unasked else (now, printable(hidden(data, headers)))
             self._unasked += 1
         else:
             self.cut(connection, now - connection.idle_since)
