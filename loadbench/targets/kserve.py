@@ -318,7 +318,8 @@ def _of_type(output: Output, values: list[Any]) -> None:
     number: the `Form` of later answers tells no more, and all are judged alike."""
     if output.datatype not in DTYPES:
         return
-    allowed = {"BYTES": {str}, "BOOL": {bool, int}}.get(output.datatype, {int, float})
+    kinds: dict[str, set[type]] = {"BYTES": {str}, "BOOL": {bool, int}}
+    allowed = kinds.get(output.datatype, {int, float})
     if set(map(type, values)) <= allowed:
         return
     first = next(value for value in values if type(value) not in allowed)
