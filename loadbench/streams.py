@@ -19,7 +19,7 @@ class Stream(Value, frozen=True):
     tokens: int = 0
     prompt: int = 0  # tokens of what was asked
     told: int = 0  # answers done of which the server told how many tokens they have
-    barren: int = 0  # answers that failed before their first piece
+    barren: int = 0  # answers that failed, or ended, before their first piece
 
     @property
     def generated(self) -> int:

@@ -5,7 +5,7 @@ What a request asks for beside its prompt (`options` of a scenario) says how it 
 first token after `first_ms`, the next ones each `gap_ms` later (from the first on, so that lateness
 does not add up), `max_tokens` of them; `per_event` tokens in one event; `part` bytes of an event at
 a time; `breaks` after so many events, by an error of its own or by hanging up; `usage` false: no
-count of tokens; `status`, another one than 200.
+count of tokens; `status`, another one than 200; `empty`: an answer without a choice.
 """
 
 import contextlib
@@ -60,7 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep((asked.get("first_ms", 0) + self.server.slower_ms) / 1000)
             text = {"role": "assistant", "content": "word " * asked["max_tokens"]}
             choice = {"index": 0, "message": text, "finish_reason": "length"}
-            self._whole(200, {"choices": [choice], "usage": _usage(asked)})
+            choices = [] if asked.get("empty") else [choice]
+            self._whole(200, {"choices": choices, "usage": _usage(asked)})
             self._count(asked["max_tokens"])
 
     def _stream(self, asked: dict[str, Any]) -> None:
@@ -72,6 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        if asked.get("empty"):
+            self._raw(b"data: [DONE]\n\n")
+            self._raw(b"")
+            return
         if chat:
             self._event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
         sent = []

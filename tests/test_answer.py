@@ -17,6 +17,7 @@ from loadbench.load.exemplar import sample
 from loadbench.model import Tensor, encode
 from loadbench.plan import Endpoint
 from loadbench.targets import kserve, plain
+from loadbench.targets.wire import Form
 
 ENDPOINT = Endpoint(
     host="h", port=1, protocol="kserve", model="m",
@@ -110,10 +111,23 @@ def test_other_values_dates_and_lengths_are_good_without_the_parser() -> None:
     assert found.wanted == len(other)
 
 
+def test_a_retired_connection_takes_a_shorter_answer_than_the_one_before() -> None:
+    connection = Connection(kind(), 0)
+    assert connection.take(GOOD) == ""
+    connection.forget()
+    assert connection.take(GOOD[:-9]) is None
+    assert connection.take(GOOD[-9:]) == ""
+    connection.forget()
+    connection.retire()
+    assert connection.take(answer(b"", status=b"503 Service Unavailable")) == "http_503"
+
+
 WRONG = {
     "a value less": answer(body([0.5] * 5)),
     "a value more": answer(body([0.5] * 7)),
-    "a text for a value": answer(body(data=["a"] * 7)),
+    "texts for values": answer(body(data=["a"] * 6)),
+    "nothing for a value": answer(body(data=[0.5] * 5 + [None])),
+    "truth for a value": answer(body(data=[[0.5, 1, 2], [0.5, True, 2]])),
     "another name": answer(body(name="z")),
     "another type": answer(body(datatype="FP64")),
     "another shape": answer(body(shape=[1, 3], data=[1, 2, 3])),
@@ -141,6 +155,29 @@ def test_a_fast_wrong_answer_is_a_bad_answer(name: str, taught: bool) -> None:
         assert read(found, GOOD) == ""
     assert found.look(WRONG[name]) is not Sight.GOOD
     assert read(found, WRONG[name], b"") == "bad_answer"
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_answers_that_have_no_body_are_not_waited_for(status: bytes) -> None:
+    found = Kind(0, "r", lambda *_: Form(), (204, 304))
+    whole = b"HTTP/1.1 " + status + b"\r\nContent-Length: 7\r\n\r\n"
+    assert read(found, whole) == ""
+    assert read(found, whole) == ""
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value", "verdict"),
+    [
+        ("BYTES", "a", ""), ("BYTES", 1, "bad_answer"), ("BOOL", True, ""), ("BOOL", 1, ""),
+        ("BOOL", "true", "bad_answer"), ("INT64", 7, ""), ("INT64", "7", "bad_answer"),
+        ("FP16", 7, ""), ("FP16", {"a": 1}, "bad_answer"), ("HOUSE", "of its own", ""),
+    ],
+)  # fmt: skip
+def test_values_are_what_json_has_for_their_type(datatype: str, value: Any, verdict: str) -> None:
+    where = Endpoint(host="h", port=1, protocol="kserve", outputs=(Tensor("y", datatype, (1,)),))
+    said = {"name": "y", "datatype": datatype, "shape": [1, 1], "data": [value]}
+    found = Kind(0, "infer", kserve.checker(where, rows=1))
+    assert read(found, answer(json.dumps({"outputs": [said]}).encode())) == verdict
 
 
 def test_any_other_status_is_named() -> None:

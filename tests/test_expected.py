@@ -82,10 +82,11 @@ def test_an_answer_is_compared_with_its_own_rows(tmp_path: Path, binary: bool) -
 
 
 def test_rows_of_a_request_are_counted_on(tmp_path: Path) -> None:
-    (pair,) = made(tmp_path, {"y": EXPECTED}, Y, rows=2)
+    pair, last = made(tmp_path, {"y": EXPECTED}, Y, rows=2)
     assert verdict(pair, *answer(y=("FP32", EXPECTED[:2]))) == ""
     off = EXPECTED[:2] + np.array([[0, 0], [0, 0.125]])
     assert verdict(pair, *answer(y=("FP32", off))) == "y[1, 1] is 0.375 instead of 0.25"
+    assert verdict(last, *answer(y=("FP32", EXPECTED[[2, 0]]))) == ""
 
 
 def test_the_ordinary_check_comes_first(tmp_path: Path) -> None:

@@ -188,6 +188,16 @@ def test_an_answer_to_nothing_is_told_and_is_no_request() -> None:
     assert "first in 00:00: HTTP/1.1 408 Request Timeout" in note.text
 
 
+def test_an_answer_to_nothing_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "Request Timeout")
+    with known_server(misbehave="stray", every=2) as server:
+        wanted = plan(server.port, rate=10, seconds=1)
+        where = msgspec.structs.replace(wanted.endpoint, headers={"X-Key": "$SECRET"})
+        found = drive(msgspec.structs.replace(wanted, endpoint=where))
+    (note,) = found.finished.notes
+    assert "HTTP/1.1 408 $SECRET" in note.text
+
+
 class Outage(threading.Thread):
     """Kills a server and starts it again at the same port."""
 

@@ -155,6 +155,9 @@ def test_npy_rows_are_dealt_out(tmp_path: Path) -> None:
     pools, _ = prepare(where, [RequestPlan("r", data=str(path), rows=3)], seed=1)
     parts = [decoded(found)["x"] for found in pools[0]]
     np.testing.assert_array_equal(parts, [rows[:3], rows[3:]])
+    pools, _ = prepare(where, [RequestPlan("r", data=str(path), rows=4)], seed=1)
+    parts = [decoded(found)["x"] for found in pools[0]]
+    np.testing.assert_array_equal(parts, [rows[:4], rows[[4, 5, 0, 1]]])
     np.testing.assert_array_equal(one(where, data=str(path), rows=8)["x"], rows[[*range(6), 0, 1]])
 
 

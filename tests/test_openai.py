@@ -252,6 +252,12 @@ def test_several_tokens_in_an_event_are_counted_by_the_server() -> None:
     assert 9 * MS / 7 < (told.pace.quantile(0.5) or 0) < 13 * MS / 7
 
 
+def test_an_answer_in_one_event_has_no_pace() -> None:
+    with completions() as server:
+        told = stream(driven(server.port, rate=10, options={"per_event": 8}))
+    assert (told.tokens, told.first.count, told.pace.count) == (20 * 8, 20, 0)
+
+
 def test_a_server_that_does_not_count_is_counted_by_its_events() -> None:
     with completions() as server:
         found = driven(server.port, options={"usage": False})
@@ -276,6 +282,7 @@ def test_an_answer_that_comes_whole_has_tokens_and_no_times_of_them() -> None:
         ({"breaks": 3, "by": "hanging up"}, "truncated", "closed", True),
         ({"breaks": 0, "by": "error"}, "stream_error", "out of memory", False),
         ({"status": 429}, "http_429", "429", False),
+        ({"empty": True}, "bad_answer", "no choices", False),
     ],
 )
 def test_failures_have_their_names(
@@ -290,6 +297,19 @@ def test_failures_have_their_names(
     assert told.barren == (0 if began else 20)
     assert told.first.count == (20 if began else 0)
     assert told.pieces == (60 if began else 0)
+
+
+def test_a_whole_answer_without_a_choice_is_none() -> None:
+    with completions() as server:
+        found = driven(server.port, rate=10, options={"stream": False, "empty": True})
+    assert found.failed == {"bad_answer": 20}
+
+
+def test_a_good_answer_without_a_token_counts_among_the_first_tokens() -> None:
+    with completions() as server:
+        found = driven(server.port, rate=10, options={"max_tokens": 0})
+    assert (found.failed, found.sum("done")) == ({}, 20)
+    assert (stream(found).barren, stream(found).first.count) == (20, 0)
 
 
 def test_answers_that_take_too_long_keep_the_tokens_that_came() -> None:

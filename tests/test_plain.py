@@ -173,6 +173,7 @@ def test_bytes_go_where_only_text_can_be_as_base64(tmp_path: Path) -> None:
         data=data, headers={"X": "${content}"}
     )
     assert "bytes of a file have no JSON form" in refused(data=data, body="${content}")
+    assert made(data=data, body="${content|raw}")[0][0].body == b"\xff\0"
     assert made(data=data, headers={"X": "${content|base64}"})[0][0].headers["X"] == "/wA="
 
 
@@ -297,6 +298,10 @@ def said(expect: Expected, answer: bytes, **asked: Any) -> str:
         ({"json": {"p": {"a": True}}}, '{"p": {"a": 1}}', "p is {'a': 1}"),
         ({"json": {"n": "${n}"}}, '{"n": 1}', ""),
         ({"json": {"n": "12"}}, '{"n": 12}', ""),
+        ({"json": {"n": "5000"}}, '{"n": 5004}', "n is 5004 instead of '5000'"),
+        ({"json": {"n": "5000.0"}}, '{"n": 5004.5}', ""),
+        ({"json": {"a": "True", "b": "false"}}, '{"a": true, "b": false}', ""),
+        ({"json": {"a": "true"}}, '{"a": false}', "a is False instead of 'true'"),
         ({"json": {"$": [1, 2]}}, "[1, 2]", ""),
         ({"json": {"a": 1}}, "<html>", "BadAnswer: not JSON"),
         ({"body": "row ${row}"}, "row 0", ""),

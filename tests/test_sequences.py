@@ -165,6 +165,17 @@ def test_in_an_open_loop_sequences_have_their_turns(protocol: str) -> None:
     watcher.check((3, 6), still_open=5)
 
 
+@pytest.mark.parametrize("connections", [1, 3])
+def test_sequences_of_several_replicas_end_before_their_connections(connections: int) -> None:
+    one, two = Watcher(), Watcher()
+    with http_server(one) as first, http_server(two) as second:
+        found = load(first, replicas=(second,), rate=200, seconds=1.0, connections=connections)
+    assert found.failed == {}
+    for watcher in (one, two):
+        watcher.check((3, 6), still_open=connections)
+        assert len(watcher.sequences()) > 2
+
+
 @pytest.mark.parametrize("protocol", SERVERS)
 def test_one_that_has_failed_is_broken_and_the_next_begins(protocol: str) -> None:
     watcher = Watcher(every=7)

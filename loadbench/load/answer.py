@@ -200,7 +200,7 @@ class Incoming:
         """Whether the cheap way can read such answers: their length is said, once."""
         return (
             self._parser.get_http_version() == "1.1"
-            and self.status != 204  # it has no body, whatever length it says
+            and self.status not in (204, 304)  # they have no body, whatever length they say
             and b"content-length" in self.headers
             and not self.headers.keys() & {b"transfer-encoding", b"content-encoding"}
             and b"\n " not in self.head

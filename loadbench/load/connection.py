@@ -198,7 +198,7 @@ class Connection:
         """The answer has been dealt with; the next may come."""
         self.partial = False
         self.reason = ""
-        self._size = 0
+        self._size = self._wanted = 0
         self._parts = []
         self._incoming = None
 

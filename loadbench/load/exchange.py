@@ -134,7 +134,7 @@ class Exchange:
     def _progress(self, connection: Connection, event: int) -> None:
         """An event on a connection that does not just wait for its answer."""
         if connection.state == IDLE:  # the server closed it, or said what nobody asked for
-            self._pool.leave(connection, time.monotonic_ns())
+            self._pool.leave(connection, time.monotonic_ns(), self._headers)
             self.woken = True
             return
         try:

@@ -256,6 +256,9 @@ class Lane:
             elif pool.room():
                 schedule.advance()
                 self._exchange.open(due, now, held, 0, self._replica)
+            elif idle := max(pool.idle, key=len):  # amid sequences of others: these go on instead
+                schedule.advance()
+                self._exchange.begin(idle.pop(), due, now, held)
             else:
                 self._blocked = True
                 return

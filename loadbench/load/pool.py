@@ -2,15 +2,16 @@
 
 import select
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from loadbench.environment import hidden
 from loadbench.load.connection import BOTH, CONNECTING, IDLE, Address, Connection
 from loadbench.load.ledger import Ints
 from loadbench.load.schedule import NEVER
-from loadbench.load.sequences import Turns
+from loadbench.load.sequences import Turns, amid
 from loadbench.model import Note
 from loadbench.printable import printable
 from loadbench.units import MS, SECOND, clock
@@ -46,7 +47,7 @@ class Pool:
         self._unasked = 0  # answers to nothing
         self._first = (0, "")  # of them: when, and what it was
         self._turn = 0
-        self._in_turn = in_turn  # a connection is in the midst of a sequence
+        self._in_turn = in_turn  # each connection goes through sequences
 
     @property
     def resting(self) -> int:
@@ -59,10 +60,13 @@ class Pool:
         return self.resting == len(self.open)
 
     def room(self) -> bool:
-        """Whether one more may be opened. Idle connections to other replicas make way."""
+        """Whether one more may be opened. Idle connections to other replicas make way, but for
+        those in the midst of a sequence: it would be cut off."""
         if len(self.open) < self.most:
             return True
         spare = max(self.idle, key=len)
+        if self._in_turn:
+            spare = [one for idle in self.idle for one in idle if not amid(one.deal)]
         if not spare:
             return False
         self.drop(spare[0])
@@ -123,8 +127,9 @@ class Pool:
         """Where it leads to, in words."""
         return str(self._addresses[connection.replica])
 
-    def leave(self, connection: Connection, now: int) -> None:
-        """An idle connection stirs: the server has closed it, or says what nobody asked for."""
+    def leave(self, connection: Connection, now: int, headers: Mapping[str, str]) -> None:
+        """An idle connection stirs: the server has closed it, or says what nobody asked for, maybe
+        something of the headers that it was sent."""
         try:
             data = connection.recv(_UNASKED)
         except BlockingIOError:  # TLS talks to itself
@@ -135,7 +140,7 @@ class Pool:
             if connection.reusable:
                 return
         elif data:
-            self._first = self._first if self._unasked else (now, printable(data))
+            self._first = self._first if self._unasked else (now, printable(hidden(data, headers)))
             self._unasked += 1
         else:
             self.cut(connection, now - connection.idle_since)

@@ -47,8 +47,18 @@ class Run:
         whole = b"".join((before, self._number, after))
         return whole, len(whole), kind
 
+    @property
+    def amid(self) -> bool:
+        """Whether the sequence that has begun goes on."""
+        return self._left > 0
+
     def broken(self) -> None:
         self._left = 0
+
+
+def amid(deal: Deal) -> bool:
+    """Whether what a connection is dealt next belongs to a sequence that has begun."""
+    return isinstance(deal, Run) and deal.amid
 
 
 class Sequences:

@@ -12,7 +12,7 @@ from loadbench.load.answer import Incoming, Kind
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.load.tokens import Pieces, Tokens
 from loadbench.targets.events import Events
-from loadbench.targets.openai import STREAM, UNENDED, Usage, piece, usage
+from loadbench.targets.openai import EMPTY, STREAM, UNENDED, Usage, piece, usage
 from loadbench.targets.wire import BadAnswer, decoded
 
 _SHOWN = 4096  # bytes kept of an answer
@@ -25,6 +25,7 @@ class _Answer(Incoming):
         super().__init__()
         self.streams = False  # it comes as events
         self.ended = False  # as a completion ends
+        self.told = False  # something of a completion, were it only why it ends
         self.usage: Usage | None = None
         self.pieces = 0
         self._events = Events()
@@ -65,6 +66,7 @@ class _Answer(Incoming):
                 found = piece(event)
                 self.pieces += found.says
                 self.ended = self.ended or found.ends
+                self.told = self.told or found.tells
                 self.usage = found.usage or self.usage
         except BadAnswer as error:
             self._fault = self._fault or error
@@ -86,6 +88,8 @@ class _Answer(Incoming):
             return found
         if not self.ended:
             raise BadAnswer(UNENDED)
+        if not self.told:
+            raise BadAnswer(EMPTY)
         return ""
 
 
@@ -122,6 +126,8 @@ class StreamConnection(TlsConnection):
         if not answer.complete:
             return None
         found = answer.verdict(self.kind)
+        if not found and answer.streams and not self._pieces.number:
+            self.failed(now)  # it is good, and had no first piece
         if not found and answer.usage is not None:
             told = answer.usage
             self._pieces.counted(

@@ -71,7 +71,7 @@ class Pieces:
         self._tokens.add(COUNTED, kind, due, now, tokens)
         if prompt is not None:
             self._tokens.add(PROMPT, kind, due, now, prompt)
-        if tokens > 1 and self.number:
+        if tokens > 1 and self.number > 1:  # one piece has no pace, however many tokens are in it
             self._tokens.add(PACE, kind, due, now, (self._last - self._first) // (tokens - 1))
 
     def failed(self, kind: int, due: int, now: int) -> None:

@@ -124,9 +124,8 @@ def _at(found: Any, steps: Sequence[str | int], path: str) -> Any:
 
 def _same(got: Any, want: Any, tolerance: float) -> bool:
     """Whether they are equal, and numbers as near as the tolerance says."""
-    if isinstance(want, str) and isinstance(got, int | float):  # the cells of a table are texts
-        with contextlib.suppress(ValueError):
-            want = float(want)
+    if isinstance(want, str) and isinstance(got, int | float):
+        want = _cell(want)
     if isinstance(want, bool) or isinstance(got, bool):
         return got is want
     if isinstance(want, float) and isinstance(got, int | float):
@@ -138,6 +137,16 @@ def _same(got: Any, want: Any, tolerance: float) -> bool:
         same = isinstance(got, dict) and got.keys() == want.keys()
         return same and all(_same(got[key], value, tolerance) for key, value in want.items())
     return bool(got == want)
+
+
+def _cell(text: str) -> Any:
+    """What the text of a table's cell says, if it is no mere text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):  # integers are to be equal
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text
 
 
 def _show(value: Any, written: Callable[[Any], str] = repr) -> str:

@@ -263,7 +263,7 @@ def _deal(request: RequestPlan, data: _Data, region: Region | None) -> Iterator[
     check = _checks(endpoint, rows)
     speaks = speech(endpoint)
     types = {tensor.name: tensor.datatype for tensor in endpoint.inputs}
-    for start in range(0, max(1, number // rows) * rows, rows):
+    for start in range(0, max(1, number), rows):  # the last begins anew where rows are over
         index = np.arange(start, start + rows) % number
         arrays = {name: columns.take(found, index, request.data)
                   for name, found in data.columns.items()}  # fmt: skip

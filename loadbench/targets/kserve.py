@@ -26,6 +26,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 _NUMBERS = rb"\[[-+0-9.eE,\s]*\]"  # a JSON array of numbers, as far as its characters go
 _DIGITS = 12  # of a length that is said
 _MOST = 1 << 40  # elements of an output: nobody has so many
+_SHOWN = 40  # characters of a value
 
 
 class Given(NamedTuple):
@@ -297,9 +298,11 @@ def _values(output: Output, tail: bytes, shared: bool) -> bytes:
     if size is None and output.data is None and shared:
         return tail
     if size is None:
-        found = sum(1 for _ in _flat(output.data)) if output.data is not None else -1
-        if found != wanted:
+        values = [] if output.data is None else list(_flat(output.data))
+        if output.data is None or len(values) != wanted:
+            found = "no" if output.data is None else len(values)
             raise BadAnswer(f"{output.name} has {found} values instead of {wanted}")
+        _of_type(output, values)
         return tail
     if not isinstance(size, int) or not 0 <= size <= len(tail):
         raise BadAnswer(f"{output.name} says {size} bytes, {len(tail)} are there")
@@ -308,6 +311,20 @@ def _values(output: Output, tail: bytes, shared: bool) -> bytes:
     if not whole:
         raise BadAnswer(f"{output.name}: {size} bytes do not hold {wanted} {output.datatype}")
     return tail[size:]
+
+
+def _of_type(output: Output, values: list[Any]) -> None:
+    """Raises BadAnswer unless they are what JSON has for the datatype, of integers and floats any
+    number: the `Form` of later answers tells no more, and all are judged alike."""
+    if output.datatype not in DTYPES:
+        return
+    kinds: dict[str, set[type]] = {"BYTES": {str}, "BOOL": {bool, int}}
+    allowed = kinds.get(output.datatype, {int, float})
+    if set(map(type, values)) <= allowed:
+        return
+    first = next(value for value in values if type(value) not in allowed)
+    shown = msgspec.json.encode(first).decode()[:_SHOWN]
+    raise BadAnswer(f"{output.name} holds {shown}, which is no {output.datatype}")
 
 
 def _flat(data: Any) -> Any:

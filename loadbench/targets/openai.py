@@ -31,6 +31,7 @@ _MOST = 1_000_000  # of either
 _HINT = 'give prompts: [[request]] data = "prompts.jsonl", each line {"prompt": "…"}'
 STREAM = b"text/event-stream"
 UNENDED = "the stream ended without a finish_reason and without [DONE]"
+EMPTY = "the answer has no choices: nothing of a completion is in it"
 _DONE = b"[DONE]"
 OWN = ("words", "max_tokens", "options")  # of a request, which no other protocol knows
 # A word is a token or two to most tokenizers; the number before it makes each prompt its own.
@@ -206,11 +207,13 @@ class _Whole(msgspec.Struct):
 
 
 class Piece(NamedTuple):
-    """What an event says: whether there is text in it, whether the answer ends, its tokens."""
+    """What an event says: whether there is text in it, whether the answer ends, its tokens, and
+    whether it is of a completion at all."""
 
     says: bool = False
     ends: bool = False
     usage: Usage | None = None
+    tells: bool = False
 
 
 _chunk = msgspec.json.Decoder(_Chunk).decode
@@ -231,7 +234,7 @@ def piece(data: bytes) -> Piece:
         raise Failed(f"the server broke off: {_words(found.error)}")
     says = any(one.text or (one.delta is not None and one.delta.says) for one in found.choices)
     ends = any(one.finish_reason for one in found.choices)
-    return Piece(says, ends, found.usage)
+    return Piece(says, ends, found.usage, bool(found.choices))
 
 
 class Failed(BadAnswer):
@@ -248,10 +251,13 @@ def _words(error: Any) -> str:
 def usage(body: bytes) -> Usage | None:
     """What an answer that came as a whole says. Raises BadAnswer for what is no completion."""
     try:
-        return _whole(body).usage
+        found = _whole(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         shown = body[:80].decode("utf-8", "replace")
         raise BadAnswer(f"no completion: {error}: {shown}") from error
+    if not found.choices:
+        raise BadAnswer(EMPTY)
+    return found.usage
 
 
 def check(headers: Headers, body: bytes) -> None:
@@ -263,3 +269,5 @@ def check(headers: Headers, body: bytes) -> None:
     found = [piece(event) for event in (*events.feed(body), *events.end())]
     if not any(one.ends for one in found):
         raise BadAnswer(UNENDED)
+    if not any(one.tells for one in found):
+        raise BadAnswer(EMPTY)
