@@ -104,11 +104,12 @@ def test_a_search_that_goes_on_has_not_been_stopped(tmp_path: Path) -> None:
     snapshot["find"]["settings"][0] |= {"found": None, "over": {"engine.max_batch": 8}}
     snapshot["find"]["settings"][0]["seen"].pop()  # that confirmed it
     snapshot["find"]["settings"] *= 2
-    here = {"pid": os.getpid(), "host": platform.node(), "scenario": "steady"}
-    for state, told in (("running", "going on"), ("stopped", "stopped")):
+    told = {"scenario": "steady", "text": ""}
+    here = {"pid": os.getpid(), "host": platform.node(), **told}
+    for state, why in (("running", "going on"), ("stopped", "stopped")):
         runlog.write_snapshot(folder, {**snapshot, **here, "state": state})
-        assert f"not confirmed: {told}" in find_text(folder)
+        assert f"not confirmed: {why}" in find_text(folder)
         facts = find_facts(folder)["settings"][0]
-        assert (facts["limit"], facts["ended"]) == (told, False)
+        assert (facts["limit"], facts["ended"]) == (why, False)
         assert results(folder)[0].startswith("max_batch 8: ")
         holds("find", find_facts(folder))
