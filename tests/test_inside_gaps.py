@@ -92,12 +92,12 @@ QUEUE = 'vllm:request_queue_time_seconds_sum{{model_name="{m}"}} {n}\n' \
     'vllm:request_queue_time_seconds_count{{model_name="{m}"}} {n}\n'  # fmt: skip
 
 
-def scraped(server: Telling, *pages: str, model: str = "a") -> list[Server]:
+def scraped(server: Telling, *pages: str, model: str = "a", **given: str) -> list[Server]:
     """The same of pages of metrics."""
     server.pages["/metrics"] = pages[0]
     found = []
     where = Endpoint("127.0.0.1", server.server_port, "openai", model=model)
-    with Scraper(where, MetricsSpec()) as scraper:
+    with Scraper(where, MetricsSpec(**given)) as scraper:
         assert scraper.find()
         for page in pages[1:]:
             server.pages["/metrics"] = page
@@ -142,6 +142,19 @@ def test_a_model_that_is_told_of_from_its_first_request_on_counts_alone_from_the
     ours = [REQUESTS.format(m="a", n=n) for n in (3, 7)]
     found = scraped(server, *pages[:2], pages[2] + ours[0], pages[3] + ours[1])
     assert [told.requests for told in found][1:] == [3, 4]
+
+
+def test_names_that_are_given_with_their_model_are_read_beside_the_model_that_is_asked(
+    server: Telling,
+) -> None:
+    """As of a model that an ensemble asks."""
+
+    def page(n: int, m: int) -> str:
+        return REQUESTS.format(m="a", n=n) + f'a_us{{model="b"}} {m}\nasked{{model="b"}} {m}\n'
+
+    given = {"requests": 'asked{model="b"}', "queue": 'a_us{model!="a"} in us'}
+    (found,) = scraped(server, page(10, 100), page(14, 120), **given)
+    assert (found.requests, found.queue) == (20, Part(20, 20_000))
 
 
 def test_a_line_that_breaks_off_is_no_page(server: Telling) -> None:
