@@ -16,7 +16,7 @@ from loadbench.machine import Gpu
 from loadbench.merge import beside
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint
-from loadbench.targets.ask import Asker, difference
+from loadbench.targets.ask import Asker, difference, together
 from loadbench.targets.places import LOOK_S, Lookups, may_change, moved
 from loadbench.targets.scrape import Scraper
 
@@ -199,5 +199,5 @@ class _Counted:
             return None
         if now is None:
             return None
-        before, self._latest = self._latest, now
+        before, self._latest = self._latest, together(self._latest, now)
         return difference(before, now)
