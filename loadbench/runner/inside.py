@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from loadbench.errors import LoadbenchError
+from loadbench.errors import LoadbenchError, TargetError
 from loadbench.machine import Gpu
 from loadbench.merge import beside
 from loadbench.model import Note, Server
@@ -106,7 +106,7 @@ class Inside:
             if not where:
                 continue
             try:
-                self._readers[at] = self._back(reader, where) or reopen(reader.told, where)
+                self._readers[at] = self._back(reader, where) or _opened(reopen, reader, where)
             except LoadbenchError:  # it is not up yet
                 continue
             self._left.append((time.monotonic() + self._linger_s, reader))
@@ -174,6 +174,16 @@ class Reader:
 
 # the same server, where its name leads to now. Raises LoadbenchError if it is not there
 Reopen = Callable[[Told, str], Reader]
+
+
+def _opened(reopen: Reopen, before: Reader, where: str) -> Reader:
+    """Who reads the server there. Raises LoadbenchError also while it has no statistics yet, as
+    until its model is loaded, where the one before has: who has none is not asked again."""
+    found = reopen(before.told, where)
+    if before.counted.there and not found.counted.there:
+        found.close()
+        raise TargetError(f"{before.told.endpoint.host} has no statistics at {where} yet")
+    return found
 
 
 class _Counted:
