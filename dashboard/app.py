@@ -411,7 +411,8 @@ class Dashboard(App[None]):
             self.driver.stop()
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        if event.worker.name == "reader" and event.state is WorkerState.SUCCESS:
+        worker, ended = event.worker, event.state is WorkerState.SUCCESS
+        if worker.name == "reader" and ended and not worker.is_cancelled:  # else its run was left
             self.redraw()
 
     # ── the palette ──────────────────────────────────────────────────────────

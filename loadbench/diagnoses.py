@@ -62,9 +62,10 @@ def _generator(now: Situation) -> Finding | None:
         tail = 0.0
     late = now.late_ns if (now.late_ns or 0) > max(_LATE_NS, tail) else None
     stall = now.now.stall_ns if now.now.stall_ns > max(_STALL_NS, tail) else 0
-    if not (late or stall):
-        return None
     full = cpu is not None and cpu >= _FULL
+    unknown = now.closed and now.late_ns is None  # nothing is due in a closed loop, so never late
+    if not (late or stall or (full and unknown)):
+        return None
     parts = [f"is {units.ms(late)} ms late (p99)"] if late else []
     parts += [f"uses {percent(cpu)} % of a core"] if full else []
     why, hint = cause(now.now.stall_cause)

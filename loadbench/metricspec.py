@@ -58,7 +58,7 @@ class MetricsSpec(Section):
     @property
     def secure(self) -> bool:
         """Whether one of those pages is spoken to by https."""
-        return any(url.startswith("https://") for url in self.urls)
+        return any(urlsplit(url).scheme == "https" for url in self.urls)
 
     @field_validator("url")
     @classmethod

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.worker import Worker, WorkerState
 
 from dashboard.app import Dashboard
 from dashboard.follow import Follow, Unreadable, ViewChanged
@@ -105,6 +106,28 @@ def test_a_finished_run_is_opened_as_a_replay_and_one_without_a_log_is_not(tmp_p
             await settle(pilot)
             assert app.sight.speed == 1
             assert "↺ REPLAY" in text(app).split("\n")[0]
+
+    asyncio.run(walk())
+
+
+def test_a_reader_that_ends_is_drawn_but_for_one_that_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = recorded(tmp_path / "0001-a", QUIET)
+
+    async def walk() -> None:
+        app = Dashboard(first, Follow(first), theme="loadbench")
+        async with app.run_test(size=(120, 40)):
+            reader = next(worker for worker in app.workers if worker.name == "reader")
+            ended = Worker.StateChanged(reader, WorkerState.SUCCESS)
+            drawn = list[None]()
+            with monkeypatch.context() as patched:
+                patched.setattr(app, "redraw", lambda: drawn.append(None))
+                app.on_worker_state_changed(ended)
+                assert len(drawn) == 1
+                reader.cancel()
+                app.on_worker_state_changed(ended)
+                assert len(drawn) == 1
 
     asyncio.run(walk())
 

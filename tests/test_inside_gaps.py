@@ -87,17 +87,76 @@ def test_times_that_a_server_does_not_tell_are_no_zeros(server: Telling) -> None
     assert {each.compute for each in told} == {None}
 
 
+ALL = ("success", "fail", "queue", "cache_hit", "compute_input", "compute_infer")
+
+
+@pytest.mark.parametrize(
+    ("lost", "failed", "cached", "queue", "compute"),
+    [
+        ("fail", [1, None, None, 3, 1], [1] * 5, [9] * 5, [18] * 5),
+        (
+            "cache_hit",
+            [1] * 5,
+            [1, 0, 0, 3, 1],
+            [9, None, None, None, 9],
+            [18, None, None, None, 18],
+        ),
+        ("compute_infer", [1] * 5, [1] * 5, [9] * 5, [18, None, None, None, 18]),
+        ("batch_stats", [1] * 5, [1] * 5, [9] * 5, [18] * 5),
+    ],
+)
+def test_what_is_gone_from_statistics_that_go_on_is_no_restart(
+    server: Telling,
+    lost: str,
+    failed: list[int | None],
+    cached: list[int],
+    queue: list[int | None],
+    compute: list[int | None],
+) -> None:
+    def page(at: int, gap: bool) -> str:
+        factor = {"success": 10, "queue": 9, "compute_input": 9, "compute_infer": 9}
+        parts = {name: at * factor.get(name, 1) for name in ALL if not (gap and name == lost)}
+        told = json.loads(counted(**parts))
+        if not (gap and lost == "batch_stats"):
+            ran = {"count": at, "ns": at}
+            told["model_stats"][0]["batch_stats"] = [{"batch_size": 2, "compute_infer": ran}]
+        return json.dumps(told)
+
+    found = course(server, *(page(at, at in (52, 53)) for at in range(50, 56)))
+    told = [server for server in found if server]
+    assert [each.requests for each in told] == [10] * 5
+    assert [each.failed for each in told] == failed
+    assert [each.cached for each in told] == cached
+    assert [each.queue and each.queue.total_ns for each in told] == queue
+    assert [each.compute and each.compute.total_ns for each in told] == compute
+    sizes = [1, 0, 0, 3, 1] if lost == "batch_stats" else [1] * 5
+    assert [sum(size.batches for size in each.sizes.values()) for each in told] == sizes
+
+
+@pytest.mark.parametrize("gap", ['{"inference_stats":{},"version":"2"}', ""])
+def test_one_of_several_versions_that_is_gone_for_a_while_is_not_new(
+    server: Telling, gap: str
+) -> None:
+    def page(n: int, m: int) -> str:
+        one, two = (json.loads(counted(success=each))["model_stats"][0] for each in (n, m))
+        two = {**two, "version": "2"} if m else gap and json.loads(gap)
+        return json.dumps({"model_stats": [one, two] if two else [one]})
+
+    found = course(server, page(10, 5000), page(11, 5002), page(13, 0), page(14, 0), page(15, 5009))
+    assert [told and told.requests for told in found] == [3, 2, 1, 8]
+
+
 REQUESTS = 'vllm:request_success_total{{finished_reason="stop",model_name="{m}"}} {n}\n'
 QUEUE = 'vllm:request_queue_time_seconds_sum{{model_name="{m}"}} {n}\n' \
     'vllm:request_queue_time_seconds_count{{model_name="{m}"}} {n}\n'  # fmt: skip
 
 
-def scraped(server: Telling, *pages: str, model: str = "a") -> list[Server]:
+def scraped(server: Telling, *pages: str, model: str = "a", **given: str) -> list[Server]:
     """The same of pages of metrics."""
     server.pages["/metrics"] = pages[0]
     found = []
     where = Endpoint("127.0.0.1", server.server_port, "openai", model=model)
-    with Scraper(where, MetricsSpec()) as scraper:
+    with Scraper(where, MetricsSpec(**given)) as scraper:
         assert scraper.find()
         for page in pages[1:]:
             server.pages["/metrics"] = page
@@ -142,6 +201,19 @@ def test_a_model_that_is_told_of_from_its_first_request_on_counts_alone_from_the
     ours = [REQUESTS.format(m="a", n=n) for n in (3, 7)]
     found = scraped(server, *pages[:2], pages[2] + ours[0], pages[3] + ours[1])
     assert [told.requests for told in found][1:] == [3, 4]
+
+
+def test_names_that_are_given_with_their_model_are_read_beside_the_model_that_is_asked(
+    server: Telling,
+) -> None:
+    """As of a model that an ensemble asks."""
+
+    def page(n: int, m: int) -> str:
+        return REQUESTS.format(m="a", n=n) + f'a_us{{model="b"}} {m}\nasked{{model="b"}} {m}\n'
+
+    given = {"requests": 'asked{model="b"}', "queue": 'a_us{model!="a"} in us'}
+    (found,) = scraped(server, page(10, 100), page(14, 120), **given)
+    assert (found.requests, found.queue) == (20, Part(20, 20_000))
 
 
 def test_a_line_that_breaks_off_is_no_page(server: Telling) -> None:

@@ -162,11 +162,13 @@ class _Counting:
 
     def __init__(self, already: int) -> None:
         self.counted = already
-        self.down = False
+        self.down = self.empty = False
 
-    def statistics(self, _: object) -> Reading:
+    def statistics(self, _: object) -> Reading | None:
         if self.down:
             raise TargetError("no answer", "")
+        if self.empty:
+            return None
         self.counted += 1
         return Reading(success=self.counted)
 
@@ -233,6 +235,36 @@ def test_a_name_that_leads_back_counts_nothing_twice_and_leaves_nothing_open(
     inside.read()
     inside.close()
     assert set(closed) == {"10.0.0.2"}
+
+
+def test_a_server_that_has_no_statistics_yet_is_opened_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one that is up before its model is loaded."""
+    old, new = _Counting(0), _Counting(5000)
+    new.empty = True
+    where = replace(endpoint(80), host=NAME, at="10.0.0.1")
+    opened, closed = list[str](), list[str]()
+
+    def reopen(told: Told, at: str) -> Reader:
+        reader = Reader(Told(new, replace(told.endpoint, at=at), None))  # type: ignore[arg-type]
+        reader.close = lambda: closed.append(at)
+        opened.append(at)
+        return reader
+
+    means(monkeypatch, ["10.0.0.2"])
+    inside = Inside([Told(old, where, None)], None, reopen, linger_s=60)  # type: ignore[arg-type]
+    while not opened:
+        inside.read()
+    inside.read()
+    assert len(opened) == len(closed)
+    new.empty = False
+    inside.read()
+    assert len(opened) == len(closed) + 1
+    old.down = True
+    found = inside.read()
+    assert found is not None
+    assert found.requests == 1
 
 
 def test_who_has_moved_is_looked_for_as_the_load_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,12 @@ def text(records: list[Record], **fields: object) -> str:
     return summary_text(summary, first.rules, "results/0001")
 
 
+def test_hits_of_a_cache_without_its_requests_leave_no_time_below_zero() -> None:
+    server = Server("metrics", queue=Part(500, 500 * 2 * MS), requests=None, cached=500)
+    found = text([window(0, [10.0] * 500, server=server), End(0, "done")])
+    assert "TIME      queue 0 ms 0 %   network 10.0 ms 100 %" in found
+
+
 def test_a_run_that_went_well() -> None:
     server = Server(
         "loadbench",

@@ -220,6 +220,23 @@ def test_a_server_with_the_standard_calls_alone(tmp_path: Path, secure: bool) ->
     assert found.inputs == endpoint(1).inputs
 
 
+def test_what_a_server_does_not_tell_of_its_statistics_is_no_zero() -> None:
+    told = {"success": {"count": 9, "ns": 9}, "queue": {"count": 9, "ns": 5}, "cache_hit": {}}
+    model = {"name": "m", "version": "1", "inference_stats": told}
+    more = [{"model_stats": [found]} for found in (model, {"name": "m", "version": "1"})]
+    found = []
+    for statistics in more:
+        with serving(lambda *_: answer()) as server:
+            server.grpc.add_generic_rpc_handlers((Plain(ModelStatistics=statistics),))
+            with Asker(f"grpc://127.0.0.1:{server.port}") as asker:
+                found.append(asker.statistics(asker.describe(TargetSpec(model="m"))))
+    reading, gap = found
+    assert reading is not None
+    assert (reading.success, reading.queue_ns, reading.hits) == (9, 5, 0)
+    assert (reading.fail, reading.compute_ns, reading.misses) == (None, None, None)
+    assert gap is None  # the model is not loaded now
+
+
 def test_a_model_with_a_state_is_known_by_its_configuration() -> None:
     config = {"config": {"name": "m", "max_batch_size": 8, "sequence_batching": {}}}
     with serving(lambda *_: answer()) as server:

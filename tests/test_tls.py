@@ -212,7 +212,8 @@ def test_a_page_of_metrics_over_https_is_verified(papers: Papers, port: int) -> 
                 assert scraper.find()
 
 
-def test_settings_of_tls_may_be_for_the_page_of_metrics_alone(tmp_path: Path) -> None:
-    page = '[target.metrics]\nurl = "https://h/metrics"'
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+def test_settings_of_tls_may_be_for_the_page_of_metrics_alone(tmp_path: Path, scheme: str) -> None:
+    page = f'[target.metrics]\nurl = "{scheme}://h/metrics"'
     path = own(tmp_path, f'url = "http://h"\nverify = false\n{page}')
     assert not spec.load(str(path)).spec.target.tls.verify

@@ -223,6 +223,16 @@ def test_a_full_generator_that_is_on_time_is_no_excuse_for_the_target() -> None:
     assert "not the target's fault" not in " ".join(finding.text for finding in found)
 
 
+def test_a_full_generator_of_a_closed_loop_is_never_known_to_be_on_time() -> None:
+    full = calm(80.0, server=server(70.0, **BUSY), cpu_ns=int(0.97 * SECOND), rate=None)
+    found = diagnoses(look(full))
+    assert found[0].code == "generator-late"
+    assert found[0].text == ("The load generator uses 97 % of a core: not the target's fault.")
+    assert "generator-full" not in [finding.code for finding in found]
+    trace = diagnoses(look(replace(full, lateness=late(0.1))))  # due, without a rate
+    assert "generator-late" not in [finding.code for finding in trace]
+
+
 def test_where_nothing_stands_out_there_is_no_guess() -> None:
     found = explain(look(calm()), P99)
     assert found.likely == ""

@@ -271,9 +271,9 @@ def mean_split(summary: Summary) -> dict[str, float]:
 
 def share_asked(server: dict[str, Any]) -> float:
     """Share of the requests that the model was asked, of a summary's server: the cache's took
-    none of its time."""
+    none of its time. Its hits may be told where its requests are not."""
     share: float = 1 - server["cached"] / max(1, server["requests"] or 0)
-    return share
+    return max(0.0, share)
 
 
 def _inner(summary: Summary) -> dict[str, float]:

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from loadbench.errors import LoadbenchError
+from loadbench.errors import LoadbenchError, TargetError
 from loadbench.machine import Gpu
 from loadbench.merge import beside
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint
-from loadbench.targets.ask import Asker, difference
+from loadbench.targets.ask import Asker, difference, together
 from loadbench.targets.places import LOOK_S, Lookups, may_change, moved
 from loadbench.targets.scrape import Scraper
 
@@ -106,7 +106,7 @@ class Inside:
             if not where:
                 continue
             try:
-                self._readers[at] = self._back(reader, where) or reopen(reader.told, where)
+                self._readers[at] = self._back(reader, where) or _opened(reopen, reader, where)
             except LoadbenchError:  # it is not up yet
                 continue
             self._left.append((time.monotonic() + self._linger_s, reader))
@@ -176,6 +176,16 @@ class Reader:
 Reopen = Callable[[Told, str], Reader]
 
 
+def _opened(reopen: Reopen, before: Reader, where: str) -> Reader:
+    """Who reads the server there. Raises LoadbenchError also while it has no statistics yet, as
+    until its model is loaded, where the one before has: who has none is not asked again."""
+    found = reopen(before.told, where)
+    if before.counted.there and not found.counted.there:
+        found.close()
+        raise TargetError(f"{before.told.endpoint.host} has no statistics at {where} yet")
+    return found
+
+
 class _Counted:
     """Cumulative statistics as differences; a reading that fails is made up by the next."""
 
@@ -199,5 +209,5 @@ class _Counted:
             return None
         if now is None:
             return None
-        before, self._latest = self._latest, now
+        before, self._latest = self._latest, together(self._latest, now)
         return difference(before, now)

@@ -24,7 +24,7 @@ from loadbench.targets.describe import describe, describe_replica, refusal, word
 from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
 from loadbench.targets.places import Pin
 from loadbench.targets.region import Region
-from loadbench.targets.statistics import Reading, difference, read
+from loadbench.targets.statistics import Reading, difference, read, together
 from loadbench.targets.tls import context, explain
 from loadbench.targets.wire import Headers, Prepared
 from loadbench.units import SECOND, hostport
@@ -32,7 +32,7 @@ from loadbench.units import SECOND, hostport
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
     from loadbench.targetspec import TargetSpec
 
-__all__ = ["Asker", "Exchange", "Reading", "difference"]
+__all__ = ["Asker", "Exchange", "Reading", "difference", "together"]
 
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 _WHOLE_S = 10.0  # for all of an answer about the server itself

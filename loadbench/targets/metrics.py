@@ -96,9 +96,10 @@ def there(term: Term, found: Page) -> bool:
 
 
 def _series(term: Term, model: str, found: Page, suffix: str = "") -> Mapping[Labels, float]:
-    """The term's series, without those of other models."""
+    """The term's series, without those of other models; but a term that names its models itself
+    knows better, as of a model that others are made of."""
     fitting = term.series(found, suffix) or {}
-    if not model:
+    if not model or any(name in _MODEL_LABELS for name, _, _ in term.labels):
         return fitting
     return {labels: value for labels, value in fitting.items() if not _of_another(labels, model)}
 

@@ -3,9 +3,10 @@
 KServe's statistics extension counts since the server started: requests, rows, batches, and the time
 spent in each part as totals, so a difference gives means. loadbench's own engine adds histograms
 and close reasons (`model.EngineStatistics`). A restarted server counts from zero again, and any
-count that has become less shows it; then all of the later reading is new. Each version of a model
-has counters of its own, so that what came between is found version by version: a run may see one
-take over from another.
+count that has become less shows it; then all of the later reading is new. One that is not told at
+all is a gap: what it counted meanwhile is in the reading in which it is back. Each version of a
+model has counters of its own, so that what came between is found version by version: a run may see
+one take over from another.
 """
 
 from typing import Any
@@ -18,6 +19,8 @@ from loadbench.inside import Cache, EngineStatistics
 from loadbench.model import BatchSize, Part, Server, Value, decode
 from loadbench.units import percent
 
+_COUNTS = ("fail", "hits", "misses")
+_COMPUTE = ("compute_input", "compute_infer", "compute_output")
 _TIMES = ("queue_ns", "compute_ns", "input_ns", "output_ns")
 _WORDS = {
     "current": "answers from now on",
@@ -35,13 +38,13 @@ class _Duration(msgspec.Struct, frozen=True):
 
 class _Parts(msgspec.Struct, frozen=True):
     success: _Duration | None = None
-    fail: _Duration = _Duration()
+    fail: _Duration | None = None
     queue: _Duration | None = None
     compute_input: _Duration | None = None
     compute_infer: _Duration | None = None
     compute_output: _Duration | None = None
-    cache_hit: _Duration = _Duration()
-    cache_miss: _Duration = _Duration()
+    cache_hit: _Duration | None = None
+    cache_miss: _Duration | None = None
 
 
 class _Size(msgspec.Struct, frozen=True):
@@ -68,18 +71,20 @@ class Reading(Value, frozen=True):
     """What a model's server has counted so far: one version, or all of them and each in `parts`."""
 
     success: int = 0
-    fail: int = 0
+    fail: int | None = 0  # like all with None: that is where it is not told
     rows: int = 0
     batches: int = 0
-    queue_ns: int | None = 0  # this and the next three: None where they are not told
+    queue_ns: int | None = 0
     compute_ns: int | None = 0
     input_ns: int | None = 0  # of compute
     output_ns: int | None = 0
-    hits: int = 0  # of `success`: answered from the response cache
-    misses: int = 0  # looked for there in vain
+    of_compute: tuple[str, ...] = ()  # the parts that compute_ns is made of
+    hits: int | None = 0  # of `success`: answered from the response cache
+    misses: int | None = 0  # looked for there in vain
     sizes: dict[int, tuple[int, int]] = {}  # rows → (batches, ns)
     engine: EngineStatistics | None = None
     parts: dict[str, "Reading"] = {}  # by version
+    gone: tuple[str, ...] = ()  # of the counts: as they were told before, not in this reading
 
     @property
     def role(self) -> str:
@@ -101,15 +106,15 @@ def read(body: bytes) -> Reading:
         sizes[rows] = (before[0] + batches, before[1] + ns)
     return Reading(
         success=sum(part.success for part in counted),
-        fail=sum(part.fail for part in counted),
+        fail=_sum([part.fail for part in counted]),
         rows=sum(part.rows for part in counted),
         batches=sum(part.batches for part in counted),
         queue_ns=_sum([part.queue_ns for part in counted]),
         compute_ns=_sum([part.compute_ns for part in counted]),
         input_ns=_sum([part.input_ns for part in counted]),
         output_ns=_sum([part.output_ns for part in counted]),
-        hits=sum(part.hits for part in counted),
-        misses=sum(part.misses for part in counted),
+        hits=_sum([part.hits for part in counted]),
+        misses=_sum([part.misses for part in counted]),
         sizes=sizes,
         engine=_foremost(parts),
         parts=parts,
@@ -121,15 +126,16 @@ def _one(model: _Model) -> Reading:
     parts = model.inference_stats
     return Reading(
         success=parts.success.count if parts.success else 0,
-        fail=parts.fail.count,
+        fail=_count(parts.fail),
         rows=model.inference_count,
         batches=model.execution_count,
         queue_ns=_ns(parts.queue),
         compute_ns=_compute(parts),
         input_ns=_ns(parts.compute_input),
         output_ns=_ns(parts.compute_output),
-        hits=parts.cache_hit.count,
-        misses=parts.cache_miss.count,
+        of_compute=tuple(key for key in _COMPUTE if getattr(parts, key) is not None),
+        hits=_count(parts.cache_hit),
+        misses=_count(parts.cache_miss),
         sizes={
             size.batch_size: (size.compute_infer.count, _compute(size) or 0)
             for size in model.batch_stats
@@ -145,13 +151,42 @@ def _foremost(parts: dict[str, Reading]) -> EngineStatistics | None:
     return (chosen or found[-1]).engine if found else None
 
 
+def _count(told: _Duration | None) -> int | None:
+    return told.count if told else None
+
+
 def _ns(told: _Duration | None) -> int | None:
     return told.ns if told else None
 
 
 def _compute(parts: _Parts | _Size) -> int | None:
-    told = (parts.compute_input, parts.compute_infer, parts.compute_output)
-    return _sum([_ns(one) for one in told])
+    return _sum([_ns(getattr(parts, key)) for key in _COMPUTE])
+
+
+def together(earlier: Reading, later: Reading) -> Reading:
+    """The later one, with what is gone from it as it was: what it counted is not to be new when it
+    is back."""
+    parts = {
+        version: _with_gone(earlier.parts[version], part) if version in earlier.parts else part
+        for version, part in later.parts.items()
+    }
+    return msgspec.structs.replace(later, parts={**earlier.parts, **parts})
+
+
+def _with_gone(earlier: Reading, later: Reading) -> Reading:
+    """The same of one version."""
+    if _began_anew(earlier, later):
+        return later
+    gone = tuple(key for key in _COUNTS if _gone(earlier, later, key))
+    kept: dict[str, Any] = {key: getattr(earlier, key) for key in gone}
+    if set(earlier.of_compute) - set(later.of_compute):
+        kept |= {"of_compute": earlier.of_compute, "compute_ns": None}
+    sizes = later.sizes or earlier.sizes
+    return msgspec.structs.replace(later, gone=gone, sizes=sizes, **kept)
+
+
+def _gone(earlier: Reading, later: Reading, key: str) -> bool:
+    return getattr(later, key) is None and getattr(earlier, key) is not None
 
 
 def difference(earlier: Reading, later: Reading) -> Server:
@@ -223,33 +258,43 @@ def _between(earlier: Reading, later: Reading) -> Server:
         before, ns_before = earlier.sizes.get(size, (0, 0))
         if batches > before:
             sizes[size] = BatchSize(batches - before, compute_ns=ns - ns_before)
-    hits = later.hits - earlier.hits
-    asked = max(0, counts["requests"] - hits)  # of the model; the cache's took none of its time
+    hits = _more(earlier.hits, later.hits)
+    # of the model: the cache's took none of its time; None where it is not known how many they are
+    asked: int | None = max(0, counts["requests"] - (hits or 0))
+    if _gone(earlier, later, "hits") or "hits" in earlier.gone:
+        asked = None
+    whole = earlier.of_compute in ((), later.of_compute)
     return Server(
         source="kserve statistics",
         queue=_time(asked, earlier.queue_ns, later.queue_ns),
-        compute=_time(asked, earlier.compute_ns, later.compute_ns),
+        compute=_time(asked, earlier.compute_ns, later.compute_ns) if whole else None,
         compute_input=_time(asked, earlier.input_ns, later.input_ns),
         compute_output=_time(asked, earlier.output_ns, later.output_ns),
         sizes=sizes,
-        failed=later.fail - earlier.fail,
-        cached=hits,
-        cache_misses=later.misses - earlier.misses,
+        failed=_more(earlier.fail, later.fail),
+        cached=hits or 0,
+        cache_misses=_more(earlier.misses, later.misses) or 0,
         **counts,
     )
 
 
-def _time(requests: int, before: int | None, now: int | None) -> Part | None:
+def _time(requests: int | None, before: int | None, now: int | None) -> Part | None:
     """None where one of two readings did not tell it."""
-    return None if before is None or now is None else Part(requests, now - before)
+    if requests is None or before is None or now is None:
+        return None
+    return Part(requests, now - before)
 
 
 def _began_anew(earlier: Reading, later: Reading) -> bool:
     """Whether anything of it is less than before. One counter alone does not show it: a server that
     was restarted under load may soon have counted more of some than it had before."""
     now, before = _counters(later), _counters(earlier)
-    untold = {(key,) for key in _TIMES if getattr(later, key) is None}
-    if any(now.get(key, 0) < value for key, value in before.items() if key not in untold):
+    untold = {key for key in (*_COUNTS, *_TIMES) if getattr(later, key) is None}
+    if set(earlier.of_compute) - set(later.of_compute):
+        untold.add("compute_ns")
+    if not later.sizes:
+        untold.add("size")
+    if any(now.get(key, 0) < value for key, value in before.items() if key[0] not in untold):
         return True
     old, ours = earlier.engine, later.engine
     if old is None or ours is None:
@@ -266,7 +311,7 @@ def _counters(reading: Reading) -> dict[tuple[object, ...], int]:
     """All that only grows while a version serves; its stages and its cache may be loaded anew."""
     found: dict[tuple[object, ...], int] = {
         (key,): value
-        for key in ("success", "fail", "rows", "batches", "hits", "misses", *_TIMES)
+        for key in ("success", "rows", "batches", *_COUNTS, *_TIMES)
         if (value := getattr(reading, key)) is not None
     }
     for size, counted in reading.sizes.items():

@@ -209,12 +209,9 @@ def _statistics(stats: Any) -> bytes:
             "version": told.version,
             "inference_count": told.inference_count,
             "execution_count": told.execution_count,
-            "inference_stats": {
-                name: _duration(getattr(told.inference_stats, name)) for name in _PARTS
-            },
+            "inference_stats": _durations(told.inference_stats, _PARTS),
             "batch_stats": [
-                {"batch_size": size.batch_size}
-                | {name: _duration(getattr(size, name)) for name in _COMPUTE}
+                {"batch_size": size.batch_size} | _durations(size, _COMPUTE)
                 for size in told.batch_stats
             ],
         }
@@ -224,5 +221,7 @@ def _statistics(stats: Any) -> bytes:
     return msgspec.json.encode({"model_stats": models})
 
 
-def _duration(told: Any) -> Members:
-    return {"count": told.count, "ns": told.ns}
+def _durations(told: Any, names: tuple[str, ...]) -> Members:
+    """Those that are told: one that is not would be a zero, which is no gap."""
+    found = {name: getattr(told, name) for name in names if told.HasField(name)}
+    return {name: {"count": one.count, "ns": one.ns} for name, one in found.items()}
