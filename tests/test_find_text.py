@@ -82,7 +82,8 @@ def test_no_rate_above_the_cap_is_tried_or_told(over: int, spent_s: float) -> No
         if not isinstance(step, Probe):
             break
         assert step.rate <= 500.0
-        seen.append(replace(failed, kind=step.kind, rate=step.rate, seconds=step.seconds))
+        held = replace(failed, holds=True, over=8)  # barely, so that the next lies higher
+        seen.append(replace(held, kind=step.kind, rate=step.rate, seconds=step.seconds))
     told = ended(capped, seen[:3], spent_s, "budget").rate
     assert told is not None
     assert told <= 500.0
