@@ -17,6 +17,7 @@ from loadbench.histogram import Histogram
 from loadbench.merge import merged_part
 from loadbench.model import Gpu, Part, Window
 from loadbench.serverside import Server
+from loadbench.streams import Stream
 
 SHARES = (0.5, 0.95, 0.99)
 Column = Sequence[Bin]
@@ -95,6 +96,11 @@ def written_ms(window: Window) -> dict[str, float]:
     if first is None or mean is None:
         return {}
     return {"first token": first / units.MS, "the others": max(0.0, mean - first) / units.MS}
+
+
+def tokens(stream: Stream, scene: Scene) -> float:
+    """Those that came in a window."""
+    return stream.came(scene.view.totals.tokens, scene.view.totals.counted)
 
 
 def error_share(window: Window) -> float | None:

@@ -19,12 +19,19 @@ class Stream(Value, frozen=True):
     tokens: int = 0
     prompt: int = 0  # tokens of what was asked
     told: int = 0  # answers done of which the server told how many tokens they have
+    counted: int = 0  # pieces of those
     barren: int = 0  # answers that failed, or ended, before their first piece
 
     @property
     def generated(self) -> int:
-        """Tokens: as they came, a piece each, unless the server counted more of them."""
+        """Tokens of a whole run: as they came, a piece each, unless the server counted more of
+        them. A short window's are those of `came`."""
         return max(self.pieces, self.tokens)
+
+    def came(self, tokens: int, counted: int) -> float:
+        """Tokens of a short window out of a run of which so many tokens were counted, in so many
+        pieces. A server tells its count when an answer ends, seconds after most of it came."""
+        return self.pieces * max(1.0, tokens / counted if counted else 1.0) or self.tokens
 
 
 def merged(
@@ -43,6 +50,7 @@ def merged(
         tokens=sum(part.tokens for part in found),
         prompt=sum(part.prompt for part in found),
         told=sum(part.told for part in found),
+        counted=sum(part.counted for part in found),
         barren=sum(part.barren for part in found),
     )
 

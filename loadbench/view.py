@@ -38,6 +38,7 @@ from loadbench.model import (
     Window,
 )
 from loadbench.standing import Standing
+from loadbench.streams import Stream
 from loadbench.trust import ASIDES, NOTED, grade
 
 HOUR = 3600
@@ -69,6 +70,8 @@ class Totals(Value, frozen=True):
     done: int = 0
     failed: int = 0
     lost: int = 0
+    tokens: int = 0  # as servers counted them
+    counted: int = 0  # pieces of the answers with those tokens
 
 
 class View(Value, frozen=True):
@@ -306,6 +309,7 @@ def _window(view: View, window: Window) -> View:
 
 
 def _totals(windows: Sequence[Window]) -> Totals:
+    streams = [window.stream for window in windows if window.stream]
     return Totals(
         asked=sum(window.asked for window in windows),
         unsent=sum(window.unsent for window in windows),
@@ -313,10 +317,13 @@ def _totals(windows: Sequence[Window]) -> Totals:
         done=sum(window.done for window in windows),
         failed=sum(sum(window.failed.values()) for window in windows),
         lost=sum(window.lost for window in windows),
+        tokens=sum(stream.tokens for stream in streams),
+        counted=sum(stream.counted for stream in streams),
     )
 
 
 def _total(totals: Totals, window: Window) -> Totals:
+    stream = window.stream or Stream()
     return Totals(
         asked=totals.asked + window.asked,
         unsent=totals.unsent + window.unsent,
@@ -324,6 +331,8 @@ def _total(totals: Totals, window: Window) -> Totals:
         done=totals.done + window.done,
         failed=totals.failed + sum(window.failed.values()),
         lost=totals.lost + window.lost,
+        tokens=totals.tokens + stream.tokens,
+        counted=totals.counted + stream.counted,
     )
 
 

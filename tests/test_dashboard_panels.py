@@ -7,13 +7,15 @@ from msgspec.structs import replace
 
 from dashboard.measures import gpu_busy
 from dashboard.screens.help import Help
-from dashboard.screens.live import MachineChart, gpu_plot
+from dashboard.screens.live import MachineChart, done, gpu_plot
 from dashboard.widgets.tile import Tile
 from loadbench.machine import Gpu
-from loadbench.model import Start, Window
+from loadbench.model import Record, Start, Window
+from loadbench.streams import Stream
+from loadbench.units import SECOND
 from loadbench.view import View, fold
-from tests.records import window
-from tests.stage import folded, shown, told
+from tests.records import start, window
+from tests.stage import folded, shown, text, told
 from tests.storyline import GB, Story, records
 from tests.test_dashboard_keys import press
 
@@ -141,5 +143,28 @@ def test_a_second_in_which_the_machine_was_not_read_leaves_the_card_in_its_place
             assert tile._course(app.scene()) is gpu_busy(0)
             chart.focus()
             assert "● 0 NVIDIA H200" in "\n".join(await press(pilot, "enter"))
+
+    asyncio.run(walk())
+
+
+def test_tokens_a_second_are_those_that_came_in_it() -> None:
+    """A server that sends 4 tokens an event, 20 events a second, and tells of 2,000 tokens every
+    25 s, when an answer ends; of the last 60 s three are in view, the third in the last 10 s."""
+
+    def second(at: int) -> Window:
+        ends = at % 25 == 23
+        stream = Stream(pieces=20, tokens=2000 * ends, counted=500 * ends, told=int(ends))
+        blank = window(at, [25_000.0] * ends)
+        return replace(blank, requests={"infer": replace(blank.requests["infer"], stream=stream)})
+
+    story: list[Record] = [start(planned_ns=3600 * SECOND), *map(second, range(100))]
+
+    async def walk() -> None:
+        async with shown(folded(story), (120, 40)) as (app, pilot):
+            assert done(app.scene()).note == "80.0 tokens/s"
+            await press(pilot, "+", "+", "+")
+            assert app.scene().visible_s == 60
+            (row,) = [line for line in text(app).splitlines() if " infer " in line]
+            assert " 80.0 " in row
 
     asyncio.run(walk())

@@ -249,6 +249,7 @@ def test_several_tokens_in_an_event_are_counted_by_the_server() -> None:
         found = driven(server.port, options={"per_event": 4})
     told = stream(found)
     assert (told.pieces, told.tokens, told.generated) == (40 * 2, 40 * 8, 40 * 8)
+    assert told.counted == told.pieces
     assert 9 * MS / 7 < (told.pace.quantile(0.5) or 0) < 13 * MS / 7
 
 

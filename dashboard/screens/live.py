@@ -51,8 +51,9 @@ def done(scene: Scene) -> Reading:
     if window and window.users is not None:  # what they ask is what they get
         note = f"{number(window.users)} user{'s' * (window.users != 1)}"
     stream = window.stream if window else None
-    tokens = f"{number(stream.generated / over)} tokens/s" if stream else note
-    return Reading("Throughput", "req/s", number(rate), tokens, "done", "/s", brief=note)
+    if stream:
+        note = f"{number(measures.tokens(stream, scene) / over)} tokens/s"
+    return Reading("Throughput", "req/s", number(rate), note, "done", "/s", brief=note)
 
 
 def asked(scene: Scene) -> str:

@@ -21,6 +21,7 @@ from dashboard.measures import (
     part_of,
     parts_ms,
     quantile_ms,
+    tokens,
     written_ms,
 )
 from dashboard.scene import Scene
@@ -276,8 +277,8 @@ class RequestTable(Board, can_focus=True):
                 [units.ms(found.quantile(share)) for share in (0.5, 0.99)]
                 for found in (told.first, told.gaps)
             )
-            tokens = number(told.generated / seconds)
-            return [*begin, shown[0], shown[2], band, *first, *gaps, tokens, *end]
+            rate = number(tokens(told, scene) / seconds)
+            return [*begin, shown[0], shown[2], band, *first, *gaps, rate, *end]
         return [*begin, *shown[:3], band, shown[3], units.ms(part.latency.maximum), *end]
 
     def _band(self, scene: Scene, tail: float | None) -> str:

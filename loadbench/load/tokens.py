@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from loadbench.histogram import Histogram
 from loadbench.streams import Stream
 
-FIRST, GAP, PACE, COUNTED, PROMPT, BARREN = range(6)
+FIRST, GAP, PACE, COUNTED, PROMPT, BARREN, PIECES = range(7)
 _BITS = 3  # of a row's code that say what it is
 _CODE, _DUE, _AT, _VALUE = range(4)
 
@@ -69,6 +69,7 @@ class Pieces:
     def counted(self, kind: int, due: int, now: int, tokens: int, prompt: int | None) -> None:
         """The answer is whole, and good; so many tokens were in it."""
         self._tokens.add(COUNTED, kind, due, now, tokens)
+        self._tokens.add(PIECES, kind, due, now, self.number)
         if prompt is not None:
             self._tokens.add(PROMPT, kind, due, now, prompt)
         if tokens > 1 and self.number > 1:  # one piece has no pace, however many tokens are in it
@@ -92,5 +93,6 @@ def _stream(what: Ints, value: Ints) -> Stream:
         tokens=int(value[what == COUNTED].sum()),
         prompt=int(value[what == PROMPT].sum()),
         told=int((what == COUNTED).sum()),
+        counted=int(value[what == PIECES].sum()),
         barren=int((what == BARREN).sum()),
     )
