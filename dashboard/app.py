@@ -55,6 +55,10 @@ from loadbench.units import SECOND
 from loadbench.view import View
 
 NO_RUN = "no run"  # a folder of results that no runner makes
+_SCREENS: dict[str, type[Screen[Any]]] = {
+    "live": Live, "engine": Engine, "alerts": Alerts, "runs": Runs, "latency": Latency,
+    "difference": Difference, "tail": Tail,
+}  # fmt: skip
 
 
 class Dashboard(App[None]):
@@ -107,13 +111,8 @@ class Dashboard(App[None]):
             self.register_theme(theme)
         self.theme = self._first_theme or fitting(self.console.color_system, self.no_color)
         self.theme_changed_signal.subscribe(self, lambda _: self.redraw())
-        for name, kind in (
-            ("live", Live), ("engine", Engine), ("alerts", Alerts), ("runs", Runs),
-        ):  # fmt: skip
+        for name, kind in _SCREENS.items():
             self.install_screen(kind(), name)
-        self.install_screen(Latency(), "latency")
-        self.install_screen(Difference(), "difference")
-        self.install_screen(Tail(), "tail")
         self._pace.begin()
         self._keyboard.begin()
         self.push_screen(self._first)

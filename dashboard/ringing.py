@@ -8,7 +8,7 @@ them, unless the user says so. tmux lets them through if `allow-passthrough` is 
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from loadbench.alerts import describe, show
 from loadbench.episodes import Spell
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from dashboard.app import Dashboard
 
 Way = Literal["auto", "osc9", "osc777", "off"]
-WAYS = get_args(Way)
 _PROGRAMS: dict[str, Way] = {"iTerm.app": "osc9", "WezTerm": "osc777", "ghostty": "osc777"}
 _TERMINALS: dict[str, Way] = {
     "xterm-kitty": "osc9", "foot": "osc777", "foot-extra": "osc777", "xterm-ghostty": "osc777",

@@ -16,6 +16,7 @@ import msgspec
 
 from loadbench import runlog
 from loadbench.errors import LoadbenchError, SpecError
+from loadbench.judge.checks import altered, why_unjudged
 from loadbench.model import Note, Trust, Value
 from loadbench.printable import harmless
 from loadbench.snapshots import files, schema, sums
@@ -89,13 +90,13 @@ class Entry(Value, frozen=True):
     @property
     def altered(self) -> str:
         """What was altered of it after the run; "" if nothing is known to be."""
-        return next((note.text for note in self.notes if note.code == sums.CODE), "")
+        return altered(self.notes)
 
     @property
     def unjudged(self) -> bool:
         """Whether its checks pass nothing and fail nothing: it was not finished, cannot be trusted
         or was altered."""
-        return self.state != "done" or self.trust == "invalid" or bool(self.altered)
+        return why_unjudged(self.state, self.trust, self.notes, self.state) != ""
 
     @property
     def words(self) -> str:

@@ -123,6 +123,11 @@ class Summary(Value, frozen=True, omit_defaults=False):
     optimum: dict[str, Any] | None = None  # what the batcher reached of the best possible
     tokens: dict[str, Any] | None = None  # of answers that come token by token
 
+    @property
+    def missed_share(self) -> float | None:
+        """Of the asked; None where nothing was."""
+        return self.missed / self.asked if self.asked else None
+
 
 _BROKEN_OFF = "the log breaks off here: the run was killed, or could not write any more"
 _GOES_ON = "the run goes on: these are its figures until now"

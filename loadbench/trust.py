@@ -12,7 +12,7 @@ from loadbench import units
 from loadbench.evidence import OWN_FAILURES, Evidence, matters
 from loadbench.model import Note, Trust
 
-_ORDER: tuple[Trust, ...] = ("trusted", "doubtful", "invalid")
+GRADES: tuple[Trust, ...] = ("trusted", "doubtful", "invalid")
 NEVER = math.inf
 
 
@@ -38,7 +38,7 @@ def grade(
         found = _judged(doubt, evidence)
         if found == "trusted" or (doubt.figure is _missing_samples and running):
             continue
-        worst = max(worst, found, key=_ORDER.index)
+        worst = max(worst, found, key=GRADES.index)
         note = doubt.tell(evidence)
         if note.code not in codes:
             codes.add(note.code)

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from dashboard.follow import Follow, Post, ViewChanged
 from loadbench.model import Record
 from loadbench.view import View, fold
 from tests.storyline import Story, records
+
+PATIENCE = 1200  # looks of 25 ms
 
 
 class Script(Follow):
@@ -68,6 +70,28 @@ async def settle(pilot: Pilot[Any]) -> None:
         if not (isinstance(app, Dashboard) and app._pace._scheduled):
             break
         await pilot.pause(0.02)
+
+
+async def until(pilot: Pilot[Any], came: Callable[[], object]) -> None:
+    """Waits for what threads, processes and the next look at a folder bring."""
+    for _ in range(PATIENCE):
+        if came():
+            await settle(pilot)
+            return
+        await pilot.pause(0.025)
+    raise AssertionError(f"it never came:\n{text(pilot.app)}")  # type: ignore[arg-type]
+
+
+async def until_told(pilot: Pilot[Any], words: str) -> str:
+    """The screen, as soon as it or a notice has the words."""
+    app = pilot.app
+    assert isinstance(app, Dashboard)
+    for _ in range(PATIENCE):
+        told = [one.message for one in app._notifications]
+        if any(words in found for found in (text(app), *told)):
+            return text(app)
+        await pilot.pause(0.025)
+    raise AssertionError(f"{words!r} never came:\n{text(app)}")
 
 
 async def ended(app: Dashboard) -> None:

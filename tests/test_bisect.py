@@ -8,7 +8,8 @@ import pytest
 
 from loadbench import runlog
 from loadbench.experiments.bisect import Measure, _candidates, halfway
-from loadbench.judge.comparison import Side, Terms, compare
+from loadbench.judge.comparison import Terms, compare
+from loadbench.judge.side import Side
 from tests.ended import finished
 from tests.running import loadbench
 from tests.test_judge_comparison import side

@@ -11,7 +11,7 @@ from dashboard.exporting import opened
 from dashboard.follow import Follow
 from loadbench import runlog
 from tests.ended import finished, killed
-from tests.test_dashboard_over import until
+from tests.stage import until_told
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +27,12 @@ def test_r_writes_the_report_and_a_key_the_table(tmp_path: Path, first: str) -> 
     async def walk() -> None:
         app = Dashboard(folder, Follow(folder), theme="loadbench", first=first)
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "v = summary" if first == "runs" else "c = compare")
+            await until_told(pilot, "v = summary" if first == "runs" else "c = compare")
             await pilot.press("r")
-            await until(pilot, f"loadbench report {folder}")
-            await until(pilot, f"written: {folder / 'report.html'}")
+            await until_told(pilot, f"loadbench report {folder}")
+            await until_told(pilot, f"written: {folder / 'report.html'}")
             await pilot.press("w" if first == "runs" else "x")
-            await until(pilot, f"written: {folder / 'seconds.csv'}")
+            await until_told(pilot, f"written: {folder / 'seconds.csv'}")
 
     asyncio.run(walk())
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
@@ -46,9 +46,9 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     async def walk() -> None:
         app = Dashboard(folder, Follow(folder), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "c = compare")
+            await until_told(pilot, "c = compare")
             await pilot.press("r")
-            await until(pilot, "report.html: cannot be written")
+            await until_told(pilot, "report.html: cannot be written")
 
     asyncio.run(walk())
 
@@ -59,9 +59,9 @@ def test_there_is_no_report_of_a_run_that_goes_on(tmp_path: Path) -> None:
     async def walk() -> None:
         app = Dashboard(going, Follow(going), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "RUNNING")
+            await until_told(pilot, "RUNNING")
             await pilot.press("r")
-            await until(pilot, "Nothing to report yet")
+            await until_told(pilot, "Nothing to report yet")
 
     asyncio.run(walk())
 
@@ -74,15 +74,15 @@ def test_its_command_line_is_copied_and_one_that_is_none_is_not(tmp_path: Path) 
     async def walk() -> None:
         app = Dashboard(folder, Follow(folder), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "c = compare")
+            await until_told(pilot, "c = compare")
             await pilot.press("y")
-            await until(pilot, "does not say how it was started")
+            await until_told(pilot, "does not say how it was started")
             runlog.write_snapshot(folder, {**snapshot, "command": ["rm", "-r", "x"]})
             await pilot.press("y")
             assert app.clipboard == ""
             runlog.write_snapshot(folder, {**snapshot, "command": words})
             await pilot.press("y")
-            await until(pilot, "copied: loadbench run 'my file.toml'")
+            await until_told(pilot, "copied: loadbench run 'my file.toml'")
             assert app.clipboard == "loadbench run 'my file.toml'"
 
     asyncio.run(walk())
@@ -94,9 +94,9 @@ def test_f_says_where_the_runs_lie(tmp_path: Path) -> None:
     async def walk() -> None:
         app = Dashboard(folder, Follow(folder), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "c = compare")
+            await until_told(pilot, "c = compare")
             await pilot.press("f")
-            await until(pilot, f"runs lie in: {tmp_path}")
+            await until_told(pilot, f"runs lie in: {tmp_path}")
 
     asyncio.run(walk())
 

@@ -16,69 +16,68 @@ from dashboard.screens.alerts import Alerts
 from dashboard.screens.runs import Runs
 from dashboard.screens.steer import Steer
 from dashboard.widgets.alerting import Rules
-from tests.stage import settle, shown, told
+from tests.stage import settle, shown, told, until
 from tests.storyline import Story
 from tests.test_dashboard_runs import listed, several
-from tests.test_launcher import launcher, until
+from tests.test_launcher import launcher
 
 RUNNING = Story(end=None)
 
 
-def burst(pilot: Pilot[Any], *keys: str) -> None:
-    """All at once, as a terminal hands over what was typed while the machine was busy."""
-    for key in keys:
-        pilot.app.post_message(Key(key, key if len(key) == 1 else None))
+def burst(pilot: Pilot[Any], *typed: str | Paste) -> None:
+    """Keys and pastes all at once, as a terminal hands over what was typed while the machine was
+    busy."""
+    for one in typed:
+        key = one if isinstance(one, Paste) else Key(one, one if len(one) == 1 else None)
+        pilot.app.post_message(key)
+
+
+def rate_typed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, keys: list[str], **values: str
+) -> None:
+    """Types all at once into the rate of a new run, until these are the settings of the draft."""
+
+    async def walk() -> None:
+        async with launcher(folder, monkeypatch) as (_, screen, pilot):
+            screen.query_one("#rate", Input).focus()
+            await settle(pilot)
+            burst(pilot, *keys)
+            await until(pilot, lambda: screen.draft.values == values)
+            await until(pilot, lambda: screen._reported == screen.draft)
+
+    asyncio.run(walk())
 
 
 def test_letters_and_editing_keys_stay_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def walk() -> None:
-        async with launcher(tmp_path, monkeypatch) as (_, screen, pilot):
-            screen.query_one("#rate", Input).focus()
-            await settle(pilot)
-            burst(pilot, *"129", "backspace", *"35", "left", "backspace", *"4", "end", *"0")
-            await until(pilot, lambda: screen.query_one("#rate", Input).value == "12450")
-            await until(pilot, lambda: screen._reported == screen.draft)
-
-    asyncio.run(walk())
+    keys = [*"129", "backspace", *"35", "left", "backspace", *"4", "end", *"0"]
+    rate_typed(tmp_path, monkeypatch, keys, rate="12450")
 
 
 def test_what_is_typed_behind_tab_and_enter_is_the_next_fields(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def walk() -> None:
-        async with launcher(tmp_path, monkeypatch) as (_, screen, pilot):
-            screen.query_one("#rate", Input).focus()
-            await settle(pilot)
-            burst(pilot, *"500", "tab", *"30s", "enter", *"16")
-            typed = {"rate": "500", "duration": "30s", "max_batch": "16"}
-            await until(pilot, lambda: screen.draft.values == typed)
-            await until(pilot, lambda: screen._reported == screen.draft)
-
-    asyncio.run(walk())
+    keys = [*"500", "tab", *"30s", "enter", *"16"]
+    rate_typed(tmp_path, monkeypatch, keys, rate="500", duration="30s", max_batch="16")
 
 
-def test_a_paste_waits_for_the_field_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ([Paste("spi"), "k"], "spik"),
+        ([*"rbnq"], "rbnq"),  # which are no keys of the list: report, baseline, new run, quit
+    ],
+)
+def test_what_is_typed_behind_the_key_of_a_filter_is_in_it(
+    tmp_path: Path, typed: list[str | Paste], words: str
+) -> None:
     several(tmp_path)
 
     async def walk() -> None:
         async with listed(tmp_path) as (screen, pilot):
-            burst(pilot, "slash")
-            pilot.app.post_message(Paste("spi"))
-            burst(pilot, "k")
-            await until(pilot, lambda: screen.query_one("#filter", Input).value == "spik")
-
-    asyncio.run(walk())
-
-
-def test_a_filter_typed_at_once_is_no_keys_of_the_list(tmp_path: Path) -> None:
-    several(tmp_path)
-
-    async def walk() -> None:
-        async with listed(tmp_path) as (screen, pilot):
-            burst(pilot, "slash", *"rbnq")  # report, baseline, new run, quit
-            await until(pilot, lambda: screen.query_one("#filter", Input).value == "rbnq")
+            burst(pilot, "slash", *typed)
+            await until(pilot, lambda: screen.query_one("#filter", Input).value == words)
             assert isinstance(pilot.app.screen, Runs)
             assert not pilot.app._notifications
 

@@ -3,10 +3,8 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-from textual.pilot import Pilot
 
 from dashboard.app import Dashboard
 from dashboard.driver import RUN
@@ -16,21 +14,9 @@ from dashboard.screens.runs import Runs
 from dashboard.starting import once_more
 from loadbench import baseline, runlog
 from tests.ended import finished, killed
-from tests.stage import settle, text
+from tests.stage import settle, text, until_told
 
 COMMAND = ["loadbench", "run", "steady", "--rate", "50", "--trust", "--print-folder"]
-
-
-async def until(pilot: Pilot[Any], words: str) -> str:
-    """The screen, as soon as it or a notice has the words."""
-    app = pilot.app
-    assert isinstance(app, Dashboard)
-    for _ in range(600):
-        told = [one.message for one in app._notifications]
-        if any(words in found for found in (text(app), *told)):
-            return text(app)
-        await pilot.pause(0.05)
-    raise AssertionError(f"{words!r} never came:\n{text(app)}")
 
 
 @pytest.mark.parametrize("based", [False, True], ids=["former", "baseline"])
@@ -45,9 +31,9 @@ def test_c_compares_with_the_baseline_or_the_run_before(tmp_path: Path, based: b
     async def walk() -> None:
         app = Dashboard(last, Follow(last), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "c = compare")
+            await until_told(pilot, "c = compare")
             await pilot.press("c")
-            found = await until(pilot, "vs   B 0004")
+            found = await until_told(pilot, "vs   B 0004")
             assert isinstance(app.screen, Runs)
             assert f"Compare   A {'0001 (baseline)' if based else '0003'}   vs   B 0004" in found
 
@@ -60,10 +46,10 @@ def test_a_run_that_goes_on_is_neither_compared_nor_run_again(tmp_path: Path) ->
     async def walk() -> None:
         app = Dashboard(going, Follow(going), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "RUNNING")
+            await until_told(pilot, "RUNNING")
             for key, what in (("c", "compare"), ("R", "run again"), ("r", "report")):
                 await pilot.press(key)
-                await until(pilot, f"Nothing to {what} yet")
+                await until_told(pilot, f"Nothing to {what} yet")
             assert "run again" not in text(app).split("\n")[1]
 
     asyncio.run(walk())
@@ -78,13 +64,13 @@ def test_shift_r_shows_what_it_would_start_where_somebody_else_did(tmp_path: Pat
     async def walk() -> None:
         app = Dashboard(folder, Follow(folder), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "R = run again")
+            await until_told(pilot, "R = run again")
             await pilot.press("R")
-            found = await until(pilot, "$ loadbench run no-such-scenario")
+            found = await until_told(pilot, "$ loadbench run no-such-scenario")
             assert "--trust" not in found  # a file cannot allow that
             assert isinstance(app.screen, Choice)
             app.screen.dismiss(RUN)
-            await until(pilot, "there is no scenario 'no-such-scenario'")
+            await until_told(pilot, "there is no scenario 'no-such-scenario'")
             await settle(pilot)
 
     asyncio.run(walk())

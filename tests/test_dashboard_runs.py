@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -32,19 +32,7 @@ from loadbench import baseline, catalogue, runlog
 from loadbench.catalogue import Entry
 from loadbench.report.text import run_text
 from tests.ended import finished, killed
-from tests.stage import settle, text
-
-PATIENCE = 400  # looks of 25 ms
-
-
-async def until(pilot: Pilot[Any], condition: Callable[[], object]) -> None:
-    """Waits for what threads and the next look at the folder bring."""
-    for _ in range(PATIENCE):
-        if condition():
-            await settle(pilot)
-            return
-        await pilot.pause(0.025)
-    raise AssertionError(f"it never came: {text(pilot.app)}")  # type: ignore[arg-type]
+from tests.stage import settle, text, until
 
 
 @asynccontextmanager

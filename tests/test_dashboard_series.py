@@ -10,7 +10,7 @@ from dashboard.app import Dashboard
 from dashboard.follow import Follow
 from loadbench import runlog
 from tests.ended import finished
-from tests.test_dashboard_over import until
+from tests.stage import until_told
 from tests.test_dashboard_run import FAKE, only_run, terminal
 
 
@@ -44,19 +44,19 @@ def test_the_screen_goes_on_to_the_next_repeat(tmp_path: Path) -> None:
     async def walk() -> None:
         app = Dashboard(folder / "1", Follow(folder / "1"), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            found = await until(pilot, "the next one follows")
+            found = await until_told(pilot, "the next one follows")
             assert "repeat 1 of 3" in found
             assert "s = stop" in found
             assert "R = run again" not in found
             await pilot.press("2")
             add(folder, finished(tmp_path / "made", "later", 30.0))
-            await until(pilot, "repeat 2 of 3")
+            await until_told(pilot, "repeat 2 of 3")
             assert app.folder == folder / "2"
             assert app.screen is app.get_screen("engine")
             write(folder, {**runlog.read_snapshot(folder), "state": "done"})
-            assert "R = run again" in await until(pilot, "R = run again")
+            assert "R = run again" in await until_told(pilot, "R = run again")
             await pilot.press("4")
-            assert folder.name in await until(pilot, "1 run")  # the results', not the series'
+            assert folder.name in await until_told(pilot, "1 run")  # the results', not the series'
 
     asyncio.run(walk())
 
@@ -67,13 +67,13 @@ def test_who_looks_at_the_past_stays_there(tmp_path: Path) -> None:
     async def walk() -> None:
         app = Dashboard(folder / "1", Follow(folder / "1"), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "the next one follows")
+            await until_told(pilot, "the next one follows")
             await pilot.press("space")
             add(folder, finished(tmp_path / "made", "later", 30.0))
             await pilot.pause(2.5)
             assert app.folder == folder / "1"
             await pilot.press("space")
-            await until(pilot, "repeat 2 of 3")
+            await until_told(pilot, "repeat 2 of 3")
 
     asyncio.run(walk())
 
@@ -84,7 +84,7 @@ def test_an_earlier_repeat_is_looked_at_for_itself(tmp_path: Path) -> None:
     async def walk() -> None:
         app = Dashboard(folder / "1", Follow(folder / "1"), theme="loadbench")
         async with app.run_test(size=(80, 24)) as pilot:
-            assert "repeat 1 of 3" in await until(pilot, "DONE")
+            assert "repeat 1 of 3" in await until_told(pilot, "DONE")
             await pilot.pause(2.5)
             assert app.folder == folder / "1"
 

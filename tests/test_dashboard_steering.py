@@ -23,7 +23,7 @@ from loadbench.standing import Settings, Standing
 from loadbench.units import MS
 from loadbench.view import View, fold
 from tests.records import start, window
-from tests.stage import folded, settle, shown, text, told
+from tests.stage import folded, settle, shown, text, told, until_told
 from tests.storyline import Story
 from tests.test_run_steering import log, running, wait_for
 
@@ -47,15 +47,6 @@ def listening(folder: Path) -> Iterator[list[dict[str, Any]]]:
         yield came
     finally:
         desk.close()
-
-
-async def until(pilot: Pilot[Any], words: str) -> str:
-    """Waits for words on the screen."""
-    for _ in range(400):
-        if words in (found := text(pilot.app)):  # type: ignore[arg-type]
-            return found
-        await pilot.pause(0.05)
-    raise AssertionError(f"{words!r} never came:\n{found}")
 
 
 async def notified(app: Dashboard, pilot: Pilot[Any], number: int) -> list[str]:
@@ -189,23 +180,23 @@ def test_the_panel_sends_what_is_typed_and_shows_its_command_line(
     async def walk() -> None:
         async with shown(told(RUNNING), size, tmp_path) as (app, pilot):
             await pilot.press("a")
-            found = await until(pilot, "esc = back")
+            found = await until_told(pilot, "esc = back")
             assert isinstance(app.screen, Steer)
             assert "as the scenario says" in found
             await pilot.press(*"spike")
-            assert "takes 2 words" in await until(pilot, "write: spike RATE FOR")
+            assert "takes 2 words" in await until_told(pilot, "write: spike RATE FOR")
             await pilot.press(*" 900 2s")
-            await until(pilot, "900 2s")
+            await until_told(pilot, "900 2s")
             await pilot.press("ctrl+y")
             copied = app.clipboard
             assert copied == f"loadbench tell {shlex.quote(str(tmp_path))} spike 900 2s"
             await pilot.press("enter")
-            await until(pilot, "✓ did spike")
+            await until_told(pilot, "✓ did spike")
             assert app.screen.query_one(Input).value == ""
             await pilot.press(*"rate 13", "enter")
-            assert "bad luck" in await until(pilot, "✗ the run refused")
+            assert "bad luck" in await until_told(pilot, "✗ the run refused")
             await pilot.press(*"fly", "enter")
-            assert "no command 'fly'" in await until(pilot, "✗ there is")
+            assert "no command 'fly'" in await until_told(pilot, "✗ there is")
             assert app.screen.query_one(Input).value == "fly"
             await pilot.press("escape")
             assert not isinstance(app.screen, Steer)
@@ -220,7 +211,7 @@ def test_stop_at_once(tmp_path: Path) -> None:
     async def walk() -> None:
         async with shown(told(RUNNING), folder=tmp_path) as (app, pilot):
             await pilot.press("s")
-            await until(pilot, "End at once")
+            await until_told(pilot, "End at once")
             await pilot.press("left", "left", "enter")
             assert "ending at once" in (await notified(app, pilot, 1))[0]
 
@@ -233,22 +224,22 @@ def test_a_real_run_is_steered_and_marks_show_in_its_charts(tmp_path: Path) -> N
     async def walk(folder: Path) -> None:
         app = Dashboard(folder, Follow(folder), theme="loadbench")
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, "● RUNNING")
+            await until_told(pilot, "● RUNNING")
             await pilot.press("U")
-            await until(pilot, "◆ × 1.1")
+            await until_told(pilot, "◆ × 1.1")
             await pilot.press("a")
-            await until(pilot, "max_batch=8")
+            await until_told(pilot, "max_batch=8")
             await pilot.press(*"engine max_batch=4 policy=fixed", "enter")
-            await until(pilot, "max_batch=4  policy=fixed")
+            await until_told(pilot, "max_batch=4  policy=fixed")
             await pilot.press(*"engine max_batch=9", "enter")
-            await until(pilot, "up to 8 were warmed up")
+            await until_told(pilot, "up to 8 were warmed up")
             await pilot.press("escape")
-            charts = "\n".join((await until(pilot, "◆ engine")).split("\n")[7:26])
+            charts = "\n".join((await until_told(pilot, "◆ engine")).split("\n")[7:26])
             assert "◆" in charts
             await pilot.press("s")
-            await until(pilot, "Stop the run?")
+            await until_told(pilot, "Stop the run?")
             await pilot.press("left", "enter")
-            await until(pilot, "■ STOPPED")
+            await until_told(pilot, "■ STOPPED")
 
     with running(tmp_path, seconds=40):
         folder = wait_for(tmp_path, 0)

@@ -1,15 +1,12 @@
 """The target's headers on what the users of people's own Locust files send."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from loadbench.model import encode
 from loadbench.plan import Broken
+from tests.answering import Answering, Handler, serve
 from tests.lanes import process, run_process
 from tests.people import journey, nothing
 from tests.running import loadbench
@@ -29,41 +26,24 @@ class Visitor({kind}):
 """
 
 
-class Hearing(ThreadingHTTPServer):
+class Hearing(Answering):
     """Keeps the headers of each path; `/away` leads to the server at `other`."""
 
-    daemon_threads = True
     other = 0
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Ear)
         self.heard: dict[str, list[dict[str, str]]] = {}
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Ear(Handler):
     server: Hearing
 
     def do_GET(self) -> None:
         told = {name.lower(): value for name, value in self.headers.items()}
         self.server.heard.setdefault(self.path, []).append(told)
-        self.send_response(302 if self.path == "/away" else 200)
-        self.send_header("Location", f"http://127.0.0.1:{self.server.other}/landed")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def hearing() -> Iterator[Hearing]:
-    with Hearing() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
+        there = {"Location": f"http://127.0.0.1:{self.server.other}/landed"}
+        self.say(302 if self.path == "/away" else 200, "", there)
 
 
 @pytest.mark.parametrize("kind", ["HttpUser", "FastHttpUser"])
@@ -71,7 +51,7 @@ def test_they_go_to_the_target_and_to_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("MODEL_TOKEN", SECRET)
-    with hearing() as target, hearing() as stranger:
+    with serve(Hearing()) as target, serve(Hearing()) as stranger:
         target.other = stranger.server_port
         code = CODE.format(kind=kind, other=stranger.server_port)
         found = run_process(journey(tmp_path, target.server_port, code, headers=HEADERS), nothing)
@@ -126,7 +106,7 @@ def test_what_cannot_carry_them_is_refused(
 
 def test_a_run_keeps_their_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_TOKEN", SECRET)
-    with hearing() as target:
+    with serve(Hearing()) as target:
         where = f"http://127.0.0.1:{target.server_port}"
         code = CODE.format(kind="FastHttpUser", other=target.server_port)
         (tmp_path / "people.py").write_text(f"from locust import *\n{code}    host = '{where}'\n")

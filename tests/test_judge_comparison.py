@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from loadbench.errors import SpecError
 from loadbench.judge import metrics
-from loadbench.judge.comparison import Row, Side, Terms, compare, terms_of
+from loadbench.judge.comparison import Row, Terms, compare, terms_of
 from loadbench.judge.gate import decision
 from loadbench.judge.matrix import front, matrix
+from loadbench.judge.side import Side
 from loadbench.model import End, Record, plain
 from loadbench.report.comparison import comparison_text
 from loadbench.report.matrix import matrix_text

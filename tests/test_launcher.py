@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,23 +22,12 @@ from dashboard.screens.tryout import TryOut
 from dashboard.widgets.launch import Ready
 from loadbench import control, runlog
 from tests.running import scenario
-from tests.stage import settle, shown, text, told
+from tests.stage import settle, shown, text, told, until
 from tests.storyline import Story
 from tests.test_dashboard_run import terminal, wait_for_end
 
 RUNNING = Story(seconds=60, spike=(-1, -1), end=None)
 SIZES = [(60, 16), (80, 24), (120, 40), (200, 60)]
-PATIENCE = 120  # of 50 ms
-
-
-async def until(pilot: Pilot[Any], done: Callable[[], bool]) -> None:
-    for _ in range(PATIENCE):
-        if done():
-            await settle(pilot)
-            return
-        await pilot.pause(0.05)
-    assert isinstance(pilot.app, Dashboard)
-    raise AssertionError(f"it never came:\n{text(pilot.app)}")
 
 
 @asynccontextmanager

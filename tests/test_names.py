@@ -7,9 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from loadbench.targets.places import LOOK_S, Lookups, Pin, listening, may_change
 from loadbench.targets.statistics import Reading
 from loadbench.targetspec import TargetSpec
 from loadbench.units import SECOND
+from tests.answering import ANSWER, Answering, Handler, kserve, serve
 from tests.lanes import endpoint, plan
 from tests.rpc_client import serving_rpc
 from tests.running import LOADBENCH
@@ -419,67 +418,32 @@ def test_who_has_moved_is_asked_where_it_was_until_its_page_is_there(
 # ---- a whole run
 
 
-class Site(ThreadingHTTPServer):
+class Site(Answering):
     """A KServe server that counts, from so many on."""
 
-    daemon_threads = True
-    request_queue_size = 64
-
     def __init__(self, host: str, port: int, already: int) -> None:
-        super().__init__((host, port), Handler)
+        super().__init__(Counted, host, port)
         self.count = already
         self.lock = threading.Lock()
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Counted(Handler):
     server: Site
 
     def do_GET(self) -> None:
         stats = {"success": {"count": self.server.count, "ns": 0}}
-        pages: dict[str, Any] = {
-            "/v2": {"name": "theirs", "version": "1", "extensions": ["statistics"]},
-            "/v2/health/ready": {},
-            "/v2/models/m": {
-                "name": "m", "inputs": [{"name": "x", "datatype": "FP32", "shape": [2]}],
-                "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
-            },
-            "/v2/models/m/stats": {
-                "model_stats": [{"name": "m", "version": "1", "inference_stats": stats}]
-            },
-        }  # fmt: skip
-        self._say(200 if self.path in pages else 404, pages.get(self.path, {"error": "no"}))
+        own = {"model_stats": [{"name": "m", "version": "1", "inference_stats": stats}]}
+        pages = kserve("statistics") | {"/v2/models/m/stats": own}
+        self.tell(200 if self.path in pages else 404, pages.get(self.path, {"error": "no"}))
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.body()
         if self.path != "/v2/models/m/infer":
-            self._say(404, {"error": "no"})
+            self.tell(404, {"error": "no"})
             return
         with self.server.lock:
             self.server.count += 1
-        self._say(200, {"outputs": [
-            {"name": "y", "datatype": "FP32", "shape": [1], "data": [1.0]}
-        ]})  # fmt: skip
-
-    def _say(self, status: int, found: Any) -> None:
-        body = json.dumps(found).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def site(host: str, port: int = 0, already: int = 0) -> Iterator[Site]:
-    with Site(host, port, already) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
+        self.tell(200, ANSWER)
 
 
 def meaning(at: str) -> str:
@@ -495,7 +459,10 @@ def test_a_run_whose_server_moves_is_counted_on_both_sides(tmp_path: Path) -> No
              'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]  # fmt: skip
     if not shutil.which("unshare") or subprocess.run([*enter, "true"], check=False).returncode:
         pytest.skip("file systems cannot be mounted here")
-    with site("127.0.0.2") as old, site("127.0.0.3", old.server_port, 100_000) as new:
+    with (
+        serve(Site("127.0.0.2", 0, already=0)) as old,
+        serve(Site("127.0.0.3", old.server_port, already=100_000)) as new,
+    ):
         path = tmp_path / "own.toml"
         path.write_text(
             f'[target]\nurl = "http://{NAME}:{old.server_port}"\nmodel = "m"\nresolve = "2s"\n'

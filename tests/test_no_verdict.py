@@ -14,7 +14,7 @@ from loadbench.report.export.prometheus import prometheus_bytes
 from loadbench.report.export.source import source
 from loadbench.report.html import report
 from loadbench.report.page.verdict import headline, outcome
-from loadbench.report.series import series_text
+from loadbench.report.series import series_text, unjudged_repeats
 from loadbench.report.text import summary_text
 from tests.ended import finished
 from tests.foreign import said
@@ -51,6 +51,13 @@ def test_it_is_told_wherever_the_run_is_shown(tmp_path: Path, why: str, latency_
     counted = {"checks_passed", "checks_failed"}
     assert counted <= set(figures(found))
     assert not counted & set(figures(left))
+
+
+def test_repeats_say_why_they_cannot_be_trusted_as_a_run_does() -> None:
+    late = {"code": "generator-late", "text": "late by 80 ms"}
+    whole = {"reason": "done", "trust": "invalid", "notes": [late]}
+    assert unjudged_repeats(whole) == WHYS["invalid"]
+    assert unjudged_repeats({**whole, "trust": "doubtful"}) == ""
 
 
 @pytest.mark.parametrize("why", ["invalid", "stopped"])

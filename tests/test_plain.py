@@ -6,9 +6,7 @@ import email.policy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote
 
@@ -22,6 +20,7 @@ from loadbench.plan import Endpoint, Expected, RequestPlan
 from loadbench.targets import template
 from loadbench.targets.inputs import prepare
 from loadbench.targets.wire import BadAnswer
+from tests.answering import Answering, Handler, serve
 from tests.lanes import drive, plan
 
 WHERE = Endpoint("h", 80, "http", path="/base")
@@ -338,25 +337,13 @@ def test_what_an_answer_must_say(
 def classifying() -> Iterator[int]:
     """A server that says the label of what it gets, and for every fourth row another one."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Classifier(Handler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            label = asked["n"] if asked["n"] % 4 else -1
-            body = json.dumps({"label": label}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            number = json.loads(self.body())["n"]
+            self.tell(200, {"label": number if number % 4 else -1})
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
+    with serve(Answering(Classifier)) as server:
+        yield server.server_port
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from loadbench.report.sides import side
 from loadbench.snapshots import sums
 from tests.ended import GONE, finished
 from tests.running import LOADBENCH, adds_up, loadbench, scenario
-from tests.test_dashboard_runs import lines, listed, press, until
+from tests.stage import until
+from tests.test_dashboard_runs import lines, listed, press
 from tests.test_run import seconds, wait_for
 
 pytestmark = pytest.mark.long

@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from loadbench.targets.inputs import prepare
 from loadbench.targets.messages import message
 from loadbench.targets.sequence import HIGHEST, LOWEST, MARK, written
 from loadbench.units import SECOND
+from tests.answering import Answering, Handler, serve
 from tests.lanes import Done, drive, plan
 from tests.rpc_server import answer, endpoint, serving
 from tests.running import loadbench
@@ -89,32 +89,18 @@ class Watcher:
 
 @contextmanager
 def http_server(watcher: Watcher) -> Iterator[Endpoint]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Watched(Handler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked = json.loads(self.body())
             good = watcher.came(asked["parameters"])
-            body = json.dumps(ANSWER if good else {"error": "no"}).encode()
             watcher.left(asked["parameters"])
-            self.send_response(200 if good else 500)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.tell(200 if good else 500, ANSWER if good else {"error": "no"})
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serve(Answering(Watched)) as server:
         yield Endpoint(
-            host="127.0.0.1", port=server.server_address[1], protocol="kserve", model="m",
+            host="127.0.0.1", port=server.server_port, protocol="kserve", model="m",
             inputs=(Tensor("x", "FP32", (4,)),), outputs=(Tensor("y", "FP32", (3,)),), binary=False,
         )  # fmt: skip
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @contextmanager

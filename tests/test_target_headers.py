@@ -1,10 +1,8 @@
 """Headers that a target wants of everybody, secrets of the environment in them, and how far a
 target may be loaded."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,63 +18,48 @@ from loadbench.runner.helm import Situation, steer
 from loadbench.shape import Steering
 from loadbench.spec import Scenario, load
 from loadbench.units import SECOND
+from tests.answering import ANSWER, Answering, Handler, kserve, serve
 from tests.running import loadbench, summary
 
 SECRET = "tell-nobody-3141"
-METADATA = {
-    "/v2": b'{"name":"theirs","version":"1","extensions":[]}',
-    "/v2/health/ready": b"{}",
-    "/v2/models/m": b'{"name":"m","inputs":[{"name":"x","datatype":"FP32","shape":[2]}],'
-    b'"outputs":[{"name":"y","datatype":"FP32","shape":[1]}]}',
-}
-ANSWER = b'{"outputs":[{"name":"y","datatype":"FP32","shape":[1],"data":[1.0]}]}'
 
 
-class Guarded(ThreadingHTTPServer):
+class Guarded(Answering):
     """Refuses whoever does not show the secret."""
 
-    daemon_threads = True
     refused = 0
     repeats = False  # what it was sent, and fails
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Guard(Handler):
     server: Guarded
 
     def do_GET(self) -> None:
-        body = METADATA.get(self.path)
-        self._say(200 if body else 404, body or b"{}")
+        pages = kserve()
+        self._answer(200 if self.path in pages else 404, pages.get(self.path, {}))
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        if self.server.repeats:
-            self._say(500, f"no: {self.headers}".encode())
-            return
-        self._say(200 if self.path == "/v2/models/m/infer" else 404, ANSWER)
+        self.body()
+        if self.server.repeats and self._knows():
+            self.say(500, f"no: {self.headers}")
+        else:
+            self._answer(200 if self.path == "/v2/models/m/infer" else 404, ANSWER)
 
-    def _say(self, status: int, body: bytes) -> None:
-        if self.headers["Authorization"] != f"Bearer {SECRET}":
+    def _answer(self, status: int, found: Any) -> None:
+        if self._knows():
+            self.tell(status, found)
+        else:
             self.server.refused += 1
-            status, body = 401, b'{"error":"who are you?"}'
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+            self.tell(401, {"error": "who are you?"})
 
-    def log_message(self, *_: object) -> None:
-        pass
+    def _knows(self) -> bool:
+        return self.headers["Authorization"] == f"Bearer {SECRET}"
 
 
 @contextmanager
 def guarded() -> Iterator[tuple[Guarded, str]]:
-    with Guarded(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield server, f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with serve(Guarded(Guard)) as server:
+        yield server, server.url
 
 
 SCENARIO = """

@@ -1,10 +1,6 @@
 """Server-Timing: what others write there is read, and is the inside view of a server that tells of
 itself in no other way."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +11,7 @@ from loadbench.merge import together
 from loadbench.model import Part, Sample, Server, Window
 from loadbench.serverside import with_timing
 from loadbench.units import MS
+from tests.answering import Answering, Handler, serve
 from tests.running import loadbench, summary
 
 
@@ -72,47 +69,19 @@ def test_the_longest_part_of_a_slow_request_is_named() -> None:
     assert "most of it db, 40.0 ms" in explain(slow, Around()).text
 
 
-class Service(ThreadingHTTPServer):
+class Service(Answering):
     """Answers at once, and says where its time went."""
 
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.says = "queue;dur=2, db;dur=3.5, model;dur=6"
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+    says = "queue;dur=2, db;dur=3.5, model;dur=6"
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class Worker(Handler):
     server: Service
 
     def do_GET(self) -> None:
         known = self.path == "/work"
-        self.send_response(200 if known else 404)
-        if known:
-            self.send_header("Server-Timing", self.server.says)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def service() -> Iterator[Service]:
-    server = Service()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+        told = {"Server-Timing": self.server.says} if known else None
+        self.say(200 if known else 404, "ok", told)
 
 
 def scenario(folder: Path, url: str) -> Path:
@@ -126,7 +95,7 @@ def scenario(folder: Path, url: str) -> Path:
 
 
 def test_a_service_that_tells_with_its_answers_has_an_inside_view(tmp_path: Path) -> None:
-    with service() as server:
+    with serve(Service(Worker)) as server:
         told = summary(scenario(tmp_path, server.url), cwd=tmp_path)["server"]
         text = loadbench("run", scenario(tmp_path, server.url), cwd=tmp_path)
     assert told["source"] == "Server-Timing"
@@ -160,13 +129,13 @@ def test_users_of_a_locust_file_hear_it_too(tmp_path: Path) -> None:
     path = tmp_path / "users.py"
     path.write_text(LOCUSTFILE)
     options = ("--set", "load.users=4", "--duration", "3s")
-    with service() as server:
+    with serve(Service(Worker)) as server:
         found = summary(path, "--target", server.url, *options, cwd=tmp_path)
     assert found["server"]["compute_parts_ms"] == pytest.approx({"db": 3.5, "model": 6})
 
 
 def test_one_that_tells_nothing_has_none(tmp_path: Path) -> None:
-    with service() as server:
+    with serve(Service(Worker)) as server:
         server.says = 'cdn;desc="hit"'
         found = summary(scenario(tmp_path, server.url), cwd=tmp_path)
     assert found["server"] is None

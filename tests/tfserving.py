@@ -9,10 +9,11 @@ import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.answering import Answering, Handler, serve
 
 STATUS = {
     "model_version_status": [
@@ -82,23 +83,16 @@ def _half(value: Any) -> Any:
     return [_half(item) for item in value] if isinstance(value, list) else value / 2 + 3
 
 
-class TensorFlowServing(ThreadingHTTPServer):
-    daemon_threads = True
-
+class TensorFlowServing(Answering):
     def __init__(self, answers: dict[str, str]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.answered = 0
         self.asked: list[dict[str, Any]] = []  # the first ones
         self.answers = answers  # path → body that replaces what would be said
         self.lock = Lock()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(Handler):
     server: TensorFlowServing
 
     def do_GET(self) -> None:
@@ -121,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._told(STATUS)
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        asked = json.loads(self.body())
         model = self.path.removeprefix("/v1/models/").removesuffix(":predict")
         with self.server.lock:
             self.server.answered += 1
@@ -142,15 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._say(status, f'{{ "error": "{text}" }}')
 
     def _say(self, status: int, text: str, kind: str = "application/json") -> None:
-        body = self.server.answers.get(self.path, text).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        self.say(status, self.server.answers.get(self.path, text), {"Content-Type": kind})
 
 
 def _page(answered: int) -> str:
@@ -160,12 +146,5 @@ def _page(answered: int) -> str:
 
 @contextmanager
 def tensorflow_serving(answers: dict[str, str] | None = None) -> Iterator[TensorFlowServing]:
-    server = TensorFlowServing(answers or {})
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serve(TensorFlowServing(answers or {})) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

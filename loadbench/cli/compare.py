@@ -9,9 +9,10 @@ import click
 from loadbench import baseline, runlog
 from loadbench.errors import SpecError
 from loadbench.judge import differences
-from loadbench.judge.comparison import Side, compare, terms_of
+from loadbench.judge.comparison import compare, terms_of
 from loadbench.judge.gate import UNDECIDED, WORSE, decision
 from loadbench.judge.matrix import matrix
+from loadbench.judge.side import Side
 from loadbench.model import plain
 from loadbench.report.comparison import comparison_text
 from loadbench.report.matrix import matrix_text

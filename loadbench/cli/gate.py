@@ -17,9 +17,10 @@ from loadbench.engine.files import name_of
 from loadbench.errors import SpecError
 from loadbench.inputfiles import digests, whole_file
 from loadbench.judge import differences
-from loadbench.judge.comparison import Comparison, Side, Terms, compare, terms_of
+from loadbench.judge.comparison import Comparison, Terms, compare, terms_of
 from loadbench.judge.gate import Decision, held
 from loadbench.judge.metrics import at
+from loadbench.judge.side import Side
 from loadbench.model import plain
 from loadbench.report.sides import side
 from loadbench.spec import Scenario, Spec

@@ -7,6 +7,7 @@ nothing.
 from collections.abc import Iterable, Sequence
 
 from loadbench.assurance import OTHER
+from loadbench.model import Note
 from loadbench.snapshots import sums
 from loadbench.summary import CheckResult, Summary
 from loadbench.trust import SPOILING
@@ -18,7 +19,7 @@ def verdict(summaries: Sequence[Summary], certain: bool) -> int:
     """The exit code of all repeats together. `certain`: what passed must be shown to."""
     if any(summary.reason == "failed" for summary in summaries):
         return NOT_MADE
-    if any(summary.trust == "invalid" or altered(summary) for summary in summaries):
+    if any(summary.trust == "invalid" or altered(summary.notes) for summary in summaries):
         return NO_VERDICT
     checks = [check for summary in summaries for check in summary.checks]
     ends = {summary.reason for summary in summaries} - {"done"}
@@ -30,21 +31,28 @@ def verdict(summaries: Sequence[Summary], certain: bool) -> int:
     return NO_VERDICT if "no data" in states or (certain and unshown(checks)) else PASSED
 
 
-def altered(summary: Summary) -> str:
+def altered(notes: Iterable[Note]) -> str:
     """What of a run was altered since its end, so that it gets no verdict; "" if nothing was."""
-    return next((note.text for note in summary.notes if note.code == sums.CODE), "")
+    return next((note.text for note in notes if note.code == sums.CODE), "")
 
 
 def unjudged(summary: Summary) -> str:
     """Why its checks pass nothing and fail nothing; "" where they do."""
+    unfinished = f"the run was not finished: {summary.text}".removesuffix(": ")
     if summary.reason == "running":
-        return "the run goes on"
-    if summary.reason != "done":
-        return f"the run was not finished: {summary.text}".removesuffix(": ")
-    if summary.trust == "invalid":
-        why = next((note.text for note in summary.notes if note.code in SPOILING), "")
+        unfinished = "the run goes on"
+    return why_unjudged(summary.reason, summary.trust, summary.notes, unfinished)
+
+
+def why_unjudged(ended: str, trust: str | None, notes: Sequence[Note], unfinished: str) -> str:
+    """The same of whatever has come to such an end, a run or repeats by their worst; `unfinished`
+    is what is said of those that did not come to theirs."""
+    if ended != "done":
+        return unfinished
+    if trust == "invalid":
+        why = next((note.text for note in notes if note.code in SPOILING), "")
         return "the numbers cannot be trusted" + (f": {why}" if why else "")
-    return altered(summary)
+    return altered(notes)
 
 
 def unshown(checks: Iterable[CheckResult]) -> list[CheckResult]:

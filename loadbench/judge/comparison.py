@@ -8,17 +8,14 @@ made of a verdict (an exit code) is for `gate`.
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
 from loadbench.errors import SpecError, reason
 from loadbench.judge import differences, metrics, order
 from loadbench.judge.differences import Difference
-from loadbench.judge.metrics import Metric
-from loadbench.judge.overall import MEDIAN, middle
+from loadbench.judge.overall import middle
 from loadbench.judge.shift import (
     FEWEST,
     LEVEL,
@@ -32,31 +29,22 @@ from loadbench.judge.shift import (
     spread,
     word,
 )
+from loadbench.judge.side import (
+    LOST,
+    READS_LOG,
+    Band,
+    Side,
+    Snapshot,
+    band,
+    beyond,
+    doubts,
+    left_out,
+    no_band,
+    unbounded,
+    values,
+    whole,
+)
 from loadbench.model import Note, Value
-
-Snapshot = Mapping[str, Any]
-Band = tuple[float, float | None] | None
-DECIDED = ("better", "same", "ruled out", "worse")
-_ENDED = ("done", None)
-_READS_LOG = "loadbench show RUN reads the log"
-_LOST = "repeats-failed"
-_UNTOLD = "its summary, of an earlier release, does not tell"  # why a percentile has no band
-
-
-class Side(Value, frozen=True):
-    """What stands on one side: its name, and the snapshots (run.json with a summary) of its
-    repeats in the order they were made."""
-
-    name: str
-    snapshots: tuple[dict[str, Any], ...]
-
-    @property
-    def capacity(self) -> float | None:
-        """What rates in % were of there: held against it, a run is made at the same. None: not
-        known."""
-        found = self.snapshots[0].get("capacity")
-        fine = isinstance(found, float) and 0 < found < math.inf
-        return found if fine else None
 
 
 class Terms(Value, frozen=True):
@@ -135,56 +123,20 @@ def compare(a: Side, b: Side, terms: Terms | None = None) -> Comparison:
                 f"there is no margin for {name!r}", f"known: {', '.join(metrics.GATED)}"
             )
     try:
-        return _compared(_whole(a), _whole(b), terms, [*_left_out(a), *_left_out(b)])
+        return _compared(whole(a), whole(b), terms, [*left_out(a), *left_out(b)])
     # what a file may hold
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         names = " or ".join(dict.fromkeys((a.name, b.name)))
-        raise SpecError(
-            f"the summary of {names} is damaged: {reason(error)}", _READS_LOG
-        ) from error
+        raise SpecError(f"the summary of {names} is damaged: {reason(error)}", READS_LOG) from error
 
 
-def _whole(side: Side) -> Side:
-    """Only the repeats that came to their end, if there are such. Raises SpecError."""
-    if not side.snapshots:
-        raise SpecError(f"{side.name} has no repeats", "loadbench list")
-    for one in side.snapshots:
-        name = one.get("run") or side.name
-        if not isinstance(metrics.at(one, ("spec", "load")), Mapping):
-            text = f"{name}: run.json is damaged: it does not say what was asked (spec.load)"
-            raise SpecError(text, _READS_LOG)
-        if not one.get("summary"):
-            raise SpecError(
-                f"{name} has no summary: it was not finished",
-                f"loadbench show {name} reads what there is",
-            )
-        if found := differences.work(side.snapshots[0], one):
-            raise SpecError(
-                f"the repeats of {side.name} did different work: {found[0].key}",
-                "a side is one scenario against one model, run several times",
-            )
-    ended = tuple(one for one in side.snapshots if one["summary"].get("reason") in _ENDED)
-    return Side(side.name, ended or side.snapshots)
-
-
-def _left_out(side: Side) -> Iterable[Note]:
-    """Repeats that did not come to their end, beside others that did. One that failed may have
-    done so by what is compared: then the others are no fair picture of the side."""
-    reasons = Counter(one["summary"].get("reason") for one in side.snapshots)
-    if sum(reasons[how] for how in _ENDED) in (0, len(side.snapshots)):
-        return
-    for how in sorted(set(reasons) - {*_ENDED}):
-        text = f"{reasons[how]} of {len(side.snapshots)} repeats of {side.name} {how}"
-        yield Note(_LOST if how == "failed" else "incomplete", text, "left out of the comparison")
-
-
-def _compared(a: Side, b: Side, terms: Terms, left_out: Sequence[Note] = ()) -> Comparison:
+def _compared(a: Side, b: Side, terms: Terms, missing: Sequence[Note]) -> Comparison:
     left, right = a.snapshots, b.snapshots
     work = differences.work(left[0], right[0])
     open_loop = all(one["spec"]["load"].get("arrivals") not in _CLOSED for one in (*left, *right))
     kept = (_kept_up(left), _kept_up(right)) if open_loop else None
     few = _too_few(len(left), len(right))
-    lost = [note.text for note in left_out if note.code == _LOST]
+    lost = [note.text for note in missing if note.code == LOST]
     unfit = _unfit(a, b, bool(work) and not terms.anyway) or "; ".join(lost)
     why = unfit or few
     rows = list(_rows(a, b, terms.metrics))
@@ -199,7 +151,7 @@ def _compared(a: Side, b: Side, terms: Terms, left_out: Sequence[Note] = ()) -> 
         comparable=not work,
         differences=(*work, *differences.settings(left[0], right[0])),
         rows=tuple(rows),
-        notes=(*left_out, *_notes(a, b, work, kept if {*_DONE} & {*terms.metrics} else None)),
+        notes=(*missing, *_notes(a, b, work, kept if {*_DONE} & {*terms.metrics} else None)),
         order=order.letters(left, right),
         kept_up=kept,
     )
@@ -236,7 +188,7 @@ def _too_few(m: int, n: int) -> str:
 def _rows(a: Side, b: Side, asked: Sequence[str]) -> Iterable[Row]:
     """What either side has, and what is asked for: that neither has it is no reason to pass."""
     for metric in metrics.METRICS:
-        left, right = (_values(metric, side) for side in (a, b))
+        left, right = (values(metric, side) for side in (a, b))
         if not left and not right and metric.name not in asked:
             continue
         yield Row(
@@ -247,47 +199,10 @@ def _rows(a: Side, b: Side, asked: Sequence[str]) -> Iterable[Row]:
             n=(len(left), len(right)),
             a_values=tuple(left),
             b_values=tuple(right),
-            beyond=(_beyond(metric, a, left), _beyond(metric, b, right)),
-            bands=(_band(metric, a), _band(metric, b)),
-            no_bands=(_no_band(metric, a), _no_band(metric, b)),
+            beyond=(beyond(metric, a), beyond(metric, b)),
+            bands=(band(metric, a), band(metric, b)),
+            no_bands=(no_band(metric, a), no_band(metric, b)),
         )
-
-
-def _values(metric: Metric, side: Side) -> list[float | None]:
-    """Of all repeats that have one; None: larger than any number."""
-    found = [metrics.value(metric, one["summary"]) for one in side.snapshots]
-    return [None if math.isinf(one) else one for one in found if one is not None]
-
-
-def _band(metric: Metric, side: Side) -> Band:
-    """Of a single run; None of one that has none, and of what is no percentile."""
-    return None if len(side.snapshots) > 1 else metrics.band(metric, side.snapshots[0]["summary"])
-
-
-def _no_band(metric: Metric, side: Side) -> str:
-    """Why a percentile of a side has no band; "" of one that has, and where there is none."""
-    if not metric.of_order or not _values(metric, side) or _band(metric, side) is not None:
-        return ""
-    if len(side.snapshots) > 1:
-        return MEDIAN
-    return metrics.why_no_band(metric, side.snapshots[0]["summary"]) or _UNTOLD
-
-
-def _unbounded(side: Side) -> Iterable[Note]:
-    """Why percentiles of a single run have no band."""
-    if len(side.snapshots) > 1:
-        return
-    summary = side.snapshots[0]["summary"]
-    known = (one for one in metrics.METRICS if metrics.value(one, summary) is not None)
-    whys = dict.fromkeys(metrics.why_no_band(metric, summary) for metric in known)
-    if told := "; ".join(filter(None, whys)):
-        some = "some of " if summary.get("bands_ms") else ""
-        yield Note("no-bands", f"no ± of {some}{side.name}: {told}")
-
-
-def _beyond(metric: Metric, side: Side, values: Sequence[float | None]) -> float | None:
-    among = metric.path[0] == "latency_ms" and bool(values) and middle(values) is None
-    return side.snapshots[0]["summary"].get("limit_ms") if among else None
 
 
 def _judged(rows: Sequence[Row], asked: Sequence[str], terms: Terms) -> list[Row]:
@@ -389,52 +304,32 @@ def _notes(
         text = "both sides kept up: throughput is what was asked for, and has no verdict"
         yield Note("kept-up", text, "compare it in a closed loop, or ask for more than can be done")
     for side in (a, b):
-        yield from _doubts(side)
+        yield from doubts(side)
     yield from order.notes(a.snapshots, b.snapshots)
     for side in (a, b):
-        yield from _unbounded(side)
+        yield from unbounded(side)
 
 
-def _doubts(side: Side) -> Iterable[Note]:
-    grades: dict[str, list[str]] = {}
-    for one in side.snapshots:
-        grades.setdefault(str(one["summary"].get("trust")), []).append(str(one.get("run", "?")))
-    for grade in sorted(set(grades) - {"trusted"}):
-        runs = grades[grade]
-        which = runs[0] if len(side.snapshots) == 1 else f"{len(runs)} of {side.name}'s repeats"
-        verb = "is" if len(runs) == 1 else "are"
-        yield Note("trust", f"{which} {verb} {grade}", f"loadbench show {runs[0]} says why")
-    if any(one["summary"].get("reason") not in _ENDED for one in side.snapshots):
-        yield Note("incomplete", f"{side.name} did not run to its end", "")
-    mixed = {
-        found.key
-        for one in side.snapshots[1:]
-        for found in differences.settings(side.snapshots[0], one)
-    }
-    if mixed:
-        text = f"the repeats of {side.name} were not made alike: {', '.join(sorted(mixed))}"
-        yield Note("mixed", text, "repeat one setting")
-
-
-def terms_of(gates: Sequence[str], anyway: bool = False, margin: float = 0.05) -> Terms:
+def terms_of(gates: Sequence[str], anyway: bool = False) -> Terms:
     """Terms as they are written: `p99=5%`, or `p99` with the usual margin; `p99_9`, as checks have
     it, is p99.9. SpecError if wrong."""
+    usual = Terms(anyway=anyway)
     if not gates:
-        return Terms(margin=margin, anyway=anyway)
+        return usual
     margins = {}
     for text in gates:
         typed, sign, share = text.partition("=")
         name = typed.strip().replace("p99_9", "p99.9")
-        margins[name] = _share(share, text) if sign else margin
+        margins[name] = _share(share, text) if sign else usual.margin
         if name not in metrics.GATED:
             raise SpecError(
                 f"--gate {text}: there is no margin for {name!r}",
                 f"known: {', '.join(metrics.GATED)}",
             )
-    return Terms(tuple(margins), margins, margin, anyway=anyway)
+    return replace(usual, metrics=tuple(margins), margins=margins)
 
 
-def _share(text: str, whole: str) -> float:
+def _share(text: str, gate: str) -> float:
     number = text.strip().removesuffix("%").strip()
     try:
         found = float(number) / (100 if text.strip().endswith("%") else 1)
@@ -442,6 +337,6 @@ def _share(text: str, whole: str) -> float:
         found = math.nan
     if not 0 < found < 1:
         raise SpecError(
-            f"--gate {whole}: {text!r} is no margin", "between 0 and 100 %, like --gate p99=5%"
+            f"--gate {gate}: {text!r} is no margin", "between 0 and 100 %, like --gate p99=5%"
         )
     return found

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadbench.judge.comparison import Band, Comparison, Row, Side
+from loadbench.judge.comparison import Comparison, Row
 from loadbench.judge.metrics import BY_NAME, value
 from loadbench.judge.overall import middle
+from loadbench.judge.side import Band, Side
 from loadbench.model import Note, Value
 
 # what one gives up for the other: served late or not, how many, and at what cost

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from loadbench.trust import GRADES
+
 # from the worst; what is not known here is as bad as it gets
-_GRADES = ("invalid", "doubtful", "trusted")
+_GRADES = GRADES[::-1]
 _STATES = ("failed", "no data", "passed")
 _ENDS = ("failed", "killed", "stopped", "done")
 _COUNTS = ("seconds", "asked", "done", "missed")

@@ -15,6 +15,7 @@ from loadbench.model import Value
 from loadbench.printable import harmless
 from loadbench.report.certain import bands_of, check_name, check_words, place
 from loadbench.summary import CheckResult, Summary
+from loadbench.trust import GRADES
 
 State = Literal["passed", "failed", "no verdict", "error"]
 _STATES: dict[int, State] = {0: "passed", 1: "failed", 4: "no verdict"}
@@ -131,10 +132,9 @@ def _badness(check: CheckResult) -> float:
 
 def _measured(check: CheckResult, summary: Summary) -> str:
     """`p99 46.2 ms < 100 ms`, `p99 153 ms, not < 100 ms`."""
-    share = summary.missed / summary.asked if summary.asked else None
     what, percentile = place(check.name)
     band = bands_of(summary, what).get(percentile)
-    words = check_words(check, share, band).partition(" ")[2]
+    words = check_words(check, summary.missed_share, band).partition(" ")[2]
     if check.state != "failed":
         return words
     return f"{words.removesuffix(check.text).rstrip()}, not {check.text}"
@@ -159,12 +159,11 @@ def facts(found: Conclusion) -> dict[str, Any]:
         return {}
     first = found.summaries[0]
     grades = [summary.trust for summary in found.summaries]
-    order = ("invalid", "doubtful", "trusted")
     return {
         "run": found.run,
         "target": first.target,
         "device": first.device,
         "seconds": sum(summary.seconds for summary in found.summaries),
         "repeats": len(found.summaries),
-        "trust": min(grades, key=order.index),
+        "trust": max(grades, key=GRADES.index),
     }

@@ -3,7 +3,7 @@ settings one table.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -285,7 +285,7 @@ def chart(seen: Sequence[Seen], found: Found, claim: Claim) -> list[str]:
         return []
     top = max(3 * limit, min(known)) if limit else max(known)
     low = min(known) / 1.5
-    left, right = 0.0, max(s.rate for s in seen) * 1.05
+    right = max(s.rate for s in seen) * 1.05
     height = math.log(top * 1.2 / low)
 
     def row_of(value: float | None) -> int:
@@ -293,7 +293,7 @@ def chart(seen: Sequence[Seen], found: Found, claim: Claim) -> list[str]:
         return _HEIGHT - 1 - min(_HEIGHT - 1, max(0, round(part * (_HEIGHT - 1))))
 
     def column_of(rate: float) -> int:
-        return min(_WIDTH - 1, round((rate - left) / (right - left) * (_WIDTH - 1)))
+        return min(_WIDTH - 1, round(rate / right * (_WIDTH - 1)))
 
     cells = [[" "] * _WIDTH for _ in range(_HEIGHT)]
     if limit:
@@ -309,10 +309,10 @@ def chart(seen: Sequence[Seen], found: Found, claim: Claim) -> list[str]:
         f"{marks.get(at, ''):>7} {'┤' if at in marks else '│'}{''.join(row)}"
         for at, row in enumerate(cells)
     ]
-    return [f"{_title(claim)} ms", *lines, *_axis(found, right, column_of)]
+    return [f"{_title(claim)} ms", *lines, *_axis(found, column_of)]
 
 
-def _axis(found: Found, right: float, column_of: Any) -> list[str]:
+def _axis(found: Found, column_of: Callable[[float], int]) -> list[str]:
     """The rate, and the knee beside it; below it where there is no room."""
     ticks = [(column_of(found.rate), significant(found.rate))] if found.rate else []
     if found.knee is not None:

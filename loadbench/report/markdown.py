@@ -173,7 +173,7 @@ def _times(number: int, summary: Summary) -> tuple[str, ...]:
     for key in _NAMES:
         value = summary.latency_ms.get(key)
         if value is None and summary.missed and summary.limit_ms is not None:
-            share = percent(summary.missed / summary.asked) if summary.asked else "n/a"
+            share = percent(summary.missed_share)
             cells.append(f"&gt; {significant(summary.limit_ms)} ({share} % not answered well)")
         else:
             cells.append(f"{significant(value)}{within(value, summary.bands_ms.get(key))}")

@@ -1,8 +1,44 @@
-"""What a model's batches are made of (plugins, stages), and what the response cache spared it."""
+"""Where the time goes inside a target: that of the mean request, that of a batch in its plugins and
+stages, and what the response cache spared."""
 
 from collections.abc import Mapping
+from typing import Any
 
+from loadbench.summary import Summary
 from loadbench.units import percent, significant
+
+
+def mean_split(summary: Summary) -> dict[str, float]:
+    """Where the time of the mean request goes, in ms: means add up, medians do not. Empty where the
+    target does not tell."""
+    server, mean = summary.server, summary.service_ms["mean"]
+    if server is None or mean is None:
+        return {}
+    parts: dict[str, float] = {}
+    asked = _share_asked(server)
+    for name, key in (
+        ("queue", "queue_ms"),
+        ("batch wait", "batch_wait_ms"),
+        ("compute", "compute_ms"),
+    ):
+        found = server[key]
+        if found and found["mean"] is not None:
+            parts[name] = found["mean"] * asked
+    return {**parts, "network": max(0.0, mean - sum(parts.values()))} if parts else {}
+
+
+def compute_split(summary: Summary) -> dict[str, float]:
+    """What the compute of the mean request is made of, in ms; empty where it is not told."""
+    server = summary.server or {}
+    parts: dict[str, float] = server.get("compute_parts_ms") or {}  # logs of old have none
+    return {name: value * _share_asked(server) for name, value in parts.items()}
+
+
+def _share_asked(server: dict[str, Any]) -> float:
+    """Share of the requests that the model was asked, of a summary's server: the cache's took
+    none of its time. Its hits may be told where its requests are not."""
+    share: float = 1 - server["cached"] / max(1, server["requests"] or 0)
+    return max(0.0, share)
 
 
 def made_of(

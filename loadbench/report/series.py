@@ -6,7 +6,9 @@ from typing import Any
 
 from loadbench import runlog
 from loadbench.errors import SpecError, reason
+from loadbench.judge.checks import why_unjudged
 from loadbench.judge.overall import overall
+from loadbench.model import Note
 from loadbench.printable import harmless
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
@@ -103,11 +105,9 @@ def _checks(summary: dict[str, Any]) -> str:
 
 def unjudged_repeats(whole: Mapping[str, Any]) -> str:
     """Why there is no verdict about a repeat, or about all of them by their worst; "": there is."""
-    if whole["reason"] != "done":
-        return f"not all of it was finished: {whole['reason']}"
-    if whole["trust"] == "invalid":
-        return "the numbers cannot be trusted"
-    return next((str(note["text"]) for note in whole["notes"] if note["code"] == sums.CODE), "")
+    notes = [Note(note["code"], str(note["text"])) for note in whole["notes"]]
+    ended = str(whole["reason"])
+    return why_unjudged(ended, whole["trust"], notes, f"not all of it was finished: {ended}")
 
 
 def _latency(summary: dict[str, Any], name: str) -> str:

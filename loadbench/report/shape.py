@@ -46,11 +46,9 @@ def chart_lines(load: LoadSpec, capacity: float | None, width: int, height: int)
     return list(_chart(load, phases, unit, (width, height)))
 
 
-def whole_text(load: LoadSpec, capacity: float | None = None) -> str:
+def whole_text(load: LoadSpec) -> str:
     """One line: how requests arrive, how many, how long. Raises SpecError as `shape_text` does."""
-    return (
-        _journey(load) if load.arrivals == "journey" else _whole(load, *_resolved(load, capacity))
-    )
+    return _journey(load) if load.arrivals == "journey" else _whole(load, *_resolved(load, None))
 
 
 def rates_text(load: LoadSpec) -> str:

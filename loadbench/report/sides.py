@@ -6,7 +6,7 @@ from typing import Any
 
 from loadbench import runlog
 from loadbench.errors import SpecError
-from loadbench.judge.comparison import Side
+from loadbench.judge.side import Side
 from loadbench.model import Note, plain
 from loadbench.printable import harmless
 from loadbench.snapshots import figures, sums

@@ -14,7 +14,7 @@ from loadbench.model import Machine, Rule
 from loadbench.report.certain import OF_ALERTS, check_words, of_notes, rests_on, within
 from loadbench.report.columns import aligned
 from loadbench.report.optimum import of_the_best
-from loadbench.report.parts import made_of
+from loadbench.report.parts import compute_split, made_of, mean_split
 from loadbench.report.series import series_text
 from loadbench.report.slowest import slowest_text
 from loadbench.serverside import TIMING
@@ -91,15 +91,16 @@ def _checks(summary: Summary) -> str:
 
 def _check(check: CheckResult, summary: Summary) -> str:
     """`✓ p99 46.2 ms < 100 ms · not shown (≈ 12,000 more)`."""
-    words = check_words(check, _share(summary.missed, summary.asked))
+    words = check_words(check, summary.missed_share)
     return " · ".join(filter(None, (words, check.sure)))
 
 
 def _load(summary: Summary) -> str:
     rate = summary.rate
+    share = summary.done / summary.asked if summary.asked else None
     parts = [
         f"asked {significant(rate['asked'])}/s",
-        f"done {significant(rate['done'])}/s ({percent(_share(summary.done, summary.asked))} %)",
+        f"done {significant(rate['done'])}/s ({percent(share)} %)",
         f"{count(summary.asked)} requests",
     ]
     if summary.failed:
@@ -139,10 +140,6 @@ def _kind(name: str, number: int, summary: Summary) -> str:
     return (
         f"{count(number)} {name}   first at {when}, {example['request']} after {after} ms: {said}"
     )
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
 
 
 _NAMES = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
@@ -250,45 +247,14 @@ def tokens_counted(found: dict[str, Any], between: str = " · ") -> str:
     return between.join(parts)
 
 
-def mean_split(summary: Summary) -> dict[str, float]:
-    """Where the time of the mean request goes, in ms: means add up, medians do not. Empty where the
-    target does not tell."""
-    server, mean = summary.server, summary.service_ms["mean"]
-    if server is None or mean is None:
-        return {}
-    parts: dict[str, float] = {}
-    asked = share_asked(server)
-    for name, key in (
-        ("queue", "queue_ms"),
-        ("batch wait", "batch_wait_ms"),
-        ("compute", "compute_ms"),
-    ):
-        found = server[key]
-        if found and found["mean"] is not None:
-            parts[name] = found["mean"] * asked
-    return {**parts, "network": max(0.0, mean - sum(parts.values()))} if parts else {}
-
-
-def share_asked(server: dict[str, Any]) -> float:
-    """Share of the requests that the model was asked, of a summary's server: the cache's took
-    none of its time. Its hits may be told where its requests are not."""
-    share: float = 1 - server["cached"] / max(1, server["requests"] or 0)
-    return max(0.0, share)
-
-
-def _inner(summary: Summary) -> dict[str, float]:
-    """What the compute of the mean request is made of, in ms; empty where it is not told."""
-    server = summary.server or {}
-    parts: dict[str, float] = server.get("compute_parts_ms") or {}  # logs of old have none
-    return {name: value * share_asked(server) for name, value in parts.items()}
-
-
 def _time(summary: Summary) -> str:
     parts = mean_split(summary)
     if not parts:
         return ""
     whole = sum(parts.values())
-    inner = ", ".join(f"{name} {significant(value)}" for name, value in _inner(summary).items())
+    inner = ", ".join(
+        f"{name} {significant(value)}" for name, value in compute_split(summary).items()
+    )
     within_ = {"compute": f" ({inner})"} if inner else {}
     shares = "   ".join(
         f"{name} {significant(value)} ms {percent(value / whole)} %{within_.get(name, '')}"

@@ -160,11 +160,11 @@ def wait_ready(engine: Child, limit_s: float) -> str:
             return words[1]
 
 
-def last_notes(engine: Child, limit_s: float = _LAST_S) -> list[Note]:
+def last_notes(engine: Child) -> list[Note]:
     """Lets the engine end by itself, with what it does at its end, and gives what came up in it
     since it started."""
     engine.interrupt()
-    end = time.monotonic() + limit_s
+    end = time.monotonic() + _LAST_S
     found: list[Note] = []
     while True:
         try:

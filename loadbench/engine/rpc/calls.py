@@ -57,10 +57,6 @@ class Calls:
         """Whether the engine takes requests."""
         return self._holds(b"/v2/health/ready")
 
-    def require_model(self, name: bytes, version: bytes) -> None:
-        """Raises Refused if the model is unknown."""
-        self._get(model_path(name, version, ""))
-
     def _get(self, path: bytes) -> Any:
         """What the answer to a GET says. Raises Refused."""
         return bridge.get(self._handler, path)

@@ -12,7 +12,7 @@ import csv
 import io
 
 from loadbench.report.export.source import Source
-from loadbench.report.text import share_asked
+from loadbench.report.parts import compute_split, mean_split
 
 _PERCENTILES = ("p50", "p90", "p95", "p99")
 
@@ -42,19 +42,14 @@ def _parts(found: Source) -> dict[str, str]:
     server, mean = found.summary.server, found.summary.service_ms["mean"]
     if server is None or mean is None:
         return {"Client Send": "0", "Network+Server Send/Recv": _us(mean), "Client Recv": "0"}
-    asked = share_asked(server)  # perf_analyzer's are of all requests
-    parts = {
-        key: ((server[key] or {}).get("mean") or 0.0) * asked
-        for key in ("queue_ms", "batch_wait_ms", "compute_ms")
-    }
-    told = server.get("compute_parts_ms") or {}  # logs of old have none
-    inner = {key: value * asked for key, value in told.items()}
+    parts = mean_split(found.summary)  # perf_analyzer's are of all requests, too
+    inner = compute_split(found.summary)
     if "infer" not in inner:  # not told, or by names of the server's own
-        inner = {"infer": parts["compute_ms"]}
+        inner = {"infer": parts.get("compute", 0.0)}
     return {
         "Client Send": "0",
-        "Network+Server Send/Recv": _us(max(0.0, mean - sum(parts.values()))),
-        "Server Queue": _us(parts["queue_ms"] + parts["batch_wait_ms"]),
+        "Network+Server Send/Recv": _us(parts.get("network", mean)),
+        "Server Queue": _us(parts.get("queue", 0.0) + parts.get("batch wait", 0.0)),
         "Server Compute Input": _us(inner.get("input", 0.0)),
         "Server Compute Infer": _us(inner["infer"]),
         "Server Compute Output": _us(inner.get("output", 0.0)),

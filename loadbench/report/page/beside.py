@@ -7,9 +7,10 @@ from typing import Any
 from loadbench import baseline, runlog
 from loadbench.errors import SpecError
 from loadbench.judge.checks import unjudged
-from loadbench.judge.comparison import Comparison, Row, Side, compare
+from loadbench.judge.comparison import Comparison, Row, compare
 from loadbench.judge.gate import change
 from loadbench.judge.matrix import Matrix, matrix
+from loadbench.judge.side import Side
 from loadbench.model import Note, plain
 from loadbench.report.certain import bands_of
 from loadbench.report.comparison import HEADS, cells, differences, doubts, sentences
@@ -219,8 +220,7 @@ def _value(value: Any, unit: str, path: Sequence[str], material: Material) -> Ma
 
 
 def _missed(material: Material) -> str:
-    summary = material.summary
-    return percent(summary.missed / summary.asked) if summary.asked else "n/a"
+    return percent(material.summary.missed_share)
 
 
 def _checks(material: Material) -> str:

@@ -124,7 +124,7 @@ def percentiles(curves: Sequence[Curve], limit: Level | None, words: str) -> Mar
     lost = [_lost(curve, reach) for curve in curves] if len(curves) == 1 else []
     level = across(limit, top) if limit and limit.value <= top else None
     frame = Frame(words, x, upwards(top), 190, "ms")
-    return chart(frame, *lost, stretched(*drawn), joined(level), *around, _pointed(points, top))
+    return chart(frame, *lost, stretched(*drawn), joined(level), *around, _pointed(points))
 
 
 def _nines(share: float) -> float:
@@ -154,7 +154,7 @@ def _curve(points: Sequence[tuple[float, float]], kind: str, top: float) -> Mark
     return tag("path", class_=f"line {kind}", d=f"M{path}" if path else "M0 0")
 
 
-def _pointed(points: Sequence[Sequence[tuple[float, float]]], top: float) -> Markup:
+def _pointed(points: Sequence[Sequence[tuple[float, float]]]) -> Markup:
     """The named percentiles of a single curve, to be pointed at."""
     if len(points) != 1 or not points[0]:
         return joined()
@@ -280,18 +280,17 @@ def _joined(one: Series, right: float, top: float) -> Markup:
     )
 
 
-def bar(share: float, kind: str = "area", title: str = "") -> Markup:
+def bar(share: float) -> Markup:
     """A bar of a table's row; what is above zero is at least a sliver. The number stands beside."""
     width = max(0.006, min(1.0, share)) if share > 0 else 0.0
     return tag(
         "svg",
         tag("rect", class_="rail", x=0, y=0, width="100%", height="100%"),
-        tag("rect", tag("title", title) if title else None, class_=kind, x=0, y=0,
-            width=percent(width), height="100%"),
+        tag("rect", class_="area", x=0, y=0, width=percent(width), height="100%"),
         class_="bar",
         aria_hidden="true",
         height=12,
-    )  # fmt: skip
+    )
 
 
 class Piece(NamedTuple):

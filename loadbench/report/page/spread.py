@@ -23,9 +23,9 @@ from loadbench.report.page.figures import (
 )
 from loadbench.report.page.material import Material
 from loadbench.report.page.sections import csv, entries, figure, key, quiet, section, signed
+from loadbench.report.parts import mean_split
 from loadbench.report.slowest import slowest_text
 from loadbench.report.svg import Level
-from loadbench.report.text import mean_split
 from loadbench.units import MS, count, percent, significant
 
 _ENOUGH = 5  # recorded requests before their mean is shown

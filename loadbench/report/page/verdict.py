@@ -15,7 +15,7 @@ from loadbench.report.markup import Child, Markup, joined, tag
 from loadbench.report.optimum import of_the_best
 from loadbench.report.page.material import Material
 from loadbench.report.page.sections import entries, section, signed
-from loadbench.report.text import mean_split
+from loadbench.report.parts import mean_split
 from loadbench.summary import CheckResult, Summary
 from loadbench.trust import ASIDES, NOTED
 from loadbench.units import SECOND, count, percent, significant
@@ -121,8 +121,7 @@ def headline(summary: Summary) -> tuple[str, str]:
 
 def _check(check: CheckResult, summary: Summary) -> Markup:
     sign, kind = ("·", "quiet") if unjudged(summary) else _KINDS[check.state]
-    missed = summary.missed / summary.asked if summary.asked else None
-    words = check_words(check, missed).partition(" ")[2]
+    words = check_words(check, summary.missed_share).partition(" ")[2]
     sure = (
         f" · {check.sure}"
         if check.sure
@@ -159,7 +158,7 @@ def _kept(material: Material) -> str:
         done = significant(summary.rate["done"])
         return f"Did {done}/s for {length}, each request waiting for an answer before it"
     if summary.missed > (1 - _KEPT) * summary.asked:
-        missed = percent(summary.missed / summary.asked)
+        missed = percent(summary.missed_share)
         return f"Did not keep up with {asked} over {length}: {missed} % were not answered well"
     if any(note.code == "overloaded" for note in summary.notes):
         return f"Did not keep up with {asked} over {length}: its queue grew"
@@ -279,7 +278,7 @@ def _longest(summary: Summary) -> Markup:
 
 def _missed(material: Material) -> Markup:
     summary = material.summary
-    share = summary.missed / summary.asked if summary.asked else None
+    share = summary.missed_share
     found = _believable(material, share, [int(number) for number in material.blocks.missed])
     many = f"{count(summary.missed)} of {count(summary.asked)}"
     return _tile("Not answered well", percent(share), "%", found, many)

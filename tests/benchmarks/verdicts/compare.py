@@ -35,8 +35,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loadbench import runlog
-from loadbench.judge.comparison import Side, Terms, compare
+from loadbench.judge.comparison import Terms, compare
 from loadbench.judge.shift import LEVEL, Limits, between, least_found, spread, word
+from loadbench.judge.side import Side
 from tests.benchmarks.verdicts.told import result
 
 SIDE = 6  # repeats
