@@ -237,6 +237,13 @@ class Batcher:
         self._timer_at = NEVER
         self._look()
 
+    def _over(self, instance: Instance, batch: Taken, pieces: list[Piece], ended: int) -> None:
+        """A batch that nobody waited behind. Whoever it answers cannot be back before it is learned
+        from: both are one turn of the event loop."""
+        self._finished(batch, pieces, [])
+        with self._lock:
+            self._learn(instance, batch, pieces, ended)
+
     def _finished(self, batch: Taken, pieces: list[Piece], shed: list[Job]) -> None:
         """Answers everyone of a batch."""
         if shed:
@@ -317,8 +324,9 @@ class Batcher:
     def ended(
         self, instance: Instance, batch: Taken, pieces: list[Piece], coming: Taken | None = None
     ) -> Taken | None:
-        """Learns from a batch that ended and has it answered. `coming` is what the instance runs
-        now; with nothing the next batch is taken, or there is none and the instance is free."""
+        """Has a batch that ended answered and learns from it; first the former where nobody waits,
+        since then only the client does. `coming` is what the instance runs now; with nothing the
+        next batch is taken, or there is none and the instance is free."""
         shed: list[Job] = []
         following: Taken | None = None
         until: int | None = None
@@ -327,10 +335,13 @@ class Batcher:
                 job.queue_ns += batch.waited_ns
         with self._lock:
             now = time.monotonic_ns()
-            self._learn(instance, batch, pieces, now)
+            instance.place.ends(batch.size)
             instance.free_since = now
             instance.until = now + coming.predicted_ns if coming else now
-            if coming is None:
+            waited_for = bool(self._queues.requests or coming)
+            if waited_for:
+                self._learn(instance, batch, pieces, now)
+            if waited_for and coming is None:
                 following, until = self._take(instance, now, shed)
             if following is not None:
                 between_ns = now - max([piece.ended for piece in pieces])
@@ -341,13 +352,15 @@ class Batcher:
                 self._idle.append(instance)
         if until is not None:
             self._loop.call_soon_threadsafe(self._set_timer, until)
-        self._loop.call_soon_threadsafe(self._finished, batch, pieces, shed)
+        if waited_for:
+            self._loop.call_soon_threadsafe(self._finished, batch, pieces, shed)
+        else:
+            self._loop.call_soon_threadsafe(self._over, instance, batch, pieces, now)
         return following
 
     def _learn(self, instance: Instance, batch: Taken, pieces: list[Piece], now: int) -> None:
         self._scheduler.answered(batch.jobs, now, instance.place.service)
         place = instance.place
-        place.ends(batch.size)
         for piece in pieces:
             rows = piece.rows + piece.padded
             if piece.memory and rows > 1:

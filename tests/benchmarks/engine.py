@@ -3,14 +3,18 @@
     python tests/benchmarks/engine.py [--model mlp|plain|short|NAME] [--rounds 5] [--seconds 4]
 
 The server has core 0 and one thread, wrk (Debian package `wrk`) has core 1 and posts binary KServe
-requests over 1, 32, 64 and 128 connections. Before and after each round the bare model runs alone
-on core 0, its inputs in memory: its batch 1 is the bound of a lone request, its batch 32 that of
-throughput; the mean of the two is what the round is held against, since machines are noisy.
+requests over 1, 32, 64 and 128 connections. Before and after each second of it the bare model runs
+alone on core 0, its inputs in memory: its batch 1 is the bound of a lone request, its batch 32 that
+of throughput. Machines are noisy, so a second is held against the mean of the two beside it, and a
+round is told by the median of its seconds.
 
 `mlp` is the zoo's as it is served, its weights packed (`engine.packed`) on both sides; `plain` the
 same with the layers as torch runs them, on both sides, too. `short` is made here: about 0.4 ms at
 batch 1 and 2 ms at batch 32, so that a request may cost less. All burn the processor in C, without
 the interpreter's lock, as models do: a fake that sleeps would leave the core to the front end.
+
+Beside it stands the least that a server in Python can cost (`least.py`), turn by turn with the
+engine: the engine's own cost is what it adds to that.
 
 What a request adds is the CPU time of the server's process less that of the bare model for as many
 rows in batches of 32 (at one connection: of 1).
@@ -18,6 +22,7 @@ rows in batches of 32 (at one connection: of 1).
 
 import argparse
 import json
+import math
 import os
 import re
 import shutil
@@ -25,7 +30,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,19 +56,18 @@ given = EngineSpec(
 )
 model = open_model(name, given, trust=bool(inputs))
 shape = [d if d > 0 else 64 for d in model.inputs[0].shape]
-found = {}
-for size in (1, 32):
+for line in sys.stdin:
+    size, seconds = int(line.split()[0]), float(line.split()[1])
     rows = {model.inputs[0].name: np.random.rand(size, *shape).astype(np.float32)}
     for _ in range(5): model.run(rows)
     times, cpu = [], []
-    end = time.perf_counter() + 1.0
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         begin, spent = time.perf_counter(), time.process_time()
         model.run(rows)
         times.append(time.perf_counter() - begin)
         cpu.append(time.process_time() - spent)
-    found[size] = sorted(times)[len(times) // 2], sorted(cpu)[len(cpu) // 2]
-print(json.dumps(found))
+    print(sorted(times)[len(times) // 2], sorted(cpu)[len(cpu) // 2], flush=True)
 """
 SHORT = """
 import sys, warnings
@@ -84,21 +88,37 @@ torch.jit.trace(model, torch.rand(2, 256)).save(sys.argv[1])
 """
 
 
+class Taken(NamedTuple):
+    """Of a batch of the bare model, medians."""
+
+    seconds: float
+    cpu: float  # seconds of it
+
+
 class Cell(NamedTuple):
-    """What one round found at so many connections."""
+    """What one round found at so many connections, medians of its seconds."""
 
     rate: float  # requests/s
     p50_ms: float
     share: float  # of the bare model's rate in batches of 32
     cpu_us: float  # of the server for a request
     added_us: float  # of these, beside the bare model's
+    late_ms: float  # P50 above the bare model's batch of 1
 
 
-def bare(arguments: list[Any]) -> dict[int, tuple[float, float]]:
-    """Seconds of a batch of 1 and of 32, on core 0, and how many of these of CPU time."""
+@contextmanager
+def bare(arguments: list[Any]) -> Iterator[Callable[[int], Taken]]:
+    """The model on core 0; a call runs it in batches of so many rows for half a second."""
     command = ["taskset", "-c", "0", sys.executable, "-c", BARE, json.dumps(arguments)]
-    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    return {int(size): (seconds, cpu) for size, (seconds, cpu) in found.items()}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+
+        def measured(size: int) -> Taken:
+            print(size, 0.5, file=process.stdin, flush=True)
+            return Taken(*map(float, process.stdout.readline().split()))
+
+        yield measured
+        process.stdin.close()
 
 
 def wrk(url: str, script: Path | None, connections: int, seconds: int) -> tuple[float, float, int]:
@@ -129,17 +149,24 @@ def lua(request: bytes) -> str:
 @contextmanager
 def serving(arguments: list[str], settings: list[str]) -> Iterator[tuple[Any, str]]:
     """An engine on core 0: its process and its URL."""
-    command = ["taskset", "-c", "0", sys.executable, "-m", "loadbench", "serve", *arguments]
-    command += ["--port", "0", "--follow-stdin", *(w for s in settings for w in ("--set", s))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+    command = ["-m", "loadbench", "serve", *arguments, "--port", "0", "--follow-stdin"]
+    with server([*command, *(w for s in settings for w in ("--set", s))]) as found:
+        yield found
+
+
+@contextmanager
+def server(arguments: list[str]) -> Iterator[tuple[Any, str]]:
+    """What Python runs on core 0 until its stdin is closed: its process and its URL."""
+    command = ["taskset", "-c", "0", sys.executable, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
-            yield server, server.stdout.readline().decode().split()[1]
+            yield process, process.stdout.readline().decode().split()[1]
         finally:
-            server.stdin.close()
+            process.stdin.close()
 
 
-def one_round(given: argparse.Namespace, folder: Path) -> dict[int, Cell]:
-    """The bare model, the server at each number of connections, the bare model again."""
+def one_round(given: argparse.Namespace, folder: Path) -> dict[tuple[str, int], Cell]:
+    """Both servers at each number of connections, the bare model before and after each second."""
     name, signature, packed = given.model, ((), ()), given.model == "mlp" or "auto"
     if name == "short":
         name, signature = str(folder / "short.pt"), SIGNATURE
@@ -149,35 +176,61 @@ def one_round(given: argparse.Namespace, folder: Path) -> dict[int, Cell]:
                for text in texts for w in (kind, text)]  # fmt: skip
     if signature[0]:
         options.append("--trust")
-    before = bare([name, *signature, packed])
-    found: dict[int, tuple[float, float, float]] = {}
+    model = [name, *signature, packed]
     settings = [*SETTINGS, f"engine.packed={json.dumps(packed)}"]
-    with serving([name, *options], settings) as (process, url), Asker(url, "kserve") as asker:
+    found: dict[tuple[str, int], Cell] = {}
+    with (
+        bare(model) as alone,
+        serving([name, *options], settings) as engine,
+        server(["-m", "tests.benchmarks.least", json.dumps(model)]) as least,
+        Asker(engine[1], "kserve") as asker,
+    ):
         script = folder / "post.lua"
-        script.write_text(lua(one_request(asker.describe(TargetSpec(url=url)))))
-        watched = psutil.Process(process.pid)
+        script.write_text(lua(one_request(asker.describe(TargetSpec(url=engine[1])))))
         for connections in CONNECTIONS:
-            begun = watched.cpu_times()
-            rate, p50, wrong = wrk(url, script, connections, given.seconds)
-            ended = watched.cpu_times()
-            if wrong:
-                sys.exit(f"{wrong} answers were errors: nothing to compare")
-            cpu = ended.user + ended.system - begun.user - begun.system
-            found[connections] = rate, p50, cpu / (rate * given.seconds)
-    after = bare([name, *signature, packed])
-    times = {size: (before[size][0] + after[size][0]) / 2 for size in before}
-    spent = {size: (before[size][1] + after[size][1]) / 2 for size in before}
-    print(f"bare: batch 1 {times[1] * 1e3:.2f} ms, batch 32 {times[32] * 1e3:.2f} ms "
-          f"({32 / before[32][0]:,.0f}/s before, {32 / after[32][0]:,.0f}/s after)")  # fmt: skip
-    cells: dict[int, Cell] = {}
-    for connections, (rate, p50, cpu) in found.items():
-        own = spent[1] if connections == 1 else spent[32] / 32
-        share = rate * times[32] / 32
-        cells[connections] = Cell(rate, p50, share, cpu * 1e6, (cpu - own) * 1e6)
-        lone = f"  {p50 - times[1] * 1e3:+.2f} ms to the bare model" if connections == 1 else ""
-        print(f"{connections:4} connections  {rate:7.0f}/s  P50 {p50:6.2f} ms  {share:.2f} of bare "
-              f"batch 32  {(cpu - own) * 1e6:5.1f} µs added{lone}")  # fmt: skip
-    return cells
+            sizes = (1, 32) if connections == 1 else (32,)
+            before = {size: alone(size) for size in sizes}
+            cells: dict[str, list[Cell]] = {"engine": [], "least": []}
+            rates = [32 / before[32].seconds]
+            for _ in range(given.seconds):
+                for which, (process, url) in (("engine", engine), ("least", least)):
+                    watched = psutil.Process(process.pid)
+                    begun = watched.cpu_times()
+                    rate, p50, wrong = wrk(url, script, connections, 1)
+                    ended = watched.cpu_times()
+                    if wrong:
+                        sys.exit(f"{wrong} answers were errors: nothing to compare")
+                    cpu = (ended.user + ended.system - begun.user - begun.system) / rate
+                    after = {size: alone(size) for size in sizes}
+                    cells[which].append(_cell(rate, p50, cpu, before, after))
+                    rates.append(32 / after[32].seconds)
+                    before = after
+            print(f"bare batch 32: {min(rates):,.0f} to {max(rates):,.0f}/s")
+            for which, each in cells.items():
+                found[which, connections] = middle = _middle(each)
+                print(_line(which, connections, middle), flush=True)
+    return found
+
+
+def _cell(
+    rate: float, p50: float, cpu: float, before: dict[int, Taken], after: dict[int, Taken]
+) -> Cell:
+    beside = {size: zip(one, after[size], strict=True) for size, one in before.items()}
+    mean = {size: Taken(*map(statistics.mean, pairs)) for size, pairs in beside.items()}
+    lone = mean.get(1)
+    own = lone.cpu if lone else mean[32].cpu / 32
+    late = p50 - lone.seconds * 1e3 if lone else math.nan
+    return Cell(rate, p50, rate * mean[32].seconds / 32, cpu * 1e6, (cpu - own) * 1e6, late)
+
+
+def _middle(cells: list[Cell]) -> Cell:
+    return Cell(*(statistics.median(values) for values in zip(*cells, strict=True)))
+
+
+def _line(which: str, connections: int, cell: Cell) -> str:
+    lone = f"  {cell.late_ms:+.2f} ms to the bare model" if connections == 1 else ""
+    return (f"{connections:4} {which:6}  {cell.rate:7.0f}/s  P50 {cell.p50_ms:6.2f} ms  "
+            f"{cell.share:.2f} of bare batch 32  {cell.added_us:5.1f} µs added{lone}")  # fmt: skip
 
 
 def main() -> None:
@@ -195,13 +248,10 @@ def main() -> None:
         rounds = [one_round(given, folder) for _ in range(given.rounds)]
     print(f"\n{given.model}, medians of {given.rounds} rounds (min to max): "
           "share of the bare model's batch-32 rate")  # fmt: skip
-    for connections in CONNECTIONS:
-        cells = [found[connections] for found in rounds]
+    for key in rounds[0]:
+        cells = [found[key] for found in rounds]
         shares = [cell.share for cell in cells]
-        middle = Cell(*(statistics.median(values) for values in zip(*cells, strict=True)))
-        print(f"{connections:4}  {middle.share:.2f} ({min(shares):.2f} to {max(shares):.2f})"
-              f"  {middle.rate:.0f}/s  P50 {middle.p50_ms:.2f} ms"
-              f"  {middle.added_us:.1f} µs of CPU added to each")  # fmt: skip
+        print(f"{_line(*key, _middle(cells))}  ({min(shares):.2f} to {max(shares):.2f})")
 
 
 def one_request(endpoint: Endpoint) -> bytes:
