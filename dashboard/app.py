@@ -219,9 +219,13 @@ class Dashboard(App[None]):
 
     def _draw(self) -> bool:
         shown = self._run_screen()
-        if shown is not None:
-            shown.show(self.scene())
-        return shown is not None
+        if shown is None:
+            return False
+        if not shown.is_mounted:  # it is being put together
+            shown.call_after_refresh(self.redraw)
+            return False
+        shown.show(self.scene())
+        return True
 
     def on_terminal_supports_synchronized_output(self) -> None:
         self._pace.answered()

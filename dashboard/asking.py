@@ -54,9 +54,11 @@ async def ask(arguments: Sequence[str]) -> Report:
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
-    # By a thread: a task that waits for its child can be cancelled again while it ends it.
+    # By a thread: a task that waits for its child can be cancelled again while it ends it. One that
+    # is cancelled before a thread was free must not take the thread's work with it.
+    answer = asyncio.get_running_loop().run_in_executor(None, _answer, child)
     try:
-        out, said = await asyncio.to_thread(_answer, child)
+        out, said = await asyncio.shield(answer)
     except subprocess.TimeoutExpired:
         text = f"loadbench doctor did not answer within {_PATIENCE_S:.0f} s"
         return Report((Finding("▲", "doctor", text),))

@@ -21,7 +21,7 @@ from loadbench.model import AlertChange, Check, Mark, Note, Remark, Start, encod
 from loadbench.units import SECOND
 from loadbench.view import View, fold
 from tests.records import start, window
-from tests.stage import ended, folded, settle, shown, text, told
+from tests.stage import ended, folded, settle, shown, text, told, until
 from tests.storyline import Story, records
 from tests.test_dashboard_keys import desk, press
 from tests.test_dashboard_run import terminal
@@ -513,5 +513,15 @@ def test_the_peak_of_an_episode_that_goes_on_follows_what_is_measured() -> None:
             last = re.search(r"p99 latency > 60 ms .*?([\d.]+) ms", row(lines, "›02:30"))
             assert last is not None
             assert last[1] == then[1]  # it does not fall
+
+    asyncio.run(walk())
+
+
+def test_a_screen_that_is_being_put_together_is_drawn_when_it_is() -> None:
+    async def walk() -> None:
+        async with shown(told(Story())) as (app, pilot):
+            app.switch_screen("alerts")
+            app.redraw()  # as a record that comes just now has it done
+            await until(pilot, lambda: "History" in text(app))
 
     asyncio.run(walk())

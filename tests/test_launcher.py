@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -349,3 +351,22 @@ def test_a_doctor_that_nobody_waits_for_any_more_is_ended() -> None:
         assert doctor.wait(10) is None or not doctor.is_running()
 
     asyncio.run(walk())
+
+
+def test_a_doctor_is_taken_leave_of_also_if_no_thread_was_free_for_it() -> None:
+    async def walk() -> None:
+        free = threading.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, free.wait)
+        asked = asyncio.create_task(ask([]))
+        await asyncio.sleep(0)
+        assert psutil.Process().children()
+        asked.cancel()
+        await asyncio.sleep(0)
+        assert asked.cancelled()
+        free.set()
+        await busy
+
+    asyncio.run(walk())
+    assert not psutil.Process().children()
