@@ -138,12 +138,12 @@ class Surrounded:
         try:
             more = {"inputs": sent} if plugin.sees_inputs else {}
             given = plugin.call(found, **more)
-        except (MemoryError, LoadbenchError):
+        except (MemoryError, LoadbenchError, KeyboardInterrupt):
             raise
         except ValueError as error:
             kind = SpecError if plugin.before else LoadbenchError
             raise kind(f"{plugin.title}: {error}") from error
-        except Exception as error:  # whatever people's code raises is its fault
+        except BaseException as error:  # whatever people's code raises is its fault
             raise LoadbenchError(
                 f"{plugin.title} failed: {type(error).__name__}: {error}"
             ) from error
@@ -220,7 +220,9 @@ def _own(what: str, spec: PluginSpec) -> Callable[..., Any]:
         return _with(found, spec.options) if spec.options else found
     try:
         made: Any = found(**spec.options)
-    except Exception as error:  # whatever people's code raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever people's code raises
         raise SpecError(
             f"{what} {spec.use} failed: {type(error).__name__}: {error}",
             "a class is made with its options, and what comes of it called with each batch",
