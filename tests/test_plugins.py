@@ -72,6 +72,8 @@ def clumsy(outputs):
         raise ValueError("of all things")
     if (outputs["y"] == 98).any():
         raise Panic("called `Option::unwrap()`")
+    if (outputs["y"] == 97).any():
+        return outputs | {"y": np.array([["text"]] * (len(outputs["y"]) - 1) + [[None]], object)}
     return outputs
 
 def parsed(arrays):
@@ -224,7 +226,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def test_a_fault_reaches_only_those_concerned(engine: Engine) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    values = [1.0, 666.0, 2.0, 13.0, 3.0, 98.0, 4.0, 97.0, 5.0]
+    values = [1.0, 666.0, 2.0, 13.0, 3.0, 98.0, 4.0, 97.0, 96.0, 5.0]
 
     def ask(value: float) -> Any:
         return engine.call(
@@ -246,10 +248,11 @@ def test_a_fault_reaches_only_those_concerned(engine: Engine) -> None:
     assert told[97.0] == (
         500, {"error": "postprocess arithmetic:clumsy failed: Panic: called `Option::unwrap()`"}
     )  # fmt: skip
+    assert told[96.0] == (500, {"error": "output 'y' is object, not texts"})
     parts = engine.stats()["loadbench"]["parts"]
     assert next(iter(parts)) == "preprocess arithmetic:picky"
     assert parts["model"][1] >= 20e6 * parts["model"][0]
-    assert engine.stats()["inference_stats"]["fail"]["count"] == 4
+    assert engine.stats()["inference_stats"]["fail"]["count"] == 5
 
 
 def test_a_scenario_s_plugins_need_trust_and_one_s_own_do_not(here: Path) -> None:

@@ -278,7 +278,10 @@ def _arrays(plugin: Plugin, given: Any, rows: int | None) -> Values:
 def _typed(name: str, array: NDArray[Any], known: str | None) -> tuple[str, NDArray[Any]]:
     """An array and its datatype: the one it is known to have where its form is the same."""
     if array.dtype.kind in "OUS":
-        return "BYTES", as_bytes(name, array)
+        try:
+            return "BYTES", as_bytes(name, array)
+        except SpecError as error:  # of whoever wrote the plugin, not of the client
+            raise LoadbenchError(f"output {error.message}") from error
     if known is not None and array.dtype == datatypes.NUMPY[known]:
         return known, array
     for datatype, kind in datatypes.NUMPY.items():
