@@ -344,6 +344,9 @@ def test_files_of_a_call_wait_with_it_for_their_turn(tmp_path: Path) -> None:
         assert told == [None] * 3
         assert models.find("adder").signature.version == "3"
         models.stop(5)
+    for thread in threading.enumerate():  # the last files go with its last breath
+        if thread.name == "loader":
+            thread.join(20)
 
 
 def test_where_others_reach_the_engine_calls_change_nothing() -> None:
