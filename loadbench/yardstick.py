@@ -62,7 +62,7 @@ class _Told(NamedTuple):
 
     start: Start
     windows: Sequence[Window]
-    steered: bool
+    remarks: set[str]  # their codes
     state: str
     spec: dict[str, Any]
     changes: Sequence[Settings] = ()  # of the engine, by hand
@@ -162,7 +162,7 @@ def _by_part(parts: Sequence[_Part], records: NDArray[Any]) -> Iterable[tuple[_P
 
 def _told(folder: Path) -> _Told:
     start: Start | None = None
-    steered = False
+    remarks: set[str] = set()
     changes: list[Settings] = []
     kept: list[bytes] = []
     stride, seen = 1, 0
@@ -181,14 +181,15 @@ def _told(folder: Path) -> _Told:
             start = record
         if isinstance(record, Mark) and record.standing and record.standing.engine:
             changes.append(record.standing.engine)
-        steered = steered or (isinstance(record, Remark) and record.note.code == "steered")
+        if isinstance(record, Remark):
+            remarks.add(record.note.code)
     if start is None:
         raise SpecError(f"{folder}: its log has no beginning: nothing was recorded")
     windows = [record for line in kept if isinstance(record := _decoded(line, folder), Window)]
     snapshot = runlog.read_snapshot(folder)
     state, spec = runlog.state(snapshot), snapshot.get("spec", {})
     recorded = [window for window in windows if window.stage != "warmup"]
-    return _Told(start, recorded, steered, state, spec, tuple(dict.fromkeys(changes)))
+    return _Told(start, recorded, remarks, state, spec, tuple(dict.fromkeys(changes)))
 
 
 def _lines(folder: Path) -> Iterable[bytes]:
@@ -347,7 +348,7 @@ def _doubts(told: _Told, records: NDArray[Any], full: bool, optimum: Optimum) ->
             "closed-loop", "closed loop: who waited for answers would have come at other times",
             "an open loop (arrivals = poisson) asks the same of every batcher",
         )  # fmt: skip
-    if told.steered:
+    if "steered" in told.remarks:
         yield Note("steered", "the load was changed by hand: this is of what came, as it came")
     if told.state == "killed":
         yield Note("cut-short", "the run was killed: its last second may be missing")
@@ -356,6 +357,8 @@ def _doubts(told: _Told, records: NDArray[Any], full: bool, optimum: Optimum) ->
     if full:
         most = units.count(arrivals.MOST)
         yield Note("cut-short", f"only the first {most} requests that ended were written down")
+    if "arrivals-end" in told.remarks:
+        yield Note("cut-short", "not all requests could be written down: its disk took no more")
     failed = int((records["outcome"] == arrivals.OUTCOMES.index("failed")).sum())
     if failed:
         text = f"{units.count(failed)} requests failed in the model: in a batch in time, they count"

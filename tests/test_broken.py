@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+import torch
 
 from loadbench.engine.device.broken import fault_of
 from loadbench.engine.device.seam import Memory, State
@@ -16,6 +17,7 @@ from loadbench.engine.rpc import bridge
 from loadbench.engine.service import ServiceTimes
 from loadbench.engine.serving import Service
 from loadbench.engine.tensors import Refused
+from loadbench.engine.watch import Watcher
 from loadbench.errors import LoadbenchError
 from loadbench.spec import EngineSpec
 from tests.served import request_json, rows
@@ -84,6 +86,54 @@ def test_readiness_turns_with_what_the_device_does() -> None:
         repository.stop(5)
 
 
+def unloaded(runner: asyncio.Runner, repository: Repository, name: str) -> list[Refused | None]:
+    """What whoever asked for it is answered."""
+    told: list[Refused | None] = []
+
+    async def unload() -> None:
+        repository.unload(name, "", told.append)
+        for _ in range(500):
+            if told:
+                return
+            await asyncio.sleep(0.01)
+
+    runner.run(unload())
+    return told
+
+
+def test_a_version_leaves_a_device_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: torch.Tensor) -> torch.Tensor:
+        raise AcceleratorError(SAID)
+
+    with asyncio.Runner() as runner:
+        models = ("a=resnet-tiny", "b=resnet-tiny", "fake")  # they have buffers
+        repository = Repository(Offer(models, SMALL, False), runner.get_loop())
+        repository.open_all()
+        repository.start()
+        last = repository.find("fake").batcher
+        monkeypatch.setattr(torch.Tensor, "cpu", fails)
+        assert unloaded(runner, repository, "a") == [None]
+        assert {row.name: row.state for row in repository.index()} == {
+            "a": "UNAVAILABLE", "b": "READY", "fake": "READY",
+        }  # fmt: skip
+        assert repository.stop(5)
+        assert not any(found.thread and found.thread.is_alive() for found in last._instances)
+
+
+def test_what_fails_when_a_version_leaves_keeps_nobody_waiting() -> None:
+    def fails() -> None:
+        raise KeyError("of the end")
+
+    with asyncio.Runner() as runner:
+        repository = Repository(Offer(("fake",), EngineSpec(), False), runner.get_loop())
+        repository.open_all()
+        repository.start()
+        repository.find("fake").watcher = Watcher([], print, fails)
+        assert unloaded(runner, repository, "fake") == [None]
+        assert [row.state for row in repository.index()] == ["UNAVAILABLE"]
+
+
+SMALL = EngineSpec(max_batch=2, threads=1, precision="fp32", packed=False)
 SPACE = AcceleratorError("CUDA error: out of memory")
 
 

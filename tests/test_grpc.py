@@ -252,6 +252,24 @@ def test_a_stream_answers_each_request_in_order_and_an_error_ends_only_its_own(
     assert not found[-1].error_message
 
 
+def test_an_id_that_is_no_text_is_refused_and_ends_only_its_own_request(client: Client) -> None:
+    good, bad = (request(rows(1), id="é").SerializeToString() for _ in range(2))
+    bad = bad.replace("é".encode(), b"\xff\xfe")
+    raw = client.channel.unary_unary(f"/{INFERENCE}/ModelInfer")
+    with pytest.raises(grpc.RpcError, match="id is no UTF-8") as caught:
+        raw(bad, timeout=WAIT_S)
+    assert caught.value.code() is Code.INVALID_ARGUMENT
+    read = message("inference.ModelStreamInferResponse").FromString
+    stream = client.channel.stream_stream(
+        f"/{INFERENCE}/ModelStreamInfer", response_deserializer=read
+    )
+    found = list(stream(iter([good, bad, good]), timeout=WAIT_S))
+    assert [each.infer_response.id for each in found] == ["é", "", "é"]
+    assert [each.error_message for each in found] == [
+        "", "the request's id is no UTF-8: invalid start byte", "",
+    ]  # fmt: skip
+
+
 # ---- load, time, end
 
 

@@ -1,5 +1,6 @@
 """An instance's thread outlives whatever goes wrong in it: everyone is answered, the next too."""
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -147,3 +148,82 @@ def test_a_fault_beside_the_model_is_the_batchs_and_the_next_one_runs(
     said = "the engine failed: KeyError: 1"
     run(test, DEADLINE, Gate())
     assert said in capsys.readouterr().err
+
+
+class Panic(BaseException):
+    """As pyo3 raises when code in Rust gives up."""
+
+
+ENDING = [Panic("called `Option::unwrap()`"), SystemExit(2), asyncio.CancelledError()]
+
+
+class Falling(Gate):
+    """Raises for poisoned rows at one place. It launches if that is a place of those that do."""
+
+    def __init__(self, where: str, raised: BaseException) -> None:
+        super().__init__()
+        self.where, self.raised = where, raised
+        self.launcher = self if where in ("launch", "wait", "compute_ns") else None
+
+    def fall(self, where: str, x: NDArray[Any]) -> None:
+        if where == self.where and (x == POISON).any():
+            raise self.raised
+
+    def run(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        self.fall("run", arrays["x"])
+        return super().run(arrays)
+
+    def launch(
+        self, shapes: Mapping[str, tuple[int, ...]], fill: Callable[[Arrays], object]
+    ) -> "Flown":
+        x = np.zeros(shapes["x"], np.float32)
+        fill({"x": x})
+        self.fall("launch", x)
+        return Flown(self, x)
+
+
+class Flown:
+    gap_ns = 0
+
+    def __init__(self, gate: Falling, x: NDArray[Any]) -> None:
+        self._gate, self._x = gate, x
+
+    def done(self) -> bool:
+        return True
+
+    def wait(self) -> dict[str, NDArray[Any]]:
+        self._gate.fall("wait", self._x)
+        return {"y": 2 * self._x}
+
+    @property
+    def compute_ns(self) -> int:
+        self._gate.fall("compute_ns", self._x)
+        return 1000
+
+
+@pytest.mark.parametrize("raised", ENDING, ids=lambda raised: type(raised).__name__)
+@pytest.mark.parametrize("where", ["run", "launch", "wait", "compute_ns", "tell"])
+def test_whatever_is_raised_is_the_batchs_and_ends_no_thread(
+    raised: BaseException, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(asked: Asked, gate: Gate, account: Account) -> None:
+        asked.ask(POISON)
+        await asked.until(1)
+        fault = asked.answers[POISON]
+        assert isinstance(fault, Refused)
+        who = "engine" if where in ("compute_ns", "tell") else "model"
+        assert fault.message == f"the {who} failed: {type(raised).__name__}: {raised}"
+        asked.ask(2)
+        await asked.until(2)
+        asked.check(2)
+        assert (asked.batcher.open, account.failed, account.success) == (0, 1, 1)
+
+    tell, left = Mishaps.tell, [raised] if where == "tell" else []
+
+    def once(self: Mishaps, jobs: Sequence[Job], fault: Refused, error: Any) -> None:
+        if left:
+            raise left.pop()
+        tell(self, jobs, fault, error)
+
+    monkeypatch.setattr(Mishaps, "tell", once)
+    run(test, DEADLINE, Falling(where, raised))

@@ -63,14 +63,18 @@ def test_whatever_a_load_raises_the_next_one_runs() -> None:
     def refuses() -> None:
         raise RunError("no room")
 
+    def exits() -> None:
+        raise SystemExit(2)  # argparse, in a module that is imported
+
     loop = Loop()
     found: list[Any] = []
     loader = Loader(loop)
-    for work in (fails, refuses, lambda: None):
+    for work in (fails, refuses, exits, lambda: None):
         loader.ask(work, found.append, low=False)
-    for _ in range(3):
+    for _ in range(4):
         loop.take()
-    assert [type(result) for result in found] == [RunError, RunError, type(None)]
+    assert [type(result) for result in found] == [RunError, RunError, RunError, type(None)]
+    assert found[2].message == "SystemExit: 2"
     assert isinstance(found[0], LoadbenchError)
     assert "no such layer" in found[0].message
     assert found[1].message == "no room"

@@ -31,6 +31,10 @@ def larger():
 def needs_an_argument(width):
     return small()
 
+def parses():
+    argparse.ArgumentParser(prog="theirs").parse_args(["--wrong"])
+
+import argparse
 nothing = 3
 """
 
@@ -169,6 +173,7 @@ def test_a_whole_module_needs_trust_and_no_factory(here: Path) -> None:
         ({"factory": "ours:other"}, "ours has no function 'other'"),
         ({"factory": "ours:nothing"}, "ours has no function 'nothing'"),
         ({"factory": "ours:needs_an_argument"}, "TypeError"),
+        ({"factory": "ours:parses"}, "--factory ours:parses failed: SystemExit: 2"),
         ({"factory": "builtins:dict"}, "returned a dict"),
         ({"factory": "ours:larger"}, "size mismatch for 0.weight"),
         ({"inputs": ()}, "--input NAME:DTYPE:DIMS"),
@@ -188,6 +193,16 @@ def test_what_does_not_fit_is_said_with_what_to_do(
     torch.save(small().state_dict(), "a.pt")
     error = refused("a.pt", settings(**changed))
     assert word in f"{error.message} {error.hint}"
+
+
+def test_a_module_that_exits_when_it_is_imported_ends_nothing_else(here: Path) -> None:
+    torch.save(small().state_dict(), "a.pt")
+    (here / "exits.py").write_text("raise SystemExit(2)\n")
+    (here / "stopped.py").write_text("raise KeyboardInterrupt\n")
+    error = refused("a.pt", settings(factory="exits:make"))
+    assert "importing exits failed: SystemExit: 2" in error.message
+    with pytest.raises(KeyboardInterrupt):  # whoever starts an engine may change their mind
+        open_model("a.pt", settings(factory="stopped:make"))
 
 
 def test_missing_and_unknown_weights_are_named(here: Path) -> None:

@@ -64,9 +64,16 @@ def picky(arrays):
         raise KeyError("thirteen")
     return arrays
 
+class Panic(BaseException):
+    pass
+
 def clumsy(outputs):
     if (outputs["y"] == 99).any():
         raise ValueError("of all things")
+    if (outputs["y"] == 98).any():
+        raise Panic("called `Option::unwrap()`")
+    if (outputs["y"] == 97).any():
+        return outputs | {"y": np.array([["text"]] * (len(outputs["y"]) - 1) + [[None]], object)}
     return outputs
 
 def parsed(arrays):
@@ -89,6 +96,10 @@ class Counter:
 class Broken:
     def __init__(self, missing):
         pass
+
+class Exits:
+    def __init__(self):
+        raise SystemExit(2)
 """
 
 
@@ -178,6 +189,7 @@ def test_rows_that_a_plugin_mixes_are_not_batched() -> None:
         ("in_place", "preprocess arithmetic:in_place: .*read-only"),
         ("absent", "arithmetic has no function 'absent'"),
         ("Broken", "arithmetic:Broken failed: TypeError"),
+        ("Exits", "arithmetic:Exits failed: SystemExit: 2"),
     ],
 )
 def test_one_that_cannot_work_is_found_when_it_is_loaded(name: str, words: str) -> None:
@@ -214,18 +226,18 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def test_a_fault_reaches_only_those_concerned(engine: Engine) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    values = [1.0, 666.0, 2.0, 13.0, 3.0, 98.0, 4.0, 5.0]
+    values = [1.0, 666.0, 2.0, 13.0, 3.0, 98.0, 4.0, 97.0, 96.0, 5.0]
 
     def ask(value: float) -> Any:
         return engine.call(
             "/v2/models/fake/infer", request_json(np.full((1, 16), value), id=f"n{value:g}")
         )
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(len(values)) as pool:
         answers = dict(zip(values, pool.map(ask, values), strict=True))
     for value in (1.0, 2.0, 3.0, 4.0, 5.0):
         assert answers[value].json["outputs"][0]["data"] == [value + 1] * 16
-    told = {value: (answers[value].status, answers[value].json) for value in (666.0, 13.0, 98.0)}
+    told = {value: (answers[value].status, answers[value].json) for value in values}
     assert told[666.0] == (
         400, {"error": "preprocess arithmetic:picky: the number of the beast"}
     )  # fmt: skip
@@ -233,10 +245,14 @@ def test_a_fault_reaches_only_those_concerned(engine: Engine) -> None:
         500, {"error": "preprocess arithmetic:picky failed: KeyError: 'thirteen'"}
     )  # fmt: skip
     assert told[98.0] == (500, {"error": "postprocess arithmetic:clumsy: of all things"})
+    assert told[97.0] == (
+        500, {"error": "postprocess arithmetic:clumsy failed: Panic: called `Option::unwrap()`"}
+    )  # fmt: skip
+    assert told[96.0] == (500, {"error": "output 'y' is object, not texts"})
     parts = engine.stats()["loadbench"]["parts"]
     assert next(iter(parts)) == "preprocess arithmetic:picky"
     assert parts["model"][1] >= 20e6 * parts["model"][0]
-    assert engine.stats()["inference_stats"]["fail"]["count"] == 3
+    assert engine.stats()["inference_stats"]["fail"]["count"] == 5
 
 
 def test_a_scenario_s_plugins_need_trust_and_one_s_own_do_not(here: Path) -> None:

@@ -10,7 +10,7 @@ from loadbench.engine import device
 from loadbench.engine.assembly import Wanted
 from loadbench.engine.device.seam import Memory
 from loadbench.engine.loader import _free, require_room
-from loadbench.engine.modelconfig import Versions, configured
+from loadbench.engine.modelconfig import _OURS, Versions, configured
 from loadbench.engine.store import Store, stamp
 from loadbench.errors import RunError, SpecError
 from loadbench.simspec import SimSpec
@@ -117,6 +117,13 @@ def test_tritons_queue_policies_and_priorities() -> None:
     level = settings.level[1]
     assert (level.timeout, level.action, level.requests) == (MS // 2, "delay", 9)
     assert configured({"dynamic_batching": {}}, EngineSpec(), "config").settings == EngineSpec()
+
+
+def test_what_a_configuration_may_set_is_a_setting() -> None:
+    assert set(_OURS) <= EngineSpec.model_fields.keys()
+    for given, graphs in (({"string_value": "false"}, False), (True, True), ("auto", "auto")):
+        found = configured({"parameters": {"graphs": given}}, EngineSpec(), "config")
+        assert found.settings.graphs is graphs or found.settings.graphs == graphs == "auto"
 
 
 def test_what_the_engine_was_started_with_stays() -> None:

@@ -326,6 +326,29 @@ def test_files_in_a_call_are_taken_from_whom_is_trusted(tmp_path: Path) -> None:
         assert version(engine) == 1
 
 
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")  # as it is meant
+def test_files_of_a_call_wait_with_it_for_their_turn(tmp_path: Path) -> None:
+    """Each call's files take the place of those before: not of those that are yet to be opened."""
+
+    async def ask() -> None:
+        for number in (1, 2, 3):  # while the first is opened the next two wait
+            data = base64.b64encode(adding(tmp_path / "given.onnx", number).read_bytes()).decode()
+            models.load("adder", {f"file:{number}/model.onnx": data}, told.append)
+        while len(told) < 3:
+            await asyncio.sleep(0.01)
+
+    told: list[Refused | None] = []
+    with asyncio.Runner() as runner:
+        models = Repository(Offer(("fake",), EngineSpec(threads=1), True), runner.get_loop())
+        runner.run(asyncio.wait_for(ask(), 60))
+        assert told == [None] * 3
+        assert models.find("adder").signature.version == "3"
+        models.stop(5)
+    for thread in threading.enumerate():  # the last files go with its last breath
+        if thread.name == "loader":
+            thread.join(20)
+
+
 def test_where_others_reach_the_engine_calls_change_nothing() -> None:
     settings = EngineSpec(max_batch=1)
     with asyncio.Runner() as runner:

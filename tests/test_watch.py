@@ -153,6 +153,24 @@ def test_buffers_of_any_kind_can_be_looked_at() -> None:
     assert "flag is no longer" in note.text
 
 
+def test_a_module_on_a_device_that_failed_is_not_looked_at_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notes, tell = told()
+    watcher = watch([torch_model(Net())], WatchSpec(memory=False), tell).watcher
+
+    def fails(_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("CUDA error: device-side assert triggered\nCompile with ...")
+
+    monkeypatch.setattr(torch.Tensor, "cpu", fails)
+    for _ in range(4):
+        watcher.look()
+    watcher.stop()
+    (note,) = notes
+    assert note.code == "state-lost"
+    assert note.text.endswith("any more: CUDA error: device-side assert triggered")
+
+
 # ---- memory
 
 

@@ -118,7 +118,8 @@ def test_what_failed_in_the_model_was_scheduled_well(tmp_path: Path) -> None:
         ({"spec": {"load": {"arrivals": "closed"}}}, "closed-loop", "closed loop", True),
         ({"state": "running"}, "cut-short", "was killed", True),
         ({"settings": {"instances": 2}}, "bound", "2 instances", False),
-        ({"steered": True}, "steered", "changed by hand", True),
+        ({"remark": "steered"}, "steered", "changed by hand", True),
+        ({"remark": "arrivals-end"}, "cut-short", "took no more", True),
         (
             {"spec": {"request": [{"shapes": {"x": [8]}}, {"shapes": {"x": [9]}}]}},
             "bound", "differ in shape", False,
@@ -132,8 +133,8 @@ def test_what_qualifies_the_figure_is_said(
     folder = Folder(tmp_path, settings=change.get("settings", {}))
     folder.spec |= change.get("spec", {})
     folder.state = change.get("state", "done")
-    if change.get("steered"):
-        folder.log.append(Remark(0, Note("steered", "by hand")))
+    if code_of_remark := change.get("remark"):
+        folder.log.append(Remark(0, Note(code_of_remark, "as it was told then")))
     path = folder.write(records((0, 4, "done"), (0, 4, "done")))
     assert words in codes(path)[code].text
     assert yardstick(path).optimum.exact == exact

@@ -47,7 +47,7 @@ class Piece(NamedTuple):
 class Failing(NamedTuple):
     """What is done about a batch that fails."""
 
-    tell: Callable[[Sequence[Job], Refused, Exception | None], object]  # who failed for what
+    tell: Callable[[Sequence[Job], Refused, BaseException | None], object]  # who failed for what
     together: bool = False  # as a whole and at once, unless it is for want of memory
     # Has the device to itself inside, or False: what runs beside has not ended in time
     alone: Callable[[], AbstractContextManager[bool]] | None = None
@@ -57,7 +57,7 @@ class Tried(NamedTuple):
     """What became of a batch, or a part of one, and what was raised if that is to be told."""
 
     piece: Piece
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 def execute(
@@ -140,12 +140,12 @@ def _attempt(model: Model, jobs: Sequence[Job], dispatched: int, sizes: Sizes) -
     stacked = dispatched
     outputs: dict[str, Array] = {}
     memory = False
-    raised: Exception | None = None
+    raised: BaseException | None = None
     try:
         arrays = stack(model, jobs, more)
         stacked = time.monotonic_ns()
         outputs, fault = checked(model, model.run(arrays), rows, more)
-    except Exception as error:  # noqa: BLE001  whatever a model raises is the model's fault
+    except BaseException as error:  # noqa: BLE001  whatever a model raises is the model's fault
         fault, memory, raised = blamed(error)
     ran = time.monotonic_ns()
     took = (stacked - dispatched, ran - stacked)
@@ -153,7 +153,7 @@ def _attempt(model: Model, jobs: Sequence[Job], dispatched: int, sizes: Sizes) -
     return Tried(piece, raised)
 
 
-def blamed(error: Exception) -> tuple[Refused, bool, Exception | None]:
+def blamed(error: BaseException) -> tuple[Refused, bool, BaseException | None]:
     """What a client is told of a run that failed, whether it was for want of memory, and the error
     if the log is to have it."""
     if isinstance(error, MemoryError):

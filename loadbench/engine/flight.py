@@ -25,7 +25,7 @@ class Launched:
         self._rows = sum([job.rows for job in jobs])
         self._more = more
         self._flight: Flight | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def start(self, launcher: Launcher) -> bool:
         """False: it has to be run instead."""
@@ -35,7 +35,7 @@ class Launched:
             self._flight = launcher.launch(
                 shapes, lambda arrays: stack(self._model, self._jobs, self._more, arrays)
             )
-        except Exception as error:  # noqa: BLE001  whatever a model raises is the model's fault
+        except BaseException as error:  # noqa: BLE001  whatever it raises is the model's fault
             self._error = error
             return True
         return self._flight is not None
@@ -63,7 +63,7 @@ class Launched:
             try:
                 outputs = self._flight.wait()
                 outputs, fault = checked(self._model, outputs, self._rows, self._more)
-            except Exception as caught:  # noqa: BLE001  as above
+            except BaseException as caught:  # noqa: BLE001  as above
                 error = caught
         if error is not None:
             fault, memory, raised = blamed(error)

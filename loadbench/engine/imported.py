@@ -21,7 +21,9 @@ def imported(what: str, path: str) -> Callable[..., Any]:
         sys.path.insert(0, here)
     try:
         found = importlib.import_module(place)
-    except Exception as error:  # whatever a module does while it is imported
+    except KeyboardInterrupt:  # of whoever starts the engine
+        raise
+    except BaseException as error:  # whatever a module does while it is imported, exit included
         raise SpecError(
             f"{what} {path}: importing {place} failed: {type(error).__name__}: {error}",
             "it is looked for from the current folder and in the installed packages",

@@ -161,10 +161,10 @@ class Instance:
     def _run(self, batch: Taken, failing: Failing) -> list[Piece]:
         try:
             return execute(self.model, batch.jobs, batch.begun, failing, self.place.sizes)
-        except Exception as error:  # noqa: BLE001  as in `_lost`
+        except BaseException as error:  # noqa: BLE001  as in `_lost`
             return self._lost(batch, failing, error)
 
-    def _lost(self, batch: Taken, failing: Failing, error: Exception) -> list[Piece]:
+    def _lost(self, batch: Taken, failing: Failing, error: BaseException) -> list[Piece]:
         """A batch that some fault of the engine ended. Nobody starts the thread anew, and who waits
         for it would wait for ever: so the fault is the batch's."""
         fault = Refused(500, f"the engine failed: {type(error).__name__}: {error}")
@@ -186,7 +186,7 @@ class Instance:
             late = flying.launched.done
             try:
                 batch, pieces = self._land(flying, late, owner)
-            except Exception as error:  # noqa: BLE001  as in `_lost`
+            except BaseException as error:  # noqa: BLE001  as in `_lost`
                 batch, self._landed = flying.batch, self._clock()
                 pieces = self._lost(batch, owner.failing, error)
             ended = self._landed

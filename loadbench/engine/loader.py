@@ -64,7 +64,7 @@ class Loader:
                 result = work()
             except LoadbenchError as error:
                 result = error
-            except Exception as error:  # noqa: BLE001  whatever a model's file makes a library raise
+            except BaseException as error:  # noqa: BLE001  whatever a model has run; it may exit
                 log.write(traceback.format_exc().rstrip())
                 result = RunError(f"{type(error).__name__}: {error}")
             self._loop.call_soon_threadsafe(self._finished, done, result)

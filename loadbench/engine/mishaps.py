@@ -33,7 +33,7 @@ class Mishaps:
         self._second = 0
         self._lines = self._untold = 0
 
-    def tell(self, jobs: Sequence[Job], fault: Refused, error: Exception | None) -> None:
+    def tell(self, jobs: Sequence[Job], fault: Refused, error: BaseException | None) -> None:
         """`jobs` failed for this; `error` is what was raised, if it is worth its traceback."""
         with self._lock:
             second = int(self._clock())
@@ -50,7 +50,7 @@ class Mishaps:
             self._lines += 1
         log.write(f"failed: {_names(jobs)}: {printable(fault.message)}", self._stream)
 
-    def _is_new(self, error: Exception) -> bool:
+    def _is_new(self, error: BaseException) -> bool:
         """Whether its like, raised in the same line, has not been printed yet."""
         deepest = error.__cause__ or error
         last = traceback.extract_tb(deepest.__traceback__)[-1:]

@@ -13,7 +13,7 @@ from loadbench.overrides import put
 from loadbench.spec import EngineSpec, checked
 
 _OURS = (  # none that names a file or code
-    "backend", "buckets", "cache", "cuda_graphs", "default_priority", "device", "gpu_memory",
+    "backend", "buckets", "cache", "default_priority", "device", "gpu_memory", "graphs",
     "hold", "inputs", "instances", "max_batch", "max_request_rows", "max_wait", "on_error",
     "outputs", "packed", "policy", "precision", "preferred", "priorities", "provider", "queue",
     "seed", "slo", "threads",

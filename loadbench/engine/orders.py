@@ -44,6 +44,7 @@ class Order(NamedTuple):
     share: float
     shadow: bool
     seed: int
+    held: object = None  # while this is kept, so are files that came with the call
 
 
 class Directions(NamedTuple):
@@ -91,7 +92,7 @@ class Orders:
             Wanted(name, number, what, settings, trust, regions) for number, what in versions
         )
         lasting = found.versions is not None or not (share or shadow)
-        return Order(wanted, lasting, share, shadow, settings.seed)
+        return Order(wanted, lasting, share, shadow, settings.seed, source.held)
 
     def _source(self, name: str, parameters: Mapping[str, Any]) -> Source:
         files = {key: value for key, value in parameters.items() if key.startswith("file:")}

@@ -138,12 +138,12 @@ class Surrounded:
         try:
             more = {"inputs": sent} if plugin.sees_inputs else {}
             given = plugin.call(found, **more)
-        except (MemoryError, LoadbenchError):
+        except (MemoryError, LoadbenchError, KeyboardInterrupt):
             raise
         except ValueError as error:
             kind = SpecError if plugin.before else LoadbenchError
             raise kind(f"{plugin.title}: {error}") from error
-        except Exception as error:  # whatever people's code raises is its fault
+        except BaseException as error:  # whatever people's code raises is its fault
             raise LoadbenchError(
                 f"{plugin.title} failed: {type(error).__name__}: {error}"
             ) from error
@@ -220,7 +220,9 @@ def _own(what: str, spec: PluginSpec) -> Callable[..., Any]:
         return _with(found, spec.options) if spec.options else found
     try:
         made: Any = found(**spec.options)
-    except Exception as error:  # whatever people's code raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever people's code raises
         raise SpecError(
             f"{what} {spec.use} failed: {type(error).__name__}: {error}",
             "a class is made with its options, and what comes of it called with each batch",
@@ -276,7 +278,10 @@ def _arrays(plugin: Plugin, given: Any, rows: int | None) -> Values:
 def _typed(name: str, array: NDArray[Any], known: str | None) -> tuple[str, NDArray[Any]]:
     """An array and its datatype: the one it is known to have where its form is the same."""
     if array.dtype.kind in "OUS":
-        return "BYTES", as_bytes(name, array)
+        try:
+            return "BYTES", as_bytes(name, array)
+        except SpecError as error:  # of whoever wrote the plugin, not of the client
+            raise LoadbenchError(f"output {error.message}") from error
     if known is not None and array.dtype == datatypes.NUMPY[known]:
         return known, array
     for datatype, kind in datatypes.NUMPY.items():

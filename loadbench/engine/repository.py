@@ -239,9 +239,11 @@ class Repository:
         while batcher.open and time.monotonic() < until:
             await asyncio.sleep(POLL_S)
         batcher.refuse_waiting()
-        await asyncio.to_thread(gone.endpoint.stop, 1.0)
-        if model.leaving.get(number) is gone:
-            model.left(number)
+        try:
+            await asyncio.to_thread(gone.endpoint.stop, 1.0)
+        finally:
+            if model.leaving.get(number) is gone:
+                model.left(number)
 
     # ---- unload, traffic, the end
 
@@ -258,7 +260,8 @@ class Repository:
         waiting = [*self._tasks]
 
         async def wait() -> None:
-            await asyncio.gather(*waiting)
+            if waiting:  # a fault of one that leaves is told by its task
+                await asyncio.wait(waiting)
             done(None)
 
         self._tasks.add(task := self._loop.create_task(wait()))

@@ -95,7 +95,8 @@ class Account:
 
     def remarks(self) -> tuple[Note, ...]:
         """Whatever came up, the oldest first."""
-        return tuple(self._remarks)
+        of_log = self._arrivals.notes if self._arrivals is not None else ()
+        return (*self._remarks, *of_log)
 
     def ran(self, piece: Piece, good: Sequence[Job], reason: str, now: int) -> None:
         """A piece without a fault ran; `good` are those of its jobs that were answered well."""

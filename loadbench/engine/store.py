@@ -31,6 +31,7 @@ class Source(NamedTuple):
     what: str
     folder: Path | None = None
     root: Path | None = None  # nothing outside of it is opened
+    held: object = None  # while this is kept, so is the folder
 
     def versions(self) -> dict[str, str]:
         """What to open for each version; empty where there is only one. Raises SpecError."""

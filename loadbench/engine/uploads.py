@@ -38,7 +38,7 @@ class Uploads:
             (root / version).mkdir(exist_ok=True)
             (root / version / file).write_bytes(data)
         self._folders[name] = folder  # the folder it replaces goes with its last reference
-        return Source(name, str(root), root, root)
+        return Source(name, str(root), root, root, folder)
 
 
 def _place(key: str) -> tuple[str, str]:

@@ -142,7 +142,9 @@ def make(factory: str, path: Path) -> torch.nn.Module:
     function = imported("--factory", factory)
     try:
         module = function()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # exit included
         raise SpecError(
             f"--factory {factory} failed: {type(error).__name__}: {error}",
             "it is called without arguments",

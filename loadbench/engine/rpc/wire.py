@@ -70,8 +70,17 @@ def take_apart(request: bytes) -> Parts:
                 found[tag] = request[at - length : at]
     except IndexError:
         return _by_protobuf(request)
-    name, version = found.get(_NAME, b""), found.get(_VERSION, b"")
-    return Parts(name, version, found.get(_ID, b""), b"".join(header), raw)
+    name, version, own = found.get(_NAME, b""), found.get(_VERSION, b""), found.get(_ID, b"")
+    if own and not own.isascii():
+        _require_text(own)  # protobuf never sees it, and its client could not read the answer
+    return Parts(name, version, own, b"".join(header), raw)
+
+
+def _require_text(own: bytes) -> None:
+    try:
+        own.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(400, f"the request's id is no UTF-8: {error.reason}") from error
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -54,10 +54,21 @@ class State:
         self._module = module
         self._sums = dict(self._sum())
         self._told: set[str] = set()
+        self._lost = False
 
     def look(self) -> Iterator[Note]:
-        """A note for whatever is another than it was at the beginning, each once."""
-        now = dict(self._sum())
+        """A note for whatever is another than it was at the beginning, each once. Of a device that
+        has failed nothing can be read: that is told, too, and then it is not looked at any more."""
+        if self._lost:
+            return
+        try:
+            now = dict(self._sum())
+        except RuntimeError as error:
+            self._lost = True
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            text = f"whether the model changes itself cannot be seen any more: {why}"
+            yield Note("state-lost", text, "has the device failed? Then start the engine anew")
+            return
         changed = [name for name, value in now.items() if self._sums.get(name, value) != value]
         if changed and "buffers" not in self._told:
             self._told.add("buffers")
