@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from loadbench import environment
 from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu, Machine
 from loadbench.model import Note, Server
@@ -82,7 +83,8 @@ def open_target(
         return
     model = wanted.url.removeprefix("local:")
     if model == wanted.url:
-        yield from _asked(scenario.spec, wanted.url, None, wanted.url, say)
+        title = str(environment.shown("url", wanted.url))
+        yield from _asked(scenario.spec, wanted.url, None, title, say)
         return
     if not model:
         raise SpecError('target.url = "local:" names no model', 'write "local:mlp" or a path')
@@ -107,7 +109,7 @@ def _asked(
         endpoint, unseen = _described(asker, spec)
         if not engine and endpoint.host:
             of = f"; model {endpoint.model}" if endpoint.model else ""
-            say(f"target {url}: {asker.known_by}{of}")
+            say(f"target {title}: {asker.known_by}{of}")
         found, unread = (None, ()) if engine else _scraper(endpoint, spec, opened)
         # a page that the scenario names, or that is found at one address, tells of all of them; so
         # does one beside the target, which stays where it is when the target moves
