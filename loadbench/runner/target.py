@@ -139,7 +139,9 @@ def _asked(
         # until the load has seen it, too, and its last answers are there
         linger_s = (spec.target.resolve + spec.target.timeout) / SECOND + LEAD_S
         follow = None if engine or not spec.target.resolve else _again(spec)
-        inside = Inside(told, found if named else None, follow, linger_s)
+        along = named and found is not None and _goes_along(spec, endpoint)
+        turn = _page_again(spec, endpoint, opened) if along and follow else None
+        inside = Inside(told, found if named else None, follow, linger_s, turn)
         opened.callback(inside.close)
         yield Target(
             endpoint=endpoint,
@@ -204,6 +206,20 @@ def _again(spec: Spec) -> Reopen:
         return reader
 
     return reopen
+
+
+def _page_again(spec: Spec, endpoint: Endpoint, opened: ExitStack) -> Callable[[str], Scraper]:
+    """Who reads the page of all replicas at another address of its name, from when it is there."""
+
+    def turn(at: str) -> Scraper:
+        with ExitStack() as new:
+            found = _scraper(msgspec.structs.replace(endpoint, at=at), spec, new)[0]
+            if found is None:
+                raise TargetError(f"{endpoint.host}: there is no page of metrics at {at} yet")
+            opened.push(new.pop_all())
+        return found
+
+    return turn
 
 
 def _scraper(
