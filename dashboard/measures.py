@@ -228,7 +228,8 @@ def inside(bins: Column) -> Point:
 
 @each
 def batches_per_second(bins: Column) -> Point:
-    known = [b.window.server.batches / b.seconds for b in bins if b.window.server]
+    told = [(b.window.server.batches, b.seconds) for b in bins if b.window.server]
+    known = [batches / seconds for batches, seconds in told if batches is not None]
     return Point((max(known, default=None),))
 
 

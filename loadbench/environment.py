@@ -1,22 +1,31 @@
 """Values of the environment that a scenario names: `$NAME` or `${NAME}`. So neither the scenario
 nor a snapshot of it holds what has to stay secret; it is filled in where it is used. What is
-written there all the same is left out of all that is passed on."""
+written there all the same, or typed, is left out of all that is written down or passed on."""
 
 import os
 import re
-from collections.abc import Mapping
-from typing import AnyStr
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, AnyStr
 
 from loadbench.errors import SpecError
 
 NAME = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 LEFT_OUT = "(left out)"
 _LEAST = 4  # characters of a value that is looked for: shorter ones stand in any text
-_SECRET = re.compile(  # inputs of models are called token_type_ids, settings max_tokens
-    r"authorization|cookie|token(?!_?types?|_?ids?|iz|s\b)|secret|password|passwd|api[-_]?key"
-    r"|credential",
+# inputs of models are called token_type_ids, settings max_tokens, checks first_token_p99
+_SECRET = re.compile(
+    r"authorization|cookie|(?<!first_)token(?!_?types?|_?ids?|iz|s\b|_gap|_pace)|secret|password"
+    r"|passwd|api[-_]?key|credential",
     re.IGNORECASE,
 )
+# nothing but names, and what says how they are to be taken: `Bearer $A`, `sid=$A; csrf=${B}`
+_ONLY_NAMED = re.compile(r"(?:[A-Za-z]+ +)?(?:(?:[\w-]+=)?\$(?:\w+|\{\w+\})[;:,. ]*)+")
+_WITHIN = (  # a name and its value in an address's query, or among the options of a command
+    re.compile(r"[?&]([^=&#\s]+)=(\(left out\)|[^&#\s]+)"),
+    re.compile(r"--([\w-]+)(?:=| +(?!--))(\(left out\)|'[^']*'|\"[^\"]*\"|\S+)"),
+)
+_HEADER = re.compile(r"([\w-]+): +(.+)")  # as a command takes it for a word
 
 
 def names(text: str) -> bool:
@@ -39,13 +48,16 @@ def filled(text: str, where: str) -> str:
 
 def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
     """What somebody said who was sent these headers: where it repeats a value of the environment,
-    the name stands again; so it does where only the beginning of one came, at the end."""
-    found = {
-        match[0]: os.environ.get(match[1] or match[2], "")
+    the name stands again; so it does where only the beginning of one came, at the end. A secret
+    that stands there itself is left out."""
+    found = [
+        (match[0], os.environ.get(match[1] or match[2], ""))
         for text in headers.values()
         for match in NAME.finditer(text)
-    }
-    for name, value in sorted(found.items(), key=lambda one: -len(one[1])):  # one may hold another
+    ]
+    literal = [text for name, text in headers.items() if shown(name, text) == LEFT_OUT]
+    found += [(LEFT_OUT, part) for text in literal for part in (text, text.rpartition(" ")[2])]
+    for name, value in sorted(found, key=lambda one: -len(one[1])):  # one may hold another
         if len(value) < _LEAST:
             continue
         if isinstance(said, bytes):
@@ -69,6 +81,76 @@ def secret(name: str) -> bool:
 
 def shown(name: str, value: object) -> object:
     """A setting as others may see it: a text that looks like a secret by its name is left out, one
-    that is only named (`$NAME`) is not."""
-    hidden = isinstance(value, str) and value and secret(name) and not value.startswith("$")
-    return LEFT_OUT if hidden else value
+    that is only named (`$NAME`) is not. So is what looks like one within a text."""
+    if not isinstance(value, str):
+        return value
+    if value and secret(name) and not _ONLY_NAMED.fullmatch(value):
+        return LEFT_OUT
+    for pattern in _WITHIN:
+        value = pattern.sub(_without_value, value)
+    return value
+
+
+def _without_value(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    return found[0].removesuffix(value) + str(shown(name, value)) if secret(name) else found[0]
+
+
+def kept(value: Any, name: str = "") -> Any:
+    """A tree of settings, called so, as it is written down: each as others may see it. This, and no
+    other, is what a tree that was written down is compared with."""
+    if isinstance(value, Mapping):
+        return {key: kept(part, f"{name}.{key}".strip(".")) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        found = [kept(part, name) for part in value]
+        return _words(found) if all(isinstance(part, str) for part in found) else found
+    return shown(name, value)
+
+
+def typed(words: Sequence[str]) -> list[str]:
+    """A command line as it is written down."""
+    return _words([_setting(word) for word in words])
+
+
+def left_out(value: Any, name: str = "") -> Iterator[str]:
+    """The keys of what is not in a tree of settings that was written down; of something in a list
+    that of the list."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from left_out(part, f"{name}.{key}".strip("."))
+    elif isinstance(value, list | tuple):
+        if any(True for part in value for _ in left_out(part)):
+            yield name
+    elif isinstance(value, str) and LEFT_OUT in value:
+        yield name
+
+
+def _words(words: list[str]) -> list[str]:
+    """Of a command: without what follows an option, or stands in a header, that looks secret."""
+    found = []
+    for before, word in zip(["", *words], words, strict=False):
+        option = before.startswith("-") and "=" not in before
+        header = _HEADER.fullmatch(word)
+        if header and secret(header[1]):
+            word = f"{header[1]}: {shown(*header.groups())}"
+        elif option and not word.startswith("-"):
+            word = str(shown(before, word))
+        found.append(word)
+    return found
+
+
+def _setting(word: str) -> str:
+    """`key=value`, `--set=key=value`; every other word as it is, but for what is within it."""
+    name, sign, text = word.partition("=")
+    if not sign or "://" in name:
+        return str(shown("", word))
+    if name.startswith("--") and "=" in text:
+        return f"{name}={_setting(text)}"
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return f"{name}={shown(name, text)}"
+    found = kept(value, name)
+    if found == value:
+        return word
+    return f"{name}={found if isinstance(found, str) else LEFT_OUT}"

@@ -161,8 +161,8 @@ def servers(found: Sequence[Server], join: Join = Histogram.merged) -> Server | 
             reason: _added(server.closed.get(reason, {}) for server in found) for reason in reasons
         },
         requests=_sum(server.requests for server in found),
-        rows=sum(server.rows for server in found),
-        batches=sum(server.batches for server in found),
+        rows=_sum(server.rows for server in found),
+        batches=_sum(server.batches for server in found),
         failed=_sum(server.failed for server in found),
         shed=sum(server.shed for server in found),
         padded_rows=sum(server.padded_rows for server in found),

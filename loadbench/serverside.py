@@ -60,9 +60,9 @@ class Server(Value, frozen=True):
     compute: Part | None = None
     sizes: dict[int, BatchSize] = {}
     closed: dict[str, dict[int, int]] = {}  # reason → batch size → batches
-    requests: int | None = 0  # answered; None, as of the failed, where it is not told
-    rows: int = 0
-    batches: int = 0
+    requests: int | None = 0  # answered; None, as of the next three, where it is not told
+    rows: int | None = 0
+    batches: int | None = 0
     failed: int | None = 0
     shed: int = 0
     padded_rows: int = 0
@@ -141,7 +141,7 @@ class Server(Value, frozen=True):
         batches = sum(found.batches for found in self.sizes.values())
         if batches:
             return sum(size * found.batches for size, found in self.sizes.items()) / batches
-        return self.rows / self.batches if self.batches else None
+        return self.rows / self.batches if self.batches and self.rows is not None else None
 
     @property
     def parts_ms(self) -> dict[str, float]:
@@ -161,5 +161,6 @@ def with_timing(server: Server | None, timing: dict[str, Part]) -> Server | None
     steps = dict(timing)
     waits = [steps.pop(name, None) for name in ("queue", "batch")]
     compute = steps.pop("compute", None)
-    base = server or Server(source=TIMING, requests=None, failed=None)
+    nothing = Server(source=TIMING, requests=None, rows=None, batches=None, failed=None)
+    base = server or nothing
     return replace(base, queue=waits[0], batch_wait=waits[1], compute=compute, steps=steps)

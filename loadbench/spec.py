@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from loadbench import streams, units
+from loadbench import environment, streams, units
 from loadbench.alertspec import AlertsSpec
 from loadbench.aroundspec import Names, Plugins, code_of
 from loadbench.errors import SpecError
@@ -224,6 +224,11 @@ class Spec(Section):
     alert: tuple[AlertSpec, ...] = ()
     alerts: AlertsSpec = AlertsSpec()
 
+    def facts(self) -> dict[str, Any]:
+        """As it is written down and passed on, without secrets; and as it is compared with that."""
+        found: dict[str, Any] = environment.kept(self.model_dump(mode="json"))
+        return found
+
     @model_validator(mode="before")
     @classmethod
     def _journeys_know_their_target(cls, raw: Any) -> Any:
@@ -315,6 +320,11 @@ def load(
     sends = sends_secrets(raw.get("target"), overrides)
     for key, value in overrides.items():
         put(raw, key, value)
+    if key := next(environment.left_out(raw), ""):
+        raise SpecError(
+            f"{path}: {key}: it looks like a secret, and was left out where this was written down",
+            f"give it again: --set {key}=…, or name it: $NAME is taken from the environment",
+        )
     if rate or duration:
         found = check(raw, str(path), text)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)

@@ -291,7 +291,8 @@ def _asides(evidence: Evidence) -> Iterable[Note]:
         hint = "latency counts them as over any limit; answered_ms leaves them out"
         yield Note("not-answered", text, hint)
     if evidence.cached:
-        share = units.percent(_share(evidence.cached, evidence.served))
+        cached = min(evidence.cached, evidence.served)  # whose answers may come a window later
+        share = units.percent(_share(cached, evidence.served))
         text = f"{share} % of the answers came from the response cache, not from the model"
         hint = "other clients repeat themselves less: to measure the model, turn the cache off"
         how = " (engine.cache = 0)" if evidence.teller == "loadbench" else ""

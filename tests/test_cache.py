@@ -14,7 +14,8 @@ from loadbench.engine.job import Job, Served
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
 from loadbench.merge import servers
-from loadbench.targets.statistics import Reading, difference, read
+from loadbench.targets.between import difference
+from loadbench.targets.statistics import Reading, read
 from tests.served import Engine, request_binary, request_json, rows, serving, settings
 
 

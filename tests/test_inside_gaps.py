@@ -11,13 +11,16 @@ import pytest
 from msgspec.structs import replace
 
 from loadbench.errors import TargetError
+from loadbench.evidence import Evidence
 from loadbench.merge import servers
 from loadbench.metricspec import MetricsSpec
 from loadbench.model import Part, Server, decode, encode
 from loadbench.plan import Endpoint, Tls
+from loadbench.report.parts import made_of
 from loadbench.runner.inside import Inside, Told
 from loadbench.targets.ask import Asker
 from loadbench.targets.scrape import Scraper
+from loadbench.trust import grade
 from tests.telling import Telling, telling
 
 STATS = "/v2/models/m/stats"
@@ -146,6 +149,48 @@ def test_one_of_several_versions_that_is_gone_for_a_while_is_not_new(
     assert [told and told.requests for told in found] == [3, 2, 1, 8]
 
 
+def test_counts_that_a_server_does_not_tell_are_no_zeros(server: Telling) -> None:
+    def page(at: int, told: bool) -> str:
+        found = json.loads(counted(success=at * 10))
+        if told:
+            found["model_stats"][0] |= {"inference_count": at * 20, "execution_count": at * 5}
+        return json.dumps(found)
+
+    pages = enumerate([True, True, False, True, True], 1)
+    found = [one for one in course(server, *(page(*one) for one in pages)) if one]
+    assert [one.requests for one in found] == [10] * 4
+    assert [one.rows for one in found] == [20, None, 40, 20]
+    assert [one.batches for one in found] == [5, None, 10, 5]
+    (never,) = course(server, page(1, False), page(2, False))
+    assert never is not None
+    assert (never.requests, never.rows, never.batches, never.mean_batch) == (10, None, None, None)
+    whole = servers([never, *found])
+    assert whole is not None
+    assert (whole.rows, whole.batches) == (80, 20)
+
+
+@pytest.mark.parametrize("lost", ["compute_input", "compute_infer"])
+def test_a_size_of_which_a_time_is_gone_is_a_gap_and_no_restart(server: Telling, lost: str) -> None:
+    def page(at: int, gap: bool) -> str:
+        ran = {"count": at, "ns": at * 9}
+        sizes = [
+            {"batch_size": size, **dict.fromkeys(("compute_input", "compute_infer"), ran)}
+            for size in (2, 4)
+        ]
+        if gap:
+            sizes[0] = {key: part for key, part in sizes[0].items() if key != lost}
+        found = json.loads(counted(success=at))
+        found["model_stats"][0]["batch_stats"] = sizes
+        return json.dumps(found)
+
+    told = course(server, *(page(at, at in (52, 53)) for at in range(50, 56)))
+    found = [one for one in told if one]
+    assert [one.requests for one in found] == [1] * 5
+    each = [{size: (b.batches, b.compute_ns) for size, b in one.sizes.items()} for one in found]
+    four = {4: (1, 18)}
+    assert each == [{2: (1, 18), **four}, four, four, {2: (3, 54), **four}, {2: (1, 18), **four}]
+
+
 REQUESTS = 'vllm:request_success_total{{finished_reason="stop",model_name="{m}"}} {n}\n'
 QUEUE = 'vllm:request_queue_time_seconds_sum{{model_name="{m}"}} {n}\n' \
     'vllm:request_queue_time_seconds_count{{model_name="{m}"}} {n}\n'  # fmt: skip
@@ -266,3 +311,10 @@ def test_a_targets_headers_do_not_go_unencrypted_where_the_target_is(server: Tel
         with Scraper(where, MetricsSpec(url=f"{server.url}/metrics")) as scraper:
             assert scraper.find()
     assert [headers.get("X-Key") for _, headers in server.asked] == ["open", None]
+
+
+def test_more_hits_than_answers_are_all_of_them() -> None:
+    """A server may have counted a hit, and its answer only in the next window."""
+    assert made_of({}, cached=12, requests=10) == "100 % from the cache"
+    found = {note.code: note.text for note in grade(Evidence(cached=12, served=10))[1]}
+    assert found["cached"].startswith("100 % of the answers")

@@ -280,6 +280,74 @@ def test_a_host_of_others_in_the_file_gets_few_users(tmp_path: Path, code: str, 
     assert "target.owned=true" in message.hint
 
 
+OWN_HOST = """
+class Visitor({kind}):
+    def __init__(self, environment):
+        self.host = "http://models.example"
+        super().__init__(environment)
+    @task
+    def look(self):
+        self.client.get("/look")
+"""
+IN_TASK = """
+class Visitor({kind}):
+    @task
+    def look(self):
+        self.client.get("http://models.example/look?token=abc")
+"""
+DIALLER = """
+class Dialler({kind}):
+    def __init__(self, environment):
+        super().__init__(environment)
+        self.host = "tcp://models.example"
+    @task
+    def dial(self):
+        print("dialled")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "host"),
+    [
+        (OWN_HOST, "HttpUser", ""),
+        (OWN_HOST, "FastHttpUser", ""),
+        (IN_TASK, "HttpUser", "http://127.0.0.1:1"),
+        (IN_TASK, "FastHttpUser", "http://127.0.0.1:1"),
+        (DIALLER, "User", ""),
+    ],
+)
+def test_a_host_of_others_that_is_known_late_gets_few_users_too(
+    tmp_path: Path, code: str, kind: str, host: str
+) -> None:
+    """Only when a user is there, or its task is under way."""
+    told = encode(journey(tmp_path, 1, code.format(kind=kind), host=host, most=3))
+    with process(told) as load:
+        *_, message = load.rest()
+    assert isinstance(message, Broken)
+    words = "://models.example may be somebody else's: it gets 3 users at most, not 4"
+    assert (message.exit_code, words in message.message) == (2, True), message.message
+    assert "target.owned=true" in message.hint
+
+
+@pytest.mark.parametrize("kind", ["HttpUser", "FastHttpUser"])
+def test_whoever_stays_on_this_machine_need_not_say_so(tmp_path: Path, kind: str) -> None:
+    with known_server() as server:
+        code = f"""
+        class Visitor({kind}):
+            host = ""
+            def __init__(self, environment):
+                self.host = "http://127.0.0.1:{server.port}"
+                super().__init__(environment)
+            @task
+            def look(self):
+                self.client.get("http://localhost:{server.port}/look")
+        """
+        found = run_process(journey(tmp_path, server.port, code, host="", most=3), nothing)
+    found.check()
+    assert found.failed == {}
+    assert found.sum("done") > 10
+
+
 def test_unknown_classes_are_told_with_those_there_are(tmp_path: Path) -> None:
     with process(encode(journey(tmp_path, 1, TAGGED, user_classes=("Vistor",)))) as load:
         (message,) = load.rest()

@@ -4,13 +4,18 @@ descriptions were recorded, and by such as describe themselves badly."""
 import json
 import re
 import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from loadbench.targets.ask import Asker
 from loadbench.targets.lacking import Operation, operations
-from tests.running import loadbench
+from tests.running import loadbench, summary
 from tests.test_targets import replaying
 
 TOLD = Path(__file__).parent / "data" / "openapi"
@@ -148,3 +153,94 @@ def test_a_welcome_page_is_not_measured_in_silence(tmp_path: Path) -> None:
         assert words in said
         assert 'path = "/inference"' in said
     assert words not in meant.stdout + meant.stderr
+
+
+# ---- nothing is asked that the log lacks
+
+
+@contextmanager
+def counting(options: tuple[int, str], *methods: str) -> Iterator[tuple[str, Counter[str]]]:
+    """A service at /predict; what it answers to OPTIONS there, and what it was asked there."""
+    asked = Counter[str]()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            here = self.path.partition("?")[0] == "/predict"
+            asked[self.command] += here
+            status, allow = 404, ""
+            if here:
+                status = 200 if self.command in methods else 405
+                status, allow = options if self.command == "OPTIONS" else (status, "")
+            self.send_response(status)
+            if allow:
+                self.send_header("Allow", allow)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST = do_OPTIONS = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+
+
+BRIEF = ("--rate", "20", "--duration", "1s", "--set", "load.warmup=0s")
+PATH = ("--set", "target.path=/predict")
+HTTP = ("--set", "target.protocol=http")
+
+
+@pytest.mark.parametrize(
+    ("own", "looks"), [(PATH, 1), ((*PATH, *HTTP), 0), ((*PATH, "--set", "target.method=POST"), 0)]
+)
+def test_a_service_is_not_asked_for_what_the_load_asks_it_for(
+    tmp_path: Path, own: tuple[str, ...], looks: int
+) -> None:
+    """Nor are its replicas. Where it is recognised, a look may be had whether the path is there."""
+    kinds = ("GET", "POST")
+    with counting((200, ""), *kinds) as (url, asked), counting((200, ""), *kinds) as (other, more):
+        two = ("--set", f'target.replicas=["{other}"]')
+        found = summary("steady", "--target", url, *own, *two, *BRIEF, cwd=tmp_path)
+    assert found["failed"] == {}
+    assert (asked.pop("OPTIONS", 0), more.pop("OPTIONS", 0)) == (looks, 0)
+    assert sum(asked.values()) + sum(more.values()) == found["sent"] == found["done"] > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [((405, "GET, HEAD"), 0), ((200, "GET"), 0), ((200, ""), 0), ((404, ""), 1)],
+)
+def test_whether_a_path_of_an_address_is_there_is_asked_without_a_request(
+    tmp_path: Path, options: tuple[int, str], more: int
+) -> None:
+    """Where that cannot be, it is told."""
+    with counting(options, "GET") as (url, asked):
+        found = summary("steady", "--target", f"{url}/predict", *BRIEF, cwd=tmp_path)
+    assert found["failed"] == {}
+    assert asked["GET"] == found["sent"] + more > 10
+    assert ("asked-before" in {note["code"] for note in found["notes"]}) is bool(more)
+
+
+@pytest.mark.parametrize("options", [(405, "POST"), (200, "OPTIONS, POST"), (405, "")])
+def test_a_path_that_is_not_to_be_got_is_known_without_a_request(
+    tmp_path: Path, options: tuple[int, str]
+) -> None:
+    with counting(options, "POST") as (url, asked):
+        done = loadbench("run", "steady", "--target", f"{url}/predict", cwd=tmp_path, code=2)
+    assert "there is no GET /predict (HTTP 405)" in done.stderr
+    assert asked["GET"] == (options[1] == "")
+
+
+def test_a_service_that_is_down_is_told_by_what_to_do(tmp_path: Path) -> None:
+    own = ("--target", "http://127.0.0.1:1", *HTTP, *PATH)
+    done = loadbench("run", "steady", *own, cwd=tmp_path, code=3)
+    assert "GET http://127.0.0.1:1/predict" in done.stderr
+    assert "is the server up, and the address right?" in done.stderr

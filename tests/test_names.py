@@ -415,6 +415,39 @@ def test_who_has_moved_is_asked_where_it_was_until_its_page_is_there(
             assert [waiting() for _ in range(3)][-1] == 7  # of both
 
 
+def test_a_page_of_all_replicas_is_read_where_its_name_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        telling("127.0.0.2") as old,
+        telling("127.0.0.3", old.server_port) as new,
+        telling() as replica,
+    ):
+        page = "mosec_service_remaining_task {}\n"
+        old.pages = {"/": "hello", "/metrics": page.format(3)}
+        new.pages, replica.pages = {"/": "hello"}, {"/": "hello"}
+        means(monkeypatch, ["127.0.0.2"])
+        path = tmp_path / "own.toml"
+        where = f"http://{NAME}:{old.server_port}"
+        path.write_text(
+            f'[target]\nurl = "{where}"\nreplicas = ["{replica.url}"]\nprotocol = "http"\n'
+            f'[target.metrics]\nurl = "{where}/metrics"\n'
+            '[load]\nphases = [{ rate = 10, for = "1s" }]\n'
+        )
+        with open_target(load(str(path), {}), tmp_path, False, lambda _: None) as target:
+
+            def waiting() -> int | None:
+                told = target.statistics()
+                return told.waiting if told else None
+
+            assert waiting() == 3
+            means(monkeypatch, ["127.0.0.3"])
+            while not any(path == "/metrics" for path, _ in new.asked):
+                assert waiting() == 3  # it is not there yet
+            new.pages["/metrics"] = page.format(4)
+            assert [waiting() for _ in range(3)][-1] == 4
+
+
 # ---- a whole run
 
 

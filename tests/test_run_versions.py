@@ -9,7 +9,8 @@ from loadbench import runlog
 from loadbench.histogram import Histogram
 from loadbench.inside import EngineStatistics
 from loadbench.model import Mark, Remark, Window
-from loadbench.targets.statistics import Reading, difference
+from loadbench.targets.between import difference
+from loadbench.targets.statistics import Reading
 from loadbench.units import MS
 from tests.running import LOADBENCH, adds_up
 from tests.served import serving, settings

@@ -109,6 +109,7 @@ def test_a_histogram_has_its_own_count() -> None:
     assert found.queue is not None
     assert (found.queue.count, found.queue.total_ns) == (4, 1_000_000_000)
     assert (found.requests, found.waiting, found.compute) == (4, 3, None)
+    assert (found.rows, found.batches) == (None, None)  # it does not tell them
 
 
 def test_mosec_and_tensorflow_serving_tell_failures_and_batches() -> None:

@@ -23,9 +23,10 @@ from loadbench.model import BatchSize, Note, Part, Server, Tensor, decode, encod
 from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import inputs
 from loadbench.targets.ask import Asker
+from loadbench.targets.between import difference
 from loadbench.targets.messages import message
 from loadbench.targets.rpc import PREFIX, head_length
-from loadbench.targets.statistics import Reading, difference, read
+from loadbench.targets.statistics import Reading, read
 from loadbench.targets.wire import Prepared
 from loadbench.targetspec import TargetSpec
 from loadbench.units import MS

@@ -26,7 +26,8 @@ def _server(scene: Scene) -> Server | None:
 
 def rate(scene: Scene) -> Reading:
     server = _server(scene)
-    value = server.batches / max(1, scene.recent_s) if server else None
+    batches = server.batches if server else None
+    value = None if batches is None else batches / max(1, scene.recent_s)
     mean = server.mean_batch if server else None
     note = f"{units.significant(mean)} rows each" if mean else ""
     return Reading("Batches", "/s", number(value), note, "batch", "/s")

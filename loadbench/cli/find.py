@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from msgspec.structs import replace
 
 from loadbench import runlog, spec
 from loadbench.cli.run import _say as say
 from loadbench.cli.run import _signals as signals
+from loadbench.environment import kept, left_out
 from loadbench.errors import SpecError
 from loadbench.judge.search import LEAST_S, Terms
 from loadbench.judge.searches import Hunt, Setting, parse_over, read_hunt
@@ -19,7 +21,8 @@ from loadbench.overrides import heeded, parse_settings
 from loadbench.report.find import find_facts, find_text
 from loadbench.units import SECOND, parse_duration, parse_rate, parse_share
 
-_OPTIONS = {"most": "max", "settings": "set"}  # as they are typed, where that is another word
+_OPTIONS = {"most": "max"}  # as they are typed, where that is another word
+_ANEW = ("as_json", "trust", "settings")  # may be given to a search that goes on; not all settings
 FOUND, NOWHERE, NOT_MADE, NO_VERDICT = 0, 1, 3, 4
 
 
@@ -61,7 +64,7 @@ def command(scenario: str | None, out: str | None, resume: str | None, **given: 
             raise SpecError("--resume knows its scenario", f"loadbench find --resume {resume}")
         _as_begun(given)
         folder = runlog.find(resume, results)
-        hunt, scenario = _known(folder)
+        hunt, scenario = _known(folder, parse_settings(given["settings"]))
     elif scenario is None:
         raise SpecError("find needs a scenario", "loadbench find steady --slo 'p99 < 100 ms'")
     else:
@@ -90,14 +93,36 @@ def _as_begun(given: dict[str, Any]) -> None:
     """SpecError for options that a search has from its beginning: they would not be heeded."""
     typed = click.get_current_context().get_parameter_source
     names = [name for name in given if typed(name) is ParameterSource.COMMANDLINE]
-    if wrong := [_OPTIONS.get(name, name) for name in names if name not in ("as_json", "trust")]:
+    wrong = [_OPTIONS.get(name, name) for name in names if name not in _ANEW]
+    if wrong:
+        raise _as_it_was(" and --".join(sorted(wrong)))
+
+
+def _as_it_was(wrong: str) -> SpecError:
+    return SpecError(
+        f"--resume goes on as it was begun, without --{wrong}",
+        "leave that out, or begin a new find",
+    )
+
+
+def _with_secrets(hunt: Hunt, folder: Path, given: dict[str, Any]) -> Hunt:
+    """With the settings that were not kept, being secret, as they are given again: all of these,
+    and no others."""
+    lacking = dict.fromkeys(left_out(hunt.overrides))
+    for key in given:
+        if key not in lacking:
+            raise _as_it_was(f"set {key}")
+    if left := [key for key in lacking if key not in given]:
+        again = " ".join(f"--set {key}=…" for key in left)
         raise SpecError(
-            f"--resume goes on as it was begun, without --{' and --'.join(sorted(wrong))}",
-            "leave that out, or begin a new find",
+            f"{folder.name} was begun with {' and '.join(left)}, which looks like a secret and was"
+            " not kept",
+            f"give it again: loadbench find --resume {folder.name} {again}",
         )
+    return replace(hunt, overrides={**hunt.overrides, **given})
 
 
-def _known(folder: Path) -> tuple[Hunt, str]:
+def _known(folder: Path, given: dict[str, Any]) -> tuple[Hunt, str]:
     """The hunt of a find that was broken off, and its scenario."""
     snapshot = runlog.read_snapshot(folder)
     if snapshot.get("kind") != runlog.FIND:
@@ -107,9 +132,10 @@ def _known(folder: Path) -> tuple[Hunt, str]:
     hunt = read_hunt(snapshot)
     if all(setting.found for setting in hunt.settings):
         raise SpecError(f"{folder.name} was not broken off", f"loadbench show {folder}")
+    hunt = _with_secrets(hunt, folder, given)
     file = str(snapshot.get("scenario_file"))
     now = spec.load(file, {**hunt.overrides, **hunt.settings[0].over})
-    if now.spec.model_dump(mode="json") != snapshot.get("spec"):
+    if now.spec.facts() != kept(snapshot.get("spec")):
         raise SpecError(f"{file} has changed since {folder.name}", "begin a new find")
     return hunt, file
 

@@ -40,7 +40,7 @@ class Gate(NamedTuple):
         found = self.found(scenario.name, results)
         first = found.snapshots[0]
         load = scenario.spec.load
-        ours = {**first, "spec": scenario.spec.model_dump(mode="json")}
+        ours = {**first, "spec": scenario.spec.facts()}
         known = None if load.calibrate is None else found.capacity
         if load.calibrate is not None and known is None:
             raise SpecError(

@@ -293,7 +293,7 @@ class Interleaved:
             **begun(self.folder, runlog.AB, options),
             "scenario": f"{a.scenario.name} vs {b.scenario.name}",
             "title": a.scenario.spec.title,
-            "target": {"name": f"{a.scenario.spec.target.url} vs {b.scenario.spec.target.url}"},
+            "target": {"name": f"{a.facts['url']} vs {b.facts['url']}"},
             "layout": msgspec.to_builtins(self._plans.layout),
             "terms": msgspec.to_builtins(self._plans.terms),
             "sides": {side: self._sides[side].facts for side in SIDES},

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from loadbench import runlog
+from loadbench.environment import kept
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.experiments.several import GivenUp, InTurns, at_work, begun, facts, now
 from loadbench.judge.pilot import Order, Pilot, longest_s
@@ -218,7 +219,9 @@ class Finder(InTurns):
         return {**known, **facts(self._scenarios[0]), "repeats": []}
 
     def _write(self) -> None:
-        self._snapshot = {**self._snapshot, "find": plain(self._hunt)}
+        find = plain(self._hunt)
+        find["overrides"] = kept(find["overrides"])
+        self._snapshot = {**self._snapshot, "find": find}
         runlog.write_snapshot(self.folder, self._snapshot)
 
     def _close(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadbench import __version__, runlog
+from loadbench.environment import shown, typed
 from loadbench.runner import Options, Run
 from loadbench.runner.snapshot import commit
 from loadbench.spec import Scenario
@@ -24,7 +25,7 @@ def begun(folder: Path, kind: str, options: Options) -> dict[str, Any]:
         **at_work(),
         "began": now(),
         "commit": commit(),
-        "command": list(options.command),
+        "command": typed(options.command),
         "summary": None,
     }
 
@@ -40,8 +41,8 @@ def facts(scenario: Scenario) -> dict[str, Any]:
         "scenario": scenario.name,
         "scenario_file": scenario.file,
         "title": scenario.spec.title,
-        "spec": scenario.spec.model_dump(mode="json"),
-        "target": {"name": scenario.spec.target.url},
+        "spec": scenario.spec.facts(),
+        "target": {"name": shown("url", scenario.spec.target.url)},
     }
 
 

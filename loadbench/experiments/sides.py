@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadbench.environment import shown
 from loadbench.errors import SpecError
 from loadbench.judge.differences import leaves
 from loadbench.runner.children import environment
@@ -29,10 +30,10 @@ class Side:
 
     @property
     def facts(self) -> dict[str, str]:
-        spec = self.scenario.spec
-        name = f"{self.scenario.name} ({spec.target.url}{f', {self.build}' if self.build else ''})"
+        url = str(shown("url", self.scenario.spec.target.url))
+        name = f"{self.scenario.name} ({url}{f', {self.build}' if self.build else ''})"
         found = {"name": name, "scenario": self.scenario.name, "file": self.scenario.file}
-        return found | {"url": spec.target.url, "python": self.python, "build": self.build}
+        return found | {"url": url, "python": self.python, "build": self.build}
 
 
 def side(scenario: Scenario, python: str) -> Side:
@@ -111,6 +112,7 @@ def differences(a: Side, b: Side) -> list[list[Any]]:
 
 
 def _dump(spec: Spec) -> dict[str, Any]:
+    """To be compared, not kept: the differences are without secrets, by themselves."""
     found: dict[str, Any] = spec.model_dump(mode="json")
     found.pop("title")
     return found

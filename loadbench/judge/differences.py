@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from loadbench.environment import shown
+from loadbench.environment import kept, left_out
 from loadbench.judge.metrics import at
 from loadbench.value import Value
 
@@ -116,4 +116,7 @@ def leaves(key: str, a: Any, b: Any) -> list[Difference]:
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         pairs = enumerate(zip(a, b, strict=True))
         return [found for n, (x, y) in pairs for found in leaves(f"{key}[{n}]", x, y)]
-    return [Difference(key, shown(key, a), shown(key, b))]  # comments of pull requests have it
+    left, right = kept(a, key), kept(b, key)  # comments of pull requests have it
+    if left == right and any(left_out([a, b], key)):  # an older version kept one: nobody knows
+        return []
+    return [Difference(key, left, right)]

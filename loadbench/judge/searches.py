@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from loadbench.environment import kept
 from loadbench.errors import SpecError
 from loadbench.judge.search import Found, Limit, Terms, ended
 from loadbench.judge.stage import Seen
@@ -62,6 +63,8 @@ def parse_over(texts: Sequence[str]) -> list[dict[str, Any]]:
         found = [parse_settings((f"v={part}",))["v"] for part in parts]
         if len({str(value) for value in found}) < len(found):
             raise SpecError(f"--over {text!r} names a value twice", "each is searched once")
+        if kept(found, key.strip()) != found:  # the names of the settings are told everywhere
+            raise SpecError(f"--over {key.strip()}: values that look secret", "name them: $A,$B")
         keys[key.strip()] = found
     combined = [dict(zip(keys, values, strict=True)) for values in product(*keys.values())]
     if len(combined) > _MOST:

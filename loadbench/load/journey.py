@@ -61,7 +61,7 @@ class Driver:
         events = locust.events
         self._witness = Witness(events.request)
         events.test_stop.add_listener(lambda **_: self._close())  # before the file's own
-        self._environment = locustfile.set_up(plan.journey, self._complaints)
+        self._environment = locustfile.set_up(plan.journey, self._complaints, self._break)
         self._environment.stop_timeout = plan.drain_ns / SECOND
         runner: Any = self._environment.runner
         self._runner = runner
@@ -191,8 +191,8 @@ class Driver:
         self._first = self._first or locustfile.told(exception, self._journey.file)
 
     def _break(self, error: SpecError) -> None:
-        """The load cannot go on."""
-        self._broken = error
+        """The load cannot go on; the first reason is the one that is told."""
+        self._broken = self._broken or error
         self._killed = True
         self._close()
 

@@ -9,10 +9,11 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import locust
 from locust.argument_parser import get_parser
@@ -23,7 +24,7 @@ from locust.util.load_locustfile import load_locustfile, load_locustfile_pytest
 
 from loadbench.courtesy import OWN, elsewhere
 from loadbench.errors import SpecError
-from loadbench.load import headers
+from loadbench.load import abroad, headers
 from loadbench.plan import Journey
 
 _UNCAUGHT = "Uncaught exception in event handler"
@@ -67,9 +68,11 @@ def _line(trace: TracebackType | None, file: str) -> int | None:
     return lines[-1] if lines else None
 
 
-def set_up(journey: Journey, complaints: Complaints) -> Environment:
+def set_up(
+    journey: Journey, complaints: Complaints, end: Callable[[SpecError], None]
+) -> Environment:
     """The environment with its runner, its file imported, its `init` listeners called. Raises
-    SpecError."""
+    SpecError. `end` is called with one when its users go where so many must not."""
     users, shapes = _imported(journey.file)
     chosen = _chosen(users, journey)
     options = _options(journey)
@@ -88,7 +91,7 @@ def set_up(journey: Journey, complaints: Complaints) -> Environment:
         )
     except ValueError as error:
         raise SpecError(f"{journey.file}: {error}") from error
-    _require_few(environment, journey)
+    _require_few(environment, journey, end)
     headers.lend(journey.headers, chosen, environment.host)
     runner = environment.create_local_runner()
     environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
@@ -97,18 +100,32 @@ def set_up(journey: Journey, complaints: Complaints) -> Environment:
     return environment
 
 
-def _require_few(environment: Environment, journey: Journey) -> None:
+def _require_few(
+    environment: Environment, journey: Journey, end: Callable[[SpecError], None]
+) -> None:
     """SpecError if a host which may be somebody else's would get more users than it is to: only the
-    file knows which host that is, and whether a shape of its own says how many users there are."""
-    theirs = [host for host in _hosts(environment) if elsewhere(host)]
-    if journey.most is None or not theirs:
+    file knows which host that is, and whether a shape of its own says how many users there are.
+    What it does not say beforehand is seen when a user goes there, and ends the load."""
+    if journey.most is None or not (environment.shape_class or journey.users > journey.most):
         return
-    whose = f"{theirs[0]} may be somebody else's: it gets {journey.most} users at most"
+    for host in _hosts(environment):
+        if elsewhere(host):
+            raise _too_many(environment, journey, host)
+    abroad.watch(lambda url: end(_too_many(environment, journey, _origin(url))))
+
+
+def _too_many(environment: Environment, journey: Journey, host: str) -> SpecError:
+    whose = f"{host} may be somebody else's: it gets {journey.most} users at most"
     if environment.shape_class:
         shape = type(environment.shape_class).__name__
-        raise SpecError(f"{journey.file}: {shape} says how many users run, and {whose}", OWN)
-    if journey.users > journey.most:
-        raise SpecError(f"{journey.file}: {whose}, not {journey.users}", OWN)
+        return SpecError(f"{journey.file}: {shape} says how many users run, and {whose}", OWN)
+    return SpecError(f"{journey.file}: {whose}, not {journey.users}", OWN)
+
+
+def _origin(url: str) -> str:
+    """Of an address what is no secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _imported(file: str) -> tuple[dict[str, type[User]], list[LoadTestShape]]:

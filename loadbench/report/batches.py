@@ -117,7 +117,7 @@ def hint(server: Server) -> str:
     if not best or not rows:
         return ""
     now = total / rows
-    share = server.sizes[largest].batches / max(1, server.batches)
+    share = server.sizes[largest].batches / max(1, server.batches or 0)
     if largest == server.max_batch and share > 0.5 and not server.rooms:
         text = units.significant(1000 / best * (server.instances or 1))
         return f"{units.percent(share)}% of batches are full: the limit is near {text} rows/s."

@@ -46,10 +46,10 @@ def made_of(
 ) -> str:
     """`43 % from the cache · preprocess prep:normalise 1.20 ms, model 3.40 ms a batch`: the share
     of good answers (0 where all looked there in vain), and the mean batch; empty if there is
-    neither."""
+    neither. A server may have counted hits whose answers it counts in the next window."""
     words = []
     if requests and (cached or misses):
-        words.append(f"{percent(cached / requests)} % from the cache")
+        words.append(f"{percent(min(1.0, cached / requests))} % from the cache")
     if parts_ms:
         each = [f"{name} {significant(value)} ms" for name, value in parts_ms.items()]
         words.append(f"{', '.join(each)} a batch")

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from loadbench import alerts, bounds, inputfiles, runlog, yardstick
+from loadbench.environment import typed
 from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
@@ -167,7 +168,7 @@ class Run:
         desk = Desk(lambda command: self._command(recorder, plan, target, command))
         try:
             begun = snapshot(self._scenario, start, target, plan, nvml, files)
-            begun |= {"control": desk.path, "command": list(self._options.command)}
+            begun |= {"control": desk.path, "command": typed(self._options.command)}
             begun |= {"capacity": self._capacity}
             runlog.write_snapshot(self.folder, begun)
             self._follow(loading, recorder, readings, target)
@@ -394,7 +395,7 @@ def _is_a_text(text: str) -> bool:
 
 def usual_name(scenario: Scenario) -> str:
     """`steady-resnet-tiny`: the scenario and what it is run against."""
-    url = scenario.spec.target.url
+    url = scenario.spec.target.url.partition("?")[0]
     target = url.removeprefix("local:").rstrip("/").rpartition("/")[2]
     return f"{scenario.name}-{target}" if target else scenario.name
 

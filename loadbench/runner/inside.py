@@ -7,6 +7,7 @@ ours. The one that was there is asked on for a while, for its last answers are s
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -34,7 +35,8 @@ class Told(NamedTuple):
 class Inside:
     """Of all replicas together. KServe's statistics tell more than metrics do; these are for who
     has none of those, and for cards. `page` is one that tells of all replicas, instead of one for
-    each. With `reopen` names are followed; who has moved is asked for `linger_s` more."""
+    each, and `turn` opens it where the first of them is now. With `reopen` names are followed; who
+    has moved is asked for `linger_s` more."""
 
     def __init__(
         self,
@@ -42,9 +44,11 @@ class Inside:
         page: Scraper | None = None,
         reopen: "Reopen | None" = None,
         linger_s: float = 0.0,
+        turn: Callable[[str], Scraper] | None = None,
     ) -> None:
-        self._page = page
+        self._page, self._turn = page, turn
         self._readers = [Reader(one) for one in told]
+        self._page_at = told[0].endpoint.at
         self._left: list[tuple[float, Reader]] = []  # until when, who has moved
         self._reopen, self._linger_s = reopen, linger_s
         self._pool = ThreadPoolExecutor(_AT_ONCE, "inside")
@@ -111,6 +115,14 @@ class Inside:
                 continue
             self._left.append((time.monotonic() + self._linger_s, reader))
             self._remark(reader.told.endpoint.host, where)
+        self._turn_page(self._readers[0].told.endpoint.at)
+
+    def _turn_page(self, where: str) -> None:
+        if self._turn is None or where == self._page_at:
+            return
+        with suppress(LoadbenchError):  # it is not up yet
+            self._page = self._turn(where)
+            self._page_at = where
 
     def _remark(self, host: str, where: str) -> None:
         """The load looks names up by itself, and may have been told of other addresses."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadbench import __version__, runlog
+from loadbench.environment import shown
 from loadbench.errors import SpecError
 from loadbench.inputfiles import whole_file
 from loadbench.model import Note, Start, plain
@@ -43,14 +44,14 @@ def snapshot(
         "scenario": scenario.name,
         "scenario_file": scenario.file,
         "title": scenario.spec.title,
-        "spec": scenario.spec.model_dump(mode="json"),
+        "spec": scenario.spec.facts(),
         "phases": plain(plan.phases),
         "locustfile": whole_file(plan.journey.file) if plan.journey else None,
         "files": dict(files),
         "workers": plain(plan.workers),
         "target": {
             "name": start.target,
-            "url": target.url,
+            "url": shown("url", target.url),
             **({"replicas": _places(target)} if target.replicas else {}),
             "protocol": endpoint.protocol,
             **({"known_by": target.known_by} if target.known_by else {}),

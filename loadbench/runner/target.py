@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from loadbench import environment
 from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu, Machine
 from loadbench.model import Note, Server
@@ -82,7 +83,8 @@ def open_target(
         return
     model = wanted.url.removeprefix("local:")
     if model == wanted.url:
-        yield from _asked(scenario.spec, wanted.url, None, wanted.url, say)
+        title = str(environment.shown("url", wanted.url))
+        yield from _asked(scenario.spec, wanted.url, None, title, say)
         return
     if not model:
         raise SpecError('target.url = "local:" names no model', 'write "local:mlp" or a path')
@@ -107,7 +109,7 @@ def _asked(
         endpoint, unseen = _described(asker, spec)
         if not engine and endpoint.host:
             of = f"; model {endpoint.model}" if endpoint.model else ""
-            say(f"target {url}: {asker.known_by}{of}")
+            say(f"target {title}: {asker.known_by}{of}")
         found, unread = (None, ()) if engine else _scraper(endpoint, spec, opened)
         # a page that the scenario names, or that is found at one address, tells of all of them; so
         # does one beside the target, which stays where it is when the target moves
@@ -137,7 +139,9 @@ def _asked(
         # until the load has seen it, too, and its last answers are there
         linger_s = (spec.target.resolve + spec.target.timeout) / SECOND + LEAD_S
         follow = None if engine or not spec.target.resolve else _again(spec)
-        inside = Inside(told, found if named else None, follow, linger_s)
+        along = named and found is not None and _goes_along(spec, endpoint)
+        turn = _page_again(spec, endpoint, opened) if along and follow else None
+        inside = Inside(told, found if named else None, follow, linger_s, turn)
         opened.callback(inside.close)
         yield Target(
             endpoint=endpoint,
@@ -202,6 +206,20 @@ def _again(spec: Spec) -> Reopen:
         return reader
 
     return reopen
+
+
+def _page_again(spec: Spec, endpoint: Endpoint, opened: ExitStack) -> Callable[[str], Scraper]:
+    """Who reads the page of all replicas at another address of its name, from when it is there."""
+
+    def turn(at: str) -> Scraper:
+        with ExitStack() as new:
+            found = _scraper(msgspec.structs.replace(endpoint, at=at), spec, new)[0]
+            if found is None:
+                raise TargetError(f"{endpoint.host}: there is no page of metrics at {at} yet")
+            opened.push(new.pop_all())
+        return found
+
+    return turn
 
 
 def _scraper(

@@ -20,11 +20,12 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.model import Value, decode
 from loadbench.plan import Endpoint, Tls
 from loadbench.standing import Settings
+from loadbench.targets.between import difference, together
 from loadbench.targets.describe import describe, describe_replica, refusal, words
 from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
 from loadbench.targets.places import Pin
 from loadbench.targets.region import Region
-from loadbench.targets.statistics import Reading, difference, read, together
+from loadbench.targets.statistics import Reading, read
 from loadbench.targets.tls import context, explain
 from loadbench.targets.wire import Headers, Prepared
 from loadbench.units import SECOND, hostport
@@ -82,7 +83,6 @@ class Asker:
         self._pin = Pin(self.host, self.port, at)
         self.protocol = protocol
         self.known_by = "as the scenario says"  # which protocol it speaks, in words
-        self.status = 200  # of the first answer of plain HTTP
         self.closes = True  # as long as no answer left its connection open
         self.url = f"{self.where.scheme}://{hostport(self.host, self.port)}"
         self.headers = dict(headers or {})
@@ -119,11 +119,23 @@ class Asker:
         """Whatever it answers. TargetError if nothing comes."""
         try:
             answer = self._client.request(method, path, json=body, extensions={WHOLE_S: _WHOLE_S})
-            self.closes &= _closes(answer)
-            return answer
         except httpx.HTTPError as error:
             reason, hint = _explain(error)
             raise TargetError(f"{method} {self.url}{path}: {reason}", hint) from error
+        self.closes &= _closes(answer)
+        return answer
+
+    def reach(self, path: str) -> None:
+        """That it is up, by a question that is for nothing which it serves: so it counts none. Who
+        gives no answer to that is asked for the path. TargetError if nothing comes."""
+        extensions = {WHOLE_S: _WHOLE_S, "target": b"*"}
+        try:
+            answer = self._client.request("OPTIONS", "/", extensions=extensions)
+        except httpx.HTTPError:
+            self.ask("GET", path)
+            return
+        # who does not know the question may hang up after it
+        self.closes &= _closes(answer) and answer.status_code < 400
 
     def refusal(self, answer: httpx.Response) -> str:
         """What it says in refusing, on one line; without the secrets that it was shown."""

@@ -50,7 +50,8 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     if protocol == "http":
         path = _path(asker, wanted.path)
         check_path(path)
-        asker.status = asker.ask("GET", path).status_code  # any answer will do
+        if asker.protocol == protocol:  # else it was asked before, for what it speaks
+            asker.reach(path)
         return _http(asker, wanted, path)
     told = asker.json("/v2")
     extensions = told.get("extensions") or []

@@ -52,16 +52,35 @@ def lacking(asker: "Asker", endpoint: Endpoint, spec: "Spec") -> Note | None:
             "[[request]] with body = '{\"x\": [1, 2]}', or data, or form",
         )
     usual = [kind for kind in gets if not kind.path and (kind.method or endpoint.method) == "GET"]
-    status = asker.status
+    if not usual or "protocol" in spec.target.model_fields_set:
+        return None  # who says what it is has the load alone ask there
+    status, asked = _found(asker, endpoint.path)
     if status in _GONE and not all(_awaits(kind, status) for kind in usual):
         raise SpecError(
             f"{asker.url} {asker.known_by}, and there is no {_what(endpoint, status)}",
             _hint(asker),
         )
-    if not usual or endpoint.path != "/" or {"path", "protocol"} & spec.target.model_fields_set:
-        return None
-    text = f"nothing says what to ask for, so GET / is measured (HTTP {status})"
-    return Note("nothing-asked", text, _hint(asker))
+    if endpoint.path == "/" and "path" not in spec.target.model_fields_set:
+        text = "nothing says what to ask for, so GET / is measured"
+        text += ", and was asked once before" * asked
+        return Note("nothing-asked", text, _hint(asker))
+    if asked:
+        text = f"GET {endpoint.path} was asked once before the load, to see whether it is there"
+        hint = 'the server counts it, the log does not; protocol = "http" has it left out'
+        return Note("asked-before", text, hint)
+    return None
+
+
+def _found(asker: "Asker", path: str) -> tuple[int, bool]:
+    """How it answers who GETs this, and whether it was asked so. Most servers tell which methods
+    they take there without counting a request; others are asked."""
+    answer = asker.ask("OPTIONS", path)
+    methods = answer.headers.get("allow", "").replace(" ", "").upper().split(",")
+    if methods != [""]:
+        return (200 if "GET" in methods else _GONE[1]), False
+    if answer.status_code not in _GONE:
+        return answer.status_code, False
+    return asker.ask("GET", path).status_code, True
 
 
 def _what(endpoint: Endpoint, status: int) -> str:

@@ -195,13 +195,13 @@ def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
         for key in _TIMES
         if key in asked.figures and not _patchy(earlier, later, key, new)
     }
-    batches = not _patchy(earlier, later, "batch", new)
+    batches = "batch" in asked.figures and not _patchy(earlier, later, "batch", new)
     return Server(
         source=asked.source,
         requests=requests,
         failed=count("failed", ""),
-        rows=_first(new, [("batch", "_sum")]) if batches else 0,
-        batches=_first(new, [("batch", "_count")]) if batches else 0,
+        rows=_first(new, [("batch", "_sum")]) if batches else None,
+        batches=_first(new, [("batch", "_count")]) if batches else None,
         waiting=later.waiting,
         cached=cached,
         cache_misses=count("cache_misses", "") or 0,

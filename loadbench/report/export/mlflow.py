@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from loadbench import __version__
 from loadbench.assurance import QUANTILES
-from loadbench.environment import shown
+from loadbench.environment import kept
 from loadbench.errors import TargetError
 from loadbench.judge.checks import unjudged
 from loadbench.report.export.deliver import parted, send
@@ -149,7 +149,7 @@ def parameters(found: Source) -> dict[str, str]:
     spec = found.snapshot.get("spec")
     wanted = spec if isinstance(spec, dict) else {}
     parts = {key: wanted[key] for key in ("target", "engine", "load") if key in wanted}
-    return {_name(key): str(shown(key, value)) for key, value in _leaves(parts)}
+    return {_name(key): str(value) for key, value in _leaves(kept(parts))}
 
 
 def _leaves(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

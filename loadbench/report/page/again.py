@@ -6,7 +6,7 @@ from typing import Any
 
 import tomlkit
 
-from loadbench.environment import LEFT_OUT, secret, shown
+from loadbench.environment import kept, typed
 from loadbench.errors import LoadbenchError
 from loadbench.report.markup import Markup, joined, tag
 from loadbench.report.page.material import Material
@@ -90,17 +90,14 @@ def _cards(material: Material, machine: dict[str, Any]) -> str:
 
 def command_text(words: list[str]) -> str:
     """As it is typed into a shell, without what looks like a secret."""
-    return shlex.join(
-        f"{word.partition('=')[0]}={LEFT_OUT}" if "=" in word and secret(word) else word
-        for word in words
-    )
+    return shlex.join(typed(words))
 
 
 def scenario_text(spec: Any) -> str:
     """The scenario as TOML, without what is the default anyway; "" where there is none."""
     if not isinstance(spec, dict):
         return ""
-    text = tomlkit.dumps(_told(_short(spec)))
+    text = tomlkit.dumps(_told(kept(_short(spec))))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n# … cut here"
 
 
@@ -115,14 +112,14 @@ def _short(spec: dict[str, Any]) -> dict[str, Any]:
     return found.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
-def _told(value: Any, name: str = "") -> Any:
-    """Without what TOML has no word for, and without secrets."""
+def _told(value: Any) -> Any:
+    """Without what TOML has no word for."""
     if isinstance(value, dict):
-        parts = {key: _told(part, str(key)) for key, part in value.items() if part is not None}
+        parts = {key: _told(part) for key, part in value.items() if part is not None}
         return {key: part for key, part in parts.items() if part not in ({}, [])}
     if isinstance(value, list):
-        return [_told(part, name) for part in value if part is not None]
-    return shown(name, value)
+        return [_told(part) for part in value if part is not None]
+    return value
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -1,0 +1,234 @@
+"""Secrets that are typed, or stand in a scenario, though they should be named: they reach the
+target, and are not written down anywhere."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadbench import runlog
+from loadbench.cli.find import _known
+from loadbench.environment import hidden, kept, left_out, shown, typed
+from loadbench.errors import SpecError
+from loadbench.experiments.find import Finder
+from loadbench.experiments.sides import Side, differences
+from loadbench.judge.differences import settings, work
+from loadbench.judge.searches import Hunt, Setting, parse_over
+from loadbench.report.page.again import scenario_text
+from loadbench.runner import Options
+from loadbench.spec import load
+from tests.running import loadbench, summary
+from tests.test_find_search import TERMS
+from tests.test_target_headers import SECRET, guarded, written
+
+KEY = "target.headers.Authorization"
+TYPED = ("--set", f"{KEY}=Bearer {SECRET}")
+IN_FILE = f'headers = {{ Authorization = "Bearer {SECRET}" }}'
+
+
+def holding(folder: Path) -> list[Path]:
+    """The files that have the secret, but for the scenario."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".toml"]
+    assert any(path.name == "run.json" for path in files)
+    return [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("headers", "own"),
+    [
+        ("", TYPED),
+        ("", (f"--set={KEY}=Bearer {SECRET}",)),
+        ("", ("--set", f'target.headers={{ Authorization = "Bearer {SECRET}" }}')),
+        (IN_FILE, ()),
+    ],
+)
+def test_a_secret_that_is_written_out_is_kept_nowhere(
+    tmp_path: Path, headers: str, own: tuple[str, ...]
+) -> None:
+    short = ("--duration", "1s", "--set", "load.warmup=0s")
+    with guarded() as (server, url):
+        found = summary(written(tmp_path, url, headers), *own, *short, cwd=tmp_path)
+        assert (server.refused, found["failed"], found["done"]) == (0, {}, 40)
+    loadbench("report", "last", cwd=tmp_path)
+    assert holding(tmp_path) == []
+    (folder,) = runlog.runs(tmp_path / "results")
+    snapshot = runlog.read_snapshot(folder)
+    assert snapshot["spec"]["target"]["headers"] == {"Authorization": "(left out)"}
+
+
+def test_what_a_server_repeats_of_one_is_not_kept_either(tmp_path: Path) -> None:
+    with guarded() as (server, url):
+        server.repeats = True
+        short = ("--duration", "1s", "--json")
+        told = loadbench("run", written(tmp_path, url, ""), *TYPED, *short, cwd=tmp_path, code=None)
+    assert '"http_500"' in told.stdout
+    assert SECRET not in told.stdout + told.stderr
+    assert holding(tmp_path) == []
+
+
+def test_a_token_in_an_address_is_not_kept(tmp_path: Path) -> None:
+    with guarded() as (_, url):
+        own = ("--set", "target.protocol=http", *TYPED, "--duration", "1s")
+        where = f"{url}/v2?user=me&api_key={SECRET}"
+        loadbench("run", written(tmp_path, url, ""), "--target", where, *own, cwd=tmp_path)
+    assert holding(tmp_path) == []
+    assert SECRET not in "".join(map(str, tmp_path.rglob("*")))
+    (folder,) = runlog.runs(tmp_path / "results")
+    told = runlog.read_snapshot(folder)["target"]["url"]
+    assert told.endswith("/v2?user=me&api_key=(left out)")
+
+
+def test_several_runs_keep_none(tmp_path: Path) -> None:
+    short = ("--repeats", "2", "--cool-down", "0s", "--duration", "1s", "--set", "load.warmup=0s")
+    with guarded() as (_, url):
+        path = written(tmp_path, url, "")
+        loadbench("run", path, *TYPED, *short, cwd=tmp_path)
+        base = ("--baseline", "last", *short)
+        loadbench("run", path, *TYPED, *base, cwd=tmp_path, code=None)  # compares what is kept
+    assert len(runlog.runs(tmp_path / "results")) == 2
+    assert holding(tmp_path) == []
+
+
+# ---- a search that was broken off
+
+
+def broken_off(folder: Path, headers: str = "", **overrides: Any) -> Path:
+    path = written(folder, "http://127.0.0.1:1", headers)
+    hunt = Hunt(TERMS, (Setting(),), {key.replace("__", "."): overrides[key] for key in overrides})
+    options = Options(results=folder / "results", command=("loadbench", "find", "own.toml", *TYPED))
+    finder = Finder(hunt, [load(str(path), hunt.overrides)], options, lambda _: None)
+    known = runlog.read_snapshot(finder.folder)
+    runlog.write_snapshot(finder.folder, {**known, "state": "stopped"})
+    assert holding(folder) == []
+    return finder.folder
+
+
+@pytest.mark.parametrize(
+    "key", [KEY.replace(".", "__"), "target__headers"], ids=["one", "the whole table"]
+)
+def test_a_search_goes_on_when_its_secret_is_given_again(tmp_path: Path, key: str) -> None:
+    value: Any = f"Bearer {SECRET}"
+    value = value if key.endswith("Authorization") else {"Authorization": value, "X-Own": "1"}
+    folder = broken_off(tmp_path, **{key: value, "load__seed": 3})
+    with pytest.raises(SpecError, match=f"was begun with {KEY}") as caught:
+        _known(folder, {})
+    assert f"--set {KEY}=…" in caught.value.hint
+    with pytest.raises(SpecError, match=r"without --set load\.seed"):
+        _known(folder, {KEY: "Bearer x", "load.seed": 4})
+    hunt, file = _known(folder, {KEY: f"Bearer {SECRET}"})
+    found = load(file, hunt.overrides).spec
+    assert found.target.headers["Authorization"] == f"Bearer {SECRET}"
+    assert found.load.seed == 3
+
+
+def test_a_search_finds_the_secret_in_its_scenario_again(tmp_path: Path) -> None:
+    folder = broken_off(tmp_path, IN_FILE)
+    hunt, file = _known(folder, {})
+    assert load(file, hunt.overrides).spec.target.headers["Authorization"].endswith(SECRET)
+    path = Path(file)
+    path.write_text(path.read_text().replace("rate = 40", "rate = 41"))
+    with pytest.raises(SpecError, match="has changed"):
+        _known(folder, {})
+
+
+def test_no_secrets_are_searched_over() -> None:
+    with pytest.raises(SpecError, match="values that look secret"):
+        parse_over([f"{KEY}=Bearer a,Bearer b"])
+    assert len(parse_over([f"{KEY}=Bearer $A,Bearer $B"])) == 2
+
+
+# ---- what is left out is not sent
+
+
+def test_what_was_left_out_is_not_sent_in_place_of_the_secret(tmp_path: Path) -> None:
+    """As when a run is begun again by the command line that was kept, or from a report."""
+    text = 'headers = { Authorization = "(left out)" }'
+    with guarded() as (server, url):
+        told = loadbench("run", written(tmp_path, url, text), cwd=tmp_path, code=2)
+        assert f"{KEY}: it looks like a secret, and was left out" in told.stderr
+        again = ("run", written(tmp_path, url, ""), "--set", f"{KEY}=(left out)")
+        assert "give it again" in loadbench(*again, cwd=tmp_path, code=2).stderr
+        assert server.refused == 0
+
+
+# ---- the rule
+
+
+def test_a_command_line_is_kept_without_secrets() -> None:
+    for given, told in (
+        (["--set", f"{KEY}=Bearer abc"], ["--set", f"{KEY}=(left out)"]),
+        ([f"--a-set={KEY}='Bearer abc'"], [f"--a-set={KEY}=(left out)"]),
+        (["--set", f"{KEY}=Bearer $A"], ["--set", f"{KEY}=Bearer $A"]),
+        (["--set", 'request=[{name="a",headers={Cookie="x"}}]'], ["--set", "request=(left out)"]),
+        (["--set", 'request=[{name="a"}]'], ["--set", 'request=[{name="a"}]']),
+        (
+            ["--set", "load.arguments=--user me --password hunter2 --deep"],
+            ["--set", "load.arguments=--user me --password (left out) --deep"],
+        ),
+        (["--api-key", "abc", "--name", "abc"], ["--api-key", "(left out)", "--name", "abc"]),
+        (["--target", "http://h/p?a=1&token=abc"], ["--target", "http://h/p?a=1&token=(left out)"]),
+        (["--gate", "first_token_p99=5%"], ["--gate", "first_token_p99=5%"]),
+        (["--set", 'checks.token_gap_p99="< 9 ms"'], ["--set", 'checks.token_gap_p99="< 9 ms"']),
+        (["--rate", "80 %", "--set", "load.seed=3"], ["--rate", "80 %", "--set", "load.seed=3"]),
+    ):
+        assert typed(given) == told
+        assert typed(told) == told
+
+
+def test_a_tree_is_kept_without_secrets() -> None:
+    tree = {
+        "target": {"headers": {"X-Api-Key": "abc", "Cookie": "sid=$A; csrf=${B}"}},
+        "checks": {"first_token_p99": "< 100 ms"},
+        "alerts": {"command": ["curl", "-H", "Authorization: Bearer abc", "--token", "abc"]},
+        "request": [{"path": "/p?token=abc", "options": {"max_tokens": "9", "auth_token": "abc"}}],
+    }
+    told = {
+        "target": {"headers": {"X-Api-Key": "(left out)", "Cookie": "sid=$A; csrf=${B}"}},
+        "checks": {"first_token_p99": "< 100 ms"},
+        "alerts": {"command": ["curl", "-H", "Authorization: (left out)", "--token", "(left out)"]},
+        "request": [
+            {
+                "path": "/p?token=(left out)",
+                "options": {"max_tokens": "9", "auth_token": "(left out)"},
+            }
+        ],
+    }
+    assert kept(tree) == told == kept(told)
+    assert list(left_out(tree)) == []
+    assert list(left_out(told)) == ["target.headers.X-Api-Key", "alerts.command", "request"]
+    assert "abc" not in scenario_text(tree)
+
+
+@pytest.mark.parametrize(
+    "text", ["$A", "${A}", "Bearer $A", "Basic ${A}", "$A:$B", "sid=$A; csrf=$B"]
+)
+def test_what_is_only_named_is_kept(text: str) -> None:
+    assert shown("Authorization", text) == text
+
+
+@pytest.mark.parametrize("text", ["a", "Bearer a", "pre$A", "$A is mine", "sid=$A; csrf=abc"])
+def test_what_is_more_than_named_is_not(text: str) -> None:
+    assert shown("Authorization", text) == "(left out)"
+
+
+def test_a_secret_that_is_repeated_is_left_out() -> None:
+    headers = {"Authorization": "Bearer abcdef", "X-Own": "here"}
+    assert hidden("no abcdef here: Bearer abcdef", headers) == "no (left out) here: (left out)"
+    assert hidden(b"got abcde", headers) == b"got (left out)"
+
+
+def test_differences_tell_that_there_is_one_and_not_which(tmp_path: Path) -> None:
+    path = written(tmp_path, "http://127.0.0.1:1", "")
+    a, b = (Side(load(str(path), {KEY: f"Bearer {each}"})) for each in (SECRET, f"{SECRET}2"))
+    assert [KEY, "(left out)", "(left out)"] in differences(a, b)
+    whole = {"spec": {"request": [{"name": "a", "headers": {"Cookie": SECRET}}]}}
+    assert SECRET not in str(work(whole, {"spec": {"request": []}}))
+
+
+def test_what_an_older_version_kept_is_no_other_than_what_was_left_out() -> None:
+    def snapshot(text: str) -> dict[str, Any]:
+        headers = {"headers": {"Cookie": text}}
+        return {"spec": {"target": headers, "request": [headers]}}
+
+    old, new = ({"spec": kept(snapshot(SECRET)["spec"])}, snapshot(SECRET))
+    assert settings(old, new) == work(old, new) == []
