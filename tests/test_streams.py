@@ -5,6 +5,7 @@ not forgive: that no stream touches memory that another one may still be working
 import gc
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -94,10 +95,9 @@ def _join(mine: Seen, other: Mapping[str, int]) -> None:
 class Lane:
     """A CUDA stream."""
 
-    def __init__(self, edge: "Edge") -> None:
-        self._edge = edge
-        edge.streams += 1
-        self.name = f"stream {edge.streams}"
+    def __init__(self, edge: "Edge", name: str) -> None:
+        self._edge: Edge = weakref.proxy(edge)
+        self.name = name
 
     def wait_event(self, event: "Moment") -> None:
         _join(self._edge.races.step(self.name), event.seen)
@@ -146,7 +146,7 @@ class Edge:
 
     def __init__(self, model: TorchModel) -> None:
         self.races = Races()
-        self.streams = 0
+        self.streams: Counter[int] = Counter()
         self.clock_ms = 0.0
         self.graphs: list[Graph] = []
         self.pools: list[Any] = []
@@ -155,8 +155,10 @@ class Edge:
         self.recording: Exception | None = None
         self._model: TorchModel = weakref.proxy(model)
 
-    def Stream(self, device: torch.device) -> Lane:
-        return Lane(self)
+    def Stream(self, device: torch.device, priority: int = 0) -> Lane:
+        """One of 32, in turn."""
+        self.streams[priority] += 1
+        return Lane(self, f"stream {priority} {self.streams[priority] % 32}")
 
     def Event(self, *, enable_timing: bool, blocking: bool) -> Moment:
         assert enable_timing
@@ -482,6 +484,32 @@ def test_open_sizes_are_not_recorded_and_graphs_need_a_card() -> None:
         same(model.run(arrays), model.plain(arrays))
     with pytest.raises(SpecError, match="runs on the CPU"):
         net(graphs=True)
+
+
+def lanes(model: TorchModel) -> set[str]:
+    streams = model.launcher
+    assert isinstance(streams, Streams)
+    return {lane.name for lane in (streams._inward, streams.compute, streams._outward)}
+
+
+def test_no_stream_is_another_model_s_however_many_are_loaded_and_unloaded() -> None:
+    edge = Edge(net())
+    models = []
+    for _ in range(20):
+        models.append(net())
+        attach(models[-1], settings(graphs=False), edge, pinned=False)
+    assert len(set().union(*map(lanes, models))) == 60
+    none = net()
+    attach(none, settings(), edge, pinned=False)
+    assert none.launcher is None
+    assert none.notes[-1].code == "streams"
+    assert "no streams left" in none.notes[-1].text
+    for number in range(40):
+        gone = lanes(models.pop(number % 20))
+        gc.collect()
+        models.append(net())
+        attach(models[-1], settings(graphs=False), edge, pinned=False)
+        assert lanes(models[-1]) == gone
 
 
 def test_memory_that_graphs_keep_is_not_free_for_batches() -> None:
