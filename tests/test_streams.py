@@ -512,6 +512,32 @@ def test_no_stream_is_another_model_s_however_many_are_loaded_and_unloaded() -> 
         assert lanes(models[-1]) == gone
 
 
+@pytest.mark.parametrize("knows", [False, True])
+def test_a_recording_that_fails_is_taken_off_the_allocator_s_books(
+    knows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int, object]] = []
+
+    def end(index: int, pool: object) -> None:
+        if knows:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        told.append(("end", index, pool))
+
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end, raising=False)
+    release = lambda index, pool: told.append(("release", index, pool))  # noqa: E731
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", release, raising=False)
+    model = net()
+    edge = Edge(model)
+    edge.recording = RuntimeError("operation failed due to a previous error during capture")
+    attach(model, settings(), edge, pinned=False)
+    (pool,) = edge.pools
+    assert told == ([] if knows else [("end", 0, pool), ("release", 0, pool)])
+    assert "a previous error during capture" in model.notes[-1].text
+    told.clear()
+    Desk()
+    assert told == []
+
+
 def test_memory_that_graphs_keep_is_not_free_for_batches() -> None:
     gc.collect()
     found = card.Card(0, Torch(), Nvml(Driver(), {}))

@@ -9,6 +9,7 @@ device's books. Tested with stand-ins for torch.cuda: nothing was ever recorded 
 
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -96,9 +97,23 @@ def _one(model: TorchModel, inputs: Tensors, where: tuple[Any, Any], cuda: Any) 
     stream.synchronize()
     graph = cuda.CUDAGraph()
     # Other threads may serve meanwhile: what they ask of CUDA must not spoil the recording
-    with cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-        given = model.computed(inputs)
+    try:
+        with cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            given = model.computed(inputs)
+    except BaseException:
+        _give_up(torch.device(model.device).index or 0, pool)
+        raise
     return _Recorded(graph, inputs, given)
+
+
+def _give_up(index: int, pool: Any) -> None:
+    """Has torch's allocator know that nothing is recorded any more: up to 2.12 it goes on with that
+    after a failure, gives no memory back when it lacks some, and ends in an assertion of its own
+    when it is to (pytorch#180395)."""
+    edge: Any = torch._C
+    with suppress(RuntimeError, AttributeError):  # it knows; it has no such functions
+        edge._cuda_endAllocateToPool(index, pool)
+        edge._cuda_releasePool(index, pool)
 
 
 def _check(model: TorchModel, found: Graphs, rows: int) -> None:
