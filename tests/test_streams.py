@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,9 @@ from loadbench.engine.backends.prepare import finish
 from loadbench.engine.backends.streams import StreamFlight, Streams, attach
 from loadbench.engine.backends.torch_run import Program, TorchModel
 from loadbench.engine.device import cuda as card
+from loadbench.engine.device import turns
 from loadbench.engine.device.cards import Nvml
+from loadbench.engine.device.turns import Seat
 from loadbench.engine.signature import inputs_of
 from loadbench.engine.watch.finite import origin
 from loadbench.errors import SpecError
@@ -147,6 +149,7 @@ class Edge:
     def __init__(self, model: TorchModel) -> None:
         self.races = Races()
         self.streams: Counter[int] = Counter()
+        self.tuned: list[bool] = []
         self.clock_ms = 0.0
         self.graphs: list[Graph] = []
         self.pools: list[Any] = []
@@ -186,6 +189,7 @@ class Edge:
     ) -> Iterator[None]:
         self.pools.append(pool)
         self.modes.append(capture_error_mode)
+        self.tuned.append(torch.backends.cudnn.benchmark)
         called: list[Any] = []
         computed = self._model.computed
 
@@ -536,6 +540,17 @@ def test_a_recording_that_fails_is_taken_off_the_allocator_s_books(
     told.clear()
     Desk()
     assert told == []
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_convolutions_are_tuned_only_while_nobody_else_could_be(
+    alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_known", {})
+    with Seat(turns.turns_of("cuda:1")) if not alone else nullcontext():
+        desk = Desk()
+    assert desk.edge.tuned == [alone] * 3
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_memory_that_graphs_keep_is_not_free_for_batches() -> None:

@@ -17,6 +17,7 @@ import torch
 from loadbench.engine import datatypes, outputs, signature
 from loadbench.engine.backends import beside
 from loadbench.engine.backends.torch_run import TorchModel
+from loadbench.engine.device import turns
 from loadbench.engine.device.cuda import keep
 from loadbench.errors import SpecError
 
@@ -72,8 +73,9 @@ def record(model: TorchModel, sizes: Sequence[int], stream: Any, cuda: Any) -> G
     index = torch.device(model.device).index or 0
     before = _unused(cuda, index)
     tuning = torch.backends.cudnn.benchmark
-    # Worth it for sizes that are known beforehand only: every new one would be tuned anew
-    torch.backends.cudnn.benchmark = True
+    # Worth it for sizes that are known beforehand only: every new one would be tuned anew, those of
+    # models that serve meanwhile, too
+    torch.backends.cudnn.benchmark = tuning or not turns.taken()
     try:
         with torch.inference_mode(), cuda.stream(stream):
             static = _placed(model, max(sizes), 1)
