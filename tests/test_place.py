@@ -111,7 +111,7 @@ def test_a_share_of_the_card_bounds_its_batches() -> None:
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_footprint_is_the_model_s_own_although_others_serve_there(hangs: bool) -> None:
-    """Beside one that hangs nobody can be alone: that is waited for once, and what is seen counts."""
+    """Beside one that hangs nobody can be alone: that is waited for once."""
     given = {"memory": "2 GB", "weights": "400 MB", "batch": "100 MB", "row": "40 MB"}
     card = Gpu(0, SimSpec.model_validate(given))
     place = Place(card, Room(8), ServiceTimes(8))
