@@ -57,16 +57,17 @@ class Clock:
 class Stream(SimulatedStream):
     """Staging takes the host its time."""
 
-    def __init__(self, clock: Clock, depth: int) -> None:
+    def __init__(self, clock: Clock, depth: int, host: int = HOST) -> None:
         card = Gpu(0, SimSpec(), clock)
         super().__init__(card, lambda _: DEVICE, depth, clock, clock.sleep)
         self._time = clock
+        self._host = host
         self.launched: list[SimulatedFlight] = []
 
     def launch(
         self, shapes: Mapping[str, tuple[int, ...]], fill: Callable[[Arrays], object]
     ) -> SimulatedFlight | None:
-        self._time.now += HOST
+        self._time.now += self._host
         flight = super().launch(shapes, fill)
         if flight is not None:
             self.launched.append(flight)
@@ -115,9 +116,11 @@ class Books:
         return following
 
 
-def served(ahead: bool, number: int = 20, oversleep: int = 0) -> tuple[Books, Stream]:
+def served(
+    ahead: bool, number: int = 20, oversleep: int = 0, host: int = HOST
+) -> tuple[Books, Stream]:
     clock = Clock(oversleep)
-    stream = Stream(clock, 2)
+    stream = Stream(clock, 2, host)
     books = Books(clock, number, ahead)
     place = Place(Cpu(), Room(1), ServiceTimes(1))
     instance = Instance(Model(stream), place, clock, clock.sleep)
@@ -166,6 +169,34 @@ def test_the_times_of_a_batch_add_up_and_are_the_devices() -> None:
     for batch, (piece,), told in alone.ran:
         assert (piece.input_ns, piece.infer_ns) == (HOST, DEVICE)
         assert batch.taken + piece.compute_ns == told
+
+
+def test_a_host_slower_than_the_device_is_seen_in_the_gaps_and_planned_with() -> None:
+    host = 2 * DEVICE
+    books, stream = served(ahead=True, host=host)
+    assert [flight.gap_ns for flight in stream.launched[1:]] == [host - DEVICE] * 19
+    for batch, (piece,), _ in books.ran[1:-1]:
+        assert (piece.input_ns, piece.infer_ns) == (0, DEVICE)
+        assert (batch.between_ns, batch.least_ns) == (host - DEVICE, host)
+    assert books.ran[-1][0].between_ns == host - DEVICE  # whose end is seen: nothing follows
+    assert [batch.least_ns for batch, _, _ in served(ahead=True)[0].ran] == [0] * 20
+
+
+def test_the_plan_goes_by_the_slower_of_host_and_device() -> None:
+    async def test(asked: Asked, gate: Gate, account: Account) -> None:
+        batch = Taken([], Ride(1, "idle"), SECOND, 0, 0, 1, least_ns=7 * MS)
+        x = np.ones((1, 2), np.float32)
+        jobs = [Job({"x": x}, 1, ((2,),), lambda _: True)]
+        batch = batch._replace(jobs=jobs)
+        (instance,) = asked.batcher._instances
+        for infer, planned in ((2 * MS, 7 * MS), (9 * MS, 9 * MS)):
+            piece = Piece(jobs, 1, 0, infer, SECOND, {})
+            asked.batcher.places[0].begins(1)
+            for _ in range(64):
+                asked.batcher._learn(instance, batch, [piece], SECOND)
+            assert asked.batcher.places[0].service.table[1] == planned
+
+    run(test, Rule("deadline", 1), Gate())
 
 
 class Launching(Gate):

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pynvml
 import pytest
+import torch
 
 from loadbench.engine import device
 from loadbench.engine.device.cards import Nvml
-from loadbench.engine.device.cuda import Card
+from loadbench.engine.device.cuda import Card, open_card
 from loadbench.engine.device.lock import claim, runtime_folder
 from loadbench.engine.device.seam import Cpu, Memory, State
 from loadbench.engine.device.simulated import OTHER, Gpu
@@ -318,6 +319,21 @@ def test_what_a_driver_does_not_give_is_missing() -> None:
     cards = Nvml(driver, {})
     assert cards.state(0, 1) == State()
     assert (cards.uuid(0), cards.uuid(5), cards.state(5, 1)) == ("", "", State())
+
+
+def test_a_torch_that_was_built_for_cpus_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there beside ONNX Runtime with CUDA."""
+
+    def refuses(*_: object) -> None:
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", refuses)
+    monkeypatch.setattr("loadbench.engine.device.cuda.Nvml", lambda: Nvml(Driver(), {}))
+    card = open_card(1)
+    card.begin_peak()
+    assert (card.title(), card.peak()) == ("driver's card 1", None)
+    assert card.memory() == Memory(11, 100)
 
 
 def test_without_torch_the_driver_alone_is_asked() -> None:

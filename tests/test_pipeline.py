@@ -9,8 +9,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from loadbench.engine import open_model
+from loadbench.engine.pipeline import Pipeline, Stage
+from loadbench.engine.place import bucket_sizes
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.model import Tensor
+from loadbench.spec import EngineSpec
+from tests.batching import Gate
 from tests.served import Engine, serving, settings
 
 F32, I64, F64 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.DOUBLE
@@ -32,6 +36,27 @@ def onnx(path: Path, nodes: list[Any], inputs: dict[str, Any], outputs: dict[str
 def write(folder: Path, text: str, name: str = "both.toml") -> str:
     (folder / name).write_text(text)
     return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "found"),
+    [
+        (([1, 2, 4, 8], [1, 2, 3, 4]), (1, 2, 4)),
+        (([1, 2, 4, 8], None), (1, 2, 4, 8)),
+        (([1, 8], [2]), ()),
+        ((None, None), ()),
+    ],
+)
+def test_batches_are_padded_to_sizes_for_which_all_stages_have_graphs(
+    recorded: tuple[list[int] | None, list[int] | None], found: tuple[int, ...]
+) -> None:
+    stages = []
+    for number, sizes in enumerate(recorded):
+        model = Gate()
+        if sizes is not None:
+            model.metadata["buckets"] = sizes
+        stages.append(Stage(f"s{number}", model, {"x": f"v{number}"}, {"y": f"v{number + 1}"}))
+    assert bucket_sizes(Pipeline("both", "1", stages), EngineSpec()) == found
 
 
 @pytest.fixture(scope="module")

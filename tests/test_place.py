@@ -1,10 +1,14 @@
 """What a device allows, on a simulated GPU with a clock of its own: at the warm-up and after it."""
 
+import threading
+import time
+
 import pytest
 
 from loadbench.engine.backends.fake import FakeModel
 from loadbench.engine.device.seam import Cpu, Device, Memory, State
 from loadbench.engine.device.simulated import Gpu
+from loadbench.engine.device.turns import Seat, Turns
 from loadbench.engine.job import Job
 from loadbench.engine.models import open_instances
 from loadbench.engine.place import Place, bucket_sizes, places
@@ -103,6 +107,42 @@ def test_a_share_of_the_card_bounds_its_batches() -> None:
         open_instances("fake", EngineSpec.model_validate({"gpu_memory": "50 %"}))
     with pytest.raises(RunError, match="does not fit into the memory"):
         open_instances("fake", settings.model_copy(update={"gpu_memory": 0.1}))
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_footprint_is_the_model_s_own_although_others_serve_there(hangs: bool) -> None:
+    """Beside one that hangs nobody can be alone: that is waited for once."""
+    given = {"memory": "2 GB", "weights": "400 MB", "batch": "100 MB", "row": "40 MB"}
+    card = Gpu(0, SimSpec.model_validate(given))
+    place = Place(card, Room(8), ServiceTimes(8))
+    place.turns = turns = Turns(1 if hangs else 20)
+    over, runs = threading.Event(), threading.Event()
+
+    def serve() -> None:
+        with Seat(turns) as seat:
+            while not over.is_set():
+                seat.begin()
+                with card.batch(10):  # 500 MB
+                    runs.set()
+                    over.wait(None if hangs else 0.002)
+                seat.end()
+                over.wait(0.008)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        assert runs.wait(20)
+        model = FakeModel(FakeSpec.model_validate({"a": "5 ms"}), card)
+        begun = time.monotonic()
+        warm = warm_up([model], [place], 8, disturbed=True)
+        took = time.monotonic() - begun
+    finally:
+        over.set()
+        thread.join()
+    assert list(warm.median_ns) == [1, 2, 4, 8]
+    assert place.footprint == pytest.approx((100 * MB, 40 * MB))
+    assert not turns.closed
+    assert not hangs or took < 3
 
 
 def test_instances_on_one_card_share_its_memory() -> None:

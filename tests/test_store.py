@@ -18,6 +18,7 @@ from loadbench.spec import EngineSpec, checked
 from loadbench.units import MS
 from tests.batching import Gate
 from tests.shelf import adding, repository
+from tests.test_device import Cards
 
 
 def test_folders_files_and_names_give_models(tmp_path: Path) -> None:
@@ -182,6 +183,48 @@ def test_a_version_that_will_not_fit_is_not_opened(tmp_path: Path) -> None:
         require_room(wanted, None, free)  # 1.5 × 2 × more than 10,000
     require_room(wanted, Gate(), lambda where: 40_000)
     assert asked == ["cpu"]
+
+
+class Large(Gate):
+    def memory(self) -> dict[str, int]:
+        return {"GPU": 10_000}
+
+
+def test_each_card_needs_room_for_its_own_instances_only() -> None:
+    def room(copies: int) -> list[str]:
+        given = {"device": "sim", "instances": copies, "sim": {"cards": 2, "seed": 4714}}
+        wanted = Wanted("fake", "2", "fake", EngineSpec.model_validate(given), False)
+        asked: list[str] = []
+
+        def free(where: str) -> int:
+            asked.append(where)
+            return 20_000
+
+        require_room(wanted, Large(), free)  # 15,000 for each
+        return asked
+
+    assert room(1) == ["sim:0"]
+    assert room(2) == ["sim:0", "sim:1"]
+    with pytest.raises(RunError, match="free on sim:0"):
+        room(3)
+
+
+def test_a_model_that_is_new_needs_room_where_it_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = adding(tmp_path / "1" / "model.onnx", 1)
+    monkeypatch.setattr(device, "Nvml", lambda: Cards(3, 9))
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    asked: list[str] = []
+
+    def free(where: str) -> int:
+        asked.append(where)
+        return 1 << 30
+
+    for chosen in ("auto", "cuda", "cuda:0", "cpu"):
+        given = EngineSpec.model_validate({"device": chosen})
+        require_room(Wanted("adder", "1", str(model), given, False), None, free)
+    assert asked == ["cuda:1", "cuda:1", "cuda:0", "cpu"]
 
 
 def test_what_torch_holds_of_a_card_and_does_not_use_is_room(

@@ -5,8 +5,9 @@ not forgive: that no stream touches memory that another one may still be working
 import gc
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from loadbench.engine.backends.prepare import finish
 from loadbench.engine.backends.streams import StreamFlight, Streams, attach
 from loadbench.engine.backends.torch_run import Program, TorchModel
 from loadbench.engine.device import cuda as card
+from loadbench.engine.device import turns
 from loadbench.engine.device.cards import Nvml
+from loadbench.engine.device.turns import Seat
 from loadbench.engine.signature import inputs_of
 from loadbench.engine.watch.finite import origin
 from loadbench.errors import SpecError
@@ -94,10 +97,9 @@ def _join(mine: Seen, other: Mapping[str, int]) -> None:
 class Lane:
     """A CUDA stream."""
 
-    def __init__(self, edge: "Edge") -> None:
-        self._edge = edge
-        edge.streams += 1
-        self.name = f"stream {edge.streams}"
+    def __init__(self, edge: "Edge", name: str) -> None:
+        self._edge: Edge = weakref.proxy(edge)
+        self.name = name
 
     def wait_event(self, event: "Moment") -> None:
         _join(self._edge.races.step(self.name), event.seen)
@@ -146,7 +148,8 @@ class Edge:
 
     def __init__(self, model: TorchModel) -> None:
         self.races = Races()
-        self.streams = 0
+        self.streams: Counter[int] = Counter()
+        self.tuned: list[bool] = []
         self.clock_ms = 0.0
         self.graphs: list[Graph] = []
         self.pools: list[Any] = []
@@ -155,8 +158,10 @@ class Edge:
         self.recording: Exception | None = None
         self._model: TorchModel = weakref.proxy(model)
 
-    def Stream(self, device: torch.device) -> Lane:
-        return Lane(self)
+    def Stream(self, device: torch.device, priority: int = 0) -> Lane:
+        """One of 32, in turn."""
+        self.streams[priority] += 1
+        return Lane(self, f"stream {priority} {self.streams[priority] % 32}")
 
     def Event(self, *, enable_timing: bool, blocking: bool) -> Moment:
         assert enable_timing
@@ -184,6 +189,7 @@ class Edge:
     ) -> Iterator[None]:
         self.pools.append(pool)
         self.modes.append(capture_error_mode)
+        self.tuned.append(torch.backends.cudnn.benchmark)
         called: list[Any] = []
         computed = self._model.computed
 
@@ -482,6 +488,69 @@ def test_open_sizes_are_not_recorded_and_graphs_need_a_card() -> None:
         same(model.run(arrays), model.plain(arrays))
     with pytest.raises(SpecError, match="runs on the CPU"):
         net(graphs=True)
+
+
+def lanes(model: TorchModel) -> set[str]:
+    streams = model.launcher
+    assert isinstance(streams, Streams)
+    return {lane.name for lane in (streams._inward, streams.compute, streams._outward)}
+
+
+def test_no_stream_is_another_model_s_however_many_are_loaded_and_unloaded() -> None:
+    edge = Edge(net())
+    models = []
+    for _ in range(20):
+        models.append(net())
+        attach(models[-1], settings(graphs=False), edge, pinned=False)
+    assert len(set().union(*map(lanes, models))) == 60
+    none = net()
+    attach(none, settings(), edge, pinned=False)
+    assert none.launcher is None
+    assert none.notes[-1].code == "streams"
+    assert "no streams left" in none.notes[-1].text
+    for number in range(40):
+        gone = lanes(models.pop(number % 20))
+        gc.collect()
+        models.append(net())
+        attach(models[-1], settings(graphs=False), edge, pinned=False)
+        assert lanes(models[-1]) == gone
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_a_recording_that_fails_is_taken_off_the_allocator_s_books(
+    knows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int, object]] = []
+
+    def end(index: int, pool: object) -> None:
+        if knows:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        told.append(("end", index, pool))
+
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end, raising=False)
+    release = lambda index, pool: told.append(("release", index, pool))  # noqa: E731
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", release, raising=False)
+    model = net()
+    edge = Edge(model)
+    edge.recording = RuntimeError("operation failed due to a previous error during capture")
+    attach(model, settings(), edge, pinned=False)
+    (pool,) = edge.pools
+    assert told == ([] if knows else [("end", 0, pool), ("release", 0, pool)])
+    assert "a previous error during capture" in model.notes[-1].text
+    told.clear()
+    Desk()
+    assert told == []
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_convolutions_are_tuned_only_while_nobody_else_could_be(
+    alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_known", {})
+    with Seat(turns.turns_of("cuda:1")) if not alone else nullcontext():
+        desk = Desk()
+    assert desk.edge.tuned == [alone] * 3
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_memory_that_graphs_keep_is_not_free_for_batches() -> None:

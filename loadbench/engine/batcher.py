@@ -371,7 +371,8 @@ class Batcher:
                 place.ran()
                 if len(pieces) == 1:
                     wait_ns = batch.taken - batch.jobs[0].arrived
-                    self._scheduler.ended(rows, piece.compute_ns, wait_ns, now, place.service)
+                    took = max(piece.compute_ns, batch.least_ns)
+                    self._scheduler.ended(rows, took, wait_ns, now, place.service)
 
     # ---- under the lock
 

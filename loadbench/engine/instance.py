@@ -41,6 +41,7 @@ class Taken(NamedTuple):
     size: int  # rows, padding included
     between_ns: int = 0
     waited_ns: int = 0  # since it was taken, for the batch before it, or one that had to be alone
+    least_ns: int = 0  # that the next one like it is to be planned with: host or device held it up
 
     @property
     def reason(self) -> str:
@@ -115,6 +116,7 @@ class _Flying(NamedTuple):
     batch: Taken
     launched: Launched
     at: int
+    host_ns: int  # that it took the host
     behind: bool
 
 
@@ -209,7 +211,7 @@ class Instance:
             return None
         now = self._clock()
         self._pace.launched(now - begun + (self._late if behind else 0))
-        return _Flying(batch, launched, now, behind)
+        return _Flying(batch, launched, now, now - begun, behind)
 
     def _ahead(self, flying: _Flying, begun: int, owner: Owner) -> Taken | None:
         """The batch behind the one that flies since `begun`, if there is one in time; none behind
@@ -227,7 +229,7 @@ class Instance:
     def _land(self, flying: _Flying, late: bool, owner: Owner) -> tuple[Taken, list[Piece]]:
         """What came of a batch. Its time is that by which it held up the next: from the end of the
         one before, if it was there by then. The device's own where `late` says that the end was not
-        seen."""
+        seen: then the host is slower than the device, and the plan has to go by it."""
         batch = flying.batch
         tried = flying.launched.land(self._clock)
         piece = tried.piece
@@ -247,10 +249,12 @@ class Instance:
         whole = piece.infer_ns
         if not late:
             whole = max(whole, piece.ended - max(batch.begun, self._landed))
-        gap = min(flying.launched.gap_ns, whole - piece.infer_ns) if followed else 0
-        own = whole - gap
+        gap = flying.launched.gap_ns if followed else 0
+        least = max(piece.infer_ns + gap, flying.host_ns) if late else 0
+        own = max(piece.infer_ns, whole - gap)
         piece = piece._replace(input_ns=own - piece.infer_ns)
-        batch = batch._replace(waited_ns=max(0, piece.ended - batch.taken - own))
+        waited = max(0, piece.ended - batch.taken - own)
+        batch = batch._replace(waited_ns=waited, least_ns=least)
         if followed:
             batch = batch._replace(between_ns=gap)
         self._landed = piece.ended

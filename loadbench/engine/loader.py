@@ -5,7 +5,7 @@ What is opened, and what becomes of it, is the business of `repository`.
 
 import threading
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from loadbench.engine.assembly import Wanted, assemble
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Loop
 from loadbench.engine.endpoint import Endpoint
-from loadbench.engine.models import like
+from loadbench.engine.models import devices, like
 from loadbench.engine.statistics import Account
 from loadbench.engine.store import FILES
 from loadbench.errors import LoadbenchError, RunError
@@ -124,17 +124,21 @@ def may_be_low(wanted: Wanted) -> bool:
 
 
 def require_room(wanted: Wanted, beside: Model | None, free: Free) -> None:
-    """RunError if another version will not fit beside the one that is served. It is thought as
-    large as its files, or as that one if it is larger."""
+    """RunError if another version will not fit beside what is served, on any device that it would
+    be on. It is thought as large as its files, or as the version beside it if that is larger."""
     served = sum(beside.memory().values()) if beside is not None else 0
-    needed = round(max(_size(wanted.what), served) * ROOM * wanted.settings.copies)
-    where = beside.device if beside is not None else "cpu"
-    if needed > (left := free(where)):
-        raise RunError(
-            f"{wanted.name} needs about {gigabytes(needed)} GB, and {gigabytes(left)} GB are free "
-            f"on {where}",
-            "unload a version first",
-        )
+    size = max(_size(wanted.what), served)
+    if not size:
+        return
+    there = devices(wanted.what, wanted.settings, beside.device if beside is not None else "cpu")
+    for where, number in Counter(there).items():
+        needed = round(size * ROOM * number)
+        if needed > (left := free(where)):
+            raise RunError(
+                f"{wanted.name} needs about {gigabytes(needed)} GB, and {gigabytes(left)} GB are "
+                f"free on {where}",
+                "unload a version first",
+            )
 
 
 def _size(what: str) -> int:

@@ -56,14 +56,48 @@ def _loaded(name: str, settings: EngineSpec, *, trust: bool) -> Model:
 def open_instances(name: str, settings: EngineSpec, *, trust: bool = False) -> tuple[Model, ...]:
     """As many as `settings.copies`, all as the first one chose to be, spread over the devices that
     the settings leave open or name."""
-    asked, number = settings.device, settings.copies
-    settings = _placed(settings, asked.partition(",")[0])  # with as many instances
+    asked = settings
+    settings = _placed(settings, settings.device.partition(",")[0])  # with as many instances
     first = open_model(name, settings, trust=trust)
     settings = like(first, settings)
-    cards = _free_memory(first.device, settings) if number > 1 else []
-    where = device.spread(asked, first.device, number, cards)
+    where = _spread(asked, first.device)
     rest = (open_model(name, _placed(settings, found), trust=trust) for found in where[1:])
     return (first, *rest)
+
+
+def devices(name: str, settings: EngineSpec, beside: str = "cpu") -> tuple[str, ...]:
+    """Where the instances would be if they were opened now; those of a pipeline, whose stages have
+    their own say, on `beside`. Raises SpecError as opening would."""
+    if name.endswith(".toml"):
+        return _spread(settings, beside)
+    first = _where(name, _placed(settings, settings.device.partition(",")[0]))
+    return tuple(_where(name, _placed(settings, found)) for found in _spread(settings, first))
+
+
+def _where(name: str, settings: EngineSpec) -> str:
+    if name == "fake":
+        from loadbench.engine.device.simulated import choose
+
+        return choose(settings.device, settings.sim) if settings.device[:3] == "sim" else "cpu"
+    if settings.device == "cpu" or settings.backend == "openvino":
+        return "cpu"
+    provided = settings.provider != "auto" or settings.precision in INT8
+    if name.endswith(".onnx") or settings.backend == "onnxruntime" or provided:
+        import onnxruntime
+
+        from loadbench.engine.backends import onnx_providers
+
+        known = onnxruntime.get_available_providers()
+        return onnx_providers.place(settings, known, device.Nvml()).where
+    import torch
+
+    return device.choose(settings.device, device.cards_of(torch.cuda))
+
+
+def _spread(settings: EngineSpec, first: str) -> tuple[str, ...]:
+    """A device for each instance, the first one on `first`."""
+    cards = _free_memory(first, settings) if settings.copies > 1 else []
+    return device.spread(settings.device, first, settings.copies, cards)
 
 
 def like(model: Model, settings: EngineSpec) -> EngineSpec:

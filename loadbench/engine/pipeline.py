@@ -58,6 +58,9 @@ class Pipeline:
         self.precision = precisions.pop() if len(precisions) == 1 else "mixed"
         self.max_batch = min((m.max_batch for m in models if m.max_batch), default=None)
         self.metadata: dict[str, Any] = {"stages": {s.title: s.model.metadata for s in stages}}
+        own = [set(m.metadata["buckets"]) for m in models if m.metadata.get("buckets")]
+        if common := set.intersection(*own) if own else set():
+            self.metadata["buckets"] = sorted(common)
         self.notes: tuple[Note, ...] = tuple(
             Note(note.code, f"stage {stage.title}: {note.text}", note.hint)
             for stage in stages

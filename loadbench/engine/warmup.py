@@ -36,6 +36,8 @@ class _Sizes:
     def __init__(self, place: Place, disturbed: bool) -> None:
         self.seat = Seat(place.turns)  # other models may serve there
         self.disturbed = disturbed
+        # Peaks are those of all that runs on the device: one run of each size has it to itself
+        self.apart = disturbed and place.device.peak() is not None
         self.ns: dict[int, list[int]] = {}
         self.peaks: dict[int, int] = {}
         self.lacking: list[int] = []
@@ -81,18 +83,33 @@ def _lacking(place: Place, found: _Sizes) -> Note:
 
 
 def _try(model: Model, place: Place, found: _Sizes, rows: int, until: int) -> None:
+    alone = _alone(model, place, found, rows) if found.apart else None
     place.device.begin_peak()
     times = _times(model, found.seat, rows, until)
+    peak = place.device.peak()
     if not times:
         found.lacking.append(rows)
         return
-    peak = place.device.peak()
+    if found.apart:
+        peak = alone
     if peak is not None:
         found.peaks.setdefault(rows, peak)
     times = [min(times)] if found.disturbed else times
     for ns in times:
         place.service.observe(rows, ns)
     found.ns.setdefault(rows, []).extend(times)
+
+
+def _alone(model: Model, place: Place, found: _Sizes, rows: int) -> int | None:
+    """The peak of a batch that nothing runs beside; None: it found no memory, or the others did not
+    come to an end."""
+    arrays = inputs_of(model, rows)
+    with found.seat.alone() as found.apart:
+        place.device.begin_peak()
+        ran = found.apart and _run(model, arrays, rows)
+        peak = place.device.peak()
+    found.seat.end()
+    return peak if ran else None
 
 
 def _times(model: Model, seat: Seat, rows: int, until: int) -> list[int]:

@@ -49,10 +49,13 @@ class Beside(NamedTuple):
 
 def compare(found: Model, full: Model, largest: int, arrays: Arrays | None = None) -> Beside:
     """Both on `arrays` (made up where none are given) and timed. SpecError if one refuses them."""
-    arrays = arrays or signature.inputs_of(full, min(largest, full.max_batch or 32, 32), seed=99)
-    exact, other = full.run(arrays), found.run(arrays)
     rows, slow = usual_rows(full, largest if found.batched else 1)
-    quick, one, slow_one = time(found, rows), time(found, 1), time(full, 1)
+    fitting, quick = usual_rows(found, rows)
+    if fitting < rows:  # beside fp32's weights it has less room
+        rows, slow = fitting, time(full, fitting)
+    one, slow_one = time(found, 1), time(full, 1)
+    arrays = arrays or signature.inputs_of(full, min(rows, 32), seed=99)
+    exact, other = full.run(arrays), found.run(arrays)
     return Beside(
         outputs.difference(other, exact, full.outputs),
         broken(other, exact, full.outputs),
@@ -79,13 +82,19 @@ def broken(found: Arrays, exact: Arrays, tensors: Sequence[Tensor]) -> bool:
 
 
 def usual_rows(model: Model, largest: int) -> tuple[int, Timing]:
-    """The largest batch that is quick enough to be tried a few times, and its time."""
+    """The largest batch that finds memory and is quick enough to be tried a few times, and its
+    time. MemoryError if not even one row finds any."""
     rows = min(largest, model.max_batch or largest) if model.batched else 1
-    timing = time(model, rows)
-    while timing.median_ns > _LONGEST and rows > 1:
+    while True:
+        timing = None
+        try:
+            timing = time(model, rows)
+        except MemoryError:
+            if rows == 1:
+                raise
+        if timing is not None and (timing.median_ns <= _LONGEST or rows == 1):
+            return rows, timing
         rows //= 2
-        timing = time(model, rows)
-    return rows, timing
 
 
 def time(model: Model, rows: int) -> Timing:

@@ -7,6 +7,7 @@ size if the batch axis were not marked as open (and then is raised too).
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FunctionType
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch._dynamo.utils
 
 from loadbench import units
 from loadbench.engine import outputs, signature
-from loadbench.engine.backends import beside
+from loadbench.engine.backends import Arrays, beside
 from loadbench.engine.backends.torch_run import Program, TorchModel
 from loadbench.errors import SpecError
 from loadbench.model import Note
@@ -59,6 +60,16 @@ def _own(call: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def _eager(model: TorchModel, many: int) -> dict[int, Arrays]:
+    """Outputs for one row and for many, or for as many as find memory."""
+    wanted: dict[int, Arrays] = {1: model.run(signature.inputs_of(model, 1))}
+    while many > 1 and len(wanted) == 1:
+        with suppress(MemoryError):
+            wanted[many] = model.run(signature.inputs_of(model, many))
+        many //= 2
+    return wanted
+
+
 def compile_model(model: TorchModel, largest: int) -> None:
     """Compiles for one row and for many. SpecError if the compiler cannot, or answers otherwise."""
     if torch._dynamo.config.disable:
@@ -66,13 +77,13 @@ def compile_model(model: TorchModel, largest: int) -> None:
             "torch.compile is switched off here (TORCHDYNAMO_DISABLE), and would run eagerly",
             'unset it, or set engine.backend = "torch"',
         )
-    rows = [1, min(largest, model.max_batch or largest)] if model.batched else [1]
-    wanted = {number: model.run(signature.inputs_of(model, number)) for number in rows}
+    wanted = _eager(model, min(largest, model.max_batch or largest) if model.batched else 1)
+    rows = list(wanted)
     begun = time.monotonic_ns()
     model.program = compiled(model.program, model.batched)
     try:
         found = {number: model.run(signature.inputs_of(model, number)) for number in rows}
-    except (RuntimeError, SpecError, NotImplementedError) as error:
+    except (RuntimeError, SpecError, NotImplementedError, MemoryError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
         raise SpecError(
             f"{model.name}: torch.compile failed: {reason}", 'engine.backend = "torch" does without'

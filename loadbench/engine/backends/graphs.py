@@ -9,6 +9,7 @@ device's books. Tested with stand-ins for torch.cuda: nothing was ever recorded 
 
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from loadbench.engine import datatypes, outputs, signature
 from loadbench.engine.backends import beside
 from loadbench.engine.backends.torch_run import TorchModel
+from loadbench.engine.device import turns
 from loadbench.engine.device.cuda import keep
 from loadbench.errors import SpecError
 
@@ -71,8 +73,9 @@ def record(model: TorchModel, sizes: Sequence[int], stream: Any, cuda: Any) -> G
     index = torch.device(model.device).index or 0
     before = _unused(cuda, index)
     tuning = torch.backends.cudnn.benchmark
-    # Worth it for sizes that are known beforehand only: every new one would be tuned anew
-    torch.backends.cudnn.benchmark = True
+    # Worth it for sizes that are known beforehand only: every new one would be tuned anew, those of
+    # models that serve meanwhile, too
+    torch.backends.cudnn.benchmark = tuning or not turns.taken()
     try:
         with torch.inference_mode(), cuda.stream(stream):
             static = _placed(model, max(sizes), 1)
@@ -96,9 +99,23 @@ def _one(model: TorchModel, inputs: Tensors, where: tuple[Any, Any], cuda: Any) 
     stream.synchronize()
     graph = cuda.CUDAGraph()
     # Other threads may serve meanwhile: what they ask of CUDA must not spoil the recording
-    with cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-        given = model.computed(inputs)
+    try:
+        with cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            given = model.computed(inputs)
+    except BaseException:
+        _give_up(torch.device(model.device).index or 0, pool)
+        raise
     return _Recorded(graph, inputs, given)
+
+
+def _give_up(index: int, pool: Any) -> None:
+    """Has torch's allocator know that nothing is recorded any more: up to 2.12 it goes on with that
+    after a failure, gives no memory back when it lacks some, and ends in an assertion of its own
+    when it is to (pytorch#180395)."""
+    edge: Any = torch._C
+    with suppress(RuntimeError, AttributeError):  # it knows; it has no such functions
+        edge._cuda_endAllocateToPool(index, pool)
+        edge._cuda_releasePool(index, pool)
 
 
 def _check(model: TorchModel, found: Graphs, rows: int) -> None:

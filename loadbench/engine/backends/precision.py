@@ -136,12 +136,13 @@ def _measured(
     full_one = beside.time(model, 1)
     arrays = signature.inputs_of(model, min(rows, 2))
     exact = model.run(arrays)
-    before = lower(model, heavy, half)
+    before = [parameter.data for parameter in heavy]
     try:
+        lower(model, heavy, half)
         found = model.run(arrays)
         many, one = beside.time(model, rows), beside.time(model, 1)
-    except SpecError as refusal:
-        return f"fp32: {half} does not work here ({refusal.message})", False
+    except (SpecError, MemoryError, torch.OutOfMemoryError) as refusal:
+        return f"fp32: {half} does not work here ({str(refusal).partition(chr(10))[0]})", False
     finally:
         restore(model, heavy, before)
     return beside.verdict(

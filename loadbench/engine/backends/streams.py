@@ -28,6 +28,37 @@ from loadbench.spec import EngineSpec
 DEPTH = 2
 MOST_BYTES = 1 << 28  # of one buffer, pinned and on the card; larger batches are run
 MILLION = 1_000_000
+_LANES = 10  # times three streams: torch has 32 of each priority
+_PRIORITIES = 2
+
+
+Lanes = tuple[Any, Any, Any]
+
+
+class _Card:
+    """The streams of a card, three for each model that is there. torch hands its 32 out in turn,
+    also those in use; while a graph is recorded on one, nobody else may come near it."""
+
+    def __init__(self) -> None:
+        self._spare: deque[Lanes] = deque()
+        self._made = 0
+
+    def lanes(self, owner: object, cuda: Any, device: torch.device) -> Lanes:
+        """Three streams for as long as the owner is there. RuntimeError if there are no more."""
+        try:
+            found = self._spare.popleft()
+        except IndexError:
+            if self._made == _LANES * _PRIORITIES:
+                raise RuntimeError(f"torch has no streams left on {device}") from None
+            priority = -(self._made // _LANES)
+            one, two, three = (cuda.Stream(device, priority=priority) for _ in range(3))
+            found = (one, two, three)
+            self._made += 1
+        weakref.finalize(owner, self._spare.append, found)
+        return found
+
+
+_cards: weakref.WeakKeyDictionary[Any, dict[int, _Card]] = weakref.WeakKeyDictionary()
 
 
 class _Inputs(NamedTuple):
@@ -69,7 +100,8 @@ class _Buffer:
 
 class Streams:
     """A Launcher (see backends), and what runs a batch to its end meanwhile. `cuda` is torch.cuda,
-    `pinned` whether the host's memory can be pinned. Raises what torch raises for want of memory.
+    `pinned` whether the host's memory can be pinned. Raises what torch raises for want of memory,
+    RuntimeError for want of streams.
     """
 
     def __init__(self, model: TorchModel, rows: int, cuda: Any = torch.cuda,
@@ -80,7 +112,8 @@ class Streams:
         self._pinned = pinned
         device = torch.device(model.device)
         cuda.synchronize(device)  # where weights may still be cast on a stream that these ignore
-        self._inward, self.compute, self._outward = (cuda.Stream(device) for _ in range(3))
+        card = _cards.setdefault(cuda, {}).setdefault(device.index or 0, _Card())
+        self._inward, self.compute, self._outward = card.lanes(self, cuda, device)
         row = {name: array.nbytes for name, array in signature.inputs_of(model, 1).items()}
         rows = min(rows, MOST_BYTES // max(1, sum(row.values())))
         sizes = {name: rows * size for name, size in row.items()}
@@ -226,8 +259,9 @@ def attach(
     try:
         streams = Streams(model, largest, cuda, pinned=pinned)
     except RuntimeError as error:
-        text = f"no memory for buffers to copy batches through: {_line(error)}"
-        model.notes = (*model.notes, Note("streams", text, "free some, or lower engine.max_batch"))
+        text = f"nothing is copied while the card computes: {_line(error)}"
+        hint = "free some memory there, lower engine.max_batch, or unload a model"
+        model.notes = (*model.notes, Note("streams", text, hint))
         return
     model.launcher = streams
     if settings.graphs is False:

@@ -87,6 +87,8 @@ class Card:
 
 
 def open_card(index: int) -> Card:
-    """The card, with torch's allocator where a model has brought torch in."""
+    """The card, with torch's allocator where a model has brought torch in, and that can use cards:
+    one that was built for CPUs only is found beside ONNX Runtime."""
     torch = sys.modules.get("torch")
-    return Card(index, torch.cuda if torch is not None else None, Nvml())
+    used = torch is not None and torch.cuda.is_available()
+    return Card(index, torch.cuda if torch is not None and used else None, Nvml())

@@ -76,6 +76,11 @@ class Turns:
         self._seats: set[Seat] = set()
         self.wanting: deque[Seat] = deque()  # to be alone; the first one is, or is next
 
+    @property
+    def taken(self) -> bool:
+        """Whether somebody runs batches here, if only now and then."""
+        return bool(self._seats)
+
     def joins(self, seat: Seat) -> None:
         with self._changed:
             self._seats.add(seat)
@@ -119,6 +124,11 @@ class Turns:
 
     def _is_next(self, seat: Seat) -> bool:
         return self.wanting[0] is seat and not any(found.runs for found in self._seats)
+
+
+def taken() -> bool:
+    """Whether batches of any model may run in this process now."""
+    return any(found.taken for found in list(_known.values()))
 
 
 def turns_of(device: str) -> Turns:
