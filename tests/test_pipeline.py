@@ -59,6 +59,20 @@ def test_batches_are_padded_to_sizes_for_which_all_stages_have_graphs(
     assert bucket_sizes(Pipeline("both", "1", stages), EngineSpec()) == found
 
 
+@pytest.mark.parametrize(("most", "found"), [(16, (8, 16)), (20, (8, 16)), (4, ())])
+def test_batches_are_padded_to_no_more_rows_than_every_stage_takes(
+    most: int, found: tuple[int, ...]
+) -> None:
+    recorded, bounded = Gate(), Gate()
+    recorded.metadata["buckets"] = [8, 16, 32]
+    bounded.max_batch = most
+    stages = [
+        Stage("recorded", recorded, {"x": "x"}, {"y": "y"}),
+        Stage("bounded", bounded, {"x": "y"}, {"y": "z"}),
+    ]
+    assert bucket_sizes(Pipeline("both", "1", stages), EngineSpec()) == found
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models: `features` x → double, total; `head` (h, bias) → best, score; `text`; `alone`."""

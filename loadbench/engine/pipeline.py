@@ -59,8 +59,9 @@ class Pipeline:
         self.max_batch = min((m.max_batch for m in models if m.max_batch), default=None)
         self.metadata: dict[str, Any] = {"stages": {s.title: s.model.metadata for s in stages}}
         own = [set(m.metadata["buckets"]) for m in models if m.metadata.get("buckets")]
-        if common := set.intersection(*own) if own else set():
-            self.metadata["buckets"] = sorted(common)
+        common = set.intersection(*own) if own else set()
+        if found := [size for size in sorted(common) if size <= (self.max_batch or size)]:
+            self.metadata["buckets"] = found
         self.notes: tuple[Note, ...] = tuple(
             Note(note.code, f"stage {stage.title}: {note.text}", note.hint)
             for stage in stages
