@@ -234,6 +234,54 @@ def test_a_fault_names_the_stage(folder: Path) -> None:
         model.run((X[:, [0, 2, 1]], BIAS))
 
 
+def staged(second: Gate, take: str) -> Pipeline:
+    """`first` doubles x into y, the second takes one of them."""
+    first = Gate()
+    first.inputs = (Tensor("x", "INT64", (-1,)),)
+    stages = [
+        Stage("first", first, {"x": "x"}, {"y": "y"}),
+        Stage("second", second, {"x": take}, {"y": "z"}),
+    ]
+    return Pipeline("both", "1", stages)
+
+
+@pytest.mark.parametrize(("take", "client"), [("x", True), ("y", False)])
+def test_a_value_that_does_not_fit_is_the_client_s_fault_only_if_the_client_sent_it(
+    take: str, client: bool
+) -> None:
+    small = Gate()
+    small.inputs = (Tensor("x", "INT8", (-1,)),)
+    pipeline = staged(small, take)
+    pipeline.run({"x": np.array([[7]])})
+    with pytest.raises(LoadbenchError, match="stage second: input 'x' is int64") as error:
+        pipeline.run({"x": np.array([[200]])})
+    assert isinstance(error.value, SpecError) == client
+
+
+class Panic(BaseException):
+    """As Rust's in Python: no Exception."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen", "words"),
+    [
+        (Panic("gone"), LoadbenchError, "stage second failed: Panic: gone"),
+        (ValueError("gone"), LoadbenchError, "stage second failed: ValueError: gone"),
+        (MemoryError("gone"), MemoryError, "^gone"),
+        (KeyboardInterrupt("gone"), KeyboardInterrupt, "^gone"),
+    ],
+)
+def test_whatever_a_stage_raises_names_it(
+    raised: BaseException, seen: type[BaseException], words: str
+) -> None:
+    class Raising(Gate):
+        def run(self, arrays: Any) -> Any:
+            raise raised
+
+    with pytest.raises(seen, match=words):
+        staged(Raising(), "y").run({"x": np.array([[7]])})
+
+
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Iterator[Engine]:
     with serving(write(folder, BOTH, "served.toml"), *settings("max_batch=8")) as found:

@@ -86,7 +86,7 @@ class Pipeline:
         values = dict(arrays)
         for stage in self.stages:
             begun = time.monotonic_ns()
-            values |= _ran(stage, values)
+            values |= _ran(stage, values, arrays)
             part = self._own[stage.title]
             part[0] += 1
             part[1] += time.monotonic_ns() - begun
@@ -129,22 +129,33 @@ class Pipeline:
             self.metadata["sizes"] = found.sizes
 
 
-def _ran(stage: Stage, values: Arrays) -> dict[str, NDArray[Any]]:
-    """The values that a stage gives."""
+def _ran(stage: Stage, values: Arrays, sent: Arrays) -> dict[str, NDArray[Any]]:
+    """The values that a stage gives; `sent` are those of them that it takes from clients."""
     where = f"stage {stage.title}"
     try:
         given = {
-            tensor.name: cast(tensor.name, values[stage.take[tensor.name]], tensor.datatype)
+            tensor.name: _taken(tensor, stage.take[tensor.name], values, sent)
             for tensor in stage.model.inputs
         }
         found = stage.model.run(given)
-    except MemoryError:
+    except (MemoryError, KeyboardInterrupt):
         raise
     except LoadbenchError as error:
         raise type(error)(f"{where}: {error.message}", error.hint) from error
-    except Exception as error:  # whatever a model raises is the model's fault
+    except BaseException as error:  # whatever a model raises is the model's fault, as Rust's panics
         raise LoadbenchError(f"{where} failed: {type(error).__name__}: {error}") from error
     return {value: found[name] for name, value in stage.give.items()}
+
+
+def _taken(tensor: Tensor, value: str, values: Arrays, sent: Arrays) -> NDArray[Any]:
+    """A value as an input of a stage. One that does not fit is the client's fault only where the
+    client sent it."""
+    try:
+        return cast(tensor.name, values[value], tensor.datatype)
+    except SpecError as error:
+        if values[value] is sent.get(value):
+            raise
+        raise LoadbenchError(error.message, error.hint) from error
 
 
 class _Known(Value, frozen=True):
