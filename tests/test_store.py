@@ -227,6 +227,38 @@ def test_a_model_that_is_new_needs_room_where_it_will_be(
     assert asked == ["cuda:1", "cuda:1", "cuda:0", "cpu"]
 
 
+def where_room_is_looked_for(name: str, **given: object) -> list[str]:
+    asked: list[str] = []
+
+    def free(where: str) -> int:
+        asked.append(where)
+        return 1 << 30
+
+    require_room(Wanted("m", "1", name, EngineSpec.model_validate(given), False), Large(), free)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "where"),
+    [
+        ("m.pt", {"provider": "cpu", "device": "cuda:0"}, ["cuda:0"]),
+        ("m.pt", {"provider": "cpu"}, ["cuda:1"]),
+        ("m.pt", {"precision": "int8"}, ["cuda:1"]),
+        ("mlp", {"provider": "cpu"}, ["cpu"]),
+        ("mlp", {"precision": "int8", "backend": "torchscript"}, ["cuda:1"]),
+        ("m.onnx", {"provider": "cpu"}, ["cpu"]),
+        ("m.pt", {"device": "sim"}, []),  # opening says what is wrong
+        ("m.toml", {"device": "sim"}, []),
+    ],
+)
+def test_room_is_looked_for_where_the_file_s_own_backend_runs_it(
+    name: str, given: dict[str, object], where: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "cards_of", lambda _: Cards(3, 9))
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert where_room_is_looked_for(name, **given) == where
+
+
 def test_what_torch_holds_of_a_card_and_does_not_use_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -67,7 +67,10 @@ def open_instances(name: str, settings: EngineSpec, *, trust: bool = False) -> t
 
 def devices(name: str, settings: EngineSpec, beside: str = "cpu") -> tuple[str, ...]:
     """Where the instances would be if they were opened now; those of a pipeline, whose stages have
-    their own say, on `beside`. Raises SpecError as opening would."""
+    their own say, on `beside`; none where opening will refuse the device. Raises SpecError as
+    opening would."""
+    if settings.device.startswith("sim") and name != "fake":
+        return ()
     if name.endswith(".toml"):
         return _spread(settings, beside)
     first = _where(name, _placed(settings, settings.device.partition(",")[0]))
@@ -81,7 +84,8 @@ def _where(name: str, settings: EngineSpec) -> str:
         return choose(settings.device, settings.sim) if settings.device[:3] == "sim" else "cpu"
     if settings.device == "cpu" or settings.backend == "openvino":
         return "cpu"
-    provided = settings.provider != "auto" or settings.precision in INT8
+    chosen = name in ZOO and settings.backend == "auto"  # as `_open_zoo` does
+    provided = chosen and (settings.provider != "auto" or settings.precision in INT8)
     if name.endswith(".onnx") or settings.backend == "onnxruntime" or provided:
         import onnxruntime
 
