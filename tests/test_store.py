@@ -1,6 +1,7 @@
 """Model repositories on disk, their configurations, and what a load asks of the machine."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,20 @@ def test_room_is_looked_for_where_the_file_s_own_backend_runs_it(
     monkeypatch.setattr(device, "cards_of", lambda _: Cards(3, 9))
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     assert where_room_is_looked_for(name, **given) == where
+
+
+def test_cards_are_numbered_before_room_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbered: list[str | None] = []
+
+    def cards(_: object) -> Cards:
+        numbered.append(os.environ.get("CUDA_DEVICE_ORDER"))
+        return Cards(3, 9)
+
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")  # to be put back
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    monkeypatch.setattr(device, "cards_of", cards)
+    assert where_room_is_looked_for("m.pt") == ["cuda:1"]
+    assert set(numbered) == {"PCI_BUS_ID"}
 
 
 def test_what_torch_holds_of_a_card_and_does_not_use_is_room(

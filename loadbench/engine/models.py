@@ -71,6 +71,7 @@ def devices(name: str, settings: EngineSpec, beside: str = "cpu") -> tuple[str, 
     opening would."""
     if settings.device.startswith("sim") and name != "fake":
         return ()
+    device.number_as_the_driver()
     if name.endswith(".toml"):
         return _spread(settings, beside)
     first = _where(name, _placed(settings, settings.device.partition(",")[0]))
