@@ -2,8 +2,11 @@
 
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from loadbench.engine.backends.fake import FakeModel
 from loadbench.engine.device.seam import Cpu, Device, Memory, State
@@ -143,6 +146,27 @@ def test_a_footprint_is_the_model_s_own_although_others_serve_there(hangs: bool)
     assert place.footprint == pytest.approx((100 * MB, 40 * MB))
     assert not turns.closed
     assert not hangs or took < 3
+
+
+def test_others_stand_still_once_for_each_size_and_for_no_cold_batch() -> None:
+    turns = Turns()
+    ran: list[tuple[int, bool]] = []
+
+    class Noting(FakeModel):
+        def run(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            ran.append((len(next(iter(arrays.values()))), turns.closed))
+            return super().run(arrays)
+
+    given = {"memory": "2 GB", "weights": "400 MB", "batch": "100 MB", "row": "40 MB"}
+    card = Gpu(0, SimSpec.model_validate(given))
+    place = Place(card, Room(4), ServiceTimes(4), 2)
+    place.turns = turns
+    models = [Noting(FakeSpec.model_validate({"a": "0 ms"}), card) for _ in range(2)]
+    warm_up(models, [place] * 2, 4, disturbed=True)
+    assert [rows for rows, alone in ran if alone] == [4, 2, 1]
+    for rows in (4, 2, 1):
+        assert not ran[[size for size, _ in ran].index(rows)][1]
+    assert place.footprint == pytest.approx((100 * MB, 40 * MB))
 
 
 def test_instances_on_one_card_share_its_memory() -> None:

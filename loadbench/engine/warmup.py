@@ -83,15 +83,15 @@ def _lacking(place: Place, found: _Sizes) -> Note:
 
 
 def _try(model: Model, place: Place, found: _Sizes, rows: int, until: int) -> None:
-    alone = _alone(model, place, found, rows) if found.apart else None
     place.device.begin_peak()
     times = _times(model, found.seat, rows, until)
     peak = place.device.peak()
     if not times:
         found.lacking.append(rows)
         return
-    if found.apart:
-        peak = alone
+    if found.apart and rows not in found.peaks:
+        alone = _alone(model, place, found, rows)
+        peak = alone if found.apart else peak
     if peak is not None:
         found.peaks.setdefault(rows, peak)
     times = [min(times)] if found.disturbed else times
@@ -102,7 +102,7 @@ def _try(model: Model, place: Place, found: _Sizes, rows: int, until: int) -> No
 
 def _alone(model: Model, place: Place, found: _Sizes, rows: int) -> int | None:
     """The peak of a batch that nothing runs beside; None: it found no memory, or the others did not
-    come to an end."""
+    come to an end. All others stand still meanwhile: nothing is to be run so for the first time."""
     arrays = inputs_of(model, rows)
     with found.seat.alone() as found.apart:
         place.device.begin_peak()
