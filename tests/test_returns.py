@@ -8,7 +8,18 @@ from typing import NamedTuple
 import pytest
 
 from loadbench.engine.policy import NEVER, Rule, State, decide
-from loadbench.engine.returns import Client, Due, Hold, Prospect, Returns, horizon, weighed
+from loadbench.engine.returns import (
+    MEMORY,
+    Client,
+    Due,
+    Hold,
+    Prospect,
+    Returns,
+    horizon,
+    weighed,
+)
+from loadbench.engine.scheduler import Scheduler, Terms
+from loadbench.engine.service import ServiceTimes
 from loadbench.units import MS
 from tests.loops import MODELS, Machine, Think, World, both, exponential, steady, uniform
 from tests.served import read_answer, request_binary, rows, serving, settings, whole
@@ -108,6 +119,22 @@ def test_who_has_become_slow_is_not_expected_any_more() -> None:
     now = come_back(returns, clients, 30 * MS)
     returns.answered(clients, now, TABLE)
     assert not returns.expected(SHAPES, now)
+
+
+def test_a_batch_that_is_told_after_a_later_one_takes_back_no_time() -> None:
+    returns, clients = Returns(), [Client(), Client()]
+    told = [(9 * MS, 0), (5 * MS, 0), (11 * MS, 1)]
+    found = []
+    for ended, number in told:
+        returns.answered([clients[number]], ended, TABLE)
+        found.append(returns._ns)
+    assert found[:2] == [0, 0]
+    assert found[2] == pytest.approx(2 * MS * MEMORY)  # since the later one
+    service = ServiceTimes(32)
+    scheduler = Scheduler(Terms(Rule("deadline", 32), 100, 1 << 20, None), service)
+    for ended, _ in told[:2]:
+        scheduler.answered([], ended, service)
+    assert scheduler.last_batch == 9 * MS
 
 
 def test_the_rule_holds_only_until_a_head_would_be_late_and_never_while_draining() -> None:

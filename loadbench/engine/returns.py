@@ -125,7 +125,8 @@ class Returns:
     def answered(
         self, clients: Iterable[Client | None], ended: int, service: Sequence[int]
     ) -> None:
-        """A batch has ended; each request of it is named by its client."""
+        """A batch has ended; each request of it is named by its client. Where several run at once
+        one may be told after another that ended later."""
         if service is not self._table:
             self._table = service
             self._horizon = horizon(service)
@@ -148,10 +149,10 @@ class Returns:
         self._awaited = gone
         self._awaited.sort(key=attrgetter("due"))
         if self._batch_ended:
-            pause = min(ended - self._batch_ended, LONGEST * service[-1])
+            pause = max(0, min(ended - self._batch_ended, LONGEST * service[-1]))
             self._rows += MEMORY * (self._arrived - self._rows)
             self._ns += MEMORY * (pause - self._ns)
-        self._arrived, self._batch_ended = 0, ended
+        self._arrived, self._batch_ended = 0, max(self._batch_ended, ended)
 
     def started(self, now: int) -> None:
         """A batch starts."""

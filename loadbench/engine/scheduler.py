@@ -169,7 +169,7 @@ class Scheduler:
 
     def answered(self, jobs: Sequence[Job], now: int, service: ServiceTimes) -> None:
         """A batch of these has ended, well or not, on a device with these times."""
-        self.last_batch = now
+        self.last_batch = max(self.last_batch, now)
         if self._returns is not None:
             self._returns.answered([job.client for job in jobs], now, service.table)
 
