@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from loadbench.engine.job import Job, Served
 from loadbench.engine.policy import Rule
 from loadbench.engine.statistics import Account
 from loadbench.engine.tensors import Refused
@@ -92,6 +95,37 @@ def test_a_batch_without_room_is_halved_and_later_ones_are_smaller() -> None:
         assert gate.ran == [(1, 2), (2, 2), (2, 2)]
 
     run(test, DEADLINE, Gate(room=2))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_only_whoever_is_answered_alone_does_not_wait_for_the_engine_to_learn(more: int) -> None:
+    async def test(asked: Asked, gate: Gate, account: Account) -> None:
+        books = asked.batcher._scheduler
+        known = [books.last_batch]  # at each answer: the last batch that was learned from
+
+        def reply(result: Served | Refused) -> bool:
+            known.append(books.last_batch)
+            return isinstance(result, Served)
+
+        def ask() -> None:
+            job = Job({"x": np.ones((1, 2), np.float32)}, 1, ((2,),), reply)
+            asked.batcher.submit(job, None)
+
+        gate.open.clear()
+        ask()
+        await started(gate, 1)
+        for _ in range(more):
+            ask()
+        gate.open.set()
+        async with asyncio.timeout(10):
+            while len(known) < 2 + more:
+                await asyncio.sleep(0.005)
+        learned = [later > before for before, later in pairwise(known)]
+        assert learned == [True] * more + [False]  # behind the last one nobody waited
+        (instance,) = asked.batcher._instances
+        assert books.last_batch == instance.free_since > known[-1]
+
+    run(test, DEADLINE, Gate())
 
 
 def test_a_full_queue_refuses_and_says_why() -> None:
