@@ -191,7 +191,6 @@ def test_the_plan_goes_by_the_slower_of_host_and_device() -> None:
         (instance,) = asked.batcher._instances
         for infer, planned in ((2 * MS, 7 * MS), (9 * MS, 9 * MS)):
             piece = Piece(jobs, 1, 0, infer, SECOND, {})
-            asked.batcher.places[0].begins(1)
             for _ in range(64):
                 asked.batcher._learn(instance, batch, [piece], SECOND)
             assert asked.batcher.places[0].service.table[1] == planned
