@@ -9,16 +9,22 @@ import pytest
 from loadbench import runlog
 from loadbench.cli.find import _known
 from loadbench.environment import hidden, kept, left_out, shown, typed
-from loadbench.errors import SpecError
+from loadbench.errors import SpecError, TargetError
 from loadbench.experiments.find import Finder
 from loadbench.experiments.sides import Side, differences
 from loadbench.judge.differences import settings, work
 from loadbench.judge.searches import Hunt, Setting, parse_over
+from loadbench.metricspec import MetricsSpec
+from loadbench.plan import Endpoint
 from loadbench.report.page.again import scenario_text
 from loadbench.runner import Options
 from loadbench.spec import load
+from loadbench.targets.ask import Asker
+from loadbench.targets.scrape import Scraper
 from tests.running import loadbench, summary
+from tests.telling import telling
 from tests.test_find_search import TERMS
+from tests.test_lacking import BRIEF, counting
 from tests.test_target_headers import SECRET, guarded, written
 
 KEY = "target.headers.Authorization"
@@ -76,6 +82,57 @@ def test_a_token_in_an_address_is_not_kept(tmp_path: Path) -> None:
     (folder,) = runlog.runs(tmp_path / "results")
     told = runlog.read_snapshot(folder)["target"]["url"]
     assert told.endswith("/v2?user=me&api_key=(left out)")
+
+
+@pytest.mark.parametrize("gets", ["GET", "POST"])
+def test_a_token_in_an_address_that_is_asked_before_is_not_kept(tmp_path: Path, gets: str) -> None:
+    """Whether the path is there, or not to be got."""
+    with counting((404, ""), gets) as (url, _):
+        where = f"{url}/predict?api_key={SECRET}"
+        own = ("run", "steady", "--target", where, *BRIEF)
+        done = loadbench(*own, cwd=tmp_path, code=0 if gets == "GET" else 2)
+    assert "GET /predict?api_key=(left out)" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert gets != "GET" or holding(tmp_path) == []
+
+
+def test_a_token_in_the_address_of_metrics_is_not_kept(tmp_path: Path) -> None:
+    with guarded() as (_, url), telling() as server:
+        path = f"/metrics?token={SECRET}"
+        server.pages[path] = "own_counter 1\n"
+        own = ("--set", f"target.metrics.url={server.url}{path}", "--duration", "1s", *TYPED)
+        done = loadbench("run", written(tmp_path, url, ""), *own, cwd=tmp_path)
+    assert "/metrics?token=(left out) is known" in done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert holding(tmp_path) == []
+
+
+@pytest.mark.parametrize("body", [(404, ""), (200, "no page {"), (200, "x" * (17 << 20))])
+def test_a_page_of_metrics_that_fails_is_told_of_without_its_token(body: tuple[int, str]) -> None:
+    with telling() as server:
+        server.pages[f"/metrics?token={SECRET}"] = body[1] if body[0] == 200 else body
+        address = f"{server.url}/metrics?token={SECRET}"
+        for url in (address, address.replace(str(server.server_port), "1")):
+            endpoint = Endpoint("127.0.0.1", server.server_port, "http")
+            with Scraper(endpoint, MetricsSpec(url=url)) as scraper:
+                with pytest.raises(TargetError, match=r"token=\(left out\): ") as caught:
+                    scraper.find()
+                assert SECRET not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_target_that_is_down_is_told_of_without_the_token_in_its_address() -> None:
+    with Asker("http://127.0.0.1:1") as asker:
+        with pytest.raises(TargetError, match=r"GET .*/p\?a=1&token=\(left out\): ") as caught:
+            asker.reach(f"/p?a=1&token={SECRET}")
+        assert SECRET not in caught.value.message
+
+
+def test_a_target_that_gets_too_much_is_told_of_without_it(tmp_path: Path) -> None:
+    where = f"http://models.example/p?token={SECRET}"
+    own = ("run", "steady", "--target", where, "--rate", "5000")
+    told = loadbench(*own, cwd=tmp_path, code=2).stderr
+    assert "token=(left out) may be somebody else's" in told
+    assert SECRET not in told
 
 
 def test_several_runs_keep_none(tmp_path: Path) -> None:

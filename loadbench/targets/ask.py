@@ -121,7 +121,8 @@ class Asker:
             answer = self._client.request(method, path, json=body, extensions={WHOLE_S: _WHOLE_S})
         except httpx.HTTPError as error:
             reason, hint = _explain(error)
-            raise TargetError(f"{method} {self.url}{path}: {reason}", hint) from error
+            where = environment.shown("url", f"{self.url}{path}")
+            raise TargetError(f"{method} {where}: {reason}", hint) from error
         self.closes &= _closes(answer)
         return answer
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from loadbench.environment import shown
 from loadbench.errors import SpecError, TargetError
 from loadbench.model import Note
 from loadbench.plan import Endpoint, Expected, RequestPlan, kinds
@@ -65,7 +66,8 @@ def lacking(asker: "Asker", endpoint: Endpoint, spec: "Spec") -> Note | None:
         text += ", and was asked once before" * asked
         return Note("nothing-asked", text, _hint(asker))
     if asked:
-        text = f"GET {endpoint.path} was asked once before the load, to see whether it is there"
+        path = shown("path", endpoint.path)
+        text = f"GET {path} was asked once before the load, to see whether it is there"
         hint = 'the server counts it, the log does not; protocol = "http" has it left out'
         return Note("asked-before", text, hint)
     return None
@@ -85,7 +87,7 @@ def _found(asker: "Asker", path: str) -> tuple[int, bool]:
 
 def _what(endpoint: Endpoint, status: int) -> str:
     method = "GET " if status == 405 else ""
-    return f"{method}{endpoint.path} (HTTP {status})"
+    return f"{method}{shown('path', endpoint.path)} (HTTP {status})"
 
 
 def _awaits(kind: RequestPlan, status: int) -> bool:
