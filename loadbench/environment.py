@@ -13,12 +13,17 @@ from loadbench.errors import SpecError
 NAME = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 LEFT_OUT = "(left out)"
 _LEAST = 4  # characters of a value that is looked for: shorter ones stand in any text
-# inputs of models are called token_type_ids, settings max_tokens, checks first_token_p99
+# inputs of models are called token_type_ids, settings max_tokens, checks first_token_p99, and a
+# tokenizer has words like its stop_token
 _SECRET = re.compile(
-    r"authorization|cookie|(?<!first_)token(?!_?types?|_?ids?|iz|s\b|_gap|_pace)|secret|password"
-    r"|passwd|api[-_]?key|credential",
+    r"authorization|cookie|secret|password|passwd|api[-_]?key|credential"
+    r"|(?:api|auth|access)[-_]?token"
+    r"|(?<!(?:first|start)[-_])(?<!(?:stop|mask)[-_])(?<!(?:eos|bos|pad|unk|sep|cls|end)[-_])"
+    r"(?<!special[-_])token(?!_?types?|_?ids?|iz|s(?![a-zA-Z])|_gap|_pace)",
     re.IGNORECASE,
 )
+# by names of a model's own: distributions and sizes, which are the work
+_DRAWN = re.compile(r"(?:.*\.)?request(?:\[\d+\])?\.(?:dims|shapes|values)\.")
 # nothing but names, and what says how they are to be taken: `Bearer $A`, `sid=$A; csrf=${B}`
 _ONLY_NAMED = re.compile(r"(?:[A-Za-z]+ +)?(?:(?:[\w-]+=)?\$(?:\w+|\{\w+\})[;:,. ]*)+")
 _WITHIN = (  # a name and its value in an address's query, or among the options of a command
@@ -76,7 +81,7 @@ def _without(said: AnyStr, value: AnyStr, name: AnyStr) -> AnyStr:
 
 def secret(name: str) -> bool:
     """Whether what is called so looks like a secret."""
-    return _SECRET.search(name) is not None
+    return _SECRET.search(name) is not None and not _DRAWN.match(name)
 
 
 def shown(name: str, value: object) -> object:

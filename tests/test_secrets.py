@@ -257,6 +257,47 @@ def test_a_tree_is_kept_without_secrets() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changed", "a", "b"),
+    [
+        ("dims.token_len", "uniform(1, 64)", "uniform(1, 640)"),
+        ("shapes.token_embeddings", ["seq", 768], ["seq", 1024]),
+        ("shapes.token_embeddings", ["seq", 768], ["other", 768]),
+        ("values.token_mask", "uniform(0, 1)", "constant(1)"),
+        ("dims.tokens_in", "uniform(1, 64)", "uniform(1, 640)"),
+        ("options.stop_token", "###", "</s>"),
+        ("options.special_tokens_file", "a.json", "b.json"),
+    ],
+)
+def test_what_only_sounds_like_a_secret_is_told_apart(changed: str, a: Any, b: Any) -> None:
+    """It is the work that was done: runs that differ in it are not of the same."""
+    table, name = changed.split(".")
+
+    def snapshot(value: Any) -> dict[str, Any]:
+        return {"spec": kept({"request": [{"name": "a", table: {name: value}}]})}
+
+    assert a in snapshot(a)["spec"]["request"][0][table].values()
+    (found,) = work(snapshot(a), snapshot(b))
+    assert found.key.startswith(f"request[0].{changed}")
+    assert (found.a, found.b) in ((a, b), (a[0], b[0]), (a[1], b[1]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["token", "api_token", "auth_token", "access-token", "auth_tokens", "tokensecret",
+     "request[0].headers.X-Token", "request.options.token", "engine.values.token"],
+)  # fmt: skip
+def test_what_is_one_all_the_same(name: str) -> None:
+    assert shown(name, "v") == "(left out)"
+
+
+@pytest.mark.parametrize(
+    "name", ["eos_token", "pad_token", "special_token", "stop-token", "tokens_in", "max_tokens"]
+)
+def test_words_of_a_tokenizer_are_none(name: str) -> None:
+    assert shown(f"request[0].options.{name}", "v") == shown(f"--{name}", "v") == "v"
+
+
+@pytest.mark.parametrize(
     "text", ["$A", "${A}", "Bearer $A", "Basic ${A}", "$A:$B", "sid=$A; csrf=$B"]
 )
 def test_what_is_only_named_is_kept(text: str) -> None:
