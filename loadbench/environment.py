@@ -89,7 +89,7 @@ def shown(name: str, value: object) -> object:
     that is only named (`$NAME`) is not. So is what looks like one within a text."""
     if not isinstance(value, str):
         return value
-    if value and secret(name) and not _ONLY_NAMED.fullmatch(value):
+    if _left_out(name, value):
         return LEFT_OUT
     for pattern in _WITHIN:
         value = pattern.sub(_without_value, value)
@@ -98,7 +98,11 @@ def shown(name: str, value: object) -> object:
 
 def _without_value(found: re.Match[str]) -> str:
     name, value = found.groups()
-    return found[0].removesuffix(value) + str(shown(name, value)) if secret(name) else found[0]
+    return found[0].removesuffix(value) + LEFT_OUT if _left_out(name, value) else found[0]
+
+
+def _left_out(name: str, value: str) -> bool:
+    return bool(value) and secret(name) and not _ONLY_NAMED.fullmatch(value)
 
 
 def kept(value: Any, name: str = "") -> Any:
@@ -110,6 +114,21 @@ def kept(value: Any, name: str = "") -> Any:
         found = [kept(part, name) for part in value]
         return _words(found) if all(isinstance(part, str) for part in found) else found
     return shown(name, value)
+
+
+def literal(value: Any, name: str = "") -> Iterator[str]:
+    """The secrets that stand themselves in a tree of settings."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from literal(part, f"{name}.{key}".strip("."))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from literal(part, name)
+    elif isinstance(value, str) and shown(name, value) == LEFT_OUT:
+        yield value
+    elif isinstance(value, str):
+        found = [match for pattern in _WITHIN for match in pattern.finditer(value)]
+        yield from (text for key, text in (one.groups() for one in found) if _left_out(key, text))
 
 
 def typed(words: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@ target, and are not written down anywhere."""
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -21,6 +22,7 @@ from loadbench.runner import Options
 from loadbench.spec import load
 from loadbench.targets.ask import Asker
 from loadbench.targets.scrape import Scraper
+from tests.answering import Answering, Handler, serve
 from tests.running import loadbench, summary
 from tests.telling import telling
 from tests.test_find_search import TERMS
@@ -133,6 +135,40 @@ def test_a_target_that_gets_too_much_is_told_of_without_it(tmp_path: Path) -> No
     told = loadbench(*own, cwd=tmp_path, code=2).stderr
     assert "token=(left out) may be somebody else's" in told
     assert SECRET not in told
+
+
+class Repeating(Handler):
+    """Fails with all that it was sent."""
+
+    def do_GET(self) -> None:
+        self.body()
+        self.say(500, f"no {unquote(self.path)} for {self.headers}")
+
+    do_POST = do_GET
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("", f'headers = {{ X-Api-Key = "{SECRET}" }}'),
+        ("", f'path = "/p?x=1&api_key={SECRET}"'),
+        ("", f'body = "a"\nheaders = {{ Authorization = "Bearer {SECRET}" }}'),
+        (f"/p?x=1&api_key={SECRET}", ""),
+        (f"/p?x=1&api_key={SECRET.replace('-', '%2D')}", ""),
+    ],
+)
+def test_what_a_server_repeats_of_a_request_is_not_kept_either(
+    tmp_path: Path, path: str, asked: str
+) -> None:
+    with serve(Answering(Repeating)) as server:
+        file = written(tmp_path, f"{server.url}{path}", "")
+        text = file.read_text().replace("kserve", "http").replace('model = "m"', "")
+        file.write_text(f'{text}\n[[request]]\nname = "a"\n{asked}')
+        for more in ("--dry-run", "--json"):
+            told = loadbench("run", file, "--duration", "1s", more, cwd=tmp_path, code=None)
+            assert "(left out)" in told.stdout
+            assert SECRET not in unquote(told.stdout + told.stderr)
+    assert holding(tmp_path) == []
 
 
 def test_several_runs_keep_none(tmp_path: Path) -> None:
