@@ -74,13 +74,15 @@ def lacking(asker: "Asker", endpoint: Endpoint, spec: "Spec") -> Note | None:
 
 
 def _found(asker: "Asker", path: str) -> tuple[int, bool]:
-    """How it answers who GETs this, and whether it was asked so. Most servers tell which methods
-    they take there without counting a request; others are asked."""
+    """How it answers who GETs this, and whether it was asked so. Most servers tell that they are to
+    be asked so there without counting a request. Some name only the methods of the first of their
+    routes that has the path, or have a layer in front that answers for all paths: that it is not
+    there is known only from asking."""
     answer = asker.ask("OPTIONS", path)
     methods = answer.headers.get("allow", "").replace(" ", "").upper().split(",")
-    if methods != [""]:
-        return (200 if "GET" in methods else _GONE[1]), False
-    if answer.status_code not in _GONE:
+    if "GET" in methods:
+        return 200, False
+    if answer.status_code not in _GONE and not answer.is_success:
         return answer.status_code, False
     return asker.ask("GET", path).status_code, True
 
