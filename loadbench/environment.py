@@ -26,9 +26,14 @@ _SECRET = re.compile(
 _DRAWN = re.compile(r"(?:.*\.)?request(?:\[\d+\])?\.(?:dims|shapes|values)\.")
 # nothing but names, and what says how they are to be taken: `Bearer $A`, `sid=$A; csrf=${B}`
 _ONLY_NAMED = re.compile(r"(?:[A-Za-z]+ +)?(?:(?:[\w-]+=)?\$(?:\w+|\{\w+\})[;:,. ]*)+")
-_WITHIN = (  # a name and its value in an address's query, or among the options of a command
+_WITHIN = (  # a name and its value: in an address's query, among the options of a command, …
     re.compile(r"[?&]([^=&#\s]+)=(\(left out\)|[^&#\s]+)"),
     re.compile(r"--([\w-]+)(?:=| +(?!--))(\(left out\)|'[^']*'|\"[^\"]*\"|\S+)"),
+    # … in front of one, API_TOKEN=…, where the name is no key of a scenario
+    re.compile(r"(?<![\w.$-])(\w[\w-]*)=(\(left out\)|'[^']*'|\"[^\"]*\"|[^\s&'\"]+)"),
+    re.compile(r"([\w-]+): +(\(left out\)|[^'\"\n]+)"),  # … as a header
+    re.compile(r"\"([\w-]+)\"\s*:\s*\"(\(left out\)|(?:[^\"\\]|\\.)+)"),  # … in JSON
+    re.compile(r"\\\"([\w-]+)\\\"\s*:\s*\\\"(\(left out\)|.+?(?=\\\"|$))"),  # … within quotes
 )
 _HEADER = re.compile(r"([\w-]+): +(.+)")  # as a command takes it for a word
 
@@ -102,7 +107,8 @@ def _without_value(found: re.Match[str]) -> str:
 
 
 def _left_out(name: str, value: str) -> bool:
-    return bool(value) and secret(name) and not _ONLY_NAMED.fullmatch(value)
+    there = value not in ("", LEFT_OUT) and not _ONLY_NAMED.fullmatch(value)
+    return there and secret(name)
 
 
 def kept(value: Any, name: str = "") -> Any:
@@ -124,11 +130,11 @@ def literal(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from literal(part, name)
-    elif isinstance(value, str) and shown(name, value) == LEFT_OUT:
+    elif isinstance(value, str) and _left_out(name, value):
         yield value
     elif isinstance(value, str):
         found = [match for pattern in _WITHIN for match in pattern.finditer(value)]
-        yield from (text for key, text in (one.groups() for one in found) if _left_out(key, text))
+        yield from (one[2].strip("'\"") for one in found if _left_out(*one.groups()))
 
 
 def typed(words: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from loadbench import runlog
 from loadbench.cli.find import _known
-from loadbench.environment import hidden, kept, left_out, shown, typed
+from loadbench.environment import hidden, kept, left_out, literal, shown, typed
 from loadbench.errors import SpecError, TargetError
 from loadbench.experiments.find import Finder
 from loadbench.experiments.sides import Side, differences
@@ -273,12 +273,14 @@ def test_a_tree_is_kept_without_secrets() -> None:
         "target": {"headers": {"X-Api-Key": "abc", "Cookie": "sid=$A; csrf=${B}"}},
         "checks": {"first_token_p99": "< 100 ms"},
         "alerts": {"command": ["curl", "-H", "Authorization: Bearer abc", "--token", "abc"]},
+        "load": {"arguments": ["-e", "API_TOKEN=abc", "-e", "MODE=a"]},
         "request": [{"path": "/p?token=abc", "options": {"max_tokens": "9", "auth_token": "abc"}}],
     }
     told = {
         "target": {"headers": {"X-Api-Key": "(left out)", "Cookie": "sid=$A; csrf=${B}"}},
         "checks": {"first_token_p99": "< 100 ms"},
         "alerts": {"command": ["curl", "-H", "Authorization: (left out)", "--token", "(left out)"]},
+        "load": {"arguments": ["-e", "API_TOKEN=(left out)", "-e", "MODE=a"]},
         "request": [
             {
                 "path": "/p?token=(left out)",
@@ -288,7 +290,12 @@ def test_a_tree_is_kept_without_secrets() -> None:
     }
     assert kept(tree) == told == kept(told)
     assert list(left_out(tree)) == []
-    assert list(left_out(told)) == ["target.headers.X-Api-Key", "alerts.command", "request"]
+    assert list(left_out(told)) == [
+        "target.headers.X-Api-Key",
+        "alerts.command",
+        "load.arguments",
+        "request",
+    ]
     assert "abc" not in scenario_text(tree)
 
 
@@ -331,6 +338,31 @@ def test_what_is_one_all_the_same(name: str) -> None:
 )
 def test_words_of_a_tokenizer_are_none(name: str) -> None:
     assert shown(f"request[0].options.{name}", "v") == shown(f"--{name}", "v") == "v"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("curl -H 'Authorization: Bearer abc' -d @-", "curl -H 'Authorization: (left out)' -d @-"),
+        ('curl -H "X-Api-Key: abc" http://h', 'curl -H "X-Api-Key: (left out)" http://h'),
+        ("curl -H 'Authorization: Bearer $A' http://h", None),
+        ("API_TOKEN=abc notify", "API_TOKEN=(left out) notify"),
+        ("API_TOKEN='a b c' notify", "API_TOKEN=(left out) notify"),
+        ("user=me&password=abc&a=1", "user=me&password=(left out)&a=1"),
+        ("API_TOKEN=$A request.dims.token_len=3 stop_token=abc", None),
+        ('{"api_key": "abc", "a": "b"}', '{"api_key": "(left out)", "a": "b"}'),
+        ('{"password":"a\\"bc"}', '{"password":"(left out)"}'),
+        (r'curl -d "{\"api_key\": \"abc\", \"a\": 1}"',
+         r'curl -d "{\"api_key\": \"(left out)\", \"a\": 1}"'),
+        ('{"stop_token": "abc", "max_tokens": "9", "a": "token"}', None),
+        ("see: what a token is", None),
+    ],
+)  # fmt: skip
+def test_a_secret_within_a_word_is_left_out(text: str, told: str | None) -> None:
+    assert shown("command", text) == (told or text)
+    assert shown("command", told or text) == (told or text)
+    assert bool(list(literal({"body": text}))) is (told is not None)
+    assert not list(literal({"body": told or text}))
 
 
 @pytest.mark.parametrize(
