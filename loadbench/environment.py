@@ -12,6 +12,7 @@ from loadbench.errors import SpecError
 
 NAME = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 LEFT_OUT = "(left out)"
+_MARK = "\ufffc"  # in its place, to see whether it would be left out again
 _LEAST = 4  # characters of a value that is looked for: shorter ones stand in any text
 # inputs of models are called token_type_ids, settings max_tokens, checks first_token_p99, and a
 # tokenizer has words like its stop_token
@@ -149,10 +150,19 @@ def left_out(value: Any, name: str = "") -> Iterator[str]:
         for key, part in value.items():
             yield from left_out(part, f"{name}.{key}".strip("."))
     elif isinstance(value, list | tuple):
-        if any(True for part in value for _ in left_out(part)):
+        words = [part for part in value if isinstance(part, str)]
+        if any(True for part in value for _ in left_out(part, name)) or _lacks(words, name):
             yield name
-    elif isinstance(value, str) and LEFT_OUT in value:
+    elif isinstance(value, str) and (value == LEFT_OUT or _lacks(value, name)):
         yield name
+
+
+def _lacks(value: str | list[str], name: str) -> bool:
+    """Whether what is called so has it in place of a secret; a title may hold the words as well."""
+    words = [value] if isinstance(value, str) else value
+    marked = [word.replace(LEFT_OUT, _MARK) for word in words]
+    found = kept(marked[0] if isinstance(value, str) else marked, name)
+    return "".join(found).count(_MARK) < "".join(marked).count(_MARK)
 
 
 def _words(words: list[str]) -> list[str]:

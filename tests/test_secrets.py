@@ -244,6 +244,22 @@ def test_what_was_left_out_is_not_sent_in_place_of_the_secret(tmp_path: Path) ->
         assert server.refused == 0
 
 
+def test_a_text_that_only_has_the_words_stops_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path, "http://127.0.0.1:1", "")
+    title = "ablation (left out)"
+    assert load(str(path), {"title": title}).spec.title == title
+    for key, text in (
+        (KEY, "Bearer (left out)"),
+        ("target.url", "http://h/p?token=(left out)"),
+        ("target.headers", "(left out)"),
+        ("alerts.command", ["curl", "-H", "Authorization: (left out)"]),
+        ("alerts.command", ["curl", "--token", "(left out)"]),
+        ("alerts.command", ["sh", "-c", "API_TOKEN=(left out) notify"]),
+    ):
+        with pytest.raises(SpecError, match=f"{key}: it looks like a secret"):
+            load(str(path), {key: text})
+
+
 # ---- the rule
 
 
