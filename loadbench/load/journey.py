@@ -14,7 +14,6 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -63,8 +62,12 @@ class Driver:
         events = locust.events
         self._witness = Witness(events.request)
         events.test_stop.add_listener(lambda **_: self._close())  # before the file's own
-        with self._told():
+        try:
             self._environment = locustfile.set_up(plan.journey, self._complaints, self._break)
+        except GreenletExit:  # a listener of `init` was broken off in a request
+            if self._broken is None:
+                raise
+            raise self._broken from None
         self._environment.stop_timeout = plan.drain_ns / SECOND
         runner: Any = self._environment.runner
         self._runner = runner
@@ -92,11 +95,10 @@ class Driver:
         watch = hub.loop.timer(_TICK_NS / SECOND, _TICK_NS / SECOND)
         self._seen = time.monotonic_ns()
         watch.start(self._tick)
-        with self._told():
-            if self._shape:
-                self._runner.start_shape()
-            else:
-                self._runner.start(self._journey.users, locustfile.spawn_rate(self._journey))
+        if self._shape:
+            self._runner.start_shape()
+        else:
+            self._runner.start(self._journey.users, locustfile.spawn_rate(self._journey))
         self._over.wait()
         watch.stop()
         watch.close()
@@ -105,16 +107,6 @@ class Driver:
         if self._broken:
             raise self._broken
         return self._finished()
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Listeners of the file run in here, and one may be broken off in a request."""
-        try:
-            yield
-        except GreenletExit:
-            if self._broken is None:
-                raise
-            raise self._broken from None
 
     def stop(self) -> None:
         """No further tasks; those under way are awaited until the drain is over."""
