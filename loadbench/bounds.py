@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from loadbench.courtesy import OWN, UNPACED_MOST
+from loadbench.environment import shown
 from loadbench.errors import SpecError
 from loadbench.loadspec import LoadSpec
 from loadbench.shape import Phase, peak
@@ -110,6 +111,7 @@ def _refuse(target: TargetSpec, why: str) -> None:
             f"{why}, and target.max_rate is {significant(cap)}/s",
             "lower the one or raise the other",
         )
+    url = shown("url", target.url)
     raise SpecError(
-        f"{why}, and {target.url} may be somebody else's: it gets {significant(cap)}/s at most", OWN
+        f"{why}, and {url} may be somebody else's: it gets {significant(cap)}/s at most", OWN
     )

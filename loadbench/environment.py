@@ -12,18 +12,29 @@ from loadbench.errors import SpecError
 
 NAME = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 LEFT_OUT = "(left out)"
+_MARK = "\ufffc"  # in its place, to see whether it would be left out again
 _LEAST = 4  # characters of a value that is looked for: shorter ones stand in any text
-# inputs of models are called token_type_ids, settings max_tokens, checks first_token_p99
+# inputs of models are called token_type_ids, settings max_tokens, checks first_token_p99, and a
+# tokenizer has words like its stop_token
 _SECRET = re.compile(
-    r"authorization|cookie|(?<!first_)token(?!_?types?|_?ids?|iz|s\b|_gap|_pace)|secret|password"
-    r"|passwd|api[-_]?key|credential",
+    r"authorization|cookie|secret|password|passwd|api[-_]?key|credential"
+    r"|(?:api|auth|access)[-_]?token"
+    r"|(?<!(?:first|start)[-_])(?<!(?:stop|mask)[-_])(?<!(?:eos|bos|pad|unk|sep|cls|end)[-_])"
+    r"(?<!special[-_])token(?!_?types?|_?ids?|iz|s(?![a-zA-Z])|_gap|_pace)",
     re.IGNORECASE,
 )
+# by names of a model's own: distributions and sizes, which are the work
+_DRAWN = re.compile(r"(?:.*\.)?request(?:\[\d+\])?\.(?:dims|shapes|values)\.")
 # nothing but names, and what says how they are to be taken: `Bearer $A`, `sid=$A; csrf=${B}`
 _ONLY_NAMED = re.compile(r"(?:[A-Za-z]+ +)?(?:(?:[\w-]+=)?\$(?:\w+|\{\w+\})[;:,. ]*)+")
-_WITHIN = (  # a name and its value in an address's query, or among the options of a command
+_WITHIN = (  # a name and its value: in an address's query, among the options of a command, …
     re.compile(r"[?&]([^=&#\s]+)=(\(left out\)|[^&#\s]+)"),
     re.compile(r"--([\w-]+)(?:=| +(?!--))(\(left out\)|'[^']*'|\"[^\"]*\"|\S+)"),
+    # … in front of one, API_TOKEN=…, where the name is no key of a scenario
+    re.compile(r"(?<![\w.$-])(\w[\w-]*)=(\(left out\)|'[^']*'|\"[^\"]*\"|[^\s&'\"]+)"),
+    re.compile(r"([\w-]+): +(\(left out\)|[^'\"\n]+)"),  # … as a header
+    re.compile(r"\"([\w-]+)\"\s*:\s*\"(\(left out\)|(?:[^\"\\]|\\.)+)"),  # … in JSON
+    re.compile(r"\\\"([\w-]+)\\\"\s*:\s*\\\"(\(left out\)|.+?(?=\\\"|$))"),  # … within quotes
 )
 _HEADER = re.compile(r"([\w-]+): +(.+)")  # as a command takes it for a word
 
@@ -76,7 +87,7 @@ def _without(said: AnyStr, value: AnyStr, name: AnyStr) -> AnyStr:
 
 def secret(name: str) -> bool:
     """Whether what is called so looks like a secret."""
-    return _SECRET.search(name) is not None
+    return _SECRET.search(name) is not None and not _DRAWN.match(name)
 
 
 def shown(name: str, value: object) -> object:
@@ -84,7 +95,7 @@ def shown(name: str, value: object) -> object:
     that is only named (`$NAME`) is not. So is what looks like one within a text."""
     if not isinstance(value, str):
         return value
-    if value and secret(name) and not _ONLY_NAMED.fullmatch(value):
+    if _left_out(name, value):
         return LEFT_OUT
     for pattern in _WITHIN:
         value = pattern.sub(_without_value, value)
@@ -93,7 +104,12 @@ def shown(name: str, value: object) -> object:
 
 def _without_value(found: re.Match[str]) -> str:
     name, value = found.groups()
-    return found[0].removesuffix(value) + str(shown(name, value)) if secret(name) else found[0]
+    return found[0].removesuffix(value) + LEFT_OUT if _left_out(name, value) else found[0]
+
+
+def _left_out(name: str, value: str) -> bool:
+    there = value not in ("", LEFT_OUT) and not _ONLY_NAMED.fullmatch(value)
+    return there and secret(name)
 
 
 def kept(value: Any, name: str = "") -> Any:
@@ -105,6 +121,21 @@ def kept(value: Any, name: str = "") -> Any:
         found = [kept(part, name) for part in value]
         return _words(found) if all(isinstance(part, str) for part in found) else found
     return shown(name, value)
+
+
+def literal(value: Any, name: str = "") -> Iterator[str]:
+    """The secrets that stand themselves in a tree of settings."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from literal(part, f"{name}.{key}".strip("."))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from literal(part, name)
+    elif isinstance(value, str) and _left_out(name, value):
+        yield value
+    elif isinstance(value, str):
+        found = [match for pattern in _WITHIN for match in pattern.finditer(value)]
+        yield from (one[2].strip("'\"") for one in found if _left_out(*one.groups()))
 
 
 def typed(words: Sequence[str]) -> list[str]:
@@ -119,10 +150,19 @@ def left_out(value: Any, name: str = "") -> Iterator[str]:
         for key, part in value.items():
             yield from left_out(part, f"{name}.{key}".strip("."))
     elif isinstance(value, list | tuple):
-        if any(True for part in value for _ in left_out(part)):
+        words = [part for part in value if isinstance(part, str)]
+        if any(True for part in value for _ in left_out(part, name)) or _lacks(words, name):
             yield name
-    elif isinstance(value, str) and LEFT_OUT in value:
+    elif isinstance(value, str) and (value == LEFT_OUT or _lacks(value, name)):
         yield name
+
+
+def _lacks(value: str | list[str], name: str) -> bool:
+    """Whether what is called so has it in place of a secret; a title may hold the words as well."""
+    words = [value] if isinstance(value, str) else value
+    marked = [word.replace(LEFT_OUT, _MARK) for word in words]
+    found = kept(marked[0] if isinstance(value, str) else marked, name)
+    return "".join(found).count(_MARK) < "".join(marked).count(_MARK)
 
 
 def _words(words: list[str]) -> list[str]:

@@ -6,11 +6,13 @@ request. The load exits when its stdin closes.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
+from loadbench import environment
 from loadbench.courtesy import UNPACED_MOST
 from loadbench.errors import SpecError
 from loadbench.model import Mark, Note, Tensor, Value, Window
@@ -206,6 +208,16 @@ class Plan(Value, frozen=True):
 def kinds(spec: "Spec") -> tuple[RequestPlan, ...]:
     """The kinds of request of a scenario; one, `infer`, if it names none."""
     return tuple(map(_kind, spec.request)) or (RequestPlan("infer"),)
+
+
+def told_to(endpoints: Sequence[Endpoint], requests: Iterable[RequestPlan]) -> dict[str, str]:
+    """What targets are told and may not be quoted with (`hidden`), by name: their headers, and the
+    secrets that stand in what is asked for."""
+    asked = [endpoint.path for endpoint in endpoints], [asdict(request) for request in requests]
+    found = dict.fromkeys(environment.literal({"path": asked[0], "request": asked[1]}))
+    plain = [text for one in found for text in dict.fromkeys((one, unquote(one)))]
+    secrets = {f"secret {number}": text for number, text in enumerate(plain)}  # no header's name
+    return endpoints[0].headers | secrets
 
 
 def named(requests: Sequence[RequestPlan], endpoint: Endpoint) -> tuple[RequestPlan, ...]:

@@ -354,3 +354,44 @@ def test_unknown_classes_are_told_with_those_there_are(tmp_path: Path) -> None:
     assert isinstance(message, Broken)
     assert "Vistor" in message.message
     assert "Visitor" in message.hint
+
+
+LISTENER = """
+import requests
+@events.{event}.add_listener
+def look(**_):
+    locust.clients.HttpSession("http://models.example", locust.events.request, None).get("/look")
+class Visitor(HttpUser):
+    @task
+    def look(self):
+        pass
+"""
+
+
+@pytest.mark.parametrize("event", ["init", "test_start"])
+def test_a_host_of_others_that_a_listener_asks_is_told_of_too(tmp_path: Path, event: str) -> None:
+    told = journey(tmp_path, 1, LISTENER.format(event=event), most=3)
+    with process(encode(told)) as load:
+        *_, message = load.rest()
+    assert isinstance(message, Broken)
+    words = "http://models.example may be somebody else's: it gets 3 users at most, not 4"
+    assert (message.exit_code, words in message.message) == (2, True), message.message
+    assert "target.owned=true" in message.hint
+
+
+def test_a_password_in_the_host_of_a_file_is_not_told(tmp_path: Path) -> None:
+    theirs = THEIRS.replace("//", "//me:hunter2@")
+    with process(encode(journey(tmp_path, 1, theirs, host="", most=3))) as load:
+        (message,) = load.rest()
+    assert isinstance(message, Broken)
+    assert "http://models.example may be" in message.message
+    assert "hunter2" not in message.message
+    with known_server() as server:
+        code = TAGGED.replace(
+            "FastHttpUser):",
+            f"""FastHttpUser):
+    host = "http://me:hunter2@127.0.0.1:{server.port}\"""",
+        )
+        code = code.partition("class Other")[0]
+        found = run_process(journey(tmp_path, server.port, code, host=""), nothing)
+    assert found.started.target == f"http://127.0.0.1:{server.port}"

@@ -206,7 +206,8 @@ def test_a_service_is_not_asked_for_what_the_load_asks_it_for(
 ) -> None:
     """Nor are its replicas. Where it is recognised, a look may be had whether the path is there."""
     kinds = ("GET", "POST")
-    with counting((200, ""), *kinds) as (url, asked), counting((200, ""), *kinds) as (other, more):
+    told = 200, "GET, POST"
+    with counting(told, *kinds) as (url, asked), counting(told, *kinds) as (other, more):
         two = ("--set", f'target.replicas=["{other}"]')
         found = summary("steady", "--target", url, *own, *two, *BRIEF, cwd=tmp_path)
     assert found["failed"] == {}
@@ -216,12 +217,21 @@ def test_a_service_is_not_asked_for_what_the_load_asks_it_for(
 
 @pytest.mark.parametrize(
     ("options", "more"),
-    [((405, "GET, HEAD"), 0), ((200, "GET"), 0), ((200, ""), 0), ((404, ""), 1)],
+    [
+        ((405, "GET, HEAD"), 0),
+        ((200, "GET"), 0),
+        ((500, ""), 0),
+        ((404, ""), 1),
+        ((200, ""), 1),
+        ((204, ""), 1),
+        ((405, "POST"), 1),
+        ((200, "POST"), 1),
+    ],
 )
 def test_whether_a_path_of_an_address_is_there_is_asked_without_a_request(
     tmp_path: Path, options: tuple[int, str], more: int
 ) -> None:
-    """Where that cannot be, it is told."""
+    """Where that cannot be, it is told: FastAPI's `Allow` has the methods of one of its routes."""
     with counting(options, "GET") as (url, asked):
         found = summary("steady", "--target", f"{url}/predict", *BRIEF, cwd=tmp_path)
     assert found["failed"] == {}
@@ -229,14 +239,14 @@ def test_whether_a_path_of_an_address_is_there_is_asked_without_a_request(
     assert ("asked-before" in {note["code"] for note in found["notes"]}) is bool(more)
 
 
-@pytest.mark.parametrize("options", [(405, "POST"), (200, "OPTIONS, POST"), (405, "")])
-def test_a_path_that_is_not_to_be_got_is_known_without_a_request(
+@pytest.mark.parametrize("options", [(405, "POST"), (200, "OPTIONS, POST"), (405, ""), (204, "")])
+def test_a_path_that_is_not_to_be_got_is_known_by_one_request(
     tmp_path: Path, options: tuple[int, str]
 ) -> None:
     with counting(options, "POST") as (url, asked):
         done = loadbench("run", "steady", "--target", f"{url}/predict", cwd=tmp_path, code=2)
     assert "there is no GET /predict (HTTP 405)" in done.stderr
-    assert asked["GET"] == (options[1] == "")
+    assert asked["GET"] == 1
 
 
 def test_a_service_that_is_down_is_told_by_what_to_do(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from loadbench.summary import Summary, summarise
 from loadbench.targets.ask import Asker
 from loadbench.targetspec import TargetSpec
 from loadbench.units import SECOND
+from tests.answering import Answering, Handler, serve
 from tests.lanes import Done, Known, Process, known_server, plan, run_process
 from tests.records import start
 
@@ -107,3 +108,27 @@ def test_a_target_that_closes_each_connection_is_known_before(misbehave: str, cl
         url = f"http://127.0.0.1:{server.port}"
         with Asker(url, "http") as asker:
             assert asker.describe(TargetSpec(url=url)).closes is closes
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "closes"),
+    [("HTTP/1.1", 404, False), ("HTTP/1.1", 200, True), ("HTTP/1.0", 404, True)],
+)
+@pytest.mark.parametrize("reached", [True, False])
+def test_who_hangs_up_after_what_it_does_not_know_is_not_known_to_close(
+    version: str, status: int, closes: bool, reached: bool
+) -> None:
+    class Unknowing(Handler):
+        protocol_version = version
+
+        def do_GET(self) -> None:
+            self.say(status, "", {"Connection": "close"})
+
+        do_OPTIONS = do_GET
+
+    with serve(Answering(Unknowing)) as server, Asker(server.url) as asker:
+        if reached:
+            asker.reach("/")
+        else:
+            asker.ask("GET", "/v2")
+        assert asker.closes is closes

@@ -3,22 +3,30 @@ target, and are not written down anywhere."""
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from loadbench import runlog
 from loadbench.cli.find import _known
-from loadbench.environment import hidden, kept, left_out, shown, typed
-from loadbench.errors import SpecError
+from loadbench.environment import hidden, kept, left_out, literal, shown, typed
+from loadbench.errors import SpecError, TargetError
 from loadbench.experiments.find import Finder
 from loadbench.experiments.sides import Side, differences
 from loadbench.judge.differences import settings, work
 from loadbench.judge.searches import Hunt, Setting, parse_over
+from loadbench.metricspec import MetricsSpec
+from loadbench.plan import Endpoint
 from loadbench.report.page.again import scenario_text
 from loadbench.runner import Options
 from loadbench.spec import load
+from loadbench.targets.ask import Asker
+from loadbench.targets.scrape import Scraper
+from tests.answering import Answering, Handler, serve
 from tests.running import loadbench, summary
+from tests.telling import telling
 from tests.test_find_search import TERMS
+from tests.test_lacking import BRIEF, counting
 from tests.test_target_headers import SECRET, guarded, written
 
 KEY = "target.headers.Authorization"
@@ -76,6 +84,91 @@ def test_a_token_in_an_address_is_not_kept(tmp_path: Path) -> None:
     (folder,) = runlog.runs(tmp_path / "results")
     told = runlog.read_snapshot(folder)["target"]["url"]
     assert told.endswith("/v2?user=me&api_key=(left out)")
+
+
+@pytest.mark.parametrize("gets", ["GET", "POST"])
+def test_a_token_in_an_address_that_is_asked_before_is_not_kept(tmp_path: Path, gets: str) -> None:
+    """Whether the path is there, or not to be got."""
+    with counting((404, ""), gets) as (url, _):
+        where = f"{url}/predict?api_key={SECRET}"
+        own = ("run", "steady", "--target", where, *BRIEF)
+        done = loadbench(*own, cwd=tmp_path, code=0 if gets == "GET" else 2)
+    assert "GET /predict?api_key=(left out)" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert gets != "GET" or holding(tmp_path) == []
+
+
+def test_a_token_in_the_address_of_metrics_is_not_kept(tmp_path: Path) -> None:
+    with guarded() as (_, url), telling() as server:
+        path = f"/metrics?token={SECRET}"
+        server.pages[path] = "own_counter 1\n"
+        own = ("--set", f"target.metrics.url={server.url}{path}", "--duration", "1s", *TYPED)
+        done = loadbench("run", written(tmp_path, url, ""), *own, cwd=tmp_path)
+    assert "/metrics?token=(left out) is known" in done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert holding(tmp_path) == []
+
+
+@pytest.mark.parametrize("body", [(404, ""), (200, "no page {"), (200, "x" * (17 << 20))])
+def test_a_page_of_metrics_that_fails_is_told_of_without_its_token(body: tuple[int, str]) -> None:
+    with telling() as server:
+        server.pages[f"/metrics?token={SECRET}"] = body[1] if body[0] == 200 else body
+        address = f"{server.url}/metrics?token={SECRET}"
+        for url in (address, address.replace(str(server.server_port), "1")):
+            endpoint = Endpoint("127.0.0.1", server.server_port, "http")
+            with Scraper(endpoint, MetricsSpec(url=url)) as scraper:
+                with pytest.raises(TargetError, match=r"token=\(left out\): ") as caught:
+                    scraper.find()
+                assert SECRET not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_target_that_is_down_is_told_of_without_the_token_in_its_address() -> None:
+    with Asker("http://127.0.0.1:1") as asker:
+        with pytest.raises(TargetError, match=r"GET .*/p\?a=1&token=\(left out\): ") as caught:
+            asker.reach(f"/p?a=1&token={SECRET}")
+        assert SECRET not in caught.value.message
+
+
+def test_a_target_that_gets_too_much_is_told_of_without_it(tmp_path: Path) -> None:
+    where = f"http://models.example/p?token={SECRET}"
+    own = ("run", "steady", "--target", where, "--rate", "5000")
+    told = loadbench(*own, cwd=tmp_path, code=2).stderr
+    assert "token=(left out) may be somebody else's" in told
+    assert SECRET not in told
+
+
+class Repeating(Handler):
+    """Fails with all that it was sent."""
+
+    def do_GET(self) -> None:
+        self.body()
+        self.say(500, f"no {unquote(self.path)} for {self.headers}")
+
+    do_POST = do_GET
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("", f'headers = {{ X-Api-Key = "{SECRET}" }}'),
+        ("", f'path = "/p?x=1&api_key={SECRET}"'),
+        ("", f'body = "a"\nheaders = {{ Authorization = "Bearer {SECRET}" }}'),
+        (f"/p?x=1&api_key={SECRET}", ""),
+        (f"/p?x=1&api_key={SECRET.replace('-', '%2D')}", ""),
+    ],
+)
+def test_what_a_server_repeats_of_a_request_is_not_kept_either(
+    tmp_path: Path, path: str, asked: str
+) -> None:
+    with serve(Answering(Repeating)) as server:
+        file = written(tmp_path, f"{server.url}{path}", "")
+        text = file.read_text().replace("kserve", "http").replace('model = "m"', "")
+        file.write_text(f'{text}\n[[request]]\nname = "a"\n{asked}')
+        for more in ("--dry-run", "--json"):
+            told = loadbench("run", file, "--duration", "1s", more, cwd=tmp_path, code=None)
+            assert "(left out)" in told.stdout
+            assert SECRET not in unquote(told.stdout + told.stderr)
+    assert holding(tmp_path) == []
 
 
 def test_several_runs_keep_none(tmp_path: Path) -> None:
@@ -151,6 +244,22 @@ def test_what_was_left_out_is_not_sent_in_place_of_the_secret(tmp_path: Path) ->
         assert server.refused == 0
 
 
+def test_a_text_that_only_has_the_words_stops_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path, "http://127.0.0.1:1", "")
+    title = "ablation (left out)"
+    assert load(str(path), {"title": title}).spec.title == title
+    for key, text in (
+        (KEY, "Bearer (left out)"),
+        ("target.url", "http://h/p?token=(left out)"),
+        ("target.headers", "(left out)"),
+        ("alerts.command", ["curl", "-H", "Authorization: (left out)"]),
+        ("alerts.command", ["curl", "--token", "(left out)"]),
+        ("alerts.command", ["sh", "-c", "API_TOKEN=(left out) notify"]),
+    ):
+        with pytest.raises(SpecError, match=f"{key}: it looks like a secret"):
+            load(str(path), {key: text})
+
+
 # ---- the rule
 
 
@@ -180,12 +289,14 @@ def test_a_tree_is_kept_without_secrets() -> None:
         "target": {"headers": {"X-Api-Key": "abc", "Cookie": "sid=$A; csrf=${B}"}},
         "checks": {"first_token_p99": "< 100 ms"},
         "alerts": {"command": ["curl", "-H", "Authorization: Bearer abc", "--token", "abc"]},
+        "load": {"arguments": ["-e", "API_TOKEN=abc", "-e", "MODE=a"]},
         "request": [{"path": "/p?token=abc", "options": {"max_tokens": "9", "auth_token": "abc"}}],
     }
     told = {
         "target": {"headers": {"X-Api-Key": "(left out)", "Cookie": "sid=$A; csrf=${B}"}},
         "checks": {"first_token_p99": "< 100 ms"},
         "alerts": {"command": ["curl", "-H", "Authorization: (left out)", "--token", "(left out)"]},
+        "load": {"arguments": ["-e", "API_TOKEN=(left out)", "-e", "MODE=a"]},
         "request": [
             {
                 "path": "/p?token=(left out)",
@@ -195,8 +306,79 @@ def test_a_tree_is_kept_without_secrets() -> None:
     }
     assert kept(tree) == told == kept(told)
     assert list(left_out(tree)) == []
-    assert list(left_out(told)) == ["target.headers.X-Api-Key", "alerts.command", "request"]
+    assert list(left_out(told)) == [
+        "target.headers.X-Api-Key",
+        "alerts.command",
+        "load.arguments",
+        "request",
+    ]
     assert "abc" not in scenario_text(tree)
+
+
+@pytest.mark.parametrize(
+    ("changed", "a", "b"),
+    [
+        ("dims.token_len", "uniform(1, 64)", "uniform(1, 640)"),
+        ("shapes.token_embeddings", ["seq", 768], ["seq", 1024]),
+        ("shapes.token_embeddings", ["seq", 768], ["other", 768]),
+        ("values.token_mask", "uniform(0, 1)", "constant(1)"),
+        ("dims.tokens_in", "uniform(1, 64)", "uniform(1, 640)"),
+        ("options.stop_token", "###", "</s>"),
+        ("options.special_tokens_file", "a.json", "b.json"),
+    ],
+)
+def test_what_only_sounds_like_a_secret_is_told_apart(changed: str, a: Any, b: Any) -> None:
+    """It is the work that was done: runs that differ in it are not of the same."""
+    table, name = changed.split(".")
+
+    def snapshot(value: Any) -> dict[str, Any]:
+        return {"spec": kept({"request": [{"name": "a", table: {name: value}}]})}
+
+    assert a in snapshot(a)["spec"]["request"][0][table].values()
+    (found,) = work(snapshot(a), snapshot(b))
+    assert found.key.startswith(f"request[0].{changed}")
+    assert (found.a, found.b) in ((a, b), (a[0], b[0]), (a[1], b[1]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["token", "api_token", "auth_token", "access-token", "auth_tokens", "tokensecret",
+     "request[0].headers.X-Token", "request.options.token", "engine.values.token"],
+)  # fmt: skip
+def test_what_is_one_all_the_same(name: str) -> None:
+    assert shown(name, "v") == "(left out)"
+
+
+@pytest.mark.parametrize(
+    "name", ["eos_token", "pad_token", "special_token", "stop-token", "tokens_in", "max_tokens"]
+)
+def test_words_of_a_tokenizer_are_none(name: str) -> None:
+    assert shown(f"request[0].options.{name}", "v") == shown(f"--{name}", "v") == "v"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("curl -H 'Authorization: Bearer abc' -d @-", "curl -H 'Authorization: (left out)' -d @-"),
+        ('curl -H "X-Api-Key: abc" http://h', 'curl -H "X-Api-Key: (left out)" http://h'),
+        ("curl -H 'Authorization: Bearer $A' http://h", None),
+        ("API_TOKEN=abc notify", "API_TOKEN=(left out) notify"),
+        ("API_TOKEN='a b c' notify", "API_TOKEN=(left out) notify"),
+        ("user=me&password=abc&a=1", "user=me&password=(left out)&a=1"),
+        ("API_TOKEN=$A request.dims.token_len=3 stop_token=abc", None),
+        ('{"api_key": "abc", "a": "b"}', '{"api_key": "(left out)", "a": "b"}'),
+        ('{"password":"a\\"bc"}', '{"password":"(left out)"}'),
+        (r'curl -d "{\"api_key\": \"abc\", \"a\": 1}"',
+         r'curl -d "{\"api_key\": \"(left out)\", \"a\": 1}"'),
+        ('{"stop_token": "abc", "max_tokens": "9", "a": "token"}', None),
+        ("see: what a token is", None),
+    ],
+)  # fmt: skip
+def test_a_secret_within_a_word_is_left_out(text: str, told: str | None) -> None:
+    assert shown("command", text) == (told or text)
+    assert shown("command", told or text) == (told or text)
+    assert bool(list(literal({"body": text}))) is (told is not None)
+    assert not list(literal({"body": told or text}))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def example(
     connection: Connection, done: int, peer: str, data: bytes, headers: Mapping[str, str]
 ) -> Example:
     """The request on the connection, as one that failed. `data` came last of its answer; the
-    headers are the target's, whose secrets some servers repeat."""
+    headers are what `told_to` gives, whose secrets some servers repeat."""
     first = connection.head(data).partition(b"\r\n")[0]
     reason = connection.reason or first.decode(errors="backslashreplace")
     return Example(

@@ -24,6 +24,7 @@ from loadbench.load.ready import Load
 from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
 from loadbench.load.sequences import Run
+from loadbench.plan import told_to
 
 EVENTS = 256  # at most so many answers at a time
 _TAKE_MOST = 1 << 18
@@ -45,7 +46,7 @@ class Exchange:
         self._deals = [replica.begin for replica in load.replicas]
         self._new = [replica.connection for replica in load.replicas]
         self._patience = Patience(pool.open, plan.connect_timeout_ns, plan.timeout_ns)
-        self._headers = plan.endpoint.headers
+        self._headers = told_to((plan.endpoint, *plan.replicas), plan.requests)
         self._turn = 0
         self._take = 4096  # bytes read at a time; grows with the answers
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import gevent
 import locust
+from gevent import GreenletExit
 from gevent.event import Event
 from locust.exception import StopTest
 from locust.runners import STATE_CLEANUP, STATE_RUNNING, STATE_STOPPED
@@ -61,7 +62,12 @@ class Driver:
         events = locust.events
         self._witness = Witness(events.request)
         events.test_stop.add_listener(lambda **_: self._close())  # before the file's own
-        self._environment = locustfile.set_up(plan.journey, self._complaints, self._break)
+        try:
+            self._environment = locustfile.set_up(plan.journey, self._complaints, self._break)
+        except GreenletExit:  # a listener of `init` was broken off in a request
+            if self._broken is None:
+                raise
+            raise self._broken from None
         self._environment.stop_timeout = plan.drain_ns / SECOND
         runner: Any = self._environment.runner
         self._runner = runner

@@ -111,11 +111,11 @@ def _require_few(
     for host in _hosts(environment):
         if elsewhere(host):
             raise _too_many(environment, journey, host)
-    abroad.watch(lambda url: end(_too_many(environment, journey, _origin(url))))
+    abroad.watch(lambda url: end(_too_many(environment, journey, url)))
 
 
 def _too_many(environment: Environment, journey: Journey, host: str) -> SpecError:
-    whose = f"{host} may be somebody else's: it gets {journey.most} users at most"
+    whose = f"{_origin(host)} may be somebody else's: it gets {journey.most} users at most"
     if environment.shape_class:
         shape = type(environment.shape_class).__name__
         return SpecError(f"{journey.file}: {shape} says how many users run, and {whose}", OWN)
@@ -124,6 +124,8 @@ def _too_many(environment: Environment, journey: Journey, host: str) -> SpecErro
 
 def _origin(url: str) -> str:
     """Of an address what is no secret."""
+    if "://" not in url:
+        return url.rpartition("@")[2]
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
@@ -188,7 +190,7 @@ def hostless(environment: Environment) -> Iterator[str]:
 
 def target(environment: Environment) -> str:
     """What the file aims at, as far as it says."""
-    return ", ".join(_hosts(environment))
+    return ", ".join(map(_origin, _hosts(environment)))
 
 
 def _hosts(environment: Environment) -> list[str]:

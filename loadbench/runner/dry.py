@@ -4,14 +4,14 @@ The target is opened as for a run, and closed again; nothing is measured and not
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from loadbench import timing, units
-from loadbench.environment import hidden
+from loadbench.environment import hidden, shown
 from loadbench.errors import SpecError
 from loadbench.model import Value
-from loadbench.plan import Endpoint, kinds, named
+from loadbench.plan import Endpoint, kinds, named, told_to
 from loadbench.printable import printable
 from loadbench.runner.target import Target, open_target
 from loadbench.spec import Scenario
@@ -70,11 +70,13 @@ def _tried(scenario: Scenario, target: Target) -> list[Tried]:
         asked = named(kinds(spec), endpoint) if target.replicas else kinds(spec)
         pools, _ = prepare(endpoint, asked, spec.load.seed, most=1)
         with Asker(url, wanted.protocol, wanted.tls, wanted.headers) as asker:
-            found += [_one(endpoint, pool[0], asker.exchange(pool[0])) for pool in pools]
+            said = told_to([endpoint], asked)
+            found += [_one(endpoint, pool[0], asker.exchange(pool[0]), said) for pool in pools]
     return found
 
 
-def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
+def _one(endpoint: Endpoint, request: Prepared, answer: Exchange, said: Mapping[str, str]) -> Tried:
+    """`said` is what it was sent, whose secrets some servers repeat."""
     rpc = answer.headers.get(b"grpc-status", b"").decode("latin-1")
     told = f"grpc_{rpc}" if rpc else f"HTTP {answer.status}"
     fault = "" if welcome(answer.status, request.statuses) else told
@@ -84,7 +86,7 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
                 if check is not None:
                     check(answer.headers, answer.body)
         except BadAnswer as error:
-            fault = hidden(f"{error.failure}: {error}", endpoint.headers)
+            fault = hidden(f"{error.failure}: {error}", said)
     parts = timing.read(answer.headers.get(b"server-timing", b"")).told
     return Tried(
         request=request.name,
@@ -94,7 +96,7 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange) -> Tried:
         took_ms=answer.took_ns / units.MS,
         answer_bytes=len(answer.body),
         parts={_WORDS.get(name, name): took / units.MS for name, took in parts.items()},
-        shown=_shown(endpoint, answer, plain=bool(fault) or not endpoint.tensors),
+        shown=_plain(answer, said) if fault or not endpoint.tensors else _tensors(endpoint, answer),
         fault=fault,
         answered=f"gRPC {rpc}" if rpc else "",
     )
@@ -105,14 +107,18 @@ def _line(endpoint: Endpoint, request: Prepared) -> str:
         from loadbench.targets.rpc import path_of  # it brings protobuf
 
         return f"{path_of(request.data).rpartition('/')[2]} {endpoint.model}"
-    return request.data.partition(b"\r\n")[0].decode("latin-1").removesuffix(" HTTP/1.1")
+    line = request.data.partition(b"\r\n")[0].decode("latin-1").removesuffix(" HTTP/1.1")
+    return str(shown("line", line))
 
 
-def _shown(endpoint: Endpoint, answer: Exchange, plain: bool) -> tuple[str, ...]:
-    """The outputs with their first values; of what is no tensor the beginning of the text."""
-    if plain:
-        said = hidden(answer.body, endpoint.headers)
-        return (printable(said),) if said else ()
+def _plain(answer: Exchange, said: Mapping[str, str]) -> tuple[str, ...]:
+    """The beginning of the text."""
+    text = hidden(answer.body, said)
+    return (printable(text),) if text else ()
+
+
+def _tensors(endpoint: Endpoint, answer: Exchange) -> tuple[str, ...]:
+    """The outputs with their first values."""
     kinds = {tensor.name: tensor.datatype for tensor in endpoint.outputs}
     lines = []
     for name, array in speech(endpoint).read(answer.headers, answer.body).items():

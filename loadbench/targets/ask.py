@@ -121,8 +121,9 @@ class Asker:
             answer = self._client.request(method, path, json=body, extensions={WHOLE_S: _WHOLE_S})
         except httpx.HTTPError as error:
             reason, hint = _explain(error)
-            raise TargetError(f"{method} {self.url}{path}: {reason}", hint) from error
-        self.closes &= _closes(answer)
+            where = environment.shown("url", f"{self.url}{path}")
+            raise TargetError(f"{method} {where}: {reason}", hint) from error
+        self.closes &= _ends(answer)
         return answer
 
     def reach(self, path: str) -> None:
@@ -134,8 +135,7 @@ class Asker:
         except httpx.HTTPError:
             self.ask("GET", path)
             return
-        # who does not know the question may hang up after it
-        self.closes &= _closes(answer) and answer.status_code < 400
+        self.closes &= _ends(answer)
 
     def refusal(self, answer: httpx.Response) -> str:
         """What it says in refusing, on one line; without the secrets that it was shown."""
@@ -307,6 +307,12 @@ def _explain(error: httpx.HTTPError) -> tuple[str, str]:
     if "parsing HTTP/2" in reason or "Socket closed" in reason:
         return reason, "it does not speak gRPC: is it an http:// address?"
     return reason, "is the server up, and the address right?"
+
+
+def _ends(answer: httpx.Response) -> bool:
+    """Whether it is to be believed that all answers end their connection: who speaks 1.1 may hang
+    up only after what it does not know."""
+    return _closes(answer) and (answer.status_code < 400 or answer.http_version == "HTTP/1.0")
 
 
 def _closes(answer: httpx.Response) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from loadbench.environment import shown
 from loadbench.errors import SpecError, TargetError
 from loadbench.model import Note
 from loadbench.plan import Endpoint, Expected, RequestPlan, kinds
@@ -65,27 +66,30 @@ def lacking(asker: "Asker", endpoint: Endpoint, spec: "Spec") -> Note | None:
         text += ", and was asked once before" * asked
         return Note("nothing-asked", text, _hint(asker))
     if asked:
-        text = f"GET {endpoint.path} was asked once before the load, to see whether it is there"
+        path = shown("path", endpoint.path)
+        text = f"GET {path} was asked once before the load, to see whether it is there"
         hint = 'the server counts it, the log does not; protocol = "http" has it left out'
         return Note("asked-before", text, hint)
     return None
 
 
 def _found(asker: "Asker", path: str) -> tuple[int, bool]:
-    """How it answers who GETs this, and whether it was asked so. Most servers tell which methods
-    they take there without counting a request; others are asked."""
+    """How it answers who GETs this, and whether it was asked so. Most servers tell that they are to
+    be asked so there without counting a request. Some name only the methods of the first of their
+    routes that has the path, or have a layer in front that answers for all paths: that it is not
+    there is known only from asking."""
     answer = asker.ask("OPTIONS", path)
     methods = answer.headers.get("allow", "").replace(" ", "").upper().split(",")
-    if methods != [""]:
-        return (200 if "GET" in methods else _GONE[1]), False
-    if answer.status_code not in _GONE:
+    if "GET" in methods:
+        return 200, False
+    if answer.status_code not in _GONE and not answer.is_success:
         return answer.status_code, False
     return asker.ask("GET", path).status_code, True
 
 
 def _what(endpoint: Endpoint, status: int) -> str:
     method = "GET " if status == 405 else ""
-    return f"{method}{endpoint.path} (HTTP {status})"
+    return f"{method}{shown('path', endpoint.path)} (HTTP {status})"
 
 
 def _awaits(kind: RequestPlan, status: int) -> bool:

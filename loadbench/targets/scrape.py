@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from loadbench.environment import shown
 from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu
 from loadbench.model import Note, Server
@@ -160,21 +161,22 @@ class Scraper:
         return dict(own_headers(endpoint)) if same else {}
 
     def _page(self, url: str) -> Page:
+        asked = f"GET {shown('url', url)}"  # as it is told of
         try:
             bound, headers = {WHOLE_S: _WHOLE_S}, self._headers(url)
             with self._client.stream("GET", url, headers=headers, extensions=bound) as answer:
                 if answer.status_code != 200:
-                    raise TargetError(f"GET {url}: HTTP {answer.status_code}", _hint(url))
+                    raise TargetError(f"{asked}: HTTP {answer.status_code}", _hint(url))
                 body = bytearray()
                 for part in answer.iter_bytes():
                     body += part
                     if len(body) > _MOST:
-                        raise TargetError(f"GET {url}: more than {_MOST >> 20} MB", _hint(url))
+                        raise TargetError(f"{asked}: more than {_MOST >> 20} MB", _hint(url))
             return page(body.decode())
         except httpx.HTTPError as error:
-            raise TargetError(f"GET {url}: {error or type(error).__name__}", _hint(url)) from error
+            raise TargetError(f"{asked}: {error or type(error).__name__}", _hint(url)) from error
         except ValueError as error:  # of the text, or of its encoding
-            raise TargetError(f"GET {url}: is no page of metrics: {error}", _hint(url)) from error
+            raise TargetError(f"{asked}: is no page of metrics: {error}", _hint(url)) from error
 
 
 def _whole(urls: list[str], pages: Mapping[str, Page]) -> Page:
@@ -187,7 +189,7 @@ def _whole(urls: list[str], pages: Mapping[str, Page]) -> Page:
 def _unread(url: str, found: Page) -> Note:
     """Somebody asked for this page, and must not think that it was quiet."""
     names = ", ".join(sorted(found)[:_SHOWN]) or "nothing"
-    text = f"target.metrics.url: no name on {url} is known, so nothing of it is read"
+    text = f"target.metrics.url: no name on {shown('url', url)} is known, so nothing of it is read"
     hint = f"it tells of {names}; say what they mean: [target.metrics] requests = …, queue = …"
     return Note("metrics-unread", text, hint)
 
