@@ -56,7 +56,7 @@ class InView:
     def _look(self, scene: Scene) -> Blocks | None:
         run = scene.view.start.run if scene.view.start else ""
         end = scene.end if scene.paused else scene.end // _EVERY_S
-        key = (run, scene.begin if scene.paused else scene.span, end, scene.going)
+        key = (run, scene.begin if scene.paused else scene.span, end, scene.going, scene.over)
         if scene.hasty and key != self._key:
             return None
         if self._blocks is None or key != self._key:
@@ -95,7 +95,8 @@ def judged(scene: Scene) -> tuple[tuple[CheckResult, ...], Blocks]:
 
 def _blocks(scene: Scene, begin: int, end: int, latency: Histogram | None) -> Blocks:
     steady, rest, failed = _seconds(scene.view, begin, end)
-    return Blocks(steady, rest, failed + scene.overdue + scene.unfinished, latency)
+    missed = failed + scene.visible_overdue + scene.visible_unfinished
+    return Blocks(steady, rest, missed, latency)
 
 
 def _seconds(view: View, begin: int, end: int) -> tuple[list[Window], list[Window], int]:
