@@ -59,7 +59,8 @@ class InView:
         key = (run, scene.begin if scene.paused else scene.span, end, scene.going, scene.over)
         if scene.hasty and key != self._key:
             return None
-        if self._blocks is None or key != self._key:
+        empty = self._blocks is None or not self._blocks.total  # in the first seconds of a run
+        if self._blocks is None or empty or key != self._key:
             self._key, self._bands, self._known = key, {}, None
             whole = scene.visible.latency if scene.visible else None
             first = max(scene.view.first or 0, scene.begin)

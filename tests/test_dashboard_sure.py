@@ -4,7 +4,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from dashboard.scene import Sight, Source, scene
-from dashboard.sureness import judged
+from dashboard.sureness import InView, judged
 from loadbench.histogram import Histogram
 from loadbench.model import Check, End, Record, Window
 from loadbench.streams import Stream
@@ -44,3 +44,12 @@ def test_checks_on_tokens_are_as_sure_on_the_screen_as_in_the_summary() -> None:
             (one.name, one.sure, one.why, one.effective) for one in wanted.checks
         ]
         assert all(one.certainty for one in found)
+
+
+def test_figures_of_the_first_seconds_lack_seconds_for_a_band() -> None:
+    """Not requests: those are there, though none was when the screen was looked at first."""
+    sure = InView()
+    for seconds in range(5):
+        view = folded([start(planned_ns=60_000 * MS), *map(of_tokens, range(seconds))])
+        why = sure.why_none(scene(view, Sight(), Source(run="here")), 0.5)
+        assert why == ("needs 80 s of one rate" if seconds else "no requests")
