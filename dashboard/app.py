@@ -23,6 +23,7 @@ from textual.events import Event, Key, Paste
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
+from dashboard import ending
 from dashboard.child import Child
 from dashboard.commands import commands
 from dashboard.driver import LEAVE, STAY, STOP, Driver
@@ -299,10 +300,7 @@ class Dashboard(App[None]):
             self.redraw()
 
     def read_snapshot(self) -> None:
-        try:
-            self.snapshot = runlog.read_snapshot(self.folder)
-        except SpecError:
-            self.snapshot = {}  # not written yet: asked again each second
+        self.snapshot = ending.snapshot(self.folder)
 
     @property
     def opened(self) -> bool:

@@ -6,6 +6,7 @@ ghostty, WezTerm). Others could print them, so nothing is sent to one that is no
 them, unless the user says so. tmux lets them through if `allow-passthrough` is on.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
@@ -65,12 +66,16 @@ def notification(spells: list[Spell], run: str, how: Way, tmux: bool) -> str:
     """The escape sequence that tells of what fires; "" if there is none."""
     if not spells or how in ("off", "auto"):
         return ""
-    told = "; ".join(
-        f"{describe(spell.rule)} ({show(spell.rule, spell.value)})" for spell in spells
-    )
+    told = "; ".join(map(_words, spells))
     text, title = (printable(part)[:_LONGEST] for part in (told, f"loadbench {run}"))
     if how == "osc777":
         text = f"\x1b]777;notify;{title.replace(';', ',')};▲ {text}\x07"
     else:
         text = f"\x1b]9;{title}: ▲ {text}\x07"
     return f"\x1bPtmux;{text.replace(chr(27), chr(27) * 2)}\x1b\\" if tmux else text
+
+
+def _words(spell: Spell) -> str:
+    """As the screen has it; one without a value is a percentile among the failed."""
+    value = math.inf if spell.value is None else spell.value
+    return f"{describe(spell.rule)} ({show(spell.rule, value)})"

@@ -114,8 +114,10 @@ class Scene:
     visible: Window | None
     visible_s: int
     service_ns: float  # summed over the visible requests
-    overdue: int = 0  # open at `end` and over the limit already
-    unfinished: int = 0  # never answered: the run is over
+    overdue: int = 0  # open at `moment` and over the limit already
+    unfinished: int = 0  # never answered: the run is over, and `moment` is its end
+    visible_overdue: int = 0  # the same at `end`
+    visible_unfinished: int = 0
     over: bool = False  # nothing more will come, now
     hasty: bool = False  # somebody is on the way through the run: what takes long comes later
     _columns: dict[int, dict[int, list[Bin]]] = field(default_factory=dict, compare=False)
@@ -177,10 +179,9 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
     moment = end if sight.cursor is None else sight.cursor + 1
     near = views.pieces(view, max(first, moment - 10), moment, fine=True)
     wide = views.pieces(view, max(first, begin), end)
-    last = near[-1].window if near and near[-1].seconds == 1 else None
     over = view.end is not None or bool(source.problem)
-    at_end = over and moment == newest
-    unfinished = last.in_flight + last.waiting if last and at_end else 0
+    overdue, unfinished = _open(view, moment, over)
+    visible_overdue, visible_unfinished = _open(view, end, over)
     return Scene(
         view=view if sight.at is None or moment == newest else views.as_of(view, moment),
         sight=sight,
@@ -190,14 +191,28 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
         end=end,
         recent=_with(views.merged(near), unfinished),
         recent_s=views.seconds(near),
-        visible=_with(views.merged(wide), unfinished),
+        visible=_with(views.merged(wide), visible_unfinished),
         visible_s=views.seconds(wide),
         service_ns=sum(bin.service_ns for bin in wide),
-        overdue=last.overdue if last and not at_end else 0,
+        overdue=overdue,
         unfinished=unfinished,
+        visible_overdue=visible_overdue,
+        visible_unfinished=visible_unfinished,
         over=over,
         hasty=source.hasty,
     )
+
+
+def _open(view: View, end: int, over: bool) -> tuple[int, int]:
+    """(overdue, unfinished) at the end of a stretch. What is open at the end of a run that is over
+    is unfinished; before that it may still have been answered."""
+    last = views.pieces(view, max(view.first or 0, end - 1), end, fine=True)
+    if not last:
+        return 0, 0
+    window = last[-1].window
+    if over and end == view.newest:
+        return 0, window.in_flight + window.waiting
+    return window.overdue, 0
 
 
 def _with(window: Window | None, unfinished: int) -> Window | None:

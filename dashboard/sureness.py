@@ -8,7 +8,6 @@ somebody stays at another stretch.
 from dashboard.scene import Scene
 from loadbench.account import Account
 from loadbench.assurance import BRIEF, Band, Blocks, Certainty, band_or_why, known
-from loadbench.bin import failures
 from loadbench.histogram import Histogram
 from loadbench.model import Window
 from loadbench.summary import CheckResult, judge
@@ -57,10 +56,11 @@ class InView:
     def _look(self, scene: Scene) -> Blocks | None:
         run = scene.view.start.run if scene.view.start else ""
         end = scene.end if scene.paused else scene.end // _EVERY_S
-        key = (run, scene.begin if scene.paused else scene.span, end, scene.going)
+        key = (run, scene.begin if scene.paused else scene.span, end, scene.going, scene.over)
         if scene.hasty and key != self._key:
             return None
-        if self._blocks is None or key != self._key:
+        empty = self._blocks is None or not self._blocks.total  # in the first seconds of a run
+        if self._blocks is None or empty or key != self._key:
             self._key, self._bands, self._known = key, {}, None
             whole = scene.visible.latency if scene.visible else None
             first = max(scene.view.first or 0, scene.begin)
@@ -72,7 +72,9 @@ def judged(scene: Scene) -> tuple[tuple[CheckResult, ...], Blocks]:
     """The checks of the run on all that is recorded of it until what is looked at."""
     view, first, until = scene.view, scene.view.first or 0, scene.moment
     start, whole = view.start, merged(pieces(view, first, until))
-    blocks = _blocks(scene, first, until, whole.latency if whole else None)
+    steady, rest, failed = _seconds(view, first, until)
+    missed = failed + scene.overdue + scene.unfinished
+    blocks = Blocks(steady, rest, missed, whole.latency if whole else None)
     if start is None or whole is None:
         return (), blocks
     load = [bin for bin in pieces(view, first, until) if bin.window.stage == "load"]
@@ -85,23 +87,29 @@ def judged(scene: Scene) -> tuple[tuple[CheckResult, ...], Blocks]:
         alerts=(),
         notes=(),
         evidence=view.evidence,
-        steady=(),
+        steady=tuple(steady),
+        rest=tuple(rest),
         overdue=scene.overdue + scene.unfinished,
     )
     return tuple(judge(check, total, blocks) for check in start.checks), blocks
 
 
 def _blocks(scene: Scene, begin: int, end: int, latency: Histogram | None) -> Blocks:
-    """The stretch in bins of one length; what does not fit goes to the last."""
-    found = _stretch(scene.view, begin, end)
+    steady, rest, failed = _seconds(scene.view, begin, end)
+    missed = failed + scene.visible_overdue + scene.visible_unfinished
+    return Blocks(steady, rest, missed, latency)
+
+
+def _seconds(view: View, begin: int, end: int) -> tuple[list[Window], list[Window], int]:
+    """The stretch in bins of one length, what does not fit with them, and how many failed."""
+    found = _stretch(view, begin, end)
     longest = max((bin.seconds for bin in found), default=1)
     steady: list[Window] = []
     rest: list[Window] = []
     for bin in found:
         whole = bin.seconds == longest and bin.window.stage == "load"
         (steady if whole else rest).append(bin.window)
-    missed = sum(failures(bin.window) for bin in found) + scene.overdue + scene.unfinished
-    return Blocks(steady, rest, missed, latency)
+    return steady, rest, sum(bin.failures for bin in found)
 
 
 def _stretch(view: View, begin: int, end: int) -> tuple[Bin, ...]:

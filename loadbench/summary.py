@@ -334,7 +334,7 @@ def _slowest(total: Account) -> Iterable[dict[str, Any]]:
 def judge(check: Check, total: Account, blocks: Blocks) -> CheckResult:
     """One check on what was measured, over all requests asked, and whether that is shown."""
     value, unit = _measured(check.name, total)
-    blocks = about(check, total.steady, total.rest, blocks)
+    blocks = about(check, total.steady, total.rest, blocks, total.whole)
     if value is None:
         state: Literal["passed", "failed", "no data"] = "no data"
     else:

@@ -17,6 +17,7 @@ from dashboard.screens.ask import Word
 from dashboard.screens.live import Live
 from dashboard.screens.rule import Edit
 from loadbench import runlog, spec
+from loadbench.alerts import built_in
 from loadbench.model import AlertChange, Check, Mark, Note, Remark, Start, encode
 from loadbench.units import SECOND
 from loadbench.view import View, fold
@@ -56,6 +57,15 @@ def test_each_rule_has_its_state_its_value_now_and_its_last_change() -> None:
     assert re.search(r"○ few data +errors .*under 100 requests", row(lines, "errors"))
     ended = screen(told(OVER))
     assert re.search(r"● ok +p99 latency .*03:02  ended", ended[3])
+
+
+def test_a_slope_lacks_seconds_however_many_requests_there_are() -> None:
+    early = folded(
+        [start(rules=built_in(gpu=False)), *(window(at, [9.0] * 100) for at in range(2))]
+    )
+    view = fold(early, AlertChange(0, "queue_growth", "few data", None))
+    growing = row(screen(view), "queue growing")
+    assert re.search(r"○ few data +queue growing .*needs 10 s of load", growing)
 
 
 def test_a_quantity_that_this_machine_has_not_is_no_data() -> None:
@@ -453,6 +463,10 @@ def test_a_notification_holds_nothing_that_steers_a_terminal() -> None:
     assert notification(fired, "0147", "osc9", tmux=False) == (
         "\x1b]9;loadbench 0147: ▲ p99 latency > 100 ms for 5 s (184 ms)\x07"
     )
+    failing = fold(told(Story(seconds=150, end=None)), replace(FIRED, value=None, peak=None))
+    assert notification(list(failing.spells), "0147", "osc9", tmux=False) == (
+        "\x1b]9;loadbench 0147: ▲ p99 latency > 100 ms for 5 s (> 100 ms)\x07"
+    )  # as on the screen
     wrapped = notification(fired, "0147", "osc9", tmux=True)
     assert wrapped.startswith("\x1bPtmux;\x1b\x1b]9;")
     assert wrapped.endswith("\x07\x1b\\")

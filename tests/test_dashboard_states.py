@@ -268,10 +268,10 @@ def test_asked_and_done_are_of_the_same_seconds() -> None:
     """After the last request the schedule asks for nothing, but the ten seconds before it did."""
     load = [window(at, [5.0] * 100) for at in range(20)]
     drained = window(20, [], stage="drain", rate=0.0)
-    lines = screen(folded([start(), *load, drained, End(20, "done")]))
+    lines = screen(folded([start(planned_ns=20_000_000_000), *load, drained, End(20, "done")]))
     assert "■ 90.0 ─ asked 90.0 ─" in lines[8]
     assert any("00:21 ■ run done" in line for line in lines)
-    assert "■ DONE  00:21" in lines[0]
+    assert "■ DONE  00:20" in lines[0]
 
 
 def test_short_times_stay_short() -> None:

@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from dashboard.app import Dashboard
+from dashboard.theme import palette
+from dashboard.widgets.runpanel import about
 from loadbench import baseline, catalogue, runlog
 from loadbench.errors import SpecError
 from loadbench.judge.comparison import compare
@@ -222,6 +224,24 @@ def test_the_worst_check_and_grade_are_those_of_the_series(tmp_path: Path) -> No
     assert whole["checks"][0]["state"] == "failed"
     assert whole["trust"] == "invalid"
     assert "odd (1 of 3 repeats)" in {note["text"] for note in whole["notes"]}
+
+
+def test_a_check_that_went_the_same_way_in_all_repeats_has_their_median(tmp_path: Path) -> None:
+    folder = series(tmp_path, [16.0, 20.0, 18.0])
+    found = [runlog.read_snapshot(path)["summary"] for path in runlog.repeats(folder)]
+    whole, entry = overall(found), catalogue.entry(folder)
+    assert whole is not None
+    assert entry is not None
+    assert whole["checks"][0]["value"] == whole["latency_ms"]["p99"] == pytest.approx(18, rel=0.01)
+    assert "✓ p99 18.0 ms < 100 ms" in about(entry, palette("loadbench")).plain
+    found[0]["checks"][0]["certainty"] = "shown"
+    again = overall(found)
+    assert again is not None
+    assert again["checks"][0]["certainty"] == "not shown"  # in one of them it is not
+    mixed = overall([*found, {**found[0], "checks": [{**found[0]["checks"][0], "state": "failed",
+                                                      "value": 120.0}]}])  # fmt: skip
+    assert mixed is not None
+    assert mixed["checks"][0]["value"] == 120.0  # of the one that failed
 
 
 def test_screens_take_a_series_as_they_take_a_run(tmp_path: Path) -> None:

@@ -96,6 +96,15 @@ def test_a_silent_worker_has_stopped_before_others_take_over() -> None:
     assert stage.of(link.Out, "b")
 
 
+def test_one_request_that_is_lost_is_told_as_one() -> None:
+    stage = begun()
+    stage.run(stage.origin + 1100 * MS, "ab", "ab")
+    stage.roll.hear("b", window(1, 1, 1), stage.now)
+    stage.run(stage.now + SILENCE + 200 * MS, "a", "a")
+    (note,) = stage.notes
+    assert ": 1 request in flight is lost, " in note.text
+
+
 def test_a_slow_worker_is_lost_though_it_beats() -> None:
     stage = begun()
     stage.run(stage.origin + 1100 * MS, "ab", "ab")

@@ -85,10 +85,10 @@ class Percentiles(Board):
         plain, window = ink(self.ink.text), scene.visible
         if window is None:
             return []
-        asked = window.latency.count + failures(window) + scene.overdue
+        asked = window.latency.count + failures(window) + scene.visible_overdue
         rows = []
         for share in _SHARES:
-            value = ms_text(quantile_ms(window, share, scene.overdue), scene.limit_ns)
+            value = ms_text(quantile_ms(window, share, scene.visible_overdue), scene.limit_ns)
             beyond = round(asked * (1 - share))
             rows.append([f"p{share * 100:g}", value, self._band(scene, share), units.count(beyond)])
         rows.append(["max", units.ms(window.latency.maximum), "", ""])
@@ -98,7 +98,7 @@ class Percentiles(Board):
     def _band(self, scene: Scene, share: float) -> str:
         """`±1.1`; `≥ 44.1` where nothing bounds it above."""
         window, found = scene.visible, self._sure.band(scene, share)
-        value = quantile_ms(window, share, scene.overdue) if window else None
+        value = quantile_ms(window, share, scene.visible_overdue) if window else None
         if found is None or value is None:
             return ""
         return within(value, (found.low / units.MS, found.high and found.high / units.MS)).strip(

@@ -166,7 +166,7 @@ class LatencyChart(Chart):
 
     def _tail(self, scene: Scene) -> str:
         """`p99 in view 46.2 ±1.1`, or why it has no band."""
-        value = quantile_ms(scene.visible, 0.99, scene.overdue) if scene.visible else None
+        value = quantile_ms(scene.visible, 0.99, scene.visible_overdue) if scene.visible else None
         found = self._sure.band(scene, 0.99)
         around = found.around(value * units.MS) if found and value is not None else None
         if around is None:

@@ -21,7 +21,7 @@ from loadbench.alerts import QUANTITIES, condition, describe, limit_text, show
 from loadbench.episodes import LIKELY, TRY, Spell
 from loadbench.merge import merge
 from loadbench.model import AlertChange, AlertState, Note, Rule, Window
-from loadbench.quantities import SPAN_S, Reading, Span
+from loadbench.quantities import ENOUGH, SPAN_S, Reading, Span
 from loadbench.situation import Situation, Stretch, stretches
 from loadbench.units import SECOND, clock
 from loadbench.words import explain
@@ -30,6 +30,7 @@ _SIGNS = {
     "ok": "● ok", "pending": "◔ pending", "firing": "▲ FIRING", "seen": "△ seen",
     "no data": "○ no data", "few data": "○ few data",
 }  # fmt: skip
+_LACKS = {"queue_growth": f"needs {SPAN_S} s of load"}  # of few data; others need requests
 _WORTH, _HIGH = 40, 99  # columns of a verdict, at least; its lines, at most
 
 
@@ -201,7 +202,7 @@ class Rules(Picker):
         if state == "no data":
             return "not known here" if scene.view.latest else ""
         if state == "few data":
-            return "under 100 requests in 10 s"
+            return _LACKS.get(rule.quantity, f"under {ENOUGH} requests in {SPAN_S} s")
         if rule.quantity == "silence" and state == "firing" and not scene.past:
             return f"{clock(scene.newest * SECOND)}  ({self._now(scene, rule, None)})"
         if spell is None:
@@ -349,7 +350,9 @@ class Why(Board):
         if change is not None and change.state == "no data":
             return [f"{QUANTITIES[rule.quantity].title}: not known here, so it cannot fire."]
         if change is not None and change.state == "few data":
-            return ["Too few requests to say: a percentile needs 100 in 10 s."]
+            if rule.quantity in _LACKS:
+                return [f"Too early to say: it {_LACKS[rule.quantity]}."]
+            return [f"Too few requests to say: a percentile needs {ENOUGH} in {SPAN_S} s."]
         return [f"{QUANTITIES[rule.quantity].title} has not been {condition(rule)}."]
 
     def _told(self, text: str, width: int) -> list[Cells]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rich.segment import Segment
 from textual.events import Click
 
+from dashboard.ending import checks, length
 from dashboard.scene import Scene
 from dashboard.theme import Palette, ink
 from dashboard.widgets.board import Board, Cells, Inspect
@@ -41,7 +42,7 @@ def state(scene: Scene, ink: Palette) -> State:
             if _is_last(source.part):
                 return State("◔", "LAST", ink.asked, "the result follows")
             return State("◔", "NEXT", ink.asked, "the next one follows")
-        return _ended(scene, ink, at)
+        return _ended(scene, ink)
     if source.problem:
         word = "KILLED" if source.killed else "FAILED"
         return State("✗", word, ink.error, f"{at} {brief(source.problem)}")
@@ -71,8 +72,8 @@ def _past(scene: Scene, ink: Palette, at: str) -> State:
     return State("‖", "VIEW PAUSED", ink.asked, detail, hint)
 
 
-def _ended(scene: Scene, ink: Palette, at: str) -> State:
-    end = scene.view.end
+def _ended(scene: Scene, ink: Palette) -> State:
+    end, at = scene.view.end, length(scene)
     assert end is not None
     if end.reason == "failed":
         return State("✗", "FAILED", ink.error, f"{at} {brief(end.text)}".strip())
@@ -90,22 +91,6 @@ def _is_last(part: str) -> bool:
 def brief(text: str) -> str:
     """What went wrong, in line 1: the rest is told below it."""
     return text.partition("; ")[0]
-
-
-def checks(scene: Scene) -> str:
-    """`✓ 4 of 4 checks`, `✗ 1 of 4 checks failed`, `○ 1 of 4 checks without data`, from the run's
-    summary once it is written."""
-    summary = scene.source.snapshot.get("summary")
-    found = summary.get("checks") if isinstance(summary, dict) else None
-    if not isinstance(found, list) or not found:
-        return ""
-    states = [check.get("state") for check in found if isinstance(check, dict)]
-    failed, passed = states.count("failed"), states.count("passed")
-    if failed:
-        return f"✗ {failed} of {len(found)} checks failed"
-    if unknown := len(found) - passed:
-        return f"○ {unknown} of {len(found)} checks without data"
-    return f"✓ {passed} of {len(found)} checks"
 
 
 def _planned(scene: Scene) -> str:

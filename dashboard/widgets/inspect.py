@@ -52,7 +52,10 @@ class Inspected(Board):
 
     def _figures(self, scene: Scene, window: Window) -> Iterator[tuple[str, str, str]]:
         """The most telling first: what does not fit is left out from the end."""
-        tail = ms_text(quantile_ms(window, 0.99), scene.limit_ns)
+        late = scene.overdue + scene.unfinished
+        tail, middle = (
+            ms_text(quantile_ms(window, share, late), scene.limit_ns) for share in (0.99, 0.5)
+        )
         yield "done", number(window.done), f" of {number(window.asked)}/s"
         yield "p99", tail, " ms"
         yield "failed", units.percent(error_share(window)), "%"
@@ -71,5 +74,5 @@ class Inspected(Board):
                 yield "clock", number(gpu.sm_clock_mhz), " MHz"
         if window.machine is not None and window.machine.cpu is not None:
             yield "CPU", units.percent(window.machine.cpu), "%"
-        yield "p50", ms_text(quantile_ms(window, 0.5), scene.limit_ns), " ms"
+        yield "p50", middle, " ms"
         yield "in flight", number(window.in_flight), ""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rich.segment import Segment
 from textual.geometry import Size
 
+from dashboard.ending import unjudged
 from dashboard.scene import Scene
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
@@ -48,6 +49,8 @@ def told(scene: Scene) -> Told | None:
         if source.verdict:
             sign, _, words = source.verdict.partition(" ")
             return Told(sign, _sentence(words), _DONE)
+        if why := unjudged(scene):
+            return Told("▲", _sentence(f"no verdict: {why}"), _DONE)
         return Told(" ", "", _DONE)
     if source.problem:
         return Told("✗", _sentence(source.problem) + _kept(scene), _AFTER)

@@ -264,7 +264,7 @@ class RequestTable(Board, can_focus=True):
         window = scene.visible if whole else None
         unsent = window.unsent + window.lost if window else 0
         alone = Window(0, "load", requests={name: part}, unsent=unsent)
-        overdue = scene.overdue if whole else 0
+        overdue = scene.visible_overdue if whole else 0
         times = [quantile_ms(alone, share, overdue) for share in (0.5, 0.95, 0.99, 0.999)]
         shown = [ms_text(value, scene.limit_ns) for value in times]
         seconds = max(1, scene.visible_s)

@@ -83,12 +83,18 @@ class _Part:
 
 
 def about(
-    check: Check, windows: Sequence[Window], rest: Sequence[Window], blocks: Blocks
+    check: Check,
+    windows: Sequence[Window],
+    rest: Sequence[Window],
+    blocks: Blocks,
+    whole: Window | None = None,
 ) -> Blocks:
-    """What a check is about: of times of tokens those of the windows, else `blocks`."""
+    """What a check is about: of times of tokens those of the windows, else `blocks`. `whole` is
+    all of them together, where that is known already."""
     if check.name not in CHECKS:
         return blocks
-    return Blocks(windows, rest, of=of_stream(check.name.rpartition("_")[0]))
+    quantity = of_stream(check.name.rpartition("_")[0])
+    return Blocks(windows, rest, whole=quantity.values(whole) if whole else None, of=quantity)
 
 
 def of_stream(name: str) -> Quantity:
@@ -96,16 +102,16 @@ def of_stream(name: str) -> Quantity:
     times = TIMES[name]
 
     def values(window: Window) -> Histogram:
-        stream = window.stream
-        return times(stream) if stream else EMPTY
+        streams = (part.stream for part in window.requests.values())
+        return Histogram.merged(times(stream) for stream in streams if stream)
 
     return Quantity(values, barren if name == "first_token" else _none)
 
 
 def barren(window: Window) -> int:
     """Asked, and never a token of it."""
-    stream = window.stream
-    return (stream.barren if stream else 0) + window.unsent + window.lost
+    streams = (part.stream for part in window.requests.values())
+    return sum(stream.barren for stream in streams if stream) + window.unsent + window.lost
 
 
 def _service(window: Window) -> Histogram:

@@ -38,10 +38,15 @@ def altered(notes: Iterable[Note]) -> str:
 
 def unjudged(summary: Summary) -> str:
     """Why its checks pass nothing and fail nothing; "" where they do."""
-    unfinished = f"the run was not finished: {summary.text}".removesuffix(": ")
+    unfinished = not_finished(summary.text)
     if summary.reason == "running":
         unfinished = "the run goes on"
     return why_unjudged(summary.reason, summary.trust, summary.notes, unfinished)
+
+
+def not_finished(text: str) -> str:
+    """What is said of a run that was broken off; `text` is what its end says of it."""
+    return f"the run was not finished: {text}".removesuffix(": ")
 
 
 def why_unjudged(ended: str, trust: str | None, notes: Sequence[Note], unfinished: str) -> str:

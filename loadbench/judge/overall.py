@@ -55,14 +55,23 @@ def _worst(found: Sequence[str], ranks: tuple[str, ...]) -> str:
 
 
 def _checks(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each check as in the repeat in which it went worst: all have to pass."""
+    """Each check as in the repeat in which it went worst: all have to pass, and to be shown. Where
+    it went the same way in all of them its value is the median of theirs, like any other figure."""
     by_name: dict[str, list[dict[str, Any]]] = {}
     for one in summaries:
         for check in one["checks"]:
             by_name.setdefault(check["name"], []).append(check)
-    return [
-        min(found, key=lambda check: _STATES.index(check["state"])) for found in by_name.values()
-    ]
+    return list(map(_check, by_name.values()))
+
+
+def _check(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    worst = min(
+        found,
+        key=lambda check: (_STATES.index(check["state"]), check.get("certainty") == "shown"),
+    )
+    if any(check["state"] != worst["state"] for check in found):
+        return worst
+    return {**worst, "value": middle([check.get("value") for check in found])}
 
 
 def _notes(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -371,8 +371,8 @@ class Roll:
         loss = self._tally.lose(member.worker, member.deals, min(at, self._axis.end))
         left = sum(m.state == "running" for m in self._members.values())
         text = (
-            f"{member.name} {why}{self._at(now)}: {count(loss.lost)} requests in flight are lost,"
-            f" {count(loss.unsent)} were not sent; {left or 'nobody'} took over its share"
+            f"{member.name} {why}{self._at(now)}: {_gone(loss.lost, loss.unsent)};"
+            f" {left or 'nobody'} took over its share"
         )
         self._say("lost", text, "their outcome is not known; the server may have got more")
 
@@ -382,3 +382,9 @@ class Roll:
 
     def _say(self, code: str, text: str, hint: str = "") -> None:
         self._tell(Noted(Note(code, text, hint)))
+
+
+def _gone(lost: int, unsent: int) -> str:
+    """`3 requests in flight are lost, 12 were not sent`."""
+    first = f"{count(lost)} requests in flight are" if lost != 1 else "1 request in flight is"
+    return f"{first} lost, {count(unsent)} {'were' if unsent != 1 else 'was'} not sent"
