@@ -198,7 +198,7 @@ class Rules(Picker):
 
     def _last(self, scene: Scene, rule: Rule, state: str) -> str:
         spell = spell_of(scene, rule)
-        if state == "no data":
+        if state == "no data" and spell is None:
             return "not known here" if scene.view.latest else ""
         if state == "few data":
             return "under 100 requests in 10 s"
