@@ -56,6 +56,8 @@ def test_each_rule_has_its_state_its_value_now_and_its_last_change() -> None:
     assert re.search(r"○ few data +errors .*under 100 requests", row(lines, "errors"))
     ended = screen(told(OVER))
     assert re.search(r"● ok +p99 latency .*03:02  ended", ended[3])
+    gone = screen(fold(view, AlertChange(165, "p99", "no data", None, 150, 184.0, limit=100)))
+    assert re.search(r"○ no data +p99 latency .*02:45  ended", gone[3])
 
 
 def test_a_quantity_that_this_machine_has_not_is_no_data() -> None:
