@@ -18,6 +18,7 @@ from dashboard.screens.live import Live
 from dashboard.screens.rule import Edit
 from loadbench import runlog, spec
 from loadbench.model import AlertChange, Check, Mark, Note, Remark, Start, encode
+from loadbench.standing import Standing
 from loadbench.units import SECOND
 from loadbench.view import View, fold
 from tests.records import start, window
@@ -517,6 +518,13 @@ def test_the_peak_of_an_episode_that_goes_on_follows_what_is_measured() -> None:
             assert last[1] == then[1]  # it does not fall
 
     asyncio.run(walk())
+
+
+def test_what_was_changed_by_hand_before_an_alert_is_told_as_its_cause() -> None:
+    changed = Mark(148, "engine: max_batch 8 → 2", Standing())
+    lines = screen(fold(told(FIRING), changed))
+    assert any("Likely: that change." in line for line in lines)
+    assert any("at 02:28, this was changed: engine: max_batch 8 → 2." in line for line in lines)
 
 
 def test_a_screen_that_is_being_put_together_is_drawn_when_it_is() -> None:
