@@ -207,4 +207,4 @@ def _files(scenario: Scenario | None) -> Iterator[Finding]:
         most = load.concurrency if load.arrivals == "closed" else target.connections
         for note in doubts(most, 0.0, files):
             yield Finding("▲", "files", f"{note.text}: {note.hint}")
-    yield Finding("✓", "scenarios", ", ".join(shipped()))
+    yield Finding("✓", "scenarios", f"scenarios that loadbench has: {', '.join(shipped())}")
