@@ -12,8 +12,6 @@ from msgspec.structs import replace
 from loadbench import control, units
 from loadbench.alerts import parse_rule
 from loadbench.errors import LoadbenchError, RunError, SpecError
-from loadbench.overrides import put
-from loadbench.spec import EngineSpec, checked
 from loadbench.standing import Standing, load_words
 from loadbench.view import View
 
@@ -45,6 +43,9 @@ def require(command: Mapping[str, Any]) -> None:
         case {"command": "alert", "when": str(when), "for": str(length)}:
             parse_rule(when, 0 if length == "off" else units.parse_duration(length))
         case {"command": "engine"}:
+            from loadbench.overrides import put  # not at the start: pydantic takes a while
+            from loadbench.spec import EngineSpec, checked
+
             for key, value in command.items():
                 if key == "command":
                     continue
