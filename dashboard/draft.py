@@ -117,7 +117,7 @@ def check(draft: Draft) -> Checked:
         return _whole(_load(draft, known), known, said, draft)
     except SpecError as error:
         whole = sentence(error, draft.scenario)
-    faults = dict(_at_fault(draft, known))
+    faults = {**dict(_at_fault(draft, known)), **dict(_miscounted(draft))}
     return Checked(None, known, said, faults or {"": whole})
 
 

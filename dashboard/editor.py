@@ -22,29 +22,34 @@ def command() -> list[str]:
 
 def edit(app: App[Any], path: Path) -> tuple[str, Path | None]:
     """(what to tell, the file that was edited). What lies outside of the present folder ships with
-    loadbench: a copy of it is edited, which never replaces a file that is there."""
+    loadbench: a copy of it is edited, which never replaces a file that is there, and is taken away
+    again where nothing was written to it."""
     try:
         editor = command()
     except ValueError as error:
         return f"$EDITOR cannot be read: {error}", None
     if not editor:
         return "no editor found: set $EDITOR", None
+    own, made = path, False
     try:
         with app.suspend():  # first: where that cannot be, nothing is copied either
-            own = path if path.resolve().is_relative_to(Path.cwd()) else _copied(path)
+            own = path if path.resolve().is_relative_to(Path.cwd()) else Path(path.name)
+            if made := not own.exists():
+                shutil.copyfile(path, own)
+            before = own.read_bytes()
             code = subprocess.run([*editor, str(own)], check=False).returncode
     except SuspendNotSupported:
         return f"there is no terminal for an editor here: edit {path}", None
     except (OSError, ValueError) as error:
+        if made:
+            own.unlink(missing_ok=True)
         return f"{shlex.join(editor)}: {error}", None
     app.refresh(layout=True)
+    if own.exists() and own.read_bytes() == before:
+        if made:
+            own.unlink()
+        said = f"{path.name} was not changed"
+        return said + (f": {shlex.join(editor)} ended with exit code {code}" if code else ""), None
     if code:
         return f"{shlex.join(editor)} ended with exit code {code}", own
     return (f"edited {own}" if own == path else f"edited {own}, a copy of {path.name}"), own
-
-
-def _copied(path: Path) -> Path:
-    own = Path(path.name)
-    if not own.exists():
-        shutil.copyfile(path, own)
-    return own

@@ -10,12 +10,14 @@ from typing import Any, Literal, NamedTuple
 from msgspec.structs import replace
 
 from loadbench import control, units
-from loadbench.errors import LoadbenchError, RunError
+from loadbench.alerts import parse_rule
+from loadbench.errors import LoadbenchError, RunError, SpecError
 from loadbench.standing import Standing, load_words
 from loadbench.view import View
 
 STEP = 1.1
 SPIKE, SPIKE_FOR = 2.0, "5s"  # times what is asked now
+_ENGINE = ("max_batch", "policy", "slo", "max_wait", "hold")
 _ONE = 0.02  # so close to the scenario's load is the scenario's load
 
 Wish = Literal["more", "less", "arrivals", "spike"]
@@ -23,6 +25,45 @@ Wish = Literal["more", "less", "arrivals", "spike"]
 
 class Refused(Exception):
     """It cannot even be asked for; why, in words."""
+
+
+def require(command: Mapping[str, Any]) -> None:
+    """What is wrong with the values of a command whatever the run: SpecError. The rest the run
+    knows."""
+    match command:
+        case {"command": "rate" | "spike", "rate": str(rate)}:
+            if rate.rstrip().endswith("%"):
+                units.parse_share(rate)
+            else:
+                units.parse_rate(rate)
+            if "for" in command and units.parse_duration(command["for"]) <= 0:
+                raise SpecError("a spike lasts longer than nothing", 'write it like "5s"')
+        case {"command": "scale", "factor": str(factor)}:
+            units.parse_share(factor) if "%" in factor else _number(factor)
+        case {"command": "alert", "when": str(when), "for": str(length)}:
+            parse_rule(when, 0 if length == "off" else units.parse_duration(length))
+        case {"command": "engine"}:
+            from loadbench.overrides import put  # not at the start: pydantic takes a while
+            from loadbench.spec import EngineSpec, checked
+
+            for key, value in command.items():
+                if key == "command":
+                    continue
+                if key not in _ENGINE:
+                    raise SpecError(f"engine: {key!r} cannot be changed", ", ".join(_ENGINE))
+                if key != "slo" or value not in ("none", ""):
+                    raw: dict[str, Any] = {}
+                    put(raw, key, value)
+                    checked(EngineSpec, raw, "engine")
+
+
+def _number(text: str) -> None:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not found >= 0:
+        raise SpecError(f"{text!r} is not a factor", 'write it like "1.5" or "150 %"')
 
 
 class Row(NamedTuple):

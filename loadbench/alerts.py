@@ -2,7 +2,8 @@
 
 A rule watches one of the `quantities` over the last 10 s, merged. It goes ok → pending when the
 quantity is beyond the limit, → firing when it has been so for the rule's time, and ends when it has
-been clean for the same time. What a machine does not have is `no data`: never 0, never firing.
+not been beyond it for the same time: within the limit, or without a value, which is then what it
+ends as. What a machine does not have is `no data`: never 0, never firing.
 
 A request that failed, or is unanswered and already older than the limit, counts as over it; so a
 server that hangs raises the P99 alert. Under 100 requests the latency rules say `few data`.
@@ -171,7 +172,7 @@ class _Episode:
     rule: Rule
     state: AlertState = "ok"
     begun: int | None = None  # second in which the quantity went beyond
-    clean: int | None = None  # second since which a firing rule has been clean
+    clean: int | None = None  # second since which a firing rule has not been beyond
     peak: float | None = None
     _furthest: int | None = None  # second of that peak
 
@@ -182,22 +183,15 @@ class _Episode:
 
     def see(self, second: int, reading: Reading) -> AlertState:
         """The state after this second."""
-        value = reading if isinstance(reading, float | int) else None
-        if value is None:
-            if self.state == "firing" and reading is None:
-                return self.state  # what is not seen has not ended
-            if self.state != "firing":
-                self.begun = None
-                return "no data" if reading is None else "few data"
-        beyond = value is not None and (
-            value > self.rule.limit if self.rule.above else value < self.rule.limit
-        )
-        return self._beyond(second, value) if beyond else self._within(second)
+        if not isinstance(reading, float | int):
+            return self._within(second, "no data" if reading is None else "few data")
+        beyond = reading > self.rule.limit if self.rule.above else reading < self.rule.limit
+        return self._beyond(second, reading) if beyond else self._within(second, "ok")
 
-    def _beyond(self, second: int, value: float | None) -> AlertState:
+    def _beyond(self, second: int, value: float) -> AlertState:
         if self.begun is None:
             self.begun, self.peak, self._furthest = second, value, second
-        elif value is not None and self.peak is not None:
+        elif self.peak is not None:
             further = value > self.peak if self.rule.above else value < self.peak
             if further:
                 self.peak, self._furthest = value, second
@@ -206,13 +200,14 @@ class _Episode:
             return "firing"
         return "pending"
 
-    def _within(self, second: int) -> AlertState:
+    def _within(self, second: int, state: AlertState) -> AlertState:
+        """Not beyond the limit: `state`, unless it fires and that is not long ago."""
         if self.state == "firing":
             self.clean = second if self.clean is None else self.clean
             if (second - self.clean + 1) * units.SECOND < self.rule.for_ns:
                 return "firing"
         self.begun = self.clean = None
-        return "ok"
+        return state
 
 
 class Watch:

@@ -16,9 +16,12 @@ from loadbench.ride import WHY_CLOSED
 from loadbench.trust import cause as standstill
 from loadbench.value import Value
 
-# How a request's time is cut, in order; "rest" is what lies outside the server's own parts.
+# How a request's time is cut, in order; "rest" is what lies outside the server's own parts. Of a
+# server that tells nothing server and network are not told apart: that is its answer, or where it
+# comes piece by piece, its first token and the others.
 LATE, HELD, SENDING = "late", "held", "sending"
 QUEUE, WAIT, COMPUTE, REST = "queue", "batch wait", "compute", "network"
+ANSWER, FIRST, OTHERS = "answer", "first token", "the others"
 _HOT = 0.95  # of a machine's cores, from where whoever wants one has to wait
 _LONGEST = 60  # seconds before its end that are looked at
 _UNUSUAL = 2.0  # times the usual
@@ -51,6 +54,8 @@ CAUSES = {
     "busy-machine": "{time} passed outside of queue, batch and compute: CPU {why} % busy",
     "outside": "nothing explains {time} outside of queue, batch and compute",
     "untold": "the target does not tell where {time} went",
+    "first-token": "its first token took {time}: the target does not tell where they went",
+    "tokens": "the tokens after the first took {time}: the target does not tell where they went",
     "usual": "nothing stands out: it took {time}, half of all took {usual}",
 }  # fmt: skip
 
@@ -96,12 +101,25 @@ def seconds(sample: Sample, start: Start | None) -> range:
     return range(last - min(_LONGEST, -(-latency(sample) // units.SECOND)), last + 1)
 
 
+def tells(sample: Sample) -> bool:
+    """Whether the server told anything of where its time went."""
+    told = (sample.queue_ns, sample.batch_wait_ns, sample.compute_ns)
+    return any(part is not None for part in told)
+
+
 def stretches(sample: Sample) -> list[tuple[str, int]]:
     """(name, ns) of its way from due to done, without those that took no time; they add up to its
     latency. What a server tells of more time than there was is cut."""
     found = [(HELD if sample.held else LATE, sample.begun - sample.due)]
     found.append((SENDING, sample.sent - sample.begun))
     left = sample.done - sample.sent
+    if not tells(sample):
+        if sample.first is None:
+            found.append((ANSWER, left))
+        else:
+            first = min(left, max(0, sample.first - sample.sent))
+            found += [(FIRST, first), (OTHERS, left - first)]
+        return [(name, length) for name, length in found if length > 0]
     for name, told in (
         (QUEUE, sample.queue_ns),
         (WAIT, sample.batch_wait_ns),
@@ -141,7 +159,7 @@ def explain(sample: Sample, around: Around) -> Cause:
         return _held_back(sample, time)
     if longest == COMPUTE:
         return _computed(sample, time, usual.get(COMPUTE), around)
-    return _outside(sample, time, around.then)
+    return _outside(longest, time, around.then)
 
 
 def slowest(
@@ -176,7 +194,7 @@ def plainly(sample: Sample, cause: Cause, start: Start) -> dict[str, Any]:
 def _stood(longest: str, parts: dict[str, int], windows: Sequence[Window]) -> Cause | None:
     """Whether the load generator stood still for most of that stretch: it sent the request late, or
     read its answer late. Short standstills are not looked into, and have no cause."""
-    if longest not in (LATE, SENDING, REST):
+    if longest not in (LATE, SENDING, REST, ANSWER, FIRST, OTHERS):
         return None
     found = max(windows, key=lambda window: window.stall_ns, default=None)
     if found is None or not found.stall_cause or found.stall_ns < parts[longest] / 2:
@@ -236,13 +254,15 @@ def _computed(sample: Sample, time: int, usual: int | None, around: Around) -> C
     return _say("compute", time=time, rows=rows)
 
 
-def _outside(sample: Sample, time: int, then: Window | None) -> Cause:
+_OUTSIDE = {REST: "outside", FIRST: "first-token", OTHERS: "tokens"}
+
+
+def _outside(longest: str, time: int, then: Window | None) -> Cause:
     machine = then.machine if then else None
     cpu = machine.cpu if machine else None
     if cpu is not None and cpu >= _HOT:
         return _say("busy-machine", time=time, why=units.percent(cpu))
-    told = (sample.queue_ns, sample.batch_wait_ns, sample.compute_ns)
-    return _say("untold" if all(part is None for part in told) else "outside", time=time)
+    return _say(_OUTSIDE.get(longest, "untold"), time=time)
 
 
 def _ground(around: Around) -> tuple[tuple[str, ...], tuple[int, ...]]:

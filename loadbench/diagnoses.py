@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from loadbench import units
-from loadbench.evidence import OWN_FAILURES
+from loadbench.explained import EXPLAINED_BY
+from loadbench.failing import AWAY, INSIDE, behind
 from loadbench.model import Gpu, Machine
 from loadbench.ride import WHY_CLOSED
 from loadbench.situation import Situation, parts_ms
@@ -29,6 +30,8 @@ _SLOWER, _SAME = 1.3, 1.25  # times as long, for batches of about the same size
 _OUTSIDE, _OUTSIDE_MS = 0.6, 5.0
 _GROWTH = 0.02  # of what is asked
 _ALL = 0.95  # of what is asked gets done: the rest is on its way
+_LESS = ("throughput", "gpu_utilization", "gpu_power")  # low where little is asked
+_NOT_COMPUTE = ("cpu", "lateness", "silence")  # what takes the cores from them need not slow it
 
 
 class Finding(NamedTuple):
@@ -41,11 +44,35 @@ class Finding(NamedTuple):
 
 
 def diagnoses(situation: Situation) -> list[Finding]:
-    """All causes that the figures show, what the alert itself is about first; at least one."""
-    found = [finding for look in DIAGNOSES if (finding := look(situation))]
-    own = _OWN.get(situation.quantity, ())
-    found.sort(key=lambda finding: finding.code not in own)  # stable: the list's order otherwise
+    """All causes that the figures show and the quantity can have, what was changed just before
+    first, then what the alert itself is about; at least one."""
+    own, others = EXPLAINED_BY.get(situation.quantity, ((), None))
+    found = [
+        finding
+        for look in DIAGNOSES
+        if (finding := look(situation))
+        and (others is None or finding.code in own or finding.code in others)
+    ]
+    first = ("changed", *own)
+    found.sort(key=lambda finding: finding.code not in first)  # stable: the list's order otherwise
     return found or [_nothing(situation)]
+
+
+def _changed(now: Situation) -> Finding | None:
+    """A setting that was changed in the seconds before. Less load explains only what is too low,
+    and the engine's settings nothing of the generator."""
+    rate, earlier = now.now.rate, now.before.rate if now.before else None
+    raised = now.quantity in _LESS or rate is None or earlier is None or rate > earlier
+    known = [
+        mark
+        for mark in now.changed
+        if (now.quantity != "lateness" if mark.text.startswith("engine: ") else raised)
+    ]
+    if not known:
+        return None
+    when = units.clock(known[-1].second * units.SECOND)
+    text = f"Shortly before, at {when}, this was changed: {known[-1].text}."
+    return Finding("changed", text, "that change", "take it back, and see whether this ends")
 
 
 def _silent(now: Situation) -> Finding | None:
@@ -115,45 +142,12 @@ def _errors(now: Situation) -> Finding | None:
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail, in several ways: {kinds}."
         return Finding("errors", text, "the target is in trouble as a whole", "read its log")
-    guess, hint = _failure(kind)
-    if now.ours and _failure(kind) in (_AWAY, _INSIDE):
-        hint += ": engine.log (o)" if hint == _INSIDE[1] else " read engine.log (o)"
+    guess, hint = behind(kind)
+    if now.ours and behind(kind) in (AWAY, INSIDE):
+        hint += ": engine.log (o)" if hint == INSIDE[1] else " read engine.log (o)"
     share = "all" if failed[kind] == number else f"{percent(failed[kind] / number)} % of them"
     text = f"{percent(number / ended)} % fail, {share} by {kind} ({count(failed[kind])})."
     return Finding("errors", text, guess, hint)
-
-
-def _failure(kind: str) -> tuple[str, str]:
-    """What is likely behind a kind of failure, and what to try."""
-    if kind in OWN_FAILURES:
-        what = "ephemeral ports" if kind == "no_ports" else "file descriptors"
-        return f"this machine ran out of {what}", "raise its limit, or ask for less"
-    if kind in _FAILURES:
-        return _FAILURES[kind]
-    begin = next((begin for begin in ("http_4", "http_5") if kind.startswith(begin)), "")
-    return _FAILURES.get(begin, ("the target fails in a way of its own", "read its log"))
-
-
-_REFUSES = (
-    "the target refuses what it cannot answer in time, to protect the rest",
-    "ask for less, or give it more: larger batches, more instances, a longer SLO",
-)
-_BREAKS = ("the target, or a proxy before it, breaks connections off", "read its log and limits")
-_SLOW = ("the target does not answer in time", "ask for less, or raise target.timeout")
-_AWAY = ("nothing listens there (any more)", "is it up, and is this its port?")
-_TAKES = ("the target does not take what is sent", "look at [[request]] and the first answer")
-_INSIDE = ("an error inside the target", "read its log")
-_FAILURES = {
-    "grpc_RESOURCE_EXHAUSTED": _REFUSES, "grpc_UNAVAILABLE": _REFUSES,
-    "grpc_DEADLINE_EXCEEDED": _SLOW, "grpc_INTERNAL": _INSIDE, "grpc_UNKNOWN": _INSIDE,
-    "grpc_INVALID_ARGUMENT": _TAKES, "grpc_NOT_FOUND": _TAKES, "grpc_UNIMPLEMENTED": _TAKES,
-    "http_429": _REFUSES, "http_503": _REFUSES, "refused": _AWAY, "unreachable": _AWAY,
-    "reset": _BREAKS, "closed": _BREAKS, "truncated": _BREAKS,
-    "connect_timeout": _SLOW, "first_byte_timeout": _SLOW, "timeout": _SLOW,
-    "http_4": _TAKES, "http_5": _INSIDE,
-    "wrong_output": ("the model answers otherwise than expected", "a looser tolerance, or the fix"),
-    "bad_answer": ("the answers are not what the protocol says", "look at the first answer"),
-}  # fmt: skip
 
 
 def _other_process(now: Situation) -> Finding | None:
@@ -181,7 +175,11 @@ def _throttled(now: Situation) -> Finding | None:
 def _memory(now: Situation) -> Finding | None:
     card, machine = now.card, now.now.machine
     least = 0.8 if now.quantity in ("memory", "gpu_memory") else _FULL
-    if card and now.quantity != "memory" and _fills(card.memory_used, card.memory_total, least):
+    if (
+        card
+        and now.quantity not in ("memory", "lateness", "silence")
+        and _fills(card.memory_used, card.memory_total, least)
+    ):
         text = f"GPU {card.index} holds {_of(card)} GB."
         guess = "the next larger batch finds no memory and is cut or fails"
         largest = "engine.max_batch" if now.settings else "maximum batch there"
@@ -205,9 +203,22 @@ def _cpu(now: Situation) -> Finding | None:
     machine = now.now.machine
     if machine is None or not _no_core_left(machine):
         return None
+    guess, hint = _who_has_the_cores(machine, now.ours)
+    if now.quantity not in _NOT_COMPUTE:
+        slower = _got_slower(now)
+        saturated = (now.busy or 0) >= _FULL and guess == _OTHERS
+        if slower is False or (slower is None and saturated):
+            return None  # who takes the cores makes compute slower, or it is not felt
     each = ", ".join(f"{name} {percent(cpu)} % of a core" for name, cpu in _used(machine).items())
     text = f"The CPU is {percent(machine.cpu)} % busy" + (f": {each}." if each else ".")
-    return Finding("cpu", text, *_who_has_the_cores(machine, now.ours))
+    return Finding("cpu", text, guess, hint)
+
+
+def _got_slower(now: Situation) -> bool | None:
+    """Whether compute takes longer than before; None where that is not known."""
+    compute = now.parts_ms.get("compute")
+    before = parts_ms(now.before.server if now.before else None).get("compute")
+    return compute >= _SLOWER * before if compute and before else None
 
 
 def _no_core_left(machine: Machine) -> bool:
@@ -219,10 +230,13 @@ def _used(machine: Machine) -> dict[str, float]:
     return {name: found.cpu for name, found in machine.processes.items() if found.cpu}
 
 
+_OTHERS = "other programs take this machine's cores"
+
+
 def _who_has_the_cores(machine: Machine, ours: bool) -> tuple[str, str]:
     """The guess, and what to try, where all cores are taken."""
     if sum(_used(machine).values()) < _FEW_BUSY:  # of a core
-        return "other programs take this machine's cores", "stop them"
+        return _OTHERS, "stop them"
     if not ours:
         guess = "the generator and the rest of this machine take each other's time"
         return guess, "the load on another host, or nothing else on this one"
@@ -326,10 +340,10 @@ def _slower(now: Situation) -> Finding | None:
     server, earlier = now.now.server, now.before.server if now.before else None
     if server is None or earlier is None:
         return None
-    compute, before = parts_ms(server).get("compute"), parts_ms(earlier).get("compute")
-    size, sized = server.mean_batch, earlier.mean_batch
-    if not compute or not before or compute < _SLOWER * before:
+    if not _got_slower(now):
         return None
+    compute, before = parts_ms(server)["compute"], parts_ms(earlier)["compute"]
+    size, sized = server.mean_batch, earlier.mean_batch
     if size and sized and size > _SAME * sized:
         return None  # larger batches take longer
     text = f"Compute takes {significant(compute)} ms; before it took {significant(before)} ms"
@@ -374,6 +388,13 @@ def _outside(now: Situation) -> Finding | None:
 
 
 def _nothing(now: Situation) -> Finding:
+    if now.quantity == "lateness":
+        text = "In these seconds the load generator is on time."
+        if now.late_ns is None:
+            text = "Every request waited for a connection: how late it is cannot be told."
+        elif now.late_ns > _LATE_NS:
+            text = "Nothing that is measured tells why."
+        return Finding("nothing", text, "", "read load.log, and what else this machine did")
     text = "Nothing else that is measured stands out."
     if now.now.server is None:
         text = "This target does not tell what it does; nothing else that is measured stands out."
@@ -382,6 +403,7 @@ def _nothing(now: Situation) -> Finding:
 
 DIAGNOSES: tuple[Callable[[Situation], Finding | None], ...] = (
     _silent,
+    _changed,
     _generator,
     _unsent,
     _standstill,
@@ -398,14 +420,3 @@ DIAGNOSES: tuple[Callable[[Situation], Finding | None], ...] = (
     _generator_full,
     _outside,
 )
-# which of them an alert is itself about
-_OWN = {
-    "errors": ("errors", "unsent"),
-    "gpu_utilization": ("idle-gpu",),
-    "gpu_memory": ("memory",),
-    "memory": ("memory",),
-    "cpu": ("cpu",),
-    "gpu_temperature": ("throttled",),
-    "gpu_power": ("throttled",),
-    "throughput": ("as-asked",),
-}

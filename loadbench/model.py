@@ -64,6 +64,7 @@ class Sample(Value, frozen=True):
     ride: Ride | None = None  # of that batch, where our engine serves
     held: bool = False  # it was begun late because every connection was busy
     parts: dict[str, int] = {}  # what compute is made of, in ns, by the server's own names
+    first: int | None = None  # stamp of its first piece, of an answer that comes piece by piece
 
     @property
     def told(self) -> dict[str, int]:

@@ -5,14 +5,16 @@ All of it is read out of merged windows; what a target or a machine does not tel
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from loadbench import units
-from loadbench.model import AlertChange, Gpu, Rule, Server, Window
+from loadbench.model import AlertChange, Gpu, Mark, Rule, Server, Window
 
 LOOK_S = 30  # so much of an episode is looked at, and so much before it
 _APART_S = 3  # a quantity is beyond its limit some seconds after the trouble began
+_CHANGED_S = 15  # so long before one that a change of a setting can be behind it
 _SPAN_S = 10  # and so long after it is over
 PARTS = ("queue", "batch wait", "compute")
 
@@ -21,7 +23,8 @@ PARTS = ("queue", "batch wait", "compute")
 class Situation:
     """`now` are the seconds that are looked at, `before` the calm ones that came before, each
     merged; `quantity` is what the alert watches, `device` what serves (`cuda:0`, `cpu`), `ours`
-    whether that is an engine which the run has started: its log is at hand."""
+    whether that is an engine which the run has started: its log is at hand; `changed` is what was
+    changed shortly before (`changes`)."""
 
     now: Window
     seconds: int
@@ -29,6 +32,7 @@ class Situation:
     device: str = ""
     before: Window | None = None
     ours: bool = True
+    changed: tuple[Mark, ...] = ()
 
     @property
     def settings(self) -> bool:
@@ -151,6 +155,19 @@ def stretches(change: AlertChange, rule: Rule) -> tuple[Stretch, Stretch]:
             end = min(end, max(since + LOOK_S, change.worst + 1 + (LOOK_S - _SPAN_S) // 2))
     before = since - _APART_S
     return Stretch(max(since, end - LOOK_S), end), Stretch(before - LOOK_S, before)
+
+
+def changes(change: AlertChange, marks: Iterable[object]) -> tuple[Mark, ...]:
+    """What of it are settings of the load or the engine that were changed shortly before the
+    episode began."""
+    since = change.second if change.since is None else change.since
+    return tuple(
+        mark
+        for mark in marks
+        if isinstance(mark, Mark)
+        and mark.standing is not None
+        and since - _CHANGED_S <= mark.second <= since
+    )
 
 
 def parts_ms(server: Server | None) -> dict[str, float]:

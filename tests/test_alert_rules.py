@@ -12,6 +12,7 @@ from loadbench.errors import SpecError
 from loadbench.model import AlertChange, End, Mark
 from loadbench.runner.recorder import Recorder
 from loadbench.runner.ruling import rewritten
+from loadbench.standing import Standing
 from loadbench.units import SECOND
 from loadbench.view import View, fold
 from tests.records import start, window
@@ -77,6 +78,16 @@ def test_a_rule_that_goes_while_it_fires_has_ended() -> None:
     assert (gone.rule, gone.state, gone.since, gone.limit) == ("p99", "ok", 0, 100.0)
     assert gone.peak == pytest.approx(300, rel=1e-3)
     assert watch.see(slow(6)) == []
+
+
+def test_the_log_tells_what_was_changed_before_an_alert_began(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, start(rules=(P99,)), None, lambda _: None)
+    recorder.mark("engine: max_batch 8 → 2", 0, Standing())
+    for second in range(5):
+        recorder.window(slow(second))
+    recorder.end(End(5, "done"))
+    told = [found for found in runlog.read(tmp_path) if isinstance(found, AlertChange)]
+    assert "Likely: that change." in told[-1].words
 
 
 def test_the_log_of_a_run_has_every_change_and_the_view_follows(tmp_path: Path) -> None:

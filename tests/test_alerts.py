@@ -119,14 +119,25 @@ def test_gpu_rules_follow_the_card_that_serves() -> None:
     assert states(alerts.Watch([low], 1), idle) == [(0, "no data")]
 
 
-def test_what_is_not_seen_has_not_ended() -> None:
-    rule = alerts.parse_rule("memory > 80 %", 2 * SECOND)
+def test_an_alert_whose_quantity_has_no_value_any_more_ends_after_its_own_time() -> None:
+    rule = alerts.parse_rule("memory > 80 %", 3 * SECOND)
     full = Machine(memory_used=9, memory_total=10)
     watch = alerts.Watch([rule], None)
-    assert states(watch, [steady(s, machine=full) for s in range(3)])[-1] == (1, "firing")
-    assert states(watch, [steady(s) for s in range(3, 10)]) == []
-    fine = Machine(memory_used=1, memory_total=10)
-    assert states(watch, [steady(s, machine=fine) for s in range(10, 14)]) == [(11, "ok")]
+    assert states(watch, [steady(s, machine=full) for s in range(3)])[-1] == (2, "firing")
+    assert states(watch, [steady(3), steady(4)]) == []  # a gap shorter than that is none
+    assert states(watch, [steady(5, machine=full)]) == []
+    assert states(watch, [steady(s) for s in range(6, 12)]) == [(8, "no data")]
+
+
+def test_a_late_generator_of_which_nobody_can_tell_any_more_is_not_late_for_ever() -> None:
+    """As when all connections are busy: nothing goes out at once."""
+    rule = alerts.parse_rule("lateness > 5 ms", 5 * SECOND)
+    late = [steady(s, lateness=window(0, [8.0] * 50).latency) for s in range(6)]
+    watch = alerts.Watch([rule], None)
+    assert states(watch, late)[-1] == (4, "firing")
+    found = [change for s in range(6, 30) for change in watch.see(steady(s))]
+    assert [(change.second, change.state) for change in found] == [(19, "no data")]
+    assert alerts.announce(rule, found[0]) == "load generator late: no data"
 
 
 def test_a_growing_queue_is_a_slope() -> None:

@@ -51,7 +51,10 @@ def around(**then: Any) -> Around:
 SERVED = {"queue": 1.0, "wait": 0.5, "compute": 6.0, "batch": 8}
 CARD = Gpu(0, "card", utilization=0.99, throttle=("power cap",), processes=((4121, None),))
 FIRST = Ride(5, "idle", True)
+END = ORIGIN + 5 * SECOND // 2
 CASES = [
+    ("first-token", request(rest=796, first=END - 6 * MS), {}, "its first token took 790 ms"),
+    ("tokens", request(rest=796, first=END - 700 * MS), {}, "after the first took 700 ms"),
     ("generator-late", request(late=40, **SERVED), {}, "generator late 40.0 ms: not the server's"),
     (
         "generator-stall",
@@ -186,6 +189,17 @@ def test_the_stretches_are_the_whole_way() -> None:
     lying = Sample("infer", 0, 0, 0, MS, "", 5 * MS, None, 9 * MS)  # more than there was
     assert dict(stretches(lying)) == {"queue": MS}
     assert "held" in dict(stretches(request(late=2, held=True)))
+
+
+def test_of_a_server_that_tells_nothing_nothing_is_called_network() -> None:
+    plain = request(sending=0.4, rest=796)
+    assert dict(stretches(plain))["answer"] == 796 * MS
+    assert "network" not in dict(stretches(plain))
+    streamed = request(sending=0.4, rest=796, first=END - 700 * MS)
+    found = dict(stretches(streamed))
+    assert (found["first token"], found["the others"]) == (96 * MS, 700 * MS)
+    assert sum(found.values()) == streamed.done - streamed.due
+    assert "network" in dict(stretches(request(compute=6, rest=796, first=ORIGIN)))
 
 
 def test_all_seconds_of_its_way_are_looked_at() -> None:

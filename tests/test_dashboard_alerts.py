@@ -19,6 +19,7 @@ from dashboard.screens.rule import Edit
 from loadbench import runlog, spec
 from loadbench.alerts import built_in
 from loadbench.model import AlertChange, Check, Mark, Note, Remark, Start, encode
+from loadbench.standing import Standing
 from loadbench.units import SECOND
 from loadbench.view import View, fold
 from tests.records import start, window
@@ -57,6 +58,8 @@ def test_each_rule_has_its_state_its_value_now_and_its_last_change() -> None:
     assert re.search(r"○ few data +errors .*under 100 requests", row(lines, "errors"))
     ended = screen(told(OVER))
     assert re.search(r"● ok +p99 latency .*03:02  ended", ended[3])
+    gone = screen(fold(view, AlertChange(165, "p99", "no data", None, 150, 184.0, limit=100)))
+    assert re.search(r"○ no data +p99 latency .*02:45  ended", gone[3])
 
 
 def test_a_slope_lacks_seconds_however_many_requests_there_are() -> None:
@@ -529,6 +532,13 @@ def test_the_peak_of_an_episode_that_goes_on_follows_what_is_measured() -> None:
             assert last[1] == then[1]  # it does not fall
 
     asyncio.run(walk())
+
+
+def test_what_was_changed_by_hand_before_an_alert_is_told_as_its_cause() -> None:
+    changed = Mark(148, "engine: max_batch 8 → 2", Standing())
+    lines = screen(fold(told(FIRING), changed))
+    assert any("Likely: that change." in line for line in lines)
+    assert any("at 02:28, this was changed: engine: max_batch 8 → 2." in line for line in lines)
 
 
 def test_a_screen_that_is_being_put_together_is_drawn_when_it_is() -> None:

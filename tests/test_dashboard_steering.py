@@ -14,8 +14,8 @@ from textual.widgets import Input
 from dashboard.app import Dashboard
 from dashboard.follow import Follow
 from dashboard.screens.steer import Steer
-from dashboard.steering import Helm, Refused, Wish, rows
-from loadbench import runlog
+from dashboard.steering import Helm, Refused, Wish, require, rows
+from loadbench import control, runlog
 from loadbench.errors import SpecError
 from loadbench.model import Mark
 from loadbench.runner.desk import Desk
@@ -195,6 +195,11 @@ def test_the_panel_sends_what_is_typed_and_shows_its_command_line(
             assert app.screen.query_one(Input).value == ""
             await pilot.press(*"rate 13", "enter")
             assert "bad luck" in await until_told(pilot, "✗ the run refused")
+            assert app.screen.query_one(Input).value == "rate 13"
+            app.screen.query_one(Input).clear()
+            await pilot.press(*"rate fast")
+            assert "'fast'" in await until_told(pilot, "· ")
+            app.screen.query_one(Input).clear()
             await pilot.press(*"fly", "enter")
             assert "no command 'fly'" in await until_told(pilot, "✗ there is")
             assert app.screen.query_one(Input).value == "fly"
@@ -205,6 +210,32 @@ def test_the_panel_sends_what_is_typed_and_shows_its_command_line(
         asyncio.run(walk())
     assert came == [{"command": "spike", "rate": "900", "for": "2s"},
                     {"command": "rate", "rate": "13"}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rate fast", "rate 80 %%", "rate -3", "spike 900 soon", "spike 900 0s", "spike x 2s",
+        "scale much", "scale -1", "scale 1x%", 'alert "p98 > 3 ms" 5s', 'alert "p99 > 3 ms" soon',
+        "engine max_batch=0", "engine max_batch=many", "engine policy=none-such", "engine slo=soon",
+        "engine depth=3", "engine hold=perhaps",
+    ],
+)  # fmt: skip
+def test_a_value_that_is_none_is_told_before_it_is_sent(text: str) -> None:
+    with pytest.raises(SpecError):
+        require(control.order(shlex.split(text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rate 500", "rate 80 %", "rate 30k/s", "spike 900 2s", "scale 1.5", "scale 150%", "pause",
+        'alert "p99 > 3 ms" 5s', 'alert "p99 > 3 ms" off', "mark so it is", "stop",
+        "engine max_batch=2 policy=fixed slo=50ms max_wait=2ms hold=false", "engine slo=none",
+    ],
+)  # fmt: skip
+def test_what_can_be_is_not_held_back(text: str) -> None:
+    require(control.order(shlex.split(text)))
 
 
 def test_stop_at_once(tmp_path: Path) -> None:

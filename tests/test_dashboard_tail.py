@@ -65,6 +65,20 @@ def screen(given: View, *keys: str, size: tuple[int, int] = (120, 40)) -> list[s
     return asyncio.run(walk()).split("\n")
 
 
+def test_what_nobody_tells_is_an_answer_and_no_network() -> None:
+    end = replace(slowly(359, 80), queue_ns=None, batch_wait_ns=None, compute_ns=None, batch=None)
+    plain = replace(end, ride=None)
+    for sample, way in (
+        (plain, "answer 90.0 ms"),
+        (replace(plain, first=plain.sent + 20 * MS), "first token 20.0  the others 70.0 ms"),
+    ):
+        one = Window(5, "load", rate=200.0, slowest=(sample,))
+        whole = "\n".join(screen(folded([next(told(STEADY)), one]), "t"))
+        assert way in whole
+        assert way.split(" ")[0] in whole.split("due")[0]
+        assert "network" not in whole
+
+
 @pytest.mark.parametrize("size", [(60, 16), (80, 24), (120, 40), (200, 60)])
 def test_each_is_a_bar_with_its_cause_at_every_size(size: tuple[int, int]) -> None:
     lines = screen(view(), "t", size=size)

@@ -5,7 +5,8 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dashboard.child import Child
 from dashboard.keys import ACTIONS, NEW_RUN
 from dashboard.screens.launcher import Launcher
 from dashboard.screens.live import Live
+from dashboard.screens.run import Said
 from dashboard.screens.tryout import TryOut
 from dashboard.widgets.launch import Ready
 from loadbench import control, runlog
@@ -49,7 +51,12 @@ async def launcher(
 
 def said(app: Dashboard) -> str:
     """What was told in a corner of the screen."""
-    return "\n".join(one.message for one in app._notifications)
+    places = [place for place in app.screen.query(Said) if place.visible]
+    return "\n".join(str(place.render()) for place in places)
+
+
+def _says(app: Dashboard, words: str) -> bool:
+    return words in said(app)
 
 
 def cursor_at(screen: Launcher, name: str) -> None:
@@ -163,10 +170,58 @@ def test_faults_are_told_as_they_are_typed_and_block_the_start(
             assert app.screen is screen
             await pilot.press("ctrl+r")
             await until(pilot, lambda: "this run cannot be made" in said(app))
+            assert not app._notifications  # they would lie over what is to be read
+            assert "$ loadbench run" in text(app)
             await pilot.press(*["backspace"] * 2)
             await until(pilot, lambda: "✗ max batch" not in text(app))
             assert "--set engine.max_batch=99" in text(app)
             assert not runlog.runs(tmp_path / "results")
+
+    asyncio.run(walk())
+
+
+def test_a_fault_that_is_typed_does_not_hide_what_else_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch) as (app, screen, pilot):
+            screen.query_one("#url", Input).value = "http://127.0.0.1:9"
+            await until(pilot, lambda: "✗ GET http://127.0.0.1:9/v2" in text(app))
+            screen.query_one("#rate", Input).value = "quick"
+            screen.query_one("#repeats", Input).value = "0"
+            await until(pilot, lambda: "✗ rate" in text(app))
+            await until(pilot, lambda: screen._reported == screen.draft)
+            found = text(app)
+            assert "✗ GET http://127.0.0.1:9/v2" in found
+            assert "quick" in found.split("Ready?")[1]
+            assert "✗ --repeats: '0' is not a number of runs" in found.split("Ready?")[1]
+
+    asyncio.run(walk())
+
+
+def test_a_copy_is_kept_only_where_something_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dashboard, "suspend", lambda _: nullcontext())
+    monkeypatch.delenv("VISUAL", raising=False)
+
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch) as (app, screen, pilot):
+            for command, words in (
+                ("true", "steady.toml was not changed"),
+                ("false", "steady.toml was not changed: false ended with exit code 1"),
+                ("/gone/editor", "/gone/editor: [Errno 2]"),
+            ):
+                monkeypatch.setenv("EDITOR", command)
+                await pilot.press("e")
+                await until(pilot, partial(_says, app, words))
+                assert not (tmp_path / "steady.toml").exists()
+                assert screen.draft.scenario == "steady"
+            monkeypatch.setenv("EDITOR", "sed -i 1i#")
+            await pilot.press("e")
+            await until(pilot, lambda: "edited steady.toml, a copy of steady.toml" in said(app))
+            assert (tmp_path / "steady.toml").read_text().startswith("#")
+            await until(pilot, lambda: screen.draft.scenario == "steady.toml")
 
     asyncio.run(walk())
 

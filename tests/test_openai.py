@@ -242,6 +242,10 @@ def test_tokens_are_timed_and_counted_as_the_server_sent_them(path: str, part: i
     assert 9 * MS < (told.pace.quantile(0.5) or 0) < 12 * MS
     assert 98 * MS < (found.latency.quantile(0.5) or 0) < 140 * MS
     assert all(one["path"] == path for one in server.did["asked"])
+    slowest = merge(found.recorded).slowest
+    assert slowest
+    assert all(one.first and 25 * MS < one.first - one.sent < 70 * MS for one in slowest)
+    assert all(one.first and one.done - one.first > 60 * MS for one in slowest)
 
 
 def test_several_tokens_in_an_event_are_counted_by_the_server() -> None:

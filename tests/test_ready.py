@@ -41,12 +41,27 @@ def test_results_that_cannot_be_written_stand_in_the_way(tmp_path: Path) -> None
     assert found["results"].sign == "✗"
 
 
-def test_a_rate_beyond_one_process_is_told(tmp_path: Path) -> None:
-    scenario = spec.load("steady", rate="500k/s")
-    texts = [finding.text for finding in ready.check(scenario, tmp_path)]
-    assert any("may not reach it" in text for text in texts)
-    modest = spec.load("steady")
-    assert not any("may not reach it" in f.text for f in ready.check(modest, tmp_path))
+@pytest.mark.parametrize(
+    ("url", "cores", "rate", "text"),
+    [
+        ("local:mlp", 2, "50000/s", "2 CPU cores, shared with the engine: load generator may not"),
+        ("local:mlp", 1, "20000/s", "1 CPU core, shared with the engine: load generator may not"),
+        ("local:mlp", 8, "500k/s", "8 CPU cores: load generator may not reach 500,000/s"),
+        ("http://127.0.0.1:9", 2, "50000/s", "2 CPU cores, shared with the target: load generator"),
+        ("http://10.0.0.9:9", 2, "60000/s", "2 CPU cores: load generator may not reach 60,000/s"),
+        ("http://10.0.0.9:9", 2, "50000/s", ""),
+        ("local:mlp", 8, "50000/s", ""),
+        ("local:mlp", 2, "1200/s", ""),
+    ],
+)
+def test_a_rate_beyond_what_this_machine_sends_is_told(
+    url: str, cores: int, rate: str, text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ready, "versions", lambda _: {"usable_cores": str(cores)})
+    monkeypatch.setattr(ready, "_scenario", lambda *_: ())  # nobody is asked
+    found = subjects(ready.check(spec.load("steady", {"target.url": url}, rate=rate), tmp_path))
+    assert found["cores"].text.startswith(text or f"{cores} CPU cores")
+    assert found["cores"].sign == ("▲" if text else "✓")
 
 
 def test_a_scenario_that_cannot_be_run_here_is_told_before(tmp_path: Path) -> None:
@@ -95,7 +110,7 @@ def test_the_doctor_looks_at_a_scenario_as_it_would_be_run(tmp_path: Path) -> No
 
     assert said()["model"] == "✓local:mlp is there"
     assert said("--target", "local:gone.onnx", code=1)["model"].startswith("✗there is no model")
-    assert "may not reach it" in said("--rate", "500000")["cores"]
+    assert "may not reach 500,000/s" in said("--rate", "500000")["cores"]
     assert said("--set", "engine.device=cuda:99", code=1)["gpu"].startswith("✗")
     done = loadbench("doctor", "mlp", "--rate", "5", cwd=tmp_path, code=2)
     assert "mlp is no scenario" in done.stderr

@@ -8,13 +8,14 @@ from msgspec.structs import replace
 
 from loadbench import alerts
 from loadbench.diagnoses import diagnoses
-from loadbench.histogram import Histogram
+from loadbench.histogram import EMPTY, Histogram
 from loadbench.merge import merge
 from loadbench.model import (
     AlertChange,
     BatchSize,
     Gpu,
     Machine,
+    Mark,
     Part,
     Process,
     Rule,
@@ -22,7 +23,8 @@ from loadbench.model import (
     Window,
 )
 from loadbench.runner.verdicts import Verdicts
-from loadbench.situation import Situation, Stretch, stretches
+from loadbench.situation import Situation, Stretch, changes, stretches
+from loadbench.standing import Standing
 from loadbench.units import MS, SECOND
 from loadbench.words import explain
 from tests.records import window
@@ -174,8 +176,9 @@ def test_compute_that_got_slower_is_told_only_for_batches_of_the_same_size() -> 
 def test_what_spoils_the_measurement_comes_first_and_what_the_alert_is_about_before_it() -> None:
     now = replace(calm(lateness=late(12)), machine=card(memory_used=140 * GB))
     assert [found.code for found in diagnoses(look(now))] == ["generator-late", "memory"]
-    about = [found.code for found in diagnoses(look(now, "gpu_memory"))]
-    assert about == ["memory", "generator-late"]
+    failing = window(0, [5.0] * 90, {"http_500": 30}, lateness=late(12), machine=now.machine)
+    about = [found.code for found in diagnoses(look(failing, "errors"))]
+    assert about == ["errors", "generator-late", "memory"]
 
 
 def test_the_verdict_says_what_is_measured_first_and_guesses_last() -> None:
@@ -244,6 +247,69 @@ def test_a_target_that_tells_nothing_is_judged_from_outside() -> None:
     found = explain(Situation(plain, 1, "p99"), P99, AlertChange(9, "p99", "ok", 4.0, 2, 90.0))
     assert found.said[0] == "p99 latency: up to 90.0 ms (limit 100 ms) for 7 s."
     assert "This target does not tell what it does" in found.said[-1]
+
+
+def codes(now: Window, quantity: str, **fields: Any) -> list[str]:
+    return [found.code for found in diagnoses(look(now, quantity, **fields))]
+
+
+def test_a_late_generator_is_never_said_to_be_the_targets_fault() -> None:
+    rule = alerts.parse_rule("lateness > 5 ms", 5 * SECOND)
+    busy = replace(calm(80.0, server=server(70.0, **BUSY)), asked=160, in_flight=1024)
+    full = replace(busy, machine=card(memory_used=140 * GB))
+    failing = window(0, [5.0] * 90, {"http_500": 30}, server=server(70.0, **BUSY))
+    for now in (busy, full, failing):
+        for lateness in (EMPTY, late(0.1), late(12)):  # cannot be told, over, goes on
+            found = explain(look(replace(now, lateness=lateness), "lateness"), rule)
+            assert found.code == ("generator-late" if lateness == late(12) else "nothing")
+            assert found.likely == ""
+            assert "target" not in " ".join(found.lines).replace("not the target's fault", "")
+    assert "cannot be told" in explain(look(busy, "lateness"), rule).said[-1]
+
+
+def test_what_cannot_be_behind_a_quantity_is_no_cause_of_it() -> None:
+    failing = replace(window(0, [5.0] * 60, {"http_500": 40}, lateness=late(30)), unsent=9)
+    assert codes(failing, "errors") == ["unsent", "errors", "generator-late"]
+    assert codes(failing, "lateness") == ["generator-late", "unsent"]
+    assert codes(failing, "queue_growth") == ["generator-late"]
+    assert codes(failing, "memory") == ["nothing"]
+    assert codes(calm(unsent=28), "gpu_temperature") == ["nothing"]
+
+
+def test_other_programs_are_not_the_cause_where_compute_did_not_get_slower() -> None:
+    taken = Machine(cpu=0.98, processes={"engine": Process(0.2, 1)})
+    slow = replace(calm(80.0, server=server(70.0, 7.55, **BUSY), machine=taken), asked=160)
+    assert codes(slow, "p99", before=calm(server=server(compute=11.1))) == ["overload"]
+    assert codes(slow, "p99") == ["overload"]
+    assert codes(slow, "p99", before=calm(server=server(compute=4.0)))[0] == "cpu"
+    assert codes(slow, "cpu", before=calm(server=server(compute=11.1)))[0] == "cpu"
+
+
+def test_what_was_changed_shortly_before_comes_first() -> None:
+    mark = Mark(69, "engine: max_batch 8 → 2", Standing())
+    change = AlertChange(78, "p99", "firing", 184.0, 72, 184.0)
+    marks = (replace(mark, second=40), replace(mark, standing=None), mark, replace(mark, second=75))
+    assert changes(change, marks) == (mark,)
+    taken = Machine(cpu=0.98, processes={"engine": Process(1.7, 1)})
+    slow = replace(calm(80.0, server=server(70.0, **BUSY), machine=taken), asked=160)
+    found = explain(look(slow, changed=(mark,)), P99, change)
+    assert "Shortly before, at 01:09, this was changed: engine: max_batch 8 → 2." in found.said
+    assert found.likely == "that change"
+    assert "changed" not in codes(slow, "lateness", changed=(mark,))
+    more, less = (Mark(69, f"rate {rate}/s by hand", Standing()) for rate in (300, 50))
+    before = calm(rate=100.0)
+    assert codes(calm(rate=300.0), "lateness", changed=(more,), before=before) == ["changed"]
+    assert codes(calm(rate=50.0), "p99", changed=(less,), before=before) == ["nothing"]
+    assert codes(calm(rate=50.0), "throughput", changed=(less,), before=before)[0] == "changed"
+
+
+def test_the_log_tells_of_what_was_changed_shortly_before() -> None:
+    verdicts = Verdicts("cuda:0")
+    verdicts.mark(Mark(98, "engine: max_batch 8 → 2", Standing()))
+    for one in episode(110):
+        verdicts.see(one)
+    words = verdicts.words(P99, AlertChange(106, "p99", "firing", 150.0, 101, 150.0))
+    assert "Likely: that change." in words
 
 
 def test_which_seconds_are_looked_at() -> None:

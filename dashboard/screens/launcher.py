@@ -219,7 +219,7 @@ class Launcher(Screen[None]):
         self._show_checked()
         self._show_ready("checking")
         await asyncio.sleep(_PAUSE_S)
-        arguments = [] if checked.faults else for_doctor(draft.arguments(checked.fields))
+        arguments = await asyncio.to_thread(_sound, draft, checked)
         report = await ask(arguments)
         self.report = report if report.models else replace(self.report, findings=report.findings)
         self._reported = draft
@@ -246,7 +246,7 @@ class Launcher(Screen[None]):
         own = [Finding("✗", "scenario", f"{text}") for text in faults.values()]
         now = self._reported == self.draft or bool(own)
         found = self.report.findings if now or self._reported else ()
-        if own:
+        if "" in faults:  # then the doctor is not told of the scenario
             found = tuple(one for one in found if one.subject not in ("model", "target", "trust"))
         self.query_one(Ready).show([*own, *found], doing)
 
@@ -319,13 +319,13 @@ class Launcher(Screen[None]):
 
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self.command)
-        self.notify(f"copied: {self.command}", markup=False)
+        self._tell(f"copied: {self.command}")
 
     async def action_edit(self) -> None:
         chosen = next((one for one in self._shelf if one.name == self.draft.scenario), None)
         if chosen is not None:
             said, path = edit(self.app, chosen.path)
-            self.notify(said, markup=False)
+            self._tell(said)
             if path is not None and path != chosen.path:  # a copy of what ships with loadbench
                 self.draft = replace(self.draft, scenario=str(path))
             self.action_look()
@@ -339,7 +339,11 @@ class Launcher(Screen[None]):
     def _refuse(self, what: str) -> None:
         faults = self.checked.faults if self.checked else {"": "the scenario is being read"}
         text = "; ".join(faults.values()) or "; ".join(one.text for one in self.report.blocking)
-        self.notify(f"✗ {what} cannot be made: {text}", severity="error", markup=False)
+        self._tell(f"✗ {what} cannot be made: {text}")
+
+    def _tell(self, text: str) -> None:
+        """In the footer's place: a notice would lie over what it is about."""
+        self.query_one(Said).say(text)
 
     @work
     async def action_start(self) -> None:
@@ -367,6 +371,15 @@ class Launcher(Screen[None]):
             self._refuse("this run")
             return
         await start(self.app, arguments)
+
+
+def _sound(draft: Draft, checked: Checked) -> list[str]:
+    """What the doctor is told: all but the fields at fault; nothing where that is no scenario."""
+    values = {id: text for id, text in draft.values.items() if id not in checked.faults}
+    rest = replace(draft, values=values)
+    if checked.faults and check(rest).faults:
+        return []
+    return for_doctor(rest.arguments(checked.fields))
 
 
 def _fill(options: OptionList, lines: list[Text]) -> None:

@@ -14,7 +14,7 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input, Static
 
 from dashboard.screens.run import RunScreen
-from dashboard.steering import Row
+from dashboard.steering import Row, require
 from dashboard.theme import palette
 from loadbench import control
 from loadbench.errors import LoadbenchError, SpecError
@@ -34,9 +34,11 @@ _BEGINNINGS = (
 def _command(text: str) -> dict[str, Any]:
     """The command that is typed; SpecError if it is none."""
     try:
-        return control.order(shlex.split(text))
+        command = control.order(shlex.split(text))
     except ValueError as error:
         raise SpecError(f"{text}: {error}", "close the quote") from error
+    require(command)
+    return command
 
 
 Tell = Callable[[dict[str, Any]], Awaitable[str]]
@@ -106,10 +108,10 @@ class Steer(ModalScreen[None]):
         except SpecError as error:
             self._say("✗", f"{error.message}: {error.hint}", palette(self.app.theme).error)
             return
-        event.input.clear()
-        self.run_worker(self._send(command))
+        self.run_worker(self._send(command, event.value))
 
-    async def _send(self, command: dict[str, Any]) -> None:
+    async def _send(self, command: dict[str, Any], typed: str) -> None:
+        """What was refused stays, to be typed otherwise."""
         colours = palette(self.app.theme)
         self._say("…", self._line(command), colours.quiet)
         try:
@@ -118,6 +120,9 @@ class Steer(ModalScreen[None]):
             text = f"{error.message}. {error.hint}" if error.hint else error.message
             self._say("✗", text, colours.error)
             return
+        box = self.query_one(Input)
+        if box.value == typed:
+            box.clear()
         self._say("✓", f"{done}\n$ {self._line(command)}", colours.ok)
         self._refresh()
 

@@ -22,7 +22,7 @@ from loadbench.episodes import LIKELY, TRY, Spell
 from loadbench.merge import merge
 from loadbench.model import AlertChange, AlertState, Note, Rule, Window
 from loadbench.quantities import ENOUGH, SPAN_S, Reading, Span
-from loadbench.situation import Situation, Stretch, stretches
+from loadbench.situation import Situation, Stretch, changes, stretches
 from loadbench.units import SECOND, clock
 from loadbench.words import explain
 
@@ -199,7 +199,7 @@ class Rules(Picker):
 
     def _last(self, scene: Scene, rule: Rule, state: str) -> str:
         spell = spell_of(scene, rule)
-        if state == "no data":
+        if state == "no data" and spell is None:
             return "not known here" if scene.view.latest else ""
         if state == "few data":
             return _LACKS.get(rule.quantity, f"under {ENOUGH} requests in {SPAN_S} s")
@@ -342,7 +342,8 @@ class Why(Board):
             return spell.words or [f"{describe(rule)}: not long enough yet to fire."]
         start, earlier = scene.view.start, merge(calm) if calm else None
         device, ours = (start.device, start.ours) if start else ("", True)
-        found = Situation(merge(now), length, rule.quantity, device, earlier, ours)
+        done = changes(change, scene.view.changes)
+        found = Situation(merge(now), length, rule.quantity, device, earlier, ours, done)
         return explain(found, rule, change).lines
 
     def _calm(self, scene: Scene, rule: Rule) -> list[str]:

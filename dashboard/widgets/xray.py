@@ -12,9 +12,12 @@ from dashboard.theme import Palette, ink
 from dashboard.widgets.board import Board, Cells
 from loadbench import units
 from loadbench.causes import (
+    ANSWER,
     COMPUTE,
+    FIRST,
     HELD,
     LATE,
+    OTHERS,
     QUEUE,
     REST,
     SENDING,
@@ -25,6 +28,7 @@ from loadbench.causes import (
     second,
     seconds,
     stretches,
+    tells,
 )
 from loadbench.model import Sample, Window
 from loadbench.report.slowest import machine_then, rode, took
@@ -44,6 +48,9 @@ def look(name: str, colours: Palette) -> tuple[str, str]:
         WAIT: ("▒", colours.limit),
         COMPUTE: ("█", colours.p95),
         REST: ("░", colours.quiet),
+        ANSWER: ("░", colours.quiet),
+        FIRST: ("▒", colours.limit),
+        OTHERS: ("█", colours.p95),
     }[name]
 
 
@@ -55,6 +62,15 @@ def around(scene: Scene, sample: Sample) -> Around:
             bin.window for bin in bins(scene.view, at, at + 1) if bin.window not in found[-1:]
         ]
     return Around(tuple(found), scene.visible, scene.view.start)
+
+
+def _ways(scene: Scene) -> list[str]:
+    """How those in view were answered, as far as their servers tell."""
+    samples = scene.visible.slowest if scene.visible else ()
+    untold = [sample for sample in samples if not tells(sample)]
+    found = [QUEUE, WAIT, COMPUTE, REST] if len(untold) < len(samples) or not samples else []
+    found += [ANSWER] if any(sample.first is None for sample in untold) else []
+    return found + ([FIRST, OTHERS] if any(sample.first for sample in untold) else [])
 
 
 class Xray(Board, can_focus=True):
@@ -69,8 +85,9 @@ class Xray(Board, can_focus=True):
     reading = (
         "The slowest requests: from the moment each was due to its answer, on one time axis. late: "
         "the generator sent it late. held: it waited for a free connection. sending, queue, batch "
-        "wait, compute, network: its way. → why it was slow, as far as the log shows it. ↑ and ↓ "
-        "go through them where there is no room for all.",
+        "wait, compute, network: its way; answer: server and network, where the server does not "
+        "tell them apart, or its first token and the others. → why it was slow, as far as the log "
+        "shows it. ↑ and ↓ go through them where there is no room for all.",
     )
 
     _first = 0  # the uppermost that is drawn
@@ -91,7 +108,7 @@ class Xray(Board, can_focus=True):
         ended = f"of those that ended in {the}{scene.stretch}"
         legend = [
             f"[{colour if colour.startswith('#') else f'ansi_{colour}'}]{sign}[/] {name}"
-            for name in (LATE, HELD, SENDING, QUEUE, WAIT, COMPUTE, REST)
+            for name in (LATE, HELD, SENDING, *_ways(scene))
             for sign, colour in [look(name, self.ink)]
         ]
         below = ["  ".join(legend), " ".join(legend[3:]), ""]

@@ -29,6 +29,10 @@ class AnswersConnection(CallConnection):
         self._here, self._needed = 0, PREFIX.size  # bytes of it
         self._fault = ("", "")  # the first failure that an answer was, and its reason
 
+    @property
+    def first(self) -> int:
+        return self._pieces.first
+
     def _slowly(self, data: bytes) -> str | None:
         """The only way there is: no bytes of whole answers are ever learned."""
         whole = self._received(data)

@@ -96,6 +96,11 @@ class Connection:
         """The events to wait for while a request is not out."""
         return BOTH
 
+    @property
+    def first(self) -> int:
+        """When the first piece of the answer came; 0 if none has, or it has no pieces."""
+        return 0
+
     def heard(self, data: bytes) -> bool:
         """Whether the server may say this while nobody has asked for anything."""
         return False

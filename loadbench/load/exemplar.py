@@ -24,4 +24,5 @@ def sample(connection: Connection, done: int, failure: str, data: bytes) -> Samp
         ride=ride.read(text),
         held=bool(connection.code & HELD),
         parts=dict(told.parts),
+        first=connection.first or None,
     )

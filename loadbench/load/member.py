@@ -70,6 +70,7 @@ class Member:
                 begun=here(sample.begun),
                 sent=here(sample.sent),
                 done=here(sample.done),
+                first=None if sample.first is None else here(sample.first),
             )
             for sample in window.slowest
         )

@@ -103,6 +103,10 @@ class StreamConnection(TlsConnection):
         super().__init__(kind, tries, shared)
         self._pieces = Pieces(tokens)
 
+    @property
+    def first(self) -> int:
+        return self._pieces.first
+
     def _piece(self, data: bytes) -> str | None:
         self.partial = True  # so that all is forgotten before the next
         if self._incoming is None:

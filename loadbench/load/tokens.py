@@ -56,6 +56,11 @@ class Pieces:
         self._tokens = tokens
         self._first = self._last = self.number = 0
 
+    @property
+    def first(self) -> int:
+        """When the first of this answer came; 0 if none has."""
+        return self._first
+
     def came(self, kind: int, due: int, now: int) -> None:
         """One more; the first counts from when its request was due."""
         if self.number:

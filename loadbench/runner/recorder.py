@@ -92,6 +92,7 @@ class Recorder:
     def put(self, mark: Mark) -> None:
         with self._lock:
             self._writer.write(mark)
+            self._verdicts.mark(mark)
         self._say(f"{clock(mark.second * SECOND)}  ◆ {mark.text}")
 
     def rule(self, command: dict[str, Any], second: int) -> str:

@@ -8,12 +8,13 @@ from msgspec.structs import replace
 
 from loadbench import units
 from loadbench.merge import merge
-from loadbench.model import AlertChange, Rule, Window
+from loadbench.model import AlertChange, Mark, Rule, Window
 from loadbench.quantities import SPAN_S
-from loadbench.situation import Situation, Stretch, stretches
+from loadbench.situation import Situation, Stretch, changes, stretches
 from loadbench.words import explain
 
 _KEPT_S = 120
+_MOST_MARKS = 500
 
 
 class Verdicts:
@@ -23,6 +24,7 @@ class Verdicts:
         self._device = device
         self._ours = ours
         self._windows: list[Window] = []
+        self._marks: list[Mark] = []
 
     def see(self, window: Window, firing: Iterable[tuple[Rule, AlertChange]] = ()) -> None:
         """Takes a window of the stage `load`. `firing` is what fired until now: what its end will
@@ -35,6 +37,10 @@ class Verdicts:
             if any(part.begin <= kept.second < part.end for part in wanted)
         ]
 
+    def mark(self, mark: Mark) -> None:
+        """Takes note of what was done to the run, for what begins soon after it."""
+        self._marks = [*self._marks[1 - _MOST_MARKS :], mark]
+
     def words(self, rule: Rule, change: AlertChange) -> tuple[str, ...]:
         """The verdict on an episode at a change of its state; nothing before the first window, nor
         of the end of one whose seconds are forgotten."""
@@ -46,7 +52,10 @@ class Verdicts:
             return ()
         calm = self._within(before)
         earlier = merge(calm) if calm else None
-        found = Situation(merge(now), len(now), rule.quantity, self._device, earlier, self._ours)
+        found = Situation(
+            merge(now), len(now), rule.quantity, self._device, earlier, self._ours,
+            changes(change, self._marks),
+        )  # fmt: skip
         return explain(found, rule, change).lines
 
     def _within(self, part: Stretch) -> list[Window]:

@@ -5,7 +5,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from loadbench import units
-from loadbench.causes import COMPUTE, HELD, LATE, QUEUE, REST, SENDING, WAIT, latency, stretches
+from loadbench.causes import (
+    ANSWER,
+    COMPUTE,
+    FIRST,
+    HELD,
+    LATE,
+    OTHERS,
+    QUEUE,
+    REST,
+    SENDING,
+    WAIT,
+    latency,
+    stretches,
+)
 from loadbench.histogram import Histogram
 from loadbench.model import Part, Sample
 from loadbench.report.markup import Markup, tag
@@ -32,7 +45,7 @@ _ENOUGH = 5  # recorded requests before their mean is shown
 _TAIL = 0.5  # of the share above a percentile: so far from it a request still counts as one of it
 _KINDS = {
     QUEUE: "queue", WAIT: "wait", COMPUTE: "compute", REST: "network", LATE: "late", HELD: "late",
-    SENDING: "late",
+    SENDING: "late", ANSWER: "network", FIRST: "wait", OTHERS: "compute",
 }  # fmt: skip
 
 
@@ -240,5 +253,5 @@ def _mean(samples: Iterable[Sample]) -> dict[str, float]:
         number += 1
         for name, length in stretches(sample):
             total[name] = total.get(name, 0.0) + length / MS
-    order = (LATE, HELD, SENDING, QUEUE, WAIT, COMPUTE, REST)
+    order = (LATE, HELD, SENDING, QUEUE, WAIT, COMPUTE, REST, ANSWER, FIRST, OTHERS)
     return {name: total[name] / number for name in order if name in total}

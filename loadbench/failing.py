@@ -1,0 +1,36 @@
+"""What is likely behind requests that fail, by the name of the failure."""
+
+from loadbench.evidence import OWN_FAILURES
+
+
+def behind(kind: str) -> tuple[str, str]:
+    """What is likely behind a kind of failure, and what to try."""
+    if kind in OWN_FAILURES:
+        what = "ephemeral ports" if kind == "no_ports" else "file descriptors"
+        return f"this machine ran out of {what}", "raise its limit, or ask for less"
+    if kind in _FAILURES:
+        return _FAILURES[kind]
+    begin = next((begin for begin in ("http_4", "http_5") if kind.startswith(begin)), "")
+    return _FAILURES.get(begin, ("the target fails in a way of its own", "read its log"))
+
+
+_REFUSES = (
+    "the target refuses what it cannot answer in time, to protect the rest",
+    "ask for less, or give it more: larger batches, more instances, a longer SLO",
+)
+_BREAKS = ("the target, or a proxy before it, breaks connections off", "read its log and limits")
+_SLOW = ("the target does not answer in time", "ask for less, or raise target.timeout")
+AWAY = ("nothing listens there (any more)", "is it up, and is this its port?")
+_TAKES = ("the target does not take what is sent", "look at [[request]] and the first answer")
+INSIDE = ("an error inside the target", "read its log")
+_FAILURES = {
+    "grpc_RESOURCE_EXHAUSTED": _REFUSES, "grpc_UNAVAILABLE": _REFUSES,
+    "grpc_DEADLINE_EXCEEDED": _SLOW, "grpc_INTERNAL": INSIDE, "grpc_UNKNOWN": INSIDE,
+    "grpc_INVALID_ARGUMENT": _TAKES, "grpc_NOT_FOUND": _TAKES, "grpc_UNIMPLEMENTED": _TAKES,
+    "http_429": _REFUSES, "http_503": _REFUSES, "refused": AWAY, "unreachable": AWAY,
+    "reset": _BREAKS, "closed": _BREAKS, "truncated": _BREAKS,
+    "connect_timeout": _SLOW, "first_byte_timeout": _SLOW, "timeout": _SLOW,
+    "http_4": _TAKES, "http_5": INSIDE,
+    "wrong_output": ("the model answers otherwise than expected", "a looser tolerance, or the fix"),
+    "bad_answer": ("the answers are not what the protocol says", "look at the first answer"),
+}  # fmt: skip
