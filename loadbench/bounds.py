@@ -87,7 +87,7 @@ def _require_few(target: TargetSpec, load: LoadSpec) -> None:
     number, what = _unpaced(load)
     if number > UNPACED_MOST:
         raise SpecError(
-            f"{why}, and {target.url or 'the target'} may be somebody else's: it gets"
+            f"{why}, and {target.remote} may be somebody else's: it gets"
             f" {UNPACED_MOST} {what} at most, not {count(number)}",
             OWN,
         )
@@ -111,5 +111,6 @@ def _refuse(target: TargetSpec, why: str) -> None:
             "lower the one or raise the other",
         )
     raise SpecError(
-        f"{why}, and {target.url} may be somebody else's: it gets {significant(cap)}/s at most", OWN
+        f"{why}, and {target.remote} may be somebody else's: it gets {significant(cap)}/s at most",
+        OWN,
     )
