@@ -88,7 +88,7 @@ def _require_few(target: TargetSpec, load: LoadSpec) -> None:
     number, what = _unpaced(load)
     if number > UNPACED_MOST:
         raise SpecError(
-            f"{why}, and {target.url or 'the target'} may be somebody else's: it gets"
+            f"{why}, and {target.remote} may be somebody else's: it gets"
             f" {UNPACED_MOST} {what} at most, not {count(number)}",
             OWN,
         )
@@ -111,7 +111,7 @@ def _refuse(target: TargetSpec, why: str) -> None:
             f"{why}, and target.max_rate is {significant(cap)}/s",
             "lower the one or raise the other",
         )
-    url = shown("url", target.url)
+    where = shown("url", target.remote)
     raise SpecError(
-        f"{why}, and {url} may be somebody else's: it gets {significant(cap)}/s at most", OWN
+        f"{why}, and {where} may be somebody else's: it gets {significant(cap)}/s at most", OWN
     )

@@ -59,14 +59,14 @@ class TargetSpec(Section):
         return self.timeout if "timeout" in self.model_fields_set else None
 
     @property
-    def remote(self) -> bool:
-        """Whether it may be a machine of somebody else."""
-        return any(map(elsewhere, (self.url, *self.replicas)))
+    def remote(self) -> str:
+        """Of its URLs the first that may be a machine of somebody else; empty if none is."""
+        return next(filter(elsewhere, (self.url, *self.replicas)), "")
 
     @property
     def guarded(self) -> bool:
         """Whether it may be somebody else's, and nobody has said that it may be loaded."""
-        return self.remote and not self.owned
+        return bool(self.remote) and not self.owned
 
     @property
     def cap(self) -> float | None:

@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from loadbench import runlog
 from loadbench.errors import SpecError
+from loadbench.experiments.shadowing import beside
 from loadbench.merge import merge
 from loadbench.model import Start, Window
 from loadbench.plan import Endpoint, Plan, RequestPlan
 from loadbench.shape import Phase
+from loadbench.spec import load
 from loadbench.streams import Stream
 from loadbench.targets import inputs, openai
 from loadbench.targets.ask import Asker
@@ -99,7 +103,50 @@ def test_made_up_prompts_differ_from_their_first_word_on() -> None:
     assert lengths == set(range(3, 10))
     assert {one["max_tokens"] for one in found} == {1, 2, 3, 4, 5}
     assert all(one["stream"] and one["stream_options"] for one in found)
-    assert pool(pool=3) == pool(pool=3)  # by the seed
+
+
+@pytest.mark.parametrize("path", [openai.CHAT, "/v1/completions"])
+def test_a_seed_gives_the_same_prompts_but_for_their_first_words(path: str) -> None:
+    """A server that has kept the prompts of the run before has no beginning of these."""
+    runs = [list(map(said, pool(pool=500, words="uniform(1, 30)", path=path))) for _ in range(2)]
+    one, other = ([words[1:] for words in run] for run in runs)
+    assert one == other
+    firsts, others = ({words[0] for words in run} for run in runs)
+    assert len(firsts) == len(others) == 500
+    assert len(firsts & others) < 5  # of 900 million
+    assert {len(first) for first in firsts | others} == {9}
+    tokens = [[body(found)["max_tokens"] for found in pool(pool=50)] for _ in range(2)]
+    assert tokens[0] == tokens[1]
+
+
+def said(request: Prepared) -> list[str]:
+    found = body(request)
+    text: str = found["messages"][0]["content"] if "messages" in found else found["prompt"]
+    return text.split()
+
+
+def test_prompts_from_a_file_are_sent_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text("one two\nthree\n")
+    assert pool(data=str(path)) == pool(data=str(path))
+
+
+def test_two_targets_whose_answers_are_compared_are_asked_the_same() -> None:
+    spec = load("steady", {"target.protocol": "openai", "load.arrivals": "constant"}).spec
+    with completions() as a, completions() as b:
+        targets = [_target(server.port, server.url) for server in (a, b, a, b)]
+        for pair in (targets[:2], targets[2:]):
+            beside((pair[0], pair[1]), (spec, spec), rate=10, seconds=1)
+    asked = [
+        sorted(one["messages"][0]["content"] for one in server.did["asked"]) for server in (a, b)
+    ]
+    assert asked[0] == asked[1]
+    assert len(set(asked[0])) == len(asked[0]) == 20  # and not what they were asked before
+
+
+def _target(port: int, url: str) -> Any:
+    where = replace(ENDPOINT, host="127.0.0.1", port=port)
+    return SimpleNamespace(endpoint=where, url=url)
 
 
 def test_prompts_come_from_a_file(tmp_path: Path) -> None:

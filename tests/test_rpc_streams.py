@@ -72,8 +72,8 @@ def test_each_answer_has_its_moment() -> None:
     assert found.failed == {}
     assert done > 10
     assert (stream.first.count, stream.gaps.count, stream.pace.count) == (done, 3 * done, done)
-    assert (stream.pieces, stream.tokens, stream.told) == (4 * done, 4 * done, done)
-    assert (stream.barren, stream.prompt) == (0, 0)
+    assert (stream.pieces, stream.generated) == (4 * done, 4 * done)
+    assert (stream.told, stream.tokens, stream.prompt, stream.barren) == (0, 0, 0, 0)
     first, gap = stream.first.quantile(0.5), stream.gaps.quantile(0.5)
     assert first is not None
     assert gap is not None
@@ -169,6 +169,9 @@ def test_the_engine_is_asked_by_streams_if_somebody_says_so(tmp_path: Path) -> N
         assert found["failed"] == {}
         assert found["done"] == 200
         assert found["tokens"]["pieces"] == 200  # the engine gives one answer to each
+        assert found["tokens"]["counted"] is None  # KServe has no word for it
+        shown = loadbench("show", "last", cwd=tmp_path).stdout
+        assert "200 tokens (an event each)" in shown
         assert engine.stats()["inference_count"] >= 200
         dry = loadbench("run", path, "--dry-run", cwd=tmp_path)
         assert "ModelStreamInfer fake" in dry.stdout

@@ -232,6 +232,23 @@ def test_a_target_is_loaded_no_more_than_it_may_be(changed: dict[str, Any], word
 
 
 @pytest.mark.parametrize(
+    "asked",
+    [
+        {"load__phases": [{"rate": 5000, "for": "1s"}]},
+        {"load__calibrate": "1s"},
+        {"load__arrivals": "closed", "load__concurrency": 11},
+    ],
+)
+def test_of_several_hosts_the_one_that_may_be_somebody_elses_is_named(
+    asked: dict[str, Any],
+) -> None:
+    replicas = ["http://localhost:17000", "http://192.0.2.1:17200", "http://192.0.2.2:17200"]
+    found = scenario(target__url="http://127.0.0.1:17000", target__replicas=replicas, **asked)
+    with pytest.raises(SpecError, match=r"and http://192\.0\.2\.1:17200 may be somebody else's"):
+        require_bounded(found.spec)
+
+
+@pytest.mark.parametrize(
     ("changed", "words"),
     [
         ({"load.users": 10, "target.url": THEIRS}, ""),

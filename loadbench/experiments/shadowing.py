@@ -6,6 +6,7 @@ other; a client of ours in Python is not what latencies are measured with, so no
 both are too far behind for is left out and counted.
 """
 
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -135,8 +136,9 @@ def beside(
     """Sends so many seconds of the scenario's load to both. Raises SpecError for requests that
     cannot be made."""
     comparer = Comparer((targets[0].endpoint, targets[1].endpoint))
+    firsts = secrets.randbits(64)  # both are asked the same, and neither what it was asked before
     pools = [
-        prepare(target.endpoint, kinds(spec), spec.load.seed)[0]
+        prepare(target.endpoint, kinds(spec), spec.load.seed, firsts=firsts)[0]
         for target, spec in zip(targets, specs, strict=True)
     ]
     load = specs[0].load

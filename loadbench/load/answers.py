@@ -55,7 +55,7 @@ class AnswersConnection(CallConnection):
             return failure
         if not self._pieces.number:
             raise BadAnswer("the stream ended without an answer")
-        self._pieces.counted(self.kind.index, self.due, now, self._pieces.number, None)
+        self._pieces.paced(self.kind.index, self.due, now, self._pieces.number)
         return ""
 
     def _read(self, data: bytes, fields: Fields, now: int) -> None:

@@ -71,12 +71,15 @@ class Pieces:
         self._last = now
         self.number += 1
 
-    def counted(self, kind: int, due: int, now: int, tokens: int, prompt: int | None) -> None:
-        """The answer is whole, and good; so many tokens were in it."""
+    def counted(self, kind: int, due: int, now: int, tokens: int, prompt: int) -> None:
+        """The answer is whole, and good; the server says that so many tokens were in it."""
         self._tokens.add(COUNTED, kind, due, now, tokens)
         self._tokens.add(PIECES, kind, due, now, self.number)
-        if prompt is not None:
-            self._tokens.add(PROMPT, kind, due, now, prompt)
+        self._tokens.add(PROMPT, kind, due, now, prompt)
+        self.paced(kind, due, now, tokens)
+
+    def paced(self, kind: int, due: int, now: int, tokens: int) -> None:
+        """The answer is whole, and good, with so many tokens, whoever counted them."""
         if tokens > 1 and self.number > 1:  # one piece has no pace, however many tokens are in it
             self._tokens.add(PACE, kind, due, now, (self._last - self._first) // (tokens - 1))
 

@@ -59,12 +59,14 @@ def prepare(
     seed: int,
     most: int = POOL_MOST,
     region: Region | None = None,
+    firsts: int | None = None,
 ) -> tuple[list[list[Prepared]], list[Note]]:
     """For each kind of request its pool, and what was decided on the way. A pool has at most `most`
     different ones.
 
-    The same seed gives the same bytes. With a region inputs are there, where the target takes
-    tensors. Raises SpecError, naming the file where there is one.
+    The same seed gives the same bytes, but for the first words of made-up prompts: those are drawn
+    by `firsts`, and anew each time where that is None. With a region inputs are there, where the
+    target takes tensors. Raises SpecError, naming the file where there is one.
     """
     pools, notes = [], []
     for index, request in enumerate(requests):
@@ -73,7 +75,7 @@ def prepare(
         if endpoint.protocol == "http":
             pool, found = plain.prepare(endpoint, request, seed, most)
         elif endpoint.protocol == "openai":
-            pool, found = openai.prepare(endpoint, request, [seed, index], most)
+            pool, found = openai.prepare(endpoint, request, [seed, index], most, firsts)
         else:
             _only_tensors(request)
             make = _from_file if request.data else _made_up

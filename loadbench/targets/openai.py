@@ -2,8 +2,8 @@
 them: which models there are, prompts → requests, and what the events of a streamed answer say.
 
 A prompt is a row's `prompt` or `messages`, a line of a text, or made up of so many words; a body of
-one's own is sent as it is. Made-up prompts all differ from their first word on: a server that keeps
-what it knows of equal beginnings would look faster than it is.
+one's own is sent as it is. Made-up prompts all differ from their first word on, also from those of
+other runs: a server that keeps what it knows of equal beginnings would look faster than it is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ from loadbench.targets.wire import BadAnswer, Headers, Prepared, http_request
 
 MODELS = "/v1/models"
 CHAT = "/v1/chat/completions"
-_POOL = 4096  # made-up prompts of one kind: seldom is one asked twice
+_POOL = 4096  # made-up prompts of one kind; after the last of them the first comes again
 _WORDS, _TOKENS = "uniform(50, 200)", "128"  # of a request, where nothing is said
 _MOST = 1_000_000  # of either
 _HINT = 'give prompts: [[request]] data = "prompts.jsonl", each line {"prompt": "…"}'
@@ -34,6 +34,7 @@ UNENDED = "the stream ended without a finish_reason and without [DONE]"
 EMPTY = "the answer has no choices: nothing of a completion is in it"
 _DONE = b"[DONE]"
 OWN = ("words", "max_tokens", "options")  # of a request, which no other protocol knows
+_LEAST, _NUMBERS = 100_000_000, 900_000_000  # first words: nine digits, as many tokens each
 # A word is a token or two to most tokenizers; the number before it makes each prompt its own.
 _VOCABULARY = (
     "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world",
@@ -80,10 +81,10 @@ class _Asked(NamedTuple):
 
 
 def prepare(
-    endpoint: Endpoint, request: RequestPlan, seed: list[int], most: int
+    endpoint: Endpoint, request: RequestPlan, seed: list[int], most: int, firsts: int | None = None
 ) -> tuple[list[Prepared], list[Note]]:
-    """The pool of a kind. Raises SpecError naming the key, and the file and line if a row is at
-    fault."""
+    """The pool of a kind. The first words of made-up prompts are drawn by `firsts`; None: anew each
+    time. Raises SpecError naming the key, and the file and line if a row is at fault."""
     if request.body or request.form:
         return plain.prepare(endpoint, request, seed[0], most)
     plain.only_http(request)
@@ -91,7 +92,11 @@ def prepare(
     usual = POOL_MOST if request.data else _POOL
     number = min(request.pool or usual, most)
     tokens = _drawn(request, "max_tokens", request.max_tokens or _TOKENS, draw, number + 1)
-    asked = _given(request, tokens) if request.data else _made_up(request, draw, tokens[:number])
+    if request.data:
+        asked = _given(request, tokens)
+    else:
+        own = np.random.Generator(np.random.PCG64(None if firsts is None else [firsts, *seed]))
+        asked = _made_up(request, draw, tokens[:number], own)
     chat = _is_chat(request.path or endpoint.path)
     made = (_request(endpoint, request, chat, one) for one in asked)
     return gather(request, made, number)
@@ -132,13 +137,18 @@ def _said(row: Row) -> dict[str, Any]:
 
 
 def _made_up(
-    request: RequestPlan, draw: np.random.Generator, tokens: NDArray[np.int64]
+    request: RequestPlan,
+    draw: np.random.Generator,
+    tokens: NDArray[np.int64],
+    own: np.random.Generator,
 ) -> Iterator[_Asked]:
+    """All by the seed but the first words, which are this pool's own."""
+    firsts = own.choice(_NUMBERS, len(tokens), replace=False) + _LEAST
     lengths = _drawn(request, "words", request.words or _WORDS, draw, len(tokens))
-    for index, (length, most) in enumerate(zip(lengths.tolist(), tokens.tolist(), strict=True)):
+    each = zip(firsts.tolist(), lengths.tolist(), tokens.tolist(), strict=True)
+    for index, (first, length, most) in enumerate(each):
         words = [_VOCABULARY[at] for at in draw.integers(len(_VOCABULARY), size=length - 1)]
-        first = str(draw.integers(1_000_000_000))
-        yield _Asked(f"made-up prompt {index}", {"prompt": " ".join([first, *words])}, most)
+        yield _Asked(f"made-up prompt {index}", {"prompt": " ".join([str(first), *words])}, most)
 
 
 def _is_chat(path: str) -> bool:
