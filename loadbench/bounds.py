@@ -88,7 +88,7 @@ def _require_few(target: TargetSpec, load: LoadSpec) -> None:
     number, what = _unpaced(load)
     if number > UNPACED_MOST:
         raise SpecError(
-            f"{why}, and {target.remote} may be somebody else's: it gets"
+            f"{why}, and {shown('url', target.remote)} may be somebody else's: it gets"
             f" {UNPACED_MOST} {what} at most, not {count(number)}",
             OWN,
         )
