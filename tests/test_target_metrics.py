@@ -296,6 +296,23 @@ def test_torchserves_compute_is_what_its_queue_leaves_where_it_has_none(page_: s
             assert scraper.notes == ()
 
 
+def test_what_bentoml_calls_a_requests_duration_is_said_to_hold_its_queue() -> None:
+    found = page(
+        "# TYPE bentoml_service_request_duration_seconds histogram\n"
+        'bentoml_service_request_duration_seconds_sum{endpoint="/predict"} 1.5\n'
+        'bentoml_service_request_duration_seconds_count{endpoint="/predict"} 3\n'
+        "own_model_seconds_sum 0.5\nown_model_seconds_count 3\n"
+    )
+    asked = metrics.wanted(found, {})
+    assert asked is not None
+    (note,) = asked.notes
+    assert note.code == "compute-whole"
+    assert "no queue is told" in note.text
+    own = metrics.wanted(found, {"compute": "own_model_seconds"})
+    assert own is not None
+    assert own.notes == ()  # the scenario says what it is
+
+
 def test_names_taken_from_one_another_leave_nothing_negative() -> None:
     text = "ts_inference_requests {n}\nts_inference_latency_microseconds {a}\n" \
         "ts_queue_latency_microseconds {b}\n"  # fmt: skip
