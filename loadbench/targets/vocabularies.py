@@ -84,6 +84,7 @@ VOCABULARIES = (
         "requests": 'mosec_service_throughput{code="200"}',
         "failed": 'mosec_service_throughput{code!="200"}',
         "compute": 'mosec_service_process_duration_second{stage!="total"}',
+        "whole": 'mosec_service_process_duration_second{stage="total"}',
         "batch": "mosec_service_batch_size",
         "waiting": "mosec_service_remaining_task",
     }),
