@@ -369,6 +369,9 @@ def _outside(now: Situation) -> Finding | None:
     if outside < max(_OUTSIDE_MS, _OUTSIDE * mean):
         return None
     text = f"{significant(outside)} of a request's {significant(mean)} ms pass outside the server."
+    if now.now.stream is not None:
+        guess = "the model is between its answers' pieces, which the server does not count"
+        return Finding("outside", text, guess, "look at first_token and token_gap")
     guess = "its front end, large bodies or the network"
     return Finding("outside", text, guess, "smaller bodies, more connections, or a nearer host")
 
