@@ -111,6 +111,10 @@ def _errors(now: Situation) -> Finding | None:
     if not number or number < _FAILING * ended:
         return None
     kind = max(failed, key=lambda name: failed[name])
+    if _FORGOTTEN in failed:  # whatever else failed did so while it was restarted
+        kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
+        text = f"{percent(number / ended)} % fail: {kinds}."
+        return Finding("errors", text, *_FAILURES[_FORGOTTEN])
     if failed[kind] < _ONE_KIND * number:
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail, in several ways: {kinds}."
@@ -143,7 +147,12 @@ _SLOW = ("the target does not answer in time", "ask for less, or raise target.ti
 _AWAY = ("nothing listens there (any more)", "is it up, and is this its port?")
 _TAKES = ("the target does not take what is sent", "look at [[request]] and the first answer")
 _INSIDE = ("an error inside the target", "read its log")
+_FORGOTTEN = "no_region"
 _FAILURES = {
+    _FORGOTTEN: (
+        "the server was restarted and has forgotten the shared memory",
+        "begin the run anew, or leave target.shared_memory out",
+    ),
     "grpc_RESOURCE_EXHAUSTED": _REFUSES, "grpc_UNAVAILABLE": _REFUSES,
     "grpc_DEADLINE_EXCEEDED": _SLOW, "grpc_INTERNAL": _INSIDE, "grpc_UNKNOWN": _INSIDE,
     "grpc_INVALID_ARGUMENT": _TAKES, "grpc_NOT_FOUND": _TAKES, "grpc_UNIMPLEMENTED": _TAKES,
