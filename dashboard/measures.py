@@ -17,7 +17,7 @@ from loadbench.histogram import Histogram
 from loadbench.merge import merged_part
 from loadbench.model import Gpu, Part, Window
 from loadbench.serverside import Server
-from loadbench.streams import Stream
+from loadbench.streams import NETWORK, STREAMED, Stream
 
 SHARES = (0.5, 0.95, 0.99)
 Column = Sequence[Bin]
@@ -62,7 +62,7 @@ def inner_parts(server: Server) -> dict[str, Part | None]:
 
 
 def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
-    """Mean ms of a request in each part of its way; network is what the parts leave of it.
+    """Mean ms of a request in each part of its way; network (and stream) is what the parts leave.
 
     Means, because they add up. Empty where the target does not tell. `service_ns`: the sum of all
     requests, from begun to done."""
@@ -77,7 +77,8 @@ def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
     if not known:
         return {}
     mean = service_ns / window.done / units.MS
-    return {**known, "network": max(0.0, mean - sum(known.values()))}
+    rest = NETWORK if window.stream is None else STREAMED
+    return {**known, rest: max(0.0, mean - sum(known.values()))}
 
 
 def computed(window: Window) -> dict[str, float]:

@@ -15,6 +15,7 @@ from loadbench import units
 from loadbench.episodes import LIKELY
 from loadbench.model import Gpu, Server, Window
 from loadbench.ride import WHY_CLOSED
+from loadbench.streams import RESTS
 from loadbench.view import Event, View, merged, pieces
 from loadbench.view import seconds as covered
 
@@ -81,6 +82,11 @@ def _part(name: str) -> Callable[[Moment, Window], float | None]:
     return lambda moment, window: parts(moment).get(name)
 
 
+def _rest(moment: Moment, window: Window) -> float | None:
+    found = parts(moment)
+    return next((found[name] for name in RESTS if name in found), None)
+
+
 def parts(moment: Moment) -> dict[str, float]:
     """Mean ms of a request in each part of its way, as far as the target tells."""
     return parts_ms(moment.window, moment.service_ns) if moment.window else {}
@@ -113,7 +119,7 @@ FIGURES = (
     Figure("queue", "ms", _part("queue"), brief, 0.1),
     Figure("batch wait", "ms", _part("batch wait"), brief, 0.1),
     Figure("compute", "ms", _part("compute"), brief, 0.1),
-    Figure("network", "ms", _part("network"), brief, 0.2),
+    Figure("network", "ms", _rest, brief, 0.2),
     Figure("waiting", "", _server(lambda server: server.waiting), number, 2),
     Figure("in flight", "", lambda moment, window: window.in_flight, number, 2),
     Figure("batch size", "rows", _server(lambda server: server.mean_batch), least=0.5),

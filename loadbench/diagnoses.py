@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from loadbench import units
 from loadbench.explained import EXPLAINED_BY
-from loadbench.failing import AWAY, INSIDE, behind
+from loadbench.failing import AWAY, FORGOTTEN, INSIDE, behind
 from loadbench.model import Gpu, Machine
 from loadbench.ride import WHY_CLOSED
 from loadbench.situation import Situation, parts_ms
@@ -138,6 +138,10 @@ def _errors(now: Situation) -> Finding | None:
     if not number or number < _FAILING * ended:
         return None
     kind = max(failed, key=lambda name: failed[name])
+    if FORGOTTEN in failed:  # whatever else failed did so while it was restarted
+        kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
+        text = f"{percent(number / ended)} % fail: {kinds}."
+        return Finding("errors", text, *behind(FORGOTTEN))
     if failed[kind] < _ONE_KIND * number:
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail, in several ways: {kinds}."
@@ -383,6 +387,9 @@ def _outside(now: Situation) -> Finding | None:
     if outside < max(_OUTSIDE_MS, _OUTSIDE * mean):
         return None
     text = f"{significant(outside)} of a request's {significant(mean)} ms pass outside the server."
+    if now.now.stream is not None:
+        guess = "the model is between its answers' pieces, which the server does not count"
+        return Finding("outside", text, guess, "look at first_token and token_gap")
     guess = "its front end, large bodies or the network"
     return Finding("outside", text, guess, "smaller bodies, more connections, or a nearer host")
 

@@ -23,7 +23,12 @@ _SLOW = ("the target does not answer in time", "ask for less, or raise target.ti
 AWAY = ("nothing listens there (any more)", "is it up, and is this its port?")
 _TAKES = ("the target does not take what is sent", "look at [[request]] and the first answer")
 INSIDE = ("an error inside the target", "read its log")
+FORGOTTEN = "no_region"
 _FAILURES = {
+    FORGOTTEN: (
+        "the server was restarted and has forgotten the shared memory",
+        "begin the run anew, or leave target.shared_memory out",
+    ),
     "grpc_RESOURCE_EXHAUSTED": _REFUSES, "grpc_UNAVAILABLE": _REFUSES,
     "grpc_DEADLINE_EXCEEDED": _SLOW, "grpc_INTERNAL": INSIDE, "grpc_UNKNOWN": INSIDE,
     "grpc_INVALID_ARGUMENT": _TAKES, "grpc_NOT_FOUND": _TAKES, "grpc_UNIMPLEMENTED": _TAKES,

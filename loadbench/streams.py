@@ -5,6 +5,11 @@ from collections.abc import Callable, Iterable
 from loadbench.histogram import EMPTY, Histogram
 from loadbench.value import Value
 
+# What the server's parts leave of a request: an answer that comes piece by piece is on its way for
+# as long as the model makes it, of which servers tell little or nothing.
+NETWORK, STREAMED = "network", "network and stream"
+RESTS = (NETWORK, STREAMED)
+
 
 class Stream(Value, frozen=True):
     """Of the answers of one name in one window, each event in the second in which it happened.

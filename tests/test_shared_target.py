@@ -3,6 +3,8 @@ over gRPC."""
 
 import json
 import os
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import psutil
 import pytest
 
 from loadbench.errors import SpecError
+from loadbench.load.failure import forgotten
 from loadbench.model import Tensor
 from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import inputs, kserve
@@ -127,6 +130,47 @@ def test_over_grpc_and_with_workers_too(tmp_path: Path) -> None:
         assert told["done"] == told["asked"] > 100
         assert engine.call("/v2/systemsharedmemory/status").json == []
     assert left() == before
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_server_that_has_forgotten_the_memory_is_told_of(scheme: str, tmp_path: Path) -> None:
+    """As one that was restarted has: what it says names our region."""
+    arguments = ("--shared-memory", *settings("fake.a=1 ms", "max_batch=8"))
+    with serving_rpc(*arguments) as (engine, client):
+        port = client.port if scheme == "grpc" else engine.port
+        path = tmp_path / "s.toml"
+        path.write_text(
+            f'[target]\nurl = "{scheme}://127.0.0.1:{port}"\nshared_memory = true\n'
+            '[load]\nwarmup = "1s"\nphases = [{ rate = 50, for = "4s" }]\n'
+        )
+
+        def forget() -> None:
+            while not engine.call("/v2/systemsharedmemory/status").json:
+                time.sleep(0.05)
+            time.sleep(2)
+            engine.call("/v2/systemsharedmemory/unregister", {})
+
+        forgetting = threading.Thread(target=forget)
+        forgetting.start()
+        told = summary(path, cwd=tmp_path, code=None)
+        forgetting.join()
+    assert list(told["failed"]) == ["no_region"]
+    assert "loadbench-" in str(told["examples"]["no_region"])
+
+
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        ("Unable to find shared memory region: 'loadbench-71-0a1b2c3d'", False),
+        ("there is no shared memory region 'loadbench-71-0a1b2c3d'", False),
+        ("Unable to find shared memory region: 'another'", True),
+        ("shared memory region 'loadbench-71-0a1b2c3d' has become smaller", True),
+    ],
+)
+def test_of_what_servers_say_of_memory_only_that_ours_is_unknown_counts(
+    said: str, known: bool
+) -> None:
+    assert forgotten(said.encode()) is not known
 
 
 def test_a_server_without_it_is_told_of(tmp_path: Path) -> None:

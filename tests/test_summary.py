@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from dashboard.measures import parts_ms
 from loadbench.account import account
+from loadbench.diagnoses import diagnoses
 from loadbench.histogram import Histogram
 from loadbench.merge import merge
 from loadbench.model import (
@@ -25,7 +27,10 @@ from loadbench.model import (
     Remark,
     Server,
 )
+from loadbench.report.parts import mean_split
 from loadbench.report.text import summary_text
+from loadbench.situation import Situation
+from loadbench.streams import Stream
 from loadbench.summary import Summary, summarise
 from loadbench.units import MS, SECOND
 from tests.records import start, window
@@ -252,6 +257,22 @@ def test_the_server_side() -> None:
     assert found["batch_wait_ms"] is None
     assert found["batch"]["mean"] == 3
     assert found["batch"]["closed"] == {"full": 6, "idle": 4}
+
+
+def test_of_answers_that_come_in_pieces_the_rest_is_not_the_network_alone() -> None:
+    """The model sends one at 10, 20 and 30 ms, of which its server counts half a millisecond."""
+    server = Server("kserve statistics", compute=Part(10, 5 * MS), requests=10)
+    plain = window(0, [30.0] * 10, server=server)
+    (name,) = plain.requests
+    stream = Stream(first=Histogram.of([10 * MS] * 10), pieces=30)
+    pieces = replace(plain, requests={name: replace(plain.requests[name], stream=stream)})
+    for one, called in ((plain, "network"), (pieces, "network and stream")):
+        found = whole([one, End(0, "done")])
+        assert list(mean_split(found)) == ["compute", called]
+        assert f"   {called} 29" in summary_text(found)
+        assert list(parts_ms(one, 300 * MS)) == ["compute", called]
+        (outside,) = [why for why in diagnoses(Situation(one, 1)) if why.code == "outside"]
+        assert ("pieces" in outside.guess) is (one is pieces)
 
 
 def test_what_compute_is_made_of_stands_beside_it() -> None:

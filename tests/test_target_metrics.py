@@ -134,6 +134,46 @@ def test_mosec_and_tensorflow_serving_tell_failures_and_batches() -> None:
     assert told.compute.mean_ns == 2_000_000
 
 
+MOSEC = (
+    'mosec_service_process_duration_second_sum{{stage="total",connection="total"}} {whole}\n'
+    'mosec_service_process_duration_second_count{{stage="total",connection="total"}} {n}\n'
+    'mosec_service_process_duration_second_sum{{stage="A_1",connection="1"}} {a}\n'
+    'mosec_service_process_duration_second_count{{stage="A_1",connection="1"}} {batches}\n'
+)
+SECOND_STAGE = (
+    'mosec_service_process_duration_second_sum{{stage="B_2",connection="1"}} {b}\n'
+    'mosec_service_process_duration_second_count{{stage="B_2",connection="1"}} {n}\n'
+)
+
+
+def test_mosecs_queue_is_what_its_stages_leave_of_its_whole_time() -> None:
+    """A stage counts its batches, the whole the requests."""
+    earlier = MOSEC.format(whole=1, n=10, a=0.5, batches=5)
+    later = MOSEC.format(whole=1.06, n=30, a=0.505, batches=15)
+    found = between(earlier, later)
+    assert found.compute == Part(20, 10_000_000)
+    assert found.queue == Part(20, 50_000_000)
+    found = between(
+        earlier + SECOND_STAGE.format(b=0, n=10), later + SECOND_STAGE.format(b=0.02, n=30)
+    )
+    assert found.compute == Part(20, 30_000_000)  # a request goes through both
+    assert found.queue == Part(20, 30_000_000)
+    idle = between(later, later)
+    assert (idle.queue, idle.compute) == (None, Part(0, 0))
+    stages = [text.partition("\n")[2].partition("\n")[2] for text in (earlier, later)]
+    found = between(*stages)  # where the whole is not told neither is a queue
+    assert (found.queue, found.compute) == (None, Part(10, 5_000_000))
+    answered = 'mosec_service_throughput_total{code="200"} '
+    own = between(
+        f"{earlier}{answered}10\nwork_ms 1\n", f"{later}{answered}30\nwork_ms 21\n",
+        compute="work_ms",
+    )  # fmt: skip
+    assert (own.queue, own.compute) == (Part(20, 40_000_000), Part(20, 20_000_000))
+    own = between(earlier + "wait_ms 1\n", later + "wait_ms 2\n", queue="wait_ms")
+    assert own.queue is not None
+    assert own.queue.total_ns == 1_000_000
+
+
 def test_mlserver_tells_how_long_its_models_took() -> None:
     one = (  # as its page is; of who asks over HTTP the version is "None"
         "# TYPE model_infer_request_success_total counter\n"
@@ -294,6 +334,23 @@ def test_torchserves_compute_is_what_its_queue_leaves_where_it_has_none(page_: s
         with Scraper(where, MetricsSpec()) as scraper:
             assert scraper.find()
             assert scraper.notes == ()
+
+
+def test_what_bentoml_calls_a_requests_duration_is_said_to_hold_its_queue() -> None:
+    found = page(
+        "# TYPE bentoml_service_request_duration_seconds histogram\n"
+        'bentoml_service_request_duration_seconds_sum{endpoint="/predict"} 1.5\n'
+        'bentoml_service_request_duration_seconds_count{endpoint="/predict"} 3\n'
+        "own_model_seconds_sum 0.5\nown_model_seconds_count 3\n"
+    )
+    asked = metrics.wanted(found, {})
+    assert asked is not None
+    (note,) = asked.notes
+    assert note.code == "compute-whole"
+    assert "no queue is told" in note.text
+    own = metrics.wanted(found, {"compute": "own_model_seconds"})
+    assert own is not None
+    assert own.notes == ()  # the scenario says what it is
 
 
 def test_names_taken_from_one_another_leave_nothing_negative() -> None:

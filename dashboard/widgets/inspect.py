@@ -12,6 +12,7 @@ from dashboard.widgets.board import Board, Cells
 from dashboard.widgets.panels import moment
 from loadbench import units
 from loadbench.model import Window
+from loadbench.streams import RESTS
 from loadbench.view import merged, pieces
 
 
@@ -63,7 +64,7 @@ class Inspected(Board):
         if server is not None and server.waiting is not None:
             yield "waiting", number(server.waiting), ""
         for name, value in parts_ms(window, service).items():
-            if name != "network":
+            if name not in RESTS:
                 yield name, brief(value), " ms"
         if server is not None and server.mean_batch is not None:
             yield "batch", units.significant(server.mean_batch), ""

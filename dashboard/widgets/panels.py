@@ -34,6 +34,7 @@ from loadbench import units
 from loadbench.bin import failures
 from loadbench.merge import merge
 from loadbench.model import Requests, Stream, Window
+from loadbench.streams import NETWORK, STREAMED
 from loadbench.view import Event
 
 _REQUESTS = (
@@ -67,7 +68,7 @@ _SIGNS = {
 }  # fmt: skip
 
 _NEXT = 2  # events after the one where one is
-_SHORT = {"batch wait": "wait", "network": "net"}
+_SHORT = {"batch wait": "wait", NETWORK: "net", STREAMED: "net+stream"}
 
 
 class _Legend(NamedTuple):
@@ -110,8 +111,9 @@ class Split(Board, can_focus=True):
         "Where the time goes: the mean request's way from when it was begun to its answer. Means, "
         "because they add up. queue: until its batch began to form. batch wait: until the batch "
         "was closed. compute: in the model. network: all the rest, the client's and the server's "
-        "own work included. Large, with the percentiles of each part that the target tells, and "
-        "with what compute is made of: input, infer, output.",
+        "own work included; and stream: the time between an answer's pieces, too. Large, with the "
+        "percentiles of each part that the target tells, and with what compute is made of: input, "
+        "infer, output.",
     )
 
     def titles(self, scene: Scene) -> None:
@@ -198,7 +200,8 @@ def _part(name: str, colours: Palette) -> tuple[str, str]:
         "queue": ("▓", colours.p99),
         "batch wait": ("▒", colours.limit),
         "compute": ("█", colours.p95),
-        "network": ("░", colours.quiet),
+        NETWORK: ("░", colours.quiet),
+        STREAMED: ("░", colours.quiet),
         "first token": ("▓", colours.p99),
         "the others": ("█", colours.p95),
     }[name]

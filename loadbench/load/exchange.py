@@ -16,7 +16,14 @@ from loadbench.load.connection import CONNECTING, IDLE, SENDING, WAITING, Connec
 from loadbench.load.course import Course
 from loadbench.load.examples import example
 from loadbench.load.exemplar import sample
-from loadbench.load.failure import CLOSED_EARLY, RESET, WHOLE
+from loadbench.load.failure import (
+    CLOSED_EARLY,
+    NO_REGION,
+    RESET,
+    WHOLE,
+    forgotten,
+    may_be_forgotten,
+)
 from loadbench.load.ledger import ROWS
 from loadbench.load.patience import Patience
 from loadbench.load.pool import Pool
@@ -47,6 +54,7 @@ class Exchange:
         self._new = [replica.connection for replica in load.replicas]
         self._patience = Patience(pool.open, plan.connect_timeout_ns, plan.timeout_ns)
         self._headers = told_to((plan.endpoint, *plan.replicas), plan.requests)
+        self._shared = plan.endpoint.shared
         self._turn = 0
         self._take = 4096  # bytes read at a time; grows with the answers
 
@@ -209,6 +217,9 @@ class Exchange:
     def _record(self, connection: Connection, failure: str, data: bytes) -> None:
         now = time.monotonic_ns()
         ledger = self._ledger
+        if self._shared and may_be_forgotten(failure):
+            said = connection.reason.encode() + b"\n" + connection.answer(data)
+            failure = NO_REGION if forgotten(said) else failure
         if ledger.rows >= ROWS - EVENTS:
             self._course.fold()
         connection.sent = min(connection.sent, now)

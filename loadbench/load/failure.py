@@ -11,6 +11,7 @@
 | `truncated` | the server ended it, or its own half of it, amid the answer |
 | `http_NNN` | a whole answer, its status other than 2xx |
 | `grpc_NAME` | a call that ended with a status other than OK: `grpc_UNAVAILABLE` and so on |
+| `no_region` | the server knows nothing (any more) of the memory that the load shares with it |
 | `bad_answer` | 2xx, but not what was asked for; or not HTTP at all |
 | `wrong_output` | what was asked for, but with other contents than are expected |
 | `over_long` | more bytes than its framing said, or more than loadbench takes of one answer |
@@ -20,6 +21,7 @@ Any other error of the operating system goes by its own name in lower case (`epe
 """
 
 import errno
+import re
 
 REFUSED = "refused"
 CONNECT_TIMEOUT = "connect_timeout"
@@ -28,6 +30,7 @@ TIMEOUT = "timeout"
 RESET = "reset"
 CLOSED_EARLY = "closed"
 TRUNCATED = "truncated"
+NO_REGION = "no_region"
 WHOLE = ("http_", "grpc_", "wrong_output")  # how names of failures begin that cost no connection
 
 _ERRORS = {
@@ -43,6 +46,19 @@ _ERRORS = {
     errno.EMFILE: "no_files",
     errno.ENFILE: "no_files",
 }
+_FORGOTTEN = re.compile(rb"(?i)\b(find|no) shared memory region:? *\W?loadbench-\d+-[0-9a-f]{8}\b")
+_UNKNOWN = ("http_400", "http_404", "grpc_INVALID_ARGUMENT", "grpc_NOT_FOUND")
+
+
+def may_be_forgotten(failure: str) -> bool:
+    """Whether servers so refuse a request whose memory they do not know."""
+    return failure in _UNKNOWN
+
+
+def forgotten(said: bytes) -> bool:
+    """Whether the server says that it does not know memory of ours (`Region.name`), as Triton and
+    this engine do."""
+    return _FORGOTTEN.search(said) is not None
 
 
 def of_error(number: int, connecting: bool) -> str:

@@ -18,7 +18,8 @@ from loadbench.targets.exposition import Expression, Labels, Page, Term, parsed
 from loadbench.targets.vocabularies import VOCABULARIES, Vocabulary
 
 FIGURES = ("requests", "failed", "queue", "compute", "batch", "waiting")
-_TIMES = ("queue", "compute", "compute_input", "compute_output")
+# `whole` is all of a request's time in the server: what its stages leave of it is its queue
+_TIMES = ("queue", "compute", "compute_input", "compute_output", "whole")
 _MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
 _WHOSE = (*_MODEL_LABELS, "version", "model_version", "engine", "instance", "pod", "Hostname")
 _HOST = ("Hostname", "hostname", "instance")
@@ -195,6 +196,13 @@ def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
         for key in _TIMES
         if key in asked.figures and not _patchy(earlier, later, key, new)
     }
+    whole, compute = known.pop("whole", None), known.get("compute")
+    if whole is not None and compute is not None:
+        compute = _of_all_stages(earlier, later, anew, asked, whole.count) or compute
+        known["compute"] = compute
+        if "queue" not in asked.figures and compute.mean_ns is not None:
+            left = whole.total_ns - compute.mean_ns * whole.count
+            known["queue"] = _mean(whole.count, left)
     batches = "batch" in asked.figures and not _patchy(earlier, later, "batch", new)
     return Server(
         source=asked.source,
@@ -207,6 +215,27 @@ def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
         cache_misses=count("cache_misses", "") or 0,
         **known,
     )
+
+
+def _of_all_stages(
+    earlier: Reading, later: Reading, anew: frozenset[Labels], asked: Wanted, requests: int
+) -> Part | None:
+    """The compute of that many requests, each of which goes through all stages: those count
+    batches, of which one may have more than another. None if no batch of any has
+    ended, and for a total of time."""
+    stages: dict[str, dict[str, float]] = {}
+    for place, value in later.counts.items():
+        if place.key == "compute":
+            before = 0.0 if place.whose in anew else earlier.counts.get(place, 0.0)
+            found = stages.setdefault(dict(place.labels).get("stage", ""), {})
+            found[place.suffix] = found.get(place.suffix, 0.0) + value - before
+    means = [
+        found["_sum"] / found["_count"]
+        for found in stages.values()
+        if found.get("_count", 0.0) > 0 and "_sum" in found
+    ]
+    ns = asked.figures["compute"].ns
+    return _mean(requests, sum(means) * requests * ns) if means and ns else None
 
 
 def _first(new: Mapping[tuple[str, str], float], kinds: Iterable[tuple[str, str]]) -> int:

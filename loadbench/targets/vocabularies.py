@@ -34,6 +34,12 @@ _DERIVED = Note(
     "it does where its metrics_config has PredictionTime or HandlerTime among model_metrics as a"
     " histogram; as a gauge it is of the last batch alone",
 )
+_WHOLE = Note(
+    "compute-whole",
+    "BentoML tells of all its time as one: compute is its service's request duration, the wait for"
+    " a batch included, and no queue is told",
+    "target.metrics.compute takes a histogram of the model's own, such as bentoml.metrics makes",
+)
 
 VOCABULARIES = (
     Vocabulary("Triton", "nv_inference_", {
@@ -78,6 +84,7 @@ VOCABULARIES = (
         "requests": 'mosec_service_throughput{code="200"}',
         "failed": 'mosec_service_throughput{code!="200"}',
         "compute": 'mosec_service_process_duration_second{stage!="total"}',
+        "whole": 'mosec_service_process_duration_second{stage="total"}',
         "batch": "mosec_service_batch_size",
         "waiting": "mosec_service_remaining_task",
     }),
@@ -87,5 +94,5 @@ VOCABULARIES = (
         "compute": "bentoml_service_request_duration_seconds",
         "batch": "bentoml_service_adaptive_batch_size",
         "waiting": "bentoml_service_request_in_progress",
-    }),
+    }, {"compute": ()}, _WHOLE),
 )  # fmt: skip

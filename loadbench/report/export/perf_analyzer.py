@@ -13,6 +13,7 @@ import io
 
 from loadbench.report.export.source import Source
 from loadbench.report.parts import compute_split, mean_split
+from loadbench.streams import RESTS
 
 _PERCENTILES = ("p50", "p90", "p95", "p99")
 
@@ -43,12 +44,13 @@ def _parts(found: Source) -> dict[str, str]:
     if server is None or mean is None:
         return {"Client Send": "0", "Network+Server Send/Recv": _us(mean), "Client Recv": "0"}
     parts = mean_split(found.summary)  # perf_analyzer's are of all requests, too
+    rest = next((parts[name] for name in RESTS if name in parts), mean)
     inner = compute_split(found.summary)
     if "infer" not in inner:  # not told, or by names of the server's own
         inner = {"infer": parts.get("compute", 0.0)}
     return {
         "Client Send": "0",
-        "Network+Server Send/Recv": _us(parts.get("network", mean)),
+        "Network+Server Send/Recv": _us(rest),
         "Server Queue": _us(parts.get("queue", 0.0) + parts.get("batch wait", 0.0)),
         "Server Compute Input": _us(inner.get("input", 0.0)),
         "Server Compute Infer": _us(inner["infer"]),

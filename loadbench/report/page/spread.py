@@ -39,13 +39,14 @@ from loadbench.report.page.sections import csv, entries, figure, key, quiet, sec
 from loadbench.report.parts import mean_split
 from loadbench.report.slowest import slowest_text
 from loadbench.report.svg import Level
+from loadbench.streams import STREAMED
 from loadbench.units import MS, count, percent, significant
 
 _ENOUGH = 5  # recorded requests before their mean is shown
 _TAIL = 0.5  # of the share above a percentile: so far from it a request still counts as one of it
 _KINDS = {
     QUEUE: "queue", WAIT: "wait", COMPUTE: "compute", REST: "network", LATE: "late", HELD: "late",
-    SENDING: "late", ANSWER: "network", FIRST: "wait", OTHERS: "compute",
+    SENDING: "late", ANSWER: "network", FIRST: "wait", OTHERS: "compute", STREAMED: "network",
 }  # fmt: skip
 
 
