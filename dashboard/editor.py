@@ -4,12 +4,14 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 from textual.app import App, SuspendNotSupported
 
 _USUAL = ("editor", "nano", "vi")
+_AT_ONCE_S = 1.0  # nobody reads a file and leaves the editor within that
 
 
 def command() -> list[str]:
@@ -36,8 +38,9 @@ def edit(app: App[Any], path: Path) -> tuple[str, Path | None]:
             own = path if path.resolve().is_relative_to(Path.cwd()) else Path(path.name)
             if made := not own.exists():
                 shutil.copyfile(path, own)
-            before = own.read_bytes()
+            before, begun = own.read_bytes(), time.monotonic()
             code = subprocess.run([*editor, str(own)], check=False).returncode
+            same = own.exists() and own.read_bytes() == before
     except SuspendNotSupported:
         return f"there is no terminal for an editor here: edit {path}", None
     except (OSError, ValueError) as error:
@@ -45,7 +48,8 @@ def edit(app: App[Any], path: Path) -> tuple[str, Path | None]:
             own.unlink(missing_ok=True)
         return f"{shlex.join(editor)}: {error}", None
     app.refresh(layout=True)
-    if own.exists() and own.read_bytes() == before:
+    at_once = time.monotonic() - begun < _AT_ONCE_S and not code  # it goes on in its own window
+    if same and not at_once:
         if made:
             own.unlink()
         said = f"{path.name} was not changed"

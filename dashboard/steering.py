@@ -52,7 +52,8 @@ def require(command: Mapping[str, Any]) -> None:
                 if key not in _ENGINE:
                     raise SpecError(f"engine: {key!r} cannot be changed", ", ".join(_ENGINE))
                 if key != "slo" or value not in ("none", ""):
-                    raw: dict[str, Any] = {}
+                    # what a policy has to agree with, the run knows
+                    raw: dict[str, Any] = {"slo": "1s"} if key == "policy" else {}
                     put(raw, key, value)
                     checked(EngineSpec, raw, "engine")
 

@@ -19,7 +19,7 @@ _LEAST = 4  # characters of a value that is looked for: shorter ones stand in an
 _SECRET = re.compile(
     r"authorization|cookie|secret|password|passwd|api[-_]?key|credential"
     r"|(?:api|auth|access)[-_]?token"
-    r"|(?<!(?:first|start)[-_])(?<!(?:stop|mask)[-_])(?<!(?:eos|bos|pad|unk|sep|cls|end)[-_])"
+    r"|(?<!(?:first|start)[-_])(?<!(?:stop|mask|next)[-_])(?<!(?:eos|bos|pad|unk|sep|cls|end)[-_])"
     r"(?<!special[-_])token(?!_?types?|_?ids?|iz|s(?![a-zA-Z])|_gap|_pace)",
     re.IGNORECASE,
 )
@@ -29,10 +29,11 @@ _DRAWN = re.compile(r"(?:.*\.)?request(?:\[\d+\])?\.(?:dims|shapes|values)\.")
 _ONLY_NAMED = re.compile(r"(?:[A-Za-z]+ +)?(?:(?:[\w-]+=)?\$(?:\w+|\{\w+\})[;:,. ]*)+")
 _WITHIN = (  # a name and its value: in an address's query, among the options of a command, …
     re.compile(r"[?&]([^=&#\s]+)=(\(left out\)|[^&#\s]+)"),
-    re.compile(r"--([\w-]+)(?:=| +(?!--))(\(left out\)|'[^']*'|\"[^\"]*\"|\S+)"),
+    re.compile(r"(?<![\w-])--([\w-]+)(?:=| +(?!--))(\(left out\)|'[^']*'|\"[^\"]*\"|\S+)"),
     # … in front of one, API_TOKEN=…, where the name is no key of a scenario
     re.compile(r"(?<![\w.$-])(\w[\w-]*)=(\(left out\)|'[^']*'|\"[^\"]*\"|[^\s&'\"]+)"),
-    re.compile(r"([\w-]+): +(\(left out\)|[^'\"\n]+)"),  # … as a header
+    # … as a header, where one can begin: in prose there are words and colons, too
+    re.compile(r"(?:(?<=['\"\n])|\A)([\w-]+): +(\(left out\)|[^'\"\n]+)"),
     re.compile(r"\"([\w-]+)\"\s*:\s*\"(\(left out\)|(?:[^\"\\]|\\.)+)"),  # … in JSON
     re.compile(r"\\\"([\w-]+)\\\"\s*:\s*\\\"(\(left out\)|.+?(?=\\\"|$))"),  # … within quotes
 )

@@ -128,7 +128,10 @@ def test_what_fails_when_a_version_leaves_keeps_nobody_waiting() -> None:
         repository = Repository(Offer(("fake",), EngineSpec(), False), runner.get_loop())
         repository.open_all()
         repository.start()
-        repository.find("fake").watcher = Watcher([], print, fails)
+        found = repository.find("fake")
+        assert found.watcher is not None
+        found.watcher.stop()  # its thread would outlive the loop to which it tells
+        found.watcher = Watcher([], print, fails)
         assert unloaded(runner, repository, "fake") == [None]
         assert [row.state for row in repository.index()] == ["UNAVAILABLE"]
 

@@ -232,6 +232,7 @@ def test_a_value_that_is_none_is_told_before_it_is_sent(text: str) -> None:
         "rate 500", "rate 80 %", "rate 30k/s", "spike 900 2s", "scale 1.5", "scale 150%", "pause",
         'alert "p99 > 3 ms" 5s', 'alert "p99 > 3 ms" off', "mark so it is", "stop",
         "engine max_batch=2 policy=fixed slo=50ms max_wait=2ms hold=false", "engine slo=none",
+        "engine policy=efficient slo=50ms", "engine policy=efficient",
     ],
 )  # fmt: skip
 def test_what_can_be_is_not_held_back(text: str) -> None:

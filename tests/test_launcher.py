@@ -203,6 +203,7 @@ def test_a_copy_is_kept_only_where_something_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Dashboard, "suspend", lambda _: nullcontext())
+    monkeypatch.setattr("dashboard.editor._AT_ONCE_S", 0.0)
     monkeypatch.delenv("VISUAL", raising=False)
 
     async def walk() -> None:
@@ -222,6 +223,23 @@ def test_a_copy_is_kept_only_where_something_was_written(
             await until(pilot, lambda: "edited steady.toml, a copy of steady.toml" in said(app))
             assert (tmp_path / "steady.toml").read_text().startswith("#")
             await until(pilot, lambda: screen.draft.scenario == "steady.toml")
+
+    asyncio.run(walk())
+
+
+def test_a_copy_is_kept_for_an_editor_that_goes_on_in_its_own_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dashboard, "suspend", lambda _: nullcontext())
+    monkeypatch.setattr("dashboard.editor._AT_ONCE_S", 60.0)
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "true")
+
+    async def walk() -> None:
+        async with launcher(tmp_path, monkeypatch) as (_, screen, pilot):
+            await pilot.press("e")
+            await until(pilot, lambda: screen.draft.scenario == "steady.toml")
+            assert (tmp_path / "steady.toml").exists()
 
     asyncio.run(walk())
 

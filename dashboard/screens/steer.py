@@ -61,6 +61,7 @@ class Steer(ModalScreen[None]):
         super().__init__()
         self._present, self._tell, self._line = present, tell, line
         self._written = ""  # the command line of what is typed, or was sent last
+        self._sending = False
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet", id="steer"):
@@ -108,7 +109,9 @@ class Steer(ModalScreen[None]):
         except SpecError as error:
             self._say("✗", f"{error.message}: {error.hint}", palette(self.app.theme).error)
             return
-        self.run_worker(self._send(command, event.value))
+        if not self._sending:  # enter was pressed again before the runner had answered
+            self._sending = True
+            self.run_worker(self._send(command, event.value))
 
     async def _send(self, command: dict[str, Any], typed: str) -> None:
         """What was refused stays, to be typed otherwise."""
@@ -120,6 +123,8 @@ class Steer(ModalScreen[None]):
             text = f"{error.message}. {error.hint}" if error.hint else error.message
             self._say("✗", text, colours.error)
             return
+        finally:
+            self._sending = False
         box = self.query_one(Input)
         if box.value == typed:
             box.clear()

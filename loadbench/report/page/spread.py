@@ -221,8 +221,9 @@ def _middle(material: Material) -> Way | None:
     if COMPUTE not in parts or sum(parts.values()) > whole / MS:
         return None
     rest = whole / MS - sum(parts.values())
-    said = "the median of each part by itself; network is what they leave of the p50"
-    return Way("p50 request", {**parts, REST: rest}, said)
+    name = STREAMED if material.total.whole.stream is not None else REST
+    said = f"the median of each part by itself; {name} is what they leave of the p50"
+    return Way("p50 request", {**parts, name: rest}, said)
 
 
 def _samples(material: Material) -> list[Sample]:
