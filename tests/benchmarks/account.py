@@ -38,10 +38,10 @@ class Account:
             if part.get("latency"):
                 self._latency.add(_counts(part["latency"]))
 
-    def percentile_ms(self, share: float, now: bool = True) -> float | None:
-        """Of what was asked: infinite where it falls among the failed. `now` counts what was open
-        and over the limit at the end of the last second, too."""
-        overdue = self.windows[-1].get("overdue", 0) if now and self.windows else 0
+    def percentile_ms(self, share: float) -> float | None:
+        """Of what was asked: infinite where it falls among the failed, or what was open and over
+        the limit at the end of the last second."""
+        overdue = self.windows[-1].get("overdue", 0) if self.windows else 0
         answered, beyond = self._latency.get_total_count(), self.failed + overdue
         rank = max(1, int(share * (answered + beyond) + 0.5))
         if rank > answered:

@@ -60,8 +60,7 @@ def of_log(figure: Figure, found: Account) -> float | None:
         return math.nan  # a second that the screen tells of is not there
     seconds = max(1, found.seconds)
     if figure.name in ("p50", "p95", "p99"):
-        now = figure.end - figure.begin > 1  # one second of the past knows nothing of open ones
-        return found.percentile_ms(int(figure.name[1:]) / 100, now)
+        return found.percentile_ms(int(figure.name[1:]) / 100)
     told: dict[str, float | None] = {
         "done/s": found.done / seconds,
         "asked/s": found.asked / seconds,
