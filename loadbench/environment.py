@@ -28,7 +28,7 @@ _DRAWN = re.compile(r"(?:.*\.)?request(?:\[\d+\])?\.(?:dims|shapes|values)\.")
 # nothing but names, and what says how they are to be taken: `Bearer $A`, `sid=$A; csrf=${B}`
 _ONLY_NAMED = re.compile(r"(?:[A-Za-z]+ +)?(?:(?:[\w-]+=)?\$(?:\w+|\{\w+\})[;:,. ]*)+")
 _WITHIN = (  # a name and its value: in an address's query, among the options of a command, …
-    re.compile(r"[?&]([^=&#\s]+)=(\(left out\)|[^&#\s]+)"),
+    re.compile(r"[?&]([^=&#?\s]+)=(\(left out\)|[^&#\s]+)"),
     re.compile(r"(?<![\w-])--([\w-]+)(?:=| +(?!--))(\(left out\)|'[^']*'|\"[^\"]*\"|\S+)"),
     # … in front of one, API_TOKEN=…, where the name is no key of a scenario
     re.compile(r"(?<![\w.$-])(\w[\w-]*)=(\(left out\)|'[^']*'|\"[^\"]*\"|[^\s&'\"]+)"),

@@ -374,7 +374,7 @@ def test_words_of_a_tokenizer_are_none(name: str) -> None:
         ("see: what a token is", None),
         ("p99 of token: 5 ms", None), ("how to choose a Password: explain", None),
         ('{"next_token": "abc"}', None),
-        ("A" * 100_000, None), ("-" * 100_000, None),  # quickly, too
+        ("A" * 100_000, None), ("-" * 100_000, None), ("?" * 100_000, None),  # quickly, too
     ],
 )  # fmt: skip
 def test_a_secret_within_a_word_is_left_out(text: str, told: str | None) -> None:
