@@ -18,7 +18,6 @@ from loadbench.load.examples import example
 from loadbench.load.exemplar import sample
 from loadbench.load.failure import (
     CLOSED_EARLY,
-    NO_REGION,
     RESET,
     WHOLE,
     forgotten,
@@ -32,6 +31,7 @@ from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
 from loadbench.load.sequences import Run
 from loadbench.plan import told_to
+from loadbench.targets.region import NO_REGION
 
 EVENTS = 256  # at most so many answers at a time
 _TAKE_MOST = 1 << 18

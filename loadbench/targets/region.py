@@ -17,6 +17,7 @@ from loadbench.errors import SpecError
 NAME, _OFFSET, _SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
 _FOLDER = Path("/dev/shm")  # where Linux keeps what shm_open makes
 _ALIGNED = 64  # bytes: a cache line
+NO_REGION = "no_region"  # how a request fails whose server does not know the region (any more)
 
 
 class Place(NamedTuple):
