@@ -27,7 +27,7 @@ INSIDE = ("an error inside the target", "read its log")
 _FAILURES = {
     NO_REGION: (
         "the server was restarted and has forgotten the shared memory",
-        "begin the run anew, or leave target.shared_memory out",
+        "the load registers it again: if these go on, its log says why the server does not take it",
     ),
     "grpc_RESOURCE_EXHAUSTED": _REFUSES, "grpc_UNAVAILABLE": _REFUSES,
     "grpc_DEADLINE_EXCEEDED": _SLOW, "grpc_INTERNAL": INSIDE, "grpc_UNKNOWN": INSIDE,
