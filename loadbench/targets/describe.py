@@ -14,6 +14,7 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.model import Tensor
 from loadbench.plan import Endpoint
 from loadbench.targets import openai, tensorflow
+from loadbench.targets.datatypes import NO_JSON
 from loadbench.targets.plain import check_path
 from loadbench.units import hostport
 
@@ -61,7 +62,10 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     model = wanted.model or _only(asker, _models(asker))
     if _MISSPELT in told:
         return _untold(asker, model)
-    found = _kserve(asker, model, binary=wanted.binary and _BINARY in extensions)
+    binary = _BINARY in extensions
+    found = _kserve(asker, model, binary=wanted.binary and binary)
+    if binary and not wanted.binary:
+        _has_json(found)
     if wanted.shared_memory and _MEMORY not in extensions:
         raise SpecError(
             f"{asker.url} takes no tensors from shared memory: it does not tell {_MEMORY!r}",
@@ -269,6 +273,18 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
         headers=asker.headers, stream=isinstance(policy, dict) and bool(policy.get("decoupled")),
         stateful="sequence_batching" in (config or {}),
     )  # fmt: skip
+
+
+def _has_json(endpoint: Endpoint) -> None:
+    """SpecError for a model with tensors that are refused in JSON. Where a server takes no binary
+    ones there is no other way, and it is for that server to say."""
+    for tensor in (*endpoint.inputs, *endpoint.outputs):
+        if tensor.datatype in NO_JSON:
+            raise SpecError(
+                f"target.binary = false: {tensor.name!r} of {endpoint.model!r} is"
+                f" {tensor.datatype}, for which KServe v2 has no JSON",
+                "leave target.binary out: the server takes binary tensors",
+            )
 
 
 def _untold(asker: "Asker", model: str) -> Endpoint:
