@@ -42,6 +42,9 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
         raise SpecError(f"{asker.url} {asker.known_by}: {text}", "leave target.binary out")
     if wanted.stream and not asker.rpc:
         raise SpecError(f"{asker.url}: target.stream is of gRPC", _BY_RPC)
+    if wanted.stream and protocol != "kserve":
+        text = f"{asker.url} {asker.known_by}: target.stream is of KServe v2"
+        raise SpecError(text, "leave target.stream out")
     if protocol == "tensorflow":
         return _tensorflow(asker, wanted)
     if protocol == "openai":
@@ -147,21 +150,25 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
     """What it answers there. SpecError if it wants to know first who asks."""
     answer = asker.ask("GET", path)
     if answer.status_code == _WHO:
+        hint = 'target.headers = { Authorization = "Bearer $NAME" }'
+        if not asker.rpc:
+            hint += '; a service of plain HTTP that asks there alone: [target] protocol = "http"'
         raise SpecError(
-            f"GET {asker.url}{path}: {asker.refusal(answer)}: it asks for a key or a password",
-            'target.headers = { Authorization = "Bearer $NAME" }; a service of plain HTTP that asks'
-            ' there alone: [target] protocol = "http"',
+            f"GET {asker.url}{path}: {asker.refusal(answer)}: it asks for a key or a password", hint
         )
     return answer
 
 
 def _over_rpc(asker: "Asker", wanted: "TargetSpec") -> str:
-    """By the service that it knows."""
-    if asker.ask("GET", "/v2").status_code == _UNKNOWN:
-        path = tensorflow.model_path(wanted.model)
-        if asker.ask("GET", path).status_code != _UNKNOWN:
-            asker.known_by = "is TensorFlow Serving: it knows tensorflow.serving.ModelService"
-            return "tensorflow"
+    """By the service that it knows. SpecError if that is none of those that are spoken here."""
+    if _known(asker, "/v2").status_code == _UNKNOWN:
+        if asker.ask("GET", tensorflow.model_path(wanted.model)).status_code == _UNKNOWN:
+            raise SpecError(
+                f"{asker.url} speaks gRPC, but neither KServe v2 nor TensorFlow Serving",
+                "these two are measured over gRPC; what it serves over HTTP: --target http://host:port",
+            )
+        asker.known_by = "is TensorFlow Serving: it knows tensorflow.serving.ModelService"
+        return "tensorflow"
     asker.known_by = "speaks KServe v2 over gRPC"
     return "kserve"
 
