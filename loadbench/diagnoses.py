@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from loadbench import units
 from loadbench.explained import EXPLAINED_BY
-from loadbench.failing import AWAY, FORGOTTEN, INSIDE, behind
+from loadbench.failing import AWAY, INSIDE, behind
 from loadbench.model import Gpu, Machine
 from loadbench.ride import WHY_CLOSED
 from loadbench.situation import Situation, parts_ms
+from loadbench.targets.region import NO_REGION
 from loadbench.trust import cause
 from loadbench.units import count, percent, significant
 
@@ -138,10 +139,10 @@ def _errors(now: Situation) -> Finding | None:
     if not number or number < _FAILING * ended:
         return None
     kind = max(failed, key=lambda name: failed[name])
-    if FORGOTTEN in failed:  # whatever else failed did so while it was restarted
+    if NO_REGION in failed:  # whatever else failed did so while it was restarted
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail: {kinds}."
-        return Finding("errors", text, *behind(FORGOTTEN))
+        return Finding("errors", text, *behind(NO_REGION))
     if failed[kind] < _ONE_KIND * number:
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail, in several ways: {kinds}."

@@ -1,6 +1,7 @@
 """What is likely behind requests that fail, by the name of the failure."""
 
 from loadbench.evidence import OWN_FAILURES
+from loadbench.targets.region import NO_REGION
 
 
 def behind(kind: str) -> tuple[str, str]:
@@ -23,11 +24,10 @@ _SLOW = ("the target does not answer in time", "ask for less, or raise target.ti
 AWAY = ("nothing listens there (any more)", "is it up, and is this its port?")
 _TAKES = ("the target does not take what is sent", "look at [[request]] and the first answer")
 INSIDE = ("an error inside the target", "read its log")
-FORGOTTEN = "no_region"
 _FAILURES = {
-    FORGOTTEN: (
+    NO_REGION: (
         "the server was restarted and has forgotten the shared memory",
-        "begin the run anew, or leave target.shared_memory out",
+        "the load registers it again: if these go on, its log says why the server does not take it",
     ),
     "grpc_RESOURCE_EXHAUSTED": _REFUSES, "grpc_UNAVAILABLE": _REFUSES,
     "grpc_DEADLINE_EXCEEDED": _SLOW, "grpc_INTERNAL": INSIDE, "grpc_UNKNOWN": INSIDE,

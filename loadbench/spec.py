@@ -287,6 +287,8 @@ def find(name: str) -> Path:
     known = shipped()
     if name in known:
         return known[name]
+    if "://" in name:
+        raise SpecError(f"{name} is a target, no scenario", f"give both: steady --target {name}")
     near = difflib.get_close_matches(name, known, 1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     raise SpecError(

@@ -28,6 +28,12 @@ class Stream(Value, frozen=True):
     barren: int = 0  # answers that failed, or ended, before their first piece
 
     @property
+    def together(self) -> int:
+        """Pieces that came with the one before them, in one read: two reads are never so near each
+        other as a histogram's first bucket is wide."""
+        return self.gaps.count - self.gaps.over(0)
+
+    @property
     def generated(self) -> int:
         """Tokens of a whole run: as they came, a piece each, unless the server counted more of
         them. A short window's are those of `came`."""

@@ -152,7 +152,7 @@ def summary_of(total: Account, running: bool = False) -> Summary:
     if not running:  # nothing more will come: what was open stays so
         seen = replace(seen, unsent=total.unsent, missed=total.missed)
     trust, doubts = grade(seen, total.notes, running)
-    doubts += filter(None, [overloaded(total.steady)])
+    doubts += filter(None, [overloaded(total.steady), tokens.together(total)])
     reason: Reason = "running" if running else "killed"
     text = _GOES_ON if running else _BROKEN_OFF
     if total.end:

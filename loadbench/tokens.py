@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from loadbench import units
 from loadbench.account import Account
 from loadbench.assurance import QUANTILES
 from loadbench.judge.bands import barren
-from loadbench.model import Window
+from loadbench.model import Note, Window
 from loadbench.streams import TIMES
 from loadbench.times import times
+
+_TOGETHER = 0.05  # of the tokens: fewer come so by chance on any network
 
 
 def tokens(total: Account) -> dict[str, Any] | None:
@@ -25,6 +28,20 @@ def tokens(total: Account) -> dict[str, Any] | None:
         "prompt": stream.prompt or None,
         "pieces": stream.pieces,
     }
+
+
+def together(total: Account) -> Note | None:
+    """What is to be known of gaps between tokens where many came at the same time."""
+    stream = total.whole.stream
+    if stream is None or stream.together < max(1.0, _TOGETHER * stream.gaps.count):
+        return None
+    text = (
+        f"{units.percent(stream.together / stream.gaps.count)} % of the tokens after a first came"
+        " together with the one before, in one read: no time is between those"
+        f" ({units.ms(stream.gaps.quantile(0.0))} ms stands for none)"
+    )
+    hint = "the server sends several at once, or the way here gathers them; see the pace"
+    return Note("tokens-together", text, hint)
 
 
 def per_s(total: Account) -> float | None:

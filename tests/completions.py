@@ -3,9 +3,10 @@ and, once its stdin closes, what it did as one JSON object.
 
 What a request asks for beside its prompt (`options` of a scenario) says how it is answered: the
 first token after `first_ms`, the next ones each `gap_ms` later (from the first on, so that lateness
-does not add up), `max_tokens` of them; `per_event` tokens in one event; `part` bytes of an event at
-a time; `breaks` after so many events, by an error of its own or by hanging up; `usage` false: no
-count of tokens; `status`, another one than 200; `empty`: an answer without a choice.
+does not add up), `max_tokens` of them; `per_event` tokens in one event; `together` events sent as
+one; `part` bytes of an event at a time; `breaks` after so many events, by an error of its own or by
+hanging up; `usage` false: no count of tokens; `status`, another one than 200; `empty`: an answer
+without a choice.
 """
 
 import contextlib
@@ -79,15 +80,19 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if chat:
             self._event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
-        sent = []
+        sent, held = [], b""
         for index in range(-(-asked["max_tokens"] // per_event)):
             if index == asked.get("breaks"):
                 self._break(asked["by"])
                 return
-            time.sleep(max(0.0, first + index * gap_s - time.monotonic()))
+            behind = index % asked.get("together", 1)  # others that it is sent with
+            time.sleep(max(0.0, first + (index - behind) * gap_s - time.monotonic()))
             text = "word " * per_event
             choice = {"delta": {"content": text}} if chat else {"text": text}
-            self._event({"choices": [{"index": 0, **choice}]}, asked.get("part"))
+            held += _event({"choices": [{"index": 0, **choice}]})
+            if behind + 1 == asked.get("together", 1):
+                self._chunks(held, asked.get("part"))
+                held = b""
             sent.append(time.monotonic_ns())
         ended: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
         self._event({"choices": [{"index": 0, **ended, "finish_reason": "length"}]})
@@ -111,8 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
 
-    def _event(self, found: dict[str, Any], part: int | None = None) -> None:
-        data = b"data: " + json.dumps(found).encode() + b"\n\n"
+    def _event(self, found: dict[str, Any]) -> None:
+        self._chunks(_event(found))
+
+    def _chunks(self, data: bytes, part: int | None = None) -> None:
         for at in range(0, len(data), part or len(data)):
             self._raw(data[at : at + (part or len(data))])
 
@@ -136,6 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+
+def _event(found: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(found).encode() + b"\n\n"
 
 
 def _usage(asked: dict[str, Any]) -> dict[str, int]:

@@ -125,6 +125,18 @@ def test_a_scenarios_folder_of_ones_own_hides_none_of_those_that_ship(tmp_path: 
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_target_without_a_scenario_gets_a_command_line_that_is_whole(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:9"
+    done = loadbench("run", "--target", url, "--duration", "1 s", cwd=tmp_path, code=2)
+    assert "run needs a scenario" in done.stderr
+    assert f"→ loadbench run steady --target {url} --duration '1 s'\n" in done.stderr
+    found = loadbench("find", "--target", url, cwd=tmp_path, code=2)
+    assert f"loadbench find steady --target {url} --slo" in found.stderr
+    alone = loadbench("run", url, cwd=tmp_path, code=2)
+    assert f"{url} is a target, no scenario" in alone.stderr
+    assert f"steady --target {url}" in alone.stderr
+
+
 def test_settings_of_an_engine_are_refused_at_a_server_of_others(tmp_path: Path) -> None:
     own = ("--set", "engine.max_batch=8", "--target", "http://127.0.0.1:9")
     done = loadbench("run", "steady", *own, cwd=tmp_path, code=2)

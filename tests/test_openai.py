@@ -304,6 +304,15 @@ def test_several_tokens_in_an_event_are_counted_by_the_server() -> None:
     assert 9 * MS / 7 < (told.pace.quantile(0.5) or 0) < 13 * MS / 7
 
 
+def test_tokens_that_come_in_one_read_have_come_at_once() -> None:
+    """Four times two of them: no time is between the two."""
+    with completions() as server:
+        told = stream(driven(server.port, options={"together": 2}))
+    assert (told.pieces, told.gaps.count) == (40 * 8, 40 * 7)
+    assert told.together == pytest.approx(40 * 4, abs=8)  # a chunk that is read in two is not
+    assert (told.gaps.quantile(0.9) or 0) > 15 * MS
+
+
 def test_an_answer_in_one_event_has_no_pace() -> None:
     with completions() as server:
         told = stream(driven(server.port, rate=10, options={"per_event": 8}))
@@ -464,6 +473,22 @@ tokens = "> 20 /s"
         if isinstance(one, Window) and one.stage != "warmup"
     ]
     assert sum(window.stream.pieces for window in windows if window.stream) == tokens["pieces"]
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_run_says_that_its_tokens_came_several_at_once(tmp_path: Path, together: int) -> None:
+    with completions() as server:
+        path = _scenario(tmp_path, server.url)
+        options = f"options = {{ first_ms = 20, gap_ms = 20, together = {together} }}"
+        path.write_text(path.read_text().replace("options = { first_ms = 20, gap_ms = 5 }", options)
+                        .replace("uniform(4, 8)", "8"))  # fmt: skip
+        told = summary(path, cwd=tmp_path)
+    said = {note["code"]: note for note in told["notes"]}
+    assert ("tokens-together" in said) is (together > 1)
+    if together > 1:
+        assert told["tokens"]["token_gap_ms"]["p50"] < 0.001  # which by itself would be false
+        assert "57 % of the tokens" in said["tokens-together"]["text"]
+        assert "in one read" in loadbench("show", "last", cwd=tmp_path).stdout
 
 
 def test_a_check_on_the_first_token_fails_where_it_is_slow(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Streams over gRPC: one request, any number of answers, each with its moment. Against gRPC's own C
 core, and against the engine's front."""
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +11,17 @@ import grpc
 import numpy as np
 import pytest
 
+from loadbench.load import frames
 from loadbench.streams import Stream, merged
 from loadbench.targets.messages import message
-from loadbench.targets.rpc import within
+from loadbench.targets.rpc import PREFIX, _field, within
 from loadbench.targets.wire import BadAnswer
 from loadbench.units import MS
 from tests.lanes import Done, drive, plan
 from tests.rpc_client import serving_rpc
 from tests.rpc_server import Answers, answer, endpoint, serving
 from tests.running import loadbench, summary
+from tests.secure import scripted
 from tests.served import settings
 
 GAP_MS, FIRST_MS = 20, 40
@@ -83,6 +86,40 @@ def test_each_answer_has_its_moment() -> None:
     whole = found.latency.quantile(0.0)
     assert whole is not None
     assert whole >= (FIRST_MS + 3 * GAP_MS) * MS
+
+
+def test_answers_that_come_in_one_read_have_come_at_once() -> None:
+    """As tokens over HTTP that do. The first of three comes alone."""
+    head = b"".join(
+        _field(name, value)
+        for name, value in ((":status", "200"), ("content-type", "application/grpc"))
+    )
+    one = PREFIX.pack(0, len(GOOD)) + GOOD
+
+    def play(sock: socket.socket) -> None:
+        sock.sendall(frames.frame(frames.SETTINGS, 0, 0))
+        reader = frames.Reader()
+        sock.recv(24, socket.MSG_WAITALL)  # the preface
+        while data := sock.recv(65_536):
+            for found in reader.feed(data):
+                if found.kind == frames.DATA and found.flags & frames.END_STREAM:
+                    to = found.stream
+                    sock.sendall(
+                        frames.frame(frames.HEADERS, frames.END_HEADERS, to, head)
+                        + frames.frame(frames.DATA, 0, to, one)
+                    )
+                    time.sleep(GAP_MS / 1000)
+                    sock.sendall(
+                        frames.frame(frames.DATA, 0, to, one) * 2
+                        + frames.frame(frames.HEADERS, 5, to, _field("grpc-status", "0"))
+                    )
+
+    with scripted(play) as port:
+        found = drive(plan(port, rate=20, seconds=0.5, endpoint=endpoint(port, stream=True)))
+    assert found.failed == {}
+    stream, done = told(found), found.sum("done")
+    assert (stream.gaps.count, stream.together) == (2 * done, done)
+    assert (stream.gaps.quantile(1.0) or 0) >= GAP_MS * MS
 
 
 def test_answers_of_megabytes_come_whole() -> None:

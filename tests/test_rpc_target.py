@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,39 @@ def test_hits_of_the_cache_are_told() -> None:
             told = rpc.statistics(where)
     assert told is not None
     assert (told.success, told.hits, told.misses) == (3, 2, 1)
+
+
+class _Locked(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Wants to know first who asks."""
+
+    def intercept_service(self, _: Any, __: Any) -> Any:
+        def refuse(_: bytes, context: Any) -> None:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+@pytest.mark.parametrize(
+    ("guards", "said", "hint"),
+    [
+        ((), "speaks gRPC, but neither KServe v2 nor TensorFlow Serving", "--target http://"),
+        ((_Locked(),), "no token: it asks for a key or a password", "Authorization"),
+    ],
+)
+def test_a_server_of_other_services_is_told(
+    guards: tuple[grpc.ServerInterceptor, ...], said: str, hint: str, tmp_path: Path
+) -> None:
+    server = grpc.server(ThreadPoolExecutor(2), interceptors=guards)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        target = f"grpc://127.0.0.1:{port}"
+        found = loadbench("run", "steady", "--target", target, cwd=tmp_path, code=2)
+    finally:
+        server.stop(None).wait()
+    assert said in found.stderr
+    assert hint in found.stderr
+    assert "plain HTTP" not in found.stderr
 
 
 def test_a_deadline_is_told_where_somebody_chose_one(served: Served) -> None:

@@ -7,13 +7,15 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.load.failure import forgotten
-from loadbench.model import Tensor
+from loadbench.model import Tensor, Window
 from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import inputs, kserve
 from loadbench.targets.region import Place, Region
@@ -134,7 +136,8 @@ def test_over_grpc_and_with_workers_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_a_server_that_has_forgotten_the_memory_is_told_of(scheme: str, tmp_path: Path) -> None:
-    """As one that was restarted has: what it says names our region."""
+    """As one that was restarted has: what it says names our region, and it gets it again."""
+    before = left()
     arguments = ("--shared-memory", *settings("fake.a=1 ms", "max_batch=8"))
     with serving_rpc(*arguments) as (engine, client):
         port = client.port if scheme == "grpc" else engine.port
@@ -156,6 +159,62 @@ def test_a_server_that_has_forgotten_the_memory_is_told_of(scheme: str, tmp_path
         forgetting.join()
     assert list(told["failed"]) == ["no_region"]
     assert "loadbench-" in str(told["examples"]["no_region"])
+    assert told["failed"]["no_region"] < 60  # of the 100 that were still to come
+    assert again(told)
+    assert left() == before
+
+
+def again(told: dict[str, Any]) -> bool:
+    """Whether the run says that the memory was registered again."""
+    return any(note["code"] == "memory-again" for note in told["notes"])
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_run_goes_on_when_its_server_is_restarted(scheme: str, tmp_path: Path) -> None:
+    """Killed amid the run, and started again at the same ports."""
+    before = left()
+    arguments = ("--shared-memory", *settings("fake.a=1 ms", "max_batch=8"))
+    path = tmp_path / "s.toml"
+    ended: list[dict[str, Any]] = []
+    with serving_rpc(*arguments) as (engine, client):
+        ports = ("--port", str(engine.port), "--grpc-port", str(client.port))
+        port = client.port if scheme == "grpc" else engine.port
+        path.write_text(
+            f'[target]\nurl = "{scheme}://127.0.0.1:{port}"\nshared_memory = true\n'
+            '[load]\nwarmup = "1s"\nphases = [{ rate = 50, for = "12s" }]\n'
+        )
+        run = threading.Thread(target=lambda: ended.append(summary(path, cwd=tmp_path, code=None)))
+        run.start()
+        while run.is_alive() and engine.stats()["inference_count"] < 100:
+            time.sleep(0.05)
+        engine.process.kill()
+        engine.process.wait()
+    with serving_rpc(*arguments, *ports) as (second, _):
+        run.join()
+        served = second.stats()["inference_count"]
+        assert second.call("/v2/systemsharedmemory/status").json == []
+    (told,) = ended
+    assert told["failed"]["no_region"] < 100  # of the 400 that were still to come, or more
+    assert again(told)
+    assert served > 200  # by the second one, out of memory that it was given anew
+    found = [one for one in runlog.read(runlog.find("last", tmp_path / "results"))
+             if isinstance(one, Window) and one.stage != "drain"]  # fmt: skip
+    assert not any(window.failed for window in found[-2:])
+    assert left() == before
+
+
+def test_a_region_that_is_shown_again_holds_what_it_held() -> None:
+    before = left()
+    region = Region()
+    kept = [region.keep(bytes([number]) * 70_000) for number in range(9)]
+    first = (FOLDER / region.name).read_bytes()
+    region.hide()
+    assert left() == before
+    region.show()
+    assert (FOLDER / region.name).read_bytes() == first
+    assert first[kept[8].offset :][:70_000] == b"\x08" * 70_000
+    region.forget()
+    assert left() == before
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from loadbench.targets.statistics import Reading, read
 from loadbench.targets.wire import Prepared
 from loadbench.targetspec import TargetSpec
 from loadbench.units import MS
-from tests.running import loadbench
+from tests.running import loadbench, summary
 from tests.served import Engine, serving
 
 TRITON = Path(__file__).parent / "data" / "triton"
@@ -449,6 +449,41 @@ def test_a_triton_is_asked_in_json_if_somebody_says_so() -> None:
                 pytest.raises(SpecError, match="binary = false is of KServe"),
             ):
                 asking.describe(TargetSpec(url=url, model="matmul", binary=False, **other))
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "BF16"])
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_what_has_no_json_form_is_not_sent_as_json(datatype: str, side: str) -> None:
+    """Where a server takes binary tensors; one that takes none may know what to make of it."""
+    model = json.loads(recorded("model")["response"]["body"])
+    model[side][0]["datatype"] = datatype
+    told = {"/v2/models/matmul": (200, json.dumps(model))}
+    wanted = TargetSpec(model="matmul", binary=False)
+    with (
+        replaying(told) as url,
+        Asker(url) as asker,
+        pytest.raises(SpecError, match=rf"^target.binary = false: '.' of 'matmul' is {datatype}"),
+    ):
+        asker.describe(wanted)
+    with replaying({**told, "/v2": (200, '{"extensions":[]}')}) as url, Asker(url) as asker:
+        assert not asker.describe(wanted).binary
+
+
+def test_a_run_names_the_file_that_wants_it_as_json(tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text(
+        "def widen(arrays):\n    return {'x': arrays['h'].astype('float32')}\n"
+        "widen.inputs = ('h:FP16:-1,16',)\n"
+    )
+    path = tmp_path / "half.toml"
+    path.write_text(
+        '[target]\nurl = "local:fake"\nbinary = false\n[engine]\npreprocess = "half:widen"\n'
+        '[load]\nphases = [{ rate = 10, for = "1s" }]\n'
+    )
+    done = loadbench("run", path, "--trust", cwd=tmp_path, code=2)
+    assert f"{path}: target.binary = false: 'h' of 'fake' is FP16" in done.stderr
+    assert "leave target.binary out" in done.stderr
+    told = summary(path, "--trust", "--set", "target.binary=true", cwd=tmp_path)
+    assert told["failed"] == {}
 
 
 def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,14 @@ def test_one_that_speaks_kserve_is_still_told_from_it() -> None:
         assert "KServe" in asker.known_by
 
 
+def test_streams_are_not_of_it() -> None:
+    with (
+        tensorflow_serving_rpc() as server,
+        pytest.raises(SpecError, match=r"target\.stream is of KServe v2"),
+    ):
+        described(server, "two", stream=True)
+
+
 def test_what_cannot_be_found_out_is_said() -> None:
     with tensorflow_serving_rpc() as server:
         with pytest.raises(SpecError, match="is TensorFlow Serving, which does not tell"):

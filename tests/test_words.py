@@ -108,7 +108,7 @@ CASES = {
     "calls that are refused": (window(0, [5.0] * 60, {"grpc_RESOURCE_EXHAUSTED": 40}), "errors",
                                "errors", "all by grpc_RESOURCE_EXHAUSTED (40)", "ask for less"),
     "forgotten memory": (window(0, [5.0] * 60, {"refused": 15, "no_region": 25}), "errors",
-                         "errors", "40 % fail: refused 15, no_region 25.", "begin the run anew"),
+                         "errors", "40 % fail: refused 15, no_region 25.", "registers it again"),
     "kinds of errors": (window(0, [5.0] * 60, {"http_500": 20, "reset": 20}), "errors", "errors",
                         "in several ways: http_500 20, reset 20", "read its log"),
     "small batches": (calm(80.0, server=server(70.0, size=4, closed={"deadline": {4: 10}})), "p99",

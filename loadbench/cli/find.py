@@ -1,6 +1,7 @@
 """`loadbench find SCENARIO`: the highest arrival rate at which the target holds its limit."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def command(scenario: str | None, out: str | None, resume: str | None, **given: 
         folder = runlog.find(resume, results)
         hunt, scenario = _known(folder, parse_settings(given["settings"]))
     elif scenario is None:
-        raise SpecError("find needs a scenario", "loadbench find steady --slo 'p99 < 100 ms'")
+        target = f" --target {shlex.quote(given['target'])}" if given["target"] else ""
+        whole = f"loadbench find steady{target} --slo 'p99 < 100 ms'"
+        raise SpecError("find needs a scenario", whole)
     else:
         hunt = _asked(scenario, given)
     scenarios = [_scenario(scenario, hunt, setting) for setting in hunt.settings]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ from loadbench.units import SECOND, parse_duration
 
 
 @click.command()
-@click.argument("scenario")
+@click.argument("scenario", required=False, metavar="SCENARIO")
 @click.option("--target", metavar="URL", help="http(s):// or grpc(s)://host:port, or local:MODEL")
 @click.option("--rate", metavar="RATE", help='Same rate throughout, like 300 or "80 %".')
 @click.option("--duration", metavar="TIME", help='Length of the recorded load, like "30s".')
@@ -74,7 +75,7 @@ from loadbench.units import SECOND, parse_duration
 @output_options
 @gate_options
 def command(
-    scenario: str,
+    scenario: str | None,
     target: str | None,
     rate: str | None,
     duration: str | None,
@@ -108,6 +109,9 @@ def command(
     from loadbench.runner import Options, Run
     from loadbench.runner.workers import chosen as chosen_workers
 
+    if scenario is None:  # what click says of it names none
+        whole = shlex.join(("loadbench", "run", "steady", *sys.argv[2:]))
+        raise SpecError("run needs a scenario: what load there is to be", whole)
     overrides: dict[str, Any] = parse_settings(settings)
     if target:
         overrides["target.url"] = target

@@ -35,8 +35,9 @@ class AnswersConnection(CallConnection):
 
     def _slowly(self, data: bytes) -> str | None:
         """The only way there is: no bytes of whole answers are ever learned."""
+        now = time.monotonic_ns()  # of all that came in these bytes
         whole = self._received(data)
-        now, reply = time.monotonic_ns(), self._session.reply
+        reply = self._session.reply
         if reply.parts:
             self._held += reply.parts
             self._here += sum(map(len, reply.parts))

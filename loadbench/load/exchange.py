@@ -18,7 +18,6 @@ from loadbench.load.examples import example
 from loadbench.load.exemplar import sample
 from loadbench.load.failure import (
     CLOSED_EARLY,
-    NO_REGION,
     RESET,
     WHOLE,
     forgotten,
@@ -32,6 +31,7 @@ from loadbench.load.rest import Rest
 from loadbench.load.schedule import NEVER
 from loadbench.load.sequences import Run
 from loadbench.plan import told_to
+from loadbench.targets.region import NO_REGION
 
 EVENTS = 256  # at most so many answers at a time
 _TAKE_MOST = 1 << 18
@@ -54,7 +54,7 @@ class Exchange:
         self._new = [replica.connection for replica in load.replicas]
         self._patience = Patience(pool.open, plan.connect_timeout_ns, plan.timeout_ns)
         self._headers = told_to((plan.endpoint, *plan.replicas), plan.requests)
-        self._shared = plan.endpoint.shared
+        self._memory = load.memory
         self._turn = 0
         self._take = 4096  # bytes read at a time; grows with the answers
 
@@ -217,9 +217,11 @@ class Exchange:
     def _record(self, connection: Connection, failure: str, data: bytes) -> None:
         now = time.monotonic_ns()
         ledger = self._ledger
-        if self._shared and may_be_forgotten(failure):
+        if self._memory and may_be_forgotten(failure):
             said = connection.reason.encode() + b"\n" + connection.answer(data)
-            failure = NO_REGION if forgotten(said) else failure
+            if forgotten(said):
+                failure = NO_REGION
+                self._memory.lost.set()
         if ledger.rows >= ROWS - EVENTS:
             self._course.fold()
         connection.sent = min(connection.sent, now)

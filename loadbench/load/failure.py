@@ -30,7 +30,6 @@ TIMEOUT = "timeout"
 RESET = "reset"
 CLOSED_EARLY = "closed"
 TRUNCATED = "truncated"
-NO_REGION = "no_region"
 WHOLE = ("http_", "grpc_", "wrong_output")  # how names of failures begin that cost no connection
 
 _ERRORS = {

@@ -139,11 +139,12 @@ class Lane:
 
     def finished(self) -> Finished:
         """The last message of a lane that is over."""
+        memory = self._load.memory
         return Finished(
             reason="stopped" if self.stopped else "done",
             unfinished=self._course.in_flight,
             cpu_ns=time.process_time_ns() - self._cpu,
-            notes=self._pool.notes(self._origin),
+            notes=(*self._pool.notes(self._origin), *(memory.notes() if memory else ())),
         )
 
     def turn(self) -> None:

@@ -2,9 +2,8 @@
 
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -13,6 +12,7 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.load.answer import Kind
 from loadbench.load.connection import Address, Connection
 from loadbench.load.deck import Deal, deal, turns
+from loadbench.load.memory import Memory
 from loadbench.load.sequences import Sequences
 from loadbench.load.tls import Shared, TlsConnection
 from loadbench.load.tokens import Tokens
@@ -21,10 +21,6 @@ from loadbench.plan import Endpoint, Plan, RequestPlan, named
 from loadbench.shape import peak
 from loadbench.targets import inputs
 from loadbench.targets.region import Region
-from loadbench.units import hostport
-
-if TYPE_CHECKING:
-    from loadbench.targets.ask import Asker
 
 _TRIAL_S = 2.0
 
@@ -53,7 +49,7 @@ class Load(NamedTuple):
     turns: tuple[int, ...]  # whose the next request is, over and over
     notes: Sequence[Note]
     tokens: Tokens | None = None  # where answers come piece by piece
-    close: Callable[[], None] = lambda: None  # when the run is over
+    memory: Memory | None = None  # that the tensors are in, if not in the requests
 
 
 def make_ready(plan: Plan) -> Load:
@@ -62,7 +58,8 @@ def make_ready(plan: Plan) -> Load:
         raise SpecError("the plan has no requests or no phases")
     endpoints = (plan.endpoint, *plan.replicas)
     tokens = Tokens() if plan.endpoint.streams else None
-    region = Region() if plan.endpoint.shared else None
+    memory = Memory(plan.endpoint) if plan.endpoint.shared else None
+    region = memory.region if memory else None
     replicas: list[Replica] = []
     kinds: list[RequestPlan] = []  # of all of them
     notes: list[Note] = []
@@ -72,15 +69,16 @@ def make_ready(plan: Plan) -> Load:
             replica, found = _replica(plan, endpoint, kinds, (region, tokens))
             replicas.append(replica)
             notes += found
-        if region is not None:
-            _registered(plan.endpoint, region)
-    finally:
-        if region is not None:
-            region.forget()
+        if memory is not None:
+            memory.register()
+    except BaseException:
+        if memory is not None:
+            memory.region.forget()
+        raise
     notes = [*dict.fromkeys(notes), *_limits(plan)]
     whose = turns(plan.weights or (1.0,) * len(replicas))
-    load = Load(replace(plan, requests=tuple(kinds)), tuple(replicas), whose, notes, tokens)
-    return load._replace(close=partial(_unregistered, plan.endpoint, region)) if region else load
+    whole = replace(plan, requests=tuple(kinds))
+    return Load(whole, tuple(replicas), whose, notes, tokens, memory)
 
 
 def _replica(
@@ -100,26 +98,6 @@ def _replica(
     connection, (kind, *_) = _connections(endpoint, tokens), plan.requests
     sequences = Sequences(endpoint, kind, pools[0], dealt, plan.seed) if kind.sequence else None
     return Replica(endpoint, address, dealt, connection, sequences), notes
-
-
-def _asker(endpoint: Endpoint) -> "Asker":
-    from loadbench.targets.ask import Asker  # it brings an HTTP client
-
-    rpc = endpoint.rpc
-    scheme = ("grpcs" if rpc else "https") if endpoint.tls else ("grpc" if rpc else "http")
-    place = hostport(endpoint.host, endpoint.port)
-    return Asker(f"{scheme}://{place}", "kserve", endpoint.tls, endpoint.headers, at=endpoint.at)
-
-
-def _registered(endpoint: Endpoint, region: Region) -> None:
-    with _asker(endpoint) as asker:
-        asker.register(region)
-
-
-def _unregistered(endpoint: Endpoint, region: Region) -> None:
-    """A server that is gone needs no farewell."""
-    with suppress(TargetError), _asker(endpoint) as asker:
-        asker.unregister(region)
 
 
 def _connections(endpoint: Endpoint, tokens: Tokens | None) -> Callable[[Kind, int], Connection]:

@@ -66,7 +66,8 @@ class LaneUser(User):
             try:
                 self._run(load)
             finally:
-                load.close()
+                if load.memory is not None:
+                    load.memory.close()
         except LoadbenchError as error:
             log.error("%s", " → ".join(filter(None, (error.message, error.hint))))
             self.environment.process_exit_code = error.exit_code
@@ -98,7 +99,9 @@ class LaneUser(User):
         self.begun(lane)
         stopping = self.environment.events.test_stopping
         stop = stopping.add_listener(lambda **_: lane.stop())
-        following = gevent.spawn(follow, load, lane)
+        beside = [gevent.spawn(follow, load, lane)]
+        if load.memory is not None:
+            beside.append(gevent.spawn(load.memory.keep))
         gc.unfreeze()  # what a start before this one has left
         gc.collect()
         gc.freeze()  # what was prepared is never looked through again
@@ -109,7 +112,7 @@ class LaneUser(User):
             raise
         finally:
             stopping.remove_listener(stop)
-            following.kill(block=False)
+            gevent.killall(beside, block=False)
             if lane.over:
                 self.tell(lane.finished())
 

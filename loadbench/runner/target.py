@@ -84,7 +84,7 @@ def open_target(
     model = wanted.url.removeprefix("local:")
     if model == wanted.url:
         title = str(environment.shown("url", wanted.url))
-        yield from _asked(scenario.spec, wanted.url, None, title, say)
+        yield from _asked(scenario, wanted.url, None, title, say)
         return
     if not model:
         raise SpecError('target.url = "local:" names no model', 'write "local:mlp" or a path')
@@ -95,18 +95,19 @@ def open_target(
     engine = start_engine(model, settings, extra, folder, python)
     try:
         url = wait_ready(engine, _READY_S)
-        yield from _asked(scenario.spec, url, engine, f"local:{model}", say)
+        yield from _asked(scenario, url, engine, f"local:{model}", say)
     finally:
         engine.stop()
 
 
 def _asked(
-    spec: Spec, url: str, engine: Child | None, title: str, say: Callable[[str], None]
+    scenario: Scenario, url: str, engine: Child | None, title: str, say: Callable[[str], None]
 ) -> Iterator[Target]:
+    spec = scenario.spec
     journey = spec.load.arrivals == "journey"
     with ExitStack() as opened:
         asker = opened.enter_context(_asker(url, spec))
-        endpoint, unseen = _described(asker, spec)
+        endpoint, unseen = _described(asker, scenario)
         if not engine and endpoint.host:
             of = f"; model {endpoint.model}" if endpoint.model else ""
             say(f"target {title}: {asker.known_by}{of}")
@@ -232,15 +233,16 @@ def _scraper(
     return scraper if scraper.find() else None, scraper.notes
 
 
-def _described(asker: Asker, spec: Spec) -> tuple[Endpoint, tuple[Note, ...]]:
+def _described(asker: Asker, scenario: Scenario) -> tuple[Endpoint, tuple[Note, ...]]:
     """What the server says of itself. A journey knows what to send, so that it can do without."""
     try:
-        return asker.describe(spec.target), ()
+        return asker.describe(scenario.spec.target), ()
     except SpecError as error:
-        if spec.load.arrivals != "journey":
-            raise
-        note = Note("no-inside-view", error.message, error.hint)
-        return _UNKNOWN, (note,)
+        if scenario.spec.load.arrivals == "journey":
+            return _UNKNOWN, (Note("no-inside-view", error.message, error.hint),)
+        if error.message.startswith("target."):  # a key of the scenario's own is at fault
+            raise SpecError(f"{scenario.file}: {error.message}", error.hint) from error
+        raise
 
 
 def _try_out(asker: Asker, endpoint: Endpoint, spec: Spec) -> None:

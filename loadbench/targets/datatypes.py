@@ -22,6 +22,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype(object),
 }
+NO_JSON = ("FP16", "BF16")  # the protocol has no JSON form for them
 FLOATS = ("FP16", "BF16", "FP32", "FP64")
 
 

@@ -14,6 +14,7 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.model import Tensor
 from loadbench.plan import Endpoint
 from loadbench.targets import openai, tensorflow
+from loadbench.targets.datatypes import NO_JSON
 from loadbench.targets.plain import check_path
 from loadbench.units import hostport
 
@@ -41,6 +42,9 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
         raise SpecError(f"{asker.url} {asker.known_by}: {text}", "leave target.binary out")
     if wanted.stream and not asker.rpc:
         raise SpecError(f"{asker.url}: target.stream is of gRPC", _BY_RPC)
+    if wanted.stream and protocol != "kserve":
+        text = f"{asker.url} {asker.known_by}: target.stream is of KServe v2"
+        raise SpecError(text, "leave target.stream out")
     if protocol == "tensorflow":
         return _tensorflow(asker, wanted)
     if protocol == "openai":
@@ -61,7 +65,10 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     model = wanted.model or _only(asker, _models(asker))
     if _MISSPELT in told:
         return _untold(asker, model)
-    found = _kserve(asker, model, binary=wanted.binary and _BINARY in extensions)
+    binary = _BINARY in extensions
+    found = _kserve(asker, model, binary=wanted.binary and binary)
+    if binary and not wanted.binary:
+        _has_json(found)
     if wanted.shared_memory and _MEMORY not in extensions:
         raise SpecError(
             f"{asker.url} takes no tensors from shared memory: it does not tell {_MEMORY!r}",
@@ -143,21 +150,25 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
     """What it answers there. SpecError if it wants to know first who asks."""
     answer = asker.ask("GET", path)
     if answer.status_code == _WHO:
+        hint = 'target.headers = { Authorization = "Bearer $NAME" }'
+        if not asker.rpc:
+            hint += '; a service of plain HTTP that asks there alone: [target] protocol = "http"'
         raise SpecError(
-            f"GET {asker.url}{path}: {asker.refusal(answer)}: it asks for a key or a password",
-            'target.headers = { Authorization = "Bearer $NAME" }; a service of plain HTTP that asks'
-            ' there alone: [target] protocol = "http"',
+            f"GET {asker.url}{path}: {asker.refusal(answer)}: it asks for a key or a password", hint
         )
     return answer
 
 
 def _over_rpc(asker: "Asker", wanted: "TargetSpec") -> str:
-    """By the service that it knows."""
-    if asker.ask("GET", "/v2").status_code == _UNKNOWN:
-        path = tensorflow.model_path(wanted.model)
-        if asker.ask("GET", path).status_code != _UNKNOWN:
-            asker.known_by = "is TensorFlow Serving: it knows tensorflow.serving.ModelService"
-            return "tensorflow"
+    """By the service that it knows. SpecError if that is none of those that are spoken here."""
+    if _known(asker, "/v2").status_code == _UNKNOWN:
+        if asker.ask("GET", tensorflow.model_path(wanted.model)).status_code == _UNKNOWN:
+            raise SpecError(
+                f"{asker.url} speaks gRPC, but neither KServe v2 nor TensorFlow Serving",
+                "these two are measured over gRPC; what it serves over HTTP: --target http://host:port",
+            )
+        asker.known_by = "is TensorFlow Serving: it knows tensorflow.serving.ModelService"
+        return "tensorflow"
     asker.known_by = "speaks KServe v2 over gRPC"
     return "kserve"
 
@@ -269,6 +280,18 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
         headers=asker.headers, stream=isinstance(policy, dict) and bool(policy.get("decoupled")),
         stateful="sequence_batching" in (config or {}),
     )  # fmt: skip
+
+
+def _has_json(endpoint: Endpoint) -> None:
+    """SpecError for a model with tensors that are refused in JSON. Where a server takes no binary
+    ones there is no other way, and it is for that server to say."""
+    for tensor in (*endpoint.inputs, *endpoint.outputs):
+        if tensor.datatype in NO_JSON:
+            raise SpecError(
+                f"target.binary = false: {tensor.name!r} of {endpoint.model!r} is"
+                f" {tensor.datatype}, for which KServe v2 has no JSON",
+                "leave target.binary out: the server takes binary tensors",
+            )
 
 
 def _untold(asker: "Asker", model: str) -> Endpoint:

@@ -3,7 +3,8 @@ outputs (KServe's system shared memory), so that requests carry but their places
 
 All requests in flight write each output to the same place, as those of perf_analyzer do: nobody
 reads it. The name of the memory goes as soon as the server has opened it, so that nothing is left
-behind even by a process that is killed.
+behind even by a process that is killed. The memory is kept open here, so that a server which is
+restarted can be given it again.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from loadbench.errors import SpecError
 NAME, _OFFSET, _SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
 _FOLDER = Path("/dev/shm")  # where Linux keeps what shm_open makes
 _ALIGNED = 64  # bytes: a cache line
+NO_REGION = "no_region"  # how a request fails whose server does not know the region (any more)
 
 
 class Place(NamedTuple):
@@ -43,12 +45,15 @@ class Region:
         self._outputs: dict[tuple[str, int], Place] = {}
         self._path = _FOLDER / self.name
         try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            self._file = self._made()
         except OSError as error:
             raise SpecError(
                 f"no shared memory can be had: {self._path}: {error.strerror}",
                 "leave target.shared_memory out",
             ) from error
+
+    def _made(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
     def keep(self, data: bytes) -> Place:
         """Puts an input there."""
@@ -74,8 +79,32 @@ class Region:
         os.ftruncate(self._file, self.size)
         return place
 
-    def forget(self) -> None:
-        """Whoever has opened it keeps it."""
+    def hide(self) -> None:
+        """Takes its name away. Whoever has opened it keeps it."""
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+    def show(self) -> None:
+        """Gives it its name again. That takes a copy: the system has no way to name memory that has
+        lost its name. SpecError where there is no room for one."""
+        try:
+            copy = self._made()
+            try:
+                done = 0
+                while done < self.size:
+                    done += os.sendfile(copy, self._file, done, self.size - done)
+            except OSError:
+                os.close(copy)
+                raise
+        except OSError as error:
+            self.hide()
+            raise SpecError(f"no copy of the shared memory can be had: {error.strerror}") from error
+        os.close(self._file)
+        self._file = copy
+
+    def forget(self) -> None:
+        """Nothing more is to be done with it."""
+        self.hide()
+        with contextlib.suppress(OSError):
             os.close(self._file)
+        self._file = -1

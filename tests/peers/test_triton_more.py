@@ -135,6 +135,27 @@ def test_one_that_is_restarted_amid_a_run_is_counted_on(tmp_path: Path) -> None:
     assert sum(one.get("requests", 0) for one in told[:again] if one) >= 300
 
 
+def test_one_that_is_restarted_amid_a_run_is_given_its_memory_again(tmp_path: Path) -> None:
+    port, results = free_port(), tmp_path / "results"
+    file = tmp_path / "scenario.toml"
+    file.write_text(SHARED + 'phases = [{ rate = 100, for = "15s" }]\n')
+    command = [LOADBENCH, "run", file, "--target", f"http://127.0.0.1:{port}", "--out", results]
+    with ExitStack() as stack:
+        with triton(tmp_path, port) as first:
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+            while counted(first) < 300:
+                assert process.poll() is None
+                time.sleep(0.1)
+        with triton(tmp_path, port) as second:
+            process.wait(LIMIT_SECONDS)
+            assert counted(second) > 300
+    (log,) = results.glob("*/log.ndjson")
+    records = [json.loads(line) for line in log.read_bytes().splitlines()]
+    windows = [record for record in records if record["kind"] == "window"]
+    assert sum(window.get("failed", {}).get("no_region", 0) for window in windows) < 100
+    assert not any(window.get("failed") for window in windows[-3:])
+
+
 def counted(server: Server) -> int:
     found: int = statistics(server, "matmul")["inference_stats"]["success"]["count"]
     return found
