@@ -27,6 +27,7 @@ from loadbench.targets.between import difference
 from loadbench.targets.messages import message
 from loadbench.targets.rpc import PREFIX, head_length
 from loadbench.targets.statistics import Reading, read
+from loadbench.targets.unheeded import unheeded
 from loadbench.targets.wire import Prepared
 from loadbench.targetspec import TargetSpec
 from loadbench.units import MS
@@ -484,6 +485,47 @@ def test_a_run_names_the_file_that_wants_it_as_json(tmp_path: Path) -> None:
     assert "leave target.binary out" in done.stderr
     told = summary(path, "--trust", "--set", "target.binary=true", cwd=tmp_path)
     assert told["failed"] == {}
+
+
+def test_a_key_of_another_protocol_is_told_of_and_not_refused(tmp_path: Path) -> None:
+    path = tmp_path / "turned.toml"
+    path.write_text(
+        '[target]\nurl = "local:fake"\npath = "/predict"\nmethod = "PUT"\nlayout = "columns"\n'
+        'signature = "other"\n[load]\nphases = [{ rate = 10, for = "1s" }]\n'
+    )
+    notes = [note["text"] for note in summary(path, cwd=tmp_path)["notes"]]
+    notes = [text for text in notes if " has no effect " in text]
+    assert {text.partition(" has no effect ")[0] for text in notes} == {
+        "target.path", "target.method", "target.layout", "target.signature"
+    }  # fmt: skip
+    assert "target.path has no effect on KServe v2: the model says where it is asked" in notes
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        ("http", ["layout", "signature", "model"]),
+        ("openai", ["method", "layout", "signature"]),
+        ("tensorflow", ["path", "method"]),
+        ("predict", ["path", "method", "layout"]),
+        ("kserve", ["path", "method", "layout", "signature"]),
+    ],
+)
+def test_what_each_protocol_does_not_heed(protocol: Any, told: list[str]) -> None:
+    wanted = TargetSpec(
+        url="http://127.0.0.1:1",
+        path="/p",
+        method="PUT",
+        layout="columns",
+        signature="s",
+        model="m",
+    )
+    named = "" if protocol == "http" else "m"
+    method = "PUT" if protocol == "http" else "POST"
+    endpoint = Endpoint(host="127.0.0.1", port=1, protocol=protocol, model=named, method=method)
+    notes = unheeded(endpoint, wanted)
+    assert [note.text.split()[0].removeprefix("target.") for note in notes] == told
+    assert unheeded(endpoint, TargetSpec(url="http://127.0.0.1:1")) == ()
 
 
 def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from loadbench.targets.lacking import lacking
 from loadbench.targets.places import LEAD_S
 from loadbench.targets.scrape import Scraper
 from loadbench.targets.tls import doubts
+from loadbench.targets.unheeded import unheeded
 from loadbench.units import SECOND
 
 _UNKNOWN = Endpoint(host="", port=0, protocol="http")  # only the Locust file knows what is there
@@ -159,6 +160,7 @@ def _asked(
             notes=(
                 *unseen,
                 *unread,
+                *(() if journey else unheeded(endpoint, spec.target)),
                 *(Note(**note) for note in facts.get("notes", ())),
                 *(() if journey else doubts(endpoint.tls or _tls_of_metrics(spec))),
             ),
