@@ -201,6 +201,15 @@ def test_a_run_that_is_stopped_amid_a_registration_leaves_no_name(tmp_path: Path
     assert left() == before
 
 
+def test_workers_say_the_same_once(tmp_path: Path) -> None:
+    """Each has memory of its own."""
+    with forgetful() as server:
+        said = ran(tmp_path, server, 4, "--workers", "2")
+    assert list(said) == ["memory-again"]
+    assert "worker 1 (" in said["memory-again"]
+    assert "worker 2 (" in said["memory-again"]
+
+
 def test_nothing_that_goes_wrong_amid_a_registration_is_the_last_attempt() -> None:
     """Not even what nobody has thought of."""
     memory = Memory(Endpoint(host="127.0.0.1", port=1, protocol="kserve"))
