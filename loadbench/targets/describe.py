@@ -53,7 +53,6 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
         return _torchserve(asker, wanted)
     if protocol == "http":
         path = _path(asker, wanted.path)
-        check_path(path)
         if asker.protocol == protocol:  # else it was asked before, for what it speaks
             asker.reach(path)
         return _http(asker, wanted, path)
@@ -113,11 +112,15 @@ def _http(asker: "Asker", wanted: "TargetSpec", path: str) -> Endpoint:
 
 
 def _path(asker: "Asker", wanted: str) -> str:
-    """What to ask for, query included: the scenario's path, else the URL's."""
+    """What to ask for, query included: the scenario's path, else the URL's. SpecError if that is
+    none."""
     if wanted != "/":
+        check_path(wanted)
         return wanted
     query = f"?{asker.where.query}" if asker.where.query else ""
-    return (asker.where.path or "/") + query
+    path = (asker.where.path or "/") + query
+    check_path(path, "the path of the URL")
+    return path
 
 
 def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
@@ -209,7 +212,6 @@ def _openai(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
         raise SpecError(f"{asker.url} has no model {wanted.model!r}", ", ".join(known))
     path = _path(asker, wanted.path)
     path = openai.CHAT if path.partition("?")[0] in ("", "/", "/v1", "/v1/") else path
-    check_path(path)
     return Endpoint(
         host=asker.host, port=asker.port, protocol="openai", tls=asker.tls, path=path,
         model=wanted.model or _only(asker, known), method="POST", closes=asker.closes,
@@ -227,7 +229,6 @@ def _torchserve(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
                 'name it: [target] model = "…" (curl http://127.0.0.1:8081/models lists them)',
             )
         path = f"/predictions/{quote(wanted.model, safe='')}"
-    check_path(path)
     return replace(_http(asker, wanted, path), method="POST", model=wanted.model)
 
 
