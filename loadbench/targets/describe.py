@@ -154,21 +154,24 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
     answer = asker.ask("GET", path)
     if answer.status_code == _WHO:
         hint = 'target.headers = { Authorization = "Bearer $NAME" }'
+        where = asker.url
         if not asker.rpc:
+            where = f"GET {asker.url}{path}"
             hint += '; a service of plain HTTP that asks there alone: [target] protocol = "http"'
-        raise SpecError(
-            f"GET {asker.url}{path}: {asker.refusal(answer)}: it asks for a key or a password", hint
-        )
+        raise SpecError(f"{where}: {asker.refusal(answer)}: it asks for a key or a password", hint)
     return answer
 
 
 def _over_rpc(asker: "Asker", wanted: "TargetSpec") -> str:
     """By the service that it knows. SpecError if that is none of those that are spoken here."""
-    if _known(asker, "/v2").status_code == _UNKNOWN:
+    answer = _known(asker, "/v2")
+    if answer.status_code == _UNKNOWN:
         if asker.ask("GET", tensorflow.model_path(wanted.model)).status_code == _UNKNOWN:
             raise SpecError(
-                f"{asker.url} speaks gRPC, but neither KServe v2 nor TensorFlow Serving",
-                "these two are measured over gRPC; what it serves over HTTP: --target http://host:port",
+                f"{asker.url} has no inference.GRPCInferenceService/ServerMetadata and no"
+                f" tensorflow.serving.ModelService: {asker.refusal(answer)}",
+                "KServe v2 and TensorFlow Serving are measured over gRPC, if the server, or a proxy"
+                " before it, has them there; what it serves over HTTP: --target http://host:port",
             )
         asker.known_by = "is TensorFlow Serving: it knows tensorflow.serving.ModelService"
         return "tensorflow"
@@ -354,7 +357,9 @@ def _without_batch(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def refusal(answer: httpx.Response) -> str:
     """What a server says in refusing, on one line."""
-    return f"HTTP {answer.status_code} {words(answer)}".strip()
+    said = words(answer)
+    status = answer.headers.get("grpc-status") or f"HTTP {answer.status_code}"
+    return status if said in ("", status) else f"{status} {said}"
 
 
 def words(answer: httpx.Response) -> str:
