@@ -163,7 +163,7 @@ def test_prompts_come_from_a_file(tmp_path: Path) -> None:
 
 
 def test_options_go_into_the_body_and_a_body_of_ones_own_is_left_alone() -> None:
-    options = {"temperature": 0, "stream": False, "max_tokens": None, "max_completion_tokens": 5}
+    options = {"temperature": 0, "stream": False, "max_completion_tokens": 5}
     (found,) = map(body, pool(pool=1, options=options))
     assert found["temperature"] == 0
     assert "max_tokens" not in found
