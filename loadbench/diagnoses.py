@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from loadbench import units
 from loadbench.explained import EXPLAINED_BY
-from loadbench.failing import AWAY, INSIDE, behind
+from loadbench.failing import AWAY, INSIDE, RESTARTED, behind
 from loadbench.model import Gpu, Machine
 from loadbench.ride import WHY_CLOSED
 from loadbench.situation import Situation, parts_ms
@@ -139,7 +139,7 @@ def _errors(now: Situation) -> Finding | None:
     if not number or number < _FAILING * ended:
         return None
     kind = max(failed, key=lambda name: failed[name])
-    if NO_REGION in failed:  # whatever else failed did so while it was restarted
+    if kind == NO_REGION or (NO_REGION in failed and failed.keys() <= RESTARTED):
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail: {kinds}."
         return Finding("errors", text, *behind(NO_REGION))

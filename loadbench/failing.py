@@ -15,6 +15,11 @@ def behind(kind: str) -> tuple[str, str]:
     return _FAILURES.get(begin, ("the target fails in a way of its own", "read its log"))
 
 
+# how requests fail while a server is restarted that has forgotten the shared memory
+RESTARTED = {
+    NO_REGION, "refused", "unreachable", "reset", "closed", "truncated", "connect_timeout",
+    "first_byte_timeout", "timeout", "grpc_UNAVAILABLE",
+}  # fmt: skip
 _REFUSES = (
     "the target refuses what it cannot answer in time, to protect the rest",
     "ask for less, or give it more: larger batches, more instances, a longer SLO",
@@ -27,7 +32,7 @@ INSIDE = ("an error inside the target", "read its log")
 _FAILURES = {
     NO_REGION: (
         "the server was restarted and has forgotten the shared memory",
-        "the load registers it again: if these go on, its log says why the server does not take it",
+        "the load registers it again: if these go on, load.log says why the server refuses it",
     ),
     "grpc_RESOURCE_EXHAUSTED": _REFUSES, "grpc_UNAVAILABLE": _REFUSES,
     "grpc_DEADLINE_EXCEEDED": _SLOW, "grpc_INTERNAL": INSIDE, "grpc_UNKNOWN": INSIDE,

@@ -251,7 +251,8 @@ class Scenario(NamedTuple):
     """A checked scenario and where it came from. `raw` is the TOML after all overrides; `own` says
     that it is a Locust file which the user named, not one that a scenario brings along; `code` is
     the first setting by which the file itself has the engine run somebody's code; `file`
-    is where it was read; `sends` says, in a sentence, that it sends a secret of the user's away."""
+    is where it was read; `sends` says, in a sentence, that it sends a secret of the user's away;
+    `overrides` are the dotted keys that the file had no say in."""
 
     name: str
     spec: Spec
@@ -260,6 +261,7 @@ class Scenario(NamedTuple):
     code: str = ""
     file: str = ""
     sends: str = ""
+    overrides: frozenset[str] = frozenset()
 
     @property
     def foreign(self) -> str:
@@ -269,6 +271,12 @@ class Scenario(NamedTuple):
         if self.code:
             return f"{self.name} has the engine run code: {self.code}"
         return self.spec.alerts.foreign or self.sends
+
+    def wrote(self, key: str) -> bool:
+        """Whether a dotted key is as its file says, and not as somebody else does."""
+        section, _, name = key.partition(".")
+        found = self.raw.get(section)
+        return isinstance(found, dict) and name in found and key not in self.overrides
 
 
 def shipped() -> dict[str, Path]:
@@ -333,7 +341,8 @@ def load(
     checked = check(raw, str(path), text)
     if rate and not any(phase.rate and phase.rate.value for phase in checked.load.phases):
         raise SpecError(f"a rate of {rate!r} asks for nothing", 'write it like 300 or "300/s"')
-    return Scenario(path.stem, checked, raw, own, code, str(path.resolve()), sends)
+    whose = frozenset(overrides)
+    return Scenario(path.stem, checked, raw, own, code, str(path.resolve()), sends, whose)
 
 
 def _journey(path: Path) -> dict[str, Any]:

@@ -40,7 +40,10 @@ def together(total: Account) -> Note | None:
         " together with the one before, in one read: no time is between those"
         f" ({units.ms(stream.gaps.quantile(0.0))} ms stands for none)"
     )
-    hint = "the server sends several at once, or the way here gathers them; see the pace"
+    hint = (
+        "the server sends several at once, the way here gathers them, or this process came late to"
+        " them; see the pace"
+    )
     return Note("tokens-together", text, hint)
 
 

@@ -2,6 +2,7 @@
 fit."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,27 @@ def test_json_cannot_carry_what_is_no_number(tmp_path: Path, datatype: str) -> N
     where = endpoint(Tensor("i", datatype, (2,)), binary=False)
     with pytest.raises(SpecError, match="NaN or infinity"):
         one(where, data=str(tmp_path / "a.npy"))
+
+
+@pytest.mark.parametrize(
+    ("datatype", "number", "good"),
+    [("FP16", 1e6, 65504.0), ("FP32", 1e300, 3.4e38), ("BF16", 3.4e38, 3.38e38)],
+)
+def test_a_number_is_not_made_infinite(
+    tmp_path: Path, datatype: str, number: float, good: float
+) -> None:
+    path, where = tmp_path / "a.npy", endpoint(Tensor("i", datatype, (2,)))
+    np.save(path, np.array([1.0, number]))
+    told = re.escape(f"'i': {number:g} is beyond what {datatype} holds")
+    with pytest.raises(SpecError, match=told):
+        one(where, data=str(path))
+    np.save(path, np.array([good, np.inf]))
+    one(where, data=str(path))
+
+
+def test_nor_is_one_that_was_drawn() -> None:
+    with pytest.raises(SpecError, match="values of 'i': -70000 is beyond what FP16 holds"):
+        one(endpoint(Tensor("i", "FP16", (2,))), values={"i": "-70000"})
 
 
 def test_bfloat16_is_rounded_to_the_nearest() -> None:

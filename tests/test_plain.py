@@ -223,6 +223,10 @@ def test_the_method_is_the_requests_own_else_the_targets() -> None:
         ({"body": "${n}", "expect": Expected(json={"a": "${b}"})}, "expect: there is nothing for"),
         ({"body": "${n}", "dims": {"n": "4"}}, "'n' is in dims and in the data"),
         ({"form": {"f": "${g}"}}, "form.f: there is nothing for ${g}"),
+        (
+            {"form": {"f": "a"}, "headers": {"Content-Type": "multipart/form-data"}},
+            "leave Content-Type out: the form brings it",
+        ),
     ],
 )
 def test_requests_at_fault_name_key_file_and_line(

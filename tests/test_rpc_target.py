@@ -117,8 +117,16 @@ class _Locked(grpc.ServerInterceptor):  # type: ignore[misc]
 @pytest.mark.parametrize(
     ("guards", "said", "hint"),
     [
-        ((), "speaks gRPC, but neither KServe v2 nor TensorFlow Serving", "--target http://"),
-        ((_Locked(),), "no token: it asks for a key or a password", "Authorization"),
+        (
+            (),
+            "tensorflow.serving.ModelService: UNIMPLEMENTED Method not found!",
+            "--target http://",
+        ),
+        (
+            (_Locked(),),
+            "{target}: UNAUTHENTICATED no token: it asks for a key or a password",
+            "Authorization",
+        ),
     ],
 )
 def test_a_server_of_other_services_is_told(
@@ -132,7 +140,8 @@ def test_a_server_of_other_services_is_told(
         found = loadbench("run", "steady", "--target", target, cwd=tmp_path, code=2)
     finally:
         server.stop(None).wait()
-    assert said in found.stderr
+    assert said.format(target=target) in found.stderr
+    assert "GET" not in found.stderr
     assert hint in found.stderr
     assert "plain HTTP" not in found.stderr
 

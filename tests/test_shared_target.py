@@ -51,6 +51,8 @@ def test_a_region_holds_what_is_kept_in_it_and_leaves_nothing_behind() -> None:
     assert region.output("y", 16) != three
     places = [one, two, three]
     assert all(a.offset + a.size <= b.offset for a, b in pairwise(places))
+    assert left() == before  # it has no name yet
+    region.show()
     path = FOLDER / region.name
     data = path.read_bytes()
     assert len(data) == region.size
@@ -65,6 +67,7 @@ def test_requests_carry_the_places_of_their_tensors() -> None:
     region = Region()
     try:
         ((*pool,),), _ = inputs.prepare(IMAGE, [RequestPlan("a", rows=2, pool=3)], 1, region=region)
+        region.show()
         data = (FOLDER / region.name).read_bytes()
     finally:
         region.forget()
@@ -169,9 +172,11 @@ def again(told: dict[str, Any]) -> bool:
     return any(note["code"] == "memory-again" for note in told["notes"])
 
 
-@pytest.mark.parametrize("scheme", ["http", "grpc"])
-def test_a_run_goes_on_when_its_server_is_restarted(scheme: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["http", "grpc", "stream"])
+def test_a_run_goes_on_when_its_server_is_restarted(how: str, tmp_path: Path) -> None:
     """Killed amid the run, and started again at the same ports."""
+    scheme = "http" if how == "http" else "grpc"
+    stream = "stream = true\n" if how == "stream" else ""
     before = left()
     arguments = ("--shared-memory", *settings("fake.a=1 ms", "max_batch=8"))
     path = tmp_path / "s.toml"
@@ -180,7 +185,7 @@ def test_a_run_goes_on_when_its_server_is_restarted(scheme: str, tmp_path: Path)
         ports = ("--port", str(engine.port), "--grpc-port", str(client.port))
         port = client.port if scheme == "grpc" else engine.port
         path.write_text(
-            f'[target]\nurl = "{scheme}://127.0.0.1:{port}"\nshared_memory = true\n'
+            f'[target]\nurl = "{scheme}://127.0.0.1:{port}"\nshared_memory = true\n{stream}'
             '[load]\nwarmup = "1s"\nphases = [{ rate = 50, for = "12s" }]\n'
         )
         run = threading.Thread(target=lambda: ended.append(summary(path, cwd=tmp_path, code=None)))
@@ -203,16 +208,47 @@ def test_a_run_goes_on_when_its_server_is_restarted(scheme: str, tmp_path: Path)
     assert left() == before
 
 
-def test_a_region_that_is_shown_again_holds_what_it_held() -> None:
+@pytest.mark.parametrize("nameless", [True, False])
+def test_a_region_that_is_shown_again_holds_what_it_held(
+    nameless: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the system knows no memory without a name."""
+    if not nameless:
+        monkeypatch.setattr(os, "O_TMPFILE", 0)
     before = left()
     region = Region()
+    assert (left() == before) is nameless
     kept = [region.keep(bytes([number]) * 70_000) for number in range(9)]
-    first = (FOLDER / region.name).read_bytes()
-    region.hide()
-    assert left() == before
     region.show()
-    assert (FOLDER / region.name).read_bytes() == first
+    first = (FOLDER / region.name).read_bytes()
     assert first[kept[8].offset :][:70_000] == b"\x08" * 70_000
+    for _ in range(2):
+        region.hide()
+        assert left() == before
+        region.show()
+        assert (FOLDER / region.name).read_bytes() == first
+    region.forget()
+    assert left() == before
+
+
+def test_a_region_that_is_forgotten_gets_no_name_any_more() -> None:
+    """A thread may be about to name it."""
+    before = left()
+    region = Region()
+    region._over = True  # as of `forget`, amid which the other thread comes
+    region.show()
+    assert left() == before
+    region.forget()
+
+
+def test_memory_that_has_become_smaller_is_not_copied_for_ever() -> None:
+    before = left()
+    region = Region()
+    region.keep(b"a" * 5000)
+    region.show()
+    os.truncate(FOLDER / region.name, 100)
+    with pytest.raises(SpecError, match="somebody has made it smaller"):
+        region.show()
     region.forget()
     assert left() == before
 

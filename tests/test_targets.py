@@ -502,6 +502,28 @@ def test_a_key_of_another_protocol_is_told_of_and_not_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("key", "options", "told"),
+    [
+        ("", ("--set", "target.path=/a b"), "loadbench: target.path '/a b' is not one"),
+        ('path = "/a b"', (), "{path}: target.path '/a b' is not one"),
+        ('path = "/c"', ("--set", "target.path=/a b"), "loadbench: target.path '/a b' is not one"),
+        ("", ("--target", "{url}/a b"), "loadbench: the path of the URL '/a b' is not one"),
+    ],
+)
+def test_a_path_at_fault_is_of_who_wrote_it(
+    tmp_path: Path, key: str, options: tuple[str, ...], told: str
+) -> None:
+    path = tmp_path / "s.toml"
+    with replaying({"/v2": (404, "")}) as url:
+        path.write_text(
+            f'[target]\nurl = "{url}"\n{key}\n[load]\nphases = [{{ rate = 10, for = "1s" }}]\n'
+        )
+        given = [option.format(url=url) for option in options]
+        done = loadbench("run", path, *given, cwd=tmp_path, code=2)
+    assert told.format(path=path) in done.stderr
+
+
+@pytest.mark.parametrize(
     ("protocol", "told"),
     [
         ("http", ["layout", "signature", "model"]),

@@ -109,6 +109,15 @@ CASES = {
                                "errors", "all by grpc_RESOURCE_EXHAUSTED (40)", "ask for less"),
     "forgotten memory": (window(0, [5.0] * 60, {"refused": 15, "no_region": 25}), "errors",
                          "errors", "40 % fail: refused 15, no_region 25.", "registers it again"),
+    "forgotten memory, the least of it": (
+        window(0, [5.0] * 10, {"http_503": 80, "no_region": 10}), "errors", "errors",
+        "90 % fail, 89 % of them by http_503 (80).", "ask for less"),
+    "forgotten memory, and more": (
+        window(0, [5.0] * 60, {"http_500": 16, "no_region": 14, "reset": 10}), "errors", "errors",
+        "in several ways: http_500 16, no_region 14, reset 10", "read its log"),
+    "forgotten memory, for a restart that took long": (
+        window(0, [5.0] * 10, {"refused": 80, "no_region": 10}), "errors", "errors",
+        "90 % fail: refused 80, no_region 10.", "load.log"),
     "kinds of errors": (window(0, [5.0] * 60, {"http_500": 20, "reset": 20}), "errors", "errors",
                         "in several ways: http_500 20, reset 20", "read its log"),
     "small batches": (calm(80.0, server=server(70.0, size=4, closed={"deadline": {4: 10}})), "p99",

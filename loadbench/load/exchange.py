@@ -221,7 +221,7 @@ class Exchange:
             said = connection.reason.encode() + b"\n" + connection.answer(data)
             if forgotten(said):
                 failure = NO_REGION
-                self._memory.lost.set()
+                self._memory.forgotten(connection.begun)
         if ledger.rows >= ROWS - EVENTS:
             self._course.fold()
         connection.sent = min(connection.sent, now)

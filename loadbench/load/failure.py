@@ -46,7 +46,8 @@ _ERRORS = {
     errno.ENFILE: "no_files",
 }
 _FORGOTTEN = re.compile(rb"(?i)\b(find|no) shared memory region:? *\W?loadbench-\d+-[0-9a-f]{8}\b")
-_UNKNOWN = ("http_400", "http_404", "grpc_INVALID_ARGUMENT", "grpc_NOT_FOUND")
+_IN_WORDS = "grpc_UNKNOWN"  # in a stream, which goes on
+_UNKNOWN = ("http_400", "http_404", "grpc_INVALID_ARGUMENT", "grpc_NOT_FOUND", _IN_WORDS)
 
 
 def may_be_forgotten(failure: str) -> bool:

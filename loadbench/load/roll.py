@@ -45,6 +45,7 @@ _AGAIN = 5 * SECOND  # how long a load without workers waits for one
 _STOOD = 500 * MS  # the master itself stood still: it may have mail that it has not read
 _TOLD = 1 * MS  # clocks that are less apart are one
 _APART = 10 * MS  # that much of a second's requests in another second makes a run doubtful
+_NAMED = 3  # so many workers that say the same are named
 
 
 class Roll:
@@ -70,6 +71,7 @@ class Roll:
         self._alone = 0  # since when nobody is left
         self._dealt = 0  # from when on the last deal holds
         self._notes: list[Note] = []
+        self._said: dict[Note, list[str]] = {}  # what workers said at their end, and which
         self._cpu = 0
         self.over: int | None = None
 
@@ -158,9 +160,8 @@ class Roll:
     def _finished(self, member: Member, finished: Finished) -> None:
         self._tally.finish(member.worker)
         self._cpu += finished.cpu_ns
-        self._notes += [
-            replace(note, text=f"{member.name}: {note.text}") for note in finished.notes
-        ]
+        for note in finished.notes:
+            self._said.setdefault(note, []).append(member.name)
         if member.state == "leaving":
             member.state = "gone"
             self._send(member.worker, link.End())
@@ -290,6 +291,9 @@ class Roll:
             text = f"the seconds of {name} are off by up to {error / MS:.1f} ms"
             code = "clock-drift" if error > _APART else "clocks"
             self._notes.append(Note(code, text, "latencies are not: each has one clock"))
+        for note, names in self._said.items():
+            who = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} workers"
+            self._notes.append(replace(note, text=f"{who}: {note.text}"))
         notes = tuple(dict.fromkeys(self._notes))
         reason: Literal["done", "stopped"] = "stopped" if self.stopping else "done"
         self._tell(Finished(reason, self._tally.unfinished, self._cpu, notes))

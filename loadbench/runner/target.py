@@ -242,7 +242,7 @@ def _described(asker: Asker, scenario: Scenario) -> tuple[Endpoint, tuple[Note, 
     except SpecError as error:
         if scenario.spec.load.arrivals == "journey":
             return _UNKNOWN, (Note("no-inside-view", error.message, error.hint),)
-        if error.message.startswith("target."):  # a key of the scenario's own is at fault
+        if scenario.wrote(error.message.partition(" ")[0].rstrip(":")):
             raise SpecError(f"{scenario.file}: {error.message}", error.hint) from error
         raise
 

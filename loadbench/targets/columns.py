@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from loadbench.errors import SpecError
 from loadbench.model import Tensor
-from loadbench.targets.datatypes import DTYPES, FLOATS, bf16
+from loadbench.targets.datatypes import DTYPES, FLOATS, narrow
 
 Column = NDArray[Any]
 
@@ -100,11 +100,14 @@ def _cast(array: NDArray[Any], tensor: Tensor, where: str) -> NDArray[Any]:
         return array
     if array.dtype.kind not in "biuf":
         raise SpecError(f"{where} holds {array.dtype}, the model wants {tensor.datatype}")
-    if tensor.datatype == "BF16":
-        return bf16(array)
-    with np.errstate(over="ignore", invalid="ignore"):
+    if tensor.datatype in FLOATS:
+        try:
+            return narrow(array, tensor.datatype)
+        except OverflowError as error:
+            raise SpecError(f"{where}: {error}") from error
+    with np.errstate(invalid="ignore"):
         found = array.astype(dtype)
-    if tensor.datatype not in FLOATS and not np.array_equal(found, array):
+    if not np.array_equal(found, array):
         raise SpecError(f"{where} holds {array.dtype} values that are no {tensor.datatype}")
     return found
 

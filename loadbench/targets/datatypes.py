@@ -44,6 +44,17 @@ def floats(patterns: NDArray[np.uint16]) -> NDArray[np.float32]:
     return (patterns.astype(np.uint32) << 16).view(np.float32)
 
 
+def narrow(values: NDArray[Any], datatype: str) -> NDArray[Any]:
+    """The nearest floats of that type. OverflowError for a number that would become infinite."""
+    short = datatype == "BF16"
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: NDArray[Any] = bf16(values) if short else values.astype(DTYPES[datatype])
+    large = np.isfinite(values) & ~np.isfinite(floats(found) if short else found)
+    if large.any():
+        raise OverflowError(f"{values[large][0]:g} is beyond what {datatype} holds")
+    return found
+
+
 def wide(array: NDArray[Any], datatype: str) -> NDArray[Any]:
     """Numbers as float64, to be compared or looked through for NaN."""
     return (floats(array) if datatype == "BF16" else array).astype(np.float64)

@@ -53,7 +53,6 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
         return _torchserve(asker, wanted)
     if protocol == "http":
         path = _path(asker, wanted.path)
-        check_path(path)
         if asker.protocol == protocol:  # else it was asked before, for what it speaks
             asker.reach(path)
         return _http(asker, wanted, path)
@@ -113,11 +112,15 @@ def _http(asker: "Asker", wanted: "TargetSpec", path: str) -> Endpoint:
 
 
 def _path(asker: "Asker", wanted: str) -> str:
-    """What to ask for, query included: the scenario's path, else the URL's."""
+    """What to ask for, query included: the scenario's path, else the URL's. SpecError if that is
+    none."""
     if wanted != "/":
+        check_path(wanted)
         return wanted
     query = f"?{asker.where.query}" if asker.where.query else ""
-    return (asker.where.path or "/") + query
+    path = (asker.where.path or "/") + query
+    check_path(path, "the path of the URL")
+    return path
 
 
 def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
@@ -151,21 +154,24 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
     answer = asker.ask("GET", path)
     if answer.status_code == _WHO:
         hint = 'target.headers = { Authorization = "Bearer $NAME" }'
+        where = asker.url
         if not asker.rpc:
+            where = f"GET {asker.url}{path}"
             hint += '; a service of plain HTTP that asks there alone: [target] protocol = "http"'
-        raise SpecError(
-            f"GET {asker.url}{path}: {asker.refusal(answer)}: it asks for a key or a password", hint
-        )
+        raise SpecError(f"{where}: {asker.refusal(answer)}: it asks for a key or a password", hint)
     return answer
 
 
 def _over_rpc(asker: "Asker", wanted: "TargetSpec") -> str:
     """By the service that it knows. SpecError if that is none of those that are spoken here."""
-    if _known(asker, "/v2").status_code == _UNKNOWN:
+    answer = _known(asker, "/v2")
+    if answer.status_code == _UNKNOWN:
         if asker.ask("GET", tensorflow.model_path(wanted.model)).status_code == _UNKNOWN:
             raise SpecError(
-                f"{asker.url} speaks gRPC, but neither KServe v2 nor TensorFlow Serving",
-                "these two are measured over gRPC; what it serves over HTTP: --target http://host:port",
+                f"{asker.url} has no inference.GRPCInferenceService/ServerMetadata and no"
+                f" tensorflow.serving.ModelService: {asker.refusal(answer)}",
+                "KServe v2 and TensorFlow Serving are measured over gRPC, if the server, or a proxy"
+                " before it, has them there; what it serves over HTTP: --target http://host:port",
             )
         asker.known_by = "is TensorFlow Serving: it knows tensorflow.serving.ModelService"
         return "tensorflow"
@@ -209,7 +215,6 @@ def _openai(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
         raise SpecError(f"{asker.url} has no model {wanted.model!r}", ", ".join(known))
     path = _path(asker, wanted.path)
     path = openai.CHAT if path.partition("?")[0] in ("", "/", "/v1", "/v1/") else path
-    check_path(path)
     return Endpoint(
         host=asker.host, port=asker.port, protocol="openai", tls=asker.tls, path=path,
         model=wanted.model or _only(asker, known), method="POST", closes=asker.closes,
@@ -227,7 +232,6 @@ def _torchserve(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
                 'name it: [target] model = "…" (curl http://127.0.0.1:8081/models lists them)',
             )
         path = f"/predictions/{quote(wanted.model, safe='')}"
-    check_path(path)
     return replace(_http(asker, wanted, path), method="POST", model=wanted.model)
 
 
@@ -353,7 +357,9 @@ def _without_batch(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def refusal(answer: httpx.Response) -> str:
     """What a server says in refusing, on one line."""
-    return f"HTTP {answer.status_code} {words(answer)}".strip()
+    said = words(answer)
+    status = answer.headers.get("grpc-status") or f"HTTP {answer.status_code}"
+    return status if said in ("", status) else f"{status} {said}"
 
 
 def words(answer: httpx.Response) -> str:

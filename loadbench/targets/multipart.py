@@ -12,7 +12,7 @@ from loadbench.errors import SpecError
 from loadbench.targets import template
 from loadbench.targets.template import Parts, Place
 
-URLENCODED = "application/x-www-form-urlencoded"
+TYPE, URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
 
 
 def encode(
@@ -31,7 +31,7 @@ def encode(
         parts.append(f"{head}\r\n\r\n".encode() + content)
     boundary = hashlib.sha256(b"\0".join(parts)).hexdigest()[:32].encode()
     body = b"".join(b"--%s\r\n%s\r\n" % (boundary, part) for part in parts)
-    return body + b"--%s--\r\n" % boundary, f"multipart/form-data; boundary={boundary.decode()}"
+    return body + b"--%s--\r\n" % boundary, f"{TYPE}; boundary={boundary.decode()}"
 
 
 def urlencode(

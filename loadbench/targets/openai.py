@@ -161,8 +161,9 @@ def _request(endpoint: Endpoint, request: RequestPlan, chat: bool, asked: _Asked
         said = {"messages": [{"role": "user", "content": said["prompt"]}]}
     elif not chat and "messages" in said:
         raise SpecError(f"{asked.where}: messages are of chats", f'path = "{CHAT}"')
-    body = {"model": endpoint.model, **said, "max_tokens": asked.most, "stream": True}
-    body |= request.options
+    # its successor replaces it: some servers refuse a request that has both
+    most = {} if "max_completion_tokens" in request.options else {"max_tokens": asked.most}
+    body = {"model": endpoint.model, **said, **most, "stream": True} | request.options
     if body["stream"] is True:
         body.setdefault("stream_options", {"include_usage": True})
     path = request.path or endpoint.path

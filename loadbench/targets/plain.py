@@ -158,6 +158,11 @@ def _body(
     """From the template; without one what the data hold, unless that is used elsewhere."""
     where = f"request {request.name!r}: "
     if templates.form:
+        if _own_type(request).startswith(multipart.TYPE):
+            raise SpecError(
+                f"{where}headers: a form's Content-Type has to say what is between its fields",
+                "leave Content-Type out: the form brings it",
+            )
         if _own_type(request).startswith(multipart.URLENCODED):
             return _Body(multipart.urlencode(where, templates.form, values, folder), "")
         return _Body(*multipart.encode(where, templates.form, values, folder))

@@ -2,14 +2,16 @@
 outputs (KServe's system shared memory), so that requests carry but their places.
 
 All requests in flight write each output to the same place, as those of perf_analyzer do: nobody
-reads it. The name of the memory goes as soon as the server has opened it, so that nothing is left
-behind even by a process that is killed. The memory is kept open here, so that a server which is
-restarted can be given it again.
+reads it. The memory has a name only while a server opens it: a process that is killed at any other
+time leaves nothing behind. It is kept open here, so that a server which is restarted can be given
+it again.
 """
 
 import contextlib
+import errno
 import os
 import secrets
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +46,7 @@ class Region:
         self.size = 0
         self._outputs: dict[tuple[str, int], Place] = {}
         self._path = _FOLDER / self.name
+        self._shown = self._over = False
         try:
             self._file = self._made()
         except OSError as error:
@@ -52,14 +55,19 @@ class Region:
                 "leave target.shared_memory out",
             ) from error
 
-    def _made(self) -> int:
-        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    def _made(self) -> FileIO:
+        """Without a name. Where the system cannot name it later, it has its name from the start."""
+        try:
+            file = os.open(_FOLDER, os.O_RDWR | os.O_TMPFILE, 0o600)
+        except OSError:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        return FileIO(file, "r+")
 
     def keep(self, data: bytes) -> Place:
         """Puts an input there."""
         place = self._room(len(data))
         try:
-            os.pwrite(self._file, data, place.offset)
+            os.pwrite(self._file.fileno(), data, place.offset)
         except OSError as error:  # the machine has no more of it
             self.forget()
             raise SpecError(
@@ -76,35 +84,58 @@ class Region:
     def _room(self, size: int) -> Place:
         place = Place(self.name, self.size, size)
         self.size += -(-max(1, size) // _ALIGNED) * _ALIGNED
-        os.ftruncate(self._file, self.size)
+        os.ftruncate(self._file.fileno(), self.size)
         return place
+
+    def show(self) -> None:
+        """Gives it its name until `hide`. The system names memory once: again it takes a copy.
+        SpecError where there is no room for one."""
+        try:
+            if self._shown:
+                self._copy()
+            self._shown = True
+            self._link()
+        except OSError as error:
+            self.hide()
+            hint = f"a smaller pool, or a larger {_FOLDER}: for a moment it is there twice"
+            full = error.errno == errno.ENOSPC
+            text = f"the shared memory gets no name: {error.strerror}"
+            raise SpecError(text, hint if full else "") from error
+        if self._over:  # another thread has forgotten it meanwhile: nobody else takes the name away
+            self.hide()
+
+    def _copy(self) -> None:
+        """Goes on with a copy, which has had no name."""
+        copy = self._made()
+        try:
+            done = 0
+            while done < self.size:
+                sent = os.sendfile(copy.fileno(), self._file.fileno(), done, self.size - done)
+                if not sent:
+                    raise OSError(errno.EIO, "somebody has made it smaller")
+                done += sent
+        except BaseException:
+            copy.close()
+            raise
+        self._file.close()
+        self._file = copy
+
+    def _link(self) -> None:
+        folder = os.open(_FOLDER, os.O_RDONLY | os.O_DIRECTORY)  # else it is two file systems to it
+        try:
+            with contextlib.suppress(FileExistsError):  # it has it from the start
+                own = f"/proc/self/fd/{self._file.fileno()}"
+                os.link(own, self._path, src_dir_fd=folder, follow_symlinks=True)
+        finally:
+            os.close(folder)
 
     def hide(self) -> None:
         """Takes its name away. Whoever has opened it keeps it."""
         with contextlib.suppress(OSError):
             self._path.unlink()
 
-    def show(self) -> None:
-        """Gives it its name again. That takes a copy: the system has no way to name memory that has
-        lost its name. SpecError where there is no room for one."""
-        try:
-            copy = self._made()
-            try:
-                done = 0
-                while done < self.size:
-                    done += os.sendfile(copy, self._file, done, self.size - done)
-            except OSError:
-                os.close(copy)
-                raise
-        except OSError as error:
-            self.hide()
-            raise SpecError(f"no copy of the shared memory can be had: {error.strerror}") from error
-        os.close(self._file)
-        self._file = copy
-
     def forget(self) -> None:
         """Nothing more is to be done with it."""
+        self._over = True
         self.hide()
-        with contextlib.suppress(OSError):
-            os.close(self._file)
-        self._file = -1
+        self._file.close()

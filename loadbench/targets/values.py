@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from loadbench.distribution import Distribution
 from loadbench.errors import SpecError
 from loadbench.model import Tensor
-from loadbench.targets.datatypes import DTYPES, FLOATS, bf16
+from loadbench.targets.datatypes import DTYPES, FLOATS, bf16, narrow
 
 _TOKENS = 100  # few enough for the smallest vocabularies
 
@@ -46,11 +46,13 @@ def _drawn(
     number = math.prod(shape)
     if tensor.datatype == "BYTES":
         raise SpecError(f"values of {tensor.name!r}: numbers are no BYTES", "give data instead")
-    if tensor.datatype == "BF16":
-        return bf16(of.draw(draw, number)).reshape(shape)
-    dtype = DTYPES[tensor.datatype]
     if tensor.datatype in FLOATS:
-        return of.draw(draw, number).astype(dtype).reshape(shape)
+        try:
+            return narrow(of.draw(draw, number), tensor.datatype).reshape(shape)
+        except OverflowError as error:
+            text = f"values of {tensor.name!r}: {error}"
+            raise SpecError(text, "smaller ones: … clipped -1000..1000") from error
+    dtype = DTYPES[tensor.datatype]
     found = of.whole(draw, number)
     least, most = (0, 1) if tensor.datatype == "BOOL" else _range(dtype)
     if number and not least <= found.min() <= found.max() <= most:
