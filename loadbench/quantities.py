@@ -34,6 +34,13 @@ class Span:
     def failed(self) -> int:
         return sum(self.merged.failed.values()) + self.merged.unsent
 
+    @property
+    def beyond(self) -> float:
+        """Share of the requests that failed, or are unanswered and older than the limit: of two
+        percentiles among those, which have no number, the one with more of them is further."""
+        number = self.failed + self.windows[-1].overdue
+        return number / max(1, self.merged.done + number)
+
 
 Reading = float | AlertState | None  # a value, why it says nothing, or nothing there
 

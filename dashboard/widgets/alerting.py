@@ -22,7 +22,7 @@ from loadbench.episodes import LIKELY, TRY, Spell
 from loadbench.merge import merge
 from loadbench.model import AlertChange, AlertState, Note, Rule, Window
 from loadbench.quantities import ENOUGH, SPAN_S, Reading, Span
-from loadbench.situation import Situation, Stretch, changes, stretches
+from loadbench.situation import Situation, Stretch, changed, stretches
 from loadbench.units import SECOND, clock
 from loadbench.words import explain
 
@@ -342,7 +342,10 @@ class Why(Board):
             return spell.words or [f"{describe(rule)}: not long enough yet to fire."]
         start, earlier = scene.view.start, merge(calm) if calm else None
         device, ours = (start.device, start.ours) if start else ("", True)
-        done = changes(change, scene.view.changes)
+        done = changed(
+            change, rule, scene.view.changes, earlier.rate if earlier else None,
+            lambda part: windows(scene, part),
+        )  # fmt: skip
         found = Situation(merge(now), length, rule.quantity, device, earlier, ours, done)
         return explain(found, rule, change).lines
 
