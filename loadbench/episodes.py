@@ -72,10 +72,12 @@ def _after(before: Spell | None, rule: Rule, change: AlertChange) -> Spell | Non
         return replace(before, ended=end, peak=peak, words=words, worst=worst)
     if before is None or before.fired is None:
         told = Spell(rule, began, change.second, None, change.value, change.peak, change.context)
-        return replace(told, words=change.words, acknowledged=change.acknowledged)
+        seen = change.acknowledged
+        return replace(told, words=change.words, acknowledged=seen, worst=change.worst)
     return replace(
         before,
         peak=change.peak,
+        worst=change.worst,
         words=change.words or before.words,
         acknowledged=before.acknowledged or change.acknowledged,
     )

@@ -529,7 +529,7 @@ def test_the_peak_of_an_episode_that_goes_on_follows_what_is_measured() -> None:
             lines = await press(pilot)
             last = re.search(r"p99 latency > 60 ms .*?([\d.]+) ms", row(lines, "›02:30"))
             assert last is not None
-            assert last[1] == then[1]  # it does not fall
+            assert float(last[1]) >= float(then[1])  # it does not fall
 
     asyncio.run(walk())
 

@@ -10,6 +10,7 @@ from textual.geometry import Size
 from textual.markup import escape
 
 from dashboard.measures import card
+from dashboard.peaks import Peaks, key_of
 from dashboard.scene import Scene
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
@@ -92,45 +93,6 @@ def span(scene: Scene) -> Span | None:
         return None
     gpu = card(scene, scene.recent)
     return Span(tuple(bin.window for bin in near), scene.recent, gpu.index if gpu else None)
-
-
-class Peaks:
-    """How far open episodes have come; the log has that as it was when they began to fire. What
-    came while nobody looked on is not known."""
-
-    def __init__(self) -> None:
-        # how far each was seen to have come, by the moment at which it was seen
-        self._seen: dict[tuple[str, int], dict[int, float]] = {}
-
-    def look(self, scene: Scene, seen: Span | None) -> None:
-        """Takes the values of the moment that is looked at."""
-        if seen is None:
-            return
-        for spell in scene.view.spells:
-            if spell.ended is None and spell.rule.quantity != "silence":
-                now = QUANTITIES[spell.rule.quantity].read(seen)
-                self._further(spell, now, scene.moment)
-
-    def _further(self, spell: Spell, now: Reading, moment: int) -> None:
-        """Keeps it only where it is further than what is known of that moment: they are few."""
-        if not isinstance(now, float | int):
-            return
-        further, before = (max if spell.rule.above else min), self.of(spell, moment)
-        if not math.isinf(before) and further(before, now) != before:
-            self._seen.setdefault(_key(spell), {})[moment] = float(now)
-
-    def of(self, spell: Spell, moment: int) -> float:
-        """Until a moment of the run; infinite for a percentile among the failed."""
-        if spell.peak is None:
-            return math.inf
-        if spell.ended is not None:
-            return spell.peak
-        known = [most for at, most in self._seen.get(_key(spell), {}).items() if at <= moment]
-        return (max if spell.rule.above else min)((*known, spell.peak))
-
-
-def _key(spell: Spell) -> tuple[str, int]:
-    return spell.rule.name, spell.began
 
 
 class Rules(Picker):
@@ -240,7 +202,7 @@ class History(Picker):
 
     def rows(self, scene: Scene) -> list[Row]:
         spells = [spell for spell in scene.view.spells if spell.began < max(1, scene.moment)]
-        self.peaks.look(scene, span(scene))
+        self.peaks.look(scene)
         return [self._row(scene, spell) for spell in reversed(spells)]
 
     def _row(self, scene: Scene, spell: Spell) -> Row:
@@ -260,10 +222,10 @@ class History(Picker):
             sign,
             describe(spell.rule).partition(" for ")[0],
             f"{length} +" if open_now and scene.going else length,
-            show(spell.rule, self.peaks.of(spell, scene.moment)),
+            show(spell.rule, self.peaks.of(spell, scene.moment).value),
             spell.context,
         ]
-        return Row(_key(spell), cells, colour, spell.firing)
+        return Row(key_of(spell), cells, colour, spell.firing)
 
 
 class Why(Board):
@@ -330,11 +292,9 @@ class Why(Board):
             return self._calm(scene, rule)
         second = scene.moment - 1 if spell.ended is None else spell.ended
         state: AlertState = "firing" if spell.ended is None else "ok"
-        most = self._peaks.of(spell, scene.moment)
+        most, worst = self._peaks.of(spell, scene.moment)
         far = None if math.isinf(most) else most
-        change = AlertChange(
-            second, rule.name, state, spell.value, spell.began, far, worst=spell.worst
-        )
+        change = AlertChange(second, rule.name, state, spell.value, spell.began, far, worst=worst)
         at, before = stretches(change, rule)
         now, calm = windows(scene, at), windows(scene, before)
         length = at.end - max(at.begin, scene.view.first or 0)
