@@ -11,6 +11,7 @@ from loadbench.value import Value
 
 _MOST = 500
 LIKELY, TRY = "Likely: ", "Try: "  # how sentences of a verdict begin
+FOLLOWS = "; what follows is "  # and how the first goes on: `of 04:40-05:10.`
 
 
 class Spell(Value, frozen=True):

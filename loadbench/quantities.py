@@ -12,6 +12,7 @@ from loadbench.model import AlertState, Gpu, Window
 from loadbench.streams import TIMES
 
 SPAN_S = 10
+NEWEST = ("memory", "gpu_memory", "in_flight")  # states: read of the newest second alone
 ENOUGH = 100
 TOO_SHORT = f"of {SPAN_S} s: too short for a band"  # why a percentile here has none
 

@@ -103,6 +103,26 @@ def test_the_change_comes_first_and_is_the_guess() -> None:
     assert told in during.said
 
 
+def test_where_a_verdict_tells_its_quantity_again_it_says_of_which_seconds() -> None:
+    fires = AlertChange(76, "lateness", "firing", 14.0, 72, 14.0)
+    now = calm(80.0, lateness=late(24))
+    head, again, *_ = explain(look(now, "lateness"), LATENESS, fires).said
+    told = "load generator late: up to 14.0 ms in 10 s (limit 5 ms) for the last 5 s"
+    assert head == f"{told}; what follows is of 01:12-01:17."
+    assert again.startswith("The load generator is 24.0 ms late (p99)")
+    errors = alerts.parse_rule("errors > 1 %", 5 * SECOND)
+    ended = AlertChange(95, "errors", "ok", 0.0, 72, 0.25, worst=73)
+    failing = window(0, [5.0] * 47, {"http_503": 53})
+    head, again, *_ = explain(look(failing, "errors"), errors, ended).said
+    assert (
+        head == "errors: up to 25 % in 10 s (limit 1 %) for 23 s; what follows is of 01:12-01:21."
+    )
+    assert again.startswith("53 % fail")
+    memory = alerts.parse_rule("memory > 80 %", 5 * SECOND)
+    full = calm(machine=Machine(memory_used=31, memory_total=32))
+    assert " in 10 s" not in explain(look(full, "memory"), memory, replace(ended, peak=0.9)).said[0]
+
+
 def test_a_change_is_not_behind_what_the_generator_explains() -> None:
     known: dict[str, Any] = {"changed": Changed(ENGINE, during=False)}
     slow = calm(80.0, lateness=late(60))

@@ -22,7 +22,7 @@ from loadbench.alerts import QUANTITIES, condition, describe, limit_text, show
 from loadbench.episodes import LIKELY, TRY, Spell
 from loadbench.merge import merge
 from loadbench.model import AlertChange, AlertState, Note, Rule, Window
-from loadbench.quantities import ENOUGH, SPAN_S, Reading, Span
+from loadbench.quantities import ENOUGH, NEWEST, SPAN_S, Reading, Span
 from loadbench.situation import Situation, Stretch, changed, stretches
 from loadbench.units import SECOND, clock
 from loadbench.words import explain
@@ -66,7 +66,7 @@ def _reading(rule: Rule, seen: Span) -> Reading:
     """Memory is read of the newest second, and the one in which a run ends may not have it: then
     it is that of the last which has."""
     read, windows = QUANTITIES[rule.quantity].read, seen.windows
-    if rule.quantity not in ("memory", "gpu_memory"):
+    if rule.quantity not in NEWEST:
         return read(seen)
     spans = (replace(seen, windows=windows[:number]) for number in range(len(windows), 0, -1))
     return next((found for span in spans if (found := read(span)) is not None), None)
