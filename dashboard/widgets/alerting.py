@@ -31,6 +31,7 @@ _SIGNS = {
     "ok": "● ok", "pending": "◔ pending", "firing": "▲ FIRING", "seen": "△ seen",
     "no data": "○ no data", "few data": "○ few data",
 }  # fmt: skip
+_OVER = {"pending": "◔ at the end", "firing": "▲ to the end"}  # of a run that is over
 _LACKS = {"queue_growth": f"needs {SPAN_S} s of load"}  # of few data; others need requests
 _WORTH, _HIGH = 40, 99  # columns of a verdict, at least; its lines, at most
 
@@ -143,14 +144,14 @@ class Rules(Picker):
         }.get(state, self.ink.quiet)  # fmt: skip
         sign = ">" if rule.above else "<"
         cells = [
-            _SIGNS[state],
+            _SIGNS[state] if scene.going else _OVER.get(state, _SIGNS[state]),
             QUANTITIES[rule.quantity].title,
             self._now(scene, rule, seen),
             f"{sign} {limit_text(rule)}",
             units.duration(rule.for_ns) if rule.for_ns else "0 s",
             self._last(scene, rule, state),
         ]
-        return Row(rule.name, cells, colour, state == "firing")
+        return Row(rule.name, cells, colour, state == "firing" and scene.going)
 
     def _now(self, scene: Scene, rule: Rule, seen: Span | None) -> str:
         if rule.quantity == "silence":
@@ -209,11 +210,11 @@ class History(Picker):
         open_now = spell.ended is None
         sign, colour = "▲ on", self.ink.p99
         if spell.fired is None:
-            sign, colour = "◔ pending", self.ink.asked
+            sign, colour = "◔ pending" if scene.going else _OVER["pending"], self.ink.asked
         elif not open_now:
             sign, colour = "✓ ended", self.ink.ok
         elif not scene.going:
-            sign = "▲ to the end"
+            sign = _OVER["firing"]
         elif spell.acknowledged:
             sign, colour = "△ seen", self.ink.quiet
         length = units.duration(spell.seconds(scene.moment) * SECOND)
@@ -299,7 +300,9 @@ class Why(Board):
         now, calm = windows(scene, at), windows(scene, before)
         length = at.end - max(at.begin, scene.view.first or 0)
         if not now or length < 1 or spell.fired is None:
-            return spell.words or [f"{describe(rule)}: not long enough yet to fire."]
+            length = units.duration(spell.seconds(scene.moment) * SECOND)
+            far = "not long enough yet to fire" if scene.going else f"only for the last {length}"
+            return spell.words or [f"{describe(rule)}: {far}."]
         start, earlier = scene.view.start, merge(calm) if calm else None
         device, ours = (start.device, start.ours) if start else ("", True)
         done = changed(
