@@ -300,9 +300,9 @@ class Why(Board):
         now, calm = windows(scene, at), windows(scene, before)
         length = at.end - max(at.begin, scene.view.first or 0)
         if not now or length < 1 or spell.fired is None:
-            length = units.duration(spell.seconds(scene.moment) * SECOND)
-            far = "not long enough yet to fire" if scene.going else f"only for the last {length}"
-            return spell.words or [f"{describe(rule)}: {far}."]
+            lasted = units.duration(spell.seconds(scene.moment) * SECOND)
+            told = "not long enough yet to fire" if scene.going else f"only for the last {lasted}"
+            return spell.words or [f"{describe(rule)}: {told}."]
         start, earlier = scene.view.start, merge(calm) if calm else None
         device, ours = (start.device, start.ours) if start else ("", True)
         done = changed(
