@@ -21,6 +21,7 @@ from loadbench.view import seconds as covered
 
 SPAN_S = 10
 _SAME = 0.1  # relative change below which two figures are told as one
+_LEAST_MS = 0.05  # by which a part is larger than the whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +211,28 @@ def _where(before: Moment, after: Moment) -> Iterator[str]:
     total = sum(changes.values())
     if not changes or abs(total) < 0.2:
         return
-    most = max(changes, key=lambda name: changes[name] * (1 if total > 0 else -1))
-    longer = f"{units.significant(abs(total))} ms {'longer' if total > 0 else 'less'}"
-    share = units.significant(abs(changes[most]))
-    text = f"A mean request takes {longer}: {share} ms of it in {most} ({_course(most, one, two)})"
-    if most != "compute" and "compute" in changes:
+    ordered = sorted(changes, key=lambda name: changes[name] * (1 if total > 0 else -1))
+    most, against = ordered[-1], ordered[0]
+    text = f"A mean request takes {units.significant(abs(total))} ms"
+    text += f" {'longer' if total > 0 else 'less'}: "
+    told = {most}
+    if abs(changes[most]) < abs(total) + _LEAST_MS:
+        share = units.significant(abs(changes[most]))
+        text += f"{share} ms of it in {most} ({_course(most, one, two)})"
+    else:  # more than the whole is no part of it: something else went the other way
+        told.add(against)
+        text += f"{_went(most, one, two)}, {_went(against, one, two)}"
+    if "compute" in changes.keys() - told:
         stays = same("compute", one["compute"], two["compute"])
         text += f"; compute is {'unchanged' if stays else 'not what it was'}"
         text += f" ({brief(two['compute']) if stays else _course('compute', one, two)} ms)"
     yield f"{text}."
+
+
+def _went(name: str, one: dict[str, float], two: dict[str, float]) -> str:
+    by = two[name] - one[name]
+    far = f"{'rose' if by > 0 else 'fell'} by {units.significant(abs(by))} ms"
+    return f"{name} {far} ({_course(name, one, two)})"
 
 
 def _course(name: str, one: dict[str, float], two: dict[str, float]) -> str:

@@ -165,6 +165,14 @@ def written(rule: Rule) -> str:
     return f"{rule.quantity} {'>' if rule.above else '<'} {limit_text(rule)}"
 
 
+def further(rule: Rule, one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether a (value, share beyond the limit) is worse than another: the shares count where both
+    values are infinite."""
+    if math.isinf(one[0]) and math.isinf(other[0]):
+        return one[1] > other[1]
+    return one[0] > other[0] if rule.above else one[0] < other[0]
+
+
 @dataclass(slots=True)
 class _Episode:
     """Where one rule stands."""
@@ -174,27 +182,21 @@ class _Episode:
     begun: int | None = None  # second in which the quantity went beyond
     clean: int | None = None  # second since which a firing rule has not been beyond
     peak: float | None = None
-    _furthest: int | None = None  # second of that peak
+    worst: int | None = None  # second of that peak; among the failed, where most of them were
+    _share: float = 0.0  # at that second
 
-    @property
-    def worst(self) -> int | None:
-        """In which second it was at its peak; a percentile among the failed has none."""
-        return None if _finite(self.peak) is None else self._furthest
-
-    def see(self, second: int, reading: Reading) -> AlertState:
-        """The state after this second."""
+    def see(self, second: int, reading: Reading, beyond: float = 0.0) -> AlertState:
+        """The state after this second; `beyond` is the span's."""
         if not isinstance(reading, float | int):
             return self._within(second, "no data" if reading is None else "few data")
-        beyond = reading > self.rule.limit if self.rule.above else reading < self.rule.limit
-        return self._beyond(second, reading) if beyond else self._within(second, "ok")
+        over = reading > self.rule.limit if self.rule.above else reading < self.rule.limit
+        return self._over(second, reading, beyond) if over else self._within(second, "ok")
 
-    def _beyond(self, second: int, value: float) -> AlertState:
+    def _over(self, second: int, value: float, beyond: float) -> AlertState:
         if self.begun is None:
-            self.begun, self.peak, self._furthest = second, value, second
-        elif self.peak is not None:
-            further = value > self.peak if self.rule.above else value < self.peak
-            if further:
-                self.peak, self._furthest = value, second
+            self.begun, self.peak = second, None
+        if self.peak is None or further(self.rule, (value, beyond), (self.peak, self._share)):
+            self.peak, self._share, self.worst = value, beyond, second
         self.clean = None
         if self.state == "firing" or (second - self.begun + 1) * units.SECOND >= self.rule.for_ns:
             return "firing"
@@ -226,7 +228,7 @@ class Watch:
         found = []
         for episode in self._episodes:
             reading = QUANTITIES[episode.rule.quantity].read(span)
-            found.append(self._change(episode, window.second, reading))
+            found.append(self._change(episode, window.second, reading, span.beyond))
         return [change for change in found if change]
 
     def silent(self, second: int, silence_s: float) -> list[AlertChange]:
@@ -291,9 +293,11 @@ class Watch:
             worst=found.worst,
         )
 
-    def _change(self, episode: _Episode, second: int, reading: Reading) -> AlertChange | None:
+    def _change(
+        self, episode: _Episode, second: int, reading: Reading, beyond: float = 0.0
+    ) -> AlertChange | None:
         before, since, peak, worst = episode.state, episode.begun, episode.peak, episode.worst
-        state = episode.see(second, reading)
+        state = episode.see(second, reading, beyond)
         if state == before:
             return None
         episode.state = state

@@ -5,6 +5,7 @@ stands out. A cause tells what was measured, then what is likely behind it, then
 verdict is made of them is `words`'s.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from loadbench.explained import EXPLAINED_BY
 from loadbench.failing import AWAY, INSIDE, RESTARTED, behind
 from loadbench.model import Gpu, Machine
 from loadbench.ride import WHY_CLOSED
-from loadbench.situation import Situation, parts_ms
+from loadbench.situation import LESS, Situation, parts_ms
 from loadbench.targets.region import NO_REGION
 from loadbench.trust import cause
 from loadbench.units import count, percent, significant
@@ -31,7 +32,6 @@ _SLOWER, _SAME = 1.3, 1.25  # times as long, for batches of about the same size
 _OUTSIDE, _OUTSIDE_MS = 0.6, 5.0
 _GROWTH = 0.02  # of what is asked
 _ALL = 0.95  # of what is asked gets done: the rest is on its way
-_LESS = ("throughput", "gpu_utilization", "gpu_power")  # low where little is asked
 _NOT_COMPUTE = ("cpu", "lateness", "silence")  # what takes the cores from them need not slow it
 
 
@@ -46,7 +46,8 @@ class Finding(NamedTuple):
 
 def diagnoses(situation: Situation) -> list[Finding]:
     """All causes that the figures show and the quantity can have, what was changed just before
-    first, then what the alert itself is about; at least one."""
+    first, then what the alert itself is about; at least one. A change of the target is not behind
+    what is not its fault."""
     own, others = EXPLAINED_BY.get(situation.quantity, ((), None))
     found = [
         finding
@@ -54,25 +55,21 @@ def diagnoses(situation: Situation) -> list[Finding]:
         if (finding := look(situation))
         and (others is None or finding.code in own or finding.code in others)
     ]
+    late = any(finding.code == "generator-late" for finding in found)
+    if late and situation.quantity not in ("lateness", "errors", *LESS):
+        found = [finding for finding in found if finding.code != "changed"]
     first = ("changed", *own)
     found.sort(key=lambda finding: finding.code not in first)  # stable: the list's order otherwise
     return found or [_nothing(situation)]
 
 
 def _changed(now: Situation) -> Finding | None:
-    """A setting that was changed in the seconds before. Less load explains only what is too low,
-    and the engine's settings nothing of the generator."""
-    rate, earlier = now.now.rate, now.before.rate if now.before else None
-    raised = now.quantity in _LESS or rate is None or earlier is None or rate > earlier
-    known = [
-        mark
-        for mark in now.changed
-        if (now.quantity != "lateness" if mark.text.startswith("engine: ") else raised)
-    ]
-    if not known:
+    if now.changed is None:
         return None
-    when = units.clock(known[-1].second * units.SECOND)
-    text = f"Shortly before, at {when}, this was changed: {known[-1].text}."
+    mark, during = now.changed
+    when = units.clock(mark.second * units.SECOND)
+    before = "before its worst" if during else "before"
+    text = f"Shortly {before}, at {when}, this was changed: {mark.text}."
     return Finding("changed", text, "that change", "take it back, and see whether this ends")
 
 
@@ -85,9 +82,7 @@ def _silent(now: Situation) -> Finding | None:
 
 
 def _generator(now: Situation) -> Finding | None:
-    cpu, tail = now.load_cpu, _PART * (now.now.latency.quantile(0.99) or 0)
-    if now.quantity == "lateness":
-        tail = 0.0
+    cpu, tail = now.load_cpu, 0.0 if now.quantity == "lateness" else _PART * _p99(now)
     late = now.late_ns if (now.late_ns or 0) > max(_LATE_NS, tail) else None
     stall = now.now.stall_ns if now.now.stall_ns > max(_STALL_NS, tail) else 0
     full = cpu is not None and cpu >= _FULL
@@ -107,6 +102,16 @@ def _generator(now: Situation) -> Finding | None:
         guess, hint = _kept_waiting(now)
         text += "" if guess else " Nothing that is measured tells why."
     return Finding("generator-late", text, guess, hint)
+
+
+def _p99(now: Situation) -> float:
+    """Of the answered; infinite where a percentile lies among what failed: no lateness is a part
+    of that."""
+    share = {"p50": 0.5, "p95": 0.95, "p99": 0.99}.get(now.quantity)
+    failed = sum(now.now.failed.values())
+    if share and math.isinf(now.now.latency.quantile_of_asked(share, failed) or 0):
+        return math.inf
+    return now.now.latency.quantile(0.99) or 0
 
 
 _MORE_PROCESSES = "more load processes (--workers), or a core of its own for the generator"

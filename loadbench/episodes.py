@@ -11,6 +11,7 @@ from loadbench.value import Value
 
 _MOST = 500
 LIKELY, TRY = "Likely: ", "Try: "  # how sentences of a verdict begin
+FOLLOWS = "; what follows is "  # and how the first goes on: `of 04:40-05:10.`
 
 
 class Spell(Value, frozen=True):
@@ -72,10 +73,12 @@ def _after(before: Spell | None, rule: Rule, change: AlertChange) -> Spell | Non
         return replace(before, ended=end, peak=peak, words=words, worst=worst)
     if before is None or before.fired is None:
         told = Spell(rule, began, change.second, None, change.value, change.peak, change.context)
-        return replace(told, words=change.words, acknowledged=change.acknowledged)
+        seen = change.acknowledged
+        return replace(told, words=change.words, acknowledged=seen, worst=change.worst)
     return replace(
         before,
         peak=change.peak,
+        worst=change.worst,
         words=change.words or before.words,
         acknowledged=before.acknowledged or change.acknowledged,
     )

@@ -251,7 +251,7 @@ class AlertChange(Value, frozen=True, tag_field="kind", tag="alert"):
     limit: float | None = None  # that the rule had, of a change to or from firing
     words: tuple[str, ...] = ()  # of the same changes: the verdict, a sentence each
     acknowledged: bool = False  # a firing one told again: somebody has seen it
-    worst: int | None = None  # in which second it was at its peak; None among the failed
+    worst: int | None = None  # in which second it was at its peak; older logs: not among the failed
 
 
 class Mark(Value, frozen=True, tag_field="kind", tag="mark"):

@@ -12,6 +12,7 @@ from loadbench.model import AlertState, Gpu, Window
 from loadbench.streams import TIMES
 
 SPAN_S = 10
+NEWEST = ("memory", "gpu_memory", "in_flight")  # states: read of the newest second alone
 ENOUGH = 100
 TOO_SHORT = f"of {SPAN_S} s: too short for a band"  # why a percentile here has none
 
@@ -33,6 +34,13 @@ class Span:
     @property
     def failed(self) -> int:
         return sum(self.merged.failed.values()) + self.merged.unsent
+
+    @property
+    def beyond(self) -> float:
+        """Share of the requests that failed, or are unanswered and older than the limit: of two
+        percentiles among those, which have no number, the one with more of them is further."""
+        number = self.failed + self.windows[-1].overdue
+        return number / max(1, self.merged.done + number)
 
 
 Reading = float | AlertState | None  # a value, why it says nothing, or nothing there

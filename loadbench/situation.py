@@ -4,27 +4,40 @@ what the generator, the server and the machine were at, and how it was before.
 All of it is read out of merged windows; what a target or a machine does not tell is None.
 """
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from loadbench import units
+from loadbench.merge import merge
 from loadbench.model import AlertChange, Gpu, Mark, Rule, Server, Window
+from loadbench.quantities import QUANTITIES, SPAN_S, Span
+from loadbench.standing import Standing, more
 
 LOOK_S = 30  # so much of an episode is looked at, and so much before it
 _APART_S = 3  # a quantity is beyond its limit some seconds after the trouble began
 _CHANGED_S = 15  # so long before one that a change of a setting can be behind it
-_SPAN_S = 10  # and so long after it is over
+BEFORE_S = _CHANGED_S + SPAN_S  # what is asked for of the seconds before those looked at
+_WORSE = 1.3  # times what it was before a change: less of a rise is no work of the change
+LESS = ("throughput", "gpu_utilization", "gpu_power")  # low where little is asked
 PARTS = ("queue", "batch wait", "compute")
+
+
+class Changed(NamedTuple):
+    """A change by hand, and whether the episode had begun already."""
+
+    mark: Mark
+    during: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """`now` are the seconds that are looked at, `before` the calm ones that came before, each
     merged; `quantity` is what the alert watches, `device` what serves (`cuda:0`, `cpu`), `ours`
-    whether that is an engine which the run has started: its log is at hand; `changed` is what was
-    changed shortly before (`changes`)."""
+    whether that is an engine which the run has started: its log is at hand; `changed` is the change
+    by hand that can be behind it."""
 
     now: Window
     seconds: int
@@ -32,7 +45,7 @@ class Situation:
     device: str = ""
     before: Window | None = None
     ours: bool = True
-    changed: tuple[Mark, ...] = ()
+    changed: Changed | None = None
 
     @property
     def settings(self) -> bool:
@@ -150,24 +163,55 @@ def stretches(change: AlertChange, rule: Rule) -> tuple[Stretch, Stretch]:
     since = change.second if change.since is None else change.since
     end = change.second + 1
     if change.state != "firing":
-        end = max(since + 1, end - _SPAN_S - rule.for_ns // units.SECOND)
+        end = max(since + 1, end - SPAN_S - rule.for_ns // units.SECOND)
         if change.worst is not None:  # that was the end of the span in which it was found
-            end = min(end, max(since + LOOK_S, change.worst + 1 + (LOOK_S - _SPAN_S) // 2))
+            end = min(end, max(since + LOOK_S, change.worst + 1 + (LOOK_S - SPAN_S) // 2))
     before = since - _APART_S
     return Stretch(max(since, end - LOOK_S), end), Stretch(before - LOOK_S, before)
 
 
-def changes(change: AlertChange, marks: Iterable[object]) -> tuple[Mark, ...]:
-    """What of it are settings of the load or the engine that were changed shortly before the
-    episode began."""
+def changed(
+    change: AlertChange,
+    rule: Rule,
+    marks: Iterable[object],
+    planned: float | None,
+    seen: Callable[[Stretch], Sequence[Window]],
+) -> Changed | None:
+    """The last change by hand, shortly before the episode or before what is looked at of it, that
+    can have made it as bad as it became. `planned` is the rate that was asked for before, `seen`
+    tells the windows of a stretch.
+
+    More load is felt at once, so that of an episode which goes on counts until its worst second.
+    The engine's settings are what people turn to when something is wrong already: those that were
+    changed in the very seconds that are looked at are no cause of them."""
     since = change.second if change.since is None else change.since
-    return tuple(
-        mark
-        for mark in marks
-        if isinstance(mark, Mark)
-        and mark.standing is not None
-        and since - _CHANGED_S <= mark.second <= since
-    )
+    worst = since if change.worst is None else change.worst
+    looked_at, _ = stretches(change, rule)
+    found, stood = None, Standing()
+    for mark in marks:
+        if not isinstance(mark, Mark) or mark.standing is None:
+            continue
+        before, stood, during = stood, mark.standing, mark.second >= since
+        if mark.text.startswith("engine: "):  # of which a generator feels nothing
+            fits, until = rule.quantity != "lateness", looked_at.begin
+        else:  # less load explains only what is too low
+            fits, until = rule.quantity in LESS or more(before, stood, mark.second, planned), worst
+        begin = looked_at.begin if during else since
+        near = begin - _CHANGED_S <= mark.second and (mark.second < until or not during)
+        if fits and near and _worse(change, rule, seen(Stretch(mark.second - SPAN_S, mark.second))):
+            found = Changed(mark, during)
+    return found
+
+
+def _worse(change: AlertChange, rule: Rule, before: Sequence[Window]) -> bool:
+    """Whether it came clearly further than it was in these seconds; so where that is unknown."""
+    span = Span(tuple(before), merge(before), None) if before else None
+    value = QUANTITIES[rule.quantity].read(span) if span else None
+    if not isinstance(value, float | int):
+        return True
+    if change.peak is None or math.isinf(value):
+        return not math.isinf(value)
+    return change.peak >= _WORSE * value if rule.above else _WORSE * change.peak <= value
 
 
 def parts_ms(server: Server | None) -> dict[str, float]:

@@ -53,6 +53,20 @@ def differences(before: Settings, after: Settings) -> str:
     )
 
 
+def more(before: Standing, after: Standing, second: int, planned: float | None) -> bool:
+    """Whether more load is asked for from a second on. `planned` is the rate without a hand on it;
+    None: there is none, as in a closed loop."""
+    return _asked(after, second, planned or 1.0) > _asked(before, second, planned or 1.0)
+
+
+def _asked(found: Standing, second: int, planned: float) -> float:
+    if found.paused:
+        return 0.0
+    if found.spike is not None and second < (found.spike_until_s or 0):
+        return found.spike
+    return found.scale * planned if found.rate is None else found.rate
+
+
 def load_words(found: Standing, second: int) -> list[str]:
     """What stands of the load at a second of the run; empty: it follows its scenario."""
     told = []

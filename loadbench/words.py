@@ -11,8 +11,10 @@ from typing import NamedTuple
 from loadbench import units
 from loadbench.alerts import QUANTITIES, limit_text, show
 from loadbench.diagnoses import diagnoses
-from loadbench.episodes import LIKELY, TRY
+from loadbench.episodes import FOLLOWS, LIKELY, TRY
+from loadbench.explained import EXPLAINED_BY
 from loadbench.model import AlertChange, Rule
+from loadbench.quantities import NEWEST, SPAN_S
 from loadbench.situation import Situation, parts_ms, stretches
 from loadbench.units import percent, significant
 
@@ -40,15 +42,18 @@ def explain(situation: Situation, rule: Rule, change: AlertChange | None = None)
     found = diagnoses(situation)
     first = found[0]
     failed = bool(situation.now.failed or situation.now.unsent or situation.now.lost)
-    head = [] if change is None else [_headline(rule, change, failed)]
+    own, _ = EXPLAINED_BY.get(rule.quantity, ((), None))
+    again = any(finding.code in own for finding in found[:2])
+    head = [] if change is None else [_headline(rule, change, failed, again)]
     split = _split(situation) if rule.quantity in _ABOUT_TIME else ""
     said = (*head, *filter(None, [split]), *(finding.text for finding in found[:2]))
     return Verdict(said, first.guess, first.hint, first.code)
 
 
-def _headline(rule: Rule, change: AlertChange, failed: bool) -> str:
+def _headline(rule: Rule, change: AlertChange, failed: bool, again: bool) -> str:
     """`p99 latency: up to 184 ms (limit 100 ms) for the last 22 s.`, and of a long episode which
-    seconds the sentences after it are of. A percentile without a number lies among what failed, or
+    seconds the sentences after it are of; so too where they tell the same quantity `again`: a rule
+    looks at ten seconds, they at others. A percentile without a number lies among what failed, or
     where nothing did, among what is open for longer than the limit."""
     ended = change.state != "firing"
     title = QUANTITIES[rule.quantity].title
@@ -61,13 +66,16 @@ def _headline(rule: Rule, change: AlertChange, failed: bool) -> str:
     side = "up" if rule.above else "down"
     among = "among the failed" if failed else "among those still unanswered"
     far = among if change.peak is None else f"{side} to {peak}"
+    if again and rule.quantity not in NEWEST:
+        far += f" in {SPAN_S} s"
     text = f"{title}: {far} ({limit}) for {'' if ended else 'the last '}{length}"
     looked_at, _ = stretches(change, rule)
-    if looked_at.begin <= since:
+    if looked_at.begin <= since and not again:
         return f"{text}."
     begin, end = (units.clock(second * units.SECOND) for second in looked_at)
-    of = "its worst, " if ended and change.worst is not None else ""
-    return f"{text}; what follows is of {of}{begin}-{end}."
+    worst = ended and change.worst is not None and looked_at.begin > since
+    of = "its worst, " if worst else ""
+    return f"{text}{FOLLOWS}of {of}{begin}-{end}."
 
 
 def _split(now: Situation) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dashboard.moments import Moment, read, rows, same, sentences
 from loadbench.machine import Gpu, Machine
@@ -17,13 +18,14 @@ from tests.stage import folded
 def second(at: int, ms: float, queue: float, **fields: Any) -> Window:
     """100 requests of `ms`, of which the queue has so much and compute 6 ms."""
     size, clock = fields.pop("size", 8), fields.pop("clock", 1980)
+    wait, compute = fields.pop("wait", 1.0), fields.pop("compute", 6.0)
     throttle = fields.pop("throttle", ())
     done = fields.pop("done", 100)
     server = Server(
         source="loadbench",
         queue=Part(done, round(done * queue * MS)),
-        batch_wait=Part(done, done * MS),
-        compute=Part(done, done * 6 * MS),
+        batch_wait=Part(done, round(done * wait * MS)),
+        compute=Part(done, round(done * compute * MS)),
         sizes={size: BatchSize(batches=4, requests=4 * size)},
         closed={fields.pop("why", "idle"): {size: 4}},
         waiting=round(queue),
@@ -66,6 +68,27 @@ def test_what_changed_is_told_in_order_of_what_matters() -> None:
     assert "GPU clock fell from 1980 to 1200 MHz." in text
     assert "The GPU's clock was held down: power cap." in text
     assert text[-1].startswith("Between them: 00:20 deploy; 00:25 ")
+
+
+def test_a_part_that_changed_by_more_than_the_whole_is_not_said_to_be_part_of_it() -> None:
+    def where(before: Window, after: Window) -> str:
+        seconds = [replace(before if at < 20 else after, second=at) for at in range(40)]
+        view = folded([start(device="cuda:0"), *seconds])
+        return sentences(*both(view), view)[1].partition(" less: ")[2]
+
+    waits, computes = (
+        second(0, 8.6, 1.0, wait=4.8, compute=1.7),
+        second(0, 8.0, 1.5, wait=0.2, compute=5.0),
+    )
+    assert where(waits, computes) == (
+        "batch wait fell by 4.60 ms (4.80 → 0.20), compute rose by 3.30 ms (1.70 → 5.00)."
+    )
+    queued = second(0, 9.0, 4.0, wait=4.8, compute=1.7)
+    less = second(0, 8.0, 6.0, wait=0.2, compute=1.7)
+    assert where(queued, less) == (
+        "batch wait fell by 4.60 ms (4.80 → 0.20), "
+        "queue rose by 2.00 ms (4.00 → 6.00); compute is unchanged (1.70 ms)."
+    )
 
 
 def test_what_lies_between_is_told_without_the_guess_why() -> None:

@@ -101,6 +101,26 @@ def test_a_run_that_was_killed() -> None:
     assert "the log breaks off here" in found
 
 
+def test_verdicts_stand_below_the_alerts_of_most_weight() -> None:
+    """What the target does, then the longest; the others are counted."""
+    episodes = [("lateness", 1, 40), ("lateness", 50, 90), *(("p99", at, at + 9) for at in
+                (100, 120, 140)), ("errors", 160, 163), ("cpu", 170, 175)]  # fmt: skip
+    records: list[Record] = [window(0, [10.0] * 50)]
+    for name, began, end in episodes:
+        words = (
+            f"{name}; what follows is of 0{began}.",
+            f"It was {name} at {began}.",
+            f"Likely: {began}.",
+        )
+        records.append(AlertChange(began, name, "firing", 1.0, began, limit=1.0, words=words))
+        records.append(AlertChange(end, name, "ok", 1.0, began, limit=1.0, words=words))
+    found = text([*records, End(200, "done")])
+    told = [began for _, began, _ in episodes if f"Likely: {began}." in found]
+    assert told == [50, 100, 120, 140, 160]
+    assert "    Of 050: It was lateness at 50.\n    Likely: 50." in found
+    assert "· why 2 more of them fired stands in run.json" in found
+
+
 def test_alerts_and_doubts_stand_below() -> None:
     alert = AlertChange(7, "p99", "firing", 184.0, since=3, peak=184.0, context="100/s asked")
     ended = AlertChange(20, "p99", "ok", 50.0, since=3, peak=220.0)

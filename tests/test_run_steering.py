@@ -66,16 +66,19 @@ def test_the_load_follows_and_every_command_is_in_the_log(tmp_path: Path) -> Non
         rate = told(folder, "rate", "1000")
         pause = told(folder, "pause")
         resume = told(folder, "resume")
+        told(folder, "scale", "1")  # as if no hand were on it
         scale = told(folder, "scale", "0.5")
         spike = told(folder, "spike", "1500", "1s")
         over = told(folder, "mark", "a", "word")
         loadbench("tell", str(folder), "stop", cwd=tmp_path)
     assert [mark.text for mark in marks(folder)] == [
-        "rate 1000/s by hand", "arrivals paused", "arrivals resumed", "the scenario's load × 0.5",
+        "rate 1000/s by hand", "arrivals paused", "arrivals resumed", "the scenario's load again",
+        "the scenario's load × 0.5",
         "spike of 1500/s for 1 s", "a word", "stop asked for",
     ]  # fmt: skip
-    notes = [found.note.code for found in log(folder) if isinstance(found, Remark)]
-    assert notes.count("steered") == 1
+    notes = [found for found in log(folder) if isinstance(found, Remark)]
+    steered = [found.second for found in notes if found.note.code == "steered"]
+    assert steered == [marks(folder)[0].second]  # once, and not before its mark
     windows = {found.second: found for found in log(folder) if isinstance(found, Window)}
     assert windows[rate - 1].asked == 400
     assert windows[rate + 1].asked == 1000

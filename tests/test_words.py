@@ -15,7 +15,6 @@ from loadbench.model import (
     BatchSize,
     Gpu,
     Machine,
-    Mark,
     Part,
     Process,
     Rule,
@@ -23,8 +22,7 @@ from loadbench.model import (
     Window,
 )
 from loadbench.runner.verdicts import Verdicts
-from loadbench.situation import Situation, Stretch, changes, stretches
-from loadbench.standing import Standing
+from loadbench.situation import Situation, Stretch, stretches
 from loadbench.units import MS, SECOND
 from loadbench.words import explain
 from tests.records import window
@@ -294,33 +292,6 @@ def test_other_programs_are_not_the_cause_where_compute_did_not_get_slower() -> 
     assert codes(slow, "p99") == ["overload"]
     assert codes(slow, "p99", before=calm(server=server(compute=4.0)))[0] == "cpu"
     assert codes(slow, "cpu", before=calm(server=server(compute=11.1)))[0] == "cpu"
-
-
-def test_what_was_changed_shortly_before_comes_first() -> None:
-    mark = Mark(69, "engine: max_batch 8 → 2", Standing())
-    change = AlertChange(78, "p99", "firing", 184.0, 72, 184.0)
-    marks = (replace(mark, second=40), replace(mark, standing=None), mark, replace(mark, second=75))
-    assert changes(change, marks) == (mark,)
-    taken = Machine(cpu=0.98, processes={"engine": Process(1.7, 1)})
-    slow = replace(calm(80.0, server=server(70.0, **BUSY), machine=taken), asked=160)
-    found = explain(look(slow, changed=(mark,)), P99, change)
-    assert "Shortly before, at 01:09, this was changed: engine: max_batch 8 → 2." in found.said
-    assert found.likely == "that change"
-    assert "changed" not in codes(slow, "lateness", changed=(mark,))
-    more, less = (Mark(69, f"rate {rate}/s by hand", Standing()) for rate in (300, 50))
-    before = calm(rate=100.0)
-    assert codes(calm(rate=300.0), "lateness", changed=(more,), before=before) == ["changed"]
-    assert codes(calm(rate=50.0), "p99", changed=(less,), before=before) == ["nothing"]
-    assert codes(calm(rate=50.0), "throughput", changed=(less,), before=before)[0] == "changed"
-
-
-def test_the_log_tells_of_what_was_changed_shortly_before() -> None:
-    verdicts = Verdicts("cuda:0")
-    verdicts.mark(Mark(98, "engine: max_batch 8 → 2", Standing()))
-    for one in episode(110):
-        verdicts.see(one)
-    words = verdicts.words(P99, AlertChange(106, "p99", "firing", 150.0, 101, 150.0))
-    assert "Likely: that change." in words
 
 
 def test_which_seconds_are_looked_at() -> None:

@@ -8,10 +8,11 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 
 from dashboard.keys import ACTIONS, ALERTS
+from dashboard.peaks import Peaks
 from dashboard.scene import Scene
 from dashboard.screens.ask import Word
 from dashboard.screens.run import RunScreen
-from dashboard.widgets.alerting import History, Peaks, Rules, Why, spell_of
+from dashboard.widgets.alerting import History, Rules, Why, spell_of
 from dashboard.widgets.checks import Checks
 from dashboard.widgets.picker import Picker
 from loadbench.alerts import QUANTITIES

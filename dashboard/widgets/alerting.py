@@ -10,6 +10,7 @@ from textual.geometry import Size
 from textual.markup import escape
 
 from dashboard.measures import card
+from dashboard.peaks import Peaks, key_of
 from dashboard.scene import Scene
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
@@ -21,8 +22,8 @@ from loadbench.alerts import QUANTITIES, condition, describe, limit_text, show
 from loadbench.episodes import LIKELY, TRY, Spell
 from loadbench.merge import merge
 from loadbench.model import AlertChange, AlertState, Note, Rule, Window
-from loadbench.quantities import ENOUGH, SPAN_S, Reading, Span
-from loadbench.situation import Situation, Stretch, changes, stretches
+from loadbench.quantities import ENOUGH, NEWEST, SPAN_S, Reading, Span
+from loadbench.situation import Situation, Stretch, changed, stretches
 from loadbench.units import SECOND, clock
 from loadbench.words import explain
 
@@ -30,6 +31,7 @@ _SIGNS = {
     "ok": "● ok", "pending": "◔ pending", "firing": "▲ FIRING", "seen": "△ seen",
     "no data": "○ no data", "few data": "○ few data",
 }  # fmt: skip
+_OVER = {"pending": "◔ at the end", "firing": "▲ to the end"}  # of a run that is over
 _LACKS = {"queue_growth": f"needs {SPAN_S} s of load"}  # of few data; others need requests
 _WORTH, _HIGH = 40, 99  # columns of a verdict, at least; its lines, at most
 
@@ -65,7 +67,7 @@ def _reading(rule: Rule, seen: Span) -> Reading:
     """Memory is read of the newest second, and the one in which a run ends may not have it: then
     it is that of the last which has."""
     read, windows = QUANTITIES[rule.quantity].read, seen.windows
-    if rule.quantity not in ("memory", "gpu_memory"):
+    if rule.quantity not in NEWEST:
         return read(seen)
     spans = (replace(seen, windows=windows[:number]) for number in range(len(windows), 0, -1))
     return next((found for span in spans if (found := read(span)) is not None), None)
@@ -92,45 +94,6 @@ def span(scene: Scene) -> Span | None:
         return None
     gpu = card(scene, scene.recent)
     return Span(tuple(bin.window for bin in near), scene.recent, gpu.index if gpu else None)
-
-
-class Peaks:
-    """How far open episodes have come; the log has that as it was when they began to fire. What
-    came while nobody looked on is not known."""
-
-    def __init__(self) -> None:
-        # how far each was seen to have come, by the moment at which it was seen
-        self._seen: dict[tuple[str, int], dict[int, float]] = {}
-
-    def look(self, scene: Scene, seen: Span | None) -> None:
-        """Takes the values of the moment that is looked at."""
-        if seen is None:
-            return
-        for spell in scene.view.spells:
-            if spell.ended is None and spell.rule.quantity != "silence":
-                now = QUANTITIES[spell.rule.quantity].read(seen)
-                self._further(spell, now, scene.moment)
-
-    def _further(self, spell: Spell, now: Reading, moment: int) -> None:
-        """Keeps it only where it is further than what is known of that moment: they are few."""
-        if not isinstance(now, float | int):
-            return
-        further, before = (max if spell.rule.above else min), self.of(spell, moment)
-        if not math.isinf(before) and further(before, now) != before:
-            self._seen.setdefault(_key(spell), {})[moment] = float(now)
-
-    def of(self, spell: Spell, moment: int) -> float:
-        """Until a moment of the run; infinite for a percentile among the failed."""
-        if spell.peak is None:
-            return math.inf
-        if spell.ended is not None:
-            return spell.peak
-        known = [most for at, most in self._seen.get(_key(spell), {}).items() if at <= moment]
-        return (max if spell.rule.above else min)((*known, spell.peak))
-
-
-def _key(spell: Spell) -> tuple[str, int]:
-    return spell.rule.name, spell.began
 
 
 class Rules(Picker):
@@ -181,14 +144,14 @@ class Rules(Picker):
         }.get(state, self.ink.quiet)  # fmt: skip
         sign = ">" if rule.above else "<"
         cells = [
-            _SIGNS[state],
+            _SIGNS[state] if scene.going else _OVER.get(state, _SIGNS[state]),
             QUANTITIES[rule.quantity].title,
             self._now(scene, rule, seen),
             f"{sign} {limit_text(rule)}",
             units.duration(rule.for_ns) if rule.for_ns else "0 s",
             self._last(scene, rule, state),
         ]
-        return Row(rule.name, cells, colour, state == "firing")
+        return Row(rule.name, cells, colour, state == "firing" and scene.going)
 
     def _now(self, scene: Scene, rule: Rule, seen: Span | None) -> str:
         if rule.quantity == "silence":
@@ -240,18 +203,18 @@ class History(Picker):
 
     def rows(self, scene: Scene) -> list[Row]:
         spells = [spell for spell in scene.view.spells if spell.began < max(1, scene.moment)]
-        self.peaks.look(scene, span(scene))
+        self.peaks.look(scene)
         return [self._row(scene, spell) for spell in reversed(spells)]
 
     def _row(self, scene: Scene, spell: Spell) -> Row:
         open_now = spell.ended is None
         sign, colour = "▲ on", self.ink.p99
         if spell.fired is None:
-            sign, colour = "◔ pending", self.ink.asked
+            sign, colour = "◔ pending" if scene.going else _OVER["pending"], self.ink.asked
         elif not open_now:
             sign, colour = "✓ ended", self.ink.ok
         elif not scene.going:
-            sign = "▲ to the end"
+            sign = _OVER["firing"]
         elif spell.acknowledged:
             sign, colour = "△ seen", self.ink.quiet
         length = units.duration(spell.seconds(scene.moment) * SECOND)
@@ -260,10 +223,10 @@ class History(Picker):
             sign,
             describe(spell.rule).partition(" for ")[0],
             f"{length} +" if open_now and scene.going else length,
-            show(spell.rule, self.peaks.of(spell, scene.moment)),
+            show(spell.rule, self.peaks.of(spell, scene.moment).value),
             spell.context,
         ]
-        return Row(_key(spell), cells, colour, spell.firing)
+        return Row(key_of(spell), cells, colour, spell.firing)
 
 
 class Why(Board):
@@ -330,19 +293,22 @@ class Why(Board):
             return self._calm(scene, rule)
         second = scene.moment - 1 if spell.ended is None else spell.ended
         state: AlertState = "firing" if spell.ended is None else "ok"
-        most = self._peaks.of(spell, scene.moment)
+        most, worst = self._peaks.of(spell, scene.moment)
         far = None if math.isinf(most) else most
-        change = AlertChange(
-            second, rule.name, state, spell.value, spell.began, far, worst=spell.worst
-        )
+        change = AlertChange(second, rule.name, state, spell.value, spell.began, far, worst=worst)
         at, before = stretches(change, rule)
         now, calm = windows(scene, at), windows(scene, before)
         length = at.end - max(at.begin, scene.view.first or 0)
         if not now or length < 1 or spell.fired is None:
-            return spell.words or [f"{describe(rule)}: not long enough yet to fire."]
+            lasted = units.duration(spell.seconds(scene.moment) * SECOND)
+            told = "not long enough yet to fire" if scene.going else f"only for the last {lasted}"
+            return spell.words or [f"{describe(rule)}: {told}."]
         start, earlier = scene.view.start, merge(calm) if calm else None
         device, ours = (start.device, start.ours) if start else ("", True)
-        done = changes(change, scene.view.changes)
+        done = changed(
+            change, rule, scene.view.changes, earlier.rate if earlier else None,
+            lambda part: windows(scene, part),
+        )  # fmt: skip
         found = Situation(merge(now), length, rule.quantity, device, earlier, ours, done)
         return explain(found, rule, change).lines
 

@@ -4,13 +4,10 @@ colours: it is read in CI logs, mails and files as often as in terminals."""
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
-
 from loadbench import runlog, units
-from loadbench.alerts import QUANTITIES, limit_text, show
-from loadbench.episodes import LIKELY, TRY
 from loadbench.judge.checks import unjudged
 from loadbench.model import Machine, Rule
+from loadbench.report.alerted import alert_lines
 from loadbench.report.certain import OF_ALERTS, check_words, of_notes, rests_on, within
 from loadbench.report.columns import aligned
 from loadbench.report.optimum import of_the_best
@@ -19,14 +16,13 @@ from loadbench.report.series import series_text
 from loadbench.report.slowest import slowest_text
 from loadbench.serverside import TIMING
 from loadbench.snapshots.reading import summarised
-from loadbench.summary import CheckResult, Episode, Summary
+from loadbench.summary import CheckResult, Summary
 from loadbench.times import Times
 from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
 
 Bands = dict[str, tuple[float, float | None]]
 _KINDS, _SAID = 8, 100  # of failures, of requests; characters shown of what came
-_EXPLAINED = 5  # alerts with their verdict
 _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running"}
 
 
@@ -61,7 +57,7 @@ def summary_text(summary: Summary, rules: tuple[Rule, ...] = (), folder: str = "
     ):
         if text:
             lines.append(f"  {title:<9} {text}")
-    lines += _alerts(summary, rules) + _notes(summary)
+    lines += alert_lines(summary, rules) + _notes(summary)
     lines += [f"  · {text}" for text in _unsure(summary)]
     if folder:
         lines += ["", f"  {folder}"]
@@ -349,44 +345,12 @@ def _late(summary: Summary) -> str:
     return "   ".join(parts)
 
 
-def _alerts(summary: Summary, rules: tuple[Rule, ...]) -> list[str]:
-    known = {rule.name: rule for rule in rules}
-    lines = []
-    for number, found in enumerate(summary.alerts):
-        lines.append(f"  ▲ {_episode(found, known)}")
-        if number < _EXPLAINED:
-            lines += _why(found)
-    return ["", *lines] if lines else []
-
-
 def _unsure(summary: Summary) -> list[str]:
     """How sure the percentiles in the alerts and notes above are, once for all of them."""
     return [
         *([OF_ALERTS] if any(one.no_band for one in summary.alerts) else []),
         *of_notes(summary),
     ]
-
-
-def _why(found: Episode) -> list[str]:
-    """The verdict below an alert: what was measured, then the guess and what to try."""
-    measured = [line for line in found.verdict[1:] if not line.startswith((LIKELY, TRY))]
-    guessed = [line for line in found.verdict if line.startswith((LIKELY, TRY))]
-    return [f"    {' '.join(part)}" for part in (measured, guessed) if part]
-
-
-def _episode(found: Episode, rules: dict[str, Rule]) -> str:
-    rule = rules.get(found.rule)
-    if rule and found.limit is not None:  # it may have been changed since
-        rule = replace(rule, limit=found.limit)
-    title = QUANTITIES[rule.quantity].title if rule else found.rule
-    began = clock(found.began * SECOND)
-    ended = clock(found.ended * SECOND) if found.ended is not None else "the end"
-    text = f"alert {title}: {began} to {ended}"
-    if rule:
-        sign = ">" if rule.above else "<"
-        peak = "" if found.peak is None else f", peak {show(rule, found.peak)}"
-        text = f"alert {title} {sign} {limit_text(rule)}: {began} to {ended}{peak}"
-    return f"{text} ({found.context})" if found.context else text
 
 
 def _notes(summary: Summary) -> list[str]:

@@ -248,7 +248,7 @@ class Run:
             case {"command": name} if name in helm.COMMANDS:
                 text = self._steer(recorder, plan, command, now)
             case {"command": "engine"}:
-                text = self._retune(recorder, target, command)
+                text = self._retune(recorder, target, command, now)
             case {"command": "mark"}:
                 raise ValueError("a mark takes a text of 1 to 200 characters, all on one line")
             case _:
@@ -271,20 +271,18 @@ class Run:
             bounds.highest(spec.load, plan.phases), bounds.most(spec),
         )  # fmt: skip
         steering, text = helm.steer(command, situation)
-        if self._steering == Steering():
-            recorder.remark(helm.STEERED)
         self._steering, self._standing = steering, helm.standing(steering, self._standing)
         if not self._loading.say(Command("steer", steering)):
             raise ValueError("the load has ended")
+        recorder.remark_rest([helm.STEERED], now // SECOND)
         return text
 
-    def _retune(self, recorder: Recorder, target: Target, command: dict[str, Any]) -> str:
+    def _retune(self, recorder: Recorder, target: Target, command: dict[str, Any], now: int) -> str:
         """Changes the engine by hand; returns what was done."""
         if self._reason != "done":
             raise ValueError("the run is being stopped")
         settings, text = helm.retune(command, target)
-        if self._standing.engine is None:
-            recorder.remark(helm.RETUNED)
+        recorder.remark_rest([helm.RETUNED], now // SECOND)
         self._standing = msgspec.structs.replace(self._standing, engine=settings)
         return text
 

@@ -116,11 +116,11 @@ class Recorder:
             self._noted.add(note)
             self._writer.write(Remark(self.second if second is None else second, note))
 
-    def remark_rest(self, notes: Iterable[Note]) -> None:
+    def remark_rest(self, notes: Iterable[Note], second: int | None = None) -> None:
         """Those of the notes that have not been told yet."""
         for note in notes:
             if note not in self._noted:
-                self.remark(note)
+                self.remark(note, second)
 
     def rest(self, server: Server | None) -> None:
         """What the server still counted after the last window."""

@@ -10,7 +10,7 @@ from loadbench import units
 from loadbench.merge import merge
 from loadbench.model import AlertChange, Mark, Rule, Window
 from loadbench.quantities import SPAN_S
-from loadbench.situation import Situation, Stretch, changes, stretches
+from loadbench.situation import BEFORE_S, Situation, Stretch, changed, stretches
 from loadbench.words import explain
 
 _KEPT_S = 120
@@ -29,7 +29,11 @@ class Verdicts:
     def see(self, window: Window, firing: Iterable[tuple[Rule, AlertChange]] = ()) -> None:
         """Takes a window of the stage `load`. `firing` is what fired until now: what its end will
         be told by is kept."""
-        wanted = [part for rule, on in firing for part in stretches(_over(rule, on), rule)]
+        wanted = [
+            Stretch(part.begin - BEFORE_S, part.end)
+            for rule, on in firing
+            for part in stretches(_over(rule, on), rule)
+        ]
         wanted.append(Stretch(window.second - _KEPT_S + 1, window.second + 1))
         self._windows = [
             kept
@@ -54,7 +58,7 @@ class Verdicts:
         earlier = merge(calm) if calm else None
         found = Situation(
             merge(now), len(now), rule.quantity, self._device, earlier, self._ours,
-            changes(change, self._marks),
+            changed(change, rule, self._marks, earlier.rate if earlier else None, self._within),
         )  # fmt: skip
         return explain(found, rule, change).lines
 
