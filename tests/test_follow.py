@@ -17,6 +17,7 @@ from textual.message import Message
 from dashboard.follow import Follow, Tail, Unreadable, ViewChanged
 from dashboard.past import Past
 from dashboard.scene import Sight, Source, scene
+from dashboard.sureness import InView
 from dashboard.travel import EVERY_S, Travel
 from loadbench import logindex, runlog
 from loadbench.merge import merge
@@ -296,6 +297,15 @@ def test_what_was_read_closely_is_drawn_coarsely_from_further_away(tmp_path: Pat
         found = bins(reader.past.filled(reader.view, begin, end), begin, end)
         assert {bin.seconds for bin in found} == widths
         assert sum(bin.seconds for bin in found) == end - begin
+
+
+def test_a_minute_that_is_not_read_yet_takes_the_band_from_no_figure(tmp_path: Path) -> None:
+    long_log(tmp_path, 70)
+    reader = opened(tmp_path, 4200)
+    look(tmp_path, reader.view, reader.past, 300, 3900)
+    del reader.past._kept[300]
+    seen = scene(reader.past.filled(reader.view, 300, 3900), Sight(zoom=3600, at=3900), Source())
+    assert InView().why_none(seen, 0.5) == ""
 
 
 @pytest.mark.parametrize(("speed", "span"), [(60, 3600), (60, 900), (10, 3600)])
