@@ -265,11 +265,11 @@ def test_a_server_that_stood_still_is_not_fast_when_one_looks_back_either() -> N
 
 
 def test_asked_and_done_are_of_the_same_seconds() -> None:
-    """After the last request the schedule asks for nothing, but the ten seconds before it did."""
+    """After the last request the schedule asks for nothing: of that second there is no rate."""
     load = [window(at, [5.0] * 100) for at in range(20)]
     drained = window(20, [], stage="drain", rate=0.0)
     lines = screen(folded([start(planned_ns=20_000_000_000), *load, drained, End(20, "done")]))
-    assert "■ 90.0 ─ asked 90.0 ─" in lines[8]
+    assert "■ 100 ─ asked 100 ─" in lines[8]
     assert any("00:21 ■ run done" in line for line in lines)
     assert "■ DONE  00:20" in lines[0]
 
