@@ -103,7 +103,7 @@ def _blocks(scene: Scene, begin: int, end: int, latency: Histogram | None) -> Bl
 
 
 def _seconds(view: View, begin: int, end: int) -> tuple[list[Window], list[Window], int]:
-    """The stretch in bins of one length, that of most of it, what does not fit with them, and how many failed."""
+    """The stretch in bins of one length, that of most of it; the other bins; how many failed."""
     found = _stretch(view, begin, end)
     covered = Counter[int]()  # by length: of a few minutes the seconds may not be read yet
     for bin in found:

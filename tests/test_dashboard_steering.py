@@ -199,6 +199,7 @@ def test_the_panel_sends_what_is_typed_and_shows_its_command_line(
             app.screen.query_one(Input).clear()
             await pilot.press(*"rate fast")
             assert "'fast'" in await until_told(pilot, "· ")
+            app.screen.query_one(Input).clear()
             await pilot.press(*"fly", "enter")
             assert "no command 'fly'" in await until_told(pilot, "✗ there is")
             assert app.screen.query_one(Input).value == "fly"

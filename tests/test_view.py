@@ -70,7 +70,7 @@ def test_when_the_load_is_over_it_is_said_what_is_open_and_not_what_was_sent() -
 
 def test_a_load_that_was_killed_is_not_over_but_cut_off() -> None:
     """Of the second after its last one only the server told."""
-    told = [start(planned_ns=300 * SECOND), *steady(34), Window(34, "drain")]
+    told: list[Record] = [start(planned_ns=300 * SECOND), *steady(34), Window(34, "drain")]
     end = End(34, "failed", "the load generator stopped")
     view = folded(*told, end)
     assert [(event.second, event.kind) for event in view.events if event.second > 2] == [
