@@ -13,6 +13,7 @@ from loadbench.errors import SpecError
 from loadbench.judge.checks import not_finished, why_unjudged
 from loadbench.model import Note
 from loadbench.snapshots import sums
+from loadbench.view import over_at
 
 _LONGEST_S = 1e9
 
@@ -29,9 +30,11 @@ def snapshot(folder: Path) -> dict[str, Any]:
 
 
 def length(scene: Scene) -> str:
-    """Of the load, without what was waited for after it: 10:00."""
+    """Of the load, without what was waited for after it: 10:00. Of one that failed, until then."""
     view, told = scene.view, _summary(scene).get("seconds")
     seconds: float = scene.newest
+    if view.end and view.end.reason == "failed":
+        return units.clock(over_at(view) * units.SECOND)
     if isinstance(told, int | float) and 0 <= told <= _LONGEST_S:
         seconds = told
     elif view.end and view.end.reason == "done" and view.start and view.start.planned_ns:

@@ -23,7 +23,7 @@ from loadbench.model import Window
 from loadbench.view import View, bins
 
 FINE_S, MIDDLE_S = 900, 3600  # spans up to which single seconds and tens of them are worth reading
-_KEPT = 1200  # bins
+_KEPT = 1400  # bins: 15 minutes of seconds, with the tens of them and what is played next
 _SLICE_S = 0.001  # longest stretch of reading between two turns of the event loop: a key takes some
 _AFTER_S = 0.1  # what is known already is shown first, on slow machines too
 _TELL_S = 0.6  # between two pictures while it reads: each of them makes a key wait
@@ -65,9 +65,9 @@ class Past:
         self._shown = {second: found.width for second, found in wanted.items()}
         self._wanted = [
             found
-            for found in wanted.values()
+            for found in reversed(wanted.values())  # what is wanted first is forgotten last
             if not _held(view, found.block.second, found.width) and not self._has(found)
-        ]
+        ][::-1]
         if self._wanted:
             self._wake.set()
 
@@ -143,6 +143,9 @@ class Past:
             kept[1] = tuple(seconds)
         self._kept[wanted.block.second] = kept
         total = sum(len(found) for kept in self._kept.values() for found in kept.values())
+        for second, kept in self._kept.items():
+            if total > _KEPT and self._shown.get(second) != 1:  # tens of them will do
+                total -= len(kept.pop(1, ()))
         while total > _KEPT and len(self._kept) > 1:
             _, gone = self._kept.popitem(last=False)
             total -= sum(len(found) for found in gone.values())

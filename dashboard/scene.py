@@ -111,6 +111,8 @@ class Scene:
     end: int
     recent: Window | None  # the 10 s before `moment`
     recent_s: int
+    paced: Window | None  # what rates are of: the same, but of a run that is over its last of load
+    paced_s: int
     visible: Window | None
     visible_s: int
     service_ns: float  # summed over the visible requests
@@ -180,6 +182,10 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
     near = views.pieces(view, max(first, moment - 10), moment, fine=True)
     wide = views.pieces(view, max(first, begin), end)
     over = view.end is not None or bool(source.problem)
+    paced = near
+    if over and moment == newest:  # what was waited for after the load has no rate
+        until = _load_until(view)
+        paced = views.pieces(view, max(first, until - 10), until, fine=True)
     overdue, unfinished = _open(view, moment, over)
     visible_overdue, visible_unfinished = _open(view, end, over)
     return Scene(
@@ -191,6 +197,8 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
         end=end,
         recent=_with(views.merged(near), unfinished),
         recent_s=views.seconds(near),
+        paced=views.merged(paced),
+        paced_s=views.seconds(paced),
         visible=_with(views.merged(wide), visible_unfinished),
         visible_s=views.seconds(wide),
         service_ns=sum(bin.service_ns for bin in wide),
@@ -201,6 +209,12 @@ def scene(view: View, sight: Sight, source: Source) -> Scene:
         over=over,
         hasty=source.hasty,
     )
+
+
+def _load_until(view: View) -> int:
+    """The second after the last of the load."""
+    found = (bin for ring in view.rings for bin in reversed(ring) if bin.window.stage == "load")
+    return next((bin.until for bin in found), view.newest or 0)
 
 
 def _open(view: View, end: int, over: bool) -> tuple[int, int]:

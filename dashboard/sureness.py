@@ -5,6 +5,8 @@ Looking takes some milliseconds, so that it is done anew every few seconds of th
 somebody stays at another stretch.
 """
 
+from collections import Counter
+
 from dashboard.scene import Scene
 from loadbench.account import Account
 from loadbench.assurance import BRIEF, Band, Blocks, Certainty, band_or_why, known
@@ -101,13 +103,16 @@ def _blocks(scene: Scene, begin: int, end: int, latency: Histogram | None) -> Bl
 
 
 def _seconds(view: View, begin: int, end: int) -> tuple[list[Window], list[Window], int]:
-    """The stretch in bins of one length, what does not fit with them, and how many failed."""
+    """The stretch in bins of one length, that of most of it; the other bins; how many failed."""
     found = _stretch(view, begin, end)
-    longest = max((bin.seconds for bin in found), default=1)
+    covered = Counter[int]()  # by length: of a few minutes the seconds may not be read yet
+    for bin in found:
+        covered[bin.seconds] += bin.seconds
+    length = max(covered, key=lambda seconds: (covered[seconds], seconds), default=1)
     steady: list[Window] = []
     rest: list[Window] = []
     for bin in found:
-        whole = bin.seconds == longest and bin.window.stage == "load"
+        whole = bin.seconds == length and bin.window.stage == "load"
         (steady if whole else rest).append(bin.window)
     return steady, rest, sum(bin.failures for bin in found)
 

@@ -174,9 +174,11 @@ class Travel:
         begin = end - sight.span(newest)
         open_yet = [moment for moment in sight.moments if moment.window is None]
         singly = [moment.until - 1 for moment in open_yet]
-        if sight.at is not None:
-            singly.append(end - 1 if sight.cursor is None else sight.cursor)
-        past.look(view, begin, end + sight.speed * _AHEAD_S, singly)
+        if sight.cursor is not None:
+            singly.append(sight.cursor)
+        elif sight.at is not None:  # tiles show the ten seconds to it, and to what is played next
+            singly += range(end - 1, end + sight.speed * _AHEAD_S, 10)
+        past.look(view, begin, end, singly)
         if open_yet:
             found = tuple(
                 read(moment, past.filled(view, moment.until - SPAN_S, moment.until))

@@ -4,8 +4,10 @@ pydantic checks what people write; what comes out is frozen and holds plain numb
 fractions). `load` finds a scenario by path or by the name of one that ships with loadbench.
 """
 
+import ast
 import difflib
 import tomllib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -319,9 +321,13 @@ def load(
     own = path.suffix == ".py"
     try:
         text = path.read_text(encoding="utf-8")
-        raw = _journey(path) if own else tomllib.loads(text)
+        raw = _journey(path, text) if own else tomllib.loads(text)
         text = "" if own else text  # it has no keys
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SpecError(
+            f"{path}: byte {error.start + 1} is not UTF-8", "save it as UTF-8"
+        ) from error
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: {error}") from error
     overrides = overrides or {}
     engine = raw.get("engine", {})
@@ -345,7 +351,15 @@ def load(
     return Scenario(path.stem, checked, raw, own, code, str(path.resolve()), sends, whose)
 
 
-def _journey(path: Path) -> dict[str, Any]:
+def _journey(path: Path, text: str) -> dict[str, Any]:
+    """Parsed, not run: a fault of its syntax is known before a run is begun."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            ast.parse(text)
+    except SyntaxError as error:
+        raise SpecError(f"{path}: line {error.lineno}: SyntaxError: {error.msg}") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SpecError(f"{path}: is no Python: {error}") from error
     return {"load": {"arrivals": "journey", "locustfile": str(path)}}
 
 

@@ -151,9 +151,28 @@ def fold(view: View, record: Record) -> View:
         return replace(view, start=record, notes=notes, evidence=evidence.begin(record))
     failed = record.reason == "failed"
     text = record.text or {"done": "run done", "stopped": "stopped early"}.get(record.reason, "")
-    ended = replace(view, end=record)
     second = max(record.second, view.newest or 0)  # it is over when its last second is
+    if failed and (cut := _cut(view)):
+        second, view = cut.second, replace(view, events=tuple(e for e in view.events if e != cut))
+    ended = replace(view, end=record)
     return _event(ended, second, "failed" if failed else "done", text or "run failed")
+
+
+def _cut(view: View) -> Event | None:
+    """The end of the load that was none: who makes it was killed before its time, and after that
+    only the server told of one second more."""
+    stages = (event for event in reversed(view.events) if event.kind == "stage")
+    last, planned = next(stages, None), view.start.planned_ns if view.start else 0
+    if last is None or view.latest is None or view.latest.stage != "drain":
+        return None
+    early = not planned or last.second * units.SECOND < planned
+    return last if early and last.second + 1 == view.newest else None
+
+
+def over_at(view: View) -> int:
+    """The second at which it was over, as its last event says; until then the newest."""
+    ends = (event.second for event in reversed(view.events) if event.kind in ("done", "failed"))
+    return next(ends, view.newest or 0)
 
 
 def as_of(view: View, second: int) -> View:

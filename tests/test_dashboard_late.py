@@ -3,7 +3,10 @@
 import asyncio
 from dataclasses import replace
 
+from dashboard.scene import Sight, Source, scene
+from dashboard.screens import live
 from loadbench.model import End
+from loadbench.units import MS
 from loadbench.view import View
 from tests.records import start, window
 from tests.stage import folded, settle, shown, text
@@ -50,3 +53,19 @@ def test_what_is_never_answered_failed_whichever_second_is_looked_at() -> None:
         assert failed(lines(over, cursor)) == whole
     assert failed(lines(flooded(None), 12)) == "0"  # it may still be answered
     assert failed(lines(over, None, 15)) == "0"
+
+
+def test_of_a_run_that_is_over_the_rates_are_of_its_load_and_the_rest_of_its_end() -> None:
+    """In the last second nothing is asked any more: it is not what the load came to."""
+    seconds = [window(at, [20.0] * 200, rate=200.0) for at in range(30)]
+    last = window(30, [900.0] * 2, stage="drain", asked=0, sent=0, rate=0.0)
+    scenes = [
+        scene(folded([start(), *seconds, last, *end]), Sight(), Source())
+        for end in ([], [End(30, "done")])
+    ]
+    assert [live.done(each).value for each in scenes] == ["180", "200"]
+    assert [live.done(each).note for each in scenes] == ["asked 180", "asked 200"]
+    slowest = [each.recent.latency.maximum or 0 for each in scenes if each.recent]
+    assert [round(value / MS) for value in slowest] == [900] * 2
+    before = scene(scenes[1].view, Sight(at=31, cursor=29), Source())
+    assert live.done(before).value == "200"

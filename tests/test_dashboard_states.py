@@ -86,6 +86,23 @@ def test_failed_says_why_and_where_to_look() -> None:
     assert len(narrow) <= 80
 
 
+def test_a_run_that_failed_before_it_began_is_named_and_promises_nothing() -> None:
+    """The banner writes a path as it is: there is none with a capital."""
+    why = "scenarios/users.py line 4: KeyError: 'models'"
+
+    async def read() -> str:
+        async with shown(folded([End(0, "failed", why)]), folder=Path("0147-users")) as (app, _):
+            return text(app)
+
+    found = asyncio.run(read())
+    lines = found.split("\n")
+    assert "0147-users" in lines[0]
+    assert f" ✗ {why}." in lines[1]
+    assert "no data yet" not in found
+    assert "nothing yet" not in found
+    assert found.count("nothing was recorded") > 1
+
+
 def test_done_counts_its_checks(tmp_path: Path) -> None:
     states = [{"name": "p99", "state": "passed"}, {"name": "errors", "state": "failed"}]
     runlog.write_snapshot(tmp_path, {"summary": {"checks": states}})
@@ -265,11 +282,11 @@ def test_a_server_that_stood_still_is_not_fast_when_one_looks_back_either() -> N
 
 
 def test_asked_and_done_are_of_the_same_seconds() -> None:
-    """After the last request the schedule asks for nothing, but the ten seconds before it did."""
+    """After the last request the schedule asks for nothing: of that second there is no rate."""
     load = [window(at, [5.0] * 100) for at in range(20)]
     drained = window(20, [], stage="drain", rate=0.0)
     lines = screen(folded([start(planned_ns=20_000_000_000), *load, drained, End(20, "done")]))
-    assert "■ 90.0 ─ asked 90.0 ─" in lines[8]
+    assert "■ 100 ─ asked 100 ─" in lines[8]
     assert any("00:21 ■ run done" in line for line in lines)
     assert "■ DONE  00:20" in lines[0]
 

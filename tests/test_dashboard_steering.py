@@ -212,6 +212,18 @@ def test_the_panel_sends_what_is_typed_and_shows_its_command_line(
                     {"command": "rate", "rate": "13"}]  # fmt: skip
 
 
+def test_a_fault_without_a_hint_ends_where_it_ends(tmp_path: Path) -> None:
+    async def walk() -> None:
+        async with shown(told(RUNNING), (120, 40), tmp_path) as (app, pilot):
+            await pilot.press("a")
+            await until_told(pilot, "esc = back")
+            app.screen.query_one(Input).value = "engine policy=nonsense"
+            found = await until_told(pilot, "'none'")
+            assert "'none':" not in found
+
+    asyncio.run(walk())
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,23 @@ def test_files_are_listed_with_their_faults_in_place(tmp_path: Path) -> None:
     assert found["users.py"].fault == ""
     assert found["users.py"].text == "1 user for as long as its file says"
     assert not any(found[name].fault for name in spec.shipped())
+
+
+def test_a_locust_file_with_a_fault_of_syntax_cannot_be_run_and_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "users.py"
+    path.write_text("from locust import HttpUser\n\nclass A(HttpUser)\n    pass\n")
+    wrong = "line 3: SyntaxError: expected ':'"
+    assert scenarios(tmp_path)[-1].fault == wrong
+    assert check(Draft(str(path))).faults == {"": wrong}
+    path.write_text("from locust import HttpUser\n\nescaped = '\\d'\nraise SystemExit(1)\n")
+    with warnings.catch_warnings(action="error"):
+        assert scenarios(tmp_path)[-1].fault == ""  # it is parsed and not run
+
+
+def test_a_file_that_is_no_text_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "latin.toml").write_bytes(b'title = "gr\xfc"\n[load]\n')
+    assert scenarios(tmp_path)[-1].fault == "byte 12 is not UTF-8: save it as UTF-8"
 
 
 def test_targets_of_former_runs_come_newest_first(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from textual.message import Message
 
 from dashboard.follow import Follow, Tail, Unreadable, ViewChanged
 from dashboard.past import Past
+from dashboard.scene import Sight, Source, scene
+from dashboard.sureness import InView
+from dashboard.travel import EVERY_S, Travel
 from loadbench import logindex, runlog
 from loadbench.merge import merge
 from loadbench.model import AlertChange, End, Mark, Minute, Record, Window, encode
@@ -224,11 +228,15 @@ def test_what_is_appended_to_a_long_log_is_indexed_too(tmp_path: Path) -> None:
 
 def look(folder: Path, view: View, past: Past, *given: Any) -> list[str]:
     """Lets it read what is wanted; what it complained of."""
+    past.look(view, *given)
+    return read(past)
+
+
+def read(past: Past) -> list[str]:
     failed: list[str] = []
 
     async def some() -> None:
         done = asyncio.Event()
-        past.look(view, *given)
         if not past._wanted:
             return
         task = asyncio.create_task(
@@ -275,7 +283,7 @@ def test_an_hour_is_read_as_tens_and_no_more_is_kept_than_that(tmp_path: Path) -
     for begin in range(0, 2700, 900):  # seconds of all of it: more than is kept
         look(tmp_path, reader.view, reader.past, begin, begin + 900)
     kept = [found for both in reader.past._kept.values() for found in both.values()]
-    assert sum(map(len, kept)) <= 1200
+    assert sum(map(len, kept)) <= 1400
 
 
 def test_what_was_read_closely_is_drawn_coarsely_from_further_away(tmp_path: Path) -> None:
@@ -289,6 +297,33 @@ def test_what_was_read_closely_is_drawn_coarsely_from_further_away(tmp_path: Pat
         found = bins(reader.past.filled(reader.view, begin, end), begin, end)
         assert {bin.seconds for bin in found} == widths
         assert sum(bin.seconds for bin in found) == end - begin
+
+
+def test_a_minute_that_is_not_read_yet_takes_the_band_from_no_figure(tmp_path: Path) -> None:
+    long_log(tmp_path, 70)
+    reader = opened(tmp_path, 4200)
+    look(tmp_path, reader.view, reader.past, 300, 3900)
+    del reader.past._kept[300]
+    seen = scene(reader.past.filled(reader.view, 300, 3900), Sight(zoom=3600, at=3900), Source())
+    assert InView().why_none(seen, 0.5) == ""
+
+
+@pytest.mark.parametrize(("speed", "span"), [(60, 3600), (60, 900), (10, 3600)])
+def test_what_is_played_has_its_last_ten_seconds_in_each_picture(
+    tmp_path: Path, speed: int, span: int
+) -> None:
+    """The tiles show them: they are read before they come, though the charts need only tens."""
+    long_log(tmp_path, 55)
+    reader = opened(tmp_path, 3300)
+    app: Any = SimpleNamespace(run_view=reader.view)
+    travel, missing = Travel(app), []
+    for at in range(1200, 3000, round(speed * EVERY_S)):
+        app.sight = Sight(zoom=span, at=at, speed=speed, played=True)
+        seen = scene(travel.seen(reader.past), app.sight, Source())
+        if seen.recent_s != 10:
+            missing.append(at)
+        read(reader.past)
+    assert missing == [1200]  # nobody knew where it would begin
 
 
 def test_a_damaged_second_of_the_past_is_told_when_one_looks_there(tmp_path: Path) -> None:

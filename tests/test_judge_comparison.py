@@ -267,6 +267,7 @@ def test_a_value_among_the_failed_is_larger_than_any_number() -> None:
     text = comparison_text(compare(a, side("b", [None] * 6)))
     assert "> 100" in text
     assert "medians of repeats have no ±" in text
+    assert "not that of the two medians" in text  # which stand beside it
     assert "medians" not in comparison_text(compare(one("a", 50.0), one("b", 50.0)))
     json.loads(json.dumps(plain(compare(a, half)), allow_nan=False))
 

@@ -19,7 +19,8 @@ from loadbench.model import (
     decode_record,
     encode,
 )
-from loadbench.view import View, as_of, bins, fold, merged, pieces, recent, seconds
+from loadbench.units import SECOND
+from loadbench.view import View, as_of, bins, fold, merged, over_at, pieces, recent, seconds
 from tests.records import start, window
 from tests.storyline import MS, Story, records
 
@@ -65,6 +66,21 @@ def test_when_the_load_is_over_it_is_said_what_is_open_and_not_what_was_sent() -
     for left, words in ((0, "the load is over"), (12, "the load is over, with 12 requests open")):
         drains = Window(second=3, stage="drain", in_flight=left)
         assert fold(ran, drains).events[-1].text == words
+
+
+def test_a_load_that_was_killed_is_not_over_but_cut_off() -> None:
+    """Of the second after its last one only the server told."""
+    told: list[Record] = [start(planned_ns=300 * SECOND), *steady(34), Window(34, "drain")]
+    end = End(34, "failed", "the load generator stopped")
+    view = folded(*told, end)
+    assert [(event.second, event.kind) for event in view.events if event.second > 2] == [
+        (34, "failed")
+    ]
+    assert over_at(view) == 34
+    planned = folded(start(planned_ns=34 * SECOND), *told[1:], end)
+    kinds = [(event.second, event.kind) for event in planned.events if event.second > 2]
+    assert kinds == [(34, "stage"), (35, "failed")]
+    assert over_at(folded(*told)) == 35
 
 
 def test_a_view_is_never_changed() -> None:

@@ -24,10 +24,14 @@ def _server(scene: Scene) -> Server | None:
     return scene.recent.server if scene.recent else None
 
 
+def _paced(scene: Scene) -> Server | None:
+    return scene.paced.server if scene.paced else None
+
+
 def rate(scene: Scene) -> Reading:
-    server = _server(scene)
+    server = _paced(scene)
     batches = server.batches if server else None
-    value = None if batches is None else batches / max(1, scene.recent_s)
+    value = None if batches is None else batches / max(1, scene.paced_s)
     mean = server.mean_batch if server else None
     note = f"{units.significant(mean)} rows each" if mean else ""
     return Reading("Batches", "/s", number(value), note, "batch", "/s")
@@ -62,10 +66,10 @@ def compute(scene: Scene) -> Reading:
 
 
 def instances(scene: Scene) -> Reading:
-    server = _server(scene)
+    server = _paced(scene)
     if server is None or server.busy_ns is None:
         return Reading("Instances", "busy", "n/a", "", "busy")
-    busy = server.busy_ns / (max(1, scene.recent_s) * units.SECOND)
+    busy = server.busy_ns / (max(1, scene.paced_s) * units.SECOND)
     note = f"of {server.instances}" if server.instances else ""
     return Reading("Instances", "busy", units.significant(busy, 2), note, "busy")
 

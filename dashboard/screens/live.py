@@ -45,7 +45,7 @@ def firing(scene: Scene, *quantities: str) -> bool:
 
 def done(scene: Scene) -> Reading:
     """Both of the same seconds: the rate of the schedule may have changed within them."""
-    window, over = scene.recent, max(1, scene.recent_s)
+    window, over = scene.paced, max(1, scene.paced_s)
     rate = window.done / over if window else None
     note = f"asked {asked(scene)}"
     if window and window.users is not None:  # what they ask is what they get
@@ -57,7 +57,7 @@ def done(scene: Scene) -> Reading:
 
 
 def asked(scene: Scene) -> str:
-    window, over = scene.recent, max(1, scene.recent_s)
+    window, over = scene.paced, max(1, scene.paced_s)
     return number(window.asked / over if window else None)
 
 

@@ -41,6 +41,10 @@ def _command(text: str) -> dict[str, Any]:
     return command
 
 
+def _why(error: SpecError) -> str:
+    return f"{error.message}: {error.hint}" if error.hint else error.message
+
+
 Tell = Callable[[dict[str, Any]], Awaitable[str]]
 
 
@@ -99,7 +103,7 @@ class Steer(ModalScreen[None]):
             self._written = self._line(_command(event.value))
         except SpecError as error:
             self._written = ""
-            self._say("·", f"{error.message}: {error.hint}", colours.quiet)
+            self._say("·", _why(error), colours.quiet)
         else:
             self._say("$", self._written, colours.quiet)
 
@@ -107,7 +111,7 @@ class Steer(ModalScreen[None]):
         try:
             command = _command(event.value)
         except SpecError as error:
-            self._say("✗", f"{error.message}: {error.hint}", palette(self.app.theme).error)
+            self._say("✗", _why(error), palette(self.app.theme).error)
             return
         if not self._sending:  # enter was pressed again before the runner had answered
             self._sending = True

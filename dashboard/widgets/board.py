@@ -25,6 +25,7 @@ from dashboard.scene import Scene
 from dashboard.theme import Palette, palette
 
 Cells = list[Segment]
+NEVER = "nothing was recorded"  # of a run that is over
 _TAG = re.compile(r"\[[^\[\]]*\]")
 _CORNERS = 6  # of a border's width that no text can take
 

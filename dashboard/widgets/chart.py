@@ -33,7 +33,7 @@ from dashboard.widgets.bands import (
     draw_moment,
     join,
 )
-from dashboard.widgets.board import Board, Cells, Inspect
+from dashboard.widgets.board import NEVER, Board, Cells, Inspect
 from loadbench.report.ticks import label
 from loadbench.view import Bin
 
@@ -147,6 +147,8 @@ class Chart(Board, can_focus=True):
             return "warming up, not recorded"
         if latest is None and scene.going:
             return scene.source.said or "waiting for the run"
+        if scene.over and scene.view.newest is None:
+            return NEVER
         return self.plot.empty
 
     def _points(self, scene: Scene, width: int) -> dict[int, Point]:

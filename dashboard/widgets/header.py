@@ -101,8 +101,8 @@ def _planned(scene: Scene) -> str:
 def title(scene: Scene) -> list[str]:
     """What is tested: model, device, scenario; the first is kept longest."""
     start = scene.view.start
-    if start is None:
-        return []
+    if start is None:  # a run that failed before it began has its name alone
+        return [scene.source.name] if scene.over and scene.source.name else []
     target = start.target.removeprefix("local:").removeprefix("http://").removeprefix("https://")
     return [part for part in (target, start.device, start.scenario) if part]
 

@@ -16,11 +16,13 @@ from dashboard.scene import Scene
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
 from loadbench import control, units
+from loadbench.view import over_at
 
 LOSSES = ("lost", "worker-gone")  # codes of notes: one of several load processes is gone
 _FRESH_S = 30  # of the run, for which a loss is told here; it stays among the events
 _GAP = "   "
 _FOLDER = re.compile(r"\S*/(?=(?:engine|load)\.log\b)")
+_WORD = re.compile(r"[a-z'-]+[,:;]?(?:\s|$)")
 
 _LOGS, _STOP, _NEW = ("o", "logs"), ("s", "stop"), ("n", "new run")
 _AGAIN = ("R", "run again")
@@ -79,7 +81,7 @@ def _kept(scene: Scene) -> str:
     """That what was measured is not lost with it."""
     if scene.view.newest is None:
         return ""
-    until = units.clock(scene.newest * units.SECOND)
+    until = units.clock(over_at(scene.view) * units.SECOND)
     return f" All until {until} is kept: loadbench\xa0show\xa0{scene.source.name}"
 
 
@@ -90,7 +92,8 @@ def without_folder(text: str) -> str:
 
 def _sentence(text: str) -> str:
     text = without_folder(text).rstrip(". ")
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"
+    first = text[:1].upper() if _WORD.match(text) else text[:1]  # a path is written as it is
+    return f"{first}{text[1:]}{'' if text.endswith('?') else '.'}"
 
 
 class Outcome(Board):

@@ -27,7 +27,7 @@ from dashboard.measures import (
 from dashboard.scene import Scene
 from dashboard.sureness import InView
 from dashboard.theme import Palette, ink, markup
-from dashboard.widgets.board import Board, Cells, Inspect
+from dashboard.widgets.board import NEVER, Board, Cells, Inspect
 from dashboard.widgets.outcome import without_folder
 from dashboard.widgets.table import Column, table
 from loadbench import units
@@ -342,7 +342,7 @@ class Events(Board, can_focus=True):
             rows += lines
             drawn += [event] * len(lines)
         self._rows = drawn
-        return rows or [[Segment("nothing yet", ink(self.ink.quiet))]]
+        return rows or [[Segment(NEVER if scene.over else "nothing yet", ink(self.ink.quiet))]]
 
     def found(self, scene: Scene) -> Sequence[Event]:
         return scene.view.events

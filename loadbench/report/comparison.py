@@ -12,7 +12,10 @@ from loadbench.units import count, exact_duration, growth, percent, significant
 
 HEADS = ("metric", "A", "B", "B vs A", "verdict", "n")
 SIGNS = {"better": "▼", "same": "=", "ruled out": "✓", "worse": "▲", "inconclusive": "?"}
-MEDIANS = "medians of repeats have no ±: the repeats tell how much they move"
+MEDIANS = (
+    "medians of repeats have no ±: the repeats tell how much they move; the change from A to B is"
+    " the median of that of all pairs of repeats, not that of the two medians"
+)
 _LONGEST = 80
 _LETTERS, _TURNS = 48, 8  # of an order, on a line
 
