@@ -82,10 +82,12 @@ def test_a_rule_that_goes_while_it_fires_has_ended() -> None:
 
 def test_the_log_tells_what_was_changed_before_an_alert_began(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, start(rules=(P99,)), None, lambda _: None)
-    recorder.mark("engine: max_batch 8 → 2", 0, Standing())
-    for second in range(5):
+    for second in range(2):
+        recorder.window(slow(second, 20.0))
+    recorder.mark("engine: max_batch 8 → 2", 1, Standing())
+    for second in range(2, 7):
         recorder.window(slow(second))
-    recorder.end(End(5, "done"))
+    recorder.end(End(7, "done"))
     told = [found for found in runlog.read(tmp_path) if isinstance(found, AlertChange)]
     assert "Likely: that change." in told[-1].words
 

@@ -201,7 +201,7 @@ def test_two_moments_are_kept_and_compared(folder: Path) -> None:
             screen = "\n".join(lines)
             assert "What changed from A 02:29 to B 02:39" in screen
             assert "· p99 rose from 19.1 to 80.3 ms." in screen
-            assert "in queue" in screen
+            assert "59.4 ms longer: queue rose by 60.0 ms (3.08 → 63.1)" in screen
             assert "compute is unchanged" in screen
             assert "02:35 p99 latency > 100 ms" in screen
             row = next(line for line in lines if "waiting " in line[:12])
