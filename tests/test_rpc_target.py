@@ -102,6 +102,13 @@ def test_who_takes_https_for_grpcs_is_told(tmp_path: Path, served: Served) -> No
     assert caught.value.hint == "it does not speak gRPC: is it an https:// address?"
 
 
+def test_a_path_has_no_use_over_grpc(served: Served) -> None:
+    with Asker(f"{served.url}/foo") as asker, pytest.raises(SpecError) as caught:
+        asker.describe(TargetSpec())
+    text = f"the path of the URL '/foo' has no use: {served.url} is asked over gRPC"
+    assert caught.value.message.startswith(text)
+
+
 def test_what_is_told_is_what_http_tells(served: Served) -> None:
     with Asker(served.url) as rpc, Asker(served.http) as http:
         found, other = (asker.describe(TargetSpec(url=served.url)) for asker in (rpc, http))

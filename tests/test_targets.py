@@ -418,6 +418,38 @@ def test_a_server_that_asks_who_asks_is_not_taken_for_another(path: str) -> None
     assert "target.headers" in caught.value.hint
 
 
+@pytest.mark.parametrize("path", ["", "/", "/v2", "/v2/"])
+def test_an_address_may_name_the_root_of_its_protocol(path: str) -> None:
+    with replaying() as url, Asker(f"{url}{path}") as asker:
+        assert asker.describe(TargetSpec(url=f"{url}{path}", model="matmul")).model == "matmul"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/v2/models/echo", "/v2/models/echo"),
+        ("/serving/team-a", "/serving/team-a"),
+        ("/?of=1&api_key=abc", "/?of=1&api_key=(left out)"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["auto", "kserve"])
+def test_a_path_at_which_nothing_would_be_asked_is_refused(
+    path: str, told: str, protocol: str
+) -> None:
+    """Else a model of the root would be measured under its name."""
+    with replaying() as url:
+        wanted = TargetSpec(url=f"{url}{path}", model="matmul")
+        with Asker(wanted.url, protocol) as asker, pytest.raises(SpecError) as caught:
+            asker.describe(wanted)
+        with Asker(url) as asker:
+            first = asker.describe(wanted)
+        with Asker(wanted.url) as replica, pytest.raises(SpecError, match="the path of the URL"):
+            replica.describe(wanted, first)
+    text = f"the path of the URL {told!r} has no use: {url} is asked at /v2"
+    assert caught.value.message == text
+    assert caught.value.hint.startswith(f"give {url}; ")
+
+
 def test_the_only_model_of_mlserver_is_found_over_grpc_too() -> None:
     index = (200, '[{"name":"matmul","state":"State.READY"},{"name":"echo","state":"UNLOADING"}]')
     with replaying({"/v2/repository/index": index}) as url, Asker(url) as asker:

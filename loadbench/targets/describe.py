@@ -10,6 +10,7 @@ import httpx
 import msgspec
 from msgspec.structs import replace
 
+from loadbench import environment
 from loadbench.errors import SpecError, TargetError
 from loadbench.model import Tensor
 from loadbench.plan import Endpoint
@@ -28,6 +29,7 @@ _MISSPELT = "extenstion"  # TorchServe as a KServe server writes it so
 _TORCHSERVE = "TorchServe APIs"
 _WHO = 401  # how servers say that they do not know who asks
 _UNKNOWN = 501  # how a server that speaks gRPC refuses a service that it does not have
+_ROOTS = {"kserve": "/v2", "tensorflow": "/v1"}  # of protocols with paths of their own
 _BY_RPC = "ask it over gRPC: --target grpc://host:port (Triton's port is 8001)"
 
 
@@ -35,6 +37,8 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     """Where and how to send requests. Raises TargetError when the server is down or not ready,
     SpecError when it has no such model."""
     protocol = _found_protocol(asker, wanted) if asker.protocol == "auto" else asker.protocol
+    if protocol in _ROOTS:
+        _without_path(asker, _ROOTS[protocol])
     if wanted.shared_memory and protocol != "kserve":
         raise SpecError(f"{asker.url} {asker.known_by}: shared memory is of KServe v2")
     if not wanted.binary and (protocol != "kserve" or asker.rpc or wanted.shared_memory):
@@ -121,6 +125,20 @@ def _path(asker: "Asker", wanted: str) -> str:
     path = (asker.where.path or "/") + query
     check_path(path, "the path of the URL")
     return path
+
+
+def _without_path(asker: "Asker", root: str) -> None:
+    """SpecError for an URL with a path: nothing would be asked there, but at the server's root,
+    where another model may be."""
+    path, query = asker.where.path, asker.where.query
+    if path.rstrip("/") in ("", root) and not query:
+        return
+    told = environment.shown("url", path + f"?{query}" * bool(query))
+    asked = "over gRPC, which has no paths" if asker.rpc else f"at {root}"
+    hint = f'give {asker.url}; [target] model = "…" says which model'
+    if not asker.rpc:
+        hint += '; what is only to be had at such a path: [target] protocol = "http"'
+    raise SpecError(f"the path of the URL {told!r} has no use: {asker.url} is asked {asked}", hint)
 
 
 def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
