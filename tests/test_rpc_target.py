@@ -22,7 +22,7 @@ from loadbench.units import MS, SECOND
 from tests.rpc_client import Client, serving_rpc
 from tests.rpc_server import answer, endpoint, serving
 from tests.running import adds_up, loadbench, summary
-from tests.secure import make_papers
+from tests.secure import make_papers, terminated
 from tests.served import Engine, settings
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +70,43 @@ def test_who_takes_one_port_for_the_other_is_told(served: Served) -> None:
         ):
             asker.describe(TargetSpec())
         assert other in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("scheme", "secure", "hint"),
+    [("grpcs", False, "is it a grpc:// address?"), ("grpc", True, "or a grpcs:// address?")],
+)
+def test_who_takes_tls_for_none_is_told(
+    tmp_path: Path, scheme: str, secure: bool, hint: str
+) -> None:
+    papers = make_papers(tmp_path)
+    pem = Path(papers.server).read_bytes()
+    credentials = grpc.ssl_server_credentials([(pem, pem)]) if secure else None
+    with (
+        serving(lambda *_: answer(), credentials=credentials) as server,
+        Asker(f"{scheme}://127.0.0.1:{server.port}", tls=papers.tls) as asker,
+        pytest.raises(TargetError) as caught,
+    ):
+        asker.describe(TargetSpec())
+    assert caught.value.hint.endswith(hint)
+
+
+def test_who_takes_https_for_grpcs_is_told(tmp_path: Path, served: Served) -> None:
+    papers = make_papers(tmp_path)
+    with (
+        terminated(papers.server, served.engine.port) as port,
+        Asker(f"grpcs://127.0.0.1:{port}", tls=papers.tls) as asker,
+        pytest.raises(TargetError) as caught,
+    ):
+        asker.describe(TargetSpec())
+    assert caught.value.hint == "it does not speak gRPC: is it an https:// address?"
+
+
+def test_a_path_has_no_use_over_grpc(served: Served) -> None:
+    with Asker(f"{served.url}/foo") as asker, pytest.raises(SpecError) as caught:
+        asker.describe(TargetSpec())
+    text = f"the path of the URL '/foo' has no use: {served.url} is asked over gRPC"
+    assert caught.value.message.startswith(text)
 
 
 def test_what_is_told_is_what_http_tells(served: Served) -> None:

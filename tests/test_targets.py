@@ -31,6 +31,7 @@ from loadbench.targets.unheeded import unheeded
 from loadbench.targets.wire import Prepared
 from loadbench.targetspec import TargetSpec
 from loadbench.units import MS
+from tests.answering import Answering, Handler, serve
 from tests.running import loadbench, summary
 from tests.served import Engine, serving
 
@@ -416,6 +417,96 @@ def test_a_server_that_asks_who_asks_is_not_taken_for_another(path: str) -> None
         asker.describe(TargetSpec(url=url))
     assert f"{path}: HTTP 401 no key: it asks for a key" in caught.value.message
     assert "target.headers" in caught.value.hint
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("path", ["/v2", "/v1/models"])
+def test_a_server_that_cannot_tell_now_is_not_taken_for_another(path: str, status: int) -> None:
+    answers = {"/v2": (404, ""), path: (status, '{"error":"it loads"}')}
+    with replaying(answers) as url, Asker(url) as asker, pytest.raises(TargetError) as caught:
+        asker.describe(TargetSpec(url=url))
+    assert caught.value.message == f"GET {url}{path}: HTTP {status} it loads"
+    assert caught.value.hint.startswith("try again when it is ready")
+    assert 'protocol = "http"' in caught.value.hint
+    with replaying(answers) as url, Asker(url, "http") as asker:
+        assert asker.describe(TargetSpec(url=url)).protocol == "http"
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 500, 501])
+def test_services_say_in_many_ways_what_they_do_not_have(status: int) -> None:
+    answers = {"/v2": (status, "no"), "/v1/models": (status, "no")}
+    with replaying(answers) as url, Asker(url) as asker:
+        assert asker.describe(TargetSpec(url=url)).protocol == "http"
+
+
+def sending(to: str) -> Answering:
+    """A server that sends all that it is asked for to another place."""
+
+    class Sender(Handler):
+        def do_GET(self) -> None:
+            place = to.format(host=self.headers["Host"], path=self.path)
+            self.say(307, "", {"Location": place})
+
+        do_OPTIONS = do_GET
+
+    return Answering(Sender)
+
+
+@pytest.mark.parametrize("there", ["https://models.example/v2", "http://{host}/login"])
+def test_a_server_that_sends_elsewhere_is_not_taken_for_another(there: str) -> None:
+    with (
+        serve(sending(f"{there}?api_key=abc")) as server,
+        Asker(server.url) as asker,
+        pytest.raises(SpecError) as caught,
+    ):
+        asker.describe(TargetSpec(url=server.url))
+    place = f"{there.format(host=server.url.removeprefix('http://'))}?api_key=(left out)"
+    assert caught.value.message == f"GET {server.url}/v2: HTTP 307: it leads to {place}"
+    assert 'protocol = "http"' in caught.value.hint
+
+
+@pytest.mark.parametrize("to", ["{path}/", "http://{host}{path}/"])
+def test_a_path_that_wants_a_slash_more_is_none_of_a_protocol(
+    monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    """A service may have an API of its own at /v2/."""
+    monkeypatch.setattr("loadbench.targets.places.addresses", lambda *_: ["127.0.0.1"])
+    with serve(sending(to)) as server:
+        for url in (server.url, server.url.replace("127.0.0.1", "models.example")):
+            with Asker(url) as asker:
+                assert asker.describe(TargetSpec(url=url)).protocol == "http"
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v2", "/v2/"])
+def test_an_address_may_name_the_root_of_its_protocol(path: str) -> None:
+    with replaying() as url, Asker(f"{url}{path}") as asker:
+        assert asker.describe(TargetSpec(url=f"{url}{path}", model="matmul")).model == "matmul"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/v2/models/echo", "/v2/models/echo"),
+        ("/serving/team-a", "/serving/team-a"),
+        ("/?of=1&api_key=abc", "/?of=1&api_key=(left out)"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["auto", "kserve"])
+def test_a_path_at_which_nothing_would_be_asked_is_refused(
+    path: str, told: str, protocol: str
+) -> None:
+    """Else a model of the root would be measured under its name."""
+    with replaying() as url:
+        wanted = TargetSpec(url=f"{url}{path}", model="matmul")
+        with Asker(wanted.url, protocol) as asker, pytest.raises(SpecError) as caught:
+            asker.describe(wanted)
+        with Asker(url) as asker:
+            first = asker.describe(wanted)
+        with Asker(wanted.url) as replica, pytest.raises(SpecError, match="the path of the URL"):
+            replica.describe(wanted, first)
+    text = f"the path of the URL {told!r} has no use: {url} is asked at /v2"
+    assert caught.value.message == text
+    assert caught.value.hint.startswith(f"give {url}; ")
 
 
 def test_the_only_model_of_mlserver_is_found_over_grpc_too() -> None:

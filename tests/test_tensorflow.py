@@ -68,6 +68,14 @@ def test_what_cannot_be_found_out_is_said() -> None:
             described(server.url, "halves")
 
 
+def test_the_path_of_a_model_in_its_address_is_refused() -> None:
+    """That it would be asked at its own is luck: the URL may name one, `target.model` another."""
+    with tensorflow_serving() as server:
+        assert described(f"{server.url}/v1", "halves").model == "halves"
+        with pytest.raises(SpecError, match=f"no use: {server.url} is asked at /v1$"):
+            described(f"{server.url}/v1/models/two:predict", "halves")
+
+
 @pytest.mark.parametrize("layout", ["rows", "columns"])
 @pytest.mark.parametrize(("model", "rows"), [("halves", 1), ("halves", 4), ("two", 3), ("flat", 1)])
 def test_its_answers_are_good_and_read(layout: str, model: str, rows: int) -> None:

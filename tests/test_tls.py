@@ -149,6 +149,30 @@ def test_a_target_without_tls_is_told_so(port: int) -> None:
         asker.describe(TargetSpec())
 
 
+def test_a_target_of_tls_alone_is_told_so(papers: Papers, port: int) -> None:
+    with (
+        terminated(papers.server, port) as secure,
+        Asker(f"http://127.0.0.1:{secure}") as asker,
+        pytest.raises(TargetError) as told,
+    ):
+        asker.describe(TargetSpec())
+    assert told.value.hint.endswith("is it an https:// address?")
+
+
+def test_a_target_that_speaks_of_something_else_is_told_so() -> None:
+    def play(sock: socket.socket) -> None:
+        sock.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+        sock.recv(1 << 16)
+
+    with (
+        scripted(play) as port,
+        Asker(f"http://127.0.0.1:{port}") as asker,
+        pytest.raises(TargetError) as told,
+    ):
+        asker.describe(TargetSpec())
+    assert "does it speak HTTP there" in told.value.hint
+
+
 def test_a_target_that_wants_to_know_us_is_told_so(papers: Papers) -> None:
     served = server_context(papers.server, papers.ca)
     served.maximum_version = ssl.TLSVersion.TLSv1_2  # it says so before anything is asked

@@ -42,6 +42,8 @@ _AT_FAULT = (400, 404, 405, 413, 415, 422)  # how servers say that a request can
 _HTTP, _RPC = ("http", "https"), ("grpc", "grpcs")
 _OVER_RPC = ("auto", "kserve", "tensorflow")
 _NO_JSON = (UnicodeDecodeError, RecursionError)  # what msgspec raises beside its own errors
+# How it reads that somebody took the question for none, and hung up
+_HUNG_UP = ("disconnected without sending", "Connection reset", "Socket closed")
 
 
 class _Retuned(Value, frozen=True):
@@ -120,7 +122,7 @@ class Asker:
         try:
             answer = self._client.request(method, path, json=body, extensions={WHOLE_S: _WHOLE_S})
         except httpx.HTTPError as error:
-            reason, hint = _explain(error)
+            reason, hint = _explain(error, self.where.scheme)
             where = environment.shown("url", f"{self.url}{path}")
             raise TargetError(f"{method} {where}: {reason}", hint) from error
         self.closes &= _ends(answer)
@@ -198,7 +200,7 @@ class Asker:
         try:
             answer = self._sent(request)
         except httpx.HTTPError as error:
-            reason, hint = _explain(error)
+            reason, hint = _explain(error, self.where.scheme)
             raise TargetError(f"{self.url}: {reason}", hint) from error
         took = time.monotonic_ns() - begun
         headers = {name.lower(): value for name, value in answer.headers.raw}
@@ -294,7 +296,7 @@ def _address(url: str) -> tuple[SplitResult, int | None]:
     return where, port
 
 
-def _explain(error: httpx.HTTPError) -> tuple[str, str]:
+def _explain(error: httpx.HTTPError, scheme: str) -> tuple[str, str]:
     """What went wrong and what to do about it; of TLS errors what lies beneath httpx's."""
     cause: BaseException | None = error
     while cause is not None:
@@ -302,10 +304,18 @@ def _explain(error: httpx.HTTPError) -> tuple[str, str]:
             return explain(cause)
         cause = cause.__cause__ or cause.__context__
     reason = str(error) or type(error).__name__
-    if isinstance(error, httpx.RemoteProtocolError) and "line" in reason:
+    hung_up = any(words in reason for words in _HUNG_UP)
+    if scheme in _RPC:
+        if "WRONG_VERSION_NUMBER" in reason:
+            return reason, "it does not speak TLS: is it a grpc:// address?"
+        if hung_up or "parsing HTTP/2" in reason or "ALPN" in reason:
+            others = "an https://" if scheme == "grpcs" else "an http:// or a grpcs://"
+            return reason, f"it does not speak gRPC: is it {others} address?"
+    elif isinstance(error, httpx.RemoteProtocolError) and "line" in reason:
         return reason, "it does not speak HTTP/1.1: is it a grpc:// address?"
-    if "parsing HTTP/2" in reason or "Socket closed" in reason:
-        return reason, "it does not speak gRPC: is it an http:// address?"
+    elif hung_up:
+        secure = "" if scheme == "https" else ", or is it an https:// address"
+        return reason, f"is the server up, and does it speak HTTP there{secure}?"
     return reason, "is the server up, and the address right?"
 
 

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 from msgspec.structs import replace
 
+from loadbench import environment
 from loadbench.errors import SpecError, TargetError
 from loadbench.model import Tensor
 from loadbench.plan import Endpoint
@@ -27,7 +28,11 @@ _MEMORY = "system_shared_memory"
 _MISSPELT = "extenstion"  # TorchServe as a KServe server writes it so
 _TORCHSERVE = "TorchServe APIs"
 _WHO = 401  # how servers say that they do not know who asks
+# How they, or a proxy before them, say that they cannot tell now. All other refusals mean that it
+# is not known there: services answer what they do not have by 404, but by 400, 403 or 500, too.
+_LATER = (429, 502, 503, 504)
 _UNKNOWN = 501  # how a server that speaks gRPC refuses a service that it does not have
+_ROOTS = {"kserve": "/v2", "tensorflow": "/v1"}  # of protocols with paths of their own
 _BY_RPC = "ask it over gRPC: --target grpc://host:port (Triton's port is 8001)"
 
 
@@ -35,6 +40,8 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     """Where and how to send requests. Raises TargetError when the server is down or not ready,
     SpecError when it has no such model."""
     protocol = _found_protocol(asker, wanted) if asker.protocol == "auto" else asker.protocol
+    if protocol in _ROOTS:
+        _without_path(asker, _ROOTS[protocol])
     if wanted.shared_memory and protocol != "kserve":
         raise SpecError(f"{asker.url} {asker.known_by}: shared memory is of KServe v2")
     if not wanted.binary and (protocol != "kserve" or asker.rpc or wanted.shared_memory):
@@ -123,6 +130,20 @@ def _path(asker: "Asker", wanted: str) -> str:
     return path
 
 
+def _without_path(asker: "Asker", root: str) -> None:
+    """SpecError for an URL with a path: nothing would be asked there, but at the server's root,
+    where another model may be."""
+    path, query = asker.where.path, asker.where.query
+    if path.rstrip("/") in ("", root) and not query:
+        return
+    told = environment.shown("url", path + f"?{query}" * bool(query))
+    asked = "over gRPC, which has no paths" if asker.rpc else f"at {root}"
+    hint = f'give {asker.url}; [target] model = "…" says which model'
+    if not asker.rpc:
+        hint += '; what is only to be had at such a path: [target] protocol = "http"'
+    raise SpecError(f"the path of the URL {told!r} has no use: {asker.url} is asked {asked}", hint)
+
+
 def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
     """A KServe server says at /v2 what it is, one of completions which models it has, TensorFlow
     Serving by how it tells of one, or refuses to, and TorchServe what can be asked of it."""
@@ -150,15 +171,27 @@ def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
 
 
 def _known(asker: "Asker", path: str) -> httpx.Response:
-    """What it answers there. SpecError if it wants to know first who asks."""
+    """What it answers there. SpecError if it wants to know first who asks, or sends on to another
+    place; TargetError if it cannot tell now: none of these is to say that it is not known."""
     answer = asker.ask("GET", path)
+    where, plain = asker.url, ""
+    if not asker.rpc:
+        where = f"GET {asker.url}{path}"
+        plain = '; a service of plain HTTP that answers so there alone: [target] protocol = "http"'
+    said = f"{where}: {asker.refusal(answer)}"
     if answer.status_code == _WHO:
         hint = 'target.headers = { Authorization = "Bearer $NAME" }'
-        where = asker.url
-        if not asker.rpc:
-            where = f"GET {asker.url}{path}"
-            hint += '; a service of plain HTTP that asks there alone: [target] protocol = "http"'
-        raise SpecError(f"{where}: {asker.refusal(answer)}: it asks for a key or a password", hint)
+        raise SpecError(f"{said}: it asks for a key or a password", f"{hint}{plain}")
+    if answer.status_code in _LATER:
+        raise TargetError(said, f"try again when it is ready{plain}")
+    asked = httpx.URL(f"{asker.url}{path}")
+    to = asked.join(answer.headers["location"]) if answer.has_redirect_location else asked
+    if str(to).rstrip("/") != str(asked):  # a slash more is no other place
+        place = environment.shown("url", str(to)[:200])
+        raise SpecError(
+            f"{where}: HTTP {answer.status_code}: it leads to {place}",
+            f"if the server is there give its address, for a login target.headers{plain}",
+        )
     return answer
 
 
