@@ -190,6 +190,14 @@ def test_mlserver_tells_how_long_its_models_took() -> None:
     assert (found.source, found.requests, found.failed) == ("metrics of MLServer", 4, 1)
     assert found.compute is not None
     assert (found.compute.count, found.compute.mean_ns) == (4, 1_000_000)
+    asked = metrics.wanted(page(one.format(a=2, b=0, s=0.5)), {}, "sum")
+    assert asked is not None
+    (note,) = asked.notes  # one that batches holds them back within that duration
+    assert note.code == "compute-whole"
+    assert "wait for a batch" in note.text
+    own = metrics.wanted(page(one.format(a=2, b=0, s=0.5) + "own_sum 1\n"), {"compute": "own in s"})
+    assert own is not None
+    assert own.notes == ()
 
 
 def test_a_server_that_began_anew_counts_from_zero() -> None:

@@ -44,6 +44,12 @@ _DERIVED = Note(
     "it does where its metrics_config has PredictionTime or HandlerTime among model_metrics as a"
     " histogram; as a gauge it is of the last batch alone",
 )
+_PREDICTED = Note(
+    "compute-whole",
+    "MLServer tells of all its model's time as one: compute is from when the model was asked until"
+    " it answered, the wait for a batch of its adaptive batching included, and no queue is told",
+    "target.metrics.compute takes a histogram of the model's own, such as mlserver.log makes",
+)
 _WHOLE = Note(
     "compute-whole",
     "BentoML tells of all its time as one: compute is its service's request duration, the wait for"
@@ -88,8 +94,8 @@ VOCABULARIES = (
     Vocabulary("MLServer", "model_infer_request_", {
         "requests": "model_infer_request_success",
         "failed": "model_infer_request_failure",
-        "compute": "model_infer_request_duration in s",  # of the model's code, adaptive batches too
-    }),
+        "compute": "model_infer_request_duration in s",
+    }, doubts={"compute": _PREDICTED}),
     Vocabulary("mosec", "mosec_service_", {
         "requests": 'mosec_service_throughput{code="200"}',
         "failed": 'mosec_service_throughput{code!="200"}',

@@ -178,6 +178,7 @@ def test_the_metrics_of_servers_that_have_a_port_for_them_are_read(
     assert found.summary["failed"] == {}, found.summary["examples"]
     told = found.summary["server"]
     codes = {note["code"] for note in found.summary["notes"]}
+    assert ("compute-whole" in codes) is (name == "mlserver")
     assert ("queue-untold" in codes) is (name == "torchserve-kserve")
     if name == "torchserve-kserve":  # its metrics as they come count no answers
         assert told is None
