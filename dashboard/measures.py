@@ -65,7 +65,7 @@ def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
     """Mean ms of a request in each part of its way; network (and stream) is what the parts leave.
 
     Means, because they add up. Empty where the target does not tell. `service_ns`: the sum of all
-    requests, from begun to done."""
+    requests, from begun to done; the server's are of warm-up's last ones, too."""
     server = window.server
     if server is None or not window.done:
         return {}
@@ -76,7 +76,8 @@ def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
     }
     if not known:
         return {}
-    mean = service_ns / window.done / units.MS
+    done = window.done + window.tail_done
+    mean = (service_ns + window.tail_service_ns) / done / units.MS
     rest = NETWORK if window.stream is None else STREAMED
     return {**known, rest: max(0.0, mean - sum(known.values()))}
 

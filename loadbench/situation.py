@@ -125,9 +125,12 @@ class Situation:
 
     @property
     def mean_ms(self) -> float | None:
-        """Of an answered request, from the moment it was due."""
-        mean = self.now.latency.mean
-        return None if mean is None else mean / units.MS
+        """Of an answered request, from the moment it was due; of warm-up's last ones too, for the
+        server's parts are of these as well."""
+        latency, done = self.now.latency, self.now.done + self.now.tail_done
+        if not latency.count:
+            return None
+        return (latency.total + self.now.tail_latency_ns) / done / units.MS
 
     @property
     def parts_ms(self) -> dict[str, float]:

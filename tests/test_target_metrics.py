@@ -18,11 +18,15 @@ from loadbench.machine import Gpu, Machine
 from loadbench.metricspec import MetricsSpec
 from loadbench.model import AlertChange, Part, Server, Window
 from loadbench.plan import Endpoint
+from loadbench.report.parts import mean_split
 from loadbench.runner.target import Target
 from loadbench.spec import load
+from loadbench.summary import summarise
 from loadbench.targets import metrics
 from loadbench.targets.exposition import joined, page, parsed
 from loadbench.targets.scrape import Scraper
+from tests.answering import Answering, serve
+from tests.answering import Handler as Answer
 from tests.running import loadbench, summary
 from tests.telling import telling
 from tests.test_targets import replaying, trickling
@@ -622,6 +626,61 @@ def test_a_run_shows_what_the_server_tells(tmp_path: Path) -> None:
     assert (card.utilization, card.memory_used) == (0.5, 900)
     fired = {r.rule for r in records if isinstance(r, AlertChange) and r.state == "firing"}
     assert any("gpu_memory" in rule for rule in fired), fired
+
+
+class OneByOne(Answering):
+    """Takes 10 ms for each request, one at a time, and tells how long those it answered waited."""
+
+    def __init__(self) -> None:
+        super().__init__(_Queued)
+        self.turn, self.counts = threading.Lock(), threading.Lock()
+        self.answered = self.waited_ns = self.worked_ns = 0
+
+
+class _Queued(Answer):
+    server: OneByOne
+
+    def do_GET(self) -> None:
+        one = self.server
+        with one.counts:
+            text = "".join(
+                f"{name}_seconds_sum {ns / 1e9}\n{name}_seconds_count {one.answered}\n"
+                for name, ns in (("waited", one.waited_ns), ("worked", one.worked_ns))
+            )
+            self.say(200, f"asks_total {one.answered}\n{text}")
+
+    def do_POST(self) -> None:
+        self.body()
+        one, came = self.server, time.monotonic_ns()
+        with one.turn:
+            began = time.monotonic_ns()
+            time.sleep(0.01)
+            ended = time.monotonic_ns()
+        with one.counts:
+            one.answered += 1
+            one.waited_ns += began - came
+            one.worked_ns += ended - began
+        self.say(200, "done")
+
+
+def test_what_warm_up_left_in_the_queue_is_no_time_on_the_network(tmp_path: Path) -> None:
+    """The server's first seconds are of warm-up's last requests as well, which have waited less
+    than those that came behind them: on loopback nothing takes long but the queue."""
+    with serve(OneByOne()) as server:
+        path = tmp_path / "own.toml"
+        text = SCENARIO.format(url=server.url, names=NAMES)
+        path.write_text(text.replace("rate = 60", "rate = 140").replace('"1s"', '"2s"'))
+        found = summary(path, cwd=tmp_path)
+    records = list(runlog.read(runlog.find("last", tmp_path / "results")))
+    windows = [record for record in records if isinstance(record, Window)]
+    tail = sum(window.tail_done for window in windows)
+    assert tail > 40
+    whole = summarise(records)
+    assert whole is not None
+    split = mean_split(whole)
+    assert split["queue"] > 500
+    assert split["network"] < 0.02 * sum(split.values())
+    assert abs(found["service_ms"]["mean"] - sum(split.values())) > 20  # of the recorded alone
 
 
 def test_a_page_that_is_named_tells_of_all_replicas_once(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ from loadbench.units import percent, significant
 def mean_split(summary: Summary) -> dict[str, float]:
     """Where the time of the mean request goes, in ms: means add up, medians do not. Empty where the
     target does not tell."""
-    server, mean = summary.server, summary.service_ms["mean"]
-    if server is None or mean is None:
+    server = summary.server
+    if server is None:
+        return {}
+    mean = server.get("mean_ms", summary.service_ms["mean"])  # logs of old have none
+    if mean is None:
         return {}
     parts: dict[str, float] = {}
     asked = _share_asked(server)
