@@ -138,6 +138,12 @@ class Situation:
         return parts_ms(self.now.server)
 
     @property
+    def untold(self) -> bool:
+        """Whether what these parts leave may have passed in the server all the same: it tells no
+        queue, or answers piece by piece, of which it tells the making of none but the first."""
+        return "queue" not in self.parts_ms or self.now.stream is not None
+
+    @property
     def prepared(self) -> float | None:
         """Share of a batch's time that goes into preprocessing; None if it has none."""
         parts = self.now.server.parts_ms if self.now.server else {}

@@ -4,7 +4,7 @@ stages, and what the response cache spared."""
 from collections.abc import Mapping
 from typing import Any
 
-from loadbench.streams import NETWORK, STREAMED
+from loadbench.streams import rest
 from loadbench.summary import Summary
 from loadbench.units import percent, significant
 
@@ -28,8 +28,8 @@ def mean_split(summary: Summary) -> dict[str, float]:
         found = server[key]
         if found and found["mean"] is not None:
             parts[name] = found["mean"] * asked
-    rest = STREAMED if summary.tokens else NETWORK
-    return {**parts, rest: max(0.0, mean - sum(parts.values()))} if parts else {}
+    left = max(0.0, mean - sum(parts.values()))
+    return {**parts, rest(parts, bool(summary.tokens)): left} if parts else {}
 
 
 def compute_split(summary: Summary) -> dict[str, float]:
