@@ -17,7 +17,7 @@ from loadbench.histogram import Histogram
 from loadbench.merge import merged_part
 from loadbench.model import Gpu, Part, Window
 from loadbench.serverside import Server
-from loadbench.streams import NETWORK, STREAMED, Stream
+from loadbench.streams import Stream, rest
 
 SHARES = (0.5, 0.95, 0.99)
 Column = Sequence[Bin]
@@ -62,10 +62,10 @@ def inner_parts(server: Server) -> dict[str, Part | None]:
 
 
 def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
-    """Mean ms of a request in each part of its way; network (and stream) is what the parts leave.
+    """Mean ms of a request in each part of its way, and what they leave (`streams.rest`).
 
     Means, because they add up. Empty where the target does not tell. `service_ns`: the sum of all
-    requests, from begun to done."""
+    requests, from begun to done; the server's are of warm-up's last ones, too."""
     server = window.server
     if server is None or not window.done:
         return {}
@@ -76,9 +76,10 @@ def parts_ms(window: Window, service_ns: float) -> dict[str, float]:
     }
     if not known:
         return {}
-    mean = service_ns / window.done / units.MS
-    rest = NETWORK if window.stream is None else STREAMED
-    return {**known, rest: max(0.0, mean - sum(known.values()))}
+    done = window.done + window.tail_done
+    mean = (service_ns + window.tail_service_ns) / done / units.MS
+    left = max(0.0, mean - sum(known.values()))
+    return {**known, rest(known, window.stream is not None): left}
 
 
 def computed(window: Window) -> dict[str, float]:

@@ -15,7 +15,7 @@ from loadbench import units
 from loadbench.episodes import LIKELY
 from loadbench.model import Gpu, Server, Window
 from loadbench.ride import WHY_CLOSED
-from loadbench.streams import RESTS
+from loadbench.streams import NETWORK, STREAMED
 from loadbench.view import Event, View, merged, pieces
 from loadbench.view import seconds as covered
 
@@ -85,7 +85,7 @@ def _part(name: str) -> Callable[[Moment, Window], float | None]:
 
 def _rest(moment: Moment, window: Window) -> float | None:
     found = parts(moment)
-    return next((found[name] for name in RESTS if name in found), None)
+    return found.get(NETWORK, found.get(STREAMED))
 
 
 def parts(moment: Moment) -> dict[str, float]:

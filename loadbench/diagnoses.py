@@ -392,10 +392,15 @@ def _outside(now: Situation) -> Finding | None:
     outside = mean - sum(parts.values())
     if outside < max(_OUTSIDE_MS, _OUTSIDE * mean):
         return None
-    text = f"{significant(outside)} of a request's {significant(mean)} ms pass outside the server."
+    of = f"{significant(outside)} of a request's {significant(mean)} ms"
+    text = f"The server does not tell where {of} went."
     if now.now.stream is not None:
         guess = "the model is between its answers' pieces, which the server does not count"
         return Finding("outside", text, guess, "look at first_token and token_gap")
+    if now.untold:
+        guess = "a queue within it, which it does not tell of"
+        return Finding("outside", text, guess, "ask for less, and see whether that part shrinks")
+    text = f"{of} pass outside the server."
     guess = "its front end, large bodies or the network"
     return Finding("outside", text, guess, "smaller bodies, more connections, or a nearer host")
 

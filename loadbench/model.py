@@ -119,6 +119,9 @@ class Window(Value, frozen=True, tag_field="kind", tag="window"):
     tail_sent: int = 0  # warm-up requests sent, done, failed after warm-up: in no statistic
     tail_done: int = 0
     tail_failed: int = 0
+    # of those done, summed from begun and from due: the server's means are over these, too
+    tail_service_ns: int = 0
+    tail_latency_ns: int = 0
     lateness: Histogram = EMPTY  # begun − due of those begun and not held
     oldest_ns: int = 0  # age since due of the oldest unanswered request
     overdue: int = 0  # unanswered and already older than the limit of the run

@@ -125,14 +125,23 @@ class Situation:
 
     @property
     def mean_ms(self) -> float | None:
-        """Of an answered request, from the moment it was due."""
-        mean = self.now.latency.mean
-        return None if mean is None else mean / units.MS
+        """Of an answered request, from the moment it was due; of warm-up's last ones too, for the
+        server's parts are of these as well."""
+        latency, done = self.now.latency, self.now.done + self.now.tail_done
+        if not latency.count:
+            return None
+        return (latency.total + self.now.tail_latency_ns) / done / units.MS
 
     @property
     def parts_ms(self) -> dict[str, float]:
         """The mean request's time in the server's parts; those that it tells."""
         return parts_ms(self.now.server)
+
+    @property
+    def untold(self) -> bool:
+        """Whether what these parts leave may have passed in the server all the same: it tells no
+        queue, or answers piece by piece, of which it tells the making of none but the first."""
+        return "queue" not in self.parts_ms or self.now.stream is not None
 
     @property
     def prepared(self) -> float | None:

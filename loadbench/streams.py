@@ -1,14 +1,22 @@
 """What answers that come piece by piece tell: when their tokens came, and how many they were."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from loadbench.histogram import EMPTY, Histogram
 from loadbench.value import Value
 
 # What the server's parts leave of a request: an answer that comes piece by piece is on its way for
-# as long as the model makes it, of which servers tell little or nothing.
-NETWORK, STREAMED = "network", "network and stream"
-RESTS = (NETWORK, STREAMED)
+# as long as the model makes it, of which servers tell little or nothing. Of a server that tells no
+# queue it may be just that.
+NETWORK, STREAMED, UNTOLD = "network", "network and stream", "untold"
+RESTS = (NETWORK, STREAMED, UNTOLD)
+
+
+def rest(parts: Container[str], streamed: bool) -> str:
+    """What is left beside these parts of the server's is called so."""
+    if "queue" not in parts:
+        return UNTOLD
+    return STREAMED if streamed else NETWORK
 
 
 class Stream(Value, frozen=True):

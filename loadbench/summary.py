@@ -28,9 +28,9 @@ from loadbench.model import (
     Record,
     Requests,
     Rule,
-    Server,
     Trust,
     Value,
+    Window,
     plain,
 )
 from loadbench.overload import overloaded
@@ -183,7 +183,7 @@ def summary_of(total: Account, running: bool = False) -> Summary:
         lateness_ms=times(whole.lateness),
         generator=_generator(total.evidence),
         requests={name: _request(name, part, total) for name, part in whole.requests.items()},
-        server=_server(whole.server),
+        server=_server(whole),
         machine=total.load.machine if total.load else None,
         checks=results,
         alerts=tuple(_unbounded(found, start.rules) for found in _episodes(total.alerts)),
@@ -262,12 +262,14 @@ def on_time(total: Account, limit_ns: int) -> float | None:
     return (latency.count - latency.over(limit_ns)) / total.whole.asked
 
 
-def _server(server: Server | None) -> dict[str, Any] | None:
+def _server(whole: Window) -> dict[str, Any] | None:
+    server = whole.server
     if server is None:
         return None
     sizes = {size: found.batches for size, found in server.sizes.items()}
     return {
         "source": server.source,
+        "mean_ms": _served_ms(whole),
         "queue_ms": _part(server.queue),
         "batch_wait_ms": _part(server.batch_wait),
         "compute_ms": _part(server.compute),
@@ -288,6 +290,13 @@ def _server(server: Server | None) -> dict[str, Any] | None:
         "cached": server.cached,
         "cache_misses": server.cache_misses,
     }
+
+
+def _served_ms(whole: Window) -> float | None:
+    """The mean of all requests that the server's means are of: warm-up's last ones, too."""
+    done = whole.done + whole.tail_done
+    service = sum(part.service.total for part in whole.requests.values() if part.service.count)
+    return (service + whole.tail_service_ns) / done / units.MS if done else None
 
 
 def _part(part: Part | None) -> Times | None:

@@ -83,7 +83,8 @@ def _split(now: Situation) -> str:
     parts, mean = now.parts_ms, now.mean_ms
     if not parts or not mean:
         return ""
-    parts["outside the server"] = max(0.0, mean - sum(parts.values()))
+    rest = "what the server does not tell" if now.untold else "outside the server"
+    parts[rest] = max(0.0, mean - sum(parts.values()))
     name = max(parts, key=lambda name: parts[name])
     title = "Queue wait" if name == "queue" else name[:1].upper() + name[1:]
     made = f"{title} makes up {percent(min(1.0, parts[name] / mean))} % of the mean request"

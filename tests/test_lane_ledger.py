@@ -102,6 +102,9 @@ def expect(window: Window, begin: int, everything: list[Request]) -> None:
     assert (window.tail_sent, window.tail_done, window.tail_failed) == (
         (0, 0, 0) if warm else (tail_sent, good_tail, len(tail) - good_tail)
     )
+    answered = [] if warm else [found for found in tail if not found.failure]
+    assert window.tail_service_ns == sum(found.done - found.begun for found in answered)
+    assert window.tail_latency_ns == sum(found.done - found.due for found in answered)
     ages = [end - found.due for found in mine if found.due < end <= found.done]
     assert window.oldest_ns == max(ages, default=0)
     assert window.overdue == sum(age > 600 for age in ages)

@@ -261,18 +261,42 @@ def test_the_server_side() -> None:
 
 def test_of_answers_that_come_in_pieces_the_rest_is_not_the_network_alone() -> None:
     """The model sends one at 10, 20 and 30 ms, of which its server counts half a millisecond."""
-    server = Server("kserve statistics", compute=Part(10, 5 * MS), requests=10)
+    server = Server("kserve statistics", Part(10, 0), compute=Part(10, 5 * MS), requests=10)
     plain = window(0, [30.0] * 10, server=server)
     (name,) = plain.requests
     stream = Stream(first=Histogram.of([10 * MS] * 10), pieces=30)
     pieces = replace(plain, requests={name: replace(plain.requests[name], stream=stream)})
     for one, called in ((plain, "network"), (pieces, "network and stream")):
         found = whole([one, End(0, "done")])
-        assert list(mean_split(found)) == ["compute", called]
+        assert list(mean_split(found)) == ["queue", "compute", called]
         assert f"   {called} 29" in summary_text(found)
-        assert list(parts_ms(one, 300 * MS)) == ["compute", called]
+        assert list(parts_ms(one, 300 * MS)) == ["queue", "compute", called]
         (outside,) = [why for why in diagnoses(Situation(one, 1)) if why.code == "outside"]
         assert ("pieces" in outside.guess) is (one is pieces)
+        assert ("does not tell where" in outside.text) is (one is pieces)
+
+
+def test_what_is_left_of_a_server_without_a_queue_is_untold() -> None:
+    """It may well wait there, and nobody is to look for it on the network."""
+    server = Server("metrics of MLServer", compute=Part(10, 208 * MS), requests=10)
+    one = window(0, [77.2] * 10, server=server)
+    found = whole([one, End(0, "done")])
+    assert "compute 20.8 ms 27 %   untold 56.4 ms 73 %" in summary_text(found)
+    assert list(mean_split(found)) == list(parts_ms(one, 772 * MS)) == ["compute", "untold"]
+
+
+def test_the_split_is_of_warm_ups_last_requests_too() -> None:
+    """The server answers 5 of them within the first second, after 4 ms each."""
+    server = Server("x", Part(15, 110 * MS), compute=Part(15, 0), requests=15)
+    one = window(0, [9.0] * 10, server=server)
+    tail = {"tail_done": 5, "tail_service_ns": 20 * MS, "tail_latency_ns": 25 * MS}
+    one = replace(one, **tail)
+    found = whole([one, End(0, "done")])
+    assert sum(mean_split(found).values()) == pytest.approx(110 / 15, rel=1e-3)
+    assert mean_split(found)["network"] == pytest.approx(0, abs=0.01)
+    assert sum(parts_ms(one, 90 * MS).values()) == pytest.approx(110 / 15)
+    assert Situation(one, 1).mean_ms == pytest.approx(115 / 15, rel=1e-3)
+    assert found.service_ms["mean"] == pytest.approx(9, rel=1e-3)
 
 
 def test_what_compute_is_made_of_stands_beside_it() -> None:

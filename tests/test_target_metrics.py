@@ -18,11 +18,15 @@ from loadbench.machine import Gpu, Machine
 from loadbench.metricspec import MetricsSpec
 from loadbench.model import AlertChange, Part, Server, Window
 from loadbench.plan import Endpoint
+from loadbench.report.parts import mean_split
 from loadbench.runner.target import Target
 from loadbench.spec import load
+from loadbench.summary import summarise
 from loadbench.targets import metrics
 from loadbench.targets.exposition import joined, page, parsed
 from loadbench.targets.scrape import Scraper
+from tests.answering import Answering, serve
+from tests.answering import Handler as Answer
 from tests.running import loadbench, summary
 from tests.telling import telling
 from tests.test_targets import replaying, trickling
@@ -190,6 +194,14 @@ def test_mlserver_tells_how_long_its_models_took() -> None:
     assert (found.source, found.requests, found.failed) == ("metrics of MLServer", 4, 1)
     assert found.compute is not None
     assert (found.compute.count, found.compute.mean_ns) == (4, 1_000_000)
+    asked = metrics.wanted(page(one.format(a=2, b=0, s=0.5)), {}, "sum")
+    assert asked is not None
+    (note,) = asked.notes  # one that batches holds them back within that duration
+    assert note.code == "compute-whole"
+    assert "wait for a batch" in note.text
+    own = metrics.wanted(page(one.format(a=2, b=0, s=0.5) + "own_sum 1\n"), {"compute": "own in s"})
+    assert own is not None
+    assert own.notes == ()
 
 
 def test_a_server_that_began_anew_counts_from_zero() -> None:
@@ -283,11 +295,18 @@ def test_a_process_that_started_anew_counts_from_zero() -> None:
 
 TORCHSERVE = """
 # TYPE ts_inference_requests_total counter
-ts_inference_requests_total{{model_name="sum",model_version="default",hostname="h"}} {n}
+ts_inference_requests_total{{model_name="sum",model_version="default",hostname="h"}} {came}
 # TYPE ts_inference_latency_microseconds counter
 ts_inference_latency_microseconds{{model_name="sum",model_version="default",hostname="h"}} {all}
 # TYPE ts_queue_latency_microseconds counter
 ts_queue_latency_microseconds{{model_name="sum",model_version="default",hostname="h"}} {queue}
+"""
+# as its metrics.yaml has it under `histogram`; of all answers, of whichever model
+ANSWERED = """
+# TYPE QueueTime histogram
+QueueTime_bucket{{Level="Host",Hostname="h",le="+Inf"}} {n}
+QueueTime_count{{Level="Host",Hostname="h"}} {n}
+QueueTime_sum{{Level="Host",Hostname="h"}} 12
 """
 HANDLER = """
 # TYPE {name} histogram
@@ -298,10 +317,44 @@ HANDLER = """
 GAUGE = '# TYPE HandlerTime gauge\nHandlerTime{ModelName="sum",Level="Model",Hostname="h"} 90\n'
 
 
+def torchserve(answered: int, whole_us: int, queue_us: int) -> str:
+    """Its page, of a server that has refused as many as it answered."""
+    told = TORCHSERVE.format(came=2 * answered, all=whole_us, queue=queue_us)
+    return told + ANSWERED.format(n=answered)
+
+
+def test_torchserves_queue_is_over_what_it_answered_not_over_what_came() -> None:
+    found = between(torchserve(10, 9_000, 4_000), torchserve(14, 90_000, 84_000), "sum")
+    assert (found.requests, found.queue) == (4, Part(4, 80_000_000))
+    other = torchserve(14, 90_000, 84_000).replace('model_name="sum"', 'model_name="b"')
+    later = other.replace(ANSWERED.format(n=14), "") + torchserve(20, 9_000, 4_000)
+    earlier = other.replace(ANSWERED.format(n=14), "") + torchserve(14, 9_000, 4_000)
+    beside_ = between(earlier, later.replace(" 84000", " 90000"), "sum")
+    assert beside_.queue == Part(6, 6_000_000)  # its count is of all models: so is the time
+
+
+def test_how_long_torchserves_queue_is_is_not_told_where_it_does_not_count_its_answers() -> None:
+    """As it comes: arrivals, the refused ones too, are all that is counted for a model."""
+    text = TORCHSERVE.format(came=10, all=100_000, queue=40_000)
+    text += '# TYPE QueueTime gauge\nQueueTime{Level="Host",Hostname="h"} 997\n'
+    asked = metrics.wanted(page(text), {}, "sum")
+    assert asked is not None
+    assert asked.figures == {}
+    (note,) = asked.notes
+    assert note.code == "queue-untold"
+    assert "QueueTime" in note.hint
+    one = HANDLER.format(name="PredictionTime", batches=4, ms=20)
+    two = HANDLER.format(name="PredictionTime", batches=9, ms=120)
+    found = between(text + one, text.replace(" 40000", " 90000") + two, "sum")
+    assert (found.requests, found.queue, found.compute) == (None, None, Part(5, 100_000_000))
+    own = metrics.wanted(page(text), {"requests": "ts_inference_requests"}, "sum")
+    assert own is not None
+    assert {"queue", "compute"} <= own.figures.keys()  # as the scenario wants it
+
+
 def test_torchserves_compute_is_its_handlers_time_where_that_has_a_mean() -> None:
     """As its metrics.yaml has it under `histogram`; of two what all handlers have."""
-    before = TORCHSERVE.format(n=10, all=100_000, queue=40_000)
-    after = TORCHSERVE.format(n=20, all=200_000, queue=60_000)
+    before, after = torchserve(10, 100_000, 40_000), torchserve(20, 200_000, 60_000)
     one = HANDLER.format(name="HandlerTime", batches=4, ms=20)
     two = HANDLER.format(name="HandlerTime", batches=9, ms=35)
     found = between(before + one, after + two, "sum")
@@ -309,15 +362,14 @@ def test_torchserves_compute_is_its_handlers_time_where_that_has_a_mean() -> Non
     assert found.queue == Part(10, 20_000_000)
     around = HANDLER.format(name="PredictionTime", batches=9, ms=99)
     ready = "# TYPE PredictionTime histogram\n# TYPE HandlerTime gauge\n"  # before its first batch
-    found = between(TORCHSERVE.format(n=0, all=0, queue=0) + ready, after + around + two, "sum")
+    found = between(torchserve(0, 0, 0) + ready, after + around + two, "sum")
     assert found.compute == Part(9, 99_000_000)
 
 
 @pytest.mark.parametrize("page_", ["", GAUGE])
 def test_torchserves_compute_is_what_its_queue_leaves_where_it_has_none(page_: str) -> None:
     """A gauge is of the last batch alone. That is said."""
-    before = TORCHSERVE.format(n=10, all=100_000, queue=40_000)
-    after = TORCHSERVE.format(n=20, all=200_000, queue=60_000)
+    before, after = torchserve(10, 100_000, 40_000), torchserve(20, 200_000, 60_000)
     assert between(before + page_, after + page_, "sum").compute == Part(10, 80_000_000)
     with telling() as server:
         server.pages["/metrics"] = before + page_
@@ -330,6 +382,11 @@ def test_torchserves_compute_is_what_its_queue_leaves_where_it_has_none(page_: s
         with Scraper(where, MetricsSpec(compute="ts_queue_latency_microseconds")) as scraper:
             assert scraper.find()
             assert scraper.notes == ()  # the scenario says what it is
+        server.pages["/metrics"] = TORCHSERVE.format(came=1, all=9, queue=4)
+        with Scraper(where, MetricsSpec()) as scraper:
+            assert scraper.find()
+            assert [note.code for note in scraper.notes] == ["queue-untold"]
+            assert not scraper.timed
         server.pages["/metrics"] = before + HANDLER.format(name="HandlerTime", batches=4, ms=20)
         with Scraper(where, MetricsSpec()) as scraper:
             assert scraper.find()
@@ -354,10 +411,21 @@ def test_what_bentoml_calls_a_requests_duration_is_said_to_hold_its_queue() -> N
 
 
 def test_names_taken_from_one_another_leave_nothing_negative() -> None:
-    text = "ts_inference_requests {n}\nts_inference_latency_microseconds {a}\n" \
-        "ts_queue_latency_microseconds {b}\n"  # fmt: skip
-    found = between(text.format(n=1, a=50, b=10), text.format(n=2, a=60, b=40))
+    text = "asks_total {n}\nwhole_us {a}\nwait_us {b}\n"
+    found = between(
+        text.format(n=1, a=50, b=10), text.format(n=2, a=60, b=40),
+        requests="asks_total", compute="whole_us - wait_us",
+    )  # fmt: skip
     assert found.compute is None
+
+
+def test_a_total_of_time_is_nothing_without_the_number_of_its_requests() -> None:
+    asked = metrics.wanted(page("wait_us 3\nwork_ms_sum 4\n"), {"queue": "wait_us"})
+    assert asked is None
+    both = {"queue": "wait_us", "compute": "work_ms"}
+    asked = metrics.wanted(page("wait_us 3\nwork_ms_sum 4\n"), both)
+    assert asked is not None
+    assert asked.figures.keys() == {"compute"}
 
 
 def test_a_scenarios_own_names_come_first() -> None:
@@ -558,6 +626,61 @@ def test_a_run_shows_what_the_server_tells(tmp_path: Path) -> None:
     assert (card.utilization, card.memory_used) == (0.5, 900)
     fired = {r.rule for r in records if isinstance(r, AlertChange) and r.state == "firing"}
     assert any("gpu_memory" in rule for rule in fired), fired
+
+
+class OneByOne(Answering):
+    """Takes 10 ms for each request, one at a time, and tells how long those it answered waited."""
+
+    def __init__(self) -> None:
+        super().__init__(_Queued)
+        self.turn, self.counts = threading.Lock(), threading.Lock()
+        self.answered = self.waited_ns = self.worked_ns = 0
+
+
+class _Queued(Answer):
+    server: OneByOne
+
+    def do_GET(self) -> None:
+        one = self.server
+        with one.counts:
+            text = "".join(
+                f"{name}_seconds_sum {ns / 1e9}\n{name}_seconds_count {one.answered}\n"
+                for name, ns in (("waited", one.waited_ns), ("worked", one.worked_ns))
+            )
+            self.say(200, f"asks_total {one.answered}\n{text}")
+
+    def do_POST(self) -> None:
+        self.body()
+        one, came = self.server, time.monotonic_ns()
+        with one.turn:
+            began = time.monotonic_ns()
+            time.sleep(0.01)
+            ended = time.monotonic_ns()
+        with one.counts:
+            one.answered += 1
+            one.waited_ns += began - came
+            one.worked_ns += ended - began
+        self.say(200, "done")
+
+
+def test_what_warm_up_left_in_the_queue_is_no_time_on_the_network(tmp_path: Path) -> None:
+    """The server's first seconds are of warm-up's last requests as well, which have waited less
+    than those that came behind them: on loopback nothing takes long but the queue."""
+    with serve(OneByOne()) as server:
+        path = tmp_path / "own.toml"
+        text = SCENARIO.format(url=server.url, names=NAMES)
+        path.write_text(text.replace("rate = 60", "rate = 140").replace('"1s"', '"2s"'))
+        found = summary(path, cwd=tmp_path)
+    records = list(runlog.read(runlog.find("last", tmp_path / "results")))
+    windows = [record for record in records if isinstance(record, Window)]
+    tail = sum(window.tail_done for window in windows)
+    assert tail > 40
+    whole = summarise(records)
+    assert whole is not None
+    split = mean_split(whole)
+    assert split["queue"] > 500
+    assert split["network"] < 0.02 * sum(split.values())
+    assert abs(found["service_ms"]["mean"] - sum(split.values())) > 20  # of the recorded alone
 
 
 def test_a_page_that_is_named_tells_of_all_replicas_once(tmp_path: Path) -> None:

@@ -46,6 +46,9 @@ def server(queue: float = 0.4, compute: float = 6.4, size: int = 16, **fields: A
     return Server(source="loadbench", **given)
 
 
+MLSERVER = Server("metrics of MLServer", compute=part(20.9), requests=100)
+
+
 def card(utilization: float = 0.88, **fields: Any) -> Machine:
     gpu = Gpu(0, "H200", utilization=utilization, memory_used=31 * GB, memory_total=141 * GB)
     return Machine(cpu=0.5, gpus=(replace(gpu, **fields),))
@@ -122,7 +125,10 @@ CASES = {
                       "small-batches", "4.00 of 32 rows though requests wait", "engine.slo"),
     "overload": (replace(calm(80.0, server=server(70.0, **BUSY)), asked=160, in_flight=61), "p99",
                  "overload", "160/s are asked, 100/s get done, 61 are open", "ask for less"),
-    "outside": (calm(40.0), "p99", "outside", "33.1 of a request's 40.0 ms", "smaller bodies"),
+    "outside": (calm(40.0), "p99", "outside",
+                "33.1 of a request's 40.0 ms pass outside the server.", "smaller bodies"),
+    "untold": (calm(78.9, server=MLSERVER), "p99", "outside",
+               "The server does not tell where 58.0 of a request's 78.9 ms went.", "ask for less"),
     "hangs": (window(0, asked=100, in_flight=300, oldest_ns=4 * SECOND), "p99", "standstill",
               "300 requests are open, the oldest for 4 s", "alive"),
     "silence": (calm(), "silence", "silent", "told nothing", "load.log"),
@@ -256,6 +262,17 @@ def test_a_target_that_tells_nothing_is_judged_from_outside() -> None:
     found = explain(Situation(plain, 1, "p99"), P99, AlertChange(9, "p99", "ok", 4.0, 2, 90.0))
     assert found.said[0] == "p99 latency: up to 90.0 ms (limit 100 ms) for 7 s."
     assert "This target does not tell what it does" in found.said[-1]
+
+
+def test_of_a_server_without_a_queue_nothing_is_said_to_pass_outside_it() -> None:
+    found = explain(look(calm(78.9, server=MLSERVER)), P99)
+    text = " ".join(found.lines)
+    assert "What the server does not tell makes up 74 % of the mean request" in text
+    assert "outside" not in text
+    assert "network" not in text
+    assert "host" not in text
+    told = explain(look(calm(78.9, server=replace(MLSERVER, queue=part(0.4)))), P99)
+    assert "Outside the server makes up 73 % of the mean request" in told.said[0]
 
 
 def codes(now: Window, quantity: str, **fields: Any) -> list[str]:

@@ -56,8 +56,9 @@ def test_every_field_of_a_window_is_thought_of() -> None:
     full = Window(
         second=3, stage="load", phase=1, rate=9.0, asked=7, unsent=1, sent=5, lost=1, in_flight=2,
         waiting=1, held=1, requests={"a": Requests(2, {"reset": 1})}, tail_sent=1, tail_done=1,
-        tail_failed=1, lateness=Histogram.of([5]), oldest_ns=4, overdue=1, stall_ns=8,
-        connections=3, slowest=(sample,), stall_cause="gc", cpu_ns=6, users=4,
+        tail_failed=1, tail_service_ns=6, tail_latency_ns=7, lateness=Histogram.of([5]),
+        oldest_ns=4, overdue=1, stall_ns=8, connections=3, slowest=(sample,),
+        stall_cause="gc", cpu_ns=6, users=4,
     )  # fmt: skip
     both = together([full, replace(full, stall_ns=9, stall_cause="cpu", cpu_ns=None)])
     for field in fields(Window):

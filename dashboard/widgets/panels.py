@@ -34,7 +34,7 @@ from loadbench import units
 from loadbench.bin import failures
 from loadbench.merge import merge
 from loadbench.model import Requests, Stream, Window
-from loadbench.streams import NETWORK, STREAMED
+from loadbench.streams import NETWORK, RESTS, STREAMED
 from loadbench.view import Event
 
 _REQUESTS = (
@@ -111,7 +111,8 @@ class Split(Board, can_focus=True):
         "Where the time goes: the mean request's way from when it was begun to its answer. Means, "
         "because they add up. queue: until its batch began to form. batch wait: until the batch "
         "was closed. compute: in the model. network: all the rest, the client's and the server's "
-        "own work included; and stream: the time between an answer's pieces, too. Large, with the "
+        "own work included; and stream: the time between an answer's pieces, too. untold: the same "
+        "of a server that tells no queue, which it may be for the most part. Large, with the "
         "percentiles of each part that the target tells, and with what compute is made of: input, "
         "infer, output.",
     )
@@ -200,8 +201,7 @@ def _part(name: str, colours: Palette) -> tuple[str, str]:
         "queue": ("▓", colours.p99),
         "batch wait": ("▒", colours.limit),
         "compute": ("█", colours.p95),
-        NETWORK: ("░", colours.quiet),
-        STREAMED: ("░", colours.quiet),
+        **dict.fromkeys(RESTS, ("░", colours.quiet)),
         "first token": ("▓", colours.p99),
         "the others": ("█", colours.p95),
     }[name]

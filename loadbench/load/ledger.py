@@ -87,7 +87,7 @@ class Ledger:
         self._lateness: list[Histogram] = []
         self._timing: dict[str, Part] = {}
         self._sent = self._held = self._begun = 0
-        self._tail = [0, 0, 0]
+        self._tail = [0, 0, 0, 0, 0]
 
     @property
     def rows(self) -> int:
@@ -142,8 +142,11 @@ class Ledger:
         failure = rows[:, CODE] >> _FAILURE
         if tail.any():
             self._tail[0] += _within(rows[tail, SENT], begin, end)
-            self._tail[1] += int((tail & (failure == 0)).sum())
+            good = rows[tail & (failure == 0)]
+            self._tail[1] += len(good)
             self._tail[2] += int((tail & (failure != 0)).sum())
+            self._tail[3] += int((good[:, DONE] - good[:, BEGUN]).sum())
+            self._tail[4] += int((good[:, DONE] - good[:, DUE]).sum())
             rows, failure = rows[~tail], failure[~tail]
         kinds = rows[:, CODE] & (HELD - 1)
         for kind in np.flatnonzero(np.bincount(kinds, minlength=1)):
@@ -209,6 +212,8 @@ class Ledger:
             tail_sent=self._tail[0],
             tail_done=self._tail[1],
             tail_failed=self._tail[2],
+            tail_service_ns=self._tail[3],
+            tail_latency_ns=self._tail[4],
             lateness=EMPTY if cut.asked is None else Histogram.merged(self._lateness),
             oldest_ns=int(age.max(initial=0)),
             overdue=0 if cut.limit_ns is None else int((age > cut.limit_ns).sum()),

@@ -4,7 +4,7 @@ stages, and what the response cache spared."""
 from collections.abc import Mapping
 from typing import Any
 
-from loadbench.streams import NETWORK, STREAMED
+from loadbench.streams import rest
 from loadbench.summary import Summary
 from loadbench.units import percent, significant
 
@@ -12,8 +12,11 @@ from loadbench.units import percent, significant
 def mean_split(summary: Summary) -> dict[str, float]:
     """Where the time of the mean request goes, in ms: means add up, medians do not. Empty where the
     target does not tell."""
-    server, mean = summary.server, summary.service_ms["mean"]
-    if server is None or mean is None:
+    server = summary.server
+    if server is None:
+        return {}
+    mean = server.get("mean_ms", summary.service_ms["mean"])  # logs of old have none
+    if mean is None:
         return {}
     parts: dict[str, float] = {}
     asked = _share_asked(server)
@@ -25,8 +28,8 @@ def mean_split(summary: Summary) -> dict[str, float]:
         found = server[key]
         if found and found["mean"] is not None:
             parts[name] = found["mean"] * asked
-    rest = STREAMED if summary.tokens else NETWORK
-    return {**parts, rest: max(0.0, mean - sum(parts.values()))} if parts else {}
+    left = max(0.0, mean - sum(parts.values()))
+    return {**parts, rest(parts, bool(summary.tokens)): left} if parts else {}
 
 
 def compute_split(summary: Summary) -> dict[str, float]:

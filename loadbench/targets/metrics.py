@@ -53,11 +53,19 @@ def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | N
                 f"target.metrics.{key}: the server tells of no {figures[key].terms[0].name!r}",
                 "it tells of " + ", ".join(sorted(found)[:12]),
             )
-    if not figures:
+    if "requests" not in figures:  # a total of time has no mean without their number
+        figures = {key: one for key, one in figures.items() if not _is_total(key, one, found)}
+    doubts = known.doubts.items() if known else ()
+    notes = tuple(note for key, note in doubts if key not in own)[:1]
+    if not figures and not notes:
         return None
     title = f"metrics of {known.server}" if known else "metrics"
-    doubt = known.doubt if known and known.better.keys() - own.keys() else None
-    return narrowed(Wanted(title, figures, notes=(doubt,) if doubt else ()), found, model)
+    return narrowed(Wanted(title, figures, notes=notes), found, model)
+
+
+def _is_total(key: str, one: Expression, found: Page) -> bool:
+    """Whether a figure is a time added up, without a count of its own."""
+    return key in _TIMES and not any(f"{term.name}_sum" in found for term in one.terms)
 
 
 def _better(known: Vocabulary, found: Page) -> dict[str, str]:

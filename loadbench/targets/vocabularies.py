@@ -12,13 +12,14 @@ from loadbench.model import Note
 class Vocabulary(NamedTuple):
     """The names that one kind of server uses; `sign` is how those of no other begin: before the
     first request some tell of little. What is `better` stands in for a figure where the page has a
-    histogram or summary of that name, the first of several; `doubt` is for pages that have none."""
+    histogram or summary of that name, the first of several; `doubts` are for figures without one:
+    the first that holds is told."""
 
     server: str
     sign: str
     figures: Mapping[str, str]
     better: Mapping[str, tuple[str, ...]] = {}
-    doubt: Note | None = None
+    doubts: Mapping[str, Note] = {}
 
     def speaks(self, name: str) -> bool:
         """Whether the name is one of this server's."""
@@ -27,12 +28,27 @@ class Vocabulary(NamedTuple):
 
 # As gauges, by default, they are of the last batch alone, which is no mean of a second's requests.
 _HANDLERS = ("PredictionTime in ms", "HandlerTime in ms")  # all handlers have the first
+# of all models, for what counts the answers (QueueTime) does not say of which model they were
+_QUEUED = 'ts_queue_latency_microseconds{model_name!=""}'
+_UNCOUNTED = Note(
+    "queue-untold",
+    "TorchServe counts requests as they arrive, refused ones too, and the time in its queue as it"
+    " answers: over how many answers that is it does not say, so no queue is told",
+    "it does where its metrics_config has QueueTime among ts_metrics as a histogram; its compute is"
+    " told where PredictionTime or HandlerTime is one among model_metrics",
+)
 _DERIVED = Note(
     "compute-derived",
     "TorchServe tells no mean of its handlers' time: compute is its inference latency without the"
     " queue, the way to its worker and back included",
     "it does where its metrics_config has PredictionTime or HandlerTime among model_metrics as a"
     " histogram; as a gauge it is of the last batch alone",
+)
+_PREDICTED = Note(
+    "compute-whole",
+    "MLServer tells of all its model's time as one: compute is from when the model was asked until"
+    " it answered, the wait for a batch of its adaptive batching included, and no queue is told",
+    "target.metrics.compute takes a histogram of the model's own, such as mlserver.log makes",
 )
 _WHOLE = Note(
     "compute-whole",
@@ -71,15 +87,15 @@ VOCABULARIES = (
         "batch": ":tensorflow:serving:batching_session:processed_batch_size",
     }),
     Vocabulary("TorchServe", "ts_inference_", {
-        "requests": "ts_inference_requests",
-        "queue": "ts_queue_latency_microseconds",
-        "compute": "ts_inference_latency_microseconds - ts_queue_latency_microseconds",
-    }, {"compute": _HANDLERS}, _DERIVED),
+        "queue": _QUEUED,
+        "compute": f'ts_inference_latency_microseconds{{model_name!=""}} - {_QUEUED}',
+    }, {"requests": ("QueueTime",), "compute": _HANDLERS},
+        {"requests": _UNCOUNTED, "compute": _DERIVED}),
     Vocabulary("MLServer", "model_infer_request_", {
         "requests": "model_infer_request_success",
         "failed": "model_infer_request_failure",
-        "compute": "model_infer_request_duration in s",  # of the model's code, adaptive batches too
-    }),
+        "compute": "model_infer_request_duration in s",
+    }, doubts={"compute": _PREDICTED}),
     Vocabulary("mosec", "mosec_service_", {
         "requests": 'mosec_service_throughput{code="200"}',
         "failed": 'mosec_service_throughput{code!="200"}',
@@ -94,5 +110,5 @@ VOCABULARIES = (
         "compute": "bentoml_service_request_duration_seconds",
         "batch": "bentoml_service_adaptive_batch_size",
         "waiting": "bentoml_service_request_in_progress",
-    }, {"compute": ()}, _WHOLE),
+    }, doubts={"compute": _WHOLE}),
 )  # fmt: skip

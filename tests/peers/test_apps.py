@@ -177,10 +177,15 @@ def test_the_metrics_of_servers_that_have_a_port_for_them_are_read(
         found = run_copied(server, tmp_path, copied, *load)
     assert found.summary["failed"] == {}, found.summary["examples"]
     told = found.summary["server"]
+    codes = {note["code"] for note in found.summary["notes"]}
+    assert ("compute-whole" in codes) is (name == "mlserver")
+    assert ("queue-untold" in codes) is (name == "torchserve-kserve")
+    if name == "torchserve-kserve":  # its metrics as they come count no answers
+        assert told is None
+        return
     assert told["requests"] == pytest.approx(found.summary["done"], rel=0.1)
     assert told["compute_ms"]["mean"] > 0
-    derived = {note["code"] for note in found.summary["notes"]} & {"compute-derived"}
-    assert bool(derived) is (name == "torchserve-kserve")
+    assert bool(told["queue_ms"]) is (name == "torchserve")
 
 
 def test_mlserver_over_grpc_counts_what_was_sent(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from loadbench.report.page.sections import csv, entries, figure, key, quiet, sec
 from loadbench.report.parts import mean_split
 from loadbench.report.slowest import slowest_text
 from loadbench.report.svg import Level
-from loadbench.streams import STREAMED
+from loadbench.streams import STREAMED, UNTOLD, rest
 from loadbench.units import MS, count, percent, significant
 
 _ENOUGH = 5  # recorded requests before their mean is shown
@@ -47,6 +47,7 @@ _TAIL = 0.5  # of the share above a percentile: so far from it a request still c
 _KINDS = {
     QUEUE: "queue", WAIT: "wait", COMPUTE: "compute", REST: "network", LATE: "late", HELD: "late",
     SENDING: "late", ANSWER: "network", FIRST: "wait", OTHERS: "compute", STREAMED: "network",
+    UNTOLD: "network",
 }  # fmt: skip
 
 
@@ -220,10 +221,10 @@ def _middle(material: Material) -> Way | None:
     }
     if COMPUTE not in parts or sum(parts.values()) > whole / MS:
         return None
-    rest = whole / MS - sum(parts.values())
-    name = STREAMED if material.total.whole.stream is not None else REST
+    left = whole / MS - sum(parts.values())
+    name = rest(parts, material.total.whole.stream is not None)
     said = f"the median of each part by itself; {name} is what they leave of the p50"
-    return Way("p50 request", {**parts, name: rest}, said)
+    return Way("p50 request", {**parts, name: left}, said)
 
 
 def _samples(material: Material) -> list[Sample]:

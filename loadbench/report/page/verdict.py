@@ -16,6 +16,7 @@ from loadbench.report.optimum import of_the_best
 from loadbench.report.page.material import Material
 from loadbench.report.page.sections import entries, section, signed
 from loadbench.report.parts import mean_split
+from loadbench.streams import UNTOLD
 from loadbench.summary import CheckResult, Summary
 from loadbench.trust import ASIDES, NOTED
 from loadbench.units import SECOND, count, percent, significant
@@ -146,7 +147,9 @@ def sentence(material: Material) -> str:
     if split:
         name = max(split, key=lambda name: split[name])
         share = percent(split[name] / (sum(split.values()) or 1))
-        parts.append(f"{name} is {share} % of the mean request")
+        made = f"{share} % of the mean request"
+        told = f"the server does not tell where {made} went" if name == UNTOLD else ""
+        parts.append(told or f"{name} is {made}")
     return "; ".join(parts) + "."
 
 

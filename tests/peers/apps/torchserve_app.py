@@ -32,7 +32,7 @@ def told(asked):
     return {"model_name": "sum", "outputs": [output]}
 """
 PER_MODEL = ["model_name", "model_version", "hostname"]
-# As its own metrics.yaml has them, but that what it tells of each batch is a histogram.
+# As its own metrics.yaml has them, but that what it tells of each batch and answer is a histogram.
 METRICS = {
     "ts_metrics": {
         "counter": [
@@ -42,7 +42,8 @@ METRICS = {
                 ("ts_inference_latency_microseconds", "Microseconds"),
                 ("ts_queue_latency_microseconds", "Microseconds"),
             )
-        ]
+        ],
+        "histogram": [{"name": "QueueTime", "unit": "ms", "dimensions": ["Level", "Hostname"]}],
     },
     "model_metrics": {
         "histogram": [
