@@ -147,6 +147,7 @@ def ran(folder: Path, server: Forgetful, seconds: int, *more: str) -> dict[str, 
     return said
 
 
+@pytest.mark.long
 def test_each_time_that_it_is_forgotten_it_is_given_again_as_it_was(tmp_path: Path) -> None:
     with forgetful(times=2) as server:
         said = ran(tmp_path, server, 5)
@@ -157,6 +158,7 @@ def test_each_time_that_it_is_forgotten_it_is_given_again_as_it_was(tmp_path: Pa
     assert any(server.held[0])
 
 
+@pytest.mark.long
 def test_a_server_that_refuses_it_for_good_is_asked_less_and_less(tmp_path: Path) -> None:
     with forgetful("refuse") as server:
         said = ran(tmp_path, server, 7)
@@ -165,6 +167,7 @@ def test_a_server_that_refuses_it_for_good_is_asked_less_and_less(tmp_path: Path
     assert 3 <= len(server.asked) - 1 <= 4  # after 0, 1, 3 and perhaps 7 seconds
 
 
+@pytest.mark.long
 def test_a_server_that_has_taken_it_too_late_is_not_said_to_have_refused_it(tmp_path: Path) -> None:
     """Nobody waited for its word, and it has it all the same."""
     with forgetful("late") as server:
@@ -173,6 +176,7 @@ def test_a_server_that_has_taken_it_too_late_is_not_said_to_have_refused_it(tmp_
     assert server.known == set()  # given back
 
 
+@pytest.mark.long
 def test_refusals_from_before_it_was_registered_again_say_nothing(tmp_path: Path) -> None:
     with forgetful(held_s=2.5) as server:
         said = ran(tmp_path, server, 8)
@@ -201,6 +205,7 @@ def test_a_run_that_is_stopped_amid_a_registration_leaves_no_name(tmp_path: Path
     assert left() == before
 
 
+@pytest.mark.long
 def test_workers_say_the_same_once(tmp_path: Path) -> None:
     """Each has memory of its own."""
     with forgetful() as server:

@@ -172,7 +172,9 @@ def again(told: dict[str, Any]) -> bool:
     return any(note["code"] == "memory-again" for note in told["notes"])
 
 
-@pytest.mark.parametrize("how", ["http", "grpc", "stream"])
+@pytest.mark.parametrize(
+    "how", ["http", *(pytest.param(how, marks=pytest.mark.long) for how in ("grpc", "stream"))]
+)
 def test_a_run_goes_on_when_its_server_is_restarted(how: str, tmp_path: Path) -> None:
     """Killed amid the run, and started again at the same ports."""
     scheme = "http" if how == "http" else "grpc"
