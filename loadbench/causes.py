@@ -13,15 +13,17 @@ from typing import Any
 from loadbench import units
 from loadbench.model import Part, Sample, Start, Window
 from loadbench.ride import WHY_CLOSED
+from loadbench.streams import NETWORK, RESTS, STREAMED, rest
 from loadbench.trust import cause as standstill
 from loadbench.value import Value
 
-# How a request's time is cut, in order; "rest" is what lies outside the server's own parts. Of a
-# server that tells nothing server and network are not told apart: that is its answer, or where it
+# How a request's time is cut, in order; last what the server's own parts leave (`streams.rest`). Of
+# a server that tells nothing server and network are not told apart: that is its answer, or where it
 # comes piece by piece, its first token and the others.
 LATE, HELD, SENDING = "late", "held", "sending"
-QUEUE, WAIT, COMPUTE, REST = "queue", "batch wait", "compute", "network"
+QUEUE, WAIT, COMPUTE = "queue", "batch wait", "compute"
 ANSWER, FIRST, OTHERS = "answer", "first token", "the others"
+PARTS = (LATE, HELD, SENDING, QUEUE, WAIT, COMPUTE, *RESTS, ANSWER, FIRST, OTHERS)
 _HOT = 0.95  # of a machine's cores, from where whoever wants one has to wait
 _LONGEST = 60  # seconds before its end that are looked at
 _UNUSUAL = 2.0  # times the usual
@@ -128,7 +130,8 @@ def stretches(sample: Sample) -> list[tuple[str, int]]:
         length = min(left, max(0, told or 0))
         found.append((name, length))
         left -= length
-    found.append((REST, left))
+    told = () if sample.queue_ns is None else (QUEUE,)
+    found.append((rest(told, sample.first is not None), left))
     return [(name, length) for name, length in found if length > 0]
 
 
@@ -194,7 +197,7 @@ def plainly(sample: Sample, cause: Cause, start: Start) -> dict[str, Any]:
 def _stood(longest: str, parts: dict[str, int], windows: Sequence[Window]) -> Cause | None:
     """Whether the load generator stood still for most of that stretch: it sent the request late, or
     read its answer late. Short standstills are not looked into, and have no cause."""
-    if longest not in (LATE, SENDING, REST, ANSWER, FIRST, OTHERS):
+    if longest not in (LATE, SENDING, *RESTS, ANSWER, FIRST, OTHERS):
         return None
     found = max(windows, key=lambda window: window.stall_ns, default=None)
     if found is None or not found.stall_cause or found.stall_ns < parts[longest] / 2:
@@ -254,7 +257,7 @@ def _computed(sample: Sample, time: int, usual: int | None, around: Around) -> C
     return _say("compute", time=time, rows=rows)
 
 
-_OUTSIDE = {REST: "outside", FIRST: "first-token", OTHERS: "tokens"}
+_OUTSIDE = {NETWORK: "outside", STREAMED: "outside", FIRST: "first-token", OTHERS: "tokens"}
 
 
 def _outside(longest: str, time: int, then: Window | None) -> Cause:
@@ -292,7 +295,7 @@ def _usual(window: Window | None) -> dict[str, int]:
     known = {name: value for name, value in found.items() if value is not None}
     whole = window.latency.quantile(0.5)
     if COMPUTE in known and whole is not None:
-        known[REST] = max(0, whole - sum(known.values()))
+        known |= dict.fromkeys(RESTS, max(0, whole - sum(known.values())))
     return known
 
 

@@ -2,11 +2,14 @@
 nor a snapshot of it holds what has to stay secret; it is filled in where it is used. What is
 written there all the same, or typed, is left out of all that is written down or passed on."""
 
+import json
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from typing import Any, AnyStr
+from urllib.parse import quote, quote_plus
 
 from loadbench.errors import SpecError
 
@@ -69,6 +72,7 @@ def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
     ]
     literal = [text for name, text in headers.items() if shown(name, text) == LEFT_OUT]
     found += [(LEFT_OUT, part) for text in literal for part in (text, text.rpartition(" ")[2])]
+    found = [(name, form) for name, value in found for form in _forms(value)]
     for name, value in sorted(found, key=lambda one: -len(one[1])):  # one may hold another
         if len(value) < _LEAST:
             continue
@@ -77,6 +81,14 @@ def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
         else:
             said = _without(said, value, name)
     return said
+
+
+def _forms(value: str) -> set[str]:
+    """As it is, as a link or a form has it, as JSON has it, and as a page has it."""
+    quoted = {quote(value), quote(value, safe=""), quote_plus(value)}
+    small = {re.sub("%..", lambda found: found[0].lower(), form) for form in quoted}
+    texts = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    return {value, *quoted, *small, *texts, escape(value), escape(value, quote=False)}
 
 
 def _without(said: AnyStr, value: AnyStr, name: AnyStr) -> AnyStr:

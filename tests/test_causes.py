@@ -199,7 +199,17 @@ def test_of_a_server_that_tells_nothing_nothing_is_called_network() -> None:
     found = dict(stretches(streamed))
     assert (found["first token"], found["the others"]) == (96 * MS, 700 * MS)
     assert sum(found.values()) == streamed.done - streamed.due
-    assert "network" in dict(stretches(request(compute=6, rest=796, first=ORIGIN)))
+    told = request(queue=1, compute=6, rest=796)
+    assert "network" in dict(stretches(told))
+    streamed = request(queue=1, compute=6, rest=796, first=ORIGIN)
+    assert "network and stream" in dict(stretches(streamed))
+
+
+def test_of_a_server_that_tells_no_queue_the_rest_is_not_called_network() -> None:
+    """Its requests may have waited for a batch of it."""
+    found = request(compute=6, rest=796)
+    assert dict(stretches(found))["untold"] == 796 * MS
+    assert explain(found, around()).text.startswith("the target does not tell where 796 ms went")
 
 
 def test_all_seconds_of_its_way_are_looked_at() -> None:

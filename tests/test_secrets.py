@@ -402,6 +402,17 @@ def test_a_secret_that_is_repeated_is_left_out() -> None:
     assert hidden(b"got abcde", headers) == b"got (left out)"
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["/login?key=p%2Fq%26r+s%22", "p%2fq%26r%20s%22", "p/q%26r%20s%22", 'p/q&amp;r s"',
+     "p/q&amp;r s&quot;", r'{"key": "p/q&r s\""}'],
+)  # fmt: skip
+def test_a_secret_that_is_repeated_in_other_letters_is_left_out(said: str) -> None:
+    found = hidden(said, {"X-Api-Key": 'p/q&r s"'})
+    assert "(left out)" in found
+    assert "q" not in found
+
+
 def test_differences_tell_that_there_is_one_and_not_which(tmp_path: Path) -> None:
     path = written(tmp_path, "http://127.0.0.1:1", "")
     a, b = (Side(load(str(path), {KEY: f"Bearer {each}"})) for each in (SECRET, f"{SECRET}2"))

@@ -367,7 +367,14 @@ def test_a_server_that_is_no_kserve_is_plain_http() -> None:
     with replaying({"/v2": (404, ""), "/score": (200, "ok")}) as url, Asker(url) as asker:
         found = asker.describe(TargetSpec(url=url, path="/score", method="POST"))
         assert asker.statistics(found) is None
+        assert asker.known_by == "plain HTTP: neither /v2 nor /v1/models is known there"
     assert (found.protocol, found.path, found.method) == ("http", "/score", "POST")
+
+
+def test_how_a_plain_service_refused_what_others_know_is_told() -> None:
+    with replaying({"/v2": (403, "no"), "/": (200, "ok")}) as url, Asker(url) as asker:
+        assert asker.describe(TargetSpec(url=url)).protocol == "http"
+        assert "/v2 by HTTP 403 and /v1/models by HTTP 404" in asker.known_by
 
 
 TORCHSERVE = {

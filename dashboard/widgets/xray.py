@@ -19,7 +19,6 @@ from loadbench.causes import (
     LATE,
     OTHERS,
     QUEUE,
-    REST,
     SENDING,
     WAIT,
     Around,
@@ -33,6 +32,7 @@ from loadbench.causes import (
 from loadbench.model import Sample, Window
 from loadbench.report.slowest import machine_then, rode, took
 from loadbench.report.ticks import label, ticks
+from loadbench.streams import NETWORK, RESTS
 from loadbench.view import bins
 
 _LEAST = 4  # rows a request; a fifth keeps them apart where there is room
@@ -47,8 +47,7 @@ def look(name: str, colours: Palette) -> tuple[str, str]:
         QUEUE: ("▓", colours.p99),
         WAIT: ("▒", colours.limit),
         COMPUTE: ("█", colours.p95),
-        REST: ("░", colours.quiet),
-        ANSWER: ("░", colours.quiet),
+        **dict.fromkeys((*RESTS, ANSWER), ("░", colours.quiet)),
         FIRST: ("▒", colours.limit),
         OTHERS: ("█", colours.p95),
     }[name]
@@ -68,7 +67,9 @@ def _ways(scene: Scene) -> list[str]:
     """How those in view were answered, as far as their servers tell."""
     samples = scene.visible.slowest if scene.visible else ()
     untold = [sample for sample in samples if not tells(sample)]
-    found = [QUEUE, WAIT, COMPUTE, REST] if len(untold) < len(samples) or not samples else []
+    rests = {name for sample in samples if tells(sample) for name, _ in stretches(sample)}
+    found = [QUEUE, WAIT, COMPUTE] if len(untold) < len(samples) or not samples else []
+    found += [name for name in RESTS if name in rests or (not samples and name == NETWORK)]
     found += [ANSWER] if any(sample.first is None for sample in untold) else []
     return found + ([FIRST, OTHERS] if any(sample.first for sample in untold) else [])
 
@@ -83,11 +84,12 @@ class Xray(Board, can_focus=True):
         Binding("pagedown", "page(1)", show=False),
     ]
     reading = (
-        "The slowest requests: from the moment each was due to its answer, on one time axis. late: "
-        "the generator sent it late. held: it waited for a free connection. sending, queue, batch "
-        "wait, compute, network: its way; answer: server and network, where the server does not "
-        "tell them apart, or its first token and the others. → why it was slow, as far as the log "
-        "shows it. ↑ and ↓ go through them where there is no room for all.",
+        "The slowest requests: from the moment each was due to its answer, on one time axis. "
+        "late: the generator sent it late. held: it waited for a free connection. sending, queue, "
+        "batch wait, compute, network: its way; untold: what a server that tells no queue leaves "
+        "open; answer: server and network, where it tells neither, or its first token and the "
+        "others. → why it was slow, as far as the log shows it. ↑ and ↓ go through them where "
+        "there is no room for all.",
     )
 
     _first = 0  # the uppermost that is drawn

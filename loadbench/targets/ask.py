@@ -21,10 +21,11 @@ from loadbench.model import Value, decode
 from loadbench.plan import Endpoint, Tls
 from loadbench.standing import Settings
 from loadbench.targets.between import difference, together
-from loadbench.targets.describe import describe, describe_replica, refusal, words
+from loadbench.targets.describe import describe, describe_replica
 from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
 from loadbench.targets.places import Pin
 from loadbench.targets.region import Region
+from loadbench.targets.reply import refusal, words
 from loadbench.targets.statistics import Reading, read
 from loadbench.targets.tls import context, explain
 from loadbench.targets.wire import Headers, Prepared

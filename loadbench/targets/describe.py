@@ -6,8 +6,6 @@ An Asker asks; here is what the answers mean, protocol by protocol.
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import httpx
-import msgspec
 from msgspec.structs import replace
 
 from loadbench import environment
@@ -17,6 +15,8 @@ from loadbench.plan import Endpoint
 from loadbench.targets import openai, tensorflow
 from loadbench.targets.datatypes import NO_JSON
 from loadbench.targets.plain import check_path
+from loadbench.targets.recognise import MISSPELT, recognised
+from loadbench.targets.reply import json_of
 from loadbench.units import hostport
 
 if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
@@ -25,13 +25,6 @@ if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
 
 _BINARY = "binary_tensor_data"
 _MEMORY = "system_shared_memory"
-_MISSPELT = "extenstion"  # TorchServe as a KServe server writes it so
-_TORCHSERVE = "TorchServe APIs"
-_WHO = 401  # how servers say that they do not know who asks
-# How they, or a proxy before them, say that they cannot tell now. All other refusals mean that it
-# is not known there: services answer what they do not have by 404, but by 400, 403 or 500, too.
-_LATER = (429, 502, 503, 504)
-_UNKNOWN = 501  # how a server that speaks gRPC refuses a service that it does not have
 _ROOTS = {"kserve": "/v2", "tensorflow": "/v1"}  # of protocols with paths of their own
 _BY_RPC = "ask it over gRPC: --target grpc://host:port (Triton's port is 8001)"
 
@@ -39,7 +32,7 @@ _BY_RPC = "ask it over gRPC: --target grpc://host:port (Triton's port is 8001)"
 def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     """Where and how to send requests. Raises TargetError when the server is down or not ready,
     SpecError when it has no such model."""
-    protocol = _found_protocol(asker, wanted) if asker.protocol == "auto" else asker.protocol
+    protocol = recognised(asker, wanted) if asker.protocol == "auto" else asker.protocol
     if protocol in _ROOTS:
         _without_path(asker, _ROOTS[protocol])
     if wanted.shared_memory and protocol != "kserve":
@@ -69,7 +62,7 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     if ready.status_code != 200:
         raise TargetError(f"{asker.url} is not ready (HTTP {ready.status_code})", "wait for it")
     model = wanted.model or _only(asker, _models(asker))
-    if _MISSPELT in told:
+    if MISSPELT in told:
         return _untold(asker, model)
     binary = _BINARY in extensions
     found = _kserve(asker, model, binary=wanted.binary and binary)
@@ -142,74 +135,6 @@ def _without_path(asker: "Asker", root: str) -> None:
     if not asker.rpc:
         hint += '; what is only to be had at such a path: [target] protocol = "http"'
     raise SpecError(f"the path of the URL {told!r} has no use: {asker.url} is asked {asked}", hint)
-
-
-def _found_protocol(asker: "Asker", wanted: "TargetSpec") -> str:
-    """A KServe server says at /v2 what it is, one of completions which models it has, TensorFlow
-    Serving by how it tells of one, or refuses to, and TorchServe what can be asked of it."""
-    if asker.rpc:
-        return _over_rpc(asker, wanted)
-    found = json_of(_known(asker, "/v2"))
-    if isinstance(found, dict) and ("extensions" in found or _MISSPELT in found):
-        asker.known_by = "speaks KServe v2: /v2 tells its extensions"
-        return "kserve"
-    if openai.models(json_of(_known(asker, openai.MODELS))) is not None:
-        asker.known_by = f"speaks OpenAI's API: {openai.MODELS} tells its models"
-        return "openai"
-    path = tensorflow.model_path(wanted.model).rstrip("/")
-    found = json_of(asker.ask("GET", path), anyhow=True)
-    if tensorflow.serves(found) or tensorflow.refuses(found):
-        asker.known_by = f"is TensorFlow Serving: {path} says so"
-        return "tensorflow"
-    told = json_of(asker.ask("OPTIONS", "/"))
-    info = told.get("info") if isinstance(told, dict) else None
-    if isinstance(info, dict) and info.get("title") == _TORCHSERVE:
-        asker.known_by = "is TorchServe: OPTIONS / says so"
-        return "torchserve"
-    asker.known_by = "plain HTTP: neither /v2 nor /v1/models is known there"
-    return "http"
-
-
-def _known(asker: "Asker", path: str) -> httpx.Response:
-    """What it answers there. SpecError if it wants to know first who asks, or sends on to another
-    place; TargetError if it cannot tell now: none of these is to say that it is not known."""
-    answer = asker.ask("GET", path)
-    where, plain = asker.url, ""
-    if not asker.rpc:
-        where = f"GET {asker.url}{path}"
-        plain = '; a service of plain HTTP that answers so there alone: [target] protocol = "http"'
-    said = f"{where}: {asker.refusal(answer)}"
-    if answer.status_code == _WHO:
-        hint = 'target.headers = { Authorization = "Bearer $NAME" }'
-        raise SpecError(f"{said}: it asks for a key or a password", f"{hint}{plain}")
-    if answer.status_code in _LATER:
-        raise TargetError(said, f"try again when it is ready{plain}")
-    asked = httpx.URL(f"{asker.url}{path}")
-    to = asked.join(answer.headers["location"]) if answer.has_redirect_location else asked
-    if str(to).rstrip("/") != str(asked):  # a slash more is no other place
-        place = environment.shown("url", str(to)[:200])
-        raise SpecError(
-            f"{where}: HTTP {answer.status_code}: it leads to {place}",
-            f"if the server is there give its address, for a login target.headers{plain}",
-        )
-    return answer
-
-
-def _over_rpc(asker: "Asker", wanted: "TargetSpec") -> str:
-    """By the service that it knows. SpecError if that is none of those that are spoken here."""
-    answer = _known(asker, "/v2")
-    if answer.status_code == _UNKNOWN:
-        if asker.ask("GET", tensorflow.model_path(wanted.model)).status_code == _UNKNOWN:
-            raise SpecError(
-                f"{asker.url} has no inference.GRPCInferenceService/ServerMetadata and no"
-                f" tensorflow.serving.ModelService: {asker.refusal(answer)}",
-                "KServe v2 and TensorFlow Serving are measured over gRPC, if the server, or a proxy"
-                " before it, has them there; what it serves over HTTP: --target http://host:port",
-            )
-        asker.known_by = "is TensorFlow Serving: it knows tensorflow.serving.ModelService"
-        return "tensorflow"
-    asker.known_by = "speaks KServe v2 over gRPC"
-    return "kserve"
 
 
 def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
@@ -374,31 +299,5 @@ def _batched(
     return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
 
 
-def json_of(answer: httpx.Response, anyhow: bool = False) -> Any:
-    """What it says in JSON; None if that is none, or (unless `anyhow`) a refusal."""
-    if answer.status_code != 200 and not anyhow:
-        return None
-    try:
-        return msgspec.json.decode(answer.content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
 def _without_batch(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(Tensor(found.name, found.datatype, found.shape[1:]) for found in tensors)
-
-
-def refusal(answer: httpx.Response) -> str:
-    """What a server says in refusing, on one line."""
-    said = words(answer)
-    status = answer.headers.get("grpc-status") or f"HTTP {answer.status_code}"
-    return status if said in ("", status) else f"{status} {said}"
-
-
-def words(answer: httpx.Response) -> str:
-    """Its error in words, as servers put it into JSON, else all that it says."""
-    found = json_of(answer, anyhow=True)
-    said = (found.get("error") or found.get("detail")) if isinstance(found, dict) else None
-    if isinstance(said, dict):
-        said = said.get("message", said)
-    return " ".join(str(said or answer.text).split())[:200]

@@ -12,7 +12,7 @@ from loadbench.environment import shown
 from loadbench.errors import SpecError, TargetError
 from loadbench.model import Note
 from loadbench.plan import Endpoint, Expected, RequestPlan, kinds
-from loadbench.targets.describe import json_of
+from loadbench.targets.reply import json_of
 
 if TYPE_CHECKING:  # they bring pydantic, which not all who ask need
     from loadbench.spec import Spec

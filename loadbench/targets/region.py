@@ -67,7 +67,9 @@ class Region:
         """Puts an input there."""
         place = self._room(len(data))
         try:
-            os.pwrite(self._file.fileno(), data, place.offset)
+            done = 0
+            while done < len(data):  # where it becomes full a part is written, and then none
+                done += os.pwrite(self._file.fileno(), memoryview(data)[done:], place.offset + done)
         except OSError as error:  # the machine has no more of it
             self.forget()
             raise SpecError(

@@ -12,8 +12,8 @@ from loadbench.causes import (
     HELD,
     LATE,
     OTHERS,
+    PARTS,
     QUEUE,
-    REST,
     SENDING,
     WAIT,
     latency,
@@ -39,15 +39,14 @@ from loadbench.report.page.sections import csv, entries, figure, key, quiet, sec
 from loadbench.report.parts import mean_split
 from loadbench.report.slowest import slowest_text
 from loadbench.report.svg import Level
-from loadbench.streams import STREAMED, UNTOLD, rest
+from loadbench.streams import RESTS, rest
 from loadbench.units import MS, count, percent, significant
 
 _ENOUGH = 5  # recorded requests before their mean is shown
 _TAIL = 0.5  # of the share above a percentile: so far from it a request still counts as one of it
 _KINDS = {
-    QUEUE: "queue", WAIT: "wait", COMPUTE: "compute", REST: "network", LATE: "late", HELD: "late",
-    SENDING: "late", ANSWER: "network", FIRST: "wait", OTHERS: "compute", STREAMED: "network",
-    UNTOLD: "network",
+    LATE: "late", HELD: "late", SENDING: "late", QUEUE: "queue", WAIT: "wait", COMPUTE: "compute",
+    **dict.fromkeys((*RESTS, ANSWER), "network"), FIRST: "wait", OTHERS: "compute",
 }  # fmt: skip
 
 
@@ -256,5 +255,4 @@ def _mean(samples: Iterable[Sample]) -> dict[str, float]:
         number += 1
         for name, length in stretches(sample):
             total[name] = total.get(name, 0.0) + length / MS
-    order = (LATE, HELD, SENDING, QUEUE, WAIT, COMPUTE, REST, ANSWER, FIRST, OTHERS)
-    return {name: total[name] / number for name in order if name in total}
+    return {name: total[name] / number for name in PARTS if name in total}

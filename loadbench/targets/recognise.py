@@ -1,0 +1,97 @@
+"""Which protocol a server speaks: found out by asking it."""
+
+from typing import TYPE_CHECKING
+
+import httpx
+
+from loadbench import environment
+from loadbench.errors import SpecError, TargetError
+from loadbench.targets import openai, tensorflow
+from loadbench.targets.reply import json_of
+
+if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
+    from loadbench.targets.ask import Asker
+    from loadbench.targetspec import TargetSpec
+
+MISSPELT = "extenstion"  # TorchServe as a KServe server writes it so
+_TORCHSERVE = "TorchServe APIs"
+_WHO = 401  # how servers say that they do not know who asks
+# How they, or a proxy before them, say that they cannot tell now. All other refusals mean that it
+# is not known there: services answer what they do not have by 404, but by 400, 403 or 500, too.
+_LATER = (429, 502, 503, 504)
+_ABSENT = 404
+_UNKNOWN = 501  # how a server that speaks gRPC refuses a service that it does not have
+
+
+def recognised(asker: "Asker", wanted: "TargetSpec") -> str:
+    """A KServe server says at /v2 what it is, one of completions which models it has, TensorFlow
+    Serving by how it tells of one, or refuses to, and TorchServe what can be asked of it."""
+    if asker.rpc:
+        return _over_rpc(asker, wanted)
+    found = json_of(root := _known(asker, "/v2"))
+    if isinstance(found, dict) and ("extensions" in found or MISSPELT in found):
+        asker.known_by = "speaks KServe v2: /v2 tells its extensions"
+        return "kserve"
+    if openai.models(json_of(models := _known(asker, openai.MODELS))) is not None:
+        asker.known_by = f"speaks OpenAI's API: {openai.MODELS} tells its models"
+        return "openai"
+    path = tensorflow.model_path(wanted.model).rstrip("/")
+    found = json_of(asker.ask("GET", path), anyhow=True)
+    if tensorflow.serves(found) or tensorflow.refuses(found):
+        asker.known_by = f"is TensorFlow Serving: {path} says so"
+        return "tensorflow"
+    told = json_of(asker.ask("OPTIONS", "/"))
+    info = told.get("info") if isinstance(told, dict) else None
+    if isinstance(info, dict) and info.get("title") == _TORCHSERVE:
+        asker.known_by = "is TorchServe: OPTIONS / says so"
+        return "torchserve"
+    codes = {"/v2": root.status_code, openai.MODELS: models.status_code}
+    if set(codes.values()) == {_ABSENT}:
+        told = "neither /v2 nor /v1/models is known there"
+    else:
+        answers = " and ".join(f"{path} by HTTP {code}" for path, code in codes.items())
+        told = f"it answered {answers}, which is no protocol known here"
+    asker.known_by = f"plain HTTP: {told}"
+    return "http"
+
+
+def _known(asker: "Asker", path: str) -> httpx.Response:
+    """What it answers there. SpecError if it wants to know first who asks, or sends on to another
+    place; TargetError if it cannot tell now: none of these is to say that it is not known."""
+    answer = asker.ask("GET", path)
+    where, plain = asker.url, ""
+    if not asker.rpc:
+        where = f"GET {asker.url}{path}"
+        plain = '; a service of plain HTTP that answers so there alone: [target] protocol = "http"'
+    said = f"{where}: {asker.refusal(answer)}"
+    if answer.status_code == _WHO:
+        hint = 'target.headers = { Authorization = "Bearer $NAME" }'
+        raise SpecError(f"{said}: it asks for a key or a password", f"{hint}{plain}")
+    if answer.status_code in _LATER:
+        raise TargetError(said, f"try again when it is ready{plain}")
+    asked = httpx.URL(f"{asker.url}{path}")
+    to = asked.join(answer.headers["location"]) if answer.has_redirect_location else asked
+    if str(to).rstrip("/") != str(asked):  # a slash more is no other place
+        place = environment.shown("url", str(to)[:200])
+        raise SpecError(
+            f"{where}: HTTP {answer.status_code}: it leads to {place}",
+            f"if the server is there give its address, for a login target.headers{plain}",
+        )
+    return answer
+
+
+def _over_rpc(asker: "Asker", wanted: "TargetSpec") -> str:
+    """By the service that it knows. SpecError if that is none of those that are spoken here."""
+    answer = _known(asker, "/v2")
+    if answer.status_code == _UNKNOWN:
+        if asker.ask("GET", tensorflow.model_path(wanted.model)).status_code == _UNKNOWN:
+            raise SpecError(
+                f"{asker.url} has no inference.GRPCInferenceService/ServerMetadata and no"
+                f" tensorflow.serving.ModelService: {asker.refusal(answer)}",
+                "KServe v2 and TensorFlow Serving are measured over gRPC, if the server, or a proxy"
+                " before it, has them there; what it serves over HTTP: --target http://host:port",
+            )
+        asker.known_by = "is TensorFlow Serving: it knows tensorflow.serving.ModelService"
+        return "tensorflow"
+    asker.known_by = "speaks KServe v2 over gRPC"
+    return "kserve"
