@@ -130,8 +130,8 @@ def stretches(sample: Sample) -> list[tuple[str, int]]:
         length = min(left, max(0, told or 0))
         found.append((name, length))
         left -= length
-    told = () if sample.queue_ns is None else (QUEUE,)
-    found.append((rest(told, sample.first is not None), left))
+    known = () if sample.queue_ns is None else (QUEUE,)
+    found.append((rest(known, sample.first is not None), left))
     return [(name, length) for name, length in found if length > 0]
 
 
