@@ -46,7 +46,7 @@ def test_the_screen_goes_on_to_the_next_repeat(tmp_path: Path) -> None:
         async with app.run_test(size=(120, 40)) as pilot:
             found = await until_told(pilot, "the next one follows")
             assert "repeat 1 of 3" in found
-            assert "s = stop" in found
+            found = await until_told(pilot, "s = stop")
             assert "R = run again" not in found
             await pilot.press("2")
             add(folder, finished(tmp_path / "made", "later", 30.0))

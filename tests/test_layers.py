@@ -42,6 +42,8 @@ OWNERS = {
         "loadbench.targets.ask",
         "loadbench.targets.describe",
         "loadbench.targets.pinned",
+        "loadbench.targets.recognise",
+        "loadbench.targets.reply",
         "loadbench.targets.scrape",
         "loadbench.targets.transport",
     ),
