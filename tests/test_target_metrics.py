@@ -232,6 +232,16 @@ def test_what_is_gone_is_a_gap_and_its_counts_are_made_up_when_it_is_back() -> N
     assert (on.queue.count, on.queue.total_ns, on.requests) == (2, 1_000_000_000, 2)
 
 
+def test_what_a_server_tells_again_only_when_it_happens_is_not_counted_twice() -> None:
+    """A label that is made at its first use is not there after a restart, until it is used."""
+    good, bad = 'app_total{{code="200"}} {}\n', 'app_total{{code="500"}} {}\n'
+    counts = [(1000, 500), (50, None), (150, None), (250, 3), (350, 3)]
+    texts = [good.format(a) + (bad.format(b) if b is not None else "") for a, b in counts]
+    told = course(*texts, requests="app_total", failed='app_total{code="500"}')
+    assert [server.requests for server in told] == [50, 100, 103, 100]
+    assert [server.failed for server in told] == [None, 0, 3, 0]
+
+
 TOTALS = "app_requests_total {n}\napp_q_seconds_total {s}\napp_rows_sum {r}\napp_rows_count {n}\n"
 TOTAL_NAMES = {"requests": "app_requests", "queue": "app_q_seconds", "batch": "app_rows"}
 

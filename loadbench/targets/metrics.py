@@ -174,9 +174,15 @@ def _now(asked: Wanted, found: Page) -> float | None:
 
 def together(earlier: Reading, later: Reading) -> Reading:
     """The later one, with what is gone from it as it was: what it counted is not to be new when it
-    is back."""
-    gone = frozenset(earlier.counts.keys() - later.counts.keys())
-    counts, started = {**earlier.counts, **later.counts}, {**earlier.started, **later.started}
+    is back. Of whoever began anew it is gone for good."""
+    anew = _began_anew(earlier, later)
+    known = {
+        place: value
+        for place, value in earlier.counts.items()
+        if place in later.counts or place.whose not in anew
+    }
+    gone = frozenset(known.keys() - later.counts.keys())
+    counts, started = {**known, **later.counts}, {**earlier.started, **later.started}
     return later._replace(counts=counts, gone=gone, started=started)
 
 
