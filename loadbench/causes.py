@@ -133,7 +133,7 @@ def stretches(sample: Sample) -> list[tuple[str, int]]:
         length = min(left, max(0, told or 0))
         found.append((name, length))
         left -= length
-    known = () if sample.queue_ns is None else (QUEUE,)
+    known = [QUEUE] * (sample.queue_ns is not None) + [COMPUTE] * (sample.compute_ns is not None)
     found.append((rest(known, sample.first is not None), left))
     return [(name, length) for name, length in found if length > 0]
 

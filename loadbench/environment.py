@@ -75,7 +75,7 @@ def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
         for match in NAME.finditer(text)
     ]
     literal = [text for name, text in headers.items() if shown(name, text) == LEFT_OUT]
-    found += [(LEFT_OUT, part) for text in literal for part in (text, text.rpartition(" ")[2])]
+    found += [(LEFT_OUT, part) for text in literal for part in _secrets(text)]
     found = [(name, form) for name, value in found for form in _forms(value)]
     for name, value in sorted(found, key=lambda one: -len(one[1])):  # one may hold another
         if len(value) < _LEAST:
@@ -85,6 +85,11 @@ def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
         else:
             said = _without(said, value, name)
     return said
+
+
+def _secrets(text: str) -> list[str]:
+    """Of a header's value all of it, what follows a scheme, and the value of each cookie."""
+    return [text, text.rpartition(" ")[2], *re.findall(r"=([^;,\s]+)", text)]
 
 
 def _forms(value: str) -> set[str]:

@@ -137,6 +137,11 @@ def test_a_target_that_gets_too_much_is_told_of_without_it(tmp_path: Path) -> No
     assert SECRET not in told
 
 
+def test_of_cookies_each_value_is_a_secret() -> None:
+    headers = {"Cookie": f"theme=dark; session={SECRET}"}
+    assert hidden(f"no such session: {SECRET}", headers) == "no such session: (left out)"
+
+
 class Repeating(Handler):
     """Fails with all that it was sent."""
 

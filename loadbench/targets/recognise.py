@@ -19,7 +19,8 @@ _WHO = 401  # how servers say that they do not know who asks
 # How they, or a proxy before them, say that they cannot tell now. All other refusals mean that it
 # is not known there: services answer what they do not have by 404, but by 400, 403 or 500, too.
 _LATER = (429, 502, 503, 504)
-_ABSENT = 404
+_ABSENT, _FORBIDDEN = 404, 403
+_BAD = 400  # what servers of https say, in plain HTTP, to who speaks that
 _UNKNOWN = 501  # how a server that speaks gRPC refuses a service that it does not have
 
 
@@ -48,12 +49,17 @@ def recognised(asker: "Asker", wanted: "TargetSpec") -> str:
     if isinstance(info, dict) and info.get("title") == _TORCHSERVE:
         asker.known_by = "is TorchServe: OPTIONS / says so"
         return "torchserve"
-    codes = {"/v2": root.status_code, openai.MODELS: models.status_code}
-    if set(codes.values()) == {_ABSENT}:
+    asked = {"/v2": root, openai.MODELS: models}
+    codes = {answer.status_code for answer in asked.values()}
+    if codes == {_ABSENT}:
         told = "neither /v2 nor /v1/models is known there"
     else:
-        answers = " and ".join(f"{path} by HTTP {code}" for path, code in codes.items())
+        answers = " and ".join(
+            f"{path} by {asker.refusal(answer)}" for path, answer in asked.items()
+        )
         told = f"it answered {answers}, which is no protocol known here"
+        if _FORBIDDEN in codes:
+            told += " (if it wants a key: target.headers)"
     asker.known_by = f"plain HTTP: {told}"
     return "http"
 
@@ -69,6 +75,8 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
         raise SpecError(f"{said}: it asks for a key or a password", f"{hint}{_plain(asker)}")
     if answer.status_code in _LATER:
         raise _later(asker, said)
+    if answer.status_code == _BAD and not asker.tls and "https" in answer.text.lower():
+        raise SpecError(said, f"is it an https:// address?{_plain(asker)}")
     asked = httpx.URL(f"{asker.url}{path}")
     to = asked.join(answer.headers["location"]) if answer.has_redirect_location else asked
     if str(to).rstrip("/") != str(asked):  # a slash more is no other place
