@@ -13,7 +13,7 @@ from typing import Any
 from loadbench import units
 from loadbench.model import Part, Sample, Start, Window
 from loadbench.ride import WHY_CLOSED
-from loadbench.streams import NETWORK, RESTS, STREAMED, rest
+from loadbench.streams import NETWORK, RESTS, STREAMED, UNTOLD, rest
 from loadbench.trust import cause as standstill
 from loadbench.value import Value
 
@@ -33,6 +33,8 @@ CAUSES = {
     "generator-stall": "generator late {time}: not the server's fault ({why}, for {stood})",
     "generator-late": "generator late {time}: not the server's fault",
     "answer-unread": "{time} outside of queue, batch and compute; the load generator stood still"
+    " for {stood} in that second: {why}",
+    "untold-unread": "the target does not tell where {time} went; the load generator stood still"
     " for {stood} in that second: {why}",
     "connections": "waited {time} for a free connection: all {connections} were busy",
     "connecting": "connecting and sending took {time}",
@@ -54,6 +56,7 @@ CAUSES = {
     "server": "the server took {time} for it, by its own account",
     "server-part": "the server took {time} for it, by its own account: most of it {part}, {most}",
     "busy-machine": "{time} passed outside of queue, batch and compute: CPU {why} % busy",
+    "busy-untold": "the target does not tell where {time} went; the CPU here was {why} % busy",
     "outside": "nothing explains {time} outside of queue, batch and compute",
     "untold": "the target does not tell where {time} went",
     "first-token": "its first token took {time}: the target does not tell where they went",
@@ -130,7 +133,7 @@ def stretches(sample: Sample) -> list[tuple[str, int]]:
         length = min(left, max(0, told or 0))
         found.append((name, length))
         left -= length
-    known = () if sample.queue_ns is None else (QUEUE,)
+    known = [QUEUE] * (sample.queue_ns is not None) + [COMPUTE] * (sample.compute_ns is not None)
     found.append((rest(known, sample.first is not None), left))
     return [(name, length) for name, length in found if length > 0]
 
@@ -202,7 +205,9 @@ def _stood(longest: str, parts: dict[str, int], windows: Sequence[Window]) -> Ca
     found = max(windows, key=lambda window: window.stall_ns, default=None)
     if found is None or not found.stall_cause or found.stall_ns < parts[longest] / 2:
         return None
-    code = "generator-stall" if longest == LATE else "answer-unread"
+    code = "answer-unread" if _told(longest) else "untold-unread"
+    if longest == LATE:
+        code = "generator-stall"
     why = standstill(found.stall_cause)[0]
     return _say(code, time=parts[longest], stood=found.stall_ns, why=why)
 
@@ -257,6 +262,11 @@ def _computed(sample: Sample, time: int, usual: int | None, around: Around) -> C
     return _say("compute", time=time, rows=rows)
 
 
+def _told(name: str) -> bool:
+    """Whether the server's own parts are known beside this stretch, and outside of it."""
+    return name not in (UNTOLD, ANSWER, FIRST, OTHERS)
+
+
 _OUTSIDE = {NETWORK: "outside", STREAMED: "outside", FIRST: "first-token", OTHERS: "tokens"}
 
 
@@ -264,7 +274,8 @@ def _outside(longest: str, time: int, then: Window | None) -> Cause:
     machine = then.machine if then else None
     cpu = machine.cpu if machine else None
     if cpu is not None and cpu >= _HOT:
-        return _say("busy-machine", time=time, why=units.percent(cpu))
+        code = "busy-machine" if _told(longest) else "busy-untold"
+        return _say(code, time=time, why=units.percent(cpu))
     return _say(_OUTSIDE.get(longest, "untold"), time=time)
 
 

@@ -20,7 +20,9 @@ _LEAST = 4  # characters of a value that is looked for: shorter ones stand in an
 # inputs of models are called token_type_ids, settings max_tokens, checks first_token_p99, and a
 # tokenizer has words like its stop_token
 _SECRET = re.compile(
-    r"authorization|cookie|secret|password|passwd|api[-_]?key|credential"
+    r"authorization|authentication|cookie|secret|password|passwd|passphrase|\bpwd\b|credential"
+    r"|bearer|(?:^|\.)x-auth\b|x-signature|session[-_]?id"
+    r"|(?:api|access|account|auth|functions|private|shared|signing|subscription)[-_]?key"
     r"|(?:api|auth|access)[-_]?token"
     r"|(?<!(?:first|start)[-_])(?<!(?:stop|mask|next)[-_])(?<!(?:eos|bos|pad|unk|sep|cls|end)[-_])"
     r"(?<!special[-_])token(?!_?types?|_?ids?|iz|s(?![a-zA-Z])|_gap|_pace)",
@@ -40,6 +42,8 @@ _WITHIN = (  # a name and its value: in an address's query, among the options of
     re.compile(r"\"([\w-]+)\"\s*:\s*\"(\(left out\)|(?:[^\"\\]|\\.)+)"),  # … in JSON
     re.compile(r"\\\"([\w-]+)\\\"\s*:\s*\\\"(\(left out\)|.+?(?=\\\"|$))"),  # … within quotes
 )
+# In a query these may be anything: what is as long as one has to be, and no name
+_QUERIED = re.compile(rf"(?<=[?&])((?:key|sig|code)=)([^&#\s$()]{{16,}}|{_MARK})")
 _HEADER = re.compile(r"([\w-]+): +(.+)")  # as a command takes it for a word
 
 
@@ -71,7 +75,7 @@ def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
         for match in NAME.finditer(text)
     ]
     literal = [text for name, text in headers.items() if shown(name, text) == LEFT_OUT]
-    found += [(LEFT_OUT, part) for text in literal for part in (text, text.rpartition(" ")[2])]
+    found += [(LEFT_OUT, part) for text in literal for part in _secrets(text)]
     found = [(name, form) for name, value in found for form in _forms(value)]
     for name, value in sorted(found, key=lambda one: -len(one[1])):  # one may hold another
         if len(value) < _LEAST:
@@ -81,6 +85,11 @@ def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
         else:
             said = _without(said, value, name)
     return said
+
+
+def _secrets(text: str) -> list[str]:
+    """Of a header's value all of it, what follows a scheme, and the value of each cookie."""
+    return [text, text.rpartition(" ")[2], *re.findall(r"=([^;,\s]+)", text)]
 
 
 def _forms(value: str) -> set[str]:
@@ -112,7 +121,7 @@ def shown(name: str, value: object) -> object:
         return LEFT_OUT
     for pattern in _WITHIN:
         value = pattern.sub(_without_value, value)
-    return value
+    return _QUERIED.sub(rf"\1{LEFT_OUT}", value)
 
 
 def _without_value(found: re.Match[str]) -> str:
@@ -149,6 +158,7 @@ def literal(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, str):
         found = [match for pattern in _WITHIN for match in pattern.finditer(value)]
         yield from (one[2].strip("'\"") for one in found if _left_out(*one.groups()))
+        yield from (one[2] for one in _QUERIED.finditer(value))
 
 
 def typed(words: Sequence[str]) -> list[str]:

@@ -7,14 +7,14 @@ from loadbench.value import Value
 
 # What the server's parts leave of a request: an answer that comes piece by piece is on its way for
 # as long as the model makes it, of which servers tell little or nothing. Of a server that tells no
-# queue it may be just that.
+# queue, or no compute, it may be just that.
 NETWORK, STREAMED, UNTOLD = "network", "network and stream", "untold"
 RESTS = (NETWORK, STREAMED, UNTOLD)
 
 
 def rest(parts: Container[str], streamed: bool) -> str:
     """What is left beside these parts of the server's is called so."""
-    if "queue" not in parts:
+    if "queue" not in parts or "compute" not in parts:
         return UNTOLD
     return STREAMED if streamed else NETWORK
 

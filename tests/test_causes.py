@@ -69,6 +69,12 @@ CASES = [
         "stood still for 45.0 ms in that second: the kernel gave the core to others",
     ),
     (
+        "untold-unread",
+        request(rest=50),
+        {"stall_ns": 45 * MS, "stall_cause": "cpu"},
+        "the target does not tell where 50.0 ms went; the load generator stood still for 45.0 ms",
+    ),
+    (
         "connections",
         request(late=90, held=True, **SERVED),
         {"connections": 256},
@@ -139,6 +145,12 @@ CASES = [
         request(rest=40, **SERVED),
         {"machine": Machine(cpu=0.99)},
         "40.0 ms passed outside of queue, batch and compute: CPU 99 % busy",
+    ),
+    (
+        "busy-untold",
+        request(compute=6, rest=40),
+        {"machine": Machine(cpu=0.99)},
+        "the target does not tell where 40.0 ms went; the CPU here was 99 % busy",
     ),
     ("outside", request(rest=40, **SERVED), {}, "nothing explains 40.0 ms outside of queue"),
     ("server", request(compute=40), {}, "the server took 40.0 ms for it, by its own account"),

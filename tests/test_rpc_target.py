@@ -99,7 +99,7 @@ def test_who_takes_https_for_grpcs_is_told(tmp_path: Path, served: Served) -> No
         pytest.raises(TargetError) as caught,
     ):
         asker.describe(TargetSpec())
-    assert caught.value.hint == "it does not speak gRPC: is it an https:// address?"
+    assert caught.value.hint == "it does not speak gRPC: is it an http:// or an https:// address?"
 
 
 def test_a_path_has_no_use_over_grpc(served: Served) -> None:

@@ -137,6 +137,11 @@ def test_a_target_that_gets_too_much_is_told_of_without_it(tmp_path: Path) -> No
     assert SECRET not in told
 
 
+def test_of_cookies_each_value_is_a_secret() -> None:
+    headers = {"Cookie": f"theme=dark; session={SECRET}"}
+    assert hidden(f"no such session: {SECRET}", headers) == "no such session: (left out)"
+
+
 class Repeating(Handler):
     """Fails with all that it was sent."""
 
@@ -343,10 +348,19 @@ def test_what_only_sounds_like_a_secret_is_told_apart(changed: str, a: Any, b: A
 @pytest.mark.parametrize(
     "name",
     ["token", "api_token", "auth_token", "access-token", "auth_tokens", "tokensecret",
-     "request[0].headers.X-Token", "request.options.token", "engine.values.token"],
+     "request[0].headers.X-Token", "request.options.token", "engine.values.token",
+     "Ocp-Apim-Subscription-Key", "target.headers.X-Auth", "X-Auth-Key", "x-functions-key", "pwd",
+     "X-Access-Key", "Authentication", "passphrase", "X-Signature", "X-Session-Id", "private_key"],
 )  # fmt: skip
 def test_what_is_one_all_the_same(name: str) -> None:
     assert shown(name, "v") == "(left out)"
+
+
+@pytest.mark.parametrize(
+    "name", ["target.key", "signature", "target.signature", "keys", "over.key"]
+)
+def test_what_has_the_word_key_is_none(name: str) -> None:
+    assert shown(name, "v") == "v"
 
 
 @pytest.mark.parametrize(
@@ -374,6 +388,9 @@ def test_words_of_a_tokenizer_are_none(name: str) -> None:
         ("see: what a token is", None),
         ("p99 of token: 5 ms", None), ("how to choose a Password: explain", None),
         ('{"next_token": "abc"}', None),
+        ("http://h/p?key=AIzaSyA1234567890&n=1", "http://h/p?key=(left out)&n=1"),
+        ("http://h/p?a=1&sig=abcdefghijklmnop%3D", "http://h/p?a=1&sig=(left out)"),
+        ("http://h/p?key=row-17&code=200", None), ("http://h/p?key=$THE_KEY_OF_THIS", None),
         ("A" * 100_000, None), ("-" * 100_000, None), ("?" * 100_000, None),  # quickly, too
     ],
 )  # fmt: skip

@@ -283,6 +283,9 @@ def test_what_is_left_of_a_server_without_a_queue_is_untold() -> None:
     found = whole([one, End(0, "done")])
     assert "compute 20.8 ms 27 %   untold 56.4 ms 73 %" in summary_text(found)
     assert list(mean_split(found)) == list(parts_ms(one, 772 * MS)) == ["compute", "untold"]
+    server = Server("its own", queue=Part(10, 208 * MS), requests=10)  # the model's time as little
+    one = window(0, [77.2] * 10, server=server)
+    assert list(mean_split(whole([one, End(0, "done")]))) == ["queue", "untold"]
 
 
 def test_the_split_is_of_warm_ups_last_requests_too() -> None:

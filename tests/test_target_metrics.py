@@ -232,6 +232,16 @@ def test_what_is_gone_is_a_gap_and_its_counts_are_made_up_when_it_is_back() -> N
     assert (on.queue.count, on.queue.total_ns, on.requests) == (2, 1_000_000_000, 2)
 
 
+def test_what_a_server_tells_again_only_when_it_happens_is_not_counted_twice() -> None:
+    """A label that is made at its first use is not there after a restart, until it is used."""
+    good, bad = 'app_total{{code="200"}} {}\n', 'app_total{{code="500"}} {}\n'
+    counts = [(1000, 500), (50, None), (150, None), (250, 3), (350, 3)]
+    texts = [good.format(a) + (bad.format(b) if b is not None else "") for a, b in counts]
+    told = course(*texts, requests="app_total", failed='app_total{code="500"}')
+    assert [server.requests for server in told] == [50, 100, 103, 100]
+    assert [server.failed for server in told] == [None, 0, 3, 0]
+
+
 TOTALS = "app_requests_total {n}\napp_q_seconds_total {s}\napp_rows_sum {r}\napp_rows_count {n}\n"
 TOTAL_NAMES = {"requests": "app_requests", "queue": "app_q_seconds", "batch": "app_rows"}
 
@@ -330,7 +340,33 @@ def test_torchserves_queue_is_over_what_it_answered_not_over_what_came() -> None
     later = other.replace(ANSWERED.format(n=14), "") + torchserve(20, 9_000, 4_000)
     earlier = other.replace(ANSWERED.format(n=14), "") + torchserve(14, 9_000, 4_000)
     beside_ = between(earlier, later.replace(" 84000", " 90000"), "sum")
-    assert beside_.queue == Part(6, 6_000_000)  # its count is of all models: so is the time
+    assert (beside_.requests, beside_.queue) == (None, None)  # its count is of both models
+
+
+def test_of_which_of_its_models_torchserves_answers_were_is_not_told() -> None:
+    """Two models, or one that came while the run went on."""
+    one, two = torchserve(14, 90_000, 84_000), TORCHSERVE.format(came=3, all=9, queue=4)
+    handled = HANDLER.format(name="HandlerTime", batches=4, ms=20)
+    both = one + two.replace('model_name="sum"', 'model_name="b"') + handled
+    asked = metrics.wanted(page(both), {}, "sum")
+    assert asked is not None
+    assert asked.figures.keys() == {"compute"}
+    (note,) = asked.notes
+    assert note.code == "queue-untold"
+    assert "all its models together" in note.text
+    own = metrics.wanted(page(both), {"requests": "ts_inference_requests"}, "sum")
+    assert own is not None
+    assert {"queue", "compute"} <= own.figures.keys()  # as the scenario wants it
+    alone = metrics.wanted(page(one), {}, "sum")
+    assert alone is not None
+    later = torchserve(18, 95_000, 88_000)
+    came = [metrics.read(page(text), alone) for text in (one, later, both)]
+    assert metrics.difference(came[0], came[1], alone).queue == Part(4, 4_000_000)
+    after = metrics.difference(came[1], came[2], alone)
+    assert (after.requests, after.queue) == (None, None)
+    kept = metrics.together(came[1], came[2])
+    after = metrics.difference(kept, metrics.read(page(both), alone), alone)
+    assert (after.requests, after.queue) == (None, None)
 
 
 def test_how_long_torchserves_queue_is_is_not_told_where_it_does_not_count_its_answers() -> None:
@@ -390,7 +426,7 @@ def test_torchserves_compute_is_what_its_queue_leaves_where_it_has_none(page_: s
         server.pages["/metrics"] = before + HANDLER.format(name="HandlerTime", batches=4, ms=20)
         with Scraper(where, MetricsSpec()) as scraper:
             assert scraper.find()
-            assert scraper.notes == ()
+            assert [note.code for note in scraper.notes] == ["compute-handler"]
 
 
 def test_what_bentoml_calls_a_requests_duration_is_said_to_hold_its_queue() -> None:

@@ -374,7 +374,19 @@ def test_a_server_that_is_no_kserve_is_plain_http() -> None:
 def test_how_a_plain_service_refused_what_others_know_is_told() -> None:
     with replaying({"/v2": (403, "no"), "/": (200, "ok")}) as url, Asker(url) as asker:
         assert asker.describe(TargetSpec(url=url)).protocol == "http"
-        assert "/v2 by HTTP 403 and /v1/models by HTTP 404" in asker.known_by
+        assert "/v2 by HTTP 403 no and /v1/models by HTTP 404 Not Found" in asker.known_by
+        assert "if it wants a key: target.headers" in asker.known_by
+
+
+def test_a_server_of_https_that_takes_no_plain_http_is_told_by_what_it_says() -> None:
+    said = "The plain HTTP request was sent to HTTPS port"
+    with (
+        replaying({"/v2": (400, said)}) as url,
+        Asker(url) as asker,
+        pytest.raises(SpecError, match="HTTP 400") as caught,
+    ):
+        asker.describe(TargetSpec(url=url))
+    assert "is it an https:// address?" in caught.value.hint
 
 
 TORCHSERVE = {
@@ -427,12 +439,13 @@ def test_a_server_that_asks_who_asks_is_not_taken_for_another(path: str) -> None
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-@pytest.mark.parametrize("path", ["/v2", "/v1/models"])
+@pytest.mark.parametrize("path", ["/v2", "/v1/models", "/v1/models/m", "/"])
 def test_a_server_that_cannot_tell_now_is_not_taken_for_another(path: str, status: int) -> None:
     answers = {"/v2": (404, ""), path: (status, '{"error":"it loads"}')}
     with replaying(answers) as url, Asker(url) as asker, pytest.raises(TargetError) as caught:
-        asker.describe(TargetSpec(url=url))
-    assert caught.value.message == f"GET {url}{path}: HTTP {status} it loads"
+        asker.describe(TargetSpec(url=url, model="m"))
+    method = "OPTIONS" if path == "/" else "GET"
+    assert caught.value.message == f"{method} {url}{path}: HTTP {status} it loads"
     assert caught.value.hint.startswith("try again when it is ready")
     assert 'protocol = "http"' in caught.value.hint
     with replaying(answers) as url, Asker(url, "http") as asker:

@@ -152,7 +152,7 @@ class Xray(Board, can_focus=True):
                 text = "The log has no single requests of what is in view."
             lines = textwrap.wrap(text, max(1, width))
             return [[Segment(line, ink(self.ink.quiet))] for line in lines], 0
-        longest = max(map(latency, samples))
+        longest = max(1, *map(latency, samples))
         rows: list[Cells] = []
         shown = 0
         gap = (_LEAST + 1) * len(samples) < height
@@ -172,7 +172,7 @@ class Xray(Board, can_focus=True):
         plain, quiet = ink(self.ink.text), ink(self.ink.quiet)
         why = textwrap.wrap(cause.text, max(20, width - 2)) or [""]
         times = [_time(name, length, sample) for name, length in stretches(sample)]
-        times[-1] += " ms"
+        times = [*times[:-1], *(f"{last} ms" for last in times[-1:])]
         head, left = self._head(scene, sample, machine_then(context.then, context.start), width)
         return [
             head,

@@ -27,7 +27,7 @@ from loadbench.targets.places import Pin
 from loadbench.targets.region import Region
 from loadbench.targets.reply import refusal, words
 from loadbench.targets.statistics import Reading, read
-from loadbench.targets.tls import context, explain
+from loadbench.targets.tls import OWN_CA, context, explain
 from loadbench.targets.wire import Headers, Prepared
 from loadbench.units import SECOND, hostport
 
@@ -309,8 +309,12 @@ def _explain(error: httpx.HTTPError, scheme: str) -> tuple[str, str]:
     if scheme in _RPC:
         if "WRONG_VERSION_NUMBER" in reason:
             return reason, "it does not speak TLS: is it a grpc:// address?"
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            return reason, OWN_CA
         if hung_up or "parsing HTTP/2" in reason or "ALPN" in reason:
-            others = "an https://" if scheme == "grpcs" else "an http:// or a grpcs://"
+            others = (
+                "an http:// or an https://" if scheme == "grpcs" else "an http:// or a grpcs://"
+            )
             return reason, f"it does not speak gRPC: is it {others} address?"
     elif isinstance(error, httpx.RemoteProtocolError) and "line" in reason:
         return reason, "it does not speak HTTP/1.1: is it a grpc:// address?"

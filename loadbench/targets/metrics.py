@@ -30,12 +30,15 @@ _MIB = 1 << 20
 
 class Wanted(NamedTuple):
     """Which figures are read, and from what; `source` says whose names they are. Without a `model`
-    all series count, else those of no other; `notes` say how a figure comes about."""
+    all series count, else those of no other; `notes` say how a figure comes about. Figures that are
+    `shared` by all models are read as long as there is one, by whose names `speaks` knows."""
 
     source: str
     figures: Mapping[str, Expression]
     model: str = ""
     notes: tuple[Note, ...] = ()
+    shared: tuple[str, ...] = ()
+    speaks: Callable[[str], bool] | None = None
 
 
 def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | None:
@@ -44,8 +47,12 @@ def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | N
     and no expression, or not there."""
     known = next((one for one in VOCABULARIES if any(map(one.speaks, found))), None)
     own = _better(known, found) if known else {}
+    shared = tuple(key for key in known.shared if not given.get(key)) if known else ()
+    several = known is not None and bool(shared) and len(_models(found, known.speaks)) > 1
     own |= {key: text for key, text in given.items() if text}
     texts = {**known.figures, **own} if known else own
+    if several:
+        texts = {key: text for key, text in texts.items() if key not in shared}
     figures = {key: expression(key, text) for key, text in texts.items()}
     for key in given:
         if key in figures and not any(there(term, found) for term in figures[key].terms):
@@ -55,12 +62,27 @@ def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | N
             )
     if "requests" not in figures:  # a total of time has no mean without their number
         figures = {key: one for key, one in figures.items() if not _is_total(key, one, found)}
-    doubts = known.doubts.items() if known else ()
-    notes = tuple(note for key, note in doubts if key not in own)[:1]
+    if known is None:
+        return narrowed(Wanted("metrics", figures), found, model) if figures else None
+    doubts = [note for key, note in known.doubts.items() if key not in own]
+    doubts += [note for key, note in known.remarks.items() if key in own and not given.get(key)]
+    notes = (_several(known.server),) if several else tuple(doubts[:1])
     if not figures and not notes:
         return None
-    title = f"metrics of {known.server}" if known else "metrics"
-    return narrowed(Wanted(title, figures, notes=notes), found, model)
+    asked = Wanted(f"metrics of {known.server}", figures, "", notes, shared, known.speaks)
+    return narrowed(asked, found, model)
+
+
+def _models(found: Page, speaks: Callable[[str], bool]) -> set[str]:
+    """Those of which a server's own names tell."""
+    own = [series for name, series in found.items() if speaks(name)]
+    labels = [pair for series in own for labels in series for pair in labels]
+    return {value for label, value in labels if label in _MODEL_LABELS}
+
+
+def _several(server: str) -> Note:
+    text = f"{server} counts the answers of all its models together, and it has several: of which"
+    return Note("queue-untold", f"{text} they were is not told, so no queue is", "one model alone")
 
 
 def _is_total(key: str, one: Expression, found: Page) -> bool:
@@ -149,10 +171,12 @@ class Reading(NamedTuple):
 
 def read(found: Page, asked: Wanted) -> Reading:
     """The figures of one page."""
+    several = asked.speaks is not None and asked.shared and len(_models(found, asked.speaks)) > 1
+    left_out = ("waiting", *asked.shared) if several else ("waiting",)
     counts = {
         Place(key, suffix, number, labels): value
         for key, one in asked.figures.items()
-        if key != "waiting"
+        if key not in left_out
         for number, term in enumerate(one.terms)
         for suffix in ("", "_sum", "_count")
         for labels, value in _series(term, asked.model, found, suffix).items()
@@ -174,9 +198,15 @@ def _now(asked: Wanted, found: Page) -> float | None:
 
 def together(earlier: Reading, later: Reading) -> Reading:
     """The later one, with what is gone from it as it was: what it counted is not to be new when it
-    is back."""
-    gone = frozenset(earlier.counts.keys() - later.counts.keys())
-    counts, started = {**earlier.counts, **later.counts}, {**earlier.started, **later.started}
+    is back. Of whoever began anew it is gone for good."""
+    anew = _began_anew(earlier, later)
+    known = {
+        place: value
+        for place, value in earlier.counts.items()
+        if place in later.counts or place.whose not in anew
+    }
+    gone = frozenset(known.keys() - later.counts.keys())
+    counts, started = {**known, **later.counts}, {**earlier.started, **later.started}
     return later._replace(counts=counts, gone=gone, started=started)
 
 

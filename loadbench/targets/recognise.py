@@ -19,7 +19,8 @@ _WHO = 401  # how servers say that they do not know who asks
 # How they, or a proxy before them, say that they cannot tell now. All other refusals mean that it
 # is not known there: services answer what they do not have by 404, but by 400, 403 or 500, too.
 _LATER = (429, 502, 503, 504)
-_ABSENT = 404
+_ABSENT, _FORBIDDEN = 404, 403
+_BAD = 400  # what servers of https say, in plain HTTP, to who speaks that
 _UNKNOWN = 501  # how a server that speaks gRPC refuses a service that it does not have
 
 
@@ -36,21 +37,29 @@ def recognised(asker: "Asker", wanted: "TargetSpec") -> str:
         asker.known_by = f"speaks OpenAI's API: {openai.MODELS} tells its models"
         return "openai"
     path = tensorflow.model_path(wanted.model).rstrip("/")
-    found = json_of(asker.ask("GET", path), anyhow=True)
+    found = json_of(_known(asker, path), anyhow=True)
     if tensorflow.serves(found) or tensorflow.refuses(found):
         asker.known_by = f"is TensorFlow Serving: {path} says so"
         return "tensorflow"
-    told = json_of(asker.ask("OPTIONS", "/"))
+    options = asker.ask("OPTIONS", "/")
+    if options.status_code in _LATER:
+        raise _later(asker, f"OPTIONS {asker.url}/: {asker.refusal(options)}")
+    told = json_of(options)
     info = told.get("info") if isinstance(told, dict) else None
     if isinstance(info, dict) and info.get("title") == _TORCHSERVE:
         asker.known_by = "is TorchServe: OPTIONS / says so"
         return "torchserve"
-    codes = {"/v2": root.status_code, openai.MODELS: models.status_code}
-    if set(codes.values()) == {_ABSENT}:
+    asked = {"/v2": root, openai.MODELS: models}
+    codes = {answer.status_code for answer in asked.values()}
+    if codes == {_ABSENT}:
         told = "neither /v2 nor /v1/models is known there"
     else:
-        answers = " and ".join(f"{path} by HTTP {code}" for path, code in codes.items())
+        answers = " and ".join(
+            f"{path} by {asker.refusal(answer)}" for path, answer in asked.items()
+        )
         told = f"it answered {answers}, which is no protocol known here"
+        if _FORBIDDEN in codes:
+            told += " (if it wants a key: target.headers)"
     asker.known_by = f"plain HTTP: {told}"
     return "http"
 
@@ -59,25 +68,35 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
     """What it answers there. SpecError if it wants to know first who asks, or sends on to another
     place; TargetError if it cannot tell now: none of these is to say that it is not known."""
     answer = asker.ask("GET", path)
-    where, plain = asker.url, ""
-    if not asker.rpc:
-        where = f"GET {asker.url}{path}"
-        plain = '; a service of plain HTTP that answers so there alone: [target] protocol = "http"'
+    where = asker.url if asker.rpc else f"GET {asker.url}{path}"
     said = f"{where}: {asker.refusal(answer)}"
     if answer.status_code == _WHO:
         hint = 'target.headers = { Authorization = "Bearer $NAME" }'
-        raise SpecError(f"{said}: it asks for a key or a password", f"{hint}{plain}")
+        raise SpecError(f"{said}: it asks for a key or a password", f"{hint}{_plain(asker)}")
     if answer.status_code in _LATER:
-        raise TargetError(said, f"try again when it is ready{plain}")
+        raise _later(asker, said)
+    if answer.status_code == _BAD and not asker.tls and "https" in answer.text.lower():
+        raise SpecError(said, f"is it an https:// address?{_plain(asker)}")
     asked = httpx.URL(f"{asker.url}{path}")
     to = asked.join(answer.headers["location"]) if answer.has_redirect_location else asked
     if str(to).rstrip("/") != str(asked):  # a slash more is no other place
         place = environment.shown("url", str(to)[:200])
         raise SpecError(
             f"{where}: HTTP {answer.status_code}: it leads to {place}",
-            f"if the server is there give its address, for a login target.headers{plain}",
+            f"if the server is there give its address, for a login target.headers{_plain(asker)}",
         )
     return answer
+
+
+def _later(asker: "Asker", said: str) -> TargetError:
+    return TargetError(said, f"try again when it is ready{_plain(asker)}")
+
+
+def _plain(asker: "Asker") -> str:
+    """What else helps."""
+    if asker.rpc:
+        return ""
+    return '; a service of plain HTTP that answers so there alone: [target] protocol = "http"'
 
 
 def _over_rpc(asker: "Asker", wanted: "TargetSpec") -> str:

@@ -12,7 +12,7 @@ from loadbench.model import Note
 from loadbench.plan import Tls
 
 _CERTIFICATE, _KEY = "CERTIFICATE", "PRIVATE KEY"  # as PEM calls them
-_OWN_CA = 'give the CA that signed it: [target] ca = "file.pem"'
+OWN_CA = 'give the CA that signed it: [target] ca = "file.pem"'
 _OWN_CERTIFICATE = (
     'if it asks for a client certificate, give one it trusts: [target] cert = "client.pem", '
     'key = "client.key"'
@@ -21,10 +21,10 @@ _OWN_CERTIFICATE = (
 _REMEDIES = {
     9: "is the clock of this machine right?",  # not yet valid
     10: "let it be renewed; or is the clock of this machine wrong?",  # expired
-    18: _OWN_CA,  # signed by itself
-    19: _OWN_CA,  # so is the CA it comes with
-    20: _OWN_CA,  # signed by a CA that is not known
-    21: _OWN_CA,  # the same, where only it itself was sent
+    18: OWN_CA,  # signed by itself
+    19: OWN_CA,  # so is the CA it comes with
+    20: OWN_CA,  # signed by a CA that is not known
+    21: OWN_CA,  # the same, where only it itself was sent
     62: "call the target by a name that its certificate has",
     64: "call the target by a name that its certificate has",  # an address
 }
@@ -102,7 +102,7 @@ def doubts(tls: Tls | None) -> Iterator[Note]:
         yield Note(
             "unverified",
             "nobody looked whether the target's certificate is its own (target.verify = false)",
-            _OWN_CA,
+            OWN_CA,
         )
 
 
@@ -111,13 +111,16 @@ def explain(error: ssl.SSLError) -> tuple[str, str]:
     reason = error.reason or ""
     if isinstance(error, ssl.SSLCertVerificationError):
         text = f"its certificate cannot be verified: {error.verify_message.rstrip('.')}"
-        remedy = _REMEDIES.get(error.verify_code, _OWN_CA)
+        remedy = _REMEDIES.get(error.verify_code, OWN_CA)
         return text, f"{remedy}; target.verify = false measures it unverified"
     if refused(error):
         return f"it refused the TLS connection: {_reason(error)}", _OWN_CERTIFICATE
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
         return "it does not speak TLS", "is it an http:// address?"
-    return f"no TLS connection came about: {_reason(error)}", "does it speak TLS 1.2 or later?"
+    return (
+        f"no TLS connection came about: {_reason(error)}",
+        "does it speak TLS 1.2 or later, or is it an http:// address?",
+    )
 
 
 def refused(error: ssl.SSLError) -> bool:

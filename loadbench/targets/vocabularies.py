@@ -13,13 +13,16 @@ class Vocabulary(NamedTuple):
     """The names that one kind of server uses; `sign` is how those of no other begin: before the
     first request some tell of little. What is `better` stands in for a figure where the page has a
     histogram or summary of that name, the first of several; `doubts` are for figures without one:
-    the first that holds is told."""
+    the first that holds is told, else of `remarks`, for those with one. What is `shared` counts for
+    all models of a server at once, and says nothing of one of them."""
 
     server: str
     sign: str
     figures: Mapping[str, str]
     better: Mapping[str, tuple[str, ...]] = {}
     doubts: Mapping[str, Note] = {}
+    remarks: Mapping[str, Note] = {}
+    shared: tuple[str, ...] = ()
 
     def speaks(self, name: str) -> bool:
         """Whether the name is one of this server's."""
@@ -43,6 +46,11 @@ _DERIVED = Note(
     " queue, the way to its worker and back included",
     "it does where its metrics_config has PredictionTime or HandlerTime among model_metrics as a"
     " histogram; as a gauge it is of the last batch alone",
+)
+_HANDLED = Note(
+    "compute-handler",
+    "TorchServe's compute is its handler's time alone: the way from its front end to the worker and"
+    " back is neither that nor queue, and so is in network",
 )
 _PREDICTED = Note(
     "compute-whole",
@@ -89,8 +97,11 @@ VOCABULARIES = (
     Vocabulary("TorchServe", "ts_inference_", {
         "queue": _QUEUED,
         "compute": f'ts_inference_latency_microseconds{{model_name!=""}} - {_QUEUED}',
-    }, {"requests": ("QueueTime",), "compute": _HANDLERS},
-        {"requests": _UNCOUNTED, "compute": _DERIVED}),
+    },
+        better={"requests": ("QueueTime",), "compute": _HANDLERS},
+        doubts={"requests": _UNCOUNTED, "compute": _DERIVED},
+        remarks={"compute": _HANDLED},
+        shared=("requests",)),
     Vocabulary("MLServer", "model_infer_request_", {
         "requests": "model_infer_request_success",
         "failed": "model_infer_request_failure",
