@@ -207,6 +207,18 @@ def beside(found: Sequence[Server]) -> Server | None:
     )
 
 
+def in_turn(found: Sequence[Server]) -> Server | None:
+    """Of readings one after the other: also what they remark is all there."""
+    whole = servers(found)
+    if whole is None or len(found) < 2:
+        return whole
+    return replace(
+        whole,
+        remarks=tuple(note for server in found for note in server.remarks),
+        changes=tuple(change for server in found for change in server.changes),
+    )
+
+
 def _grounds(found: Sequence[Server]) -> tuple[Ground, ...]:
     """Each device as it was last, with all that ever slowed it down."""
     latest: dict[str, Ground] = {}

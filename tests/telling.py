@@ -1,8 +1,9 @@
 """A server of pages that change as it runs: what others tell of themselves, second by second."""
 
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tests.answering import Answering, Handler, serve
 
@@ -17,6 +18,7 @@ class Telling(Answering):
         self.headers: dict[str, str] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.pause_s = 0.0  # before each answer
+        self.hangs: dict[str, threading.Event] = {}  # paths that answer nothing until it is set
 
 
 class _Teller(Handler):
@@ -25,9 +27,12 @@ class _Teller(Handler):
     def do_GET(self) -> None:
         self.server.asked.append((self.path, dict(self.headers)))
         time.sleep(self.server.pause_s)
+        if goes_on := self.server.hangs.get(self.path):
+            goes_on.wait(30)
         found = self.server.pages.get(self.path, (404, "{}"))
         status, text = found if isinstance(found, tuple) else (200, found)
-        self.say(status, text, self.server.headers)
+        with suppress(ConnectionError):  # who asked may have waited long enough
+            self.say(status, text, self.server.headers)
 
 
 @contextmanager

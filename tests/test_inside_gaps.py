@@ -2,9 +2,10 @@
 meanwhile is there when it is back."""
 
 import json
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -14,13 +15,15 @@ from loadbench.errors import TargetError
 from loadbench.evidence import Evidence
 from loadbench.merge import servers
 from loadbench.metricspec import MetricsSpec
-from loadbench.model import Part, Server, decode, encode
+from loadbench.model import Machine, Part, Server, decode, encode
 from loadbench.plan import Endpoint, Tls
 from loadbench.report.parts import made_of
 from loadbench.runner.inside import Inside, Told
+from loadbench.runner.readings import Readings
 from loadbench.targets.ask import Asker
 from loadbench.targets.scrape import Scraper
 from loadbench.trust import grade
+from loadbench.units import SECOND
 from tests.telling import Telling, telling
 
 STATS = "/v2/models/m/stats"
@@ -318,3 +321,133 @@ def test_more_hits_than_answers_are_all_of_them() -> None:
     assert made_of({}, cached=12, requests=10) == "100 % from the cache"
     found = {note.code: note.text for note in grade(Evidence(cached=12, served=10))[1]}
     assert found["cached"].startswith("100 % of the answers")
+
+
+# ---- one that hangs
+
+SOON_S = 1.0  # for those that do not hang, on a machine that is busy
+
+
+@pytest.fixture
+def patient_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that hangs is not given up while a test goes on."""
+    monkeypatch.setattr("loadbench.targets.scrape._TIMEOUT", 60.0)
+
+
+def requests(found: Server | None) -> int | None:
+    return found.requests if found else None
+
+
+def caught_up(read: Callable[[], int | None], expected: int) -> None:
+    """Reads until it has told so much in all, and never more."""
+    told, end = 0, time.monotonic() + 20
+    while told < expected and time.monotonic() < end:
+        told += read() or 0
+    assert told == expected
+
+
+@contextmanager
+def two_replicas() -> Iterator[tuple[Inside, list[Telling]]]:
+    with ExitStack() as opened:
+        servers = [opened.enter_context(telling()) for _ in range(2)]
+        told = []
+        for server in servers:
+            server.pages[STATS] = counted(success=1000)
+            where = Endpoint("127.0.0.1", server.server_port, "kserve", model="m")
+            told.append(Told(opened.enter_context(Asker(server.url)), where, None))
+        inside = Inside(told)
+        opened.callback(inside.close)
+        yield inside, servers
+
+
+def test_a_replica_that_hangs_is_a_gap_in_its_own_part_alone() -> None:
+    with two_replicas() as (inside, (healthy, frozen)):
+        goes_on = frozen.hangs[STATS] = threading.Event()
+        for at in (1, 2):
+            healthy.pages[STATS] = counted(success=1000 + 100 * at)
+            frozen.pages[STATS] = counted(success=1000 + 100 * at)
+            assert requests(inside.read(SOON_S)) == 100
+        assert len(frozen.asked) == 2  # at first, and once since
+        goes_on.set()
+        caught_up(lambda: requests(inside.read(SOON_S)), 200)
+        del frozen.hangs[STATS]
+        assert requests(inside.read()) == 0
+    assert not [one for one in threading.enumerate() if one.name == "question"]
+
+
+def test_the_last_reading_waits_for_what_is_late_and_asks_once_more() -> None:
+    with two_replicas() as (inside, (_, frozen)):
+        goes_on = frozen.hangs[STATS] = threading.Event()
+        assert requests(inside.read(0.05)) is not None
+        frozen.pages[STATS] = counted(success=1070)
+        threading.Timer(0.2, goes_on.set).start()
+        assert requests(inside.read()) == 70
+        assert len(frozen.asked) == 3
+
+
+@pytest.mark.usefixtures("patient_pages")
+def test_a_page_that_hangs_is_a_gap_in_what_it_tells_alone(server: Telling) -> None:
+    with telling() as other:
+        urls = [f"{each.url}/metrics" for each in (server, other)]
+        server.pages["/metrics"] = other.pages["/metrics"] = "asks_total 1000\n"
+        where = Endpoint("127.0.0.1", server.server_port, "http")
+        with Scraper(where, MetricsSpec(url=urls, requests="asks")) as scraper:
+            assert scraper.find()
+            goes_on = other.hangs["/metrics"] = threading.Event()
+            for at in (1, 2):
+                server.pages["/metrics"] = f"asks_total {1000 + 100 * at}\n"
+                other.pages["/metrics"] = f"asks_total {1000 + 10 * at}\n"
+                assert requests(scraper.server(time.monotonic() + SOON_S)) == 100
+            goes_on.set()
+            caught_up(lambda: requests(scraper.server(time.monotonic() + SOON_S)), 20)
+    assert not [one for one in threading.enumerate() if one.name == "question"]
+
+
+@pytest.mark.usefixtures("patient_pages")
+@pytest.mark.parametrize("beside", [False, True])  # of that server alone, or one of all
+def test_statistics_do_not_wait_for_a_page_that_hangs(server: Telling, beside: bool) -> None:
+    server.pages = {STATS: counted(success=10), "/metrics": REQUESTS.format(m="m", n=1)}
+    where = Endpoint("127.0.0.1", server.server_port, "kserve", model="m")
+    spec = MetricsSpec(url=f"{server.url}/metrics")
+    with Asker(server.url) as asker, Scraper(where, spec) as scraper:
+        assert scraper.find()
+        told = [Told(asker, where, None if beside else scraper)]
+        inside = Inside(told, scraper if beside else None)
+        goes_on = server.hangs["/metrics"] = threading.Event()
+        for at in (1, 2):
+            server.pages[STATS] = counted(success=10 + at)
+            assert requests(inside.read(SOON_S)) == 1
+        goes_on.set()
+        inside.close()
+
+
+def test_the_seconds_of_a_server_are_its_own_while_another_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a run reads them."""
+    monkeypatch.setattr("loadbench.runner.readings._EACH_S", 0.7)  # the machine may be busy
+    monkeypatch.setattr("loadbench.runner.readings._PATIENCE_S", 0.85)
+    with two_replicas() as (inside, (healthy, frozen)):
+        origin, number = time.monotonic_ns(), 1000
+
+        def tell() -> Machine:
+            """After each reading: what the next one finds."""
+            nonlocal number
+            number += 100
+            healthy.pages[STATS] = counted(success=number)
+            return Machine(cpu=0.5)
+
+        tell()
+        goes_on = frozen.hangs[STATS] = threading.Event()
+        readings = Readings(origin, 0, tell, inside.read)
+        try:
+            for second in range(3):
+                while (pair := readings.of(second)) == (None, None):
+                    assert time.monotonic_ns() < origin + 20 * SECOND
+                assert requests(pair[1]) == 100
+            frozen.pages[STATS] = counted(success=1007)
+            goes_on.set()
+            told = [readings.last(), readings.of(3)[1]]  # that second may have come meanwhile
+            assert sum(requests(found) or 0 for found in told) % 100 == 7
+        finally:
+            readings.stop()

@@ -25,6 +25,7 @@ from loadbench.runner.target import open_target
 from loadbench.spec import load
 from loadbench.targets.ask import Asker
 from loadbench.targets.places import LOOK_S, Lookups, Pin, listening, may_change, moved
+from loadbench.targets.scrape import Scraper
 from loadbench.targets.statistics import Reading
 from loadbench.targetspec import TargetSpec
 from loadbench.units import SECOND
@@ -446,6 +447,43 @@ def test_a_page_of_all_replicas_is_read_where_its_name_leads_to(
                 assert waiting() == 3  # it is not there yet
             new.pages["/metrics"] = page.format(4)
             assert [waiting() for _ in range(3)][-1] == 4
+
+
+def test_a_page_that_was_turned_from_is_closed_amid_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close, closed = Scraper.close, list[Scraper]()
+
+    def closing(scraper: Scraper) -> None:
+        close(scraper)
+        if scraper.urls and scraper not in closed:
+            closed.append(scraper)
+
+    monkeypatch.setattr(Scraper, "close", closing)
+    with (
+        telling("127.0.0.2") as old,
+        telling("127.0.0.3", old.server_port) as new,
+        telling() as replica,
+    ):
+        replica.pages = {"/": "hello"}
+        old.pages = new.pages = {"/": "hello", "/metrics": "mosec_service_remaining_task 3\n"}
+        means(monkeypatch, ["127.0.0.2"])
+        path = tmp_path / "own.toml"
+        where = f"http://{NAME}:{old.server_port}"
+        path.write_text(
+            f'[target]\nurl = "{where}"\nreplicas = ["{replica.url}"]\nprotocol = "http"\n'
+            f'[target.metrics]\nurl = "{where}/metrics"\n'
+            '[load]\nphases = [{ rate = 10, for = "1s" }]\n'
+        )
+        with open_target(load(str(path), {}), tmp_path, False, lambda _: None) as target:
+            end = time.monotonic() + 30
+            for turn in range(1, 4):
+                means(monkeypatch, [f"127.0.0.{2 + turn % 2}"])
+                while len(closed) < turn:
+                    assert target.statistics() is not None
+                    assert time.monotonic() < end
+            assert len(closed) == 3  # the one that is read now is open
+        assert len(closed) == 4
 
 
 # ---- a whole run

@@ -14,7 +14,7 @@ TOLD = Server(source="loadbench", requests=1)  # each time that it is asked
 goes_on = threading.Event()
 
 
-def statistics() -> Server:
+def statistics(_: float = 0.0) -> Server:
     assert goes_on.wait(30)
     return TOLD
 

@@ -349,7 +349,10 @@ class _Faltering:
 class _Page:
     cards = ()
 
-    def server(self) -> Server:
+    def ask(self, patient: bool) -> None:
+        pass
+
+    def server(self, _: float | None) -> Server:
         return Server("metrics", requests=10)
 
 

@@ -14,14 +14,13 @@ from msgspec.structs import replace
 
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.machine import Gpu
-from loadbench.merge import beside
+from loadbench.merge import beside, in_turn
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint
-from loadbench.targets.ask import Asker, difference, together
+from loadbench.targets.ask import Asker, Reading, difference, together
 from loadbench.targets.places import LOOK_S, Lookups, may_change, moved
+from loadbench.targets.question import Question
 from loadbench.targets.scrape import Scraper
-
-_AT_ONCE = 64  # replicas that are asked
 
 
 class Told(NamedTuple):
@@ -36,7 +35,7 @@ class Inside:
     """Of all replicas together. KServe's statistics tell more than metrics do; these are for who
     has none of those, and for cards. `page` is one that tells of all replicas, instead of one for
     each, and `turn` opens it where the first of them is now. With `reopen` names are followed; who
-    has moved is asked for `linger_s` more."""
+    has moved is asked for `linger_s` more. One that hangs is a gap in its own part alone."""
 
     def __init__(
         self,
@@ -51,7 +50,8 @@ class Inside:
         self._page_at = told[0].endpoint.at
         self._left: list[tuple[float, Reader]] = []  # until when, who has moved
         self._reopen, self._linger_s = reopen, linger_s
-        self._pool = ThreadPoolExecutor(_AT_ONCE, "inside")
+        # closes who is left amid a run: an answer may still be under way
+        self._closing = ThreadPoolExecutor(1, "closing")
         self._remarks: list[Note] = []  # that nobody has been told yet
         self._remarked = set[Note]()  # a name that leads to and fro is told of once
 
@@ -66,39 +66,44 @@ class Inside:
         counted = any(reader.counted.there for reader in self._readers)
         return counted or any(scraper.timed for scraper in self._scrapers)
 
-    def read(self) -> Server | None:
-        """What came since the last call; None if none of them tells, or answers now."""
+    def read(self, within_s: float | None = None) -> Server | None:
+        """What came since the last call; None if none of them tells, or answers now. Who does not
+        answer within that time is left out, and told of when it has; else all are awaited."""
+        begun = time.monotonic()
         if self._reopen is not None:
             self._follow(self._reopen)
-        found = self._told()
+        until = None
+        if within_s is not None:  # looks take of it, but servers that were opened do not
+            until = max(begun + within_s, time.monotonic() + within_s - LOOK_S)
+        found = self._told(until)
         if found and self._remarks:
             found = replace(found, remarks=(*found.remarks, *self._remarks))
             self._remarks.clear()
         return found
 
-    def _told(self) -> Server | None:
-        whole = self._page.server() if self._page else None
-        found = self._each(self._readers) + self._of_old()
+    def _told(self, until: float | None) -> Server | None:
+        """All are asked before the first is waited for, so that slow ones do not add up."""
+        now = time.monotonic()
+        old = [reader for left, reader in self._left if left > now]
+        asked = [*self._readers, *old]
+        if self._page:
+            self._page.ask(patient=until is None)
+        for reader in asked:
+            reader.ask(patient=until is None)
+        whole = self._page.server(until) if self._page else None
+        found = [reader.read(until) for reader in asked]
+        silent = [reader for reader, server in zip(asked, found, strict=True) if not server]
+        self._leave([one for one in old if one not in silent or one.awaited])
         if self._page and not all(reader.counted.there for reader in self._readers):
             return whole  # what some of them told besides is in it already
         return beside([server for server in found if server])
 
-    def _each(self, readers: Sequence["Reader"]) -> list[Server | None]:
-        """Of each what it tells now; side by side, so that slow ones do not add up."""
-        if len(readers) < 2:
-            return [reader.read() for reader in readers]
-        return list(self._pool.map(Reader.read, readers))
-
-    def _of_old(self) -> list[Server | None]:
-        """What those tell who have moved, as long as they answer."""
-        now = time.monotonic()
-        asked = [reader for until, reader in self._left if until > now]
-        told = dict(zip(asked, self._each(asked), strict=True))
+    def _leave(self, staying: Sequence["Reader"]) -> None:
+        """Of those who have moved all others are asked no more."""
         for _, reader in self._left:
-            if not told.get(reader):
-                reader.close()
-        self._left = [(until, reader) for until, reader in self._left if told.get(reader)]
-        return list(told.values())
+            if reader not in staying:
+                self._closing.submit(reader.end)
+        self._left = [(left, reader) for left, reader in self._left if reader in staying]
 
     def _follow(self, reopen: "Reopen") -> None:
         names = [reader.names for reader in self._readers if reader.names]
@@ -121,8 +126,10 @@ class Inside:
         if self._turn is None or where == self._page_at:
             return
         with suppress(LoadbenchError):  # it is not up yet
-            self._page = self._turn(where)
+            before, self._page = self._page, self._turn(where)
             self._page_at = where
+            if before:
+                self._closing.submit(before.close)
 
     def _remark(self, host: str, where: str) -> None:
         """The load looks names up by itself, and may have been told of other addresses."""
@@ -145,10 +152,12 @@ class Inside:
         return None
 
     def close(self) -> None:
-        """Nobody who was reopened is asked any more."""
-        self._pool.shutdown()
+        """Nobody who was reopened is asked any more. Waits for what is under way."""
         for reader in (*self._readers, *(reader for _, reader in self._left)):
-            reader.close()
+            reader.end()
+        if self._page:
+            self._page.close()
+        self._closing.shutdown()
 
     def cards(self) -> tuple[Gpu, ...]:
         """Those of servers of others, as they told of them last, numbered one after the other; each
@@ -163,7 +172,7 @@ class Inside:
 
 
 class Reader:
-    """One server, as long as it is the same. Raises TargetError if it does not answer now."""
+    """One server, as long as it is the same. Raises TargetError if it does not answer at first."""
 
     def __init__(self, told: Told) -> None:
         self.told = told
@@ -172,10 +181,28 @@ class Reader:
         where = told.endpoint
         self.names = Lookups(where.host, where.port) if may_change(where.host) else None
 
-    def read(self) -> Server | None:
-        scraped = self.told.scraper.server() if self.told.scraper else None
-        since = self.counted.since()
+    def ask(self, patient: bool = False) -> None:
+        """Asks, unless it owes an answer; whoever is patient waits for that one first."""
+        if self.told.scraper:
+            self.told.scraper.ask(patient)
+        self.counted.ask(patient)
+
+    def read(self, until: float | None = None) -> Server | None:
+        """What it tells until that moment (of `time.monotonic`), of what it was asked."""
+        scraped = self.told.scraper.server(until) if self.told.scraper else None
+        since = self.counted.since(until)
         return since if self.counted.there else scraped
+
+    @property
+    def awaited(self) -> bool:
+        """Whether it owes an answer."""
+        scraper = self.told.scraper
+        return self.counted.awaited or (scraper is not None and scraper.awaited)
+
+    def end(self) -> None:
+        """Closes it once nothing is under way."""
+        self.counted.end()
+        self.close()
 
     def elsewhere(self, until: float) -> str:
         """Where its name leads to, if that is not where it is any more. Of the look that is under
@@ -204,22 +231,37 @@ class _Counted:
     def __init__(self, asker: Asker, endpoint: Endpoint) -> None:
         self._asker, self._endpoint = asker, endpoint
         self._latest = asker.statistics(endpoint)
+        self._question = Question(self._now)
+        self.end = self._question.end
 
     @property
     def there(self) -> bool:
         """Whether the server has any."""
         return self._latest is not None
 
-    def since(self) -> Server | None:
-        """What came since the last call; None also where the server does not answer now, or tells
-        nothing of the model: that is a gap."""
+    @property
+    def awaited(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._question.awaited
+
+    def ask(self, patient: bool) -> None:
+        """Who has none is not asked."""
+        if self.there:
+            self._question.put(patient)
+
+    def since(self, until: float | None) -> Server | None:
+        """What came since the last call; None also where the server does not answer until then, or
+        tells nothing of the model: that is a gap."""
         if self._latest is None:
             return None
+        found = []
+        for now in self._question.answers(until):
+            before, self._latest = self._latest, together(self._latest, now)
+            found.append(difference(before, now))
+        return in_turn(found)
+
+    def _now(self) -> Reading | None:
         try:
-            now = self._asker.statistics(self._endpoint)
+            return self._asker.statistics(self._endpoint)
         except LoadbenchError:
             return None
-        if now is None:
-            return None
-        before, self._latest = self._latest, together(self._latest, now)
-        return difference(before, now)

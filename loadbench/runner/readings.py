@@ -10,28 +10,28 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from msgspec.structs import replace
-
-from loadbench.merge import servers
+from loadbench.merge import in_turn
 from loadbench.model import Machine, Server
 from loadbench.units import MS, SECOND
 
 _WAIT_S = 0.5
 _PATIENCE_S = 0.4  # with the target, before the machine is read without it
+_EACH_S = 0.35  # with each of its servers, so that one that hangs does not take the others along
 # Even rates have an arrival at each full second: asked just then, the server would be a bit slower
 # for one request in each second, and that one is the P99 of 50 or 100/s.
 _AFTER_NS = 13 * MS
 
 
 class Readings:
-    """Reads just after each full second until stopped; `of` gives a second's pair once."""
+    """Reads just after each full second until stopped; `of` gives a second's pair once. `server`
+    takes the patience with each server in seconds; without it all are awaited."""
 
     def __init__(
         self,
         origin: int,
         first: int,
         machine: Callable[[], Machine],
-        server: Callable[[], Server | None],
+        server: Callable[..., Server | None],
     ) -> None:
         self._origin = origin
         self._machine = machine
@@ -63,7 +63,7 @@ class Readings:
 
     def _told(self) -> Server | None:
         """What the server tells if it answers soon; later it is in a later second's reading."""
-        asked = self._asked or self._pool.submit(self._server)
+        asked = self._asked or self._pool.submit(self._server, _EACH_S)
         self._asked = None if wait([asked], _PATIENCE_S).done else asked
         return asked.result() if self._asked is None else None
 
@@ -79,12 +79,7 @@ class Readings:
         self._thread.join()
         late = self._asked.result() if self._asked else None
         self._asked = None
-        found = [told for told in (late, self._server()) if told]
-        whole = servers(found)
-        if whole is None:
-            return None
-        remarks = tuple(note for told in found for note in told.remarks)
-        return replace(whole, remarks=remarks, changes=sum((t.changes for t in found), ()))
+        return in_turn([told for told in (late, self._server()) if told])
 
     def stop(self) -> None:
         self._stop.set()

@@ -38,7 +38,8 @@ _READY_S = 600.0  # a large model on a cold disk; its log says what it does mean
 @dataclass(frozen=True, slots=True)
 class Target:
     """What the runner needs to know of a target. `statistics` gives what came since its last
-    call, None if the target tells nothing or does not answer now."""
+    call, None if the target tells nothing or does not answer now. It may be given how many seconds
+    a server has to answer, so that those which do are told without the others."""
 
     endpoint: Endpoint
     replicas: tuple[Endpoint, ...]  # further servers, which share the load with it
@@ -48,7 +49,7 @@ class Target:
     device: str
     settings: dict[str, Any]
     notes: tuple[Note, ...]
-    statistics: Callable[[], Server | None]
+    statistics: Callable[..., Server | None]
     # of an engine that the run started: other settings of its batcher; those before and after
     retune: Callable[[Mapping[str, Any]], tuple[Settings, Settings]] | None = None
     warm_ns: dict[int, int] = field(default_factory=dict)  # rows → the model alone at its warm-up
@@ -80,7 +81,7 @@ def open_target(
     another build that the engine is started with."""
     wanted = scenario.spec.target
     if not wanted.url:  # the Locust file says where, and what is there is not asked
-        yield Target(_UNKNOWN, (), "", "", None, "", {}, (), lambda: None)
+        yield Target(_UNKNOWN, (), "", "", None, "", {}, (), lambda *_: None)
         return
     model = wanted.url.removeprefix("local:")
     if model == wanted.url:
@@ -142,7 +143,7 @@ def _asked(
         linger_s = (spec.target.resolve + spec.target.timeout) / SECOND + LEAD_S
         follow = None if engine or not spec.target.resolve else _again(spec)
         along = named and found is not None and _goes_along(spec, endpoint)
-        turn = _page_again(spec, endpoint, opened) if along and follow else None
+        turn = _page_again(spec, endpoint) if along and follow else None
         inside = Inside(told, found if named else None, follow, linger_s, turn)
         opened.callback(inside.close)
         yield Target(
@@ -211,15 +212,16 @@ def _again(spec: Spec) -> Reopen:
     return reopen
 
 
-def _page_again(spec: Spec, endpoint: Endpoint, opened: ExitStack) -> Callable[[str], Scraper]:
-    """Who reads the page of all replicas at another address of its name, from when it is there."""
+def _page_again(spec: Spec, endpoint: Endpoint) -> Callable[[str], Scraper]:
+    """Who reads the page of all replicas at another address of its name, from when it is there;
+    whoever turns to it closes it."""
 
     def turn(at: str) -> Scraper:
         with ExitStack() as new:
             found = _scraper(msgspec.structs.replace(endpoint, at=at), spec, new)[0]
             if found is None:
                 raise TargetError(f"{endpoint.host}: there is no page of metrics at {at} yet")
-            opened.push(new.pop_all())
+            new.pop_all()
         return found
 
     return turn

@@ -1,7 +1,7 @@
 """Asks a server for its pages of metrics, once a second; what they tell is for `metrics` to say."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from loadbench.targets import metrics
 from loadbench.targets.exposition import Page, joined, page
 from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
 from loadbench.targets.places import Pin
+from loadbench.targets.question import Question
 from loadbench.targets.tls import context
 from loadbench.targets.wire import own_headers
 from loadbench.units import hostport
@@ -46,6 +47,7 @@ class Scraper:
             timeout=_TIMEOUT, trust_env=False, transport=pinned, headers=PLAIN
         )
         self._urls: list[str] = []
+        self._questions: dict[str, Question[Page]] = {}  # each page's
         self._asked: metrics.Wanted | None = None
         self._latest: metrics.Reading | None = None
         self.cards: tuple[Gpu, ...] = ()  # as they were when last asked
@@ -60,6 +62,12 @@ class Scraper:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for pages that are under way. May be called twice."""
+        for question in self._questions.values():
+            question.end()
         self._client.close()
 
     def find(self) -> bool:
@@ -114,6 +122,7 @@ class Scraper:
         if self._asked is None and not cards:
             return False
         self._urls, self._asked = urls, self._asked or metrics.Wanted("metrics", {})
+        self._questions = {url: Question(partial(self._page_now, url)) for url in urls}
         self.notes += self._asked.notes
         self._latest = metrics.read(found, self._asked)
         self.cards = cards
@@ -134,14 +143,26 @@ class Scraper:
         """Whether it tells how long something took."""
         return bool(self._asked and self._asked.figures.keys() & {"queue", "compute"})
 
-    def server(self) -> Server | None:
-        """What the server did since it was asked last; None if it does not answer now."""
+    @property
+    def awaited(self) -> bool:
+        """Whether a page is still to come."""
+        return any(question.awaited for question in self._questions.values())
+
+    def ask(self, patient: bool = False) -> None:
+        """Asks for the pages, side by side; `server` then waits for them. Whoever is patient waits
+        for those before first."""
+        for question in self._questions.values():
+            question.put(patient)
+
+    def server(self, until: float | None = None) -> Server | None:
+        """What the server did since it was asked last; None if it does not answer until that moment
+        (of `time.monotonic`). A page that comes later is there for the next call."""
         if self._asked is None or self._latest is None:
             return None
         pages = {}
-        for url in self._urls:  # one that does not answer is a gap in what it tells
-            with suppress(TargetError):
-                pages[url] = self._page(url)
+        for url, question in self._questions.items():  # one that is not there is a gap in it
+            if found := question.answers(until):
+                pages[url] = found[-1]  # it has what those before it counted
         if not pages:
             self.cards = ()
             return None
@@ -159,6 +180,12 @@ class Scraper:
         own = "https" if endpoint.tls else "http", endpoint.host, endpoint.port
         same = (where.scheme, where.hostname, port) == own
         return dict(own_headers(endpoint)) if same else {}
+
+    def _page_now(self, url: str) -> Page | None:
+        try:
+            return self._page(url)
+        except TargetError:
+            return None
 
     def _page(self, url: str) -> Page:
         asked = f"GET {shown('url', url)}"  # as it is told of
