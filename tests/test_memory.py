@@ -2,6 +2,7 @@
 late, or never."""
 
 import json
+import select
 import signal
 import subprocess
 import threading
@@ -35,13 +36,15 @@ class Forgetful(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, takes: Sequence[str], times: int, held_s: float) -> None:
+    def __init__(self, takes: Sequence[str], times: int, held_s: float, last_s: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.lock = threading.Lock()
         self.takes = ["take", *takes]
         self.times = times
         self.held_s = held_s  # so long it has what it refuses for the memory
+        self.last_s = last_s  # so long it takes to give memory back
         self.known: set[str] = set()
+        self.names: list[str] = []  # of all that it was given
         self.asked: list[float] = []  # when it was given memory
         self.held: list[bytes] = []  # what was in it
         self.answered = 0
@@ -58,6 +61,7 @@ class Forgetful(ThreadingHTTPServer):
                 return 400, {"error": f"shared memory region '{name}' already in manager"}
         if how == "refuse":
             return 400, {"error": "not today"}
+        self.names.append(name)
         self.held.append((FOLDER / key.lstrip("/")).read_bytes())
         if how in ("late", "never"):
             time.sleep(LATE_S if how == "late" else 60)
@@ -99,8 +103,10 @@ class _Handler(BaseHTTPRequestHandler):
             parameters = asked["inputs"][0]["parameters"]
             self._say(*self.server.infer(parameters["shared_memory_region"]))
         elif self.path.endswith("/unregister"):
-            self.server.known.discard(where[-2])
-            self._say(200, {})
+            gone, _, _ = select.select([self.connection], [], [], self.server.last_s)
+            if not gone:  # of whoever hangs up before the answer nothing is done
+                self.server.known.discard(where[-2])
+                self._say(200, {})
         else:
             self._say(404, {})
 
@@ -117,8 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def forgetful(*takes: str, times: int = 1, held_s: float = 0.0) -> Iterator[Forgetful]:
-    with Forgetful(takes or ("take",), times, held_s) as server:
+def forgetful(
+    *takes: str, times: int = 1, held_s: float = 0.0, last_s: float = 0.0
+) -> Iterator[Forgetful]:
+    with Forgetful(takes or ("take",), times, held_s, last_s) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield server

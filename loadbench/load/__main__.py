@@ -45,7 +45,12 @@ def main() -> None:
             sys.exit(_share(plan, lines, stdout))
         load = make_ready(plan)
         if plan.waits:
-            load = _told_when(load, lines, stdout)
+            try:
+                load = _told_when(load, lines, stdout)
+            except SystemExit:
+                if load.memory is not None:
+                    load.memory.close()
+                raise
     except LoadbenchError as error:
         _break(error, stdout)
     lanes: list[Lane] = []  # one, once it has begun

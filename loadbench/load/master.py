@@ -24,6 +24,7 @@ from loadbench.load.reporter import Outlet
 from loadbench.load.roll import Roll
 from loadbench.model import decode
 from loadbench.plan import ANY, Command, Plan, Workers
+from loadbench.targets.region import sweep
 from loadbench.units import SECOND, hostport
 
 _TICK_S = 0.05
@@ -99,6 +100,8 @@ class Master:
         for child in self._children:
             if child.poll() is None:
                 child.kill()
+            if child.wait() < 0:
+                sweep(child.pid)
         gevent.sleep(0.1)  # those of other hosts get the word
 
     def _send(self, worker: str, message: Down) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 from gevent.event import AsyncResult, Event
+from gevent.monkey import get_original
 
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.model import Note
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 _PAUSE_S, _LONGEST_S = 1.0, 30.0  # between two registrations; twice as long after each refusal
 _END_S = 1.0  # a registration under way as the run ends is given so long
+_DROP_S = 1.0  # where the whole process waits for its memory to be given back
+_STEP_S = 0.01
 
+_sleep = get_original("time", "sleep")  # without the hub
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +41,7 @@ class Memory:
         self._again = 0  # how often it was registered again
         self._refused = ""  # why the last attempt to do so was in vain
         self._under_way: AsyncResult[None] | None = None
+        self._given = False
 
     def register(self) -> None:
         """Has the server open it. Raises SpecError and TargetError."""
@@ -97,15 +102,33 @@ class Memory:
             yield Note("memory-lost", text, "what it answered from then on failed as no_region")
 
     def close(self) -> None:
-        """The run is over. A server that is gone needs no farewell."""
-        self.region.hide()  # first: this process may be ended while it waits
+        """The run is over. The server is asked by a thread: what is still to be told of the run
+        does not wait for it."""
+        self.region.end()  # first: this process may be ended while it waits
         try:
             if self._under_way is not None:
                 self._under_way.wait(_END_S)
-            with suppress(TargetError), self._asker() as asker:
-                asker.unregister(self.region)
+            gevent.get_hub().threadpool.spawn(self._give_back).get()
         finally:
             self.region.forget()
+
+    def drop(self) -> None:
+        """As `close`, with all else standing still: the load must not go on meanwhile, and the hub
+        itself may call this. Returns soon, whatever the server does."""
+        self.region.end()
+        gevent.get_hub().threadpool.spawn(self._give_back)
+        until = time.monotonic() + _DROP_S
+        while not self._given and time.monotonic() < until:
+            _sleep(_STEP_S)
+
+    def _give_back(self) -> None:
+        """A server that is gone needs no farewell."""
+        try:
+            with suppress(TargetError), self._asker() as asker:
+                asker.unregister(self.region)
+        except Exception:  # nothing of the run depends on it
+            log.exception("the shared memory is not given back")
+        self._given = True
 
     def _asker(self) -> "Asker":
         from loadbench.targets.ask import Asker  # it brings an HTTP client

@@ -39,6 +39,7 @@ from loadbench.units import MS, SECOND, hostport
 _EARLY_BEAT = 50 * MS  # until it has begun, so that the clocks get known soon
 _VANISHED = 5 * SECOND  # without a word of the master, when nothing is being sent
 _AGAIN_S = 5.0  # how long a master is looked for that was there before
+_LAST_S = 1.7  # for what it has to give back: a master waits 2 s for it to end
 _STEP = 1543  # of the sequence of requests, so that no two workers send the same at once
 
 _TOKEN = uuid.uuid4().hex
@@ -103,9 +104,21 @@ class Worker:
 
     def _give_up(self, why: str) -> NoReturn:
         """Others have its share. Everything is dropped at once; whoever was asked to leave does."""
+        if self._load and self._load.memory:
+            self._load.memory.drop()
         if self._signal:
             os._exit(128 + self._signal)
         _start_anew(why)
+
+    def close(self) -> None:
+        """Ends the lane, and gives back the memory that it shares with the server: the lane does,
+        if there was one."""
+        if self._lane:
+            self._lane.kill()
+        with gevent.Timeout(_LAST_S, False):
+            self._runner.user_greenlets.join()
+            if self._load and self._load.memory and not self._begin:
+                self._load.memory.close()
 
     # the link
 
@@ -184,8 +197,6 @@ class Worker:
         self._send(link.Prepared(tuple(load.notes)))
 
     def _ended(self, end: link.End) -> int:
-        if self._lane:
-            self._lane.kill()
         log.log(logging.WARNING if end.code else logging.INFO, "%s", end.text or "the run is over")
         return 128 + self._signal if self._signal else end.code
 
@@ -311,7 +322,10 @@ def main() -> None:
         runner = connect(given.host, given.port, _AGAIN_S if given.again else given.wait)
         worker = Worker(runner, hostport(given.host, given.port), _token(given))
         workers.append(worker)
-        code = worker.run()
+        try:
+            code = worker.run()
+        finally:
+            worker.close()
         gevent.sleep(0.1)  # the last words get out
     except LoadbenchError as error:
         print(f"loadbench: {error.message}", file=sys.stderr)

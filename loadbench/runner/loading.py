@@ -6,11 +6,12 @@ from pathlib import Path
 
 import msgspec
 
-from loadbench.errors import LoadbenchError, RunError, SpecError, TargetError
+from loadbench.errors import RunError, SpecError, TargetError
 from loadbench.model import Note, Window, decode, encode
 from loadbench.plan import Broken, Command, Finished, Message, Noted, Plan, Started, Waiting
 from loadbench.runner.children import Child
 from loadbench.shape import Phase
+from loadbench.targets.region import sweep
 from loadbench.units import SECOND, duration, significant
 
 _START_S = 60.0
@@ -41,8 +42,9 @@ class Loading:
                 first = self.next(_START_S)
             if not isinstance(first, Started):
                 raise RunError("the load generator did not start", f"see {self._child.log}")
-        except LoadbenchError:
-            self._child.stop(0.5)
+        except BaseException:  # a signal too: it may be about to share memory with the server
+            slow = plan.workers or plan.waits  # it ends its workers first, or gives memory back
+            self.stop(2.0 if slow else 0.5)
             raise
         self.origin = first.origin
         self.notes = first.notes
@@ -76,6 +78,8 @@ class Loading:
 
     def stop(self, grace_s: float = 2.0) -> None:
         self._child.stop(grace_s)
+        if (self._child.ended() or 0) < 0:
+            sweep(self.pid)
 
 
 def capacity(plan: Plan, folder: Path) -> float:

@@ -19,6 +19,7 @@ from loadbench.errors import SpecError
 
 NAME, _OFFSET, _SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
 _FOLDER = Path("/dev/shm")  # where Linux keeps what shm_open makes
+_NAMED = "loadbench"
 _ALIGNED = 64  # bytes: a cache line
 NO_REGION = "no_region"  # how a request fails whose server does not know the region (any more)
 
@@ -41,7 +42,7 @@ class Region:
     memory."""
 
     def __init__(self) -> None:
-        self.name = f"loadbench-{os.getpid()}-{secrets.token_hex(4)}"
+        self.name = f"{_NAMED}-{os.getpid()}-{secrets.token_hex(4)}"
         self.key = f"/{self.name}"
         self.size = 0
         self._outputs: dict[tuple[str, int], Place] = {}
@@ -103,7 +104,7 @@ class Region:
             full = error.errno == errno.ENOSPC
             text = f"the shared memory gets no name: {error.strerror}"
             raise SpecError(text, hint if full else "") from error
-        if self._over:  # another thread has forgotten it meanwhile: nobody else takes the name away
+        if self._over:  # another thread has ended it meanwhile: nobody else takes the name away
             self.hide()
 
     def _copy(self) -> None:
@@ -136,8 +137,19 @@ class Region:
         with contextlib.suppress(OSError):
             self._path.unlink()
 
-    def forget(self) -> None:
-        """Nothing more is to be done with it."""
+    def end(self) -> None:
+        """From now on it has no name, also where another thread is about to show it."""
         self._over = True
         self.hide()
+
+    def forget(self) -> None:
+        """Nothing more is to be done with it."""
+        self.end()
         self._file.close()
+
+
+def sweep(pid: int) -> None:
+    """Takes away the names of a process that was killed while it had one, as it could not."""
+    for path in _FOLDER.glob(f"{_NAMED}-{pid}-*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
