@@ -21,7 +21,7 @@ _LEAST = 4  # characters of a value that is looked for: shorter ones stand in an
 # tokenizer has words like its stop_token
 _SECRET = re.compile(
     r"authorization|authentication|cookie|secret|password|passwd|passphrase|\bpwd\b|credential"
-    r"|bearer|(?:^|\.)x-auth\b|x-signature|session[-_]?id"
+    r"|bearer|(?:^|\.)x-(?:auth|session|signature)\b"
     r"|(?:api|access|account|auth|functions|private|shared|signing|subscription)[-_]?key"
     r"|(?:api|auth|access)[-_]?token"
     r"|(?<!(?:first|start)[-_])(?<!(?:stop|mask|next)[-_])(?<!(?:eos|bos|pad|unk|sep|cls|end)[-_])"
@@ -43,7 +43,10 @@ _WITHIN = (  # a name and its value: in an address's query, among the options of
     re.compile(r"\\\"([\w-]+)\\\"\s*:\s*\\\"(\(left out\)|.+?(?=\\\"|$))"),  # … within quotes
 )
 # In a query these may be anything: what is as long as one has to be, and no name
-_QUERIED = re.compile(rf"(?<=[?&])((?:key|sig|code)=)([^&#\s$()]{{16,}}|{_MARK})")
+_QUERIED = re.compile(
+    rf"(?<=[?&])((?:key|sig|code|[\w-]*signature|session_?id)=)([^&#\s$()]{{16,}}|{_MARK})",
+    re.IGNORECASE,
+)
 _HEADER = re.compile(r"([\w-]+): +(.+)")  # as a command takes it for a word
 
 
@@ -81,20 +84,23 @@ def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
         if len(value) < _LEAST:
             continue
         if isinstance(said, bytes):
-            said = _without(said, value.encode("latin-1", "replace"), name.encode())
+            for form in {value.encode("latin-1", "replace"), value.encode(errors="replace")}:
+                said = _without(said, form, name.encode())
         else:
             said = _without(said, value, name)
     return said
 
 
 def _secrets(text: str) -> list[str]:
-    """Of a header's value all of it, what follows a scheme, and the value of each cookie."""
-    return [text, text.rpartition(" ")[2], *re.findall(r"=([^;,\s]+)", text)]
+    """Of a header's value all of it, what follows a scheme, and the value of each cookie that is
+    as long as one has to be."""
+    return [text, text.rpartition(" ")[2], *re.findall(r"=\"?([^\";,\s]{8,})", text)]
 
 
 def _forms(value: str) -> set[str]:
     """As it is, as a link or a form has it, as JSON has it, and as a page has it."""
-    quoted = {quote(value), quote(value, safe=""), quote_plus(value)}
+    plain = value.encode(errors="surrogateescape")  # as the environment has what is no text
+    quoted = {quote(plain), quote(plain, safe=""), quote_plus(plain)}
     small = {re.sub("%..", lambda found: found[0].lower(), form) for form in quoted}
     texts = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
     return {value, *quoted, *small, *texts, escape(value), escape(value, quote=False)}

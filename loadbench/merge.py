@@ -194,7 +194,7 @@ def _rooms(found: Sequence[Server]) -> dict[int, int]:
 
 def beside(found: Sequence[Server]) -> Server | None:
     """Of several servers in the same second: there states add up, too."""
-    whole = servers(found)
+    whole = in_turn(found)
     if whole is None or len(found) < 2:
         return whole
     return replace(
@@ -202,8 +202,6 @@ def beside(found: Sequence[Server]) -> Server | None:
         waiting=_sum(server.waiting for server in found),
         instances=_sum(server.instances for server in found),
         max_batch=_most(server.max_batch for server in found),
-        remarks=tuple(note for server in found for note in server.remarks),
-        changes=tuple(change for server in found for change in server.changes),
     )
 
 

@@ -309,6 +309,8 @@ def test_states_of_several_servers_add_up() -> None:
 
 
 class _Cards:
+    urls = ("its page",)
+
     def __init__(self, *names: str) -> None:
         self.cards = tuple(Gpu(0, name) for name in names)
 
@@ -322,6 +324,10 @@ def test_cards_of_several_servers_are_numbered_one_after_the_other() -> None:
     told: Any = [Told(_Silent(), endpoint(1), _Cards(name)) for name in ("A", "B")]  # type: ignore[arg-type]
     assert [(card.index, card.name) for card in Inside(told).cards()] == [(0, "A"), (1, "B")]
     assert [card.index for card in Inside(told[:1]).cards()] == [0]
+    inside = Inside(told)
+    inside.cards()
+    told[0].scraper.cards = ()  # its page is late
+    assert [(card.index, card.name) for card in inside.cards()] == [(1, "B")]
 
 
 def test_a_card_that_several_servers_tell_of_is_one() -> None:

@@ -38,7 +38,7 @@ def text(records: list[Record], **fields: object) -> str:
 def test_hits_of_a_cache_without_its_requests_leave_no_time_below_zero() -> None:
     server = Server("metrics", queue=Part(500, 500 * 2 * MS), requests=None, cached=500)
     found = text([window(0, [10.0] * 500, server=server), End(0, "done")])
-    assert "TIME      queue 0 ms 0 %   network 10.0 ms 100 %" in found
+    assert "TIME      queue 0 ms 0 %   untold 10.0 ms 100 %" in found
 
 
 def test_a_run_that_went_well() -> None:

@@ -140,6 +140,25 @@ def test_a_target_that_gets_too_much_is_told_of_without_it(tmp_path: Path) -> No
 def test_of_cookies_each_value_is_a_secret() -> None:
     headers = {"Cookie": f"theme=dark; session={SECRET}"}
     assert hidden(f"no such session: {SECRET}", headers) == "no such session: (left out)"
+    assert hidden('{"theme": "dark"}', headers) == '{"theme": "dark"}'
+    digest = {"Authorization": f'Digest realm="a", response="{SECRET}"'}
+    assert hidden(f"not {SECRET}", digest) == "not (left out)"
+
+
+def test_a_secret_beyond_ascii_is_found_in_what_is_utf_8() -> None:
+    headers = {"X-Api-Key": "schlüssel-1234"}
+    assert hidden("no schlüssel-1234".encode(), headers) == b"no (left out)"
+    assert hidden("no schlüssel-1234".encode("latin-1"), headers) == b"no (left out)"
+    assert hidden("no", {"X-Api-Key": "abc\udcff1234"}) == "no"
+
+
+def test_a_session_in_a_body_is_work_and_one_in_a_query_is_not() -> None:
+    body = '{"session_id": "5", "x": 1}'
+    assert shown("request.body", body) == body
+    long = "abcdefgh01234567"
+    assert shown("url", f"/a?session_id={long}&x=1") == "/a?session_id=(left out)&x=1"
+    assert shown("url", f"/a?X-Amz-Signature={long}") == "/a?X-Amz-Signature=(left out)"
+    assert shown("target.headers.X-Session-Id", "1234") == "(left out)"
 
 
 class Repeating(Handler):

@@ -357,6 +357,11 @@ def test_of_which_of_its_models_torchserves_answers_were_is_not_told() -> None:
     own = metrics.wanted(page(both), {"requests": "ts_inference_requests"}, "sum")
     assert own is not None
     assert {"queue", "compute"} <= own.figures.keys()  # as the scenario wants it
+    busy = "# TYPE x counter\n" + TORCHSERVE.replace('model_name="sum"', 'model_name="b"')
+    first = torchserve(10, 100_000, 40_000) + busy.format(came=3, all=9, queue=4)
+    last = torchserve(15, 200_000, 60_000) + busy.format(came=9, all=9_000_000, queue=8_000_000)
+    given = between(first, last, "sum", requests="ts_inference_requests")
+    assert given.queue == Part(10, 20_000_000)  # none of the other's
     alone = metrics.wanted(page(one), {}, "sum")
     assert alone is not None
     later = torchserve(18, 95_000, 88_000)
@@ -367,6 +372,33 @@ def test_of_which_of_its_models_torchserves_answers_were_is_not_told() -> None:
     kept = metrics.together(came[1], came[2])
     after = metrics.difference(kept, metrics.read(page(both), alone), alone)
     assert (after.requests, after.queue) == (None, None)
+
+
+def test_a_second_model_that_is_asked_amid_a_run_is_told_of() -> None:
+    alone = torchserve(14, 90_000, 84_000)
+    other = TORCHSERVE.format(came=3, all=9, queue=4).replace('model_name="sum"', 'model_name="b"')
+    with telling() as server:
+        server.pages["/metrics"] = alone
+        where = Endpoint("127.0.0.1", server.server_port, "http", model="sum")
+        with Scraper(where, MetricsSpec()) as scraper:
+            assert scraper.find()
+            server.pages["/metrics"] = alone + other
+            told, again = scraper.server(), scraper.server()
+    assert told is not None
+    assert again is not None
+    assert [note.code for note in told.remarks] == ["queue-untold"]
+    assert "it has several" in told.remarks[0].text
+    assert again.remarks == ()
+
+
+def test_of_torchserve_as_it_comes_several_models_are_no_reason() -> None:
+    two = TORCHSERVE.format(came=3, all=9, queue=4)
+    two += two.replace('model_name="sum"', 'model_name="b"')
+    asked = metrics.wanted(page(two), {}, "sum")
+    assert asked is not None
+    (note,) = asked.notes
+    assert "as they arrive" in note.text
+    assert "one model alone" in note.hint
 
 
 def test_how_long_torchserves_queue_is_is_not_told_where_it_does_not_count_its_answers() -> None:

@@ -387,6 +387,20 @@ def test_a_server_of_https_that_takes_no_plain_http_is_told_by_what_it_says() ->
     ):
         asker.describe(TargetSpec(url=url))
     assert "is it an https:// address?" in caught.value.hint
+    other = '{"error": "unknown operation", "documentation": "https://docs.example/errors"}'
+    with replaying({"/v2": (400, other), "/": (200, "ok")}) as url, Asker(url) as asker:
+        assert asker.describe(TargetSpec(url=url)).protocol == "http"
+
+
+def test_headers_beyond_ascii_are_sent_as_latin_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    with replaying({"/v2": (404, ""), "/": (200, "ok")}) as url:
+        with Asker(url, headers={"X-Api-Key": "schlüssel-1234"}) as asker:
+            assert asker.describe(TargetSpec(url=url)).protocol == "http"
+        monkeypatch.setenv("WIDE", "schlüssel-☃")
+        with pytest.raises(SpecError, match="is not one that HTTP can carry"):
+            Asker(url, headers={"X-Api-Key": "$WIDE"})
+    with pytest.raises(SpecError, match="gRPC carries ASCII alone"):
+        Asker("grpc://127.0.0.1:1", headers={"X-Api-Key": "schlüssel-1234"})
 
 
 TORCHSERVE = {

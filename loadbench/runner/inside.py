@@ -53,6 +53,7 @@ class Inside:
         # closes who is left amid a run: an answer may still be under way
         self._closing = ThreadPoolExecutor(1, "closing")
         self._remarks: list[Note] = []  # that nobody has been told yet
+        self._numbers: dict[str, int] = {}  # of cards
         self._remarked = set[Note]()  # a name that leads to and fro is told of once
 
     @property
@@ -160,15 +161,18 @@ class Inside:
         self._closing.shutdown()
 
     def cards(self) -> tuple[Gpu, ...]:
-        """Those of servers of others, as they told of them last, numbered one after the other; each
-        once, though several tell of it."""
-        found: list[Gpu] = []
-        for card in (card for scraper in self._scrapers for card in scraper.cards):
-            if not card.uuid or all(card.uuid != known.uuid for known in found):
-                found.append(card)
-        if len(self._scrapers) < 2:
-            return tuple(found)
-        return tuple(replace(card, index=index) for index, card in enumerate(found))
+        """Those of servers of others, as they told of them last, each once, though several tell of
+        it. Those of several pages are numbered as they came to be known, so that one keeps its
+        number while the page of another is not there."""
+        places = [self._page, *(reader.told.scraper for reader in self._readers)]
+        found: dict[str, Gpu] = {}
+        for place, scraper in enumerate(places):
+            for card in scraper.cards if scraper else ():
+                found.setdefault(card.uuid or f"{place}:{card.index}", card)
+        if sum(len(scraper.urls) for scraper in self._scrapers) < 2:
+            return tuple(found.values())
+        numbers = {who: self._numbers.setdefault(who, len(self._numbers)) for who in found}
+        return tuple(replace(card, index=numbers[who]) for who, card in found.items())
 
 
 class Reader:

@@ -28,7 +28,7 @@ from loadbench.targets.region import Region
 from loadbench.targets.reply import refusal, words
 from loadbench.targets.statistics import Reading, read
 from loadbench.targets.tls import OWN_CA, context, explain
-from loadbench.targets.wire import Headers, Prepared
+from loadbench.targets.wire import Headers, Prepared, filled_headers
 from loadbench.units import SECOND, hostport
 
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
@@ -89,8 +89,7 @@ class Asker:
         self.closes = True  # as long as no answer left its connection open
         self.url = f"{self.where.scheme}://{hostport(self.host, self.port)}"
         self.headers = dict(headers or {})
-        filled = {name: environment.filled(text, f"target.headers.{name}")
-                  for name, text in self.headers.items()}  # fmt: skip
+        filled = dict(filled_headers(self.headers))
         self._client = httpx.Client(
             base_url=self.url,
             timeout=_timeout(patience_ns),
@@ -98,12 +97,16 @@ class Asker:
             headers=PLAIN,
             transport=self._transport(filled),
         )
-        self._client.headers.update(filled)
+        self._client.headers.update(httpx.Headers(filled, encoding="latin-1"))
 
     def _transport(self, headers: Mapping[str, str]) -> httpx.BaseTransport:
         if not self.rpc:
             return Pinned(self._pin, context(self.tls) if self.tls else False)
         from loadbench.targets.transport import Transport  # it brings grpcio
+
+        for name, text in headers.items():
+            if not text.isascii():
+                raise SpecError(f"target.headers.{name}: gRPC carries ASCII alone")
 
         return Transport(self._pin, self.tls, headers)
 

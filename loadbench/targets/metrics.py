@@ -8,7 +8,7 @@ of others go on. Counts that were missed are in the reading in which they are ba
 for its time and its number would be of different spans.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from loadbench.errors import SpecError
@@ -31,14 +31,14 @@ _MIB = 1 << 20
 class Wanted(NamedTuple):
     """Which figures are read, and from what; `source` says whose names they are. Without a `model`
     all series count, else those of no other; `notes` say how a figure comes about. Figures that are
-    `shared` by all models are read as long as there is one, by whose names `speaks` knows."""
+    `shared` by all models are read as long as the `vocabulary` tells of one alone."""
 
     source: str
     figures: Mapping[str, Expression]
     model: str = ""
     notes: tuple[Note, ...] = ()
     shared: tuple[str, ...] = ()
-    speaks: Callable[[str], bool] | None = None
+    vocabulary: Vocabulary | None = None
 
 
 def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | None:
@@ -47,11 +47,13 @@ def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | N
     and no expression, or not there."""
     known = next((one for one in VOCABULARIES if any(map(one.speaks, found))), None)
     own = _better(known, found) if known else {}
-    shared = tuple(key for key in known.shared if not given.get(key)) if known else ()
-    several = known is not None and bool(shared) and len(_models(found, known.speaks)) > 1
+    shared = (
+        tuple(key for key in known.shared if key in own and not given.get(key)) if known else ()
+    )
     own |= {key: text for key, text in given.items() if text}
     texts = {**known.figures, **own} if known else own
-    if several:
+    doubt = mixed(found, known, shared)
+    if doubt:
         texts = {key: text for key, text in texts.items() if key not in shared}
     figures = {key: expression(key, text) for key, text in texts.items()}
     for key in given:
@@ -66,23 +68,23 @@ def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | N
         return narrowed(Wanted("metrics", figures), found, model) if figures else None
     doubts = [note for key, note in known.doubts.items() if key not in own]
     doubts += [note for key, note in known.remarks.items() if key in own and not given.get(key)]
-    notes = (_several(known.server),) if several else tuple(doubts[:1])
+    notes = (doubt,) if doubt else tuple(doubts[:1])
     if not figures and not notes:
         return None
-    asked = Wanted(f"metrics of {known.server}", figures, "", notes, shared, known.speaks)
+    asked = Wanted(f"metrics of {known.server}", figures, "", notes, shared, known)
     return narrowed(asked, found, model)
 
 
-def _models(found: Page, speaks: Callable[[str], bool]) -> set[str]:
-    """Those of which a server's own names tell."""
-    own = [series for name, series in found.items() if speaks(name)]
-    labels = [pair for series in own for labels in series for pair in labels]
-    return {value for label, value in labels if label in _MODEL_LABELS}
-
-
-def _several(server: str) -> Note:
-    text = f"{server} counts the answers of all its models together, and it has several: of which"
-    return Note("queue-untold", f"{text} they were is not told, so no queue is", "one model alone")
+def mixed(found: Page, known: Vocabulary | None, shared: Collection[str]) -> Note | None:
+    """What there is to say where a figure that is wanted counts for several models at once."""
+    if known is None or not shared:
+        return None
+    labels = [pair for name in found if known.speaks(name) for one in found[name] for pair in one]
+    if len({value for label, value in labels if label in _MODEL_LABELS}) < 2:
+        return None
+    text = f"{known.server} counts the answers of all its models together, and it has several: of"
+    text += " which they were is not told, so neither a queue is, nor a compute that is made of one"
+    return Note("queue-untold", text, "both would be of a server with one model alone")
 
 
 def _is_total(key: str, one: Expression, found: Page) -> bool:
@@ -171,7 +173,7 @@ class Reading(NamedTuple):
 
 def read(found: Page, asked: Wanted) -> Reading:
     """The figures of one page."""
-    several = asked.speaks is not None and asked.shared and len(_models(found, asked.speaks)) > 1
+    several = mixed(found, asked.vocabulary, asked.shared)
     left_out = ("waiting", *asked.shared) if several else ("waiting",)
     counts = {
         Place(key, suffix, number, labels): value

@@ -1,5 +1,6 @@
 """Which protocol a server speaks: found out by asking it."""
 
+import re
 from typing import TYPE_CHECKING
 
 import httpx
@@ -20,7 +21,9 @@ _WHO = 401  # how servers say that they do not know who asks
 # is not known there: services answer what they do not have by 404, but by 400, 403 or 500, too.
 _LATER = (429, 502, 503, 504)
 _ABSENT, _FORBIDDEN = 404, 403
-_BAD = 400  # what servers of https say, in plain HTTP, to who speaks that
+# what servers of https say, in plain HTTP, to who speaks that, in words like these
+_BAD = 400
+_WANTS_TLS = re.compile(r"https (?:port|server|scheme)|ssl-enabled", re.IGNORECASE)
 _UNKNOWN = 501  # how a server that speaks gRPC refuses a service that it does not have
 
 
@@ -75,7 +78,7 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
         raise SpecError(f"{said}: it asks for a key or a password", f"{hint}{_plain(asker)}")
     if answer.status_code in _LATER:
         raise _later(asker, said)
-    if answer.status_code == _BAD and not asker.tls and "https" in answer.text.lower():
+    if answer.status_code == _BAD and not asker.tls and _WANTS_TLS.search(answer.text):
         raise SpecError(said, f"is it an https:// address?{_plain(asker)}")
     asked = httpx.URL(f"{asker.url}{path}")
     to = asked.join(answer.headers["location"]) if answer.has_redirect_location else asked

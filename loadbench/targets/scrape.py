@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 import httpx
+from msgspec.structs import replace
 
 from loadbench.environment import shown
 from loadbench.errors import SpecError, TargetError
@@ -171,15 +172,27 @@ class Scraper:
         now = metrics.read(whole, self._asked)
         before, self._latest = self._latest, metrics.together(self._latest, now)
         self.cards = now.gpus
-        return metrics.difference(before, now, self._asked) if self.tells else None
+        if not self.tells:
+            return None
+        told = metrics.difference(before, now, self._asked)
+        return replace(told, remarks=self._new_notes(whole)) if told else told
 
-    def _headers(self, url: str) -> dict[str, str]:
+    def _new_notes(self, found: Page) -> tuple[Note, ...]:
+        """What was not so, and not said, at the first look."""
+        assert self._asked is not None
+        note = metrics.mixed(found, self._asked.vocabulary, self._asked.shared)
+        if note is None or note in self.notes:
+            return ()
+        self.notes += (note,)
+        return (note,)
+
+    def _headers(self, url: str) -> httpx.Headers:
         """The target's go to nobody else."""
         where, endpoint = urlsplit(url), self._endpoint
         port = where.port or (443 if where.scheme == "https" else 80)
         own = "https" if endpoint.tls else "http", endpoint.host, endpoint.port
         same = (where.scheme, where.hostname, port) == own
-        return dict(own_headers(endpoint)) if same else {}
+        return httpx.Headers(own_headers(endpoint) if same else [], encoding="latin-1")
 
     def _page_now(self, url: str) -> Page | None:
         try:

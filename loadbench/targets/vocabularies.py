@@ -31,14 +31,13 @@ class Vocabulary(NamedTuple):
 
 # As gauges, by default, they are of the last batch alone, which is no mean of a second's requests.
 _HANDLERS = ("PredictionTime in ms", "HandlerTime in ms")  # all handlers have the first
-# of all models, for what counts the answers (QueueTime) does not say of which model they were
-_QUEUED = 'ts_queue_latency_microseconds{model_name!=""}'
+_QUEUED = "ts_queue_latency_microseconds"
 _UNCOUNTED = Note(
     "queue-untold",
     "TorchServe counts requests as they arrive, refused ones too, and the time in its queue as it"
     " answers: over how many answers that is it does not say, so no queue is told",
-    "it does where its metrics_config has QueueTime among ts_metrics as a histogram; its compute is"
-    " told where PredictionTime or HandlerTime is one among model_metrics",
+    "it does, with one model alone, where its metrics_config has QueueTime among ts_metrics as a"
+    " histogram; its compute is told where PredictionTime or HandlerTime is one in model_metrics",
 )
 _DERIVED = Note(
     "compute-derived",
@@ -96,7 +95,7 @@ VOCABULARIES = (
     }),
     Vocabulary("TorchServe", "ts_inference_", {
         "queue": _QUEUED,
-        "compute": f'ts_inference_latency_microseconds{{model_name!=""}} - {_QUEUED}',
+        "compute": f"ts_inference_latency_microseconds - {_QUEUED}",
     },
         better={"requests": ("QueueTime",), "compute": _HANDLERS},
         doubts={"requests": _UNCOUNTED, "compute": _DERIVED},
