@@ -117,9 +117,10 @@ def test_mean_latency_is_what_loadbench_measures(
 ) -> None:
     """In turns, and pair by pair, so that a change of the machine's pace meets both.
 
-    Eight threads of perf_analyzer take processor time from the `mlp` that they measure: with one
-    row a request it answers a third fewer of them a second than of loadbench's, on two cores, and
-    each tool is right about its own run. With 32 rows the model is what costs.
+    perf_analyzer's latencies leave out what it does between an answer and the next request: 0.8 ms
+    of the 8.06 of a loop of eight on `fake`, which is what loadbench's are, at the same rate. And
+    what its threads take of two cores the `mlp` lacks: each tool is right about its own run. So
+    loadbench's may be as long as the other's loop, no longer, and are not far below its latencies.
     """
     rows = 32 if (model, concurrency) == ("mlp", 8) else 1
     scenario = f"""
@@ -143,6 +144,8 @@ def test_mean_latency_is_what_loadbench_measures(
         busy = summary["rate"]["done"] * ours / 1000
         assert busy == pytest.approx(concurrency, rel=0.05)
         theirs = perf_analyzer(served, tmp_path, model, *arguments, requests=summary["done"])
-        pairs.append((round(ours, 3), theirs.mean_ms))
-    print(f"{model} × {concurrency}: (loadbench, perf_analyzer) ms: {pairs}")
-    assert median(ours / theirs for ours, theirs in pairs) == pytest.approx(1, abs=0.10)
+        loop = 1000 * concurrency * rows / theirs.rate
+        pairs.append((round(ours, 3), theirs.mean_ms, round(loop, 3)))
+    print(f"{model} × {concurrency}: (loadbench, perf_analyzer, its loop) ms: {pairs}")
+    assert median(ours / loop for ours, _, loop in pairs) < 1.05
+    assert median(ours / theirs for ours, theirs, _ in pairs) > 0.75

@@ -23,6 +23,7 @@ class Measured(NamedTuple):
 
     requests: int
     mean_ms: float
+    rate: float
     seen: int
     succeeded: int
     inferences: int
@@ -61,6 +62,7 @@ def perf_analyzer(
     return Measured(
         requests=_number(r"Request count: (\d+)", text),
         mean_ms=float(row["Avg latency"]) / 1000,
+        rate=float(row["Inferences/Second"]),
         seen=_number(r"Successful request count: (\d+)", text),
         succeeded=success[1] - success[0],
         inferences=after["inference_count"] - before["inference_count"],
