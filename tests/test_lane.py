@@ -69,6 +69,19 @@ def test_a_stop_that_is_heard_late_leaves_nothing_unsent() -> None:
     assert found.sum("done") == found.sum("asked") == server.counts["got"] > 65
 
 
+def test_what_falls_due_while_a_stop_is_obeyed_is_asked_for_too() -> None:
+    """What is due by then is sent first, which takes a while."""
+
+    def late(lane: Lane) -> None:
+        time.sleep(0.001)
+        lane.stop()
+
+    with known_server() as server:
+        wanted = plan(server.port, rate=20_000, seconds=5, connections=100)
+        found = drive(wanted, after=[(0.02, late)])
+    found.check()
+
+
 def test_a_killed_run_ends_at_once_and_says_what_was_open() -> None:
     with known_server(misbehave="hang") as server:
         found = drive(plan(server.port, rate=100, seconds=5), after=[(0.5, "kill")])

@@ -119,6 +119,8 @@ class Lane:
         self._cut(now)
         if not self._closed:
             self._take_up(now)
+            now = time.monotonic_ns() + 1  # that took a while, and all that fell due in it
+            self._cut(now)
         self._course.stop(now)
         self._end_arrivals()
         self._timer.set(1)
