@@ -91,6 +91,7 @@ def test_what_it_was_told_wrong_makes_no_commit_bad(repository: Path) -> None:
         assert told.stderr.startswith("loadbench: ")
 
 
+@pytest.mark.long
 def test_a_series_that_cannot_be_judged_is_skipped(repository: Path) -> None:
     loadbench("run", "own.toml", cwd=repository)
     (good,) = runlog.runs(repository / "results")

@@ -125,6 +125,7 @@ def test_certain_wants_what_passed_to_be_shown() -> None:
     assert verdict([of(P99, over=0.5)], certain=True) == CHECK_FAILED
 
 
+@pytest.mark.long
 def test_on_the_command_line(tmp_path: Path) -> None:
     own = scenario(tmp_path, tables='[checks]\np99 = "< 10s"', s=1)
     done = loadbench("run", own, "--certain", cwd=tmp_path, code=4)

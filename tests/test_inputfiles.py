@@ -138,6 +138,7 @@ def test_a_run_keeps_the_digests_and_a_gate_looks_at_them(tmp_path: Path) -> Non
     assert "did different work: files.x.npy was" in refused.stderr
 
 
+@pytest.mark.long
 def test_another_model_under_the_same_name_is_a_setting_that_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

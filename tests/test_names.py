@@ -522,6 +522,7 @@ def meaning(at: str) -> str:
     return f"{at} {NAME}\n127.0.0.1 localhost\n"
 
 
+@pytest.mark.long
 def test_a_run_whose_server_moves_is_counted_on_both_sides(tmp_path: Path) -> None:
     """With a file of names of its own, which changes while it runs."""
     hosts = tmp_path / "hosts"

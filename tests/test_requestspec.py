@@ -127,6 +127,7 @@ def run(tmp_path: Path, request: str, **fake: str) -> dict[str, Any]:
     return summary("own.toml", "--on-no-verdict", "warn", cwd=tmp_path)  # on a busy machine
 
 
+@pytest.mark.long
 def test_a_run_compares_what_is_asked(tmp_path: Path) -> None:
     rows = np.random.default_rng(1).standard_normal((50, 16)).astype(np.float32)
     np.savez(tmp_path / "all.npz", x=rows)

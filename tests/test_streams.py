@@ -496,6 +496,7 @@ def lanes(model: TorchModel) -> set[str]:
     return {lane.name for lane in (streams._inward, streams.compute, streams._outward)}
 
 
+@pytest.mark.long
 def test_no_stream_is_another_model_s_however_many_are_loaded_and_unloaded() -> None:
     edge = Edge(net())
     models = []
