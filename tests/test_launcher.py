@@ -391,11 +391,17 @@ def test_a_run_that_has_not_begun_when_one_leaves_is_given_up(
     scenario(tmp_path, s=30)
     made: list[Child] = []
 
-    def child(arguments: list[str]) -> Child:
-        made.append(Child(arguments))
-        return made[-1]
+    class Slow(Child):
+        """It does not say where it is before one leaves, however long that takes."""
 
-    monkeypatch.setattr("dashboard.starting.Child", child)
+        def __init__(self, arguments: list[str]) -> None:
+            super().__init__(arguments)
+            made.append(self)
+
+        def folder(self) -> None:
+            self.wait(60)
+
+    monkeypatch.setattr("dashboard.starting.Child", Slow)
 
     async def walk() -> None:
         async with launcher(tmp_path, monkeypatch) as (app, screen, pilot):
