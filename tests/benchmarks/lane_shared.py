@@ -1,11 +1,13 @@
-"""What shared memory saves of inputs of 600 kB: the lane and perf_analyzer, each with tensors in
-binary and in shared memory of this machine; a table for the README.
+"""What shared memory saves of inputs of 600 kB: the lane, wrk and perf_analyzer, each with tensors
+in binary and in shared memory of this machine; a table for the README.
 
     python -m tests.benchmarks.lane_shared [--rounds 5] [--seconds 3] [--connections 16]
 
 The same C server (fast_server.c) reads what comes and throws it away, and looks into no memory, so
 that all that is measured is the client's and the kernel's. Server on core 0, client on core 1,
-rounds interleaved; each factor is within one client and one round.
+rounds interleaved; each factor is within one client and one round. wrk, which sends the lane's
+requests and does nothing beside, is the bound: no factor can be higher for one that is as fast as
+it in binary.
 """
 
 import argparse
@@ -17,23 +19,21 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from loadbench.model import Tensor
-from tests.benchmarks.clients import Job, lane, missing, perf_analyzer
-from tests.benchmarks.lane import Row, of_client
+from tests.benchmarks.clients import Job, lane, missing, perf_analyzer, wrk
+from tests.benchmarks.lane import WARM_S, Row, of_client
 from tests.benchmarks.rig import Server, compiled, endpoint
 
 WIDE = 150_000  # values of four bytes
 
 
-def job(port: int, connections: int, folder: Path, shared: bool) -> Job:
+def job(port: int, connections: int, seconds: float, folder: Path, shared: bool) -> Job:
     """The extension of shared memory is not told by the server: it is asked for all the same."""
     model = Tensor("x", "FP32", (WIDE,))
-    where = replace(endpoint(port, image=True), inputs=(model,))
-    found = Job(where, connections, 0, folder)  # ended from outside
-    found.endpoint = replace(where, shared=shared)
-    return found
+    where = replace(endpoint(port, image=True), inputs=(model,), shared=shared)
+    return Job(where, connections, seconds, folder)
 
 
-CLIENTS = {"lane": lane, "perf_analyzer": perf_analyzer}
+CLIENTS = {"lane": lane, "wrk": wrk, "perf_analyzer": perf_analyzer}
 
 
 def main() -> None:
@@ -50,7 +50,8 @@ def main() -> None:
             for turn in range(given.rounds):
                 for name, shared in rows if turn % 2 == 0 else reversed(list(rows)):
                     with tempfile.TemporaryDirectory() as folder:
-                        asked = job(found.port, given.connections, Path(folder), shared)
+                        whole = WARM_S + given.seconds + 1
+                        asked = job(found.port, given.connections, whole, Path(folder), shared)
                         row = of_client(found, CLIENTS[name](asked), given.seconds)
                     rows[name, shared].append(row)
                     print(f"{name}, {'shared' if shared else 'binary'}: {row}", file=sys.stderr)

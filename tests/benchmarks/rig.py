@@ -19,6 +19,7 @@ from loadbench.model import Tensor, Window, decode, encode
 from loadbench.plan import Endpoint, Finished, Message, Plan, RequestPlan
 from loadbench.targets.inputs import prepare
 from loadbench.targets.kserve import infer_path
+from loadbench.targets.region import Region
 
 HERE = Path(__file__).parent
 PEERS = HERE.parents[1] / "peers"
@@ -87,8 +88,10 @@ def endpoint(port: int, image: bool = False, binary: bool = False) -> Endpoint:
 
 
 def one_request(found: Endpoint) -> tuple[dict[str, str], bytes]:
-    """(header fields, body) of what the lane sends, for the other clients."""
-    ((first, *_),), _ = prepare(found, [RequestPlan("infer")], seed=1)
+    """(header fields, body) of what the lane sends, for the other clients. That of shared memory
+    names a region which the server does not know: it must be one that does not look."""
+    region = Region() if found.shared else None
+    ((first, *_),), _ = prepare(found, [RequestPlan("infer")], seed=1, region=region)
     head, _, body = first.data.partition(b"\r\n\r\n")
     fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
     own = ("Host", "Content-Length")  # each client says those itself
