@@ -1,6 +1,8 @@
 """The lane against servers whose right answers are known. The accounting is checked in each run."""
 
+import contextlib
 import socket
+import threading
 import time
 
 import msgspec
@@ -12,6 +14,7 @@ from loadbench.model import Window
 from loadbench.plan import RequestPlan
 from loadbench.shape import Phase, arrivals
 from loadbench.units import MS, SECOND
+from tests.known_server import GOOD
 from tests.lanes import drive, known_server, plan
 
 
@@ -228,6 +231,40 @@ def test_a_server_that_is_restarted_is_not_taken_for_one_that_always_closes() ->
         done = drive(plan(server.port, rate=500))
     assert not [note for note in done.finished.notes if note.code == "unkept"]
     assert server.counts["connections"] < 100
+
+
+def test_a_server_that_ends_after_a_standstill_is_not_taken_for_one_that_always_closes() -> None:
+    """It cuts many connections at once that had one answer, and is there again."""
+    opened, first = [0], list[socket.socket]()
+    fallen = threading.Event()
+
+    def serve(one: socket.socket) -> None:
+        with one, contextlib.suppress(OSError):
+            while one.recv(65536):
+                first.append(one)
+                while not fallen.is_set() and len(first) < 20:
+                    time.sleep(0.001)
+                one.sendall(GOOD)
+                time.sleep(0.02)
+                if not fallen.is_set():
+                    fallen.set()
+                    for other in first:
+                        other.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                one, _ = listener.accept()
+                opened[0] += 1
+                threading.Thread(target=serve, args=(one,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        done = drive(plan(listener.getsockname()[1], rate=100, seconds=1))
+        listener.shutdown(socket.SHUT_RDWR)
+    assert fallen.is_set()
+    assert not [note for note in done.finished.notes if note.code == "unkept"]
+    assert opened[0] < 60
 
 
 def test_requests_are_drawn_by_weight_and_told_apart_by_name() -> None:

@@ -211,7 +211,7 @@ class Exchange:
         """The request on it failed, and the connection is of no more use."""
         self._record(connection, failure, data)
         if failure in (CLOSED_EARLY, RESET):
-            self._pool.cut(connection, time.monotonic_ns() - connection.begun)
+            self._pool.cut(connection, time.monotonic_ns())
         self._drop(connection, 1 if connection.uses else connection.tries + 1)
 
     def _record(self, connection: Connection, failure: str, data: bytes) -> None:

@@ -42,6 +42,7 @@ class Pool:
         self._numbers = [0] * len(addresses)  # of open connections
         self._kept_ns: dict[int, int] = {}  # replica → how long a connection may be idle
         self._hasty = [0] * len(addresses)
+        self._cut_at = [0] * len(addresses)  # the last time that one of them closed so soon
         self.unkept: set[int] = set()  # replicas that close each connection after one answer
         self._moved: list[tuple[int, Address, Address]] = []  # when, from where, to where
         self._unasked = 0  # answers to nothing
@@ -143,21 +144,33 @@ class Pool:
             self._first = self._first if self._unasked else (now, printable(hidden(data, headers)))
             self._unasked += 1
         else:
-            self.cut(connection, now - connection.idle_since)
+            self.cut(connection, now)
         self.drop(connection)
 
-    def cut(self, connection: Connection, after_ns: int) -> None:
-        """The server closed a connection so long after an answer on it, or a request on it, without
-        having said that it would. Of one that always does so after one answer, a connection is
-        used once: a request that is sent before that is noticed fails."""
+    def cut(self, connection: Connection, now: int) -> None:
+        """The server closed an idle connection, or one with a request on it, without having said
+        that it would. Of one that always does so after one answer, a connection is used once: a
+        request that is sent before that is noticed fails.
+
+        A server that ends closes all at once, also those with one answer: what has been answered
+        since the last of them says that it is still there."""
         replica = connection.replica
         idle = connection.state == IDLE
-        if connection.uses != (0 if idle else 1) or connection.received or after_ns > _HASTY_NS:
+        since = connection.idle_since if idle else connection.begun
+        once = connection.uses == (0 if idle else 1) and not connection.received
+        if not once or now - since > _HASTY_NS or self._keeps(replica):
             self._hasty[replica] = 0
             return
+        if (connection.idle_since or connection.begun) < self._cut_at[replica]:
+            return
         self._hasty[replica] += 1
+        self._cut_at[replica] = now
         if self._hasty[replica] == _HASTY:
             self.unkept.add(replica)
+
+    def _keeps(self, replica: int) -> bool:
+        """Whether a connection is open that had more than one answer."""
+        return any(one.uses > 1 and one.replica == replica for one in self.open.values())
 
     def hear(self, connection: Connection) -> None:
         """Its server may have said with an answer how long it keeps idle connections."""
