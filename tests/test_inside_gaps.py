@@ -15,7 +15,7 @@ from loadbench.errors import TargetError
 from loadbench.evidence import Evidence
 from loadbench.merge import servers
 from loadbench.metricspec import MetricsSpec
-from loadbench.model import Machine, Part, Server, decode, encode
+from loadbench.model import Machine, Note, Part, Server, decode, encode
 from loadbench.plan import Endpoint, Tls
 from loadbench.report.parts import made_of
 from loadbench.runner.inside import Inside, Told
@@ -421,23 +421,18 @@ def test_statistics_do_not_wait_for_a_page_that_hangs(server: Telling, beside: b
         inside.close()
 
 
-def test_the_seconds_of_a_server_are_its_own_while_another_hangs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_seconds_of_a_server_are_its_own_while_another_hangs() -> None:
     """As a run reads them."""
-    monkeypatch.setattr("loadbench.runner.readings._EACH_S", 0.7)  # the machine may be busy
-    monkeypatch.setattr("loadbench.runner.readings._PATIENCE_S", 0.85)
     with two_replicas() as (inside, (healthy, frozen)):
         origin, number = time.monotonic_ns(), 1000
 
         def tell() -> Machine:
-            """After each reading: what the next one finds."""
+            """Before each reading: what it finds."""
             nonlocal number
             number += 100
             healthy.pages[STATS] = counted(success=number)
             return Machine(cpu=0.5)
 
-        tell()
         goes_on = frozen.hangs[STATS] = threading.Event()
         readings = Readings(origin, 0, tell, inside.read)
         try:
@@ -451,3 +446,21 @@ def test_the_seconds_of_a_server_are_its_own_while_another_hangs(
             assert sum(requests(found) or 0 for found in told) % 100 == 7
         finally:
             readings.stop()
+
+
+def test_who_is_late_again_and_again_is_told_of() -> None:
+    """Its figures are beside those of another second."""
+    with two_replicas() as (inside, (_, slow)):
+        told = list[Note]()
+        for _ in range(5):
+            goes_on = slow.hangs[STATS] = threading.Event()
+            told += getattr(inside.read(SOON_S), "remarks", ())
+            del slow.hangs[STATS]
+            goes_on.set()
+            until = time.monotonic() + 20
+            while any(one.name == "question" for one in threading.enumerate()):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+    (note,) = told
+    assert note.code == "inside-late"
+    assert f"over {SOON_S:g} s after a second's end" in note.text

@@ -55,3 +55,20 @@ def test_what_was_asked_for_and_not_told_yet_is_in_the_last_reading() -> None:
         last = readings.last()
         assert last is not None
         assert last.requests == 2
+
+
+def test_what_is_told_half_a_second_late_stands_in_the_second_that_it_is_of() -> None:
+    asked = [0]
+
+    def slow(_: float = 0.0) -> Server:
+        asked[0] += 1
+        told = Server(source="loadbench", requests=asked[0])
+        time.sleep(0.5)
+        return told
+
+    readings = Readings(time.monotonic_ns(), 0, lambda: MACHINE, slow)
+    try:
+        found = [at(readings, second)[1] for second in range(3)]
+        assert [told and told.requests for told in found] == [1, 2, 3]
+    finally:
+        readings.stop()

@@ -156,9 +156,7 @@ class Run:
         loading = self._loading = Loading(plan, self.folder, self._say, meet)
         probe = Probe(nvml, lambda: _pids(target, loading))
         first = -math.ceil(plan.warmup_ns / SECOND)
-        readings = Readings(
-            loading.origin, first, lambda: target.seen(probe.read()), target.statistics
-        )
+        readings = Readings(loading.origin, first, probe.read, target.statistics, target.seen)
         start = self._start(
             plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
         )

@@ -22,6 +22,8 @@ from loadbench.targets.places import LOOK_S, Lookups, may_change, moved
 from loadbench.targets.question import Question
 from loadbench.targets.scrape import Scraper
 
+_LATE = 3  # times that somebody was late before it is told: once may be chance
+
 
 class Told(NamedTuple):
     """One server: who asks it, and who reads its page of metrics, if it has one."""
@@ -77,6 +79,8 @@ class Inside:
         if within_s is not None:  # looks take of it, but servers that were opened do not
             until = max(begun + within_s, time.monotonic() + within_s - LOOK_S)
         found = self._told(until)
+        if within_s is not None:
+            self._late(within_s)
         if found and self._remarks:
             found = replace(found, remarks=(*found.remarks, *self._remarks))
             self._remarks.clear()
@@ -137,6 +141,18 @@ class Inside:
         text = f"{host} leads elsewhere: its inside is seen at {where}"
         hint = "that is the server that is loaded if the note `moved` names the same place"
         note = Note("inside-moved", text, hint)
+        if note not in self._remarked:
+            self._remarked.add(note)
+            self._remarks.append(note)
+
+    def _late(self, within_s: float) -> None:
+        """Says of who is late again and again that its seconds are not the client's."""
+        late = sum(reader.late for reader in self._readers) + (self._page.late if self._page else 0)
+        if late < _LATE:
+            return
+        text = f"what is told of the target's inside comes over {within_s:g} s after a second's end"
+        text += ": it stands in the next one, beside the client's figures of that"
+        note = Note("inside-late", text, "sums are right; its single seconds are not the client's")
         if note not in self._remarked:
             self._remarked.add(note)
             self._remarks.append(note)
@@ -203,6 +219,12 @@ class Reader:
         scraper = self.told.scraper
         return self.counted.awaited or (scraper is not None and scraper.awaited)
 
+    @property
+    def late(self) -> int:
+        """How often what it told was not there when it was wanted."""
+        scraper = self.told.scraper
+        return self.counted.late + (scraper.late if scraper else 0)
+
     def end(self) -> None:
         """Closes it once nothing is under way."""
         self.counted.end()
@@ -247,6 +269,11 @@ class _Counted:
     def awaited(self) -> bool:
         """Whether an answer is still to come."""
         return self._question.awaited
+
+    @property
+    def late(self) -> int:
+        """How many answers were not there when they were wanted."""
+        return self._question.late
 
     def ask(self, patient: bool) -> None:
         """Who has none is not asked."""

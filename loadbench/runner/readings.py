@@ -14,9 +14,11 @@ from loadbench.merge import in_turn
 from loadbench.model import Machine, Server
 from loadbench.units import MS, SECOND
 
-_WAIT_S = 0.5
-_PATIENCE_S = 0.4  # with the target, before the machine is read without it
-_EACH_S = 0.35  # with each of its servers, so that one that hangs does not take the others along
+# With each of the target's servers, so that one that hangs does not take the others along. Almost
+# the whole second: what is told later stands in the next one, where the client's figures are others
+_EACH_S = 0.75
+_PATIENCE_S = 0.8  # with all of them
+_WAIT_S = 0.9
 # Even rates have an arrival at each full second: asked just then, the server would be a bit slower
 # for one request in each second, and that one is the P99 of 50 or 100/s.
 _AFTER_NS = 13 * MS
@@ -24,7 +26,8 @@ _AFTER_NS = 13 * MS
 
 class Readings:
     """Reads just after each full second until stopped; `of` gives a second's pair once. `server`
-    takes the patience with each server in seconds; without it all are awaited."""
+    takes the patience with each server in seconds; without it all are awaited. `seen` adds to the
+    machine what the server told of it."""
 
     def __init__(
         self,
@@ -32,9 +35,11 @@ class Readings:
         first: int,
         machine: Callable[[], Machine],
         server: Callable[..., Server | None],
+        seen: Callable[[Machine], Machine] = lambda machine: machine,
     ) -> None:
         self._origin = origin
         self._machine = machine
+        self._seen = seen
         self._server = server
         self._found: dict[int, tuple[Machine, Server | None]] = {}
         self._newest = first - 1
@@ -51,8 +56,9 @@ class Readings:
             due = self._origin + (second + 1) * SECOND + _AFTER_NS
             if self._stop.wait(max(0.0, (due - time.monotonic_ns()) / SECOND)):
                 return
-            server = self._told()  # first: it knows the cards of a server of others
-            pair = (self._machine(), server)
+            machine = self._machine()  # first: a server may take its time
+            server = self._told()
+            pair = (self._seen(machine), server)
             with self._changed:
                 # what was missed while a slow target kept us waiting is in this reading
                 now = (time.monotonic_ns() - self._origin) // SECOND - 1

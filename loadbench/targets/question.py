@@ -17,6 +17,8 @@ class Question(Generic[T]):
         self._ask = ask
         self._asked: Future[T | None] | None = None  # nobody has looked at its answer yet
         self._late: list[T] = []
+        self._missed = False  # somebody waited for the answer that is to come, in vain
+        self.late = 0  # answers that were not there when they were wanted
 
     @property
     def awaited(self) -> bool:
@@ -50,13 +52,17 @@ class Question(Generic[T]):
             self.put()
         assert self._asked is not None
         left_s = None if until is None else max(0.0, until - time.monotonic())
-        found = self._found() if wait([self._asked], left_s).done else []
+        there = wait([self._asked], left_s).done
+        found = self._found() if there else []
+        self._missed = not there
         found, self._late = [*self._late, *found], []
         return found
 
     def _found(self) -> list[T]:
         assert self._asked is not None
         asked, self._asked = self._asked, None
+        self.late += self._missed
+        self._missed = False
         answer = asked.result()
         return [] if answer is None else [answer]
 

@@ -149,6 +149,11 @@ class Scraper:
         """Whether a page is still to come."""
         return any(question.awaited for question in self._questions.values())
 
+    @property
+    def late(self) -> int:
+        """How many pages were not there when they were wanted."""
+        return sum(question.late for question in self._questions.values())
+
     def ask(self, patient: bool = False) -> None:
         """Asks for the pages, side by side; `server` then waits for them. Whoever is patient waits
         for those before first."""
