@@ -8,8 +8,10 @@ import sys
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_parent() -> None:
-    """Has this process killed when the thread that started it is gone. Elsewhere than on Linux one
-    that is stopped stays until it is continued."""
+def die_with_parent(tidily: bool = False) -> None:
+    """Has this process killed when the thread that started it is gone; `tidily`: only continued
+    where it is stopped, as it has something to give back when its stdin ends. Elsewhere than on
+    Linux one that is stopped stays until it is continued."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        number = signal.SIGCONT if tidily else signal.SIGKILL
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

@@ -96,6 +96,37 @@ def test_a_load_that_is_not_told_to_begin_gives_it_back() -> None:
         assert server.known == set()
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_load_whose_runner_is_killed_gives_it_back(stopped: bool) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "command = [sys.executable, '-m', 'loadbench.load']\n"
+        "load = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)\n"
+        "load.stdin.write(sys.stdin.buffer.readline())\n"
+        "load.stdin.flush()\n"
+        "print(load.pid, file=sys.stderr, flush=True)\n"
+        "time.sleep(60)"
+    )
+    pipe = subprocess.PIPE
+    with forgetful(times=0) as server:
+        with subprocess.Popen(
+            [LOADBENCH[0], "-c", code], stdin=pipe, stdout=pipe, stderr=pipe
+        ) as runner:
+            assert runner.stdin is not None
+            assert runner.stdout is not None
+            assert runner.stderr is not None
+            runner.stdin.write(encode(shared(server, 60)) + b"\n")
+            runner.stdin.flush()
+            load = int(runner.stderr.readline())
+            runner.stdout.readline()  # it goes on
+            assert server.known
+            if stopped:
+                os.kill(load, signal.SIGSTOP)
+            runner.kill()
+        wait_gone([load])
+        assert server.known == set()
+
+
 @pytest.mark.long
 def test_a_worker_that_starts_anew_gives_it_back_first() -> None:
     with forgetful(times=0) as server, crew(shared(server, 60, workers=Workers(here=2))) as found:

@@ -40,7 +40,8 @@ def main() -> None:
         if plan.journey:
             _run_journey(plan, lines, stdout)
             return
-        die_with_parent()  # no code of others is to tidy up
+        # no code of others is to tidy up; but a server keeps what memory it was given
+        die_with_parent(tidily=plan.endpoint.shared and plan.workers is None)
         if plan.workers:
             sys.exit(_share(plan, lines, stdout))
         load = make_ready(plan)
