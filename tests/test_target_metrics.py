@@ -15,6 +15,7 @@ import pytest
 from loadbench import runlog
 from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu, Machine
+from loadbench.merge import machines
 from loadbench.metricspec import MetricsSpec
 from loadbench.model import AlertChange, Part, Server, Window
 from loadbench.plan import Endpoint
@@ -560,6 +561,56 @@ def test_cards_of_several_hosts_are_told_apart() -> None:
     )
     found = [(c.index, c.uuid, c.utilization, c.temperature_c) for c in metrics.cards(page(text))]
     assert found == [(0, "GPU-a", 0.2, 21), (1, "GPU-b", 0.8, 81)]
+
+
+def test_parts_of_a_card_are_cards_of_their_own() -> None:
+    """As dcgm-exporter 4 names instances of MIG: their UUID is the whole card's."""
+    parts = (("7", "1g.10gb", 0.4, 9), ("1", "3g.40gb", 0.9, 20))
+    text = "".join(
+        f'DCGM_FI_{name}{{gpu="0",UUID="GPU-0",pci_bus_id="1",device="nvidia0",modelName="A100",'
+        f'GPU_I_PROFILE="{profile}",GPU_I_ID="{part}",Hostname="x"}} {value}\n'
+        for part, profile, busy, used in parts
+        for name, value in (
+            ("PROF_GR_ENGINE_ACTIVE", busy), ("DEV_FB_USED", used), ("DEV_FB_FREE", 30 - used),
+        )
+    ) + "".join(
+        f'DCGM_FI_DEV_{name}{{gpu="1",UUID="GPU-1",modelName="A100",Hostname="x"}} {value}\n'
+        for name, value in (("GPU_UTIL", 50), ("FB_USED", 3), ("FB_FREE", 7))
+    )  # fmt: skip
+    found = metrics.cards(page(text))
+    assert [(card.title, card.name, card.utilization, card.filled) for card in found] == [
+        ("0 MIG 1", "A100 MIG 3g.40gb", 0.9, 20 / 30),
+        ("0 MIG 7", "A100 MIG 1g.10gb", 0.4, 9 / 30),
+        ("1", "A100", 0.5, 0.3),
+    ]
+    second = Machine(gpus=found, told=True)
+    merged = machines([second, second])
+    assert merged == second  # each is told apart
+
+
+def test_the_most_memory_used_stands_beside_the_total_of_that_moment() -> None:
+    before, after = (
+        Machine(gpus=(Gpu(0, "A", memory_used=used, memory_total=total),), told=True)
+        for used, total in ((75, 80), (40, 50))
+    )
+    merged = machines([before, after])
+    assert merged is not None
+    assert [(card.memory_used, card.memory_total) for card in merged.gpus] == [(75, 80)]
+
+
+def test_this_machines_cards_are_not_mixed_with_those_that_a_target_tells_of_later() -> None:
+    here, there = Machine(gpus=(Gpu(0, "here"),)), Machine(gpus=(Gpu(0, "there"),), told=True)
+    merged = machines([here, there, Machine(told=True)])
+    assert merged is not None
+    assert ([card.name for card in merged.gpus], merged.told) == (["there"], True)
+
+
+def test_a_second_copy_of_a_cards_readings_is_no_second_card() -> None:
+    """Where pods share a card the exporter tells of it once for each."""
+    text = "".join(
+        f'DCGM_FI_DEV_GPU_UTIL{{gpu="0",UUID="GPU-0",pod="{pod}"}} 40\n' for pod in ("a", "b")
+    )
+    assert [card.title for card in metrics.cards(page(text))] == ["0"]
 
 
 @pytest.mark.parametrize(
