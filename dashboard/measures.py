@@ -5,7 +5,6 @@ they are infinite where they fall among the failed, and `ms_text` prints those a
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
 
@@ -14,8 +13,9 @@ from dashboard.widgets.bands import Point
 from loadbench import units
 from loadbench.bin import Bin, failures
 from loadbench.histogram import Histogram
+from loadbench.machine import Gpu, highest
 from loadbench.merge import merged_part
-from loadbench.model import Gpu, Part, Window
+from loadbench.model import Part, Window
 from loadbench.serverside import Server
 from loadbench.streams import Stream, rest
 
@@ -112,20 +112,20 @@ def error_share(window: Window) -> float | None:
     return failed / total if total else None
 
 
-def card(scene: Scene, window: Window | None) -> Gpu | None:
-    """The GPU that serves the model; None on a CPU, and for a target elsewhere."""
-    start = scene.view.start
-    return serving(start.device, window) if start else None
+def cards(scene: Scene, window: Window | None) -> tuple[Gpu, ...]:
+    """The GPU that serves the model, or all that a target told of; none on a CPU."""
+    start, machine = scene.view.start, window.machine if window else None
+    return machine.on(start.device) if start and machine else ()
 
 
-def serving(device: str, window: Window | None) -> Gpu | None:
-    """The card of a device as a run's start names it (`cuda:1`)."""
-    machine = window.machine if window else None
-    match = re.fullmatch(r"(?:cuda|gpu):?(\d*)", device)
-    if machine is None or not machine.gpus or match is None:
-        return None
-    index = int(match[1] or 0)
-    return next((gpu for gpu in machine.gpus if gpu.index == index), machine.gpus[0])
+def own_number(scene: Scene) -> int | None:
+    """Of the GPU that serves, as `Span` wants it: those that a target told of need none."""
+    return next((card.index for card in cards(scene, scene.recent)), None)
+
+
+def most(found: Sequence[Gpu], look: Callable[[Gpu], float | None]) -> Gpu | None:
+    """The card of which this is the highest; the first if it is known of none."""
+    return highest(found, look) or next(iter(found), None)
 
 
 def latency(columns: Sequence[Column]) -> list[Point]:
@@ -183,8 +183,8 @@ def in_flight(bins: Column) -> Point:
 
 
 @cache
-def gpu_busy(index: int) -> Reader:
-    """Of the card with this index, in per cent."""
+def gpu_busy(*titles: str) -> Reader:
+    """Of the busiest of these cards, in per cent."""
 
     @each
     def busy(bins: Column) -> Point:
@@ -193,7 +193,7 @@ def gpu_busy(index: int) -> Reader:
             for bin in bins
             if bin.window.machine
             for gpu in bin.window.machine.gpus
-            if gpu.index == index and gpu.utilization is not None
+            if gpu.title in titles and gpu.utilization is not None
         ]
         return Point((max(known, default=None),))
 

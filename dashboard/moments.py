@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dashboard.measures import brief, error_share, ms_text, number, parts_ms, quantile_ms, serving
+from dashboard.measures import brief, error_share, ms_text, number, parts_ms, quantile_ms
 from loadbench import units
 from loadbench.episodes import LIKELY
-from loadbench.model import Gpu, Server, Window
+from loadbench.machine import Gpu, highest
+from loadbench.model import Server, Window
 from loadbench.ride import WHY_CLOSED
 from loadbench.streams import NETWORK, STREAMED
 from loadbench.view import Event, View, merged, pieces
@@ -33,7 +34,7 @@ class Moment:
     window: Window | None = None
     seconds: int = 0
     service_ns: float = 0.0
-    card: Gpu | None = None  # that served
+    cards: tuple[Gpu, ...] = ()  # that served
 
 
 def read(moment: Moment, view: View) -> Moment:
@@ -43,8 +44,9 @@ def read(moment: Moment, view: View) -> Moment:
         return moment
     service = sum(bin.service_ns for bin in found)
     window = merged(found)
-    card = serving(view.start.device, window) if view.start else None
-    return Moment(moment.second, moment.until, window, covered(found), service, card)
+    machine = window.machine if window else None
+    cards = machine.on(view.start.device) if view.start and machine else ()
+    return Moment(moment.second, moment.until, window, covered(found), service, cards)
 
 
 class Figure(NamedTuple):
@@ -72,7 +74,13 @@ def _server(read: Callable[[Server], float | None]) -> Callable[[Moment, Window]
 
 
 def _card(read: Callable[[Gpu], float | None]) -> Callable[[Moment, Window], float | None]:
-    return lambda moment, window: read(moment.card) if moment.card else None
+    """Of several the highest."""
+
+    def value(moment: Moment, window: Window) -> float | None:
+        card = highest(moment.cards, read)
+        return read(card) if card else None
+
+    return value
 
 
 def _latency(share: float) -> Callable[[Moment, Window], float | None]:
@@ -276,12 +284,13 @@ def _machine(before: Moment, after: Moment) -> Iterator[str]:
         text = _moved(name, unit, before, after)
         if text:
             yield text
-    if before.card is None or after.card is None:
+    if not before.cards or not after.cards:
         return
-    if after.card.throttle and not before.card.throttle:
-        yield f"The GPU's clock was held down: {', '.join(after.card.throttle)}."
-    old = {pid for pid, _ in before.card.processes}
-    new = [str(pid) for pid, _ in after.card.processes if pid not in old]
+    held = dict.fromkeys(reason for card in after.cards for reason in card.throttle)
+    if held and not any(card.throttle for card in before.cards):
+        yield f"The GPU's clock was held down: {', '.join(held)}."
+    old = {pid for card in before.cards for pid, _ in card.processes}
+    new = [str(pid) for card in after.cards for pid, _ in card.processes if pid not in old]
     if new:
         yield f"Another process came onto the GPU: pid {', '.join(new[:3])}."
 
@@ -323,7 +332,7 @@ def _between(events: tuple[Event, ...], one: int, two: int) -> Iterator[str]:
     found = [
         event
         for event in events
-        if event.kind in ("alert", "ended", "mark") and low <= event.second <= high
+        if event.kind in ("alert", "ended", "unknown", "mark") and low <= event.second <= high
     ]
     if not found:
         yield "No alert and no mark lies between them."

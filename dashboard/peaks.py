@@ -4,7 +4,7 @@ began to fire."""
 import math
 from typing import NamedTuple
 
-from dashboard.measures import card
+from dashboard.measures import own_number
 from dashboard.scene import Scene
 from loadbench.alerts import further
 from loadbench.episodes import Spell
@@ -40,14 +40,14 @@ class Peaks:
         first = scene.view.rings[0][0].second
         if first != scene.view.first:
             first += SPAN_S - 1  # its ten seconds are known, too
-        gpu = card(scene, scene.recent)
+        gpu = own_number(scene)
         for second in range(max(first, min(spell.began for spell in spells)), scene.moment):
             lacking = [
                 spell for spell in spells
                 if spell.began <= second not in self._read.setdefault(key_of(spell), {})
             ]  # fmt: skip
             if lacking and second in known:
-                span = _span(known, second, gpu.index if gpu else None)
+                span = _span(known, second, gpu)
                 for spell in lacking:
                     now = QUANTITIES[spell.rule.quantity].read(span)
                     value = now if isinstance(now, float | int) else math.nan

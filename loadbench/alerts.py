@@ -51,15 +51,16 @@ def _limit(text: str, unit: str) -> float:
     return units.parse_rate(text.removesuffix(unit).strip() if unit != "/s" else text)
 
 
-def built_in(gpu: bool, writes: bool = False) -> tuple[Rule, ...]:
-    """The rules that are on in every run. Where there is no GPU the host's memory stands in. Of a
-    model that `writes` nobody expects whole answers in a tenth of a second, but first tokens."""
+def built_in(gpu: bool | None, writes: bool = False) -> tuple[Rule, ...]:
+    """The rules that are on in every run. Where there is no GPU the host's memory stands in; where
+    a target may tell of one later (None) both are watched. Of a model that `writes` nobody expects
+    whole answers in a tenth of a second, but first tokens."""
     s = units.SECOND
-    memory = "gpu_memory" if gpu else "memory"
+    memories = ["gpu_memory"] if gpu else ["memory"] if gpu is False else ["gpu_memory", "memory"]
     watched = [
         ("first_token_p99 > 1 s" if writes else "p99 > 100 ms", 5 * s),
         ("gpu_utilization < 30 %", 10 * s),
-        (f"{memory} > 80 %", 5 * s),
+        *((f"{memory} > 80 %", 5 * s) for memory in memories),
         ("errors > 1 %", 5 * s),
         ("lateness > 5 ms", 5 * s),
         ("queue_growth > 20/s", 10 * s),
@@ -141,6 +142,11 @@ def announce(rule: Rule, change: AlertChange) -> str:
     if change.state == "pending":
         return f"{title} beyond {limit_text(rule)} ({show(rule, change.value)})"
     return f"{title}: {change.state}"
+
+
+def sign(change: AlertChange) -> str:
+    """▲ what fires, ✓ what is over, ○ what nothing is known of any more."""
+    return {"firing": "▲", "ok": "✓", "pending": "✓"}.get(change.state, "○")
 
 
 def _finite(reading: Reading) -> float | None:
@@ -228,7 +234,7 @@ class Watch:
         found = []
         for episode in self._episodes:
             reading = QUANTITIES[episode.rule.quantity].read(span)
-            found.append(self._change(episode, window.second, reading, span.beyond))
+            found.append(self._change(episode, window.second, reading, span))
         return [change for change in found if change]
 
     def silent(self, second: int, silence_s: float) -> list[AlertChange]:
@@ -294,10 +300,10 @@ class Watch:
         )
 
     def _change(
-        self, episode: _Episode, second: int, reading: Reading, beyond: float = 0.0
+        self, episode: _Episode, second: int, reading: Reading, span: Span | None = None
     ) -> AlertChange | None:
         before, since, peak, worst = episode.state, episode.begun, episode.peak, episode.worst
-        state = episode.see(second, reading, beyond)
+        state = episode.see(second, reading, span.beyond if span else 0.0)
         if state == before:
             return None
         episode.state = state
@@ -309,13 +315,13 @@ class Watch:
             value=_finite(reading),
             since=since if ended else episode.begun,
             peak=_finite(peak if ended else episode.peak),
-            context=self._context() if state == "firing" else "",
+            context=self._context(episode.rule, span) if state == "firing" else "",
             limit=episode.rule.limit if "firing" in (state, before) else None,
             worst=worst if ended else episode.worst,
         )
 
-    def _context(self) -> str:
-        """What was going on: asked against done, and what failed."""
+    def _context(self, rule: Rule, span: Span | None) -> str:
+        """What was going on: which of several cards it is, asked against done, what failed."""
         merged = merge(tuple(self._windows)) if self._windows else None
         if merged is None:
             return ""
@@ -325,4 +331,6 @@ class Watch:
         failed = sum(merged.failed.values())
         if failed:
             text += f", {units.percent(failed / max(1, failed + merged.done))} % failed"
-        return text
+        card = span.card(rule.quantity) if span else None
+        several = span is not None and len(span.cards(rule.quantity)) > 1
+        return f"GPU {card.title}, {text}" if card and several else text

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from loadbench import units
 from loadbench.explained import EXPLAINED_BY
 from loadbench.failing import AWAY, INSIDE, RESTARTED, behind
-from loadbench.model import Gpu, Machine
+from loadbench.machine import Gpu, Machine, highest
 from loadbench.ride import WHY_CLOSED
 from loadbench.situation import LESS, Situation, parts_ms
 from loadbench.targets.region import NO_REGION
@@ -183,14 +183,14 @@ def _throttled(now: Situation) -> Finding | None:
 
 
 def _memory(now: Situation) -> Finding | None:
-    card, machine = now.card, now.now.machine
+    card, machine = highest(now.cards, lambda card: card.filled), now.now.machine
     least = 0.8 if now.quantity in ("memory", "gpu_memory") else _FULL
     if (
         card
         and now.quantity not in ("memory", "lateness", "silence")
         and _fills(card.memory_used, card.memory_total, least)
     ):
-        text = f"GPU {card.index} holds {_of(card)} GB."
+        text = f"GPU {card.title} holds {_of(card)} GB."
         guess = "the next larger batch finds no memory and is cut or fails"
         largest = "engine.max_batch" if now.settings else "maximum batch there"
         return Finding("memory", text, guess, f"a smaller {largest}, or fewer instances")
@@ -256,10 +256,12 @@ def _who_has_the_cores(machine: Machine, ours: bool) -> tuple[str, str]:
 
 def _idle_gpu(now: Situation) -> Finding | None:
     """What a GPU that is hardly used means here."""
-    card, busy, server = now.card, now.busy, now.now.server
-    if card is None or card.utilization is None or card.utilization >= _LOW or not now.asked:
+    card = highest(now.cards, lambda card: card.utilization)
+    busy, server = now.busy, now.now.server
+    if card is None or (used := card.utilization or 0.0) >= _LOW or not now.asked:
         return None
-    text = f"GPU {card.index} is busy {percent(card.utilization)} % of the time"
+    which = f", the busiest of {len(now.cards)}," if len(now.cards) > 1 else ""
+    text = f"GPU {card.title}{which} is busy {percent(used)} % of the time"
     if busy is not None and busy < _FEW_BUSY:
         return _waits(now, f"{text}, the engine {percent(busy)} %")
     if (share := now.prepared) is not None and share >= 0.4:

@@ -3,6 +3,9 @@
 Who reads it is `probe`, on cards also `engine.device`.
 """
 
+import re
+from collections.abc import Callable, Iterable
+
 from loadbench.value import Value
 
 # NVML's bits of nvmlDeviceGetCurrentClocksEventReasons that slow the clock down against its will.
@@ -30,6 +33,30 @@ class Gpu(Value, frozen=True):
     sm_clock_mhz: int | None = None
     throttle: tuple[str, ...] = ()
     processes: tuple[tuple[int, int | None], ...] = ()  # (pid, bytes) of others than our engine
+    part: str = ""  # of a card that is shared out (MIG): which of its instances this is
+
+    @property
+    def title(self) -> str:
+        """`0`; `0 MIG 7` of a part. No two cards of a machine have the same."""
+        return f"{self.index} MIG {self.part}" if self.part else str(self.index)
+
+    @property
+    def filled(self) -> float | None:
+        """Share of its memory that is used."""
+        known = self.memory_used is not None and self.memory_total
+        return self.memory_used / self.memory_total if known else None  # type: ignore[operator]
+
+
+def highest(cards: Iterable[Gpu], look: Callable[[Gpu], float | None]) -> Gpu | None:
+    """The card of which this is the highest; None if it is known of none."""
+    known = [(value, card) for card in cards if (value := look(card)) is not None]
+    return max(known, key=lambda found: found[0])[1] if known else None
+
+
+def card_number(device: str) -> int | None:
+    """1 of `cuda:1`; None of what is no card."""
+    match = re.fullmatch(r"(?:cuda|gpu):?(\d{0,4}).*", device)
+    return int(match[1] or 0) if match else None
 
 
 class Process(Value, frozen=True):
@@ -49,3 +76,14 @@ class Machine(Value, frozen=True):
     memory_total: int | None = None
     gpus: tuple[Gpu, ...] = ()
     processes: dict[str, Process] = {}  # "engine", "load", "runner"
+    told: bool = False  # the target told of the cards: they are its own, not this machine's
+
+    def serving(self, number: int | None) -> tuple[Gpu, ...]:
+        """The card of this number. Of those that a target told of all: any may serve the model."""
+        return self.gpus if self.told else tuple(one for one in self.gpus if one.index == number)
+
+    def on(self, device: str) -> tuple[Gpu, ...]:
+        """Those that serve, by the device that a run's start names; the first if none has its
+        number."""
+        number = card_number(device)
+        return self.serving(number) or (self.gpus[:1] if number is not None else ())

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from loadbench import streams
 from loadbench.histogram import Histogram
+from loadbench.machine import highest
 from loadbench.model import (
     BatchSize,
     Example,
@@ -290,32 +291,35 @@ def machines(found: Sequence[Machine]) -> Machine | None:
     if len(found) < 2:
         return found[0] if found else None
     names = dict.fromkeys(name for machine in found for name in machine.processes)
-    cards = dict.fromkeys(gpu.index for machine in found for gpu in machine.gpus)
+    told = any(machine.told for machine in found)  # then this machine's are no cards of the target
+    readings = [gpu for machine in found if machine.told == told for gpu in machine.gpus]
     return Machine(
         cpu=_mean(machine.cpu for machine in found),
         memory_used=_most(machine.memory_used for machine in found),
         memory_total=found[-1].memory_total,
         gpus=tuple(
-            _gpu([gpu for machine in found for gpu in machine.gpus if gpu.index == index])
-            for index in cards
+            _gpu([gpu for gpu in readings if gpu.title == title])
+            for title in dict.fromkeys(gpu.title for gpu in readings)
         ),
         processes={
             name: _process([m.processes[name] for m in found if name in m.processes])
             for name in names
         },
+        told=told,
     )
 
 
 def _gpu(readings: Sequence[Gpu]) -> Gpu:
     last = readings[-1]
+    full = highest(readings, lambda gpu: gpu.memory_used)  # its total may be another one later
     temperatures = [gpu.temperature_c for gpu in readings if gpu.temperature_c is not None]
     return Gpu(
         index=last.index,
         name=last.name,
         uuid=last.uuid,
         utilization=_mean(gpu.utilization for gpu in readings),
-        memory_used=_most(gpu.memory_used for gpu in readings),
-        memory_total=last.memory_total,
+        memory_used=full.memory_used if full else None,
+        memory_total=(full or last).memory_total or last.memory_total,
         power_w=_mean(gpu.power_w for gpu in readings),
         temperature_c=max(temperatures, default=None),
         sm_clock_mhz=last.sm_clock_mhz,
@@ -324,6 +328,7 @@ def _gpu(readings: Sequence[Gpu]) -> Gpu:
         processes=tuple(
             {pid: (pid, size) for gpu in readings for pid, size in gpu.processes}.values()
         ),
+        part=last.part,
     )
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from loadbench import units
-from loadbench.model import AlertState, Gpu, Window
+from loadbench.machine import Gpu, highest
+from loadbench.model import AlertState, Window
 from loadbench.streams import TIMES
 
 SPAN_S = 10
@@ -25,11 +26,16 @@ class Span:
     merged: Window
     gpu: int | None  # None: no GPU of this machine serves the model
 
-    @property
-    def card(self) -> Gpu | None:
-        machine = self.merged.machine
-        cards = machine.gpus if machine else ()
-        return next((card for card in cards if card.index == self.gpu), None)
+    def cards(self, quantity: str) -> tuple[Gpu, ...]:
+        """Those that may serve the model, as a quantity looks at them."""
+        machine = (self.windows[-1] if quantity in NEWEST else self.merged).machine
+        return machine.serving(self.gpu) if machine else ()
+
+    def card(self, quantity: str) -> Gpu | None:
+        """Whose reading it is. Of several that may serve it is the one with the highest: a full one
+        is trouble whichever it is, and an idle one none while another is busy."""
+        look = OF_CARDS.get(quantity)
+        return highest(self.cards(quantity), look) if look else None
 
     @property
     def failed(self) -> int:
@@ -100,20 +106,22 @@ def _queue_growth(span: Span) -> Reading:
     return sum((at - middle) * value for at, value in enumerate(open_now)) / spread
 
 
-def _gpu_utilization(span: Span) -> Reading:
-    """Only while there is load: an idle GPU without requests is no news."""
-    if not span.card or not span.windows[-1].asked:
-        return None
-    return span.card.utilization
+def _of_card(quantity: str) -> Callable[[Span], Reading]:
+    def read(span: Span) -> Reading:
+        if quantity == "gpu_utilization" and not span.windows[-1].asked:
+            return None  # an idle GPU without requests is no news
+        card = span.card(quantity)
+        return OF_CARDS[quantity](card) if card else None
+
+    return read
 
 
-def _gpu_memory(span: Span) -> Reading:
-    newest = span.windows[-1].machine
-    cards = newest.gpus if newest else ()
-    card = next((card for card in cards if card.index == span.gpu), None)
-    if not card or card.memory_used is None or not card.memory_total:
-        return None
-    return card.memory_used / card.memory_total
+OF_CARDS: dict[str, Callable[[Gpu], float | None]] = {
+    "gpu_utilization": lambda card: card.utilization,
+    "gpu_memory": lambda card: card.filled,
+    "gpu_temperature": lambda card: card.temperature_c,
+    "gpu_power": lambda card: card.power_w,
+}
 
 
 def _memory(span: Span) -> Reading:
@@ -152,12 +160,10 @@ QUANTITIES: dict[str, Quantity] = {
     "first_token_p99": Quantity(_token_times("first_token"), "ms", "p99 of first tokens"),
     "token_gap_p99": Quantity(_token_times("token_gap"), "ms", "p99 between tokens"),
     "errors": Quantity(_errors, "%", "errors"),
-    "gpu_utilization": Quantity(_gpu_utilization, "%", "GPU utilisation"),
-    "gpu_memory": Quantity(_gpu_memory, "%", "GPU memory"),
-    "gpu_temperature": Quantity(
-        lambda span: span.card.temperature_c if span.card else None, "°C", "GPU temperature"
-    ),
-    "gpu_power": Quantity(lambda span: span.card.power_w if span.card else None, "W", "GPU power"),
+    "gpu_utilization": Quantity(_of_card("gpu_utilization"), "%", "GPU utilisation"),
+    "gpu_memory": Quantity(_of_card("gpu_memory"), "%", "GPU memory"),
+    "gpu_temperature": Quantity(_of_card("gpu_temperature"), "°C", "GPU temperature"),
+    "gpu_power": Quantity(_of_card("gpu_power"), "W", "GPU power"),
     "memory": Quantity(_memory, "%", "memory"),
     "cpu": Quantity(_cpu, "%", "CPU"),
     "lateness": Quantity(_lateness, "ms", "load generator late"),

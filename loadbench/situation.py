@@ -5,14 +5,14 @@ All of it is read out of merged windows; what a target or a machine does not tel
 """
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from loadbench import units
+from loadbench.machine import Gpu, card_number
 from loadbench.merge import merge
-from loadbench.model import AlertChange, Gpu, Mark, Rule, Server, Window
+from loadbench.model import AlertChange, Mark, Rule, Server, Window
 from loadbench.quantities import QUANTITIES, SPAN_S, Span
 from loadbench.standing import Standing, more
 
@@ -91,18 +91,15 @@ class Situation:
         return found.cpu if found else None
 
     @property
-    def card(self) -> Gpu | None:
-        """The GPU that serves the model."""
-        match = re.fullmatch(r"(?:cuda|gpu):?(\d*).*", self.device)
+    def cards(self) -> tuple[Gpu, ...]:
+        """The GPU that serves the model; all that a target told of, which may."""
         machine = self.now.machine
-        if match is None or machine is None:
-            return None
-        return next((gpu for gpu in machine.gpus if gpu.index == int(match[1] or 0)), None)
+        return machine.serving(card_number(self.device)) if machine else ()
 
     @property
     def others(self) -> dict[int, int | None]:
         """Processes on the serving devices that are not ours, with their bytes where known."""
-        found = dict(self.card.processes) if self.card else {}
+        found = dict(process for card in self.cards for process in card.processes)
         for ground in self.now.server.grounds if self.now.server else ():
             found |= {pid: None for pid in ground.others if pid not in found}
         return found
@@ -110,7 +107,7 @@ class Situation:
     @property
     def throttle(self) -> tuple[str, ...]:
         """Why the clocks of the serving devices are slowed down."""
-        found = list(self.card.throttle) if self.card else []
+        found = [reason for card in self.cards for reason in card.throttle]
         for ground in self.now.server.grounds if self.now.server else ():
             found += ground.throttle
         return tuple(dict.fromkeys(found))

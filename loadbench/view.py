@@ -49,7 +49,17 @@ _MOST_CHANGES = 1000
 _RECENT_S = 10
 
 Kind = Literal[
-    "alert", "ended", "mark", "note", "stage", "load", "hour", "failure", "done", "failed"
+    "alert",
+    "ended",
+    "unknown",
+    "mark",
+    "note",
+    "stage",
+    "load",
+    "hour",
+    "failure",
+    "done",
+    "failed",
 ]
 
 
@@ -307,7 +317,8 @@ def _alert(view: View, change: AlertChange) -> View:
         text = " ".join(filter(None, [announce(rule, change), likely(change.words)]))
         return _event(after, change.second, "alert", text)
     if before is not None and before.state == "firing":
-        return _event(after, change.second, "ended", announce(rule, change))
+        kind: Kind = "ended" if change.state == "ok" else "unknown"  # without a value any more
+        return _event(after, change.second, kind, announce(rule, change))
     return after
 
 

@@ -120,6 +120,30 @@ def test_gpu_rules_follow_the_card_that_serves() -> None:
     assert states(alerts.Watch([low], 1), idle) == [(0, "no data")]
 
 
+def test_of_cards_that_a_target_told_of_the_highest_counts() -> None:
+    def at(second: int, *cards: tuple[float, int], told: bool = True) -> Window:
+        gpus = tuple(
+            Gpu(index, "one of them", utilization=busy, memory_used=used, memory_total=10)
+            for index, (busy, used) in enumerate(cards)
+        )
+        return steady(second, machine=Machine(gpus=gpus, told=told))
+
+    low = alerts.parse_rule("gpu_utilization < 30 %", 3 * SECOND)
+    full = alerts.parse_rule("gpu_memory > 80 %", 3 * SECOND)
+    busy = [at(s, (0.0, 1), (0.9, 9)) for s in range(5)]
+    assert states(alerts.Watch([low], None), busy) == []
+    watch = alerts.Watch([full], None)
+    firing = [change for window in busy for change in watch.see(window)][-1]
+    assert alerts.announce(full, firing).startswith("GPU memory > 80 % for 3 s (90 %; GPU 1, ")
+    idle = [at(s, (0.0, 1), (0.2, 1)) for s in range(5)]
+    assert states(alerts.Watch([low], None), idle) == [(0, "pending"), (2, "firing")]
+    # this machine's, in the seconds before the target told of its own, are none of these
+    late = [at(s, (0.0, 9), told=False) for s in range(3)] + [at(3, (0.5, 9)), at(4, (0.5, 9))]
+    assert states(alerts.Watch([low, full], None), late) == [
+        (0, "no data"), (0, "no data"), (3, "ok"), (3, "pending"),
+    ]  # fmt: skip
+
+
 def test_an_alert_whose_quantity_has_no_value_any_more_ends_after_its_own_time() -> None:
     rule = alerts.parse_rule("memory > 80 %", 3 * SECOND)
     full = Machine(memory_used=9, memory_total=10)
@@ -139,6 +163,7 @@ def test_a_late_generator_of_which_nobody_can_tell_any_more_is_not_late_for_ever
     found = [change for s in range(6, 30) for change in watch.see(steady(s))]
     assert [(change.second, change.state) for change in found] == [(19, "no data")]
     assert alerts.announce(rule, found[0]) == "load generator late: no data"
+    assert alerts.sign(found[0]) == "○"  # nobody knows whether it is over
 
 
 def test_a_growing_queue_is_a_slope() -> None:
@@ -216,3 +241,4 @@ def test_words() -> None:
     assert alerts.show(P99, math.inf) == "> 100 ms"
     ended = AlertChange(9, "p99", "ok", 46.2, since=2)
     assert alerts.announce(P99, ended) == "p99 latency back under 100 ms"
+    assert alerts.sign(ended) == "✓"

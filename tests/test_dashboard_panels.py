@@ -1,6 +1,7 @@
 """Panels of the screens of a run made large: which take keys, what they tell then, all cards."""
 
 import asyncio
+import re
 
 import pytest
 from msgspec.structs import replace
@@ -8,8 +9,10 @@ from msgspec.structs import replace
 from dashboard.measures import gpu_busy
 from dashboard.screens.help import Help
 from dashboard.screens.live import MachineChart, done, gpu_plot
+from dashboard.screens.live import machine as machine_reading
 from dashboard.widgets.tile import Tile
-from loadbench.machine import Gpu
+from loadbench.alerts import built_in
+from loadbench.machine import Gpu, Machine
 from loadbench.model import Record, Start, Window
 from loadbench.streams import Stream
 from loadbench.units import SECOND
@@ -121,6 +124,34 @@ def test_enter_on_the_tile_of_the_gpu_lists_all_cards_and_who_else_is_on_them(
     asyncio.run(walk())
 
 
+def test_of_the_cards_that_a_target_told_of_the_busiest_and_the_fullest_are_shown() -> None:
+    """Which of them serves nobody knows; the device of older logs says the first of them."""
+
+    def second(at: int) -> Window:
+        idle = Gpu(0, "A10", utilization=0.0, memory_used=70 * GB, memory_total=74 * GB)
+        busy = Gpu(1, "A10", utilization=0.95, memory_used=1 * GB, memory_total=74 * GB)
+        machine = Machine(cpu=0.5, gpus=(idle, busy), told=True)
+        return replace(window(at, [9.0] * 100), machine=machine)
+
+    async def walk() -> None:
+        story: list[Record] = [
+            start(device="cuda", rules=built_in(gpu=True)),
+            *map(second, range(20)),
+        ]
+        async with shown(folded(story), (120, 40)) as (app, pilot):
+            reading = machine_reading(app.scene())
+            assert (reading.value, reading.note) == ("95", "GPU 0 70/74 GB")
+            text = "\n".join(await press(pilot, "tab", "enter"))
+            assert "GPU busy 95 %" in text
+            assert "● 0 A10" in text
+            assert "● 1 A10" in text
+            rules = "\n".join(await press(pilot, "escape", "3"))
+            assert re.search(r"● ok +GPU utilisation +95 %", rules)
+            assert re.search(r"GPU memory +95 %", rules)
+
+    asyncio.run(walk())
+
+
 def test_without_a_card_the_same_place_shows_the_processor() -> None:
     async def walk() -> None:
         async with shown(told(Story(end=None, gpu=False))) as (_, pilot):
@@ -138,9 +169,9 @@ def test_a_second_in_which_the_machine_was_not_read_leaves_the_card_in_its_place
         async with shown(fold(told(RUNNING), window(240, [9.0] * 100)), (200, 60)) as (app, pilot):
             chart, tile = app.screen.query_one(MachineChart), app.screen.query_one("#tile-machine")
             assert "GPU busy" in str(chart.border_title)
-            assert chart.plot is gpu_plot(0)
+            assert chart.plot is gpu_plot("0")
             assert isinstance(tile, Tile)
-            assert tile._course(app.scene()) is gpu_busy(0)
+            assert tile._course(app.scene()) is gpu_busy("0")
             chart.focus()
             assert "● 0 NVIDIA H200" in "\n".join(await press(pilot, "enter"))
 

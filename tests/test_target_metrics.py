@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,8 +15,9 @@ import pytest
 from loadbench import runlog
 from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu, Machine
+from loadbench.merge import machines
 from loadbench.metricspec import MetricsSpec
-from loadbench.model import AlertChange, Part, Server, Window
+from loadbench.model import AlertChange, Part, Server, Start, Window
 from loadbench.plan import Endpoint
 from loadbench.report.parts import mean_split
 from loadbench.runner.target import Target
@@ -562,6 +563,56 @@ def test_cards_of_several_hosts_are_told_apart() -> None:
     assert found == [(0, "GPU-a", 0.2, 21), (1, "GPU-b", 0.8, 81)]
 
 
+def test_parts_of_a_card_are_cards_of_their_own() -> None:
+    """As dcgm-exporter 4 names instances of MIG: their UUID is the whole card's."""
+    parts = (("7", "1g.10gb", 0.4, 9), ("1", "3g.40gb", 0.9, 20))
+    text = "".join(
+        f'DCGM_FI_{name}{{gpu="0",UUID="GPU-0",pci_bus_id="1",device="nvidia0",modelName="A100",'
+        f'GPU_I_PROFILE="{profile}",GPU_I_ID="{part}",Hostname="x"}} {value}\n'
+        for part, profile, busy, used in parts
+        for name, value in (
+            ("PROF_GR_ENGINE_ACTIVE", busy), ("DEV_FB_USED", used), ("DEV_FB_FREE", 30 - used),
+        )
+    ) + "".join(
+        f'DCGM_FI_DEV_{name}{{gpu="1",UUID="GPU-1",modelName="A100",Hostname="x"}} {value}\n'
+        for name, value in (("GPU_UTIL", 50), ("FB_USED", 3), ("FB_FREE", 7))
+    )  # fmt: skip
+    found = metrics.cards(page(text))
+    assert [(card.title, card.name, card.utilization, card.filled) for card in found] == [
+        ("0 MIG 1", "A100 MIG 3g.40gb", 0.9, 20 / 30),
+        ("0 MIG 7", "A100 MIG 1g.10gb", 0.4, 9 / 30),
+        ("1", "A100", 0.5, 0.3),
+    ]
+    second = Machine(gpus=found, told=True)
+    merged = machines([second, second])
+    assert merged == second  # each is told apart
+
+
+def test_the_most_memory_used_stands_beside_the_total_of_that_moment() -> None:
+    before, after = (
+        Machine(gpus=(Gpu(0, "A", memory_used=used, memory_total=total),), told=True)
+        for used, total in ((75, 80), (40, 50))
+    )
+    merged = machines([before, after])
+    assert merged is not None
+    assert [(card.memory_used, card.memory_total) for card in merged.gpus] == [(75, 80)]
+
+
+def test_this_machines_cards_are_not_mixed_with_those_that_a_target_tells_of_later() -> None:
+    here, there = Machine(gpus=(Gpu(0, "here"),)), Machine(gpus=(Gpu(0, "there"),), told=True)
+    merged = machines([here, there, Machine(told=True)])
+    assert merged is not None
+    assert ([card.name for card in merged.gpus], merged.told) == (["there"], True)
+
+
+def test_a_second_copy_of_a_cards_readings_is_no_second_card() -> None:
+    """Where pods share a card the exporter tells of it once for each."""
+    text = "".join(
+        f'DCGM_FI_DEV_GPU_UTIL{{gpu="0",UUID="GPU-0",pod="{pod}"}} 40\n' for pod in ("a", "b")
+    )
+    assert [card.title for card in metrics.cards(page(text))] == ["0"]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -599,9 +650,12 @@ class Service(ThreadingHTTPServer):
     daemon_threads = True
     count = 0
     of: "tuple[Service, ...]" = ()  # those whose page it has, if not its own
+    dcgm: Callable[[int], str] | None = None  # its cards, by what it counted, as an exporter says
 
     def text(self) -> str:
         count = sum(one.count for one in self.of or (self,))
+        if self.dcgm:
+            return f"asks_total {count}\n{self.dcgm(count)}"
         return (
             f"asks_total {count}\n"
             f"waited_seconds_sum {count * QUEUE_MS / 1000}\n"
@@ -694,6 +748,63 @@ def test_a_run_shows_what_the_server_tells(tmp_path: Path) -> None:
     assert (card.utilization, card.memory_used) == (0.5, 900)
     fired = {r.rule for r in records if isinstance(r, AlertChange) and r.state == "firing"}
     assert any("gpu_memory" in rule for rule in fired), fired
+
+
+def exported(index: int, busy: int, used: int, uuid: str = "") -> str:
+    """A card of 100 MiB."""
+    labels = f'{{gpu="{index}",UUID="{uuid or f"GPU-{index}"}"}}'
+    told = (("GPU_UTIL", busy), ("FB_USED", used), ("FB_FREE", 100 - used))
+    return "".join(f"DCGM_FI_DEV_{name}{labels} {value}\n" for name, value in told)
+
+
+Cards = Callable[[int], str]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fired"),
+    [
+        # one of them is idle, and another one full: it is the busiest that must not idle
+        (lambda _: exported(0, 0, 2) + exported(1, 95, 98), None, {"gpu_memory": "GPU 1"}),
+        (lambda _: exported(0, 5, 2) + exported(1, 15, 50), None, {"gpu_utilization": "GPU 1"}),
+        (
+            lambda _: exported(0, 50, 2, "A"),
+            lambda _: exported(0, 50, 91, "B"),
+            {"gpu_memory": "GPU 1"},
+        ),
+        (
+            lambda count: exported(0, 15, 90) if count > 90 else "",
+            None,
+            {"gpu_memory": "", "gpu_utilization": ""},
+        ),
+    ],
+    ids=["one is idle, one full", "none is busy", "the second replica's", "one that comes later"],
+)
+def test_all_cards_of_a_target_are_watched(
+    tmp_path: Path, one: Cards, other: Cards | None, fired: dict[str, str]
+) -> None:
+    """Which of them serves the model nobody tells: the busiest must not idle, none may be full."""
+    with service() as (first, url), service() as (second, further):
+        first.dcgm, second.dcgm = one, other
+        text = SCENARIO.format(url=url, names='requests = "asks"')
+        if other:
+            text = text.replace("[target]", f"[target]\nreplicas = ['{further}']", 1)
+        path = tmp_path / "own.toml"
+        path.write_text(text + '[[alert]]\nwhen = "gpu_utilization < 30 %"\nfor = "1s"\n')
+        told = loadbench("run", path, cwd=tmp_path, code=None).stdout
+    records = list(runlog.read(runlog.find("last", tmp_path / "results")))
+    seen = {
+        change.rule: change
+        for change in records
+        if isinstance(change, AlertChange) and change.context and change.rule.startswith("gpu_")
+    }
+    which = {name: "GPU 1" * change.context.startswith("GPU 1, ") for name, change in seen.items()}
+    assert which == fired, told
+    for name, card in fired.items():
+        assert any(f"{card or 'GPU 0'}" in line for line in seen[name].words), seen[name].words
+    start = next(record for record in records if isinstance(record, Start))
+    # as long as there is no card the host's memory is watched, too
+    watched = {rule.quantity for rule in start.rules} & {"memory", "gpu_memory"}
+    assert watched == ({"gpu_memory"} if start.device else {"memory", "gpu_memory"})
 
 
 class OneByOne(Answering):
@@ -816,12 +927,12 @@ def test_a_second_without_the_servers_cards_is_not_filled_with_this_machines() -
     here = Machine(cpu=0.5, gpus=(Gpu(0, "this machine's"),))
     theirs = (Gpu(3, "the server's"),)
     where = Endpoint("h", 80, "http")
-    cards: list[tuple[Gpu, ...]] = [theirs, (), ()]
-    for device, shown in (("cuda:3", theirs), ("cuda:3", ()), ("", here.gpus)):
-        target = Target(
-            where, (), "", "", None, device, {}, (), lambda: None, cards=partial(cards.pop, 0)
-        )
-        assert target.seen(here).gpus == shown
+    cards: list[tuple[Gpu, ...] | None] = [None, theirs, ()]
+    target = Target(where, (), "", "", None, "", {}, (), lambda: None, cards=partial(cards.pop, 0))
+    seen = [target.seen(here) for _ in range(3)]
+    assert [(machine.gpus, machine.told) for machine in seen] == [
+        (here.gpus, False), (theirs, True), ((), True),
+    ]  # fmt: skip
 
 
 def test_a_page_that_does_not_end_holds_up_nobody(

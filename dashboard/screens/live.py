@@ -35,8 +35,8 @@ CPU = Plot(measures.cpu_busy, lambda ink: (ink.area,), "%", top=100.0)
 
 
 @cache
-def gpu_plot(index: int) -> Plot:
-    return Plot(measures.gpu_busy(index), lambda ink: (ink.area,), "%", top=100.0)
+def gpu_plot(*titles: str) -> Plot:
+    return Plot(measures.gpu_busy(*titles), lambda ink: (ink.area,), "%", top=100.0)
 
 
 def firing(scene: Scene, *quantities: str) -> bool:
@@ -96,18 +96,22 @@ def queue(scene: Scene) -> Reading:
     return Reading("Queue", "waiting", value, note, "queue", "", alert)
 
 
-def _card(scene: Scene) -> Gpu | None:
+def _cards(scene: Scene) -> tuple[Gpu, ...]:
     """The GPU that serves, by the last ten seconds: the newest alone may lack its reading."""
-    return measures.card(scene, scene.recent or scene.view.latest)
+    return measures.cards(scene, scene.recent or scene.view.latest)
 
 
 def machine(scene: Scene) -> Reading:
-    """The GPU that serves, or the CPU where there is none."""
-    gpu, window = _card(scene), scene.recent or scene.view.latest
+    """The GPU that serves, or the CPU where there is none. Of several that may serve it is how busy
+    the busiest is, and how full the fullest."""
+    gpus, window = _cards(scene), scene.recent or scene.view.latest
     found = window.machine if window else None
+    gpu = measures.most(gpus, lambda card: card.utilization)
     if gpu is not None:
+        full = measures.most(gpus, lambda card: card.filled) or gpu
         alert = firing(scene, "gpu_utilization", "gpu_memory", "gpu_temperature", "gpu_power")
-        value, note = units.percent(gpu.utilization), _gpu_note(gpu)
+        value = units.percent(gpu.utilization)
+        note = (f"GPU {full.title} " if len(gpus) > 1 else "") + _gpu_note(full)
         brief = note.partition(" GB")[0]
         return Reading("GPU", "%", value, note, "GPU", "%", alert, f"{brief} GB" if brief else "")
     value = units.percent(found.cpu if found else None)
@@ -205,15 +209,15 @@ class MachineChart(Chart):
     """The GPU that serves, or the CPU where there is none; large, with all cards below it."""
 
     def titles(self, scene: Scene) -> None:
-        gpu = _card(scene)
-        self.plot_now(CPU if gpu is None else gpu_plot(gpu.index))
+        titles = [gpu.title for gpu in _cards(scene)]
+        self.plot_now(gpu_plot(*titles) if titles else CPU)
         reading = machine(scene)
         self.head(f"{reading.title} busy [b]{reading.value}[/b] %", below=(reading.note, ""))
 
     def draw(self, scene: Scene, width: int, height: int) -> list[Cells]:
         below: list[Cells] = []
         if self.has_class("-maximized"):
-            below = cards(scene, _card(scene), width, self.ink)[: height // 2]
+            below = cards(scene, _cards(scene), width, self.ink)[: height // 2]
         above = height - len(below) - bool(below)
         rows = super().draw(scene, width, above)
         return [*rows, *([[]] * (height - len(below) - len(rows))), *below]
@@ -224,8 +228,8 @@ def _queue_course(scene: Scene) -> measures.Reader:
 
 
 def _machine_course(scene: Scene) -> measures.Reader:
-    gpu = _card(scene)
-    return measures.cpu_busy if gpu is None else measures.gpu_busy(gpu.index)
+    titles = [gpu.title for gpu in _cards(scene)]
+    return measures.gpu_busy(*titles) if titles else measures.cpu_busy
 
 
 def tiles() -> ComposeResult:

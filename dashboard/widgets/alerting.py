@@ -9,7 +9,7 @@ from rich.segment import Segment
 from textual.geometry import Size
 from textual.markup import escape
 
-from dashboard.measures import card
+from dashboard.measures import own_number
 from dashboard.peaks import Peaks, key_of
 from dashboard.scene import Scene
 from dashboard.theme import ink
@@ -92,8 +92,7 @@ def span(scene: Scene) -> Span | None:
     near = views.pieces(scene.view, scene.moment - SPAN_S, scene.moment, fine=True)
     if scene.recent is None or any(bin.seconds > 1 for bin in near):
         return None
-    gpu = card(scene, scene.recent)
-    return Span(tuple(bin.window for bin in near), scene.recent, gpu.index if gpu else None)
+    return Span(tuple(bin.window for bin in near), scene.recent, own_number(scene))
 
 
 class Rules(Picker):

@@ -1,5 +1,7 @@
 """All cards of the machine, and who else is on them: another process is the usual culprit."""
 
+from collections.abc import Sequence
+
 from rich.segment import Segment
 
 from dashboard.scene import Scene
@@ -20,15 +22,15 @@ _COLUMNS = (
 )
 
 
-def cards(scene: Scene, serving: Gpu | None, width: int, colours: Palette) -> list[Cells]:
-    """A row a card, ● the one that serves; below each the processes that are not ours. Empty
+def cards(scene: Scene, serving: Sequence[Gpu], width: int, colours: Palette) -> list[Cells]:
+    """A row a card, ● those that serve; below each the processes that are not ours. Empty
     where no card is known."""
     window = scene.recent or scene.view.latest
     found = window.machine.gpus if window and window.machine else ()
     if not found:
         return []
     plain, quiet = ink(colours.text), ink(colours.quiet)
-    rows = [_row(gpu, serving is not None and gpu.index == serving.index) for gpu in found]
+    rows = [_row(gpu, gpu in serving) for gpu in found]
     head, *lines = table(_COLUMNS, rows, width, (quiet, plain, plain))
     shown = [head]
     for gpu, line in zip(found, lines, strict=True):
@@ -53,7 +55,7 @@ def _row(gpu: Gpu, serves: bool) -> list[str]:
         used = f"{units.gigabytes(gpu.memory_used)}{total}"
     others = (gpu.power_w, gpu.temperature_c, gpu.sm_clock_mhz)
     return [
-        f"{'●' if serves else '○'} {gpu.index} {gpu.name}",
+        f"{'●' if serves else '○'} {gpu.title} {gpu.name}",
         units.percent(gpu.utilization),
         used,
         *("n/a" if value is None else f"{value:.0f}" for value in others),

@@ -5,7 +5,16 @@ from collections.abc import Iterator
 from rich.segment import Segment
 from rich.style import Style
 
-from dashboard.measures import brief, card, error_share, ms_text, number, parts_ms, quantile_ms
+from dashboard.measures import (
+    brief,
+    cards,
+    error_share,
+    most,
+    ms_text,
+    number,
+    parts_ms,
+    quantile_ms,
+)
 from dashboard.scene import Scene
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
@@ -31,7 +40,13 @@ class Inspected(Board):
         cells: Cells = [Segment(f" ▽ {units.clock(second * units.SECOND)}", self._bold())]
         room = width - cells[0].cell_length
         for event in scene.view.events:
-            if event.second == second and event.kind in ("alert", "ended", "mark", "failure"):
+            if event.second == second and event.kind in (
+                "alert",
+                "ended",
+                "unknown",
+                "mark",
+                "failure",
+            ):
                 _, sign, colour = moment(event, self.ink)
                 text = event.text if len(event.text) <= room // 2 else f"{event.text[: room // 2]}…"
                 cells.append(Segment(f"  {sign} {text}", ink(colour)))
@@ -68,7 +83,7 @@ class Inspected(Board):
                 yield name, brief(value), " ms"
         if server is not None and server.mean_batch is not None:
             yield "batch", units.significant(server.mean_batch), ""
-        gpu = card(scene, window)
+        gpu = most(cards(scene, window), lambda card: card.utilization)
         if gpu is not None:
             yield "GPU", units.percent(gpu.utilization), "%"
             if gpu.sm_clock_mhz is not None:

@@ -63,7 +63,7 @@ _STREAMED = (
     Column("fail %", 6),
 )
 _SIGNS = {
-    "alert": "▲", "ended": "✓", "mark": "◆", "note": "▲", "stage": "·", "load": "·",
+    "alert": "▲", "ended": "✓", "unknown": "○", "mark": "◆", "note": "▲", "stage": "·", "load": "·",
     "hour": "·", "failure": "✗", "done": "■", "failed": "✗",
 }  # fmt: skip
 

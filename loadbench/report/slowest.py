@@ -3,6 +3,7 @@
 from typing import Any
 
 from loadbench.causes import latency
+from loadbench.machine import card_number
 from loadbench.model import Sample, Start, Window
 from loadbench.ride import WHY_CLOSED
 from loadbench.units import SECOND, clock, ms, percent, significant
@@ -25,10 +26,11 @@ def machine_then(then: Window | None, start: Start | None) -> str:
     if machine is None:
         return ""
     parts = []
-    for card in machine.gpus:
-        if start is not None and start.device == f"cuda:{card.index}":
-            busy = "" if card.utilization is None else f"GPU {percent(card.utilization)} %"
-            parts += [busy, f"throttled ({', '.join(card.throttle)})" if card.throttle else ""]
+    cards = machine.serving(card_number(start.device)) if start else ()
+    for card in cards:
+        which = f"GPU {card.title}" if len(cards) > 1 else "GPU"
+        busy = "" if card.utilization is None else f"{which} {percent(card.utilization)} %"
+        parts += [busy, f"throttled ({', '.join(card.throttle)})" if card.throttle else ""]
     if machine.cpu is not None:
         parts.append(f"CPU {percent(machine.cpu)} %")
     return ", ".join(filter(None, parts))

@@ -316,7 +316,7 @@ def _machine(summary: Summary) -> str:
 
 def _gpu(machine: Machine, index: int) -> str:
     card = machine.gpus[index]
-    text = f"GPU {card.index}"
+    text = f"GPU {card.title}"
     if card.utilization is not None:
         text += f" {percent(card.utilization)} %"
     if card.memory_used is not None:

@@ -185,7 +185,7 @@ class Run:
         spec = self._scenario.spec
         own = [(alerts.parse_rule(rule.when, rule.length), rule.off) for rule in spec.alert]
         writes = target.endpoint.streams
-        rules = alerts.changed(alerts.built_in(target.gpu is not None, writes), own)
+        rules = alerts.changed(alerts.built_in(target.on_cards, writes), own)
         limit = alerts.latency_limit(rules, spec.checks)
         plan = planned(spec, target.endpoint, (), limit, target.replicas)
         if self._options.lead:

@@ -40,7 +40,7 @@ def message(start: Start, rule: Rule, change: AlertChange) -> Message:
     `value` and `peak` are in the quantity's unit; null where a percentile falls among the failed.
     """
     firing = change.state == "firing"
-    told = f"{'▲' if firing else '✓'} {alerts.announce(rule, change)}"
+    told = f"{alerts.sign(change)} {alerts.announce(rule, change)}"
     return {
         "text": "\n".join([f"loadbench {start.run}: {told}", *(change.words if firing else ())]),
         "run": start.run,

@@ -56,6 +56,7 @@ class Inside:
         self._closing = ThreadPoolExecutor(1, "closing")
         self._remarks: list[Note] = []  # that nobody has been told yet
         self._numbers: dict[str, int] = {}  # of cards
+        self._seen_cards = False
         self._remarked = set[Note]()  # a name that leads to and fro is told of once
 
     @property
@@ -176,19 +177,27 @@ class Inside:
             self._page.close()
         self._closing.shutdown()
 
-    def cards(self) -> tuple[Gpu, ...]:
+    @property
+    def paged(self) -> bool:
+        """Whether there are pages of metrics."""
+        return bool(self._scrapers)
+
+    def cards(self) -> tuple[Gpu, ...] | None:
         """Those of servers of others, as they told of them last, each once, though several tell of
-        it. Those of several pages are numbered as they came to be known, so that one keeps its
-        number while the page of another is not there."""
+        it; None as long as nobody has told of any. Those of several pages are numbered as they came
+        to be known, so that one keeps its number while the page of another is not there."""
         places = [self._page, *(reader.told.scraper for reader in self._readers)]
-        found: dict[str, Gpu] = {}
+        found: dict[tuple[str, str], Gpu] = {}  # by the card and its part
         for place, scraper in enumerate(places):
             for card in scraper.cards if scraper else ():
-                found.setdefault(card.uuid or f"{place}:{card.index}", card)
+                found.setdefault((card.uuid or f"{place}:{card.index}", card.part), card)
+        self._seen_cards |= bool(found)
+        if not self._seen_cards:
+            return None
         if sum(len(scraper.urls) for scraper in self._scrapers) < 2:
             return tuple(found.values())
-        numbers = {who: self._numbers.setdefault(who, len(self._numbers)) for who in found}
-        return tuple(replace(card, index=numbers[who]) for who, card in found.items())
+        numbers = {who: self._numbers.setdefault(who, len(self._numbers)) for who, _ in found}
+        return tuple(replace(card, index=numbers[who]) for (who, _), card in found.items())
 
 
 class Reader:

@@ -156,8 +156,8 @@ class Recorder:
             self._writer.write(change)
             if not told:
                 continue
-            when, sign = clock(change.second * SECOND), "▲" if firing else "✓"
-            self._say(f"{when}  {sign} {alerts.announce(rule, change)}")
+            when = clock(change.second * SECOND)
+            self._say(f"{when}  {alerts.sign(change)} {alerts.announce(rule, change)}")
             for line in change.words[-2:] if firing else ():
                 self._say(f"{' ' * len(when)}    {line}")
             if self.courier:

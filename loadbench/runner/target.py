@@ -15,7 +15,7 @@ import msgspec
 
 from loadbench import environment
 from loadbench.errors import SpecError, TargetError
-from loadbench.machine import Gpu, Machine
+from loadbench.machine import Gpu, Machine, card_number
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, Tls, kinds
 from loadbench.runner.children import Child, start_engine, wait_ready
@@ -54,23 +54,28 @@ class Target:
     retune: Callable[[Mapping[str, Any]], tuple[Settings, Settings]] | None = None
     warm_ns: dict[int, int] = field(default_factory=dict)  # rows → the model alone at its warm-up
     card: str = ""  # the UUID of the card that the device is
-    # those of a server of others, as it told of them when its statistics were asked last
-    cards: Callable[[], tuple[Gpu, ...]] = tuple
+    # those of a server of others, as it told of them when its statistics were asked last; None as
+    # long as it has told of none
+    cards: Callable[[], tuple[Gpu, ...] | None] = lambda: None
+    paged: bool = False  # whether it has pages of metrics, which may tell of cards later
     timed: bool = False  # whether `statistics` has times; else what answers tell of theirs is taken
     known_by: str = ""  # how its protocol was recognised, in words
 
     @property
     def gpu(self) -> int | None:
         """Index of the card that serves the model, if it is one of this machine."""
-        kind, _, index = self.device.partition(":")
-        return int(index or 0) if kind == "cuda" else None
+        return card_number(self.device) if self.engine else None
+
+    @property
+    def on_cards(self) -> bool | None:
+        """Whether cards serve the model; None where that may still be told."""
+        return card_number(self.device) is not None or (None if self.paged else False)
 
     def seen(self, machine: Machine) -> Machine:
         """The machine, with the cards of the server if it is one of others and tells of them: this
-        machine's do not serve the model."""
+        machine's do not serve the model. A second without them is a gap then."""
         cards = self.cards()
-        told = self.engine is None and self.device  # of one at least: a second without is a gap
-        return msgspec.structs.replace(machine, gpus=cards) if cards or told else machine
+        return machine if cards is None else msgspec.structs.replace(machine, gpus=cards, told=True)
 
 
 @contextmanager
@@ -152,7 +157,7 @@ def _asked(
             url=url,
             title=f"{title} and {len(told) - 1} more" if len(told) > 1 else title,
             engine=engine,
-            device=str(facts.get("device", "")) or _card_of(inside.cards()),
+            device=str(facts.get("device", "")) or _device_of(inside.cards()),
             settings={
                 key: facts[key]
                 for key in ("policy", "max_batch", "precision", "instances", "model")
@@ -170,6 +175,7 @@ def _asked(
             card=str(facts.get("card", "")),
             retune=partial(asker.retune, endpoint) if engine and endpoint.model else None,
             cards=inside.cards,
+            paged=inside.paged,
             timed=inside.timed,
             known_by="" if engine else asker.known_by,
         )
@@ -185,9 +191,11 @@ def _tls_of_metrics(spec: Spec) -> Tls | None:
     return spec.target.tls if spec.target.metrics.secure else None
 
 
-def _card_of(cards: tuple[Gpu, ...]) -> str:
-    """The device of a server of others, if it tells of a card: the first one."""
-    return f"cuda:{cards[0].index}" if cards else ""
+def _device_of(cards: tuple[Gpu, ...] | None) -> str:
+    """The device of a server of others: its card, or one of several, for it does not say which."""
+    if not cards:
+        return ""
+    return f"cuda:{cards[0].index}" if len(cards) == 1 else "cuda"
 
 
 def _asker(url: str, spec: Spec, at: str = "") -> Asker:

@@ -23,6 +23,7 @@ _TIMES = ("queue", "compute", "compute_input", "compute_output", "whole")
 _MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
 _WHOSE = (*_MODEL_LABELS, "version", "model_version", "engine", "instance", "pod", "Hostname")
 _HOST = ("Hostname", "hostname", "instance")
+_PART = "GPU_I_ID"  # of a card that is shared out (MIG); its UUID is the whole card's
 _STARTED = "process_start_time_seconds"  # of Prometheus's own client libraries
 _JITTER_S = 1.5  # some clients add it to the boot time, which Linux may tell a second off
 _MIB = 1 << 20
@@ -356,28 +357,30 @@ def cards(found: Page) -> tuple[Gpu, ...]:
 Look = Callable[[str], float | None]
 
 
-def _each(found: Page, name: str, label: str) -> Iterator[tuple[int, str, Mapping[str, str], Look]]:
-    """(number, the index that the label says, all labels, its value of another name) of each card.
-    Those of several hosts are told apart, and have no index: each host counts its own from 0."""
+def _each(
+    found: Page, label: str, *names: str
+) -> Iterator[tuple[int, str, Mapping[str, str], Look]]:
+    """(number, the index that the label says, all labels, its value of another name) of each card
+    that one of the names tells of, and of each part of one (MIG). Those of several hosts are told
+    apart, and have no index: each host counts its own from 0."""
 
     def card_of(labels: Labels) -> tuple[str, ...]:
         told = dict(labels)
-        return tuple(told.get(one, "") for one in (*_HOST, label, "UUID"))
+        return tuple(told.get(one, "") for one in (*_HOST, label, "UUID", _PART))
 
-    series = sorted(found.get(name, {}), key=card_of)
-    several = len({card_of(labels)[: len(_HOST)] for labels in series}) > 1
-    for number, labels in enumerate(series):
+    series = {card_of(labels): dict(labels) for name in names for labels in found.get(name, {})}
+    several = len({card[: len(_HOST)] for card in series}) > 1
+    for number, (card, labels) in enumerate(sorted(series.items())):
 
-        def look(other: str, card: tuple[str, ...] = card_of(labels)) -> float | None:
+        def look(other: str, card: tuple[str, ...] = card) -> float | None:
             values = found.get(other, {})
             return next((value for key, value in values.items() if card_of(key) == card), None)
 
-        index = "" if several else dict(labels).get(label, "")
-        yield number, index, dict(labels), look
+        yield number, "" if several else labels.get(label, ""), labels, look
 
 
 def _triton(found: Page) -> Iterator[Gpu]:
-    for number, _, labels, look in _each(found, "nv_gpu_utilization", "gpu_uuid"):
+    for number, _, labels, look in _each(found, "gpu_uuid", "nv_gpu_utilization"):
         yield Gpu(
             number, "the server's", labels.get("gpu_uuid", ""),
             utilization=look("nv_gpu_utilization"),
@@ -388,25 +391,31 @@ def _triton(found: Page) -> Iterator[Gpu]:
 
 
 def _dcgm(found: Page) -> Iterator[Gpu]:
-    for number, index, labels, look in _each(found, "DCGM_FI_DEV_GPU_UTIL", "gpu"):
+    # parts of a card have no GPU_UTIL, but the share of time that their engine was active
+    names = ("DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_PROF_GR_ENGINE_ACTIVE", "DCGM_FI_DEV_FB_USED")
+    for number, index, labels, look in _each(found, "gpu", *names):
+        busy = _share(look("DCGM_FI_DEV_GPU_UTIL"))
+        part, name = labels.get(_PART, ""), labels.get("modelName", "the server's")
         used, free = look("DCGM_FI_DEV_FB_USED"), look("DCGM_FI_DEV_FB_FREE")
         reserved = look("DCGM_FI_DEV_FB_RESERVED") or 0.0
         clock = look("DCGM_FI_DEV_SM_CLOCK")
         yield Gpu(
             int(index) if index.isdigit() else number,
-            labels.get("modelName", "the server's"), labels.get("UUID", ""),
-            utilization=_share(look("DCGM_FI_DEV_GPU_UTIL")),
+            f"{name} MIG {labels.get('GPU_I_PROFILE', '')}".rstrip() if part else name,
+            labels.get("UUID", ""),
+            utilization=look("DCGM_FI_PROF_GR_ENGINE_ACTIVE") if busy is None else busy,
             memory_used=_bytes(used, _MIB),
             memory_total=None if used is None or free is None
             else _bytes(used + free + reserved, _MIB),
             power_w=look("DCGM_FI_DEV_POWER_USAGE"),
             temperature_c=look("DCGM_FI_DEV_GPU_TEMP"),
             sm_clock_mhz=None if clock is None else round(clock),
+            part=part,
         )  # fmt: skip
 
 
 def _torchserve(found: Page) -> Iterator[Gpu]:
-    for number, index, _, look in _each(found, "GPUUtilization", "DeviceId"):
+    for number, index, _, look in _each(found, "DeviceId", "GPUUtilization"):
         used, share = look("GPUMemoryUsed"), look("GPUMemoryUtilization")
         yield Gpu(
             int(index) if index.isdigit() else number, "the server's",

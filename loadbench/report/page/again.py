@@ -11,7 +11,7 @@ from loadbench.errors import LoadbenchError
 from loadbench.report.markup import Markup, joined, tag
 from loadbench.report.page.material import Material
 from loadbench.report.page.sections import section
-from loadbench.report.page.timeline import card_of
+from loadbench.report.page.timeline import cards_of
 from loadbench.spec import check
 from loadbench.units import gigabytes
 
@@ -83,8 +83,9 @@ def _cards(material: Material, machine: dict[str, Any]) -> str:
     if not names:
         return "none" if machine else ""
     driver = f", driver {machine['driver']}" if machine.get("driver") else ""
-    card = card_of(material.total.whole.machine, material.start)
-    clock = f", {card.sm_clock_mhz} MHz at the end" if card and card.sm_clock_mhz else ""
+    serving = cards_of(material.total.whole.machine, material.start)
+    clocks = ", ".join(f"{card.sm_clock_mhz} MHz" for card in serving if card.sm_clock_mhz)
+    clock = f", {clocks} at the end" if clocks else ""
     return f"{names}{driver}{clock}"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from loadbench import units
-from loadbench.model import Gpu
+from loadbench.machine import Gpu, highest
 from loadbench.report.markup import Markup, joined
 from loadbench.report.page.material import Material
 from loadbench.report.page.sections import csv, figure, key, quiet, section
@@ -166,12 +166,13 @@ def _range(values: Sequence[float | None]) -> str:
 
 
 def machine(material: Material, stretches: Sequence[Stretch]) -> Markup | None:
-    """The card where there is one, the processor, on the time axis of the others."""
+    """The card where there is one, the processor, on the time axis of the others. Of several cards
+    that may serve it is the highest of each."""
     readers: list[tuple[str, str, Reader, float]] = [
-        ("GPU busy", "%", lambda s: _percent(_card(s).utilization), 100.0),
+        ("GPU busy", "%", lambda s: _percent(_of(s, lambda card: card.utilization)), 100.0),
         ("GPU memory", "GB", _memory, 1.0),
-        ("GPU power", "W", lambda s: _card(s).power_w, 1.0),
-        ("GPU clock", "MHz", lambda s: _card(s).sm_clock_mhz, 1.0),
+        ("GPU power", "W", lambda s: _of(s, lambda card: card.power_w), 1.0),
+        ("GPU clock", "MHz", lambda s: _of(s, lambda card: card.sm_clock_mhz), 1.0),
         ("CPU, all cores", "%", lambda s: _percent(s.cpu), 100.0),
         ("Engine, of a core", "%", lambda s: _percent(s.engine), 100.0),
     ]
@@ -192,7 +193,7 @@ def joined_grid(figures: Sequence[Markup], columns: str) -> Markup:
 
 
 def _hidden(stretches: Sequence[Stretch]) -> Markup | None:
-    reasons = dict.fromkeys(why for s in stretches if s.card for why in s.card.throttle)
+    reasons = dict.fromkeys(why for s in stretches for card in s.cards for why in card.throttle)
     return quiet(f"The card was throttled: {', '.join(reasons)}.") if reasons else None
 
 
@@ -200,13 +201,14 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else share * 100
 
 
-def _card(stretch: Stretch) -> Gpu:
-    """One without readings where there is none."""
-    return stretch.card or Gpu(0, "")
+def _of(stretch: Stretch, look: Callable[[Gpu], float | None]) -> float | None:
+    """The highest of its cards."""
+    card = highest(stretch.cards, look)
+    return look(card) if card else None
 
 
 def _memory(stretch: Stretch) -> float | None:
-    used = _card(stretch).memory_used
+    used = _of(stretch, lambda card: card.memory_used)
     return None if used is None else used / _GB
 
 
@@ -253,7 +255,7 @@ def _table(stretches: Sequence[Stretch]) -> Markup:
             s.in_flight,
             s.queue,
             _percent(s.cpu),
-            _percent(_card(s).utilization),
+            _percent(_of(s, lambda card: card.utilization)),
         )
         for s in stretches
     ]

@@ -5,7 +5,6 @@ machine shares and watts are means, memory its highest. What has no data is None
 """
 
 import math
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,7 +38,7 @@ class Stretch(NamedTuple):
     queue: int | None
     cpu: float | None
     engine: float | None  # of a core
-    card: Gpu | None
+    cards: tuple[Gpu, ...]  # that served
     drained: bool = False  # nothing is due any more, what is open is waited for
 
     @property
@@ -85,23 +84,22 @@ def _stretch(found: Sequence[Bin], start: Start | None) -> Stretch:
         queue=max(depths, default=None),
         cpu=machine.cpu if machine else None,
         engine=engine.cpu if engine else None,
-        card=card_of(machine, start),
+        cards=cards_of(machine, start),
         drained=all(bin.window.stage == "drain" for bin in found),
     )
 
 
-def card_of(machine: Machine | None, start: Start | None) -> Gpu | None:
-    """The GPU that serves the model; None on a CPU, and for a target elsewhere."""
-    match = re.fullmatch(r"(?:cuda|gpu):?(\d{0,4})", start.device) if start else None
-    if machine is None or not machine.gpus or match is None:
-        return None
-    index = int(match[1] or 0)
-    return next((gpu for gpu in machine.gpus if gpu.index == index), machine.gpus[0])
+def cards_of(machine: Machine | None, start: Start | None) -> tuple[Gpu, ...]:
+    """The GPU that serves the model, or all that a target told of; none on a CPU."""
+    return machine.on(start.device) if machine and start else ()
 
 
 def moments(view: View) -> list[Moment]:
     """Alerts, what ended them, and marks, as charts show them."""
-    kinds = {"alert": ("▲", "alert"), "ended": ("✓", "ended"), "mark": ("◆", "mark")}
+    kinds = {
+        "alert": ("▲", "alert"), "ended": ("✓", "ended"), "unknown": ("○", "ended"),
+        "mark": ("◆", "mark"),
+    }  # fmt: skip
     found = [
         Moment(event.second, *kinds[event.kind], f"{clock(event.second * SECOND)} {event.text}")
         for event in view.events
