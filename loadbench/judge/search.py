@@ -295,10 +295,11 @@ def _sentence(terms: Terms, seen: Sequence[Seen], why: Limit) -> str:
 
 def knee(seen: Sequence[Seen]) -> float | None:
     """The rate with the most throughput per mean latency (Kleinrock's power, 1979): above it a
-    higher rate costs more than it brings."""
+    higher rate costs more than it brings. None where no higher one was tried: it may not."""
     powers = {
         stage.rate: stage.done_per_s / mean
         for stage in seen
         if (mean := stage.latency_ms["mean"]) and not stage.overloaded
     }
-    return max(powers, key=lambda rate: powers[rate]) if len(powers) > 2 else None
+    best = max(powers, key=lambda rate: powers[rate]) if len(powers) > 2 else None
+    return best if best and best < max(stage.rate for stage in seen) else None
