@@ -88,6 +88,14 @@ def test_a_cap_is_confirmed_and_said_to_be_the_limit() -> None:
     assert (found.rate, found.confirmed, found.limit) == (500.0, True, "cap")
 
 
+def test_a_cap_that_nobody_asked_for_says_whose_it_is() -> None:
+    capped = replace(TERMS, most=500.0, capped="target.max_rate is 500/s")
+    found = ended(capped, [stage(500.0, kind="confirm")], 60.0, "cap")
+    assert found.text == "no higher rate was to be tried: target.max_rate is 500/s"
+    asked = ended(replace(capped, capped=""), [stage(500.0, kind="confirm")], 60.0, "cap")
+    assert asked.text == "no higher rate was to be tried than 500/s"
+
+
 def test_a_knee_has_a_higher_rate_above_it() -> None:
     """The power may rise until the highest rate that was tried: nothing is known of what is above
     it, but for an overload."""

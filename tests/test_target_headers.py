@@ -291,6 +291,24 @@ def test_a_closed_loop_is_refused_by_the_command(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--target", THEIRS, "--max", "5000"), "--max asks for 5000/s, and http"),
+        (("--target", THEIRS, "--start", "2000"), "--start asks for 2000/s, and http"),
+        (("--set", "target.max_rate=150/s", "--start", "500"), "and target.max_rate is 150/s"),
+        (("--over", "target.max_rate=600,150", "--max", "500"), "and target.max_rate is 150/s"),
+    ],
+)
+def test_a_rate_to_search_from_or_to_is_refused_where_the_target_is_to_get_less(
+    tmp_path: Path, given: tuple[str, ...], words: str
+) -> None:
+    told = loadbench("find", "steady", *given, cwd=tmp_path, code=2)
+    assert words in told.stderr
+    assert ("target.owned=true" in told.stderr) == (THEIRS in given)
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_heavy_load_on_a_host_of_others_is_refused_by_the_command(tmp_path: Path) -> None:
     told = loadbench(
         "run", "steady", "--target", THEIRS, "--rate", "5000", cwd=tmp_path, code=2
