@@ -200,6 +200,8 @@ THEIRS = "http://models.example"
           "target__owned": True}, ""),
         ({"target__url": "http://127.0.0.1", "load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
         ({"target__url": "http://localhost", "load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
+        ({"target__url": "http://0.0.0.0", "load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
+        ({"target__url": "http://[::]", "load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
         ({"load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
         ({"target__max_rate": "50/s"}, "target.max_rate is 50"),
         ({"target__max_rate": 5000, "target__url": THEIRS,
