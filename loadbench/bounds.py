@@ -44,6 +44,12 @@ def require_bounded(spec: Spec) -> None:
         _refuse(target, f"the load is {significant(rate)}/s at its highest")
 
 
+def require_rate(target: TargetSpec, rate: float, option: str) -> None:
+    """SpecError for a rate that somebody asked for by an option, and the target is not to get."""
+    if target.cap is not None and rate > target.cap:
+        _refuse(target, f"{option} asks for {significant(rate)}/s")
+
+
 def highest(load: LoadSpec, phases: Sequence[Phase]) -> float:
     """What the load asks for at its highest: per second, of a trace in its busiest one; of a closed
     loop at once."""
@@ -105,13 +111,14 @@ def _unpaced(load: LoadSpec) -> tuple[int, str]:
 
 
 def _refuse(target: TargetSpec, why: str) -> None:
+    text, more = whose(target)
+    raise SpecError(f"{why}, and {text}", more or "lower the one or raise the other")
+
+
+def whose(target: TargetSpec) -> tuple[str, str]:
+    """What the cap of a target comes from; and how it gets more, where that does not say it."""
     cap = target.cap or 0.0
     if target.max_rate is not None and target.max_rate <= cap:
-        raise SpecError(
-            f"{why}, and target.max_rate is {significant(cap)}/s",
-            "lower the one or raise the other",
-        )
+        return f"target.max_rate is {significant(cap)}/s", ""
     where = shown("url", target.remote)
-    raise SpecError(
-        f"{why}, and {where} may be somebody else's: it gets {significant(cap)}/s at most", OWN
-    )
+    return f"{where} may be somebody else's: it gets {significant(cap)}/s at most", OWN

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from loadbench.units import loopback
+from loadbench.units import leads_here
 
 USUAL_MOST = 1000.0  # requests/s of a load that is paced
 # Connections of a closed loop, users, requests of one burst. None of them has a rate: they ask as
@@ -14,4 +14,4 @@ OWN = "--set target.owned=true says that you may: the host is yours, or its owne
 def elsewhere(url: str) -> bool:
     """Whether it may be a machine of somebody else."""
     host = urlsplit(url).hostname
-    return bool(host) and not url.startswith("local:") and not loopback(host or "")
+    return bool(host) and not url.startswith("local:") and not leads_here(host or "")

@@ -17,6 +17,7 @@ from loadbench.causes import plainly, slowest
 from loadbench.evidence import Evidence
 from loadbench.histogram import Histogram
 from loadbench.judge.bands import Bands, Whys, about, of_blocks, of_request, of_the_rest
+from loadbench.misfit import misfit, waits
 from loadbench.model import (
     AlertChange,
     Check,
@@ -152,7 +153,7 @@ def summary_of(total: Account, running: bool = False) -> Summary:
     if not running:  # nothing more will come: what was open stays so
         seen = replace(seen, unsent=total.unsent, missed=total.missed)
     trust, doubts = grade(seen, total.notes, running)
-    doubts += filter(None, [overloaded(total.steady), tokens.together(total)])
+    doubts += filter(None, [overloaded(total.steady), tokens.together(total), misfit(total)])
     reason: Reason = "running" if running else "killed"
     text = _GOES_ON if running else _BROKEN_OFF
     if total.end:
@@ -294,9 +295,8 @@ def _server(whole: Window) -> dict[str, Any] | None:
 
 def _served_ms(whole: Window) -> float | None:
     """The mean of all requests that the server's means are of: warm-up's last ones, too."""
-    done = whole.done + whole.tail_done
-    service = sum(part.service.total for part in whole.requests.values() if part.service.count)
-    return (service + whole.tail_service_ns) / done / units.MS if done else None
+    answered, waited_ns = waits(whole)
+    return waited_ns / answered / units.MS if answered else None
 
 
 def _part(part: Part | None) -> Times | None:

@@ -49,6 +49,15 @@ def loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def leads_here(host: str) -> bool:
+    """Whether who asks for it asks its own machine. No other name is looked up for that: it may
+    lead elsewhere a moment later."""
+    try:
+        return loopback(host) or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def hostport(host: str, port: int) -> str:
     """`10.0.0.7:8000`; an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

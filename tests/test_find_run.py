@@ -19,6 +19,7 @@ from loadbench.judge.searches import read_hunt
 from loadbench.model import Mark, Window, plain
 from loadbench.report.html import report
 from loadbench.snapshots import sums
+from loadbench.targetspec import TargetSpec
 from tests.running import LOADBENCH, loadbench, scenario
 from tests.test_find_search import TERMS
 from tests.test_run import wait_for
@@ -164,10 +165,21 @@ def test_an_engine_that_cannot_be_started_leaves_nothing(tmp_path: Path) -> None
 
 
 def test_a_target_is_never_asked_for_more_than_it_may_be() -> None:
-    assert _bounded(TERMS, 60.0).most == 60.0
-    assert _bounded(replace(TERMS, most=40.0), 60.0).most == 40.0
-    assert _bounded(replace(TERMS, most=90.0), 60.0).most == 60.0
-    assert _bounded(TERMS, None).most is None
+    capped = TargetSpec(max_rate=60.0)
+    assert _bounded(TERMS, capped).most == 60.0
+    assert _bounded(replace(TERMS, most=40.0), capped).most == 40.0
+    assert _bounded(replace(TERMS, most=90.0), capped).most == 60.0
+    assert _bounded(TERMS, TargetSpec()).most is None
+
+
+def test_a_search_that_stops_at_what_its_target_may_get_says_whose_limit_that_is(
+    tmp_path: Path,
+) -> None:
+    capped = ("--start", "40", "--set", "target.max_rate=60/s", "--json")
+    found = loadbench("find", slow(tmp_path), *SHORT, *capped, cwd=tmp_path)
+    (setting,) = json.loads(found.stdout)["settings"]
+    assert (setting["rate"], setting["limit"]) == (60.0, "cap")
+    assert setting["text"] == "no higher rate was to be tried: target.max_rate is 60.0/s"
 
 
 @pytest.mark.parametrize("phase", ['rate = "60 %"', 'from = "10 %", to = "60 %"'])

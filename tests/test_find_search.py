@@ -11,7 +11,7 @@ from loadbench import runlog
 from loadbench.errors import SpecError
 from loadbench.histogram import Histogram
 from loadbench.judge.crossing import Crossing, Point
-from loadbench.judge.search import LEAST_S, Found, Probe, Terms, ended, following
+from loadbench.judge.search import LEAST_S, Found, Probe, Terms, ended, following, knee
 from loadbench.judge.searches import Hunt, Setting, front, parse_over
 from loadbench.judge.stage import Claim, Seen, claim, judged
 from loadbench.model import Check, Note, Requests, Window, plain
@@ -86,6 +86,24 @@ def test_a_start_that_is_too_high_goes_down() -> None:
 def test_a_cap_is_confirmed_and_said_to_be_the_limit() -> None:
     found, _ = led(FIXED, replace(TERMS, most=500.0, start=100.0), 1)
     assert (found.rate, found.confirmed, found.limit) == (500.0, True, "cap")
+
+
+def test_a_cap_that_nobody_asked_for_says_whose_it_is() -> None:
+    capped = replace(TERMS, most=500.0, capped="target.max_rate is 500/s")
+    found = ended(capped, [stage(500.0, kind="confirm")], 60.0, "cap")
+    assert found.text == "no higher rate was to be tried: target.max_rate is 500/s"
+    asked = ended(replace(capped, capped=""), [stage(500.0, kind="confirm")], 60.0, "cap")
+    assert asked.text == "no higher rate was to be tried than 500/s"
+
+
+def test_a_knee_has_a_higher_rate_above_it() -> None:
+    """The power may rise until the highest rate that was tried: nothing is known of what is above
+    it, but for an overload."""
+    rising = [stage(rate) for rate in (50.0, 100.0, 150.0)]
+    assert knee(rising) is None
+    assert knee([*rising, stage(200.0, holds=False, overloaded=True)]) == 150.0
+    bent = stage(200.0, latency_ms={"p50": 10.0, "p99": 90.0, "mean": 30.0})
+    assert knee([*rising, bent]) == 150.0
 
 
 def test_a_limit_below_the_service_time_holds_nowhere() -> None:

@@ -45,6 +45,7 @@ def test_no_line_is_too_long_for_paper(tmp_path: Path) -> None:
     snapshot = runlog.read_snapshot(folder)
     for seen in snapshot["find"]["settings"][0]["seen"]:
         seen["no_bands"] = reasons
+    snapshot["find"]["settings"][0]["found"]["text"] = "why no higher rate was to be tried " * 5
     runlog.write_snapshot(folder, snapshot)
     text = find_text(folder)
     assert max(map(len, text.splitlines()[:-1])) <= 100

@@ -20,7 +20,7 @@ LAYERS = {
         "watchspec", "metricspec", "targetspec", "overrides", "trace", "plan", "runlog",
         "inputfiles", "logindex", "control", "snapshots",
          "alerts", "arrivals", "bounds", "catalogue", "baseline",
-        "yardstick", "bin", "view", "account", "evidence", "assurance", "causes",
+        "yardstick", "bin", "view", "account", "evidence", "assurance", "causes", "misfit",
         "overload", "summary", "times", "timing", "tokens", "trust", "compare", "targets", "judge"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "experiments", "__main__"},

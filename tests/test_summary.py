@@ -288,6 +288,39 @@ def test_what_is_left_of_a_server_without_a_queue_is_untold() -> None:
     assert list(mean_split(whole([one, End(0, "done")]))) == ["queue", "untold"]
 
 
+@pytest.mark.parametrize(
+    ("server", "fields", "said"),
+    [
+        ({"compute": Part(10, 290 * MS)}, {}, False),
+        ({"queue": Part(10, 200 * MS), "compute": Part(10, 200 * MS)}, {}, True),
+        ({"compute": Part(10, 340 * MS)}, {}, False),  # a second of the ten beside the client's
+        ({"compute": Part(10, 290 * SECOND)}, {}, True),
+        ({"compute": Part(2, 60 * SECOND)}, {}, True),  # of batches of five
+        # another client's or a try before the last: it may have taken all of the run
+        ({"compute": Part(11, 10 * SECOND)}, {}, False),
+        ({"compute": Part(11, 290 * SECOND)}, {}, True),
+        ({"compute": Part(10, 10 * SECOND), "failed": 1}, {}, False),
+        ({"compute": Part(10, 10 * SECOND)}, {"failed": {"timeout": 1}}, False),
+        ({"compute": Part(10, 10 * SECOND)}, {"tail_failed": 1}, False),
+    ],
+)
+def test_a_server_that_tells_of_more_time_than_the_answers_took_is_doubted(
+    server: dict[str, Any], fields: dict[str, Any], said: bool
+) -> None:
+    """Ten requests a second of 30 ms each."""
+    inside = Server("metrics", requests=server.get("compute", Part(0, 0)).count, **server)
+    windows = [window(second, [30.0] * 10, server=inside, **fields) for second in range(10)]
+    found = whole([*windows, End(10, "done")], planned_ns=10 * SECOND)
+    assert ("inside-longer" in [note.code for note in found.notes]) is said
+
+
+def test_whole_milliseconds_are_no_longer_time_than_the_answers_took() -> None:
+    inside = Server("metrics", Part(10, 10 * MS), compute=Part(10, 10 * MS), requests=10)
+    windows = [window(second, [0.4] * 10, server=inside) for second in range(10)]
+    found = whole([*windows, End(10, "done")], planned_ns=10 * SECOND)
+    assert "inside-longer" not in [note.code for note in found.notes]
+
+
 def test_the_split_is_of_warm_ups_last_requests_too() -> None:
     """The server answers 5 of them within the first second, after 4 ms each."""
     server = Server("x", Part(15, 110 * MS), compute=Part(15, 0), requests=15)

@@ -200,6 +200,8 @@ THEIRS = "http://models.example"
           "target__owned": True}, ""),
         ({"target__url": "http://127.0.0.1", "load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
         ({"target__url": "http://localhost", "load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
+        ({"target__url": "http://0.0.0.0", "load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
+        ({"target__url": "http://[::]", "load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
         ({"load__phases": [{"rate": 9000, "for": "1s"}]}, ""),
         ({"target__max_rate": "50/s"}, "target.max_rate is 50"),
         ({"target__max_rate": 5000, "target__url": THEIRS,
@@ -288,6 +290,24 @@ def test_a_closed_loop_is_refused_by_the_command(tmp_path: Path) -> None:
     bound = ("--set", "target.max_rate=50/s")
     told = loadbench("run", "steady", *closed, *bound, cwd=tmp_path, code=2)
     assert "leave target.max_rate out" in told.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--target", THEIRS, "--max", "5000"), "--max asks for 5000/s, and http"),
+        (("--target", THEIRS, "--start", "2000"), "--start asks for 2000/s, and http"),
+        (("--set", "target.max_rate=150/s", "--start", "500"), "and target.max_rate is 150/s"),
+        (("--over", "target.max_rate=600,150", "--max", "500"), "and target.max_rate is 150/s"),
+    ],
+)
+def test_a_rate_to_search_from_or_to_is_refused_where_the_target_is_to_get_less(
+    tmp_path: Path, given: tuple[str, ...], words: str
+) -> None:
+    told = loadbench("find", "steady", *given, cwd=tmp_path, code=2)
+    assert words in told.stderr
+    assert ("target.owned=true" in told.stderr) == (THEIRS in given)
     assert not (tmp_path / "results").exists()
 
 

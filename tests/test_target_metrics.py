@@ -807,6 +807,22 @@ def test_all_cards_of_a_target_are_watched(
     assert watched == ({"gpu_memory"} if start.device else {"memory", "gpu_memory"})
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_a_metric_in_the_wrong_unit_is_no_time_of_these_requests(tmp_path: Path, unit: str) -> None:
+    """It counts microseconds."""
+    with serve(OneByOne()) as server:
+        path = tmp_path / "own.toml"
+        names = NAMES.replace("worked_seconds", f"worked_us in {unit}")
+        path.write_text(SCENARIO.format(url=server.url, names=names))
+        found = summary(path, cwd=tmp_path)
+    said = [note for note in found["notes"] if note["code"] == "inside-longer"]
+    assert bool(said) == (unit != "us")
+    if said:
+        (one,) = said
+        assert "inside it for the mean request" in one["text"]
+        assert "units of [target.metrics]" in one["hint"]
+
+
 class OneByOne(Answering):
     """Takes 10 ms for each request, one at a time, and tells how long those it answered waited."""
 
@@ -826,6 +842,7 @@ class _Queued(Answer):
                 f"{name}_seconds_sum {ns / 1e9}\n{name}_seconds_count {one.answered}\n"
                 for name, ns in (("waited", one.waited_ns), ("worked", one.worked_ns))
             )
+            text += f"worked_us {one.worked_ns // 1000}\n"
             self.say(200, f"asks_total {one.answered}\n{text}")
 
     def do_POST(self) -> None:

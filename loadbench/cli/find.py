@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from msgspec.structs import replace
 
 from loadbench import runlog, spec
+from loadbench.bounds import require_rate
 from loadbench.cli.run import _say as say
 from loadbench.cli.run import _signals as signals
 from loadbench.environment import kept, left_out
@@ -75,6 +76,8 @@ def command(scenario: str | None, out: str | None, resume: str | None, **given: 
     scenarios = [_scenario(scenario, hunt, setting) for setting in hunt.settings]
     for each, setting in zip(scenarios, hunt.settings, strict=True):
         heeded(setting.over, each.spec.target.url)
+        for option, rate in (("--start", hunt.terms.start), ("--max", hunt.terms.most)):
+            require_rate(each.spec.target, rate or 0.0, option)
         searchable(each, hunt.terms.start)
     options = Options(
         results=results,

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from loadbench import runlog
+from loadbench.bounds import whose
 from loadbench.environment import kept
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.experiments.several import GivenUp, InTurns, at_work, begun, facts, now
@@ -31,6 +32,7 @@ from loadbench.runner.target import Target
 from loadbench.shape import Phase
 from loadbench.snapshots import sums
 from loadbench.spec import Scenario
+from loadbench.targetspec import TargetSpec
 from loadbench.units import SECOND
 
 _HALF = 0.5  # of what full batches could do: where a search begins
@@ -175,7 +177,7 @@ class Finder(InTurns):
         self._snapshot = {**self._snapshot, "repeats": [*names, folder.name]}
         self._put(number, runs=(*setting.runs, folder.name))
         spec = self._scenarios[number].spec
-        terms = _bounded(self._hunt.terms, spec.target.cap)
+        terms = _bounded(self._hunt.terms, spec.target)
         first = _first(self._scenarios[number])
         self._leader = Leader(setting, terms, first, lambda *told: self._told(number, *told))
         options = replace(self._options, folder=folder, lead=self._leader)
@@ -236,7 +238,9 @@ class Finder(InTurns):
         runlog.seal(self.folder)
 
 
-def _bounded(terms: Terms, cap: float | None) -> Terms:
+def _bounded(terms: Terms, target: TargetSpec) -> Terms:
     """With no higher rate than the target may be asked for."""
-    most = min((most for most in (terms.most, cap) if most is not None), default=None)
-    return msgspec.structs.replace(terms, most=most)
+    cap = target.cap
+    if cap is None or (terms.most is not None and terms.most <= cap):
+        return terms
+    return msgspec.structs.replace(terms, most=cap, capped="; ".join(filter(None, whose(target))))

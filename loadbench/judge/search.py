@@ -41,6 +41,7 @@ class Terms(Value, frozen=True):
     claim: Claim
     start: Rate | None = None  # the first rate, per second; None: by what is known of the target
     most: Rate | None = None  # no higher rate is tried
+    capped: str = ""  # why none is, where nobody asked for that
     stage_s: int = 60  # a full stage
     settle_s: int = 2  # after each change of the rate, in no count
     budget_s: Count = 900
@@ -284,7 +285,9 @@ def _sentence(terms: Terms, seen: Sequence[Seen], why: Limit) -> str:
         "failures": "above it too many requests fail or are refused",
         "generator": "the load generator was the limit, not the target: "
         + (doubt.text if doubt else ""),
-        "cap": f"no higher rate was to be tried than {significant(terms.most)}/s",
+        "cap": f"no higher rate was to be tried: {terms.capped}"
+        if terms.capped
+        else f"no higher rate was to be tried than {significant(terms.most)}/s",
         "budget": f"the budget of {duration(terms.budget_s * 10**9)} was used up",
         "stopped": "it was stopped",
         "going on": "the search goes on",
@@ -295,10 +298,11 @@ def _sentence(terms: Terms, seen: Sequence[Seen], why: Limit) -> str:
 
 def knee(seen: Sequence[Seen]) -> float | None:
     """The rate with the most throughput per mean latency (Kleinrock's power, 1979): above it a
-    higher rate costs more than it brings."""
+    higher rate costs more than it brings. None where no higher one was tried: it may not."""
     powers = {
         stage.rate: stage.done_per_s / mean
         for stage in seen
         if (mean := stage.latency_ms["mean"]) and not stage.overloaded
     }
-    return max(powers, key=lambda rate: powers[rate]) if len(powers) > 2 else None
+    best = max(powers, key=lambda rate: powers[rate]) if len(powers) > 2 else None
+    return best if best and best < max(stage.rate for stage in seen) else None

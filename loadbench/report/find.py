@@ -125,7 +125,7 @@ def _facts(snapshot: dict[str, Any], hunt: Hunt, altered: bool) -> dict[str, Any
 def _one(hunt: Hunt, setting: Setting, altered: bool) -> Iterator[str]:
     found, claim = hunt.result(setting), hunt.terms.claim
     yield f"  {headline(found, altered)}"
-    yield f"  {found.text}"
+    yield from _folded(found.text)
     if found.changed:
         yield f"  ▲ {found.changed}"
     if found.knee is not None:

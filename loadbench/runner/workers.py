@@ -6,7 +6,7 @@ from loadbench.errors import SpecError
 from loadbench.model import Note
 from loadbench.plan import PORT, Workers, place
 from loadbench.spec import Spec
-from loadbench.units import loopback
+from loadbench.units import leads_here, loopback
 
 
 def chosen(here: int, elsewhere: int, bind: str | None, wait_ns: int, spec: Spec) -> Workers | None:
@@ -36,7 +36,7 @@ def chosen(here: int, elsewhere: int, bind: str | None, wait_ns: int, spec: Spec
 
 
 def local(url: str) -> bool:
-    return url.startswith("local:") or loopback(urlsplit(url).hostname or "")
+    return url.startswith("local:") or leads_here(urlsplit(url).hostname or "")
 
 
 def notes(workers: Workers | None) -> tuple[Note, ...]:
