@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from loadbench import environment
-from loadbench.errors import SpecError, TargetError
+from loadbench.errors import LoadbenchError, SpecError, TargetError
 from loadbench.model import Value, decode
 from loadbench.plan import Endpoint, Tls
 from loadbench.standing import Settings
@@ -120,6 +120,15 @@ class Asker:
         trace: TracebackType | None,
     ) -> None:
         self._client.close()
+        self._hide(error)
+
+    def _hide(self, error: BaseException | None) -> None:
+        """Takes the secrets that the server was shown out of what failed: it may have repeated them
+        in any of its words. All that fails comes by here on its way to people."""
+        if isinstance(error, LoadbenchError):
+            error.message = environment.hidden(error.message, self.headers)
+            error.hint = environment.hidden(error.hint, self.headers)
+            error.args = (error.message,)
 
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """Whatever it answers. TargetError if nothing comes."""
@@ -177,7 +186,11 @@ class Asker:
     def describe(self, wanted: "TargetSpec", first: Endpoint | None = None) -> Endpoint:
         """Where and how to send requests. Raises TargetError when the server is down or not ready,
         SpecError when it has no such model, or not what the `first` of several servers has."""
-        found = describe_replica(self, wanted, first) if first else describe(self, wanted)
+        try:
+            found = describe_replica(self, wanted, first) if first else describe(self, wanted)
+        except LoadbenchError as error:  # of which a journey makes a note, and goes on
+            self._hide(error)
+            raise
         return replace(found, at=self.at)
 
     @property
