@@ -187,6 +187,32 @@ def test_a_secret_is_hidden_wherever_in_its_words_the_server_has_it(
     assert [path for path in files if token.encode() in path.read_bytes()] == []
 
 
+def test_a_dry_run_sends_what_the_load_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the byte, also where a token is beyond ASCII."""
+    monkeypatch.setenv("MODEL_TOKEN", "t\u00f6k\u00e9n-1234")
+    path = tmp_path / "own.toml"
+    path.write_text(
+        SCENARIO.format(url="URL", headers='path = "/a%2fb?q=|"').replace("kserve", "http")
+        .replace('model = "m"', "") + '[[request]]\nname = "a"\nbody = \'{"x": 1}\'\n'
+        '[[request]]\nname = "b"\nheaders = { x-own = "1" }\n'
+    )  # fmt: skip
+    own = ("--set", "target.headers.Authorization=Bearer $MODEL_TOKEN", "--duration", "1s")
+    seen = []
+    with saying("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as (
+        asked,
+        url,
+    ):
+        for more in ("--dry-run", "--json"):
+            loadbench("run", path, "--target", url, *own, more, cwd=tmp_path)
+            seen.append({head for head in asked if b" /a%2fb?q=| " in head})
+            asked.clear()
+    assert len(seen[0]) == 2
+    assert seen[0] == seen[1]
+    assert all("t\u00f6k\u00e9n-1234".encode("latin-1") in head for head in seen[0])
+
+
 def test_nothing_is_left_of_a_secret_that_is_cut_off_or_holds_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -224,15 +224,19 @@ class Asker:
         return Exchange(answer.status_code, headers, answer.content, took)
 
     def _sent(self, request: Prepared) -> httpx.Response:
+        """To the byte as the load sends it: nothing of the client's own goes along."""
         if self.rpc:
             from loadbench.targets.rpc import path_of
 
             return self._client.post(path_of(request.data), content=request.data)
         head, _, body = request.data.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        method, path, _ = first.split(" ")
-        headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
-        return self._client.request(method, path, headers=headers, content=body)
+        first, *lines = head.split(b"\r\n")
+        method, path, _ = first.split(b" ")
+        headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+        own = httpx.Request(
+            method.decode(), self.url, headers=headers, content=body, extensions={"target": path}
+        )
+        return self._client.send(own)
 
     def statistics(self, endpoint: Endpoint) -> Reading | None:
         """What the model's server has counted until now; None if it does not count, or tells
