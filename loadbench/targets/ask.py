@@ -136,10 +136,14 @@ class Asker:
             answer = self._client.request(method, path, json=body, extensions={WHOLE_S: _WHOLE_S})
         except httpx.HTTPError as error:
             reason, hint = _explain(error, self.where.scheme)
-            where = environment.shown("url", f"{self.url}{path}")
-            raise TargetError(f"{method} {where}: {reason}", hint) from error
+            raise TargetError(f"{self.asked(path, method)}: {reason}", hint) from error
         self.closes &= _ends(answer)
         return answer
+
+    def asked(self, path: str, method: str = "GET") -> str:
+        """A question, as people read of it; over gRPC there are no such paths."""
+        where = environment.shown("url", f"{self.url}{path}")
+        return self.url if self.rpc else f"{method} {where}"
 
     def reach(self, path: str) -> None:
         """That it is up, by a question that is for nothing which it serves: so it counts none. Who
@@ -160,7 +164,7 @@ class Asker:
         """The JSON object of a call that must succeed."""
         answer = self.ask("GET", path)
         if answer.status_code != 200:
-            raise TargetError(f"GET {self.url}{path}: {self.refusal(answer)}")
+            raise TargetError(f"{self.asked(path)}: {self.refusal(answer)}")
         return self.object(answer)
 
     def object(self, answer: httpx.Response) -> dict[str, Any]:
@@ -169,7 +173,7 @@ class Asker:
         if not isinstance(found, dict):
             path = answer.request.url.path
             raise TargetError(
-                f"GET {self.url}{path}: not a JSON object", "is this a KServe v2 server?"
+                f"{self.asked(path)}: not a JSON object", "is this a KServe v2 server?"
             )
         return found
 
@@ -180,7 +184,7 @@ class Asker:
         except (msgspec.DecodeError, *_NO_JSON) as error:
             path = answer.request.url.path
             raise TargetError(
-                f"GET {self.url}{path}: not JSON: {error}", "is this a KServe v2 server?"
+                f"{self.asked(path)}: not JSON: {error}", "is this a KServe v2 server?"
             ) from error
 
     def describe(self, wanted: "TargetSpec", first: Endpoint | None = None) -> Endpoint:
@@ -250,7 +254,7 @@ class Asker:
         try:
             found = read(answer.raise_for_status().content)
         except (httpx.HTTPError, msgspec.MsgspecError, *_NO_JSON) as error:
-            raise TargetError(f"GET {self.url}{path}: {error}") from error
+            raise TargetError(f"{self.asked(path)}: {error}") from error
         return found if found.parts else None
 
     def register(self, region: Region) -> None:
@@ -277,7 +281,7 @@ class Asker:
         try:
             found = decode(_Retuned, answer.raise_for_status().content)
         except (httpx.HTTPError, msgspec.MsgspecError, *_NO_JSON) as error:
-            raise TargetError(f"POST {self.url}{path}: {error}") from error
+            raise TargetError(f"{self.asked(path, 'POST')}: {error}") from error
         return found.before, found.after
 
     def engine_facts(self, endpoint: Endpoint) -> dict[str, Any]:
