@@ -95,6 +95,10 @@ def test_what_has_to_be_said_beside_the_body_is_told(
     ("schema", "query"),
     [
         ({"type": "integer"}, "1"),
+        ({"type": "integer", "minimum": 10, "maximum": 20}, "10"),
+        ({"type": "integer", "exclusiveMaximum": 0}, "-1"),
+        ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, "0.5"),
+        ({"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": "x"}, "1.0"),
         ({"type": "boolean"}, "true"),
         ({"enum": ["a b", "c"]}, "a%20b"),
         ({"type": "string", "format": "date"}, "2026-01-01"),
@@ -176,6 +180,8 @@ def test_a_bad_schema_is_read_as_far_as_it_goes() -> None:
     odd = {"type": "object", "required": 3, "properties": {"a": 7, "b": {"type": ["x"]}}}
     assert taking(odd) == '{"a":null,"b":null}'
     assert taking({"type": "object", "properties": 3}) == "{}"
+    assert taking({"type": "array", "items": {"type": "integer"}, "minItems": 3}) == "[1,1,1]"
+    assert taking({"type": "array", "items": {"type": "integer"}, "minItems": 10**9}) == ""
 
 
 def test_a_schema_that_holds_itself_ends() -> None:

@@ -2,6 +2,7 @@
 the service may: FastAPI, LitServe, BentoML and mosec describe themselves by OpenAPI.
 """
 
+import operator
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,6 +36,10 @@ _FOLDER, _FILE = "FILES/", "${name|file}"  # each file in it is sent once
 _BODY = "the body that it takes"
 _LONG = 300  # bytes of an example
 _TEXT = "text"  # any
+_BOUNDS = {
+    "minimum": operator.ge, "exclusiveMinimum": operator.gt,
+    "maximum": operator.le, "exclusiveMaximum": operator.lt,
+}  # fmt: skip
 _FORMATS = {  # texts that are not just any
     "uuid": "00000000-0000-4000-8000-000000000000",
     "date": "2026-01-01",
@@ -293,12 +298,29 @@ def _example(told: dict[str, Any], schema: Any, deep: int) -> Any:
         return _example(told, _referred(told, schema["$ref"]), deep - 1)
     kind = schema.get("type")
     if kind == "array":
-        return [_example(told, schema.get("items"), deep - 1)]
+        item, least = _example(told, schema.get("items"), deep - 1), schema.get("minItems")
+        if not isinstance(least, int) or isinstance(item, list | dict):  # these would only grow
+            return [item]
+        return [item] * max(1, min(least, _LONG))
     if kind == "object":
         return {name: _example(told, part, deep - 1) for name, part in _wanted(schema).items()}
     if kind == "string" and schema.get("format") in _FORMATS:
         return _FORMATS[schema["format"]]
-    return {"number": 1.0, "integer": 1, "string": _TEXT, "boolean": True}.get(str(kind))
+    if kind in ("number", "integer"):
+        return _number(schema, float if kind == "number" else int)
+    return {"string": _TEXT, "boolean": True}.get(str(kind))
+
+
+def _number(schema: dict[str, Any], kind: type[float]) -> float:
+    """One, or another that its bounds allow."""
+    found = {key: schema[key] for key in _BOUNDS if type(schema.get(key)) in (int, float)}
+    ends = list(found.values())
+    tried = [1, *ends, *(end + 1 for end in ends), *(end - 1 for end in ends)]
+    tried += [sum(ends) / len(ends)] if ends else []
+    allowed = (
+        one for one in map(kind, tried) if all(_BOUNDS[key](one, end) for key, end in found.items())
+    )
+    return next(allowed, kind(1))
 
 
 def _wanted(schema: dict[str, Any]) -> dict[str, Any]:

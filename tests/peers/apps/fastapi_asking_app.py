@@ -7,11 +7,12 @@ from uuid import UUID
 import uvicorn
 from counting import count
 from fastapi import Cookie, FastAPI, File, Form, Header, Query, UploadFile
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Asked(BaseModel):
-    x: list[float]
+    x: list[float] = Field(min_length=2)
+    share: float = Field(gt=0, lt=1)
     text: str
     size: Literal["s", "m"] = "m"
 
@@ -31,7 +32,12 @@ async def predict(asked: Asked, version: str = Query(), x_tenant: str = Header()
 
 
 @app.post("/text")
-async def text(text: str, n: int, deep: bool, odd: Annotated[str | None, Query()] = None):
+async def text(
+    text: str,
+    n: Annotated[int, Query(ge=10)],
+    deep: bool,
+    odd: Annotated[str | None, Query()] = None,
+):
     return counted({"text": text, "n": n, "deep": deep, "odd": odd})
 
 
