@@ -125,10 +125,10 @@ def _hint(asker: "Asker") -> str:
     known = list(operations(asker))
     if not known:
         return f"say what to ask for: [target] path, or {_ANY}"
-    shown = known[:_SHOWN]
-    words = [one.words for one in shown]
+    first = known[:_SHOWN]
+    words = [one.words for one in first]
     more = f", or {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    unknown = dict.fromkeys(name for one in shown for name in one.unknown)
+    unknown = dict.fromkeys(name for one in first for name in one.unknown)
     yours = f" ({', '.join(unknown)}: put in your own)" if unknown else ""
     return f"say what to ask for: [[request]] with {', or '.join(words)}{more}{yours}"
 
