@@ -98,12 +98,15 @@ def _secrets(text: str) -> list[str]:
 
 
 def _forms(value: str) -> set[str]:
-    """As it is, as a link or a form has it, as JSON has it, and as a page has it."""
+    """As it is, as a link or a form has it, as JSON has it, as a page has it, as Python has bytes,
+    and what is left of it where these are taken for another text."""
     plain = value.encode(errors="surrogateescape")  # as the environment has what is no text
     quoted = {quote(plain), quote(plain, safe=""), quote_plus(plain)}
     small = {re.sub("%..", lambda found: found[0].lower(), form) for form in quoted}
     texts = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-    return {value, *quoted, *small, *texts, escape(value), escape(value, quote=False)}
+    raw = {plain, value.encode("latin-1", "replace")}
+    told = {form for data in raw for form in (repr(data)[2:-1], data.decode(errors="replace"))}
+    return {value, *quoted, *small, *texts, *told, escape(value), escape(value, quote=False)}
 
 
 def _without(said: AnyStr, value: AnyStr, name: AnyStr) -> AnyStr:

@@ -1,14 +1,21 @@
 """pydantic's faults in our words: which file, which line, which key, what to do."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 
-def explain(error: ValidationError, root: type[BaseModel], origin: str, text: str) -> Iterator[str]:
-    """One sentence for each fault: `mixed.toml line 12: unknown key 'rampp'`.
+def explain(
+    error: ValidationError,
+    root: type[BaseModel],
+    origin: str,
+    text: str,
+    given: Collection[str] = (),
+) -> Iterator[str]:
+    """One sentence for each fault: `mixed.toml line 12: unknown key 'rampp'`. Of the keys that were
+    `given` in place of what stands there, another: `as given: target.url: …`.
 
     Faults that only follow from another one deeper in the same place are left out.
     """
@@ -17,7 +24,11 @@ def explain(error: ValidationError, root: type[BaseModel], origin: str, text: st
     for fault, place in zip(found, places, strict=True):
         deeper = any(other[: len(place)] == place and other != place for other in places)
         if not deeper:
-            yield origin + _fault(fault, root, text)
+            key = ".".join(map(str, place))
+            own = any(f"{key}.".startswith(f"{one}.") for one in given)
+            yield (
+                f"as given{_fault(fault, root, '')}" if own else origin + _fault(fault, root, text)
+            )
 
 
 def _fault(fault: Any, root: type[BaseModel], text: str) -> str:

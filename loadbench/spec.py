@@ -8,7 +8,7 @@ import ast
 import difflib
 import tomllib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -342,9 +342,9 @@ def load(
             f"give it again: --set {key}=…, or name it: $NAME is taken from the environment",
         )
     if rate or duration:
-        found = check(raw, str(path), text)
+        found = check(raw, str(path), text, overrides)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
-    checked = check(raw, str(path), text)
+    checked = check(raw, str(path), text, overrides)
     if rate and not any(phase.rate and phase.rate.value for phase in checked.load.phases):
         raise SpecError(f"a rate of {rate!r} asks for nothing", 'write it like 300 or "300/s"')
     whose = frozenset(overrides)
@@ -363,17 +363,24 @@ def _journey(path: Path, text: str) -> dict[str, Any]:
     return {"load": {"arrivals": "journey", "locustfile": str(path)}}
 
 
-def check(raw: dict[str, Any], origin: str, text: str = "") -> Spec:
-    """The Spec of a raw scenario; SpecError with every fault found, each with its line."""
-    return checked(Spec, raw, origin, text)
+def check(raw: dict[str, Any], origin: str, text: str = "", given: Collection[str] = ()) -> Spec:
+    """The Spec of a raw scenario, some of whose keys were `given` and are not its text's; SpecError
+    with every fault found, each with its line."""
+    return checked(Spec, raw, origin, text, given)
 
 
-def checked(kind: type[Checked], raw: dict[str, Any], origin: str, text: str = "") -> Checked:
+def checked(
+    kind: type[Checked],
+    raw: dict[str, Any],
+    origin: str,
+    text: str = "",
+    given: Collection[str] = (),
+) -> Checked:
     """The same for any section by itself."""
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise SpecError("\n".join(explain(error, kind, origin, text))) from error
+        raise SpecError("\n".join(explain(error, kind, origin, text, given))) from error
 
 
 def parse_tensor(text: str) -> Tensor:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -39,14 +40,21 @@ def told(answers: Answers) -> list[Operation]:
         return list(operations(asker))
 
 
-def taking(schema: object, **more: object) -> str:
+def taking(schema: object, components: object = None) -> str:
     """The body of a service that takes this in JSON."""
     content = {"application/json": {"schema": schema}}
-    paths = {"/go": {"post": {"requestBody": {"content": content}}}}
-    page = json.dumps({"paths": paths, **more})
+    found = asking({"requestBody": {"content": content}}, components=components)
+    assert found.pop("path") == "/go"
+    return str(found.get("body", ""))
+
+
+def asking(
+    post: dict[str, Any], path: str = "/go", method: str = "post", components: object = None
+) -> Any:
+    """What a scenario has to say to ask this operation."""
+    page = json.dumps({"paths": {path: {method: post}}, "components": components})
     [found] = told({"/openapi.json": (200, page)})
-    assert found.path == "/go"
-    return found.body
+    return tomllib.loads("\n".join(found.settings))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +67,81 @@ def taking(schema: object, **more: object) -> str:
     ],
 )
 def test_services_of_others_tell_what_they_take(name: str, path: str, body: str) -> None:
-    assert told(described(name)) == [Operation(path, body)]
+    [found] = told(described(name))
+    assert f'path = "{path}"' in found.words
+    assert (f"body = '{body}'" if body else "the body that it takes") in found.words
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "words"),
+    [
+        ("version", "query", {"path": "/go?version=VERSION"}),
+        ("x-tenant", "header", {"path": "/go", "headers": {"x-tenant": "X_TENANT"}}),
+        ("session", "cookie", {"path": "/go", "headers": {"Cookie": "session=SESSION"}}),
+    ],
+)
+def test_what_has_to_be_said_beside_the_body_is_told(
+    name: str, place: str, words: dict[str, Any]
+) -> None:
+    one = {"name": name, "in": place, "required": True, "schema": {"type": "string"}}
+    idle = one | {"name": "idle", "required": False}
+    at = {"$ref": "#/components/parameters/one"}
+    assert asking({"parameters": [at, idle]}, components={"parameters": {"one": one}}) == {
+        "name": "go", "method": "POST", **words,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("schema", "query"),
+    [
+        ({"type": "integer"}, "1"),
+        ({"type": "integer", "minimum": 10, "maximum": 20}, "10"),
+        ({"type": "integer", "exclusiveMaximum": 0}, "-1"),
+        ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, "0.5"),
+        ({"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": "x"}, "1.0"),
+        ({"type": "boolean"}, "true"),
+        ({"enum": ["a b", "c"]}, "a%20b"),
+        ({"type": "string", "format": "date"}, "2026-01-01"),
+        ({"type": "string", "default": "$HOME"}, "ONE"),
+        ({"type": "array", "items": {"type": "integer"}}, "1"),
+        ({"type": "array", "items": {"type": "string"}}, "ONE"),
+        ({"type": "object", "default": None}, "ONE"),
+        (7, "ONE"),
+    ],
+)
+def test_a_value_is_of_the_kind_that_is_asked_for(schema: object, query: str) -> None:
+    one = {"name": "one", "in": "query", "required": True, "schema": schema}
+    assert asking({"parameters": [one]})["path"] == f"/go?one={query}"
+
+
+def test_a_path_with_places_is_filled() -> None:
+    places = [{"name": name, "in": "path", "schema": {"type": kind}} for name, kind in
+              (("model", "string"), ("number", "integer"))]  # fmt: skip
+    found = asking({"parameters": places}, "/v1/{model}/go/{number}", "put")
+    assert found == {"name": "go", "path": "/v1/MODEL/go/1", "method": "PUT"}
+
+
+def test_forms_and_files_are_told_as_a_scenario_has_them() -> None:
+    parts = {"label": {"type": "string"}, "n": {"type": "integer"}}
+    file = {"photo": {"type": "string", "format": "binary"}}
+
+    def taken(kind: str, properties: dict[str, Any]) -> Any:
+        schema = {"type": "object", "properties": properties} if properties else {}
+        found = asking({"requestBody": {"content": {kind: {"schema": schema}}}})
+        assert (found.pop("name"), found.pop("path")) == ("go", "/go")
+        return found
+
+    form = {"label": "LABEL", "n": "1"}
+    kind = "application/x-www-form-urlencoded"
+    assert taken(kind, parts) == {"form": form, "headers": {"Content-Type": kind}}
+    assert taken("multipart/form-data", parts) == {"form": form}
+    assert taken("multipart/form-data", parts | file) == {
+        "form": form | {"photo": "${name|file}"}, "data": "FILES/",
+    }  # fmt: skip
+    assert taken("image/png", {}) == {"data": "FILES/", "headers": {"Content-Type": "image/png"}}
+    assert taken("text/plain", {}) == {"body": "TEXT", "headers": {"Content-Type": "text/plain"}}
+    assert taken("*/*", {}) == {}
+    assert taken("multipart/form-data", {}) == {}
 
 
 def test_an_example_has_what_the_schema_asks_for() -> None:
@@ -98,6 +180,8 @@ def test_a_bad_schema_is_read_as_far_as_it_goes() -> None:
     odd = {"type": "object", "required": 3, "properties": {"a": 7, "b": {"type": ["x"]}}}
     assert taking(odd) == '{"a":null,"b":null}'
     assert taking({"type": "object", "properties": 3}) == "{}"
+    assert taking({"type": "array", "items": {"type": "integer"}, "minItems": 3}) == "[1,1,1]"
+    assert taking({"type": "array", "items": {"type": "integer"}, "minItems": 10**9}) == ""
 
 
 def test_a_schema_that_holds_itself_ends() -> None:

@@ -1,10 +1,14 @@
 """Headers that a target wants of everybody, secrets of the environment in them, and how far a
 target may be loaded."""
 
+import re
+import socketserver
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -127,6 +131,86 @@ def test_a_secret_that_the_server_repeats_is_not_written_down(
         told = loadbench("run", file, "--target", url, *own, cwd=tmp_path, code=None)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+@contextmanager
+def saying(answer: str) -> Iterator[tuple[list[bytes], str]]:
+    """A server that gives all who ask the same bytes, their Authorization among them, and what it
+    was asked."""
+    asked: list[bytes] = []
+
+    class Echo(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            head = b"".join(iter(self.rfile.readline, b"\r\n"))
+            asked.append(head)
+            [key] = re.findall(rb"(?i)^authorization: Bearer (.*)\r$", head, re.MULTILINE)
+            self.wfile.write(answer.encode().replace(b"KEY", key))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield asked, f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("token", [SECRET, "t\u00f6k\u00e9n-1234"])
+@pytest.mark.parametrize(
+    ("answer", "protocol"),
+    [
+        ("HTTP/1.1 302 Found\r\nLocation: https://idp.example/login?t=KEY\r\n\r\n", "auto"),
+        ("HTTP/9 denied Bearer KEY\r\n\r\n", "auto"),
+        ("HTTP/9 denied Bearer KEY\r\n\r\n", "http"),
+        ('HTTP/1.0 200 OK\r\n\r\n{"extensions": [], "inputs": "KEY"}', "auto"),
+    ],
+)
+def test_a_secret_is_hidden_wherever_in_its_words_the_server_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, protocol: str, token: str
+) -> None:
+    """In the place that it leads to, in what is no answer, in what it tells of a model."""
+    monkeypatch.setenv("MODEL_TOKEN", token)
+    users = tmp_path / "people.py"
+    users.write_text(USERS)
+    own = ("--set", "target.headers.Authorization=Bearer $MODEL_TOKEN", "--duration", "1s")
+    known = ("--set", f"target.protocol={protocol}", "--set", "target.model=m")
+    with saying(answer) as (_, url):
+        tried = loadbench(
+            "run", "steady", "--dry-run", *own, *known, "--target", url, cwd=tmp_path, code=None
+        )
+        ran = loadbench("run", users, *own, *known, "--target", url, cwd=tmp_path, code=None)
+    assert "$MODEL_TOKEN" in tried.stderr
+    for done in (tried, ran):
+        said = unquote(done.stdout + done.stderr, encoding="latin-1")
+        assert token not in said
+        assert repr(token.encode("latin-1"))[2:-1] not in said
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in files if token.encode() in path.read_bytes()] == []
+
+
+def test_a_dry_run_sends_what_the_load_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the byte, also where a token is beyond ASCII."""
+    monkeypatch.setenv("MODEL_TOKEN", "t\u00f6k\u00e9n-1234")
+    path = tmp_path / "own.toml"
+    path.write_text(
+        SCENARIO.format(url="URL", headers='path = "/a%2fb?q=|"').replace("kserve", "http")
+        .replace('model = "m"', "") + '[[request]]\nname = "a"\nbody = \'{"x": 1}\'\n'
+        '[[request]]\nname = "b"\nheaders = { x-own = "1" }\n'
+    )  # fmt: skip
+    own = ("--set", "target.headers.Authorization=Bearer $MODEL_TOKEN", "--duration", "1s")
+    seen = []
+    with saying("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as (
+        asked,
+        url,
+    ):
+        for more in ("--dry-run", "--json"):
+            loadbench("run", path, "--target", url, *own, more, cwd=tmp_path)
+            seen.append({head for head in asked if b" /a%2fb?q=| " in head})
+            asked.clear()
+    assert len(seen[0]) == 2
+    assert seen[0] == seen[1]
+    assert all("t\u00f6k\u00e9n-1234".encode("latin-1") in head for head in seen[0])
 
 
 def test_nothing_is_left_of_a_secret_that_is_cut_off_or_holds_another(

@@ -31,7 +31,7 @@ from loadbench.targets.unheeded import unheeded
 from loadbench.targets.wire import Prepared
 from loadbench.targetspec import TargetSpec
 from loadbench.units import MS
-from tests.answering import Answering, Handler, serve
+from tests.answering import Answering, Handler, kserve, serve
 from tests.running import loadbench, summary
 from tests.served import Engine, serving
 
@@ -547,6 +547,41 @@ def test_the_only_model_of_mlserver_is_found_over_grpc_too() -> None:
     index = (200, '[{"name":"matmul","state":"State.READY"},{"name":"echo","state":"UNLOADING"}]')
     with replaying({"/v2/repository/index": index}) as url, Asker(url) as asker:
         assert asker.describe(TargetSpec(url=url)).model == "matmul"
+
+
+class Idle(Handler):
+    """A Triton, two of whose models were never loaded: its index has them without a state."""
+
+    loaded: tuple[str, ...] = ()
+
+    def do_GET(self) -> None:
+        pages = kserve() if self.loaded else kserve() | {"/v2/models/m": None}
+        found = pages.get(self.path)
+        self.tell(404 if found is None else 200, found or {"error": "no"})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.body() or b"{}")
+        index = [{"name": name, "version": "1", "state": "READY"} for name in self.loaded]
+        if not asked.get("ready"):
+            index += [{"name": name} for name in ("idle", "m") if name not in self.loaded]
+        self.tell(200, index)
+
+
+def test_a_model_that_was_never_loaded_is_none_that_can_be_asked() -> None:
+    class Busy(Idle):
+        loaded = ("m",)
+
+    with serve(Answering(Busy)) as server, Asker(server.url) as asker:
+        assert asker.describe(TargetSpec(url=server.url)).model == "m"
+        with pytest.raises(SpecError, match="has no model 'x'") as caught:
+            asker.describe(TargetSpec(url=server.url, model="x"))
+        assert caught.value.hint == "m"
+    with serve(Answering(Idle)) as server, Asker(server.url) as asker:
+        with pytest.raises(SpecError, match="has idle, m, none of them loaded"):
+            asker.describe(TargetSpec(url=server.url))
+        with pytest.raises(SpecError, match="'m' is there, but not loaded: HTTP 404 no") as caught:
+            asker.describe(TargetSpec(url=server.url, model="m"))
+        assert "load" in caught.value.hint
 
 
 def test_the_models_of_kserves_own_servers_are_listed() -> None:

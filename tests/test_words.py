@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from loadbench import alerts
 from loadbench.diagnoses import diagnoses
+from loadbench.failing import AWAY
 from loadbench.histogram import EMPTY, Histogram
 from loadbench.merge import merge
 from loadbench.model import (
@@ -24,7 +25,7 @@ from loadbench.model import (
 from loadbench.runner.verdicts import Verdicts
 from loadbench.situation import Situation, Stretch, stretches
 from loadbench.units import MS, SECOND
-from loadbench.words import explain
+from loadbench.words import Verdict, explain
 from tests.records import window
 
 P99 = alerts.parse_rule("p99 > 100 ms", 5 * SECOND)
@@ -208,6 +209,11 @@ def test_the_verdict_says_what_is_measured_first_and_guesses_last() -> None:
         "Likely: another process is using the GPU.",
         "Try: stop it, or measure on a card of your own.",
     )
+
+
+def test_a_hint_that_asks_ends_so() -> None:
+    assert Verdict((), *AWAY, "errors").lines[-1] == "Try: is it up, and is this its port?"
+    assert Verdict((), "", "read its log", "errors").lines == ("Try: read its log.",)
 
 
 def test_of_a_long_episode_it_is_said_which_seconds_the_cause_is_of() -> None:

@@ -144,7 +144,7 @@ class Diary:
             name = OTHER
         if name not in self._numbers:
             self._numbers[name] = len(self._kinds)
-            self._kinds.append(printable(name))
+            self._kinds.append(printable(hidden(name, self._headers)))  # a redirect may have one
         return self._numbers[name]
 
     def _bounded(self, failure: str) -> str:

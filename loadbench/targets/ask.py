@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from loadbench import environment
-from loadbench.errors import SpecError, TargetError
+from loadbench.errors import LoadbenchError, SpecError, TargetError
 from loadbench.model import Value, decode
 from loadbench.plan import Endpoint, Tls
 from loadbench.standing import Settings
@@ -120,6 +120,15 @@ class Asker:
         trace: TracebackType | None,
     ) -> None:
         self._client.close()
+        self._hide(error)
+
+    def _hide(self, error: BaseException | None) -> None:
+        """Takes the secrets that the server was shown out of what failed: it may have repeated them
+        in any of its words. All that fails comes by here on its way to people."""
+        if isinstance(error, LoadbenchError):
+            error.message = environment.hidden(error.message, self.headers)
+            error.hint = environment.hidden(error.hint, self.headers)
+            error.args = (error.message,)
 
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """Whatever it answers. TargetError if nothing comes."""
@@ -127,10 +136,14 @@ class Asker:
             answer = self._client.request(method, path, json=body, extensions={WHOLE_S: _WHOLE_S})
         except httpx.HTTPError as error:
             reason, hint = _explain(error, self.where.scheme)
-            where = environment.shown("url", f"{self.url}{path}")
-            raise TargetError(f"{method} {where}: {reason}", hint) from error
+            raise TargetError(f"{self.asked(path, method)}: {reason}", hint) from error
         self.closes &= _ends(answer)
         return answer
+
+    def asked(self, path: str, method: str = "GET") -> str:
+        """A question, as people read of it; over gRPC there are no such paths."""
+        where = environment.shown("url", f"{self.url}{path}")
+        return self.url if self.rpc else f"{method} {where}"
 
     def reach(self, path: str) -> None:
         """That it is up, by a question that is for nothing which it serves: so it counts none. Who
@@ -151,7 +164,7 @@ class Asker:
         """The JSON object of a call that must succeed."""
         answer = self.ask("GET", path)
         if answer.status_code != 200:
-            raise TargetError(f"GET {self.url}{path}: {self.refusal(answer)}")
+            raise TargetError(f"{self.asked(path)}: {self.refusal(answer)}")
         return self.object(answer)
 
     def object(self, answer: httpx.Response) -> dict[str, Any]:
@@ -160,7 +173,7 @@ class Asker:
         if not isinstance(found, dict):
             path = answer.request.url.path
             raise TargetError(
-                f"GET {self.url}{path}: not a JSON object", "is this a KServe v2 server?"
+                f"{self.asked(path)}: not a JSON object", "is this a KServe v2 server?"
             )
         return found
 
@@ -171,13 +184,17 @@ class Asker:
         except (msgspec.DecodeError, *_NO_JSON) as error:
             path = answer.request.url.path
             raise TargetError(
-                f"GET {self.url}{path}: not JSON: {error}", "is this a KServe v2 server?"
+                f"{self.asked(path)}: not JSON: {error}", "is this a KServe v2 server?"
             ) from error
 
     def describe(self, wanted: "TargetSpec", first: Endpoint | None = None) -> Endpoint:
         """Where and how to send requests. Raises TargetError when the server is down or not ready,
         SpecError when it has no such model, or not what the `first` of several servers has."""
-        found = describe_replica(self, wanted, first) if first else describe(self, wanted)
+        try:
+            found = describe_replica(self, wanted, first) if first else describe(self, wanted)
+        except LoadbenchError as error:  # of which a journey makes a note, and goes on
+            self._hide(error)
+            raise
         return replace(found, at=self.at)
 
     @property
@@ -211,15 +228,19 @@ class Asker:
         return Exchange(answer.status_code, headers, answer.content, took)
 
     def _sent(self, request: Prepared) -> httpx.Response:
+        """To the byte as the load sends it: nothing of the client's own goes along."""
         if self.rpc:
             from loadbench.targets.rpc import path_of
 
             return self._client.post(path_of(request.data), content=request.data)
         head, _, body = request.data.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        method, path, _ = first.split(" ")
-        headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
-        return self._client.request(method, path, headers=headers, content=body)
+        first, *lines = head.split(b"\r\n")
+        method, path, _ = first.split(b" ")
+        headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+        own = httpx.Request(
+            method.decode(), self.url, headers=headers, content=body, extensions={"target": path}
+        )
+        return self._client.send(own)
 
     def statistics(self, endpoint: Endpoint) -> Reading | None:
         """What the model's server has counted until now; None if it does not count, or tells
@@ -233,7 +254,7 @@ class Asker:
         try:
             found = read(answer.raise_for_status().content)
         except (httpx.HTTPError, msgspec.MsgspecError, *_NO_JSON) as error:
-            raise TargetError(f"GET {self.url}{path}: {error}") from error
+            raise TargetError(f"{self.asked(path)}: {error}") from error
         return found if found.parts else None
 
     def register(self, region: Region) -> None:
@@ -260,7 +281,7 @@ class Asker:
         try:
             found = decode(_Retuned, answer.raise_for_status().content)
         except (httpx.HTTPError, msgspec.MsgspecError, *_NO_JSON) as error:
-            raise TargetError(f"POST {self.url}{path}: {error}") from error
+            raise TargetError(f"{self.asked(path, 'POST')}: {error}") from error
         return found.before, found.after
 
     def engine_facts(self, endpoint: Endpoint) -> dict[str, Any]:

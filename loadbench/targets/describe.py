@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
 _BINARY = "binary_tensor_data"
 _MEMORY = "system_shared_memory"
 _ROOTS = {"kserve": "/v2", "tensorflow": "/v1"}  # of protocols with paths of their own
+_LOAD = "have the server load it (of Triton: POST /v2/repository/models/NAME/load)"
 _BY_RPC = "ask it over gRPC: --target grpc://host:port (Triton's port is 8001)"
 
 
@@ -61,7 +62,7 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     ready = asker.ask("GET", "/v2/health/ready")
     if ready.status_code != 200:
         raise TargetError(f"{asker.url} is not ready (HTTP {ready.status_code})", "wait for it")
-    model = wanted.model or _only(asker, _models(asker))
+    model = wanted.model or _only_ready(asker)
     if MISSPELT in told:
         return _untold(asker, model)
     binary = _BINARY in extensions
@@ -155,7 +156,7 @@ def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
         told = asker.json(f"{path}/metadata")
         inputs, outputs = tensorflow.signature(told, wanted.signature)
     except ValueError as error:
-        raise TargetError(f"GET {asker.url}{path}/metadata: {error}") from error
+        raise TargetError(f"{asker.asked(f'{path}/metadata')}: {error}") from error
     batched = all(tensor.shape[:1] == (-1,) for tensor in (*inputs, *outputs))
     if batched:
         inputs, outputs = _without_batch(inputs), _without_batch(outputs)
@@ -193,17 +194,19 @@ def _torchserve(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     return replace(_http(asker, wanted, path), method="POST", model=wanted.model)
 
 
-def _models(asker: "Asker") -> list[str]:
-    """The models the server tells of; empty if it does not."""
-    answer = asker.ask("POST", "/v2/repository/index", {})
+def _models(asker: "Asker", ready: bool = True) -> list[str]:
+    """The models that the server tells of, or of those only what can be asked now; empty if it does
+    not. Triton has no state for a model that was never loaded, so that it is to say itself which
+    are `ready`; who does not heed that may still tell the state."""
+    answer = asker.ask("POST", "/v2/repository/index", {"ready": True} if ready else {})
     if answer.status_code != 200:
         return _listed(asker)
     found = asker.parsed(answer)
     entries = found if isinstance(found, list) else []
     named = [entry for entry in entries if isinstance(entry, dict) and "name" in entry]
-    # MLServer says State.READY over gRPC
-    ready = [e for e in named if str(e.get("state", "")).rpartition(".")[2] in ("READY", "")]
-    return sorted({str(entry["name"]) for entry in ready})
+    if ready:  # MLServer says State.READY over gRPC
+        named = [e for e in named if str(e.get("state", "")).rpartition(".")[2] in ("READY", "")]
+    return sorted({str(entry["name"]) for entry in named})
 
 
 def _listed(asker: "Asker") -> list[str]:
@@ -211,6 +214,16 @@ def _listed(asker: "Asker") -> list[str]:
     found = json_of(asker.ask("GET", "/v2/models"))
     told = found.get("models") if isinstance(found, dict) else None
     return sorted(map(str, told)) if isinstance(told, list) else []
+
+
+def _only_ready(asker: "Asker") -> str:
+    """The one model that can be asked. SpecError where somebody has to choose, or to load one."""
+    models = _models(asker)
+    idle = [] if models else _models(asker, ready=False)
+    if idle:
+        known = f"{asker.url} has {', '.join(idle)}, none of them loaded"
+        raise SpecError(f"which model? {known}", _LOAD)
+    return _only(asker, models)
 
 
 def _only(asker: "Asker", models: list[str]) -> str:
@@ -225,10 +238,13 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
     path = f"/v2/models/{quote(model, safe='')}"
     answer = asker.ask("GET", path)
     if answer.status_code in (400, 404):
-        known = ", ".join(_models(asker)) or "it does not tell which it has"
-        raise SpecError(f"{asker.url} has no model {model!r}: {asker.refusal(answer)}", known)
+        ready, said = _models(asker), asker.refusal(answer)
+        if model not in ready and model in _models(asker, ready=False):
+            raise SpecError(f"{asker.url}: {model!r} is there, but not loaded: {said}", _LOAD)
+        known = ", ".join(ready) or "it does not tell which it has"
+        raise SpecError(f"{asker.url} has no model {model!r}: {said}", known)
     if answer.status_code != 200:
-        raise TargetError(f"GET {asker.url}{path}: {asker.refusal(answer)}")
+        raise TargetError(f"{asker.asked(path)}: {asker.refusal(answer)}")
     found = asker.parsed(answer)
     inputs, outputs = (_tensors(asker, found, key) for key in ("inputs", "outputs"))
     config = _config(asker, path)
@@ -294,7 +310,7 @@ def _batched(
             return int(most) > 0
         except (TypeError, ValueError) as error:
             raise TargetError(
-                f"GET {asker.url}{path}/config: max_batch_size is {most!r}, no number"
+                f"{asker.asked(f'{path}/config')}: max_batch_size is {most!r}, no number"
             ) from error
     return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
 

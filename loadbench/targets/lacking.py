@@ -2,9 +2,11 @@
 the service may: FastAPI, LitServe, BentoML and mosec describe themselves by OpenAPI.
 """
 
+import operator
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -12,6 +14,7 @@ from loadbench.environment import shown
 from loadbench.errors import SpecError, TargetError
 from loadbench.model import Note
 from loadbench.plan import Endpoint, Expected, RequestPlan, kinds
+from loadbench.targets import multipart
 from loadbench.targets.reply import json_of
 
 if TYPE_CHECKING:  # they bring pydantic, which not all who ask need
@@ -22,23 +25,45 @@ _PAGES = ("/openapi.json", "/docs.json", "/openapi/metadata.json")  # BentoML's,
 _GONE = (404, 405)
 _DEEP = 8  # that a schema may be in itself
 _SHOWN = 6  # operations, in a sentence
-_PLAIN = re.compile(r"/[\w./~:+-]{0,100}")  # a path that is no template
+_METHODS = ("post", "put", "patch")
+_PLAIN = re.compile(r"/[\w./~:+%-]{0,200}", re.ASCII)  # a path that is no template
+_NAME = re.compile(r"[\w.~\[\]-]{1,100}", re.ASCII)  # of a parameter that needs no quotes
+_BARE = re.compile(r"[\w-]+", re.ASCII)  # a key of TOML that needs none
+_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)  # of a body; `*/*` is none
+_JSON = "application/json"
+_KINDS = (_JSON, multipart.URLENCODED, multipart.TYPE)  # what is best known here comes first
+_FOLDER, _FILE = "FILES/", "${name|file}"  # each file in it is sent once
+_BODY = "the body that it takes"
 _LONG = 300  # bytes of an example
+_TEXT = "text"  # any
+_BOUNDS = {
+    "minimum": operator.ge, "exclusiveMinimum": operator.gt,
+    "maximum": operator.le, "exclusiveMaximum": operator.lt,
+}  # fmt: skip
+_FORMATS = {  # texts that are not just any
+    "uuid": "00000000-0000-4000-8000-000000000000",
+    "date": "2026-01-01",
+    "date-time": "2026-01-01T00:00:00Z",
+    "time": "00:00:00",
+    "email": "one@example.com",
+    "uri": "http://example.com/",
+}
 _ANY = "[[request]] with method, path and body"
 
 
 class Operation(NamedTuple):
-    """What can be posted; `body` is an example, empty if the service does not say what it takes."""
+    """What can be sent to a service: the lines of a scenario's `[[request]]`; what else it needs,
+    if the service does not say all; and what in them stands for something that only users know."""
 
-    path: str
-    body: str
+    settings: tuple[str, ...]
+    rest: str = ""
+    unknown: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
         """What a scenario has to say."""
-        name = self.path.rpartition("/")[2] or "infer"
-        body = f"body = '{self.body}'" if self.body else "the body that it takes"
-        return f'name = "{name}", path = "{self.path}" and {body}'
+        *most, last = (*self.settings, self.rest) if self.rest else self.settings
+        return f"{', '.join(most)} and {last}"
 
 
 def lacking(asker: "Asker", endpoint: Endpoint, spec: "Spec") -> Note | None:
@@ -100,13 +125,16 @@ def _hint(asker: "Asker") -> str:
     known = list(operations(asker))
     if not known:
         return f"say what to ask for: [target] path, or {_ANY}"
-    words = [one.words for one in known[:_SHOWN]]
+    first = known[:_SHOWN]
+    words = [one.words for one in first]
     more = f", or {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return f"say what to ask for: [[request]] with {', or '.join(words)}{more}"
+    unknown = dict.fromkeys(name for one in first for name in one.unknown)
+    yours = f" ({', '.join(unknown)}: put in your own)" if unknown else ""
+    return f"say what to ask for: [[request]] with {', or '.join(words)}{more}{yours}"
 
 
 def operations(asker: "Asker") -> Iterator[Operation]:
-    """What can be posted to a service, by its own word."""
+    """What can be sent to a service, by its own word."""
     for page in _PAGES:
         try:
             told = json_of(asker.ask("GET", page))
@@ -116,20 +144,141 @@ def operations(asker: "Asker") -> Iterator[Operation]:
         if not isinstance(paths, dict):
             continue
         for path, methods in paths.items():
-            post = methods.get("post") if isinstance(methods, dict) else None
-            if isinstance(post, dict) and _PLAIN.fullmatch(path):
-                yield Operation(path, _body(told, post))
+            for method in _METHODS:
+                asked = methods.get(method) if isinstance(methods, dict) else None
+                if isinstance(asked, dict):
+                    shared = _list(methods.get("parameters"))
+                    yield from _Described(told).operation(path, method, asked, shared)
         return
 
 
-def _body(told: dict[str, Any], post: dict[str, Any]) -> str:
-    """An example of what it takes in JSON; empty if it takes none, or does not say."""
-    schema: Any = post
-    for key in ("requestBody", "content", "application/json", "schema"):
-        schema = schema.get(key) if isinstance(schema, dict) else None
-    found = _example(told, schema, _DEEP) if schema else None
-    body = "" if found is None else msgspec.json.encode(found).decode()
-    return body if len(body) < _LONG and not {"'", "$"} & set(body) else ""  # as TOML has it
+class _Described:
+    """Reads one operation of an OpenAPI document. A text of which nothing is known but its name
+    is the name in capitals, which users have to replace."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self._told = told
+        self._unknown: dict[str, None] = {}
+        self._headers: dict[str, str] = {}
+
+    def operation(
+        self, path: str, method: str, asked: dict[str, Any], shared: list[Any]
+    ) -> Iterator[Operation]:
+        """Nothing for a path that cannot be written down."""
+        steps = [step for step in path.split("/") if step and "{" not in step]
+        known = [_whole(self._told, one) for one in (*shared, *_list(asked.get("parameters")))]
+        where = {(str(one.get("in")), str(one.get("name"))): one for one in known}
+        query, cookies = [], []
+        for (place, name), one in where.items():
+            if place == "path" and f"{{{name}}}" in path:
+                path = path.replace(f"{{{name}}}", quote(self._value(name, one), safe=""))
+            elif one.get("required") is not True or not _NAME.fullmatch(name):
+                continue
+            elif place == "query":
+                query.append(f"{name}={quote(self._value(name, one), safe='')}")
+            elif place == "header":
+                self._headers[name] = self._value(name, one)
+            elif place == "cookie":
+                cookies.append(f"{name}={self._value(name, one)}")
+        if not _PLAIN.fullmatch(path):
+            return
+        if cookies:
+            self._headers["Cookie"] = "; ".join(cookies)
+        content = _whole(self._told, asked.get("requestBody")).get("content")
+        given, rest = self._given(content) if isinstance(content, dict) else ([], "")
+        if not isinstance(content, dict) and not where:
+            rest = "the body that it takes, if it takes one"
+        path += f"?{'&'.join(query)}" if query else ""
+        settings = [f'name = "{steps[-1] if steps else "infer"}"', f'path = "{path}"']
+        if method != "post" or not isinstance(content, dict):  # what has a body is posted
+            settings.append(f'method = "{method.upper()}"')
+        if self._headers:
+            settings.append(f"headers = {_table(self._headers)}")
+        yield Operation((*settings, *given), rest, tuple(self._unknown))
+
+    def _given(self, content: dict[str, Any]) -> tuple[list[str], str]:
+        """The settings that are what is sent, or in words that this is for users to say."""
+        kinds = {kind.partition(";")[0].strip().lower(): kind for kind in content}
+        kind = next((kind for kind in _KINDS if kind in kinds), next(iter(kinds), ""))
+        media = content[kinds[kind]] if kinds else None
+        schema = media.get("schema") if isinstance(media, dict) else None
+        if kind == _JSON:
+            found = _example(self._told, schema, _DEEP) if schema else None
+            body = "" if found is None else msgspec.json.encode(found).decode()
+            if not _writable(body):
+                return [], _BODY
+            if body[0] not in "{[":  # else it goes without saying
+                self._headers["Content-Type"] = kind
+            return [f"body = '{body}'"], ""
+        if kind in (multipart.URLENCODED, multipart.TYPE):
+            form = self._form(schema)
+            if not form:
+                return [], "the form that it takes"
+            if kind == multipart.URLENCODED:
+                self._headers["Content-Type"] = kind
+            files = [f'data = "{_FOLDER}"'] if _FILE in form.values() else []
+            return [f"form = {_table(form)}", *files], ""
+        if not _TYPE.fullmatch(kind):
+            return [], _BODY
+        self._headers["Content-Type"] = kind
+        if kind.startswith("text/"):
+            return [f'body = "{self._value("text", {"schema": schema})}"'], ""
+        self._unknown[_FOLDER] = None
+        return [f'data = "{_FOLDER}"'], ""
+
+    def _form(self, schema: Any) -> dict[str, str]:
+        """Its fields; empty if they are not told."""
+        form = {}
+        for name, part in _wanted(_whole(self._told, schema)).items():
+            one = _whole(self._told, part)
+            one = _whole(self._told, one.get("items")) if one.get("type") == "array" else one
+            if one.get("format") == "binary" or "contentMediaType" in one:
+                self._unknown[_FOLDER] = None
+                form[name] = _FILE
+            else:
+                form[name] = self._value(name, {"schema": one})
+        return form
+
+    def _value(self, name: str, told: dict[str, Any]) -> str:
+        """Of a parameter or a field, as a text."""
+        schema = told.get("schema")
+        schema = schema if isinstance(schema, dict) else {}
+        found = _example(self._told, told if "example" in told else schema, _DEEP)
+        if isinstance(found, list) and found:
+            found = found[0]
+        text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
+        plain = _writable(text) and text.isascii() and not {'"', "\\"} & set(text)
+        if found is None or text == _TEXT or not plain:
+            text = re.sub(r"\W", "_", name).upper()
+            self._unknown[text] = None
+        return text
+
+
+def _list(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
+
+
+def _whole(told: dict[str, Any], part: Any) -> dict[str, Any]:
+    """A part of a document, or what it refers to; empty for what is none."""
+    for _ in range(_DEEP):
+        if not isinstance(part, dict) or not isinstance(part.get("$ref"), str):
+            break
+        part = _referred(told, part["$ref"])
+    return part if isinstance(part, dict) else {}
+
+
+def _table(found: dict[str, str]) -> str:
+    """Texts by name, as TOML has them on one line."""
+    return "{ " + ", ".join(f'{_key(name)} = "{text}"' for name, text in found.items()) + " }"
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else msgspec.json.encode(name).decode()
+
+
+def _writable(text: str) -> bool:
+    """Whether it can stand in a scenario between quotes, and be read again by people."""
+    return 0 < len(text) < _LONG and text.isprintable() and not {"'", "$"} & set(text)
 
 
 def _example(told: dict[str, Any], schema: Any, deep: int) -> Any:
@@ -149,16 +298,37 @@ def _example(told: dict[str, Any], schema: Any, deep: int) -> Any:
         return _example(told, _referred(told, schema["$ref"]), deep - 1)
     kind = schema.get("type")
     if kind == "array":
-        return [_example(told, schema.get("items"), deep - 1)]
+        item, least = _example(told, schema.get("items"), deep - 1), schema.get("minItems")
+        if not isinstance(least, int) or isinstance(item, list | dict):  # these would only grow
+            return [item]
+        return [item] * max(1, min(least, _LONG))
     if kind == "object":
-        properties = schema.get("properties")
-        parts = properties if isinstance(properties, dict) else {}
-        required = schema.get("required")
-        wanted = required if isinstance(required, list) and required else parts
-        return {
-            name: _example(told, part, deep - 1) for name, part in parts.items() if name in wanted
-        }
-    return {"number": 1.0, "integer": 1, "string": "text", "boolean": True}.get(str(kind))
+        return {name: _example(told, part, deep - 1) for name, part in _wanted(schema).items()}
+    if kind == "string" and schema.get("format") in _FORMATS:
+        return _FORMATS[schema["format"]]
+    if kind in ("number", "integer"):
+        return _number(schema, float if kind == "number" else int)
+    return {"string": _TEXT, "boolean": True}.get(str(kind))
+
+
+def _number(schema: dict[str, Any], kind: type[float]) -> float:
+    """One, or another that its bounds allow."""
+    found = {key: schema[key] for key in _BOUNDS if type(schema.get(key)) in (int, float)}
+    ends = list(found.values())
+    tried = [1, *ends, *(end + 1 for end in ends), *(end - 1 for end in ends)]
+    tried += [sum(ends) / len(ends)] if ends else []
+    allowed = (
+        one for one in map(kind, tried) if all(_BOUNDS[key](one, end) for key, end in found.items())
+    )
+    return next(allowed, kind(1))
+
+
+def _wanted(schema: dict[str, Any]) -> dict[str, Any]:
+    """The properties that an object has to have; all if none has to be there."""
+    properties = schema.get("properties")
+    parts = properties if isinstance(properties, dict) else {}
+    required = _list(schema.get("required")) or parts
+    return {name: part for name, part in parts.items() if name in required}
 
 
 def _referred(told: dict[str, Any], reference: str) -> Any:

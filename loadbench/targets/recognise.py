@@ -46,7 +46,7 @@ def recognised(asker: "Asker", wanted: "TargetSpec") -> str:
         return "tensorflow"
     options = asker.ask("OPTIONS", "/")
     if options.status_code in _LATER:
-        raise _later(asker, f"OPTIONS {asker.url}/: {asker.refusal(options)}")
+        raise _later(asker, f"{asker.asked('/', 'OPTIONS')}: {asker.refusal(options)}")
     told = json_of(options)
     info = told.get("info") if isinstance(told, dict) else None
     if isinstance(info, dict) and info.get("title") == _TORCHSERVE:
@@ -71,7 +71,7 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
     """What it answers there. SpecError if it wants to know first who asks, or sends on to another
     place; TargetError if it cannot tell now: none of these is to say that it is not known."""
     answer = asker.ask("GET", path)
-    where = asker.url if asker.rpc else f"GET {asker.url}{path}"
+    where = asker.asked(path)
     said = f"{where}: {asker.refusal(answer)}"
     if answer.status_code == _WHO:
         hint = 'target.headers = { Authorization = "Bearer $NAME" }'

@@ -96,7 +96,7 @@ class Transport(httpx.BaseTransport):
             case ["v2", "health", "ready"]:
                 return httpx.Response(200 if self._ask("ServerReady").ready else 503)
             case ["v2", "repository", "index"]:
-                index = self._ask("RepositoryIndex", ready=True).models
+                index = self._ask("RepositoryIndex", **msgspec.json.decode(body)).models
                 found = [{"name": model.name, "state": model.state} for model in index]
             case ["v2", "models", model]:
                 found = _metadata(self._ask("ModelMetadata", name=model))

@@ -57,9 +57,9 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def triton(folder: Path, port: int = 0) -> Iterator[Server]:
+def triton(folder: Path, port: int = 0, *options: str) -> Iterator[Server]:
     """The real Triton, on a free port unless one is given, with the models of this folder and a
-    cache for those that want one; its log goes to `folder`."""
+    cache for those that want one, and with options of its own; its log goes to `folder`."""
     home = PEERS / "triton" / "pytriton" / "tritonserver"
     port, grpc_port = port or free_port(), free_port()
     command = [
@@ -70,6 +70,7 @@ def triton(folder: Path, port: int = 0) -> Iterator[Server]:
         *("--grpc-address", "127.0.0.1", "--grpc-port", str(grpc_port)),
         *("--allow-metrics", "false", "--exit-timeout-secs", "1"),
         *("--cache-directory", str(home / "caches"), "--cache-config", "local,size=1048576"),
+        *options,
     ]
     # The Python backend's interpreter ignores PYTHONPATH; it takes numpy from the environment
     # whose python3 is the first on the PATH.

@@ -59,8 +59,10 @@ def _listens(server: Server) -> Answer:
     return Answer(200, {}, b"")
 
 
+ASKING = "fastapi-asking"  # in all ways that there are
 KNOWN = {
     "fastapi": App(_python("fastapi_app.py"), _predict("/predict")),
+    ASKING: App(_python("fastapi_asking_app.py"), lambda server: server.ask("/openapi.json")),
     "litserve": App(_python("litserve_app.py"), _predict("/predict")),
     "mosec": App(_mosec, _predict("/inference")),
     "bentoml": App(_bentoml, _predict("/predict")),
@@ -77,7 +79,7 @@ KNOWN = {
     "llamacpp": App(_python("llamacpp_app.py"), lambda server: server.ask("/health")),
     "tensorflow": App(_python("tensorflow_app.py"), _listens),
 }
-OVER_HTTP = [name for name in KNOWN if name not in ("llamacpp", "tensorflow")]
+OVER_HTTP = [name for name in KNOWN if name not in ("llamacpp", "tensorflow", ASKING)]
 
 
 @contextmanager
@@ -144,18 +146,26 @@ def _tells_of_itself(name: str, found: Run) -> None:
         assert told["requests"] == pytest.approx(found.summary["done"], rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["fastapi", "bentoml"])
+@pytest.mark.parametrize(("name", "kinds"), [("fastapi", 1), ("bentoml", 1), (ASKING, 6)])
 def test_what_a_scenario_is_told_to_add_is_what_the_service_takes(
-    name: str, tmp_path: Path
+    name: str, kinds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever the service has, copied word by word; what is in capitals it takes, too."""
+    monkeypatch.chdir(tmp_path)  # where its data are
+    (tmp_path / "FILES").mkdir()
+    (tmp_path / "FILES" / "a.txt").write_text("some text")
     with started(name, tmp_path) as (server, count):
         command = [LOADBENCH, "run", "steady", "--target", server.url, "--dry-run"]
         told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
-        said = re.search(r"\[\[request\]\] with (.*), (path = .*) and (body = .*)", told.stderr)
+        said = re.search(r"\[\[request\]\] with (.*)", told.stderr)
         assert said is not None, told.stderr
+        words = re.sub(r" \([\w/, ]+: put in your own\)$", "", said[1]).split(", or ")
+        assert len(words) == kinds
         before = count.stat().st_size if count.exists() else 0
         load = f'arrivals = "constant"\nphases = [{{rate = {RATE}, for = "2s"}}]\n'
-        found = run(server, tmp_path, f"[load]\n{load}[[request]]\n" + "\n".join(said.groups()))
+        setting = r"(?:, | and )(?=(?:path|method|headers|body|form|data) = )"
+        requests = ("[[request]]\n" + re.sub(setting, "\n", one) for one in words)
+        found = run(server, tmp_path, f"[load]\n{load}" + "\n".join(requests))
         counted = count.stat().st_size - before
     assert found.summary["failed"] == {}, found.summary["examples"]
     assert counted == sent_in_all(found) > RATE

@@ -29,6 +29,31 @@ def test_the_scenario_that_is_copied_runs(real_triton: Server, tmp_path: Path, s
     assert theirs == sent_in_all(found) > 200
 
 
+def test_models_that_are_not_loaded_are_told_from_those_that_are(tmp_path: Path) -> None:
+    """Its index has all that lie in its repository, of those never loaded no state."""
+    explicit = ("--model-control-mode", "explicit")
+    with triton(tmp_path, 0, *explicit, "--load-model", "matmul") as server:
+        for url in (server.url, server.grpc_url):
+            assert "model matmul" in dry_run(url, code=0)
+            wrong = dry_run(url, "--set", "target.model=mathmul")
+            assert wrong.splitlines()[-1].strip() == "→ matmul"
+            assert "is there, but not loaded" in dry_run(url, "--set", "target.model=wide")
+    with triton(tmp_path, 0, *explicit) as server:
+        for url in (server.url, server.grpc_url):
+            told = dry_run(url)
+            assert "accumulate, cached, echo, matmul, repeat, wide, none of them loaded" in told
+            told = dry_run(url, "--set", "target.model=matmul")
+            assert "'matmul' is there, but not loaded" in told
+
+
+def dry_run(url: str, *options: str, code: int = 2) -> str:
+    """What it says beside the answers."""
+    command = [LOADBENCH, "run", "steady", "--target", url, "--dry-run", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
 @pytest.mark.parametrize("grpc", [False, True])
 def test_what_is_in_shared_memory_is_counted_alike(
     real_triton: Server, tmp_path: Path, grpc: bool
