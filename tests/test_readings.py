@@ -55,3 +55,23 @@ def test_what_was_asked_for_and_not_told_yet_is_in_the_last_reading() -> None:
         last = readings.last()
         assert last is not None
         assert last.requests == 2
+
+
+def test_what_goes_wrong_with_the_target_costs_its_reading_alone_and_is_told() -> None:
+    faults = [OverflowError("too large"), OverflowError("larger still"), None, ValueError("no")]
+
+    def failing(_: float = 0.0) -> Server:
+        if fault := faults.pop(0):
+            raise fault
+        return TOLD
+
+    readings = Readings(time.monotonic_ns(), 0, lambda: MACHINE, failing)
+    try:
+        found = [at(readings, second) for second in range(3)]
+        assert found == [(MACHINE, None), (MACHINE, None), (MACHINE, TOLD)]
+        assert readings.last() is None
+    finally:
+        readings.stop()
+    (note,) = readings.notes
+    assert note.code == "inside-unread"
+    assert "OverflowError: too large" in note.text

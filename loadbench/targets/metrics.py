@@ -26,6 +26,10 @@ _HOST = ("Hostname", "hostname", "instance")
 _STARTED = "process_start_time_seconds"  # of Prometheus's own client libraries
 _JITTER_S = 1.5  # some clients add it to the boot time, which Linux may tell a second off
 _MIB = 1 << 20
+# Beyond the first a float does not count one by one any more; 292 years, and more bytes than a card
+# has, are beyond the second. A counter is not below zero either: that is no figure, as NaN is none.
+_MOST = 1 << 53
+_MOST_NS = 1 << 63
 
 
 class Wanted(NamedTuple):
@@ -128,10 +132,16 @@ def there(term: Term, found: Page) -> bool:
     return any(term.name + suffix in found for suffix in ("", "_sum"))
 
 
-def _series(term: Term, model: str, found: Page, suffix: str = "") -> Mapping[Labels, float]:
+def _series(
+    term: Term, model: str, found: Page, suffix: str = "", ns: int | None = None
+) -> Mapping[Labels, float]:
     """The term's series, without those of other models; but a term that names its models itself
-    knows better, as of a model that others are made of."""
-    fitting = term.series(found, suffix) or {}
+    knows better, as of a model that others are made of. `ns` is what one of a time's unit is."""
+    fitting = {
+        labels: value
+        for labels, value in (term.series(found, suffix) or {}).items()
+        if 0 <= value <= (_MOST_NS / ns if ns else _MOST)
+    }
     if not model or any(name in _MODEL_LABELS for name, _, _ in term.labels):
         return fitting
     return {labels: value for labels, value in fitting.items() if not _of_another(labels, model)}
@@ -181,7 +191,9 @@ def read(found: Page, asked: Wanted) -> Reading:
         if key not in left_out
         for number, term in enumerate(one.terms)
         for suffix in ("", "_sum", "_count")
-        for labels, value in _series(term, asked.model, found, suffix).items()
+        for labels, value in _series(
+            term, asked.model, found, suffix, one.ns if suffix != "_count" else None
+        ).items()
     }
     waiting = _now(asked, found)
     started = found.get(_STARTED, {})
@@ -417,7 +429,7 @@ def _torchserve(found: Page) -> Iterator[Gpu]:
 
 
 def _bytes(value: float | None, unit: int = 1) -> int | None:
-    return None if value is None else round(value * unit)
+    return round(value * unit) if value is not None and 0 <= value * unit <= _MOST_NS else None
 
 
 def _share(percent: float | None) -> float | None:
