@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
     def lines(self) -> tuple[str, ...]:
         """All of it, as it stands in the log."""
         guess = (f"{LIKELY}{self.likely}.",) if self.likely else ()
-        return (*self.said, *guess, f"{TRY}{self.hint}.")
+        return (*self.said, *guess, f"{TRY}{self.hint}{'' if self.hint.endswith('?') else '.'}")
 
 
 def explain(situation: Situation, rule: Rule, change: AlertChange | None = None) -> Verdict:
