@@ -1,6 +1,7 @@
 """Servers of others that tell of their inside in Prometheus's format."""
 
 import json
+import math
 import re
 import threading
 import time
@@ -626,6 +627,7 @@ class Service(ThreadingHTTPServer):
     daemon_threads = True
     count = 0
     of: "tuple[Service, ...]" = ()  # those whose page it has, if not its own
+    tells = math.inf  # so many requests; then its page hangs
 
     def text(self) -> str:
         count = sum(one.count for one in self.of or (self,))
@@ -647,6 +649,9 @@ class Handler(BaseHTTPRequestHandler):
     lock = threading.Lock()
 
     def do_GET(self) -> None:
+        if self.path == "/metrics" and self.server.count > self.server.tells:
+            time.sleep(1.5)
+            return
         pages = {
             "/metrics": self.server.text(),
             "/strange": "strange_total 3\n",
@@ -721,6 +726,17 @@ def test_a_run_shows_what_the_server_tells(tmp_path: Path) -> None:
     assert (card.utilization, card.memory_used) == (0.5, 900)
     fired = {r.rule for r in records if isinstance(r, AlertChange) and r.state == "firing"}
     assert any("gpu_memory" in rule for rule in fired), fired
+
+
+def test_a_run_whose_page_hangs_to_its_end_says_of_what_its_figures_are(tmp_path: Path) -> None:
+    with service() as (server, url):
+        server.tells = 180
+        path = tmp_path / "own.toml"
+        path.write_text(SCENARIO.format(url=url, names=NAMES))
+        found = summary(path, cwd=tmp_path)
+    (note,) = [note for note in found["notes"] if note["code"] == "inside-partly"]
+    assert re.search(r"are missing for [23] of 4 seconds", note["text"])  # 60 a second, warm-up 60
+    assert found["machine"] is not None
 
 
 class OneByOne(Answering):
