@@ -331,6 +331,20 @@ def test_what_a_server_has_no_name_for_is_not_told(server: Telling) -> None:
     assert (llama.requests, llama.waiting) == (None, 2)
 
 
+def test_what_vllm_aborted_was_not_answered(server: Telling) -> None:
+    """As of a client that went away."""
+
+    def page(n: int, aborted: int, broken: int) -> str:
+        ended = {"stop": n, "length": n, "abort": aborted, "error": broken}
+        return "".join(
+            f'vllm:request_success_total{{finished_reason="{why}",model_name="a"}} {number}\n'
+            for why, number in ended.items()
+        )
+
+    (found,) = scraped(server, page(10, 1, 1), page(13, 5, 2))
+    assert found.requests == 6
+
+
 def test_the_counts_of_another_model_are_not_taken_for_those_that_vanished(
     server: Telling,
 ) -> None:
