@@ -127,10 +127,13 @@ class Asker:
             answer = self._client.request(method, path, json=body, extensions={WHOLE_S: _WHOLE_S})
         except httpx.HTTPError as error:
             reason, hint = _explain(error, self.where.scheme)
-            where = environment.shown("url", f"{self.url}{path}")
-            raise TargetError(f"{method} {where}: {reason}", hint) from error
+            raise TargetError(f"{self.asked(method, path)}: {reason}", hint) from error
         self.closes &= _ends(answer)
         return answer
+
+    def asked(self, method: str, path: str) -> str:
+        """What it was asked, as it is told of: paths are no words of gRPC."""
+        return self.url if self.rpc else f"{method} {environment.shown('url', self.url + path)}"
 
     def reach(self, path: str) -> None:
         """That it is up, by a question that is for nothing which it serves: so it counts none. Who
@@ -151,7 +154,7 @@ class Asker:
         """The JSON object of a call that must succeed."""
         answer = self.ask("GET", path)
         if answer.status_code != 200:
-            raise TargetError(f"GET {self.url}{path}: {self.refusal(answer)}")
+            raise TargetError(f"{self.asked('GET', path)}: {self.refusal(answer)}")
         return self.object(answer)
 
     def object(self, answer: httpx.Response) -> dict[str, Any]:
@@ -160,7 +163,7 @@ class Asker:
         if not isinstance(found, dict):
             path = answer.request.url.path
             raise TargetError(
-                f"GET {self.url}{path}: not a JSON object", "is this a KServe v2 server?"
+                f"{self.asked('GET', path)}: not a JSON object", "is this a KServe v2 server?"
             )
         return found
 
@@ -171,7 +174,7 @@ class Asker:
         except (msgspec.DecodeError, *_NO_JSON) as error:
             path = answer.request.url.path
             raise TargetError(
-                f"GET {self.url}{path}: not JSON: {error}", "is this a KServe v2 server?"
+                f"{self.asked('GET', path)}: not JSON: {error}", "is this a KServe v2 server?"
             ) from error
 
     def describe(self, wanted: "TargetSpec", first: Endpoint | None = None) -> Endpoint:
@@ -233,7 +236,7 @@ class Asker:
         try:
             found = read(answer.raise_for_status().content)
         except (httpx.HTTPError, msgspec.MsgspecError, *_NO_JSON) as error:
-            raise TargetError(f"GET {self.url}{path}: {error}") from error
+            raise TargetError(f"{self.asked('GET', path)}: {error}") from error
         return found if found.parts else None
 
     def register(self, region: Region) -> None:

@@ -155,7 +155,7 @@ def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
         told = asker.json(f"{path}/metadata")
         inputs, outputs = tensorflow.signature(told, wanted.signature)
     except ValueError as error:
-        raise TargetError(f"GET {asker.url}{path}/metadata: {error}") from error
+        raise TargetError(f"{asker.asked('GET', path + '/metadata')}: {error}") from error
     batched = all(tensor.shape[:1] == (-1,) for tensor in (*inputs, *outputs))
     if batched:
         inputs, outputs = _without_batch(inputs), _without_batch(outputs)
@@ -228,7 +228,7 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
         known = ", ".join(_models(asker)) or "it does not tell which it has"
         raise SpecError(f"{asker.url} has no model {model!r}: {asker.refusal(answer)}", known)
     if answer.status_code != 200:
-        raise TargetError(f"GET {asker.url}{path}: {asker.refusal(answer)}")
+        raise TargetError(f"{asker.asked('GET', path)}: {asker.refusal(answer)}")
     found = asker.parsed(answer)
     inputs, outputs = (_tensors(asker, found, key) for key in ("inputs", "outputs"))
     config = _config(asker, path)
@@ -294,7 +294,7 @@ def _batched(
             return int(most) > 0
         except (TypeError, ValueError) as error:
             raise TargetError(
-                f"GET {asker.url}{path}/config: max_batch_size is {most!r}, no number"
+                f"{asker.asked('GET', path + '/config')}: max_batch_size is {most!r}, no number"
             ) from error
     return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
 

@@ -71,7 +71,7 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
     """What it answers there. SpecError if it wants to know first who asks, or sends on to another
     place; TargetError if it cannot tell now: none of these is to say that it is not known."""
     answer = asker.ask("GET", path)
-    where = asker.url if asker.rpc else f"GET {asker.url}{path}"
+    where = asker.asked("GET", path)
     said = f"{where}: {asker.refusal(answer)}"
     if answer.status_code == _WHO:
         hint = 'target.headers = { Authorization = "Bearer $NAME" }'
