@@ -35,6 +35,7 @@ from loadbench.model import (
     plain,
 )
 from loadbench.overload import overloaded
+from loadbench.partly import partly
 from loadbench.quantities import QUANTITIES, TOO_SHORT
 from loadbench.streams import CHECKS
 from loadbench.times import Times, ms, times
@@ -154,6 +155,7 @@ def summary_of(total: Account, running: bool = False) -> Summary:
         seen = replace(seen, unsent=total.unsent, missed=total.missed)
     trust, doubts = grade(seen, total.notes, running)
     doubts += filter(None, [overloaded(total.steady), tokens.together(total), misfit(total)])
+    doubts += () if running else partly(total)  # a reading that is late may come yet
     reason: Reason = "running" if running else "killed"
     text = _GOES_ON if running else _BROKEN_OFF
     if total.end:

@@ -223,11 +223,126 @@ def test_a_counter_of_requests_that_vanishes_is_no_zero(server: Telling) -> None
     ]  # it went on
 
 
+APP = 'app_requests_total{{{labels}}} {n}\n' \
+    'app_queue_ms_sum{{{labels}}} {s}\napp_queue_ms_count{{{labels}}} {n}\n'  # fmt: skip
+APP_NAMES = {"requests": "app_requests", "queue": "app_queue_ms"}
+
+
+def app(n: int, labels: str = 'code="200"', ms: int = 2) -> str:
+    """Each of so many requests waited for so long."""
+    return APP.format(labels=labels, n=n, s=n * ms)
+
+
+def codes(found: list[Server]) -> list[list[str]]:
+    return [[note.code for note in told.remarks] for told in found]
+
+
+@pytest.mark.parametrize(
+    ("others", "comes"),
+    [
+        ("", app(3, 'code="503"')),  # a label that is made at its first use
+        ('up{pod="b"} 1\n', app(3, 'code="200",pod="b"')),  # its process was there
+    ],
+)
+def test_what_first_happens_amid_a_run_counts_from_zero(
+    server: Telling, others: str, comes: str
+) -> None:
+    pages = [app(n) + others for n in (1000, 1050)]
+    found = scraped(server, *pages, app(1100) + others + comes, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [50, 53]
+    assert codes(found) == [[], []]
+    names = "# TYPE app_requests counter\n# TYPE app_queue_ms histogram\n"
+    found = scraped(server, others + names, app(7), model="", **APP_NAMES)
+    assert [told.requests for told in found] == [7]
+
+
+def test_what_counted_before_it_is_told_of_is_no_increase(server: Telling) -> None:
+    """As of a pod whose page comes in with the others'."""
+    ours = [app(n) for n in (1000, 1050, 1100, 1150, 1200)]
+    b, c = ([app(n, f'code="200",pod="{pod}"', 900) for n in (10**6, 10**6 + 20)] for pod in "bc")
+    pages = [*ours[:2], ours[2] + b[0], ours[3] + b[1] + c[0], ours[4] + b[1] + c[1]]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [50, 50, 70, 70]
+    assert [told.queue and told.queue.mean_ns for told in found][:2] == [2_000_000] * 2
+    assert codes(found) == [[], ["inside-late"], [], []]
+    assert 'pod="b"' in found[1].remarks[0].text
+
+
+@pytest.mark.parametrize("labels", ['code="200",pod="b"', 'code="200",zone="b"', 'code="OK"'])
+def test_what_goes_by_other_labels_is_a_gap_and_goes_on(server: Telling, labels: str) -> None:
+    pages = [app(n) for n in (1000, 1050)] + [app(n, labels) for n in (1100, 1150, 1200)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [50, None, 50, 50]
+    assert [told.queue and told.queue.count for told in found] == [50, None, 50, 50]
+    assert codes(found) == [[], ["inside-late"], [], []]
+
+
+def test_a_version_that_takes_over_counts_from_zero(server: Telling) -> None:
+    one, two = 'model="a",version="1"', 'model="a",version="2"'
+    pages = [app(1000, one), app(1050, one), app(50, two), app(100, two)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [50, 50, 50]
+    assert codes(found) == [[], [], []]
+
+
+def test_a_restart_is_told_once(server: Telling) -> None:
+    pages = [app(n) for n in (1000, 1050, 20, 70, 120, 10, 60)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [50, 20, 50, 50, 10, 50]
+    assert codes(found) == [[], ["server-restarted"], [], [], [], []]
+
+
+STARTED = "process_start_time_seconds {}\n"
+
+
+@pytest.mark.parametrize("starts", [(), (1000.0, 1003.0), (1003.0, 1000.0)])
+@pytest.mark.parametrize("ahead", [500, 40])
+def test_a_page_that_several_processes_answer_by_turns_has_no_figures(
+    server: Telling, starts: tuple[float, ...], ahead: int
+) -> None:
+    """Each has counted half of the 50 a second: at most one second looks like a restart, which
+    is told at first."""
+    pages = []
+    for at in range(12):
+        start = STARTED.format(starts[at % 2]) if starts else ""
+        pages.append(start + app(1000 + 25 * at - ahead * (at % 2)))
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert sum(told.requests is not None for told in found) <= 1
+    assert {told.requests for told in found[3:]} == {None}
+    assert {told.queue for told in found[3:]} == {None}
+    assert [code for each in codes(found) for code in each].count("inside-by-turns") == 1
+
+
+def test_a_counter_that_passes_where_it_was_after_a_restart_is_one_process(
+    server: Telling,
+) -> None:
+    """Few had failed before, and fail again: the requests tell that it was a restart."""
+    bad = 'code="503"'
+    pages = [app(1000) + app(2, bad), app(20) + app(1, bad), app(70) + app(4, bad)]
+    pages += [app(70 + 50 * at) + app(4, bad) for at in range(1, 30)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [21, 53, *[50] * 29]
+
+
 def test_what_a_server_has_no_name_for_is_not_told(server: Telling) -> None:
     (found,) = scraped(server, REQUESTS.format(m="a", n=1), REQUESTS.format(m="a", n=3))
     assert (found.requests, found.failed) == (2, None)
     (llama,) = scraped(server, "llamacpp:requests_deferred 1\n", "llamacpp:requests_deferred 2\n")
     assert (llama.requests, llama.waiting) == (None, 2)
+
+
+def test_what_vllm_aborted_was_not_answered(server: Telling) -> None:
+    """As of a client that went away."""
+
+    def page(n: int, aborted: int, broken: int) -> str:
+        ended = {"stop": n, "length": n, "abort": aborted, "error": broken}
+        return "".join(
+            f'vllm:request_success_total{{finished_reason="{why}",model_name="a"}} {number}\n'
+            for why, number in ended.items()
+        )
+
+    (found,) = scraped(server, page(10, 1, 1), page(13, 5, 2))
+    assert found.requests == 6
 
 
 def test_the_counts_of_another_model_are_not_taken_for_those_that_vanished(

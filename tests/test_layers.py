@@ -21,7 +21,8 @@ LAYERS = {
         "inputfiles", "logindex", "control", "snapshots",
          "alerts", "arrivals", "bounds", "catalogue", "baseline",
         "yardstick", "bin", "view", "account", "evidence", "assurance", "causes", "misfit",
-        "overload", "summary", "times", "timing", "tokens", "trust", "compare", "targets", "judge"},
+        "overload", "partly", "summary", "times", "timing", "tokens", "trust", "compare",
+        "targets", "judge"},
     2: {"report", "probe", "ready", "engine", "load"},
     3: {"runner", "cli", "experiments", "__main__"},
 }  # fmt: skip

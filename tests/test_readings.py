@@ -72,3 +72,23 @@ def test_what_is_told_half_a_second_late_stands_in_the_second_that_it_is_of() ->
         assert [told and told.requests for told in found] == [1, 2, 3]
     finally:
         readings.stop()
+
+
+def test_what_goes_wrong_with_the_target_costs_its_reading_alone_and_is_told() -> None:
+    faults = [OverflowError("too large"), OverflowError("larger still"), None, ValueError("no")]
+
+    def failing(_: float = 0.0) -> Server:
+        if fault := faults.pop(0):
+            raise fault
+        return TOLD
+
+    readings = Readings(time.monotonic_ns(), 0, lambda: MACHINE, failing)
+    try:
+        found = [at(readings, second) for second in range(3)]
+        assert found == [(MACHINE, None), (MACHINE, None), (MACHINE, TOLD)]
+        assert readings.last() is None
+    finally:
+        readings.stop()
+    (note,) = readings.notes
+    assert note.code == "inside-unread"
+    assert "OverflowError: too large" in note.text

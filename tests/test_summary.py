@@ -381,3 +381,43 @@ def test_what_is_open_while_a_run_goes_on_has_not_failed() -> None:
     over = at(0, running=False)
     assert over.missed == 40
     assert "unfinished 35" in summary_text(over)
+
+
+def codes(found: Summary) -> dict[str, str]:
+    return {note.code: note.text for note in found.notes}
+
+
+def served(second: int, **fields: Any) -> Any:
+    """A second of 50 answers, as a page of metrics has it."""
+    told = {"requests": 50, "queue": Part(50, 50), "compute": Part(50, 50), **fields}
+    return window(second, [10.0] * 50, server=Server("metrics", **told))
+
+
+def test_an_inside_view_that_stops_for_good_is_told() -> None:
+    none = [window(second, [10.0] * 50) for second in range(5, 8)]
+    found = whole([*map(served, range(5)), *none, End(7, "done")], planned_ns=8 * SECOND)
+    told = codes(found)["inside-partly"]
+    assert "figures (requests, queue, compute) are missing for 3 of 8 seconds" in told
+    rest = Server("metrics", requests=150, queue=Part(150, 150), compute=Part(150, 150))
+    late = window(8, stage="drain", asked=0, sent=0, server=rest)
+    made_up = [*map(served, range(5)), *none, late, End(8, "done")]
+    assert "inside-partly" not in codes(whole(made_up))
+    back = [*map(served, range(2)), *none, served(8, requests=200), End(8, "done")]
+    assert "inside-partly" not in codes(whole(back))
+    goes_on = summarise([start(), *map(served, range(5)), *none], running=True)
+    assert goes_on is not None
+    assert "inside-partly" not in codes(goes_on)
+
+
+def test_a_mean_of_which_a_part_was_gone_is_told_to_be_missing() -> None:
+    gap = served(3, queue=None)
+    found = whole([*map(served, range(3)), gap, served(4), End(4, "done")])
+    assert "figures (queue) are missing for 1 of 5 seconds" in codes(found)["inside-partly"]
+
+
+def test_more_requests_than_were_sent_are_told() -> None:
+    records = [served(at, requests=90) for at in range(3)]
+    told = codes(whole([*records, End(2, "done")]))["counted-more"]
+    assert "counted 270 requests, and 150 were sent" in told
+    fewer = [served(at, requests=60) for at in range(3)]
+    assert "counted-more" not in codes(whole([*fewer, End(2, "done")]))

@@ -1,6 +1,8 @@
 """Servers of others that tell of their inside in Prometheus's format."""
 
 import json
+import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -245,6 +247,32 @@ def test_what_a_server_tells_again_only_when_it_happens_is_not_counted_twice() -
 
 TOTALS = "app_requests_total {n}\napp_q_seconds_total {s}\napp_rows_sum {r}\napp_rows_count {n}\n"
 TOTAL_NAMES = {"requests": "app_requests", "queue": "app_q_seconds", "batch": "app_rows"}
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "1e300", "1e30", "-1e9"])
+@pytest.mark.parametrize("name", ["requests_total", "queue_seconds_sum", "queue_seconds_count"])
+def test_what_no_counter_can_be_is_a_gap(name: str, value: str) -> None:
+    """One second of it: the others are as they were, and nothing is lost."""
+    page_ = "requests_total {n}\nqueue_seconds_sum {s}\nqueue_seconds_count {n}\nwait {w}\n"
+    texts = [page_.format(n=100 * at, s=0.2 * at, w=at) for at in range(1, 6)]
+    texts[2] = re.sub(rf"^{name} .*$", f"{name} {value}", texts[2], flags=re.MULTILINE)
+    texts[2] = texts[2].replace("wait 3", f"wait {value}")
+    given = {"requests": "requests", "queue": "queue_seconds", "waiting": "wait"}
+    found = course(*texts, **given)
+    assert [server.waiting for server in found] == [2, None, 4, 5]
+    counted = [100, None, 200, 100] if name == "requests_total" else [100] * 4
+    assert [server.requests for server in found] == counted
+    times = [server.queue and server.queue.mean_ns for server in found]
+    mean = pytest.approx(2_000_000)
+    assert times == ([mean] * 4 if name == "requests_total" else [mean, None, None, mean])
+
+
+def test_what_no_card_can_have_is_not_told() -> None:
+    host = '{Level="Host",DeviceId="0",Hostname="x"}'
+    for used, share in (("1e300", "1"), ("1", "1e-310"), ("-5", "50")):
+        text = f"GPUUtilization{host} 40\nGPUMemoryUsed{host} {used}\n"
+        (card,) = metrics.cards(page(text + f"GPUMemoryUtilization{host} {share}\n"))
+        assert (card.utilization, card.memory_total) == (0.4, None)
 
 
 @pytest.mark.parametrize("name", ["app_q_seconds", "app_requests"])
@@ -651,6 +679,7 @@ class Service(ThreadingHTTPServer):
     count = 0
     of: "tuple[Service, ...]" = ()  # those whose page it has, if not its own
     dcgm: Callable[[int], str] | None = None  # its cards, by what it counted, as an exporter says
+    tells = math.inf  # so many requests; then its page hangs
 
     def text(self) -> str:
         count = sum(one.count for one in self.of or (self,))
@@ -674,6 +703,9 @@ class Handler(BaseHTTPRequestHandler):
     lock = threading.Lock()
 
     def do_GET(self) -> None:
+        if self.path == "/metrics" and self.server.count > self.server.tells:
+            time.sleep(1.5)
+            return
         pages = {
             "/metrics": self.server.text(),
             "/strange": "strange_total 3\n",
@@ -821,6 +853,17 @@ def test_a_metric_in_the_wrong_unit_is_no_time_of_these_requests(tmp_path: Path,
         (one,) = said
         assert "inside it for the mean request" in one["text"]
         assert "units of [target.metrics]" in one["hint"]
+
+
+def test_a_run_whose_page_hangs_to_its_end_says_of_what_its_figures_are(tmp_path: Path) -> None:
+    with service() as (server, url):
+        server.tells = 180
+        path = tmp_path / "own.toml"
+        path.write_text(SCENARIO.format(url=url, names=NAMES))
+        found = summary(path, cwd=tmp_path)
+    (note,) = [note for note in found["notes"] if note["code"] == "inside-partly"]
+    assert re.search(r"are missing for [23] of 4 seconds", note["text"])  # 60 a second, warm-up 60
+    assert found["machine"] is not None
 
 
 class OneByOne(Answering):

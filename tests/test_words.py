@@ -398,3 +398,8 @@ def test_what_to_try_at_a_server_of_others_is_no_setting_of_our_engine() -> None
         assert "(o)" not in found.hint.replace("load.log (o)", ""), found
     ours = diagnoses(look(calm(machine=LOW, server=server(**BUSY)), "gpu_utilization", ours=False))
     assert "engine.graphs" in ours[0].hint  # `loadbench serve` on another machine
+
+
+def test_a_question_has_one_mark() -> None:
+    asked, told = (Verdict((), "", hint, "").lines[-1] for hint in ("is it up?", "ask for less"))
+    assert (asked, told) == ("Try: is it up?", "Try: ask for less.")

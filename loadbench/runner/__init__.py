@@ -171,6 +171,7 @@ class Run:
             runlog.write_snapshot(self.folder, begun)
             self._follow(loading, recorder, readings, target)
             recorder.rest(readings.last())
+            recorder.remark_rest(readings.notes)
             if target.engine and self._told:
                 loading.stop()  # it leaves the engine nothing to finish
                 recorder.remark_rest(last_notes(target.engine))
@@ -317,6 +318,7 @@ class Run:
                     message, machine=machine, server=server, timing={}
                 )
                 recorder.window(message)
+                recorder.remark_rest(readings.notes, message.second)
                 self._led(loading, recorder, message)
                 self._decide(recorder, message)
             elif now - heard > _SILENCE_S:

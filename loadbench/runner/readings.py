@@ -2,7 +2,8 @@
 machine, and the target's statistics as what came since the reading before.
 
 A reading that fails or comes late is a gap; what it missed is in the next one, so sums stay exact.
-The machine is read also while the target does not answer: just then it is wanted.
+The machine is read also while the target does not answer, or what it tells cannot be worked with:
+just then it is wanted.
 """
 
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from loadbench.merge import in_turn
-from loadbench.model import Machine, Server
+from loadbench.model import Machine, Note, Server
 from loadbench.units import MS, SECOND
 
 # With each of the target's servers, so that one that hangs does not take the others along. Almost
@@ -27,7 +28,7 @@ _AFTER_NS = 13 * MS
 class Readings:
     """Reads just after each full second until stopped; `of` gives a second's pair once. `server`
     takes the patience with each server in seconds; without it all are awaited. `seen` adds to the
-    machine what the server told of it."""
+    machine what the server told of it; `notes` say what went wrong."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Readings:
         self._machine = machine
         self._seen = seen
         self._server = server
+        self.notes: tuple[Note, ...] = ()
         self._found: dict[int, tuple[Machine, Server | None]] = {}
         self._newest = first - 1
         self._changed = threading.Condition()
@@ -71,7 +73,18 @@ class Readings:
         """What the server tells if it answers soon; later it is in a later second's reading."""
         asked = self._asked or self._pool.submit(self._server, _EACH_S)
         self._asked = None if wait([asked], _PATIENCE_S).done else asked
-        return asked.result() if self._asked is None else None
+        return self._guarded(asked.result) if self._asked is None else None
+
+    def _guarded(self, told: Callable[[], Server | None]) -> Server | None:
+        """What nobody foresaw is a gap, and told once."""
+        try:
+            return told()
+        except Exception as error:  # noqa: BLE001  whatever it is, the machine is to be read
+            if not self.notes:
+                text = f"the server's figures could not be read: {type(error).__name__}: {error}"
+                hint = "each such second is a gap; that is a fault of loadbench: please report it"
+                self.notes = (Note("inside-unread", text, hint),)
+            return None
 
     def of(self, second: int) -> tuple[Machine | None, Server | None]:
         """The readings for a window, waiting a little for one that is due now."""
@@ -83,9 +96,9 @@ class Readings:
         """Stops, and reads the server once more: what came since the last second."""
         self._stop.set()
         self._thread.join()
-        late = self._asked.result() if self._asked else None
+        late = self._guarded(self._asked.result) if self._asked else None
         self._asked = None
-        return in_turn([told for told in (late, self._server()) if told])
+        return in_turn([told for told in (late, self._guarded(self._server)) if told])
 
     def stop(self) -> None:
         self._stop.set()

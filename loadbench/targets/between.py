@@ -133,7 +133,8 @@ def _between(earlier: Reading, later: Reading) -> Server:
         if batches > before and size not in untold:
             sizes[size] = BatchSize(batches - before, compute_ns=ns - ns_before)
     hits = _more(earlier.hits, later.hits)
-    # of the model: the cache's took none of its time; None where it is not known how many they are
+    # of the model: the cache's took none of its time; None where it is not known how many they are.
+    # Triton's queue has the cache's as well, but only until it is looked for there: µs of no model
     asked: int | None = max(0, counts["requests"] - (hits or 0))
     if _gone(earlier, later, "hits") or "hits" in earlier.gone:
         asked = None

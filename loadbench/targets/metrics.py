@@ -6,6 +6,12 @@ same model has begun anew: then all of it is new. So it is where the page tells 
 started, and that is another moment. A name that is gone is a gap, also that of a model while those
 of others go on. Counts that were missed are in the reading in which they are back; a mean is not,
 for its time and its number would be of different spans.
+
+Clients make a label's series when it is first used: a series that is new has counted since the
+reading before, unless its process is new on the page, or it stands for others under other labels.
+Then it may be of any age, and counts from its first reading on. A counter that falls and is back at
+once where it was is none that was restarted: several processes answer for the page by turns, and
+what came between two readings is not known.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -21,12 +27,18 @@ FIGURES = ("requests", "failed", "queue", "compute", "batch", "waiting")
 # `whole` is all of a request's time in the server: what its stages leave of it is its queue
 _TIMES = ("queue", "compute", "compute_input", "compute_output", "whole")
 _MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
-_WHOSE = (*_MODEL_LABELS, "version", "model_version", "engine", "instance", "pod", "Hostname")
+_PROCESS = ("engine", "instance", "pod", "Hostname")  # labels that tell processes apart
+_WHOSE = (*_MODEL_LABELS, "version", "model_version", *_PROCESS)
 _HOST = ("Hostname", "hostname", "instance")
 _PART = "GPU_I_ID"  # of a card that is shared out (MIG); its UUID is the whole card's
 _STARTED = "process_start_time_seconds"  # of Prometheus's own client libraries
 _JITTER_S = 1.5  # some clients add it to the boot time, which Linux may tell a second off
+_RETURNS = 2  # one alone may be a server that was restarted in the first seconds of its load
 _MIB = 1 << 20
+# Beyond the first a float does not count one by one any more; 292 years, and more bytes than a card
+# has, are beyond the second. A counter is not below zero either: that is no figure, as NaN is none.
+_MOST = 1 << 53
+_MOST_NS = 1 << 63
 
 
 class Wanted(NamedTuple):
@@ -129,10 +141,16 @@ def there(term: Term, found: Page) -> bool:
     return any(term.name + suffix in found for suffix in ("", "_sum"))
 
 
-def _series(term: Term, model: str, found: Page, suffix: str = "") -> Mapping[Labels, float]:
+def _series(
+    term: Term, model: str, found: Page, suffix: str = "", ns: int | None = None
+) -> Mapping[Labels, float]:
     """The term's series, without those of other models; but a term that names its models itself
-    knows better, as of a model that others are made of."""
-    fitting = term.series(found, suffix) or {}
+    knows better, as of a model that others are made of. `ns` is what one of a time's unit is."""
+    fitting = {
+        labels: value
+        for labels, value in (term.series(found, suffix) or {}).items()
+        if 0 <= value <= (_MOST_NS / ns if ns else _MOST)
+    }
     if not model or any(name in _MODEL_LABELS for name, _, _ in term.labels):
         return fitting
     return {labels: value for labels, value in fitting.items() if not _of_another(labels, model)}
@@ -157,19 +175,30 @@ class Place(NamedTuple):
         """What counts, and begins anew, together with it."""
         return tuple((name, value) for name, value in self.labels if name in _WHOSE)
 
+    @property
+    def kind(self) -> tuple[str, str, int]:
+        return self.key, self.suffix, self.number
+
+
+def _process(labels: Labels) -> Labels:
+    return tuple((name, value) for name, value in labels if name in _PROCESS)
+
 
 Counts = Mapping[Place, float]
 
 
 class Reading(NamedTuple):
     """What a server has counted until now, and how it is at the moment. `gone` is what it told
-    before, and did not tell in this reading."""
+    before, and did not tell in this reading; `fell` what had been more before, as it was then."""
 
     counts: Counts
     waiting: int | None
     gpus: tuple[Gpu, ...]
     gone: frozenset[Place] = frozenset()
     started: Mapping[Labels, float] = {}  # when each process did, of those that say so
+    processes: frozenset[Labels] = frozenset()  # that the page has told of, by their labels
+    fell: Counts = {}
+    returns: int = 0  # how often all that fell was back at once
 
 
 def read(found: Page, asked: Wanted) -> Reading:
@@ -182,12 +211,17 @@ def read(found: Page, asked: Wanted) -> Reading:
         if key not in left_out
         for number, term in enumerate(one.terms)
         for suffix in ("", "_sum", "_count")
-        for labels, value in _series(term, asked.model, found, suffix).items()
+        for labels, value in _series(
+            term, asked.model, found, suffix, one.ns if suffix != "_count" else None
+        ).items()
     }
     waiting = _now(asked, found)
-    started = found.get(_STARTED, {})
     return Reading(
-        counts, None if waiting is None else round(waiting), cards(found), started=started
+        counts,
+        None if waiting is None else round(waiting),
+        cards(found),
+        started=found.get(_STARTED, {}),
+        processes=frozenset(_process(labels) for series in found.values() for labels in series),
     )
 
 
@@ -208,14 +242,24 @@ def together(earlier: Reading, later: Reading) -> Reading:
         for place, value in earlier.counts.items()
         if place in later.counts or place.whose not in anew
     }
-    gone = frozenset(known.keys() - later.counts.keys())
-    counts, started = {**known, **later.counts}, {**earlier.started, **later.started}
-    return later._replace(counts=counts, gone=gone, started=started)
+    return later._replace(
+        counts={**known, **later.counts},
+        gone=frozenset(known.keys() - later.counts.keys()),
+        started={**earlier.started, **later.started},
+        processes=earlier.processes | later.processes,
+        fell=_fell(earlier, later),
+        returns=earlier.returns + _returned(earlier, later),
+    )
 
 
 def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
     """What the server did between two readings."""
     anew = _began_anew(earlier, later)
+    if _doubtful(earlier, later, anew):
+        return Server(asked.source, requests=None, rows=None, batches=None, failed=None)
+    late = _late(earlier, later, anew)
+    counts = {place: value for place, value in later.counts.items() if place not in late}
+    later = later._replace(counts=counts)
     new: dict[tuple[str, str], float] = {}
     for place, value in later.counts.items():
         before = 0.0 if place.whose in anew else earlier.counts.get(place, 0.0)
@@ -287,8 +331,8 @@ def _first(new: Mapping[tuple[str, str], float], kinds: Iterable[tuple[str, str]
 
 def _gone(earlier: Reading, later: Reading, key: str) -> bool:
     """Whether a name that the figure is made of was told before, and is not there at all."""
-    here = {place[:3] for place in later.counts}
-    return any(place.key == key and place[:3] not in here for place in earlier.counts)
+    here = {place.kind for place in later.counts}
+    return any(place.key == key and place.kind not in here for place in earlier.counts)
 
 
 def _began_anew(earlier: Reading, later: Reading) -> frozenset[Labels]:
@@ -299,12 +343,105 @@ def _began_anew(earlier: Reading, later: Reading) -> frozenset[Labels]:
         for labels, moment in later.started.items()
         if abs(earlier.started.get(labels, moment) - moment) > _JITTER_S
     ]
+    fell = _fell(earlier, later)
     return frozenset(
         place.whose
-        for place, value in later.counts.items()
-        if value < earlier.counts.get(place, 0.0)
-        or any(labels.issubset(place.labels) for labels in others)
+        for place in later.counts
+        if place in fell or any(labels.issubset(place.labels) for labels in others)
     )
+
+
+def _fell(earlier: Reading, later: Reading) -> Counts:
+    """What is less than before, as it was before."""
+    return {
+        place: before
+        for place, before in earlier.counts.items()
+        if place in later.counts and later.counts[place] < before
+    }
+
+
+def _returned(earlier: Reading, later: Reading) -> bool:
+    """Whether all that fell in the reading before is where it was again, or beyond; or whether the
+    process started before the one that told last. One that was restarted does neither."""
+    back = [later.counts.get(place, -1.0) >= before for place, before in earlier.fell.items()]
+    older = (
+        moment < earlier.started.get(labels, moment) - _JITTER_S
+        for labels, moment in later.started.items()
+    )
+    return (bool(back) and all(back)) or any(older)
+
+
+def _doubtful(earlier: Reading, later: Reading, anew: Collection[Labels]) -> bool:
+    """Whether the two may be of different processes, neither of which began between them."""
+    if _by_turns(earlier, later) or _returned(earlier, later):
+        return True
+    return earlier.returns > 0 and bool(anew)
+
+
+def _by_turns(earlier: Reading, later: Reading) -> bool:
+    """Whether several processes answer for the page."""
+    return earlier.returns + _returned(earlier, later) >= _RETURNS
+
+
+def _late(earlier: Reading, later: Reading, anew: Collection[Labels]) -> frozenset[Place]:
+    """What is new, and has not counted since the reading before alone. Where nothing of its name
+    was told before nothing was, and those whose process began anew count from zero."""
+    before, renamed = _by_kind(earlier), _renamed(earlier, later)
+    return frozenset(
+        place
+        for place in later.counts.keys() - earlier.counts.keys()
+        if place.kind in before
+        and place.whose not in anew
+        and (place.key in renamed or _process(place.labels) not in earlier.processes)
+    )
+
+
+def _renamed(earlier: Reading, later: Reading) -> frozenset[str]:
+    """The figures of which no series is there any more, but others that count no less: the same
+    ones, under other labels."""
+    before, now = _by_kind(earlier), _by_kind(later)
+    kept = {place.key for place in earlier.counts.keys() & later.counts.keys()}
+    kinds: dict[str, list[bool]] = {}
+    for kind, value in before.items():
+        kinds.setdefault(kind[0], []).append(0 < value <= now.get(kind, -1.0))
+    return frozenset(key for key, same in kinds.items() if key not in kept and all(same))
+
+
+def _by_kind(reading: Reading) -> dict[tuple[str, str, int], float]:
+    total: dict[tuple[str, str, int], float] = {}
+    for place, value in reading.counts.items():
+        total[place.kind] = total.get(place.kind, 0.0) + value
+    return total
+
+
+def remarks(earlier: Reading, later: Reading, where: str) -> Iterator[Note]:
+    """What there is to say of two readings of the pages there."""
+    anew = _began_anew(earlier, later)
+    if _by_turns(earlier, later):
+        yield Note(
+            "inside-by-turns",
+            f"the counters of {where} fall and are back at once: several processes answer for it by"
+            " turns, each with its own, so from here on no figures of the server are told",
+            "what was told since they fell first is wrong; give its processes a registry that they"
+            " share, as prometheus_client's multiprocess mode, or run one",
+        )
+    if _doubtful(earlier, later, anew):
+        return
+    if anew:
+        yield Note(
+            "server-restarted",
+            f"the counters of {where} began anew: the server, or a model of it, was restarted",
+            "what it counted between the reading before and its end is in no figure",
+        )
+    if late := sorted(_late(earlier, later, anew)):
+        labels = ", ".join(f'{name}="{value}"' for name, value in late[0].labels)
+        yield Note(
+            "inside-late",
+            f"{where} tells of {{{labels}}} only now, and not what that counted before: it is in"
+            " the figures from here on",
+            "has a process joined, or were labels changed? Of a process that is new its first"
+            " second is missing",
+        )
 
 
 def _patchy(
@@ -314,14 +451,14 @@ def _patchy(
     over the requests that the model was asked, which have to be there as well."""
     keys = (key,) if (key, "_sum") in new else (key, "requests", "cached")
     known = [place for place in earlier.counts if place.key in keys]
-    here = {place[:3] for place in later.counts}
+    here = {place.kind for place in later.counts}
     asked = {place.labels for place in later.counts if place.key == "requests"}
     for place in known:
         if place in later.counts:
             if place in earlier.gone:
                 return True
         # one of several series may be gone for good, of a model that was unloaded
-        elif place not in earlier.gone or place[:3] not in here or place.labels in asked:
+        elif place not in earlier.gone or place.kind not in here or place.labels in asked:
             return True
     return False
 
@@ -426,7 +563,7 @@ def _torchserve(found: Page) -> Iterator[Gpu]:
 
 
 def _bytes(value: float | None, unit: int = 1) -> int | None:
-    return None if value is None else round(value * unit)
+    return round(value * unit) if value is not None and 0 <= value * unit <= _MOST_NS else None
 
 
 def _share(percent: float | None) -> float | None:

@@ -1,6 +1,6 @@
 """Asks a server for its pages of metrics, once a second; what they tell is for `metrics` to say."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -180,16 +180,17 @@ class Scraper:
         if not self.tells:
             return None
         told = metrics.difference(before, now, self._asked)
-        return replace(told, remarks=self._new_notes(whole)) if told else told
+        where = " and ".join(str(shown("url", url)) for url in self._urls)
+        notes = [metrics.mixed(whole, self._asked.vocabulary, self._asked.shared)]
+        notes += metrics.remarks(before, now, where)
+        return replace(told, remarks=self._new(note for note in notes if note))
 
-    def _new_notes(self, found: Page) -> tuple[Note, ...]:
-        """What was not so, and not said, at the first look."""
-        assert self._asked is not None
-        note = metrics.mixed(found, self._asked.vocabulary, self._asked.shared)
-        if note is None or note in self.notes:
-            return ()
-        self.notes += (note,)
-        return (note,)
+    def _new(self, notes: Iterable[Note]) -> tuple[Note, ...]:
+        """Those of a kind that was not told of yet: what happens again and again is told once."""
+        told = {note.code for note in self.notes}
+        new = tuple(note for note in notes if note.code not in told)
+        self.notes += new
+        return new
 
     def _headers(self, url: str) -> httpx.Headers:
         """The target's go to nobody else."""

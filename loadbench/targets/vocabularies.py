@@ -78,7 +78,8 @@ VOCABULARIES = (
         "waiting": "nv_inference_pending_request_count",
     }),
     Vocabulary("vLLM", "vllm:", {
-        "requests": "vllm:request_success",
+        # those that their client gave up, or that broke, are among them
+        "requests": 'vllm:request_success{finished_reason!="abort",finished_reason!="error"}',
         "queue": "vllm:request_queue_time_seconds",
         "compute": "vllm:request_inference_time_seconds",
         "waiting": "vllm:num_requests_waiting",
