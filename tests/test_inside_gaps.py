@@ -577,5 +577,5 @@ def test_who_is_late_again_and_again_is_told_of() -> None:
                 assert time.monotonic() < until
                 time.sleep(0.01)
     (note,) = told
-    assert note.code == "inside-late"
+    assert note.code == "inside-behind"
     assert f"over {SOON_S:g} s after a second's end" in note.text

@@ -26,6 +26,7 @@ from loadbench.runner.target import Target
 from loadbench.spec import load
 from loadbench.summary import summarise
 from loadbench.targets import metrics
+from loadbench.targets.cards import cards
 from loadbench.targets.exposition import joined, page, parsed
 from loadbench.targets.scrape import Scraper
 from tests.answering import Answering, serve
@@ -271,7 +272,7 @@ def test_what_no_card_can_have_is_not_told() -> None:
     host = '{Level="Host",DeviceId="0",Hostname="x"}'
     for used, share in (("1e300", "1"), ("1", "1e-310"), ("-5", "50")):
         text = f"GPUUtilization{host} 40\nGPUMemoryUsed{host} {used}\n"
-        (card,) = metrics.cards(page(text + f"GPUMemoryUtilization{host} {share}\n"))
+        (card,) = cards(page(text + f"GPUMemoryUtilization{host} {share}\n"))
         assert (card.utilization, card.memory_total) == (0.4, None)
 
 
@@ -569,13 +570,13 @@ def test_cards_of_the_dcgm_exporter_and_of_torchserve() -> None:
             ("GPU_TEMP", 55), ("SM_CLOCK", 1500),
         )
     )  # fmt: skip
-    first, second = metrics.cards(page(text))
+    first, second = cards(page(text))
     assert (first.index, second.index, first.name) == (0, 1, "NVIDIA A10")
     assert (first.utilization, second.utilization) == (0.2, 0.8)
     assert (first.memory_used, first.memory_total) == (100 << 20, 400 << 20)
     assert (first.power_w, first.temperature_c, first.sm_clock_mhz) == (70.5, 55, 1500)
     host = '{Level="Host",DeviceId="0",Hostname="x",}'
-    (card,) = metrics.cards(
+    (card,) = cards(
         page(f"GPUUtilization{host} 40\nGPUMemoryUsed{host} 50\nGPUMemoryUtilization{host} 25\n")
     )
     assert (card.utilization, card.memory_used, card.memory_total) == (0.4, 50 << 20, 200 << 20)
@@ -587,7 +588,7 @@ def test_cards_of_several_hosts_are_told_apart() -> None:
         for host, busy in (("a", 20), ("b", 80))
         for name, value in (("GPU_UTIL", busy), ("GPU_TEMP", busy + 1))
     )
-    found = [(c.index, c.uuid, c.utilization, c.temperature_c) for c in metrics.cards(page(text))]
+    found = [(c.index, c.uuid, c.utilization, c.temperature_c) for c in cards(page(text))]
     assert found == [(0, "GPU-a", 0.2, 21), (1, "GPU-b", 0.8, 81)]
 
 
@@ -605,7 +606,7 @@ def test_parts_of_a_card_are_cards_of_their_own() -> None:
         f'DCGM_FI_DEV_{name}{{gpu="1",UUID="GPU-1",modelName="A100",Hostname="x"}} {value}\n'
         for name, value in (("GPU_UTIL", 50), ("FB_USED", 3), ("FB_FREE", 7))
     )  # fmt: skip
-    found = metrics.cards(page(text))
+    found = cards(page(text))
     assert [(card.title, card.name, card.utilization, card.filled) for card in found] == [
         ("0 MIG 1", "A100 MIG 3g.40gb", 0.9, 20 / 30),
         ("0 MIG 7", "A100 MIG 1g.10gb", 0.4, 9 / 30),
@@ -638,7 +639,7 @@ def test_a_second_copy_of_a_cards_readings_is_no_second_card() -> None:
     text = "".join(
         f'DCGM_FI_DEV_GPU_UTIL{{gpu="0",UUID="GPU-0",pod="{pod}"}} 40\n' for pod in ("a", "b")
     )
-    assert [card.title for card in metrics.cards(page(text))] == ["0"]
+    assert [card.title for card in cards(page(text))] == ["0"]
 
 
 @pytest.mark.parametrize(

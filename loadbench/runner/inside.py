@@ -153,7 +153,9 @@ class Inside:
             return
         text = f"what is told of the target's inside comes over {within_s:g} s after a second's end"
         text += ": it stands in the next one, beside the client's figures of that"
-        note = Note("inside-late", text, "sums are right; its single seconds are not the client's")
+        note = Note(
+            "inside-behind", text, "sums are right; its single seconds are not the client's"
+        )
         if note not in self._remarked:
             self._remarked.add(note)
             self._remarks.append(note)

@@ -15,6 +15,7 @@ from loadbench.machine import Gpu
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, Tls
 from loadbench.targets import metrics
+from loadbench.targets.cards import cards
 from loadbench.targets.exposition import Page, joined, page
 from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
 from loadbench.targets.places import Pin
@@ -112,21 +113,21 @@ class Scraper:
         given = [metrics.expression(key, text) for key, text in self._spec.given.items()]
         return bool(
             metrics.wanted(found, {})
-            or metrics.cards(found)
+            or cards(found)
             or any(metrics.there(term, found) for one in given for term in one.terms)
         )
 
     def _take(self, urls: list[str], found: Page, own: bool = True) -> bool:
         model = self._endpoint.model
         self._asked = metrics.wanted(found, self._spec.given, model) if own else None
-        cards = metrics.cards(found)
-        if self._asked is None and not cards:
+        seen = cards(found)
+        if self._asked is None and not seen:
             return False
         self._urls, self._asked = urls, self._asked or metrics.Wanted("metrics", {})
         self._questions = {url: Question(partial(self._page_now, url)) for url in urls}
         self.notes += self._asked.notes
         self._latest = metrics.read(found, self._asked)
-        self.cards = cards
+        self.cards = seen
         return True
 
     @property
