@@ -15,7 +15,7 @@ def explain(
     given: Collection[str] = (),
 ) -> Iterator[str]:
     """One sentence for each fault: `mixed.toml line 12: unknown key 'rampp'`. Of the keys that were
-    `given` in place of what stands there, another: `as given: target.url: …`.
+    `given` in place of what stands there, without the file: `target.url: …`.
 
     Faults that only follow from another one deeper in the same place are left out.
     """
@@ -26,9 +26,7 @@ def explain(
         if not deeper:
             key = ".".join(map(str, place))
             own = any(f"{key}.".startswith(f"{one}.") for one in given)
-            yield (
-                f"as given{_fault(fault, root, '')}" if own else origin + _fault(fault, root, text)
-            )
+            yield _fault(fault, root, "")[2:] if own else origin + _fault(fault, root, text)
 
 
 def _fault(fault: Any, root: type[BaseModel], text: str) -> str:

@@ -172,6 +172,7 @@ def test_a_target_is_never_asked_for_more_than_it_may_be() -> None:
     assert _bounded(TERMS, TargetSpec()).most is None
 
 
+@pytest.mark.long
 def test_a_search_that_stops_at_what_its_target_may_get_says_whose_limit_that_is(
     tmp_path: Path,
 ) -> None:

@@ -119,6 +119,7 @@ def test_another_file_under_the_same_name_is_refused(
     assert "different work (files.x.npy)" in err
 
 
+@pytest.mark.long
 def test_a_run_keeps_the_digests_and_a_gate_looks_at_them(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text(

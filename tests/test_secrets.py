@@ -195,6 +195,7 @@ def test_what_a_server_repeats_of_a_request_is_not_kept_either(
     assert holding(tmp_path) == []
 
 
+@pytest.mark.long
 def test_several_runs_keep_none(tmp_path: Path) -> None:
     short = ("--repeats", "2", "--cool-down", "0s", "--duration", "1s", "--set", "load.warmup=0s")
     with guarded() as (_, url):

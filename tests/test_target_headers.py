@@ -154,7 +154,9 @@ def saying(answer: str) -> Iterator[tuple[list[bytes], str]]:
             server.shutdown()
 
 
-@pytest.mark.parametrize("token", [SECRET, "t\u00f6k\u00e9n-1234"])
+@pytest.mark.parametrize(
+    "token", [SECRET, pytest.param("t\u00f6k\u00e9n-1234", marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize(
     ("answer", "protocol"),
     [

@@ -798,11 +798,17 @@ Cards = Callable[[int], str]
     [
         # one of them is idle, and another one full: it is the busiest that must not idle
         (lambda _: exported(0, 0, 2) + exported(1, 95, 98), None, {"gpu_memory": "GPU 1"}),
-        (lambda _: exported(0, 5, 2) + exported(1, 15, 50), None, {"gpu_utilization": "GPU 1"}),
-        (
+        pytest.param(
+            lambda _: exported(0, 5, 2) + exported(1, 15, 50),
+            None,
+            {"gpu_utilization": "GPU 1"},
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
             lambda _: exported(0, 50, 2, "A"),
             lambda _: exported(0, 50, 91, "B"),
             {"gpu_memory": "GPU 1"},
+            marks=pytest.mark.long,
         ),
         (
             lambda count: exported(0, 15, 90) if count > 90 else "",
@@ -840,7 +846,7 @@ def test_all_cards_of_a_target_are_watched(
     assert watched == ({"gpu_memory"} if start.device else {"memory", "gpu_memory"})
 
 
-@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+@pytest.mark.parametrize("unit", [pytest.param("s", marks=pytest.mark.long), "ms", "us"])
 def test_a_metric_in_the_wrong_unit_is_no_time_of_these_requests(tmp_path: Path, unit: str) -> None:
     """It counts microseconds."""
     with serve(OneByOne()) as server:
@@ -856,6 +862,7 @@ def test_a_metric_in_the_wrong_unit_is_no_time_of_these_requests(tmp_path: Path,
         assert "units of [target.metrics]" in one["hint"]
 
 
+@pytest.mark.long
 def test_a_run_whose_page_hangs_to_its_end_says_of_what_its_figures_are(tmp_path: Path) -> None:
     with service() as (server, url):
         server.tells = 180
@@ -903,6 +910,7 @@ class _Queued(Answer):
         self.say(200, "done")
 
 
+@pytest.mark.long
 def test_what_warm_up_left_in_the_queue_is_no_time_on_the_network(tmp_path: Path) -> None:
     """The server's first seconds are of warm-up's last requests as well, which have waited less
     than those that came behind them: on loopback nothing takes long but the queue."""
