@@ -101,7 +101,7 @@ class Books:
         self._left -= 1
         x = np.full((1, 2), self._left, np.float32)
         job = Job({"x": x}, 1, ((2,),), lambda _: True)
-        return Taken([job], Ride(self._left, "idle"), self._clock(), 0, 0, 1)
+        return Taken([job], Ride(self._left, "idle"), self._clock(), 0, 0, 1, 1)
 
     def ahead(self, instance: Instance) -> Taken | None:
         return self.take() if self._ahead else None
@@ -184,7 +184,7 @@ def test_a_host_slower_than_the_device_is_seen_in_the_gaps_and_planned_with() ->
 
 def test_the_plan_goes_by_the_slower_of_host_and_device() -> None:
     async def test(asked: Asked, gate: Gate, account: Account) -> None:
-        batch = Taken([], Ride(1, "idle"), SECOND, 0, 0, 1, least_ns=7 * MS)
+        batch = Taken([], Ride(1, "idle"), SECOND, 0, 0, 1, 1, least_ns=7 * MS)
         x = np.ones((1, 2), np.float32)
         jobs = [Job({"x": x}, 1, ((2,),), lambda _: True)]
         batch = batch._replace(jobs=jobs)

@@ -261,7 +261,7 @@ class Batcher:
                 number=batch.number,
                 started=batch.taken,
                 reason=batch.reason,
-                rows=sum([job.rows for job in batch.jobs]),
+                rows=batch.rows,
                 requests=len(batch.jobs),
                 padded=sum([piece.padded for piece in pieces if piece.jobs]),
                 oldest_wait_ns=batch.taken - min([job.arrived for job in batch.jobs]),
@@ -342,11 +342,9 @@ class Batcher:
             if waited_for:
                 self._learn(instance, batch, pieces, now)
             if waited_for and coming is None:
-                following, until = self._take(instance, now, shed)
-            if following is not None:
-                between_ns = now - max([piece.ended for piece in pieces])
-                following = following._replace(between_ns=between_ns)
-            elif coming is None:
+                before = max([piece.ended for piece in pieces])
+                following, until = self._take(instance, now, shed, before)
+            if following is None and coming is None:
                 if not self._idle:
                     self._free_from = now
                 self._idle.append(instance)
@@ -377,9 +375,10 @@ class Batcher:
     # ---- under the lock
 
     def _take(
-        self, instance: Instance, now: int, shed: list[Job]
+        self, instance: Instance, now: int, shed: list[Job], before: int | None = None
     ) -> tuple[Taken | None, int | None]:
-        """The next batch for an instance that is free, or will be; else when to ask again."""
+        """The next batch for an instance that is free, or will be; else when to ask again. It
+        waited for the one `before`, which ended then."""
         place = instance.place
         start = max(now, instance.until)
         since = max(instance.free_since, instance.until)
@@ -396,10 +395,11 @@ class Batcher:
         rows = sum([job.rows for job in jobs])
         predicted = table[min(rows, len(table) - 1)]
         size = padded(place.sizes, rows)
-        ride = self._rides.next(instance, jobs, size, decision.reason, now)
+        ride = self._rides.next(instance, jobs[0].shapes, rows, size, decision.reason, now)
         place.begins(size)
         instance.until = start + predicted
-        return Taken(jobs, ride, now, predicted, len(shed), size), None
+        between_ns = 0 if before is None else now - before
+        return Taken(jobs, ride, now, predicted, len(shed), rows, size, between_ns), None
 
     def _free_at(self) -> int:
         """When an instance is planned to be free."""

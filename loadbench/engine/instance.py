@@ -38,7 +38,8 @@ class Taken(NamedTuple):
     taken: int
     predicted_ns: int
     shed: int
-    size: int  # rows, padding included
+    rows: int
+    size: int  # the same, padding included
     between_ns: int = 0
     waited_ns: int = 0  # since it was taken, for the batch before it, or one that had to be alone
     least_ns: int = 0  # that the next one like it is to be planned with: host or device held it up

@@ -154,6 +154,12 @@ class Returns:
             self._ns += MEMORY * (pause - self._ns)
         self._arrived, self._batch_ended = 0, max(self._batch_ended, ended)
 
+    def unawaited(self) -> None:
+        """A batch has ended after which nobody has to be waited for: there is no need to know when
+        those whom it answered are back."""
+        self._awaited = []
+        self._arrived = self._batch_ended = 0
+
     def started(self, now: int) -> None:
         """A batch starts."""
         self._batch_started = now

@@ -1,8 +1,8 @@
 """Numbers batches, and knows of each what its instance was given last and whether its like ran."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
-from loadbench.engine.job import Job
+from loadbench.engine.queues import Shapes
 from loadbench.ride import Ride
 
 _MOST = 4096  # shapes that are remembered; beyond that none counts as new
@@ -18,12 +18,11 @@ class Rides:
         self._last: dict[Hashable, tuple[int, int, str, bool]] = {}
 
     def next(
-        self, instance: Hashable, jobs: Sequence[Job], size: int, reason: str, now: int
+        self, instance: Hashable, shapes: Shapes, rows: int, size: int, reason: str, now: int
     ) -> Ride:
         """The batch that is closed now for an instance; `size` are its rows, padded."""
         self._number += 1
-        rows = sum([job.rows for job in jobs])
-        key = (jobs[0].shapes, size)
+        key = (shapes, size)
         first = key not in self._seen and len(self._seen) < _MOST
         if first:
             self._seen.add(key)

@@ -170,8 +170,12 @@ class Scheduler:
     def answered(self, jobs: Sequence[Job], now: int, service: ServiceTimes) -> None:
         """A batch of these has ended, well or not, on a device with these times."""
         self.last_batch = max(self.last_batch, now)
-        if self._returns is not None:
+        if self._returns is None:
+            return
+        if self.queues.rows < self.rule.max_batch:
             self._returns.answered([job.client for job in jobs], now, service.table)
+        else:  # a full batch waits, which is held for nobody
+            self._returns.unawaited()
 
     def take(
         self,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import uvloop
 
+from loadbench.engine import priority
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.crowd import Crowd
 from loadbench.engine.endpoint import Endpoint
@@ -73,6 +74,7 @@ def serve(options: Options) -> None:
     if options.follow_stdin:
         threading.Thread(target=_follow_stdin, daemon=True).start()
     sys.setswitchinterval(SWITCH_S)
+    priority.prompt()
     keep_freed()
     _allow_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -33,11 +33,14 @@ class _Times:
         self._folded = EMPTY
         self._values = array("q")
 
-    def extend(self, values: Sequence[int]) -> None:
+    def extend(self, values: Sequence[int]) -> int:
+        """Gives their sum."""
         self._values.extend(values)
-        self.total_ns += sum(values)
+        added = sum(values)
+        self.total_ns += added
         if len(self._values) >= GATHERED:
             self.histogram()
+        return added
 
     def histogram(self) -> Histogram:
         if self._values:
@@ -107,20 +110,16 @@ class Account:
         size = self._sizes.get(piece.rows)
         if size is None:
             size = self._sizes[piece.rows] = _Size()
-        queued = [job.queue_ns for job in good]
-        held = [job.batch_wait_ns for job in good]
         number = len(good)
         size.batches += 1
         size.requests += number
-        size.queue_ns += sum(queued)
-        size.batch_wait_ns += sum(held)
+        size.queue_ns += self.queue.extend([job.queue_ns for job in good])
+        size.batch_wait_ns += self.batch_wait.extend([job.batch_wait_ns for job in good])
         size.input_ns += piece.input_ns
         size.infer_ns += piece.infer_ns
         size.answer_ns += now - piece.ended
         self.input_ns += piece.input_ns * number
         self.infer_ns += piece.infer_ns * number
-        self.queue.extend(queued)
-        self.batch_wait.extend(held)
         self.compute.extend([piece.compute_ns] * number)
         self.success += number
         self.rows += sum([job.rows for job in good])

@@ -3,10 +3,12 @@
     python tests/benchmarks/engine.py [--model mlp|plain|short|NAME] [--rounds 5] [--seconds 4]
 
 The server has core 0 and one thread, wrk (Debian package `wrk`) has core 1 and posts binary KServe
-requests over 1, 32, 64 and 128 connections. Before and after each second of it the bare model runs
-alone on core 0, its inputs in memory: its batch 1 is the bound of a lone request, its batch 32 that
-of throughput. Machines are noisy, so a second is held against the mean of the two beside it, and a
-round is told by the median of its seconds.
+requests over 1, 32, 64 and 128 connections. Before and after each two seconds of it the bare model
+runs alone on core 0, its inputs in memory: its batch 1 (the median) is the bound of a lone request
+(P50), its batch 32 (as many as ran in that time) that of throughput. Machines are noisy, so a spell
+is held against the mean of the two beside it, and a round is told by the median of its spells. The
+connections begin and end within a spell, with batches that are not full: that costs up to a
+hundredth of a second of it, which is not given back.
 
 `mlp` is the zoo's as it is served, its weights packed (`engine.packed`) on both sides; `plain` the
 same with the layers as torch runs them, on both sides, too. `short` is made here: about 0.4 ms at
@@ -43,6 +45,7 @@ from loadbench.targets.inputs import prepare
 from loadbench.targetspec import TargetSpec
 
 CONNECTIONS = (1, 32, 64, 128)
+SPELL = 2  # seconds
 SETTINGS = ["engine.threads=1", "engine.precision=fp32", "engine.max_batch=32"]
 SIGNATURE = ["input:FP32:-1,256"], ["logits:FP32:-1,10"]
 BARE = """
@@ -67,7 +70,8 @@ for line in sys.stdin:
         model.run(rows)
         times.append(time.perf_counter() - begin)
         cpu.append(time.process_time() - spent)
-    print(sorted(times)[len(times) // 2], sorted(cpu)[len(cpu) // 2], flush=True)
+    middle = len(times) // 2
+    print(sorted(times)[middle], sum(times) / len(times), sorted(cpu)[middle], flush=True)
 """
 SHORT = """
 import sys, warnings
@@ -89,14 +93,15 @@ torch.jit.trace(model, torch.rand(2, 256)).save(sys.argv[1])
 
 
 class Taken(NamedTuple):
-    """Of a batch of the bare model, medians."""
+    """Of a batch of the bare model, in seconds."""
 
-    seconds: float
-    cpu: float  # seconds of it
+    median: float
+    mean: float
+    cpu: float  # the median
 
 
 class Cell(NamedTuple):
-    """What one round found at so many connections, medians of its seconds."""
+    """What one round found at so many connections, medians of its spells."""
 
     rate: float  # requests/s
     p50_ms: float
@@ -166,7 +171,7 @@ def server(arguments: list[str]) -> Iterator[tuple[Any, str]]:
 
 
 def one_round(given: argparse.Namespace, folder: Path) -> dict[tuple[str, int], Cell]:
-    """Both servers at each number of connections, the bare model before and after each second."""
+    """Both servers at each number of connections, the bare model before and after each spell."""
     name, signature, packed = given.model, ((), ()), given.model == "mlp" or "auto"
     if name == "short":
         name, signature = str(folder / "short.pt"), SIGNATURE
@@ -191,19 +196,20 @@ def one_round(given: argparse.Namespace, folder: Path) -> dict[tuple[str, int], 
             sizes = (1, 32) if connections == 1 else (32,)
             before = {size: alone(size) for size in sizes}
             cells: dict[str, list[Cell]] = {"engine": [], "least": []}
-            rates = [32 / before[32].seconds]
-            for _ in range(given.seconds):
+            rates = [32 / before[32].mean]
+            for _ in range(max(1, given.seconds // SPELL)):
                 for which, (process, url) in (("engine", engine), ("least", least)):
                     watched = psutil.Process(process.pid)
                     begun = watched.cpu_times()
-                    rate, p50, wrong = wrk(url, script, connections, 1)
+                    rate, p50, wrong = wrk(url, script, connections, SPELL)
                     ended = watched.cpu_times()
                     if wrong:
                         sys.exit(f"{wrong} answers were errors: nothing to compare")
-                    cpu = (ended.user + ended.system - begun.user - begun.system) / rate
+                    cpu = ended.user + ended.system - begun.user - begun.system
+                    cpu /= rate * SPELL
                     after = {size: alone(size) for size in sizes}
                     cells[which].append(_cell(rate, p50, cpu, before, after))
-                    rates.append(32 / after[32].seconds)
+                    rates.append(32 / after[32].mean)
                     before = after
             print(f"bare batch 32: {min(rates):,.0f} to {max(rates):,.0f}/s")
             for which, each in cells.items():
@@ -219,8 +225,8 @@ def _cell(
     mean = {size: Taken(*map(statistics.mean, pairs)) for size, pairs in beside.items()}
     lone = mean.get(1)
     own = lone.cpu if lone else mean[32].cpu / 32
-    late = p50 - lone.seconds * 1e3 if lone else math.nan
-    return Cell(rate, p50, rate * mean[32].seconds / 32, cpu * 1e6, (cpu - own) * 1e6, late)
+    late = p50 - lone.median * 1e3 if lone else math.nan
+    return Cell(rate, p50, rate * mean[32].mean / 32, cpu * 1e6, (cpu - own) * 1e6, late)
 
 
 def _middle(cells: list[Cell]) -> Cell:

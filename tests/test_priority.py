@@ -1,0 +1,58 @@
+"""Turns that a thread gets from the kernel, as the kernel tells of them."""
+
+import ctypes
+import os
+import platform
+import struct
+import sys
+import threading
+
+import pytest
+
+from loadbench.engine import priority
+
+GETATTR = {"x86_64": 315, "aarch64": 275}
+FORM = struct.Struct("=IIQiIQQQ")
+RELEASE = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine not in GETATTR or RELEASE < (6, 12),
+    reason="slices are of Linux 6.12 and later",
+)
+
+
+def turn_ns() -> int:
+    """Of the calling thread."""
+    found = ctypes.create_string_buffer(FORM.size)
+    number = GETATTR[os.uname().machine]
+    assert ctypes.CDLL(None).syscall(number, 0, found, FORM.size, 0) == 0
+    return FORM.unpack(found.raw)[5]
+
+
+def in_a_thread(ask):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(ask()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_a_prompt_thread_has_short_turns_and_those_it_starts_have_usual_ones() -> None:
+    usual = turn_ns()
+
+    def both() -> tuple[int, int]:
+        priority.prompt()
+        return turn_ns(), in_a_thread(turn_ns)
+
+    own, newborn = in_a_thread(both)
+    assert own == priority.TURN_NS < usual
+    assert newborn == usual == turn_ns()
+
+
+def test_a_low_thread_stays_low_when_it_becomes_prompt() -> None:
+    def both() -> int:
+        priority.lower()
+        priority.prompt()
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    assert in_a_thread(both) == priority.LOW
