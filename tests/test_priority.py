@@ -6,10 +6,14 @@ import platform
 import struct
 import sys
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
 from loadbench.engine import priority
+
+T = TypeVar("T")
 
 GETATTR = {"x86_64": 315, "aarch64": 275}
 FORM = struct.Struct("=IIQiIQQQ")
@@ -26,11 +30,11 @@ def turn_ns() -> int:
     found = ctypes.create_string_buffer(FORM.size)
     number = GETATTR[os.uname().machine]
     assert ctypes.CDLL(None).syscall(number, 0, found, FORM.size, 0) == 0
-    return FORM.unpack(found.raw)[5]
+    return int(FORM.unpack(found.raw)[5])
 
 
-def in_a_thread(ask):
-    found = []
+def in_a_thread(ask: Callable[[], T]) -> T:
+    found: list[T] = []
     thread = threading.Thread(target=lambda: found.append(ask()))
     thread.start()
     thread.join()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from loadbench.engine.job import Job
 from loadbench.engine.policy import NEVER, Rule, State, decide
 from loadbench.engine.returns import (
     MEMORY,
@@ -33,6 +34,18 @@ class Asked(NamedTuple):
     rows: int
     deadline: int
     level: int = 1
+
+
+class Asking(Job):
+    """A row of a client's."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__({}, 1, SHAPES, lambda _: True)
+        self._client = client
+
+    @property
+    def client(self) -> Client:
+        return self._client
 
 
 def prospect(per_ms: float = 1.0, share: float = 1.0) -> Prospect:
@@ -135,6 +148,43 @@ def test_a_batch_that_is_told_after_a_later_one_takes_back_no_time() -> None:
     for ended, _ in told[:2]:
         scheduler.answered([], ended, service)
     assert scheduler.last_batch == 9 * MS
+
+
+def test_while_a_full_batch_waits_nobody_is_awaited_and_what_is_known_is_kept() -> None:
+    service = ServiceTimes(4)
+    service.observe(4, 10 * MS)
+    scheduler = Scheduler(Terms(Rule("deadline", 4, hold=True), 100, 1 << 20, None), service)
+    clients = [Client() for _ in range(4)]
+    now = 0
+
+    def come(at: int) -> list[Job]:
+        jobs: list[Job] = [Asking(client) for client in clients]
+        for job in jobs:
+            job.arrived = at
+            assert scheduler.admit(job, None, lambda: at) is None
+        return jobs
+
+    jobs = come(now)
+    for _ in range(40):  # they are back 0.2 ms after each answer, and nobody else waits
+        assert scheduler.take(now, now, 4).take == jobs
+        now += 10 * MS
+        scheduler.answered(jobs, now, service)
+        now += MS // 5
+        jobs = come(now)
+    known = [client.usual for client in clients]
+    assert all(0 < usual < MS for usual in known)
+    come(now)  # more of theirs
+    assert scheduler.take(now, now, 4).take == jobs
+    now += 10 * MS
+    scheduler.answered(jobs, now, service)  # a full batch waits
+    assert scheduler._returns is not None
+    assert not scheduler._returns.expected(SHAPES, now)
+    assert not any(client.away for client in clients)
+    assert scheduler.take(now, now, 4).reason == "full"
+    now += 10 * MS
+    scheduler.answered(jobs, now, service)  # none does
+    assert [client.usual for client in clients] == known
+    assert sum(due.rows for due in scheduler._returns.expected(SHAPES, now)) > 2
 
 
 def test_the_rule_holds_only_until_a_head_would_be_late_and_never_while_draining() -> None:

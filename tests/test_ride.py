@@ -2,7 +2,6 @@
 
 import pytest
 
-from loadbench.engine.job import Job
 from loadbench.engine.rides import Rides
 from loadbench.ride import Ride, read, told
 
@@ -61,8 +60,7 @@ def test_batches_are_numbered_and_new_shapes_are_known() -> None:
     rides = Rides()
 
     def closed(side: int, rows: int, reason: str, now: int) -> Ride:
-        job = Job({}, rows, ((3, side, side),), lambda _: True)
-        return rides.next("one", [job], rows, reason, now)
+        return rides.next("one", ((3, side, side),), rows, rows, reason, now)
 
     assert closed(224, 4, "idle", 100) == Ride(1, "idle", True)
     assert closed(224, 4, "full", 130) == Ride(2, "full", False, 30, 4, "idle", True)
@@ -75,8 +73,7 @@ def test_what_a_batch_waited_for_is_of_its_own_instance() -> None:
     rides = Rides()
 
     def closed(instance: str, rows: int, reason: str, now: int) -> Ride:
-        job = Job({}, rows, ((4,),), lambda _: True)
-        return rides.next(instance, [job], rows, reason, now)
+        return rides.next(instance, ((4,),), rows, rows, reason, now)
 
     closed("one", 32, "full", 100)
     assert closed("other", 2, "idle", 150) == Ride(2, "idle", True)

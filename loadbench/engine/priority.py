@@ -1,5 +1,5 @@
-"""The priorities of threads: a low one for those that work beside others that serve, and prompt turns
-for the one that answers.
+"""The priorities of threads: a low one for those that work beside others that serve, and prompt
+turns for the one that answers.
 
 Threads that a thread starts inherit its priority, and only a privileged process can raise it again.
 So what must not inherit it is looked after here: the pools that a model's runtime makes when it is
@@ -34,9 +34,10 @@ def lower() -> None:
 
 
 def prompt() -> None:
-    """Has the calling thread (none that it starts) run as soon as it wakes up, in short turns, where
-    others keep its processor busy: without it, it may have to wait for the end of their turns, of
-    several ms. It gets no more of the processor by that. Linux before 6.12 takes no notice."""
+    """Has the calling thread (none that it starts) run as soon as it wakes up, in short turns,
+    where others keep its processor busy: without it, it may have to wait for the end of their
+    turns, of several ms. It gets no more of the processor by that. Linux before 6.12 takes no
+    notice."""
     number = _SETATTR.get(os.uname().machine)
     if sys.platform != "linux" or number is None:
         return
