@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loadbench.engine import priority
+from loadbench import priority
 from loadbench.engine.loader import MOST, Full, Loader
 from loadbench.errors import LoadbenchError, RunError
 

@@ -4,14 +4,17 @@ import ctypes
 import os
 import platform
 import struct
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
 
-from loadbench.engine import priority
+from loadbench import priority
+from tests.served import serving
 
 T = TypeVar("T")
 
@@ -25,11 +28,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def turn_ns() -> int:
-    """Of the calling thread."""
+def turn_ns(thread: int = 0) -> int:
+    """Of a thread; 0: of the calling one."""
     found = ctypes.create_string_buffer(FORM.size)
     number = GETATTR[os.uname().machine]
-    assert ctypes.CDLL(None).syscall(number, 0, found, FORM.size, 0) == 0
+    assert ctypes.CDLL(None).syscall(number, thread, found, FORM.size, 0) == 0
     return int(FORM.unpack(found.raw)[5])
 
 
@@ -60,3 +63,23 @@ def test_a_low_thread_stays_low_when_it_becomes_prompt() -> None:
         return os.getpriority(os.PRIO_PROCESS, 0)
 
     assert in_a_thread(both) == priority.LOW
+
+
+def test_of_an_engine_only_the_thread_that_answers_is_prompt() -> None:
+    usual = turn_ns()
+    with serving() as engine:
+        own = engine.process.pid
+        turns = {int(name): turn_ns(int(name)) for name in os.listdir(f"/proc/{own}/task")}
+    assert turns.pop(own) == priority.TURN_NS
+    assert set(turns.values()) == {usual}
+
+
+def test_a_load_is_prompt() -> None:
+    command = [sys.executable, "-m", "loadbench.load"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        until = time.monotonic() + 20
+        while (found := turn_ns(process.pid)) != priority.TURN_NS and time.monotonic() < until:
+            time.sleep(0.02)
+        process.communicate()
+    assert found == priority.TURN_NS

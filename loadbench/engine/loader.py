@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from loadbench.engine import device, log, priority
+from loadbench import priority
+from loadbench.engine import device, log
 from loadbench.engine.assembly import Wanted, assemble
 from loadbench.engine.backends import Model
 from loadbench.engine.batcher import Loop

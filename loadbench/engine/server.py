@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import uvloop
 
-from loadbench.engine import priority
+from loadbench import priority
 from loadbench.engine.arrivals import ArrivalLog
 from loadbench.engine.crowd import Crowd
 from loadbench.engine.endpoint import Endpoint

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loadbench.engine import priority
+from loadbench import priority
 from loadbench.engine.endpoint import Endpoint
 from loadbench.engine.exchange import Exchange
 from loadbench.engine.forwarding import Forwarding

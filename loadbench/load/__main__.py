@@ -14,6 +14,7 @@ import msgspec
 from gevent.socket import wait_read
 from locust.env import Environment
 
+from loadbench import priority
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.load.lane import Lane
 from loadbench.load.ready import Load, make_ready
@@ -33,6 +34,7 @@ log = logging.getLogger("loadbench.load")
 def main() -> None:
     """Runs the plan that comes first on stdin."""
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.INFO)
+    priority.prompt()
     stdin, stdout = _aside()
     lines = _lines(stdin)
     try:

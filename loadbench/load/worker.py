@@ -23,7 +23,7 @@ from gevent.socket import wait_read
 from locust.env import Environment
 from msgspec.structs import replace
 
-from loadbench import __version__
+from loadbench import __version__, priority
 from loadbench.errors import LoadbenchError, RunError
 from loadbench.load import link
 from loadbench.load.clock import identity
@@ -306,6 +306,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.INFO)
     logging.getLogger("locust").setLevel(logging.WARNING)
     given = _arguments()
+    priority.prompt()
     workers: list[Worker] = []  # one, once it is connected
 
     def signalled(number: int) -> None:
