@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"orphan", "distribution", "inside", "environment", "limits", "model", "errors", "units",
+    0: {"orphan", "priority", "distribution", "inside", "environment", "limits", "model", "errors", "units",
         "histogram", "shape", "courtesy",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
         "standing", "certainty", "ride", "streams"},
