@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {
-    0: {"orphan", "priority", "distribution", "inside", "environment", "limits", "model", "errors", "units",
-        "histogram", "shape", "courtesy",
+    0: {"orphan", "distribution", "inside", "environment", "limits", "model", "errors", "units",
+        "priority", "histogram", "shape", "courtesy",
         "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
         "standing", "certainty", "ride", "streams"},
     1: {"diagnoses", "explained", "failing", "situation", "words", "quantities", "episodes",
