@@ -9,7 +9,7 @@ open    Poisson at 20,000/s: how late the lane sends, beside a timerfd loop in C
 
 The C server has core 0, the client core 1, rounds are interleaved. Rates are by the server's own
 count between two moments amid each client's run, after a second of warm-up; a row counts only while
-the server's core was under 90 % busy.
+the server's core was under 90 % busy: the others are left out, and so is each beside them.
 """
 
 import argparse
@@ -112,10 +112,24 @@ def present(names: Sequence[str]) -> list[str]:
     return found
 
 
-def times(mine: list[Row], other: list[Row]) -> str:
-    """Median and spread of the ratio within each round."""
-    found = sorted(a.rate / b.rate for a, b in zip(mine, other, strict=True))
-    return f"{statistics.median(found):.2f} ({found[0]:.2f}–{found[-1]:.2f})"
+def counting(*clients: list[Row]) -> list[tuple[Row, ...]]:
+    """Of the rounds of these clients those in which none of them kept the server too busy."""
+    each = zip(*clients, strict=True)
+    return [rows for rows in each if max(row.server_busy for row in rows) < BUSY]
+
+
+def spread(values: list[float], form: str) -> str:
+    """Median, least and most."""
+    ends = f"{min(values):{form}}–{max(values):{form}}"
+    return f"{statistics.median(values):{form}} ({ends})"
+
+
+def told_busy(counted: list[tuple[Row, ...]], rounds: int) -> str:
+    """The most that the server was busy in the rounds that count, and how many those are."""
+    if not counted:
+        return f"**over {BUSY:.0%} in each round: does not count**"
+    most = max(row.server_busy for rows in counted for row in rows)
+    return f"{most:.0%}" + (f", {len(counted)} of {rounds} rounds" if len(counted) < rounds else "")
 
 
 def table(rows: dict[str, list[Row]], connections: int, size: int = 0) -> None:
@@ -124,14 +138,15 @@ def table(rows: dict[str, list[Row]], connections: int, size: int = 0) -> None:
           "| server busy |")  # fmt: skip
     print("|---|---|---|---|---|" + ("---|" if size else ""))
     for name, mine in rows.items():
-        rates = sorted(row.rate for row in mine)
-        rate, busy = statistics.median(rates), max(row.server_busy for row in mine)
-        share = f"{busy:.0%}" if busy < BUSY else f"**{busy:.0%}: does not count**"
-        amount = f" {rate * size / 1e9:.2f} |" if size else ""
+        both = counting(rows["lane"], mine)
+        own = [row for _, row in both] or mine
+        rates = [row.rate for row in own]
+        amount = f" {statistics.median(rates) * size / 1e9:.2f} |" if size else ""
+        times = spread([lane.rate / row.rate for lane, row in both], ".2f") if both else "–"
         print(
-            f"| {name} | {rate:,.0f} ({rates[0]:,.0f}–{rates[-1]:,.0f}) |{amount} "
-            f"{'1' if name == 'lane' else times(rows['lane'], mine)} | "
-            f"{statistics.median(row.per_cpu_second for row in mine):,.0f} | {share} |"
+            f"| {name} | {spread(rates, ',.0f')} |{amount} {'1' if name == 'lane' else times} | "
+            f"{statistics.median(row.per_cpu_second for row in own):,.0f} | "
+            f"{told_busy([(row,) for _, row in both], len(mine))} |"
         )
     print(flush=True)
 

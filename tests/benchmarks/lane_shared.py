@@ -5,7 +5,8 @@ in binary and in shared memory of this machine; a table for the README.
 
 The same C server (fast_server.c) reads what comes and throws it away, and looks into no memory, so
 that all that is measured is the client's and the kernel's. Server on core 0, client on core 1,
-rounds interleaved; each factor is within one client and one round. wrk, which sends the lane's
+rounds interleaved; each factor is within one client and one round, and counts where the server's
+core was under 90 % busy. wrk, which sends the lane's
 requests and does nothing beside, is the bound: no factor can be higher for one that is as fast as
 it in binary.
 """
@@ -20,7 +21,7 @@ from msgspec.structs import replace
 
 from loadbench.model import Tensor
 from tests.benchmarks.clients import Job, lane, missing, perf_analyzer, wrk
-from tests.benchmarks.lane import WARM_S, Row, of_client
+from tests.benchmarks.lane import WARM_S, Row, counting, of_client, spread, told_busy
 from tests.benchmarks.rig import Server, compiled, endpoint
 
 WIDE = 150_000  # values of four bytes
@@ -60,13 +61,13 @@ def main() -> None:
     print(f"| 600 kB, {given.connections} connections | binary | shared memory | × | server busy |")
     print("|---|---|---|---|---|")
     for name in names:
-        pairs = list(zip(rows[name, False], rows[name, True], strict=True))
-        times = sorted(shared.rate / binary.rate for binary, shared in pairs)
-        rates = [statistics.median(row.rate for row in side) for side in zip(*pairs, strict=True)]
-        busy = max(row.server_busy for pair in pairs for row in pair)
+        both = counting(rows[name, False], rows[name, True])
+        used = both or list(zip(rows[name, False], rows[name, True], strict=True))
+        rates = [statistics.median(row.rate for row in side) for side in zip(*used, strict=True)]
+        times = spread([to.rate / of.rate for of, to in both], ".1f") if both else "–"
         print(
-            f"| {name} | {rates[0]:,.0f}/s | {rates[1]:,.0f}/s | {statistics.median(times):.1f} "
-            f"({times[0]:.1f}–{times[-1]:.1f}) | {busy:.0%} |"
+            f"| {name} | {rates[0]:,.0f}/s | {rates[1]:,.0f}/s | {times} | "
+            f"{told_busy(both, given.rounds)} |"
         )
 
 
