@@ -119,15 +119,16 @@ def fast_http_user(job: Job, text: str = LOCUSTFILE) -> Iterator[Popen]:
 
 
 @contextmanager
-def perf_analyzer(job: Job) -> Iterator[Popen]:
+def perf_analyzer(job: Job, *options: str) -> Iterator[Popen]:
     """Synchronous, its faster way here. It is ended when it has been measured, as its own windows
-    of time can wait forever on a server that answers at once."""
+    of time, which `options` can ask for, can wait forever on a server that answers at once."""
     command = [str(PERF_ANALYZER), "-m", job.endpoint.model, "-u", job.url.split("/")[2]]
     if job.endpoint.shared:
         command += ["--shared-memory", "system"]
     if not job.endpoint.binary:
         command += ["--input-tensor-format", "json", "--output-tensor-format", "json"]
-    command += ["--concurrency-range", str(job.connections), "--request-count", "100000000"]
+    command += ["--concurrency-range", str(job.connections)]
+    command += options or ["--request-count", "100000000"]
     with running(command, {"LD_LIBRARY_PATH": str(PEERS / "lib")}) as process:
         yield process
 
