@@ -220,7 +220,7 @@ class Dashboard(App[None]):
 
     def _draw(self) -> bool:
         shown = self._run_screen()
-        if shown is None:
+        if shown is None or not self.is_running:  # its parts go one by one when the app ends
             return False
         if not shown.is_mounted:  # it is being put together
             shown.call_after_refresh(self.redraw)

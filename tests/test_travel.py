@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from dashboard.app import Dashboard
 from dashboard.follow import Follow
 from dashboard.screens.live import LatencyChart
+from dashboard.widgets.alerting import Rules
 from dashboard.widgets.header import Header
 from dashboard.widgets.panels import Events
 from dashboard.widgets.picker import Picker
@@ -395,5 +396,24 @@ def test_a_filter_of_brackets_is_words(folder: Path) -> None:
                 app.redraw()
                 await settle(pilot)
                 assert f"only: {words}" in text(app)
+
+    asyncio.run(walk())
+
+
+def test_who_leaves_is_shown_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts of a screen go one by one, and what was to be drawn soon may find half of them."""
+    whole = Dashboard._close_all
+
+    async def in_parts(app: Dashboard) -> None:
+        await app.screen.query(Rules).remove()
+        app.redraw()
+        await whole(app)
+
+    monkeypatch.setattr(Dashboard, "_close_all", in_parts)
+
+    async def walk() -> None:
+        async with attached(folder) as (app, pilot):
+            app.action_go("alerts")
+            await settle(pilot)
 
     asyncio.run(walk())
