@@ -15,6 +15,7 @@ from loadbench.runner.offer import Level, Offer, text_of
 from tests.running import LOADBENCH, loadbench
 
 
+@pytest.mark.long
 def test_a_whole_measurement_in_little(tmp_path: Path) -> None:
     done = loadbench("doctor", "--load", "--duration", "1s", "--json", cwd=tmp_path, code=None)
     assert done.returncode in (0, 1), done.stderr

@@ -223,6 +223,7 @@ def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("results/*-*"))
 
 
+@pytest.mark.long
 def test_a_welcome_page_is_not_measured_in_silence(tmp_path: Path) -> None:
     load = ("--rate", "20", "--duration", "1s", "--on-no-verdict", "warn")
     with replaying(described("mosec") | {"/": (200, "MOSEC service")}) as url:

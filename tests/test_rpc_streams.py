@@ -195,6 +195,7 @@ def test_an_error_and_an_answer_are_told_apart() -> None:
 # ---- whole runs
 
 
+@pytest.mark.long
 def test_the_engine_is_asked_by_streams_if_somebody_says_so(tmp_path: Path) -> None:
     with serving_rpc(*settings("fake.a=1 ms", "max_batch=8")) as (engine, client):
         port = int(client.channel._channel.target().decode().rpartition(":")[2])

@@ -149,6 +149,7 @@ def test_only_an_engine_of_the_run_s_own_is_changed(tmp_path: Path) -> None:
         assert engine.stats()["loadbench"]["max_batch"] == 32
 
 
+@pytest.mark.long
 def test_a_closed_loop_is_scaled_and_paused(tmp_path: Path) -> None:
     with running(tmp_path, "--set", "load.arrivals=closed", "--set", "load.concurrency=4",
                  seconds=60):  # fmt: skip
@@ -167,6 +168,7 @@ def test_a_closed_loop_is_scaled_and_paused(tmp_path: Path) -> None:
     assert adds_up(runlog.read_snapshot(folder)["summary"])
 
 
+@pytest.mark.long
 def test_a_spike_is_whole_with_workers_too(tmp_path: Path) -> None:
     """All act on it together, a moment after it was told: no part of it may be gone by then."""
     with running(tmp_path, "--workers", "2", seconds=4):

@@ -121,6 +121,7 @@ def test_a_run_goes_through_memory(tmp_path: Path) -> None:
     assert left() == before
 
 
+@pytest.mark.long
 def test_over_grpc_and_with_workers_too(tmp_path: Path) -> None:
     before = left()
     arguments = ("--shared-memory", *settings("fake.a=1 ms", "max_batch=8"))

@@ -70,6 +70,7 @@ def windows(run: Path) -> list[Window]:
     return [window for window in found if window.stage != "warmup"]
 
 
+@pytest.mark.long
 def test_runs_are_compared_by_their_tokens(ran: Ran) -> None:
     found = json.loads(loadbench("compare", "1", "2", "--anyway", "--json", cwd=ran.folder).stdout)
     rows = {row["metric"]: row for row in found["rows"]}

@@ -64,6 +64,7 @@ def test_two_workers_offer_exactly_what_one_process_would() -> None:
     assert done.latency == Histogram.of([sample.done - sample.due for sample in every])
 
 
+@pytest.mark.long
 def test_a_closed_loop_is_dealt_out_too() -> None:
     """Of three workers one leaves, and one is killed."""
     with known_server(service_ms=20) as server:
