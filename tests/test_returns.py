@@ -187,6 +187,20 @@ def test_while_a_full_batch_waits_nobody_is_awaited_and_what_is_known_is_kept() 
     assert sum(due.rows for due in scheduler._returns.expected(SHAPES, now)) > 2
 
 
+def test_many_who_wait_in_parts_that_cannot_share_a_batch_are_no_full_batch() -> None:
+    service = ServiceTimes(4)
+    service.observe(4, 10 * MS)
+    scheduler = Scheduler(Terms(Rule("deadline", 4, hold=True), 100, 1 << 20, None), service)
+    for shapes in (SHAPES, ((2,),)):
+        for _ in range(3):
+            job = Asking(Client())
+            job.shapes = shapes
+            assert scheduler.admit(job, None, lambda: 0) is None
+    ran = Asking(Client())
+    scheduler.answered([ran], 10 * MS, service)  # six rows wait, but no four together
+    assert ran.client.away == 1
+
+
 def test_the_rule_holds_only_until_a_head_would_be_late_and_never_while_draining() -> None:
     rule = Rule("deadline", 32)
     hold = Hold(9 * MS, 8)

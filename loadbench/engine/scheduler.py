@@ -172,10 +172,11 @@ class Scheduler:
         self.last_batch = max(self.last_batch, now)
         if self._returns is None:
             return
-        if self.queues.rows < self.rule.max_batch:
+        waiting = self.queues.in_order()
+        if waiting and min(map(len, waiting)) >= self.rule.max_batch:
+            self._returns.unawaited()  # whatever is next is full, and held for nobody
+        else:
             self._returns.answered([job.client for job in jobs], now, service.table)
-        else:  # a full batch waits, which is held for nobody
-            self._returns.unawaited()
 
     def take(
         self,

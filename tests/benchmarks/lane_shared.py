@@ -36,8 +36,8 @@ def job(port: int, connections: int, seconds: float, folder: Path, shared: bool)
     return Job(where, connections, seconds, folder)
 
 
-# It keeps each body that it sent until a window ends: 1 GB/s of memory that the kernel has to clear
-# took two thirds of its time where it was asked for a number of requests, and 80 % of its rate
+# Asked for a number of requests its memory grows with each body that it sends: clearing pages for
+# that was two thirds of its time, and it is several times as fast in windows
 WINDOWS = (
     "--measurement-interval",
     "1000",
