@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from loadbench import runlog, spec
-from loadbench.cli.run import _say as say
 from loadbench.cli.run import _signals as signals
+from loadbench.cli.say import say, show
 from loadbench.errors import SpecError
 from loadbench.judge.checks import NO_VERDICT, NOT_MADE, PASSED
 from loadbench.judge.session import Session, Terms
@@ -118,9 +118,9 @@ def command(
 def _told(folder: Path, as_json: bool, gate: bool, caught: list[int]) -> int:
     found = read_session(folder)
     if as_json:
-        click.echo(json.dumps(session_facts(folder), ensure_ascii=False))
+        show(json.dumps(session_facts(folder), ensure_ascii=False))
     else:
-        click.echo(session_text(folder))
+        show(session_text(folder))
     if caught:
         return 128 + caught[0]
     if found.state == "failed":
@@ -132,19 +132,19 @@ def _gated(found: Session) -> int:
     """What a session is worth to a gate; why is told on stderr."""
     words = {row.word for row in found.gated}
     if found.answers and found.answers.broken:
-        click.echo("loadbench: B does not answer as A does", err=True)
+        say("loadbench: B does not answer as A does")
         return WORSE
     if not found.verdict:
-        click.echo("loadbench: no verdict: the numbers cannot be trusted", err=True)
+        say("loadbench: no verdict: the numbers cannot be trusted")
         return NO_VERDICT
     if "worse" in words:
-        click.echo("loadbench: B is worse than A", err=True)
+        say("loadbench: B is worse than A")
         return WORSE
     if found.fails_more:
-        click.echo("loadbench: B fails more often than A", err=True)
+        say("loadbench: B fails more often than A")
         return WORSE
     if "inconclusive" in words:
-        click.echo("loadbench: no verdict: inconclusive", err=True)
+        say("loadbench: no verdict: inconclusive")
         return NO_VERDICT
     return PASSED
 

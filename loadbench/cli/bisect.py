@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from loadbench import runlog
+from loadbench.cli.say import say, show
 from loadbench.errors import LoadbenchError, SpecError
 from loadbench.judge.comparison import terms_of
-from loadbench.printable import harmless
 
 FOUND, NO_VERDICT = 0, 4
 ENDS = 128  # from here on git gives up
@@ -50,13 +50,13 @@ def command(
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # puts the tree back
     found = search(*ends, measure, _say)
     if len(found.commits) == 1:
-        click.echo(f"{found.commits[0]} is the first bad commit")
+        show(f"{found.commits[0]} is the first bad commit")
         return FOUND
     if not found.commits:
         _say(f"{ends[1]} is not shown to be worse than {ends[0]}: {found.why}")
         return NO_VERDICT
-    click.echo("the first bad commit is one of these, some of which could not be judged:")
-    click.echo("\n".join(f"  {commit}" for commit in found.commits))
+    show("the first bad commit is one of these, some of which could not be judged:")
+    show("\n".join(f"  {commit}" for commit in found.commits))
     return NO_VERDICT
 
 
@@ -95,4 +95,4 @@ def _parted(words: tuple[str, ...]) -> tuple[tuple[str, str], tuple[str, ...]]:
 
 
 def _say(text: str) -> None:
-    click.echo(f"loadbench: {harmless(text)}", err=True)
+    say(f"loadbench: {text}")

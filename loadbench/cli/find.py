@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from loadbench import runlog, spec
 from loadbench.bounds import require_rate
-from loadbench.cli.run import _say as say
 from loadbench.cli.run import _signals as signals
+from loadbench.cli.say import say, show
 from loadbench.environment import kept, left_out
 from loadbench.errors import SpecError
 from loadbench.judge.search import LEAST_S, Terms
@@ -91,7 +91,7 @@ def command(scenario: str | None, out: str | None, resume: str | None, **given: 
         hunt = finder.execute()
     if finder.folder.exists():
         facts = json.dumps(find_facts(finder.folder), ensure_ascii=False)
-        click.echo(facts if given["as_json"] else find_text(finder.folder))
+        show(facts if given["as_json"] else find_text(finder.folder))
     return 128 + caught[0] if caught else _exit_code(hunt, finder.failed)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from loadbench.cli.say import say
 from loadbench.errors import LoadbenchError, RunError, SpecError
 from loadbench.model import plain
 from loadbench.report.annotations import annotations
@@ -93,7 +94,7 @@ def tell_github(found: Conclusion) -> None:
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return
     for line in annotations(found):
-        click.echo(line, err=True)
+        say(line)
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return
@@ -101,7 +102,7 @@ def tell_github(found: Conclusion) -> None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(markdown(found) + "\n")
     except OSError as error:  # the verdict stands all the same
-        click.echo(f"loadbench: no step summary: {error}", err=True)
+        say(f"loadbench: no step summary: {error}")
 
 
 def replace(path: Path, text: str) -> None:

@@ -1,7 +1,6 @@
 """`loadbench run`: runs without a screen; a line every few seconds, the summary at the end."""
 
 import json
-import os
 import shlex
 import signal
 import sys
@@ -16,6 +15,7 @@ import click
 from loadbench import runlog, spec
 from loadbench.cli.gate import REPEATS, Gate, gate_options
 from loadbench.cli.outputs import Outputs, output_options
+from loadbench.cli.say import say, show
 from loadbench.errors import SpecError
 from loadbench.judge.checks import CHECK_FAILED, PASSED, verdict
 from loadbench.judge.shift import FEWEST
@@ -126,7 +126,7 @@ def command(
     against = gate.opened(chosen, results) if gate else None
     if against and len(against.snapshots) < FEWEST:
         few = f"{against.name} has {len(against.snapshots)} of the {FEWEST} repeats that a verdict"
-        _say(f"  {few} takes: no run can be shown to be worse than it")
+        say(f"  {few} takes: no run can be shown to be worse than it")
     options = Options(
         results=results,
         name=name or "",
@@ -145,13 +145,13 @@ def command(
     pause_s = parse_duration(cool_down) / SECOND if cool_down else None
     run: Run | Series
     if repeats > 1:
-        run = Series(chosen, options, lambda text: _say(f"  {text}"), repeats, pause_s)
+        run = Series(chosen, options, lambda text: say(f"  {text}"), repeats, pause_s)
     else:
-        run = Run(chosen, options, lambda text: _say(f"  {text}"))
+        run = Run(chosen, options, lambda text: say(f"  {text}"))
     if print_folder:
-        click.echo(f"run {run.folder}")
+        show(f"run {run.folder}")
     else:
-        _say(f"run {run.folder}")
+        say(f"run {run.folder}")
     with _signals(run) as caught:
         made = run.execute()
     summaries = [one.summary for one in made] if isinstance(made, list) else [made.summary]
@@ -160,15 +160,15 @@ def command(
     if as_json:
         found = plain(summaries[0]) if repeats == 1 else series_facts(run.folder)
         found |= {"comparison": plain(held.comparison)} if held else {}
-        click.echo(json.dumps(found, ensure_ascii=False))
+        show(json.dumps(found, ensure_ascii=False))
     else:
-        click.echo(run_text(run.folder) if repeats > 1 else text_of(run.folder, summaries[0]))
+        show(run_text(run.folder) if repeats > 1 else text_of(run.folder, summaries[0]))
         if held:
-            click.echo(f"\n{comparison_text(held.comparison)}")
+            show(f"\n{comparison_text(held.comparison)}")
     certain = certain or until_decided is not None
     conclusion = _concluded(chosen.name, summaries, caught, warn, certain)
     if held:
-        click.echo(harmless(f"loadbench: {held.decision.words}"), err=True)
+        say(f"loadbench: {held.decision.words}")
         conclusion = held_against(conclusion, *held, warn)
     return outputs.conclude(conclusion)
 
@@ -177,18 +177,10 @@ def _dry(chosen: spec.Scenario, trust: bool, as_json: bool) -> int:
     from loadbench.runner import dry
 
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # ends its engine
-    target, tried = dry.try_out(chosen, trust, lambda text: _say(f"  {text}"))
+    target, tried = dry.try_out(chosen, trust, lambda text: say(f"  {text}"))
     found = json.dumps(plain(tried), ensure_ascii=False) if as_json else dry.text_of(target, tried)
-    click.echo(harmless(found))
+    show(harmless(found))
     return CHECK_FAILED if any(one.fault for one in tried) else PASSED
-
-
-def _say(text: str) -> None:
-    """A line of progress. When nobody reads them any more, the run goes on without them."""
-    try:
-        click.echo(harmless(text), err=True)
-    except OSError:  # the pipe's reader ended, the terminal was closed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def text_of(folder: Path, summary: Summary) -> str:
@@ -210,7 +202,7 @@ def _signals(run: Any) -> Iterator[list[int]]:
             sys.exit(128 + number)
         text = f"stopped by {signal.Signals(number).name}"
         if len(caught) == 1:
-            _say("  stopping: again to end at once")
+            say("  stopping: again to end at once")
             run.stop(text)
         else:
             run.kill(text)
@@ -235,5 +227,5 @@ def _concluded(
         return not_made(name, "it was ended before anything was measured", "", code)
     found = concluded(summaries, code, warn, certain)
     if found.state == "no verdict":
-        click.echo(f"loadbench: {harmless(found.title)}", err=True)
+        say(f"loadbench: {found.title}")
     return found

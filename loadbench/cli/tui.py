@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from loadbench import runlog
+from loadbench.cli.say import say, show
 from loadbench.errors import SpecError
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _told(app: "Dashboard") -> int:
     else:
         from loadbench.report.text import run_text
 
-        click.echo(run_text(app.folder))
+        show(run_text(app.folder))
     return 0
 
 
@@ -176,7 +177,8 @@ def _told_of(app: "Dashboard", child: "Child") -> int:
 
 def _ended(child: "Child", code: int, folder: Path) -> int:
     """Its own words and exit code."""
-    click.echo(child.text(), nl=False)
+    if text := child.text():
+        show(text.removesuffix("\n"))
     reasons = child.reasons() if code else []
     if child.killed:  # it could say nothing
         reasons = [
@@ -184,12 +186,12 @@ def _ended(child: "Child", code: int, folder: Path) -> int:
             f"  → what it recorded: loadbench show {folder}",
         ]
     for line in reasons:
-        click.echo(line, err=True)
+        say(line)
     return code
 
 
 def _goes_on(folder: Path) -> None:
-    click.echo(f"the run goes on: loadbench tui --attach {folder}")
+    show(f"the run goes on: loadbench tui --attach {folder}")
 
 
 def _pages(port: int) -> "Pages":
