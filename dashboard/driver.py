@@ -176,7 +176,7 @@ class Driver:
         try:
             did = await self._tell(command)
         except LoadbenchError as error:
-            app.notify(f"{error.message}. {error.hint}", severity="error", markup=False)
+            app.notify(error.said, severity="error", markup=False)
         else:
             app.notify(f"{done or did}\n{control.written(app.folder, command)}", markup=False)
 

@@ -14,6 +14,7 @@ from loadbench.explained import EXPLAINED_BY
 from loadbench.failing import AWAY, INSIDE, RESTARTED, behind
 from loadbench.machine import Gpu, Machine, highest
 from loadbench.ride import WHY_CLOSED
+from loadbench.sentences import finished
 from loadbench.situation import LESS, Situation, parts_ms
 from loadbench.targets.region import NO_REGION
 from loadbench.trust import cause
@@ -69,7 +70,7 @@ def _changed(now: Situation) -> Finding | None:
     mark, during = now.changed
     when = units.clock(mark.second * units.SECOND)
     before = "before its worst" if during else "before"
-    text = f"Shortly {before}, at {when}, this was changed: {mark.text}."
+    text = finished(f"Shortly {before}, at {when}, this was changed: {mark.text}")
     return Finding("changed", text, "that change", "take it back, and see whether this ends")
 
 

@@ -6,6 +6,8 @@ LoadbenchError           anything below; caught once, at the top of the command 
  └── RunError      3     the run could not be made: port, results folder, a child that died
 """
 
+from loadbench.sentences import finished
+
 
 class LoadbenchError(Exception):
     """What happened (`message`), and what the reader can do about it (`hint`)."""
@@ -16,6 +18,11 @@ class LoadbenchError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def said(self) -> str:
+        """Both on one line."""
+        return f"{finished(self.message)} {self.hint}" if self.hint else self.message
 
 
 def reason(error: Exception) -> str:

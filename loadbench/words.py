@@ -15,6 +15,7 @@ from loadbench.episodes import FOLLOWS, LIKELY, TRY
 from loadbench.explained import EXPLAINED_BY
 from loadbench.model import AlertChange, Rule
 from loadbench.quantities import NEWEST, SPAN_S
+from loadbench.sentences import finished
 from loadbench.situation import Situation, parts_ms, stretches
 from loadbench.units import percent, significant
 
@@ -33,8 +34,8 @@ class Verdict(NamedTuple):
     @property
     def lines(self) -> tuple[str, ...]:
         """All of it, as it stands in the log."""
-        guess = (f"{LIKELY}{self.likely}.",) if self.likely else ()
-        return (*self.said, *guess, f"{TRY}{self.hint}{'' if self.hint.endswith('?') else '.'}")
+        guess = (finished(f"{LIKELY}{self.likely}"),) if self.likely else ()
+        return (*self.said, *guess, finished(f"{TRY}{self.hint}"))
 
 
 def explain(situation: Situation, rule: Rule, change: AlertChange | None = None) -> Verdict:

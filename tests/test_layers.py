@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     0: {"orphan", "distribution", "inside", "environment", "limits", "model", "errors", "units",
         "priority", "histogram", "shape", "courtesy",
-        "merge", "curve", "optimum", "printable", "value", "machine", "serverside",
+        "merge", "curve", "optimum", "printable", "sentences", "value", "machine", "serverside",
         "standing", "certainty", "ride", "streams"},
     1: {"diagnoses", "explained", "failing", "situation", "words", "quantities", "episodes",
         "alertspec", "alertfile", "spec", "aroundspec", "faults", "loadspec", "requestspec",

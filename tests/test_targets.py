@@ -452,6 +452,19 @@ def test_a_server_that_asks_who_asks_is_not_taken_for_another(path: str) -> None
     assert "target.headers" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [("it loads.", "it loads. try"), ("it loads...", "it loads. try"), ("what?", "what? try")],
+)
+def test_what_a_server_says_ends_in_one_mark(said: str, words: str) -> None:
+    """Whoever asks it puts that into sentences."""
+    answers = {"/v2": (503, json.dumps({"error": said}))}
+    with replaying(answers) as url, Asker(url) as asker, pytest.raises(TargetError) as caught:
+        asker.describe(TargetSpec(url=url))
+    assert f"HTTP 503 {words} again" in caught.value.said
+    assert TargetError("why?").said == "why?"
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 @pytest.mark.parametrize("path", ["/v2", "/v1/models", "/v1/models/m", "/"])
 def test_a_server_that_cannot_tell_now_is_not_taken_for_another(path: str, status: int) -> None:

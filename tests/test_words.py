@@ -16,6 +16,7 @@ from loadbench.model import (
     BatchSize,
     Gpu,
     Machine,
+    Mark,
     Part,
     Process,
     Rule,
@@ -23,7 +24,7 @@ from loadbench.model import (
     Window,
 )
 from loadbench.runner.verdicts import Verdicts
-from loadbench.situation import Situation, Stretch, stretches
+from loadbench.situation import Changed, Situation, Stretch, stretches
 from loadbench.units import MS, SECOND
 from loadbench.words import Verdict, explain
 from tests.records import window
@@ -164,6 +165,15 @@ def test_each_cause_is_told_with_its_numbers_and_what_to_try(name: str) -> None:
     assert found.code == code
     assert text in found.text
     assert hint in found.hint
+
+
+@pytest.mark.parametrize("mark", [".", "?", "!", "…"])
+def test_a_sentence_ends_in_one_mark(mark: str) -> None:
+    verdict = Verdict((), f"a guess{mark}", f"a hint{mark}", "nothing")
+    assert verdict.lines == (f"Likely: a guess{mark}", f"Try: a hint{mark}")
+    done = Changed(Mark(0, f"a change{mark}"), during=False)
+    assert diagnoses(look(calm(), changed=done))[0].text.endswith(f" a change{mark}")
+    assert Verdict((), "a", "b", "").lines == ("Likely: a.", "Try: b.")
 
 
 def test_a_generator_that_gets_no_core_is_not_said_to_need_more_processes() -> None:

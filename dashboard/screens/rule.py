@@ -120,7 +120,7 @@ class Edit(ModalScreen[None]):
                 path = alertfile.save(self._scenario(), rule, off)
                 self.app.notify(f"saved to {_short(path)}", markup=False)
         except SpecError as error:
-            self.query_one("#said", Label).update(f"✗ {error.message}. {error.hint}")
+            self.query_one("#said", Label).update(f"✗ {error.said}")
             return
         if live:
             length = OFF if off else units.exact_duration(rule.for_ns)

@@ -139,7 +139,7 @@ class Runs(RunScreen, inherit_bindings=False):
         try:
             baselines = baseline.read(results)
         except SpecError as error:
-            problem = f"{error.message}. {error.hint}"
+            problem = error.said
         worker, found, sent = get_current_worker(), [], 0
         for entry in catalogue.entries(results, known):
             found.append(entry)
@@ -287,7 +287,7 @@ class Runs(RunScreen, inherit_bindings=False):
         try:
             self.app.open_run(Path(entry.folder), "live" if going else "replay")
         except SpecError as error:
-            self.notify(f"{error.message}. {error.hint}", severity="error", markup=False)
+            self.notify(error.said, severity="error", markup=False)
         else:
             verb = "attach" if going else "replay"
             name = runlog.named(Path(entry.folder))
@@ -331,7 +331,7 @@ class Runs(RunScreen, inherit_bindings=False):
                 told = f"baseline of {name}: {entry.name}\n{self._command('baseline set', entry)}"
             self._listing = replace(self._listing, baselines=baseline.read(self.results))
         except LoadbenchError as error:
-            self.notify(f"{error.message}. {error.hint}", severity="error", markup=False)
+            self.notify(error.said, severity="error", markup=False)
         else:
             self.notify(told, markup=False)
         self._update()
@@ -356,7 +356,7 @@ class Runs(RunScreen, inherit_bindings=False):
         try:
             catalogue.remove(Path(entry.folder), self.results)
         except LoadbenchError as error:
-            tell(f"{error.message}. {error.hint}", severity="error")
+            tell(error.said, severity="error")
         else:
             tell(f"deleted {entry.name}")
         self.app.call_from_thread(self._look)

@@ -124,8 +124,7 @@ class Steer(ModalScreen[None]):
         try:
             done = await self._tell(command)
         except LoadbenchError as error:
-            text = f"{error.message}. {error.hint}" if error.hint else error.message
-            self._say("✗", text, colours.error)
+            self._say("✗", error.said, colours.error)
             return
         finally:
             self._sending = False

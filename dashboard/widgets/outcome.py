@@ -16,6 +16,7 @@ from dashboard.scene import Scene
 from dashboard.theme import ink
 from dashboard.widgets.board import Board, Cells
 from loadbench import control, units
+from loadbench.sentences import finished
 from loadbench.view import over_at
 
 LOSSES = ("lost", "worker-gone")  # codes of notes: one of several load processes is gone
@@ -93,7 +94,7 @@ def without_folder(text: str) -> str:
 def _sentence(text: str) -> str:
     text = without_folder(text).rstrip(". ")
     first = text[:1].upper() if _WORD.match(text) else text[:1]  # a path is written as it is
-    return f"{first}{text[1:]}{'' if text.endswith('?') else '.'}"
+    return finished(f"{first}{text[1:]}")
 
 
 class Outcome(Board):

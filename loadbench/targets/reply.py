@@ -24,9 +24,10 @@ def refusal(answer: httpx.Response) -> str:
 
 
 def words(answer: httpx.Response) -> str:
-    """Its error in words, as servers put it into JSON, else all that it says."""
+    """Its error in words, as servers put it into JSON, else all that it says; without a full stop,
+    for it is put into sentences of ours."""
     found = json_of(answer, anyhow=True)
     said = (found.get("error") or found.get("detail")) if isinstance(found, dict) else None
     if isinstance(said, dict):
         said = said.get("message", said)
-    return " ".join(str(said or answer.text).split())[:200]
+    return " ".join(str(said or answer.text).split())[:200].rstrip(". ")

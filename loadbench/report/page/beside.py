@@ -41,6 +41,7 @@ from loadbench.report.page.verdict import headline, outcome, sentence
 from loadbench.report.series import unjudged_repeats
 from loadbench.report.sides import side
 from loadbench.report.svg import Level
+from loadbench.sentences import finished
 from loadbench.units import percent, significant
 
 _CHANGED = 30  # settings that are listed
@@ -64,7 +65,7 @@ def against(material: Material) -> Markup | None:
         else:
             inside = compared(compare(side([folder]), _side(whole, [material])))
     except SpecError as error:
-        inside = quiet(f"Not compared: {error.message}.")
+        inside = quiet(f"Not compared: {finished(error.message)}")
     return section("Against the baseline", inside, name="baseline")
 
 
@@ -74,7 +75,7 @@ def judged(folders: Sequence[Path], materials: Sequence[Material]) -> Markup:
         sides = [_side(folder, materials) for folder in folders]
         found = [compare(sides[0], other) for other in sides[1:]]
     except SpecError as error:
-        return quiet(f"Not compared: {error.message}.")
+        return quiet(f"Not compared: {finished(error.message)}")
     if len(found) == 1:
         return compared(found[0])
     whole = matrix(sides, found)
