@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from loadbench import units
 from loadbench.explained import EXPLAINED_BY
-from loadbench.failing import AWAY, INSIDE, RESTARTED, behind
+from loadbench.failing import AWAY, INSIDE, OUTAGE, RESTARTED, behind
 from loadbench.machine import Gpu, Machine, highest
 from loadbench.ride import WHY_CLOSED
 from loadbench.sentences import finished
@@ -148,7 +148,7 @@ def _errors(now: Situation) -> Finding | None:
     if kind == NO_REGION or (NO_REGION in failed and failed.keys() <= RESTARTED):
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail: {kinds}."
-        return Finding("errors", text, *behind(NO_REGION))
+        return Finding("errors", text, *(behind(NO_REGION) if kind == NO_REGION else OUTAGE))
     if failed[kind] < _ONE_KIND * number:
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail, in several ways: {kinds}."
@@ -430,8 +430,8 @@ DIAGNOSES: tuple[Callable[[Situation], Finding | None], ...] = (
     _standstill,
     _other_process,
     _throttled,
+    _errors,  # before what its device is at: a server that is away, or refuses, is not slow
     _memory,
-    _errors,
     _cpu,
     _idle_gpu,
     _as_asked,

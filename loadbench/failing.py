@@ -20,6 +20,11 @@ RESTARTED = {
     NO_REGION, "refused", "unreachable", "reset", "closed", "truncated", "connect_timeout",
     "first_byte_timeout", "timeout", "grpc_UNAVAILABLE",
 }  # fmt: skip
+# of these, where most are not for the memory: that it is forgotten follows from a restart
+OUTAGE = (
+    "the server was away for a time, and was restarted",
+    "read its log: why it ended; if no_region goes on, load.log says why it refuses the memory",
+)
 _REFUSES = (
     "the target refuses what it cannot answer in time, to protect the rest",
     "ask for less, or give it more: larger batches, more instances, a longer SLO",

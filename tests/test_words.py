@@ -120,7 +120,7 @@ CASES = {
         "in several ways: http_500 16, no_region 14, reset 10", "read its log"),
     "forgotten memory, for a restart that took long": (
         window(0, [5.0] * 10, {"refused": 80, "no_region": 10}), "errors", "errors",
-        "90 % fail: refused 80, no_region 10.", "load.log"),
+        "90 % fail: refused 80, no_region 10.", "read its log: why it ended"),
     "kinds of errors": (window(0, [5.0] * 60, {"http_500": 20, "reset": 20}), "errors", "errors",
                         "in several ways: http_500 20, reset 20", "read its log"),
     "small batches": (calm(80.0, server=server(70.0, size=4, closed={"deadline": {4: 10}})), "p99",
@@ -165,6 +165,19 @@ def test_each_cause_is_told_with_its_numbers_and_what_to_try(name: str) -> None:
     assert found.code == code
     assert text in found.text
     assert hint in found.hint
+
+
+def test_an_outage_is_no_want_of_memory() -> None:
+    """Of a card that is filled once and for all, as servers of language models do, nor where the
+    server has forgotten the memory that was shared with it as it came back."""
+    full = card(memory_used=135 * GB)
+    for failed in ({"refused": 40}, {"refused": 30, "no_region": 10}, {"http_503": 40}):
+        now = window(0, [5.0] * 60, failed, machine=full)
+        for quantity in ("p99", "errors", "throughput"):
+            found = diagnoses(look(now, quantity))
+            assert found[0].code == "errors"
+            assert "memory" not in found[0].guess
+    assert diagnoses(look(calm(machine=full)))[0].code == "memory"
 
 
 @pytest.mark.parametrize("mark", [".", "?", "!", "…"])
