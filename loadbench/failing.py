@@ -33,6 +33,10 @@ _BREAKS = ("the target, or a proxy before it, breaks connections off", "read its
 _SLOW = ("the target does not answer in time", "ask for less, or raise target.timeout")
 AWAY = ("nothing listens there (any more)", "is it up, and is this its port?")
 _TAKES = ("the target does not take what is sent", "look at [[request]] and the first answer")
+_ASKS_WHO = (
+    "the target wants a key that it was not sent, or refuses the one that it was",
+    "target.headers: is it there, still good, and enough for this?",
+)
 INSIDE = ("an error inside the target", "read its log")
 _FAILURES = {
     NO_REGION: (
@@ -42,6 +46,8 @@ _FAILURES = {
     "grpc_RESOURCE_EXHAUSTED": _REFUSES, "grpc_UNAVAILABLE": _REFUSES,
     "grpc_DEADLINE_EXCEEDED": _SLOW, "grpc_INTERNAL": INSIDE, "grpc_UNKNOWN": INSIDE,
     "grpc_INVALID_ARGUMENT": _TAKES, "grpc_NOT_FOUND": _TAKES, "grpc_UNIMPLEMENTED": _TAKES,
+    "http_401": _ASKS_WHO, "http_403": _ASKS_WHO,
+    "grpc_UNAUTHENTICATED": _ASKS_WHO, "grpc_PERMISSION_DENIED": _ASKS_WHO,
     "http_429": _REFUSES, "http_503": _REFUSES, "refused": AWAY, "unreachable": AWAY,
     "reset": _BREAKS, "closed": _BREAKS, "truncated": _BREAKS,
     "connect_timeout": _SLOW, "first_byte_timeout": _SLOW, "timeout": _SLOW,

@@ -452,6 +452,32 @@ def test_a_server_that_asks_who_asks_is_not_taken_for_another(path: str) -> None
     assert "target.headers" in caught.value.hint
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("protocol", ["auto", "kserve", "tensorflow"])
+def test_a_key_that_was_sent_and_is_refused_is_not_asked_for(
+    protocol: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_TOKEN", "hunter22hunter22")
+    refusals = dict.fromkeys(("/v2", "/v1/models", "/v1/models/m"), (status, "{}"))
+    headers = {"Authorization": "Bearer $MODEL_TOKEN", "X-Tenant": "a"}
+
+    def said(sent: dict[str, str]) -> str:
+        with replaying(refusals) as url, Asker(url, protocol, headers=sent) as asker:
+            if (protocol, status) == ("auto", 403):  # services say so of what they do not have
+                asker.describe(TargetSpec(url=url, model="m"))
+                return asker.known_by
+            with pytest.raises((SpecError, TargetError)) as caught:
+                asker.describe(TargetSpec(url=url, model="m"))
+            return caught.value.said
+
+    own = said(headers)
+    assert "it was sent Authorization, and refuses that" in own
+    assert "$MODEL_TOKEN" in own
+    assert "target.headers" not in own
+    assert "hunter22" not in own
+    assert "target.headers" in said({"X-Tenant": "a"})
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [("it loads.", "it loads. try"), ("it loads...", "it loads. try"), ("what?", "what? try")],

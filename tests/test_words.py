@@ -110,6 +110,8 @@ CASES = {
                           "40 % fail, 95 % of them by http_503 (38)", "ask for less"),
     "calls that are refused": (window(0, [5.0] * 60, {"grpc_RESOURCE_EXHAUSTED": 40}), "errors",
                                "errors", "all by grpc_RESOURCE_EXHAUSTED (40)", "ask for less"),
+    "a key that is refused": (window(0, [5.0] * 60, {"http_401": 40}), "errors", "errors",
+                              "all by http_401 (40)", "target.headers"),
     "forgotten memory": (window(0, [5.0] * 60, {"refused": 15, "no_region": 25}), "errors",
                          "errors", "40 % fail: refused 15, no_region 25.", "registers it again"),
     "forgotten memory, the least of it": (

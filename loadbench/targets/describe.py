@@ -16,7 +16,7 @@ from loadbench.targets import openai, tensorflow
 from loadbench.targets.datatypes import NO_JSON
 from loadbench.targets.plain import check_path
 from loadbench.targets.recognise import MISSPELT, recognised
-from loadbench.targets.reply import json_of
+from loadbench.targets.reply import FORBIDDEN, WHO, json_of
 from loadbench.units import hostport
 
 if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
@@ -60,6 +60,8 @@ def describe(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     told = asker.json("/v2")
     extensions = told.get("extensions") or []
     ready = asker.ask("GET", "/v2/health/ready")
+    if ready.status_code in (WHO, FORBIDDEN):
+        raise asker.refused("/v2/health/ready", ready)
     if ready.status_code != 200:
         raise TargetError(f"{asker.url} is not ready (HTTP {ready.status_code})", "wait for it")
     model = wanted.model or _only_ready(asker)
@@ -148,6 +150,8 @@ def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     path = tensorflow.model_path(model)
     answer = asker.ask("GET", path)
     state = json_of(answer)
+    if answer.status_code in (WHO, FORBIDDEN):
+        raise asker.refused(path, answer)
     if not tensorflow.serves(state):
         raise SpecError(f"{asker.url} has no model {model!r}: {asker.refusal(answer)}")
     if not tensorflow.ready(state):
@@ -244,7 +248,7 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
         known = ", ".join(ready) or "it does not tell which it has"
         raise SpecError(f"{asker.url} has no model {model!r}: {said}", known)
     if answer.status_code != 200:
-        raise TargetError(f"{asker.asked(path)}: {asker.refusal(answer)}")
+        raise asker.refused(path, answer)
     found = asker.parsed(answer)
     inputs, outputs = (_tensors(asker, found, key) for key in ("inputs", "outputs"))
     config = _config(asker, path)

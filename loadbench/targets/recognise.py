@@ -8,7 +8,7 @@ import httpx
 from loadbench import environment
 from loadbench.errors import SpecError, TargetError
 from loadbench.targets import openai, tensorflow
-from loadbench.targets.reply import json_of
+from loadbench.targets.reply import FORBIDDEN, WHO, json_of, unwelcome
 
 if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
     from loadbench.targets.ask import Asker
@@ -16,11 +16,10 @@ if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
 
 MISSPELT = "extenstion"  # TorchServe as a KServe server writes it so
 _TORCHSERVE = "TorchServe APIs"
-_WHO = 401  # how servers say that they do not know who asks
 # How they, or a proxy before them, say that they cannot tell now. All other refusals mean that it
 # is not known there: services answer what they do not have by 404, but by 400, 403 or 500, too.
 _LATER = (429, 502, 503, 504)
-_ABSENT, _FORBIDDEN = 404, 403
+_ABSENT = 404
 # what servers of https say, in plain HTTP, to who speaks that, in words like these
 _BAD = 400
 _WANTS_TLS = re.compile(r"https (?:port|server|scheme)|ssl-enabled", re.IGNORECASE)
@@ -61,8 +60,8 @@ def recognised(asker: "Asker", wanted: "TargetSpec") -> str:
             f"{path} by {asker.refusal(answer)}" for path, answer in asked.items()
         )
         told = f"it answered {answers}, which is no protocol known here"
-        if _FORBIDDEN in codes:
-            told += " (if it wants a key: target.headers)"
+        if FORBIDDEN in codes:
+            told += f" ({': '.join(filter(None, unwelcome(FORBIDDEN, asker.headers)))})"
     asker.known_by = f"plain HTTP: {told}"
     return "http"
 
@@ -73,9 +72,9 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
     answer = asker.ask("GET", path)
     where = asker.asked(path)
     said = f"{where}: {asker.refusal(answer)}"
-    if answer.status_code == _WHO:
-        hint = 'target.headers = { Authorization = "Bearer $NAME" }'
-        raise SpecError(f"{said}: it asks for a key or a password", f"{hint}{_plain(asker)}")
+    if answer.status_code == WHO:
+        why, hint = unwelcome(WHO, asker.headers)
+        raise SpecError(f"{said}: {why}", f"{hint}{_plain(asker)}")
     if answer.status_code in _LATER:
         raise _later(asker, said)
     if answer.status_code == _BAD and not asker.tls and _WANTS_TLS.search(answer.text):

@@ -1,9 +1,14 @@
 """What a server that is asked says: in JSON, or why not."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import msgspec
+
+from loadbench import environment
+
+WHO, FORBIDDEN = 401, 403  # how servers say that they do not know who asks, or do not let them
 
 
 def json_of(answer: httpx.Response, anyhow: bool = False) -> Any:
@@ -31,3 +36,24 @@ def words(answer: httpx.Response) -> str:
     if isinstance(said, dict):
         said = said.get("message", said)
     return " ".join(str(said or answer.text).split())[:200].rstrip(". ")
+
+
+def unwelcome(status: int, headers: Mapping[str, str]) -> tuple[str, str]:
+    """Of a refusal for who asks: why, as far as the headers tell that were sent, and what to try,
+    both without what they hold; empty of any other."""
+    if status not in (WHO, FORBIDDEN):
+        return "", ""
+    sent = [name for name, text in headers.items() if _key(name, text)]
+    if not sent:
+        hint = 'target.headers = { Authorization = "Bearer $NAME" }'
+        if status == WHO:
+            return "it asks for a key or a password", hint
+        return "", f"if it wants a key: {hint}"
+    found = [match[0] for name in sent for match in environment.NAME.finditer(headers[name])]
+    values = f", in {' and '.join(dict.fromkeys(found))} of the environment," if found else ""
+    why = f"it was sent {' and '.join(sent)}, and refuses that"
+    return why, f"is what is sent{values} in the form that it takes, still good, and enough there?"
+
+
+def _key(name: str, text: str) -> bool:
+    return environment.secret(name) or environment.names(text)
