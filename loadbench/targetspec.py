@@ -23,7 +23,7 @@ class TargetSpec(Section):
     """What is measured: `local:MODEL` (started by us) or an URL."""
 
     url: str = "local:mlp"
-    protocol: Literal["auto", "kserve", "tensorflow", "openai", "http"] = "auto"
+    protocol: Literal["auto", "kserve", "tensorflow", "openai", "torchserve", "http"] = "auto"
     model: str = ""
     timeout: Duration = 10 * units.SECOND  # of a request as a whole; 2 min of OpenAI's
     connect_timeout: Duration = 5 * units.SECOND  # of that, to be connected

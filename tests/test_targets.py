@@ -423,6 +423,21 @@ def test_torchserve_says_what_it_is_and_not_which_models_it_has() -> None:
             asker.describe(TargetSpec(url=url))
 
 
+def test_torchserve_can_be_named_where_a_proxy_hides_it(tmp_path: Path) -> None:
+    with replaying({"/v2": (404, ""), "/": (403, "")}) as url:
+        wanted = TargetSpec(url=url, model="res net", protocol="torchserve")
+        with Asker(url, wanted.protocol) as asker:
+            found = asker.describe(wanted)
+        assert (found.protocol, found.path, found.method) == (
+            "http", "/predictions/res%20net", "POST",
+        )  # fmt: skip
+        own = ("--set", "target.protocol=torchserve", "--set", "target.model=a")
+        done = loadbench("run", "steady", "--target", url, *own, cwd=tmp_path, code=2)
+        assert "'infer' sends nothing" in done.stderr
+    with Asker("http://127.0.0.1:1", "torchserve") as asker, pytest.raises(TargetError):
+        asker.describe(TargetSpec(model="a"))
+
+
 @pytest.mark.parametrize("told", ['{"info": 3}', "[]", '{"info": {"title": "mine"}}', "no"])
 def test_others_that_answer_options_are_plain_http(told: str) -> None:
     with replaying({"/v2": (404, ""), "/": (200, told)}) as url, Asker(url) as asker:

@@ -195,6 +195,8 @@ def _torchserve(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
                 'name it: [target] model = "…" (curl http://127.0.0.1:8081/models lists them)',
             )
         path = f"/predictions/{quote(wanted.model, safe='')}"
+    if asker.protocol == "torchserve":  # else it was asked before, for what it speaks
+        asker.reach(path)
     return replace(_http(asker, wanted, path), method="POST", model=wanted.model)
 
 
