@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tomllib
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, AnyStr
@@ -17,6 +18,9 @@ NAME = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 LEFT_OUT = "(left out)"
 _MARK = "\ufffc"  # in its place, to see whether it would be left out again
 _LEAST = 4  # characters of a value that is looked for: shorter ones stand in any text
+_CODED = 8  # characters of one that is looked for in base64
+_COMPONENT, _WHOLE = "!'()*", ";,/?:@&=+$#"  # what JavaScript leaves in a part of a link, in a link
+_IN_LINKS = str.maketrans("+/", "-_")  # how base64 differs in links
 # inputs of models are called token_type_ids, settings max_tokens, checks first_token_p99, and a
 # tokenizer has words like its stop_token
 _SECRET = re.compile(
@@ -99,21 +103,53 @@ def _secrets(text: str) -> list[str]:
 
 def _forms(value: str) -> set[str]:
     """As it is, as a link or a form has it, as JSON has it, as a page has it, as Python has bytes,
-    and what is left of it where these are taken for another text."""
+    in base64, and what is left of it where these are taken for another text."""
     plain = value.encode(errors="surrogateescape")  # as the environment has what is no text
-    quoted = {quote(plain), quote(plain, safe=""), quote_plus(plain)}
-    small = {re.sub("%..", lambda found: found[0].lower(), form) for form in quoted}
-    texts = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
     raw = {plain, value.encode("latin-1", "replace")}
     told = {form for data in raw for form in (repr(data)[2:-1], data.decode(errors="replace"))}
-    return {value, *quoted, *small, *texts, *told, escape(value), escape(value, quote=False)}
+    told |= {value, escape(value), escape(value, quote=False)}
+    if len(value) >= _CODED:
+        told |= {form for data in raw for form in _in_base64(data)}
+    return told | _in_links(plain) | _in_json(value)
+
+
+def _in_links(plain: bytes) -> set[str]:
+    """As Python and JavaScript encode it, all of it encoded, and what is encoded once more."""
+    quoted = {quote(plain, safe=left) for left in ("", "/", _COMPONENT, _COMPONENT + _WHOLE)}
+    quoted |= {quote_plus(plain), "".join(f"%{byte:02X}" for byte in plain)}
+    quoted |= {re.sub("%..", lambda found: found[0].lower(), form) for form in quoted}
+    return quoted | {form.replace("%", "%25") for form in quoted}
+
+
+def _in_json(value: str) -> set[str]:
+    """With and without what is beyond ASCII; as PHP, Go and .NET write it beside; and what is a
+    text of JSON within another."""
+    texts = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    for odd in (r"[<>&]", r"[<>&'+`]"):
+        texts |= {re.sub(odd, lambda found: f"\\u{ord(found[0]):04x}", text) for text in texts}
+    texts |= {text.replace(r"\"", r"\u0022") for text in texts}
+    texts |= {text.replace("/", r"\/") for text in texts}
+    texts |= {re.sub(r"\\u\w{4}", lambda one: rf"\u{one[0][2:].upper()}", text) for text in texts}
+    return texts | {json.dumps(text, ensure_ascii=False)[1:-1] for text in texts}
+
+
+def _in_base64(plain: bytes) -> set[str]:
+    """By itself, and amid other bytes: then of its first and last letters some are not its own."""
+    found = {b64encode(plain).decode()}
+    for before in range(3):
+        text = b64encode(bytes(before) + plain).decode()
+        own = slice(-(-before * 8 // 6), (before + len(plain)) * 8 // 6)
+        found.add(text[own])
+    return found | {text.translate(_IN_LINKS) for text in found}
 
 
 def _without(said: AnyStr, value: AnyStr, name: AnyStr) -> AnyStr:
     said = said.replace(value, name)
-    sizes = range(len(value) - 1, _LEAST - 1, -1)
-    cut = next((size for size in sizes if said.endswith(value[:size])), 0)
-    return said[:-cut] + name if cut else said
+    begin = value[:_LEAST]
+    at = said.find(begin, max(0, len(said) - len(value) + 1))
+    while at >= 0 and not value.startswith(said[at:]):
+        at = said.find(begin, at + 1)
+    return said if at < 0 else said[:at] + name
 
 
 def secret(name: str) -> bool:

@@ -1,6 +1,8 @@
 """Secrets that are typed, or stand in a scenario, though they should be named: they reach the
 target, and are not written down anywhere."""
 
+import time
+from base64 import b64encode, urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -448,6 +450,52 @@ def test_a_secret_that_is_repeated_in_other_letters_is_left_out(said: str) -> No
     found = hidden(said, {"X-Api-Key": 'p/q&r s"'})
     assert "(left out)" in found
     assert "q" not in found
+
+
+CODED = 'p+q/r "s" <t>!~8'
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b64encode(CODED.encode()).decode(),
+        urlsafe_b64encode(CODED.encode()).decode().rstrip("="),
+        *(b64encode(b"x" * before + CODED.encode() + b": no").decode() for before in range(4)),
+        "".join(f"%{byte:02x}" for byte in CODED.encode()),
+        "p%2Bq%2Fr%20%22s%22%20%3Ct%3E!~8",  # JavaScript's encodeURIComponent
+        "p+q/r%20%22s%22%20%3Ct%3E!~8",  # its encodeURI
+        "p%252Bq%252Fr%2520%2522s%2522%2520%253Ct%253E%2521~8",  # a link within a link
+        r'{"key": "p+q\/r \"s\" <t>!~8"}',  # PHP's
+        r'{"key": "p+q/r \"s\" \u003ct\u003e!~8"}',  # Go's
+        r'{"key": "p\u002Bq/r \u0022s\u0022 \u003Ct\u003E!~8"}',  # .NET's
+        r'{"said": "{\"key\": \"p+q/r \\\"s\\\" <t>!~8\"}"}',  # JSON within JSON
+    ],
+)
+def test_a_secret_that_is_repeated_in_a_code_is_left_out(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left around it are the letters of base64 that are of its neighbours, too."""
+    monkeypatch.setenv("KEY", CODED)
+    headers = {"X-Api-Key": "$KEY"}
+    for text in (hidden(said, headers), hidden(said.encode(), headers).decode()):
+        before, mark, after = text.partition("$KEY")
+        assert mark
+        assert len(before) <= len('{"said": "{\\"key\\": \\"')
+        assert len(after) <= len(': no"}') + 2
+
+
+def test_a_short_secret_is_not_looked_for_in_base64() -> None:
+    said = b64encode(b"abcdefg").decode()
+    assert hidden(said, {"X-Api-Key": "abcdefg"}) == said
+
+
+def test_looking_for_a_long_secret_takes_no_time() -> None:
+    """It stands in the load's way when a request fails in a new way."""
+    key = "".join(chr(33 + number * 7 % 90) for number in range(4000))
+    begun = time.monotonic()
+    for said in (key[:-1], "no" * 1000, "ab" * 1000 + key[:4]):
+        hidden(said, {"X-Api-Key": key})
+    assert time.monotonic() - begun < 0.5
 
 
 def test_differences_tell_that_there_is_one_and_not_which(tmp_path: Path) -> None:
