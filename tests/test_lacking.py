@@ -114,6 +114,76 @@ def test_a_value_is_of_the_kind_that_is_asked_for(schema: object, query: str) ->
     assert asking({"parameters": [one]})["path"] == f"/go?one={query}"
 
 
+def locked(schemes: object, usual: object, **own: object) -> str:
+    """What is to be said beside a request that has a body, by a description with these keys."""
+    body = {"content": {"application/json": {"schema": {"type": "object"}}}}
+    page = {
+        "paths": {"/go": {"post": {"requestBody": body, **own}}},
+        "components": {"securitySchemes": schemes}, "security": usual,
+    }  # fmt: skip
+    with replaying(NONE | {"/openapi.json": (200, json.dumps(page))}) as url, Asker(url) as asker:
+        [found] = operations(asker)
+    assert ('path = "/go"' in found.words) is ("--target" not in found.words)
+    return found.words.replace(url, "URL").partition(", with ")[2]
+
+
+HEADER = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+QUERY = {"type": "apiKey", "in": "query", "name": "api_key"}
+BEARER = {"type": "http", "scheme": "Bearer"}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said"),
+    [
+        (HEADER, '[target] headers = { X-API-Key = "$X_API_KEY" }'),
+        (QUERY, '--target "URL/go?api_key=$API_KEY"'),
+        (QUERY | {"in": "cookie"}, '[target] headers = { Cookie = "api_key=$API_KEY" }'),
+        (BEARER, '[target] headers = { Authorization = "Bearer $API_TOKEN" }'),
+        ({"type": "http", "scheme": "basic"},
+         '[target] headers = { Authorization = "Basic $BASIC_AUTH" }'),
+        ({"type": "oauth2"}, '[target] headers = { Authorization = "Bearer $API_TOKEN" }'),
+        ({"type": "mutualTLS"}, "[target] cert and key"),
+        ({"type": "http", "scheme": "digest"}, ""),
+        (HEADER | {"name": "no name"}, ""),
+        (HEADER | {"in": ["header"]}, ""),
+        ({"type": ["apiKey"]}, ""),
+        (7, ""),
+    ],
+)  # fmt: skip
+def test_a_key_that_an_operation_wants_is_told(scheme: object, said: str) -> None:
+    assert locked({"a": scheme}, [{"a": []}]) == said
+    assert locked({"a": scheme}, None, security=[{"a": []}]) == said
+
+
+def test_of_several_keys_those_are_told_that_are_wanted() -> None:
+    schemes = {"a": HEADER, "b": QUERY, "no": {"type": "http", "scheme": "digest"}}
+    both = '[target] headers = { X-API-Key = "$X_API_KEY" } and --target "URL/go?api_key=$API_KEY"'
+    assert locked(schemes, [{"a": [], "b": []}]) == both
+    assert locked(schemes, [{"no": []}, {"b": []}, {"a": []}]).startswith("--target")
+    nothing: list[object] = [[{"a": []}, {}], [], 3, [7]]
+    for none in nothing:
+        assert locked(schemes, none) == ""
+    assert locked(schemes, [{"a": []}], security=[]) == ""  # this one lets all in
+    parameter = {"name": "api_key", "in": "query", "required": True}
+    told_once = locked(schemes, [{"b": []}], parameters=[parameter])
+    assert told_once == '--target "URL/go?api_key=$API_KEY"'
+
+
+def test_a_key_is_told_with_where_its_value_is_from_unless_it_is_sent(tmp_path: Path) -> None:
+    answers = described("fastapi")
+    page = json.loads(answers["/openapi.json"][1])
+    page["components"]["securitySchemes"] = {"a": HEADER}
+    page["security"] = [{"a": []}]
+    answers["/openapi.json"] = (200, json.dumps(page))
+    own = ("--set", "target.headers.x-api-key=abcdefgh")
+    with replaying(answers) as url:
+        told_all = loadbench("run", "steady", "--target", url, *BRIEF, cwd=tmp_path, code=2).stderr
+        sent = loadbench("run", "steady", "--target", url, *own, *BRIEF, cwd=tmp_path, code=2)
+    assert '[target] headers = { X-API-Key = "$X_API_KEY" }' in told_all
+    assert "($X_API_KEY: taken from the environment)" in told_all
+    assert "X-API-Key" not in sent.stderr
+
+
 def test_a_path_with_places_is_filled() -> None:
     places = [{"name": name, "in": "path", "schema": {"type": kind}} for name, kind in
               (("model", "string"), ("number", "integer"))]  # fmt: skip

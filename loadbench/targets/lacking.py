@@ -4,7 +4,7 @@ the service may: FastAPI, LitServe, BentoML and mosec describe themselves by Ope
 
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.model import Note
 from loadbench.plan import Endpoint, Expected, RequestPlan, kinds
 from loadbench.targets import multipart
+from loadbench.targets.openapi import DEEP, Keys, keys, listed, referred, whole
 from loadbench.targets.reply import json_of
 
 if TYPE_CHECKING:  # they bring pydantic, which not all who ask need
@@ -23,7 +24,6 @@ if TYPE_CHECKING:  # they bring pydantic, which not all who ask need
 
 _PAGES = ("/openapi.json", "/docs.json", "/openapi/metadata.json")  # BentoML's, mosec's
 _GONE = (404, 405)
-_DEEP = 8  # that a schema may be in itself
 _SHOWN = 6  # operations, in a sentence
 _METHODS = ("post", "put", "patch")
 _PLAIN = re.compile(r"/[\w./~:+%-]{0,200}", re.ASCII)  # a path that is no template
@@ -31,6 +31,7 @@ _NAME = re.compile(r"[\w.~\[\]-]{1,100}", re.ASCII)  # of a parameter that needs
 _BARE = re.compile(r"[\w-]+", re.ASCII)  # a key of TOML that needs none
 _TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)  # of a body; `*/*` is none
 _JSON = "application/json"
+_NAMED = re.compile(r"\$\w+")  # a value of the environment
 _KINDS = (_JSON, multipart.URLENCODED, multipart.TYPE)  # what is best known here comes first
 _FOLDER, _FILE = "FILES/", "${name|file}"  # each file in it is sent once
 _BODY = "the body that it takes"
@@ -53,17 +54,20 @@ _ANY = "[[request]] with method, path and body"
 
 class Operation(NamedTuple):
     """What can be sent to a service: the lines of a scenario's `[[request]]`; what else it needs,
-    if the service does not say all; and what in them stands for something that only users know."""
+    if the service does not say all; what in them stands for something that only users know; and
+    what has to be said beside it of keys, whose values are the environment's."""
 
     settings: tuple[str, ...]
     rest: str = ""
     unknown: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
         """What a scenario has to say."""
         *most, last = (*self.settings, self.rest) if self.rest else self.settings
-        return f"{', '.join(most)} and {last}"
+        beside = f", with {' and '.join(self.keys)}" if self.keys else ""
+        return f"{', '.join(most)} and {last}{beside}"
 
 
 def lacking(asker: "Asker", endpoint: Endpoint, spec: "Spec") -> Note | None:
@@ -130,7 +134,9 @@ def _hint(asker: "Asker") -> str:
     more = f", or {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     unknown = dict.fromkeys(name for one in first for name in one.unknown)
     yours = f" ({', '.join(unknown)}: put in your own)" if unknown else ""
-    return f"say what to ask for: [[request]] with {', or '.join(words)}{more}{yours}"
+    named = dict.fromkeys(name for one in first for key in one.keys for name in _NAMED.findall(key))
+    theirs = f" ({', '.join(named)}: taken from the environment)" if named else ""
+    return f"say what to ask for: [[request]] with {', or '.join(words)}{more}{yours}{theirs}"
 
 
 def operations(asker: "Asker") -> Iterator[Operation]:
@@ -147,17 +153,21 @@ def operations(asker: "Asker") -> Iterator[Operation]:
             for method in _METHODS:
                 asked = methods.get(method) if isinstance(methods, dict) else None
                 if isinstance(asked, dict):
-                    shared = _list(methods.get("parameters"))
-                    yield from _Described(told).operation(path, method, asked, shared)
+                    shared = listed(methods.get("parameters"))
+                    found = _Described(told, asker.url, asker.headers)
+                    yield from found.operation(path, method, asked, shared)
         return
 
 
 class _Described:
     """Reads one operation of an OpenAPI document. A text of which nothing is known but its name
-    is the name in capitals, which users have to replace."""
+    is the name in capitals, which users have to replace. `sent` are the headers that the service
+    at `url` is sent anyhow."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
+    def __init__(self, told: dict[str, Any], url: str, sent: Iterable[str]) -> None:
         self._told = told
+        self._url = url
+        self._sent = {name.lower() for name in sent}
         self._unknown: dict[str, None] = {}
         self._headers: dict[str, str] = {}
 
@@ -166,13 +176,15 @@ class _Described:
     ) -> Iterator[Operation]:
         """Nothing for a path that cannot be written down."""
         steps = [step for step in path.split("/") if step and "{" not in step]
-        known = [_whole(self._told, one) for one in (*shared, *_list(asked.get("parameters")))]
+        known = [whole(self._told, one) for one in (*shared, *listed(asked.get("parameters")))]
         where = {(str(one.get("in")), str(one.get("name"))): one for one in known}
+        wanted = keys(self._told, asked)
+        own = wanted.headers.keys() | wanted.query.keys()  # said once, as keys
         query, cookies = [], []
         for (place, name), one in where.items():
             if place == "path" and f"{{{name}}}" in path:
                 path = path.replace(f"{{{name}}}", quote(self._value(name, one), safe=""))
-            elif one.get("required") is not True or not _NAME.fullmatch(name):
+            elif one.get("required") is not True or not _NAME.fullmatch(name) or name in own:
                 continue
             elif place == "query":
                 query.append(f"{name}={quote(self._value(name, one), safe='')}")
@@ -184,17 +196,30 @@ class _Described:
             return
         if cookies:
             self._headers["Cookie"] = "; ".join(cookies)
-        content = _whole(self._told, asked.get("requestBody")).get("content")
+        content = whole(self._told, asked.get("requestBody")).get("content")
         given, rest = self._given(content) if isinstance(content, dict) else ([], "")
         if not isinstance(content, dict) and not where:
             rest = "the body that it takes, if it takes one"
         path += f"?{'&'.join(query)}" if query else ""
-        settings = [f'name = "{steps[-1] if steps else "infer"}"', f'path = "{path}"']
+        settings = [f'name = "{steps[-1] if steps else "infer"}"']
+        if not wanted.query:  # else it is said with these: no path takes values of the environment
+            settings.append(f'path = "{path}"')
         if method != "post" or not isinstance(content, dict):  # what has a body is posted
             settings.append(f'method = "{method.upper()}"')
         if self._headers:
             settings.append(f"headers = {_table(self._headers)}")
-        yield Operation((*settings, *given), rest, tuple(self._unknown))
+        beside = tuple(self._beside(wanted, path))
+        yield Operation((*settings, *given), rest, tuple(self._unknown), beside)
+
+    def _beside(self, wanted: Keys, path: str) -> Iterator[str]:
+        """What a scenario, or for a query the command, has to say of keys."""
+        headers = {n: text for n, text in wanted.headers.items() if n.lower() not in self._sent}
+        if headers:
+            yield f"[target] headers = {_table(headers)}"
+        if wanted.query:
+            query = "&".join(f"{name}={value}" for name, value in wanted.query.items())
+            yield f'--target "{self._url}{path}{"&" if "?" in path else "?"}{query}"'
+        yield from wanted.rest
 
     def _given(self, content: dict[str, Any]) -> tuple[list[str], str]:
         """The settings that are what is sent, or in words that this is for users to say."""
@@ -203,7 +228,7 @@ class _Described:
         media = content[kinds[kind]] if kinds else None
         schema = media.get("schema") if isinstance(media, dict) else None
         if kind == _JSON:
-            found = _example(self._told, schema, _DEEP) if schema else None
+            found = _example(self._told, schema, DEEP) if schema else None
             body = "" if found is None else msgspec.json.encode(found).decode()
             if not _writable(body):
                 return [], _BODY
@@ -229,9 +254,9 @@ class _Described:
     def _form(self, schema: Any) -> dict[str, str]:
         """Its fields; empty if they are not told."""
         form = {}
-        for name, part in _wanted(_whole(self._told, schema)).items():
-            one = _whole(self._told, part)
-            one = _whole(self._told, one.get("items")) if one.get("type") == "array" else one
+        for name, part in _wanted(whole(self._told, schema)).items():
+            one = whole(self._told, part)
+            one = whole(self._told, one.get("items")) if one.get("type") == "array" else one
             if one.get("format") == "binary" or "contentMediaType" in one:
                 self._unknown[_FOLDER] = None
                 form[name] = _FILE
@@ -243,7 +268,7 @@ class _Described:
         """Of a parameter or a field, as a text."""
         schema = told.get("schema")
         schema = schema if isinstance(schema, dict) else {}
-        found = _example(self._told, told if "example" in told else schema, _DEEP)
+        found = _example(self._told, told if "example" in told else schema, DEEP)
         if isinstance(found, list) and found:
             found = found[0]
         text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
@@ -252,19 +277,6 @@ class _Described:
             text = re.sub(r"\W", "_", name).upper()
             self._unknown[text] = None
         return text
-
-
-def _list(found: Any) -> list[Any]:
-    return found if isinstance(found, list) else []
-
-
-def _whole(told: dict[str, Any], part: Any) -> dict[str, Any]:
-    """A part of a document, or what it refers to; empty for what is none."""
-    for _ in range(_DEEP):
-        if not isinstance(part, dict) or not isinstance(part.get("$ref"), str):
-            break
-        part = _referred(told, part["$ref"])
-    return part if isinstance(part, dict) else {}
 
 
 def _table(found: dict[str, str]) -> str:
@@ -295,7 +307,7 @@ def _example(told: dict[str, Any], schema: Any, deep: int) -> Any:
         if isinstance(schema.get(key), list) and schema[key]:
             return _example(told, schema[key][0], deep - 1)
     if isinstance(schema.get("$ref"), str):
-        return _example(told, _referred(told, schema["$ref"]), deep - 1)
+        return _example(told, referred(told, schema["$ref"]), deep - 1)
     kind = schema.get("type")
     if kind == "array":
         item, least = _example(told, schema.get("items"), deep - 1), schema.get("minItems")
@@ -327,13 +339,5 @@ def _wanted(schema: dict[str, Any]) -> dict[str, Any]:
     """The properties that an object has to have; all if none has to be there."""
     properties = schema.get("properties")
     parts = properties if isinstance(properties, dict) else {}
-    required = _list(schema.get("required")) or parts
+    required = listed(schema.get("required")) or parts
     return {name: part for name, part in parts.items() if name in required}
-
-
-def _referred(told: dict[str, Any], reference: str) -> Any:
-    """What `#/components/schemas/Asked` stands for."""
-    found: Any = told
-    for name in reference.removeprefix("#/").split("/"):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
