@@ -277,6 +277,14 @@ def test_what_goes_by_other_labels_is_a_gap_and_goes_on(server: Telling, labels:
     assert codes(found) == [[], ["inside-late"], [], []]
 
 
+def test_what_goes_by_other_labels_again_and_again_is_never_new(server: Telling) -> None:
+    """What was gone before, in the same way, is not what it is to be compared with."""
+    courses = enumerate(["a", "a", "b", "b", "c", "c", "", "d", "d"])
+    pages = [app(1000 + 50 * at, f'zone="{zone}"') if zone else "up 1\n" for at, zone in courses]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [50, None, 50, None, 50, None, None, 50]
+
+
 def test_a_version_that_takes_over_counts_from_zero(server: Telling) -> None:
     one, two = 'model="a",version="1"', 'model="a",version="2"'
     pages = [app(1000, one), app(1050, one), app(50, two), app(100, two)]

@@ -193,6 +193,7 @@ class Reading(NamedTuple):
     waiting: int | None
     gpus: tuple[Gpu, ...]
     gone: frozenset[Place] = frozenset()
+    renamed: frozenset[Place] = frozenset()  # of those that are gone: they go by other labels now
     started: Mapping[Labels, float] = {}  # when each process did, of those that say so
     processes: frozenset[Labels] = frozenset()  # that the page has told of, by their labels
     fell: Counts = {}
@@ -240,9 +241,13 @@ def together(earlier: Reading, later: Reading) -> Reading:
         for place, value in earlier.counts.items()
         if place in later.counts or place.whose not in anew
     }
+    gone = frozenset(known.keys() - later.counts.keys())
+    figures = _renamed(earlier, later)
+    renamed = earlier.renamed | {place for place in gone if place.key in figures}
     return later._replace(
         counts={**known, **later.counts},
-        gone=frozenset(known.keys() - later.counts.keys()),
+        gone=gone,
+        renamed=renamed & gone,
         started={**earlier.started, **later.started},
         processes=earlier.processes | later.processes,
         fell=_fell(earlier, later),
@@ -384,7 +389,7 @@ def _by_turns(earlier: Reading, later: Reading) -> bool:
 def _late(earlier: Reading, later: Reading, anew: Collection[Labels]) -> frozenset[Place]:
     """What is new, and has not counted since the reading before alone. Where nothing of its name
     was told before nothing was, and those whose process began anew count from zero."""
-    before, renamed = _by_kind(earlier), _renamed(earlier, later)
+    before, renamed = _by_kind(earlier.counts), _renamed(earlier, later)
     return frozenset(
         place
         for place in later.counts.keys() - earlier.counts.keys()
@@ -396,8 +401,11 @@ def _late(earlier: Reading, later: Reading, anew: Collection[Labels]) -> frozens
 
 def _renamed(earlier: Reading, later: Reading) -> frozenset[str]:
     """The figures of which no series is there any more, but others that count no less: the same
-    ones, under other labels."""
-    before, now = _by_kind(earlier), _by_kind(later)
+    ones, under other labels. What they went by before those is counted there already."""
+    before = _by_kind({
+        place: value for place, value in earlier.counts.items() if place not in earlier.renamed
+    })  # fmt: skip
+    now = _by_kind(later.counts)
     kept = {place.key for place in earlier.counts.keys() & later.counts.keys()}
     kinds: dict[str, list[bool]] = {}
     for kind, value in before.items():
@@ -405,9 +413,9 @@ def _renamed(earlier: Reading, later: Reading) -> frozenset[str]:
     return frozenset(key for key, same in kinds.items() if key not in kept and all(same))
 
 
-def _by_kind(reading: Reading) -> dict[tuple[str, str, int], float]:
+def _by_kind(counts: Counts) -> dict[tuple[str, str, int], float]:
     total: dict[tuple[str, str, int], float] = {}
-    for place, value in reading.counts.items():
+    for place, value in counts.items():
         total[place.kind] = total.get(place.kind, 0.0) + value
     return total
 
