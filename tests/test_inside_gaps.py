@@ -300,6 +300,42 @@ def test_a_restart_is_told_once(server: Telling) -> None:
     assert codes(found) == [[], ["server-restarted"], [], [], [], []]
 
 
+@pytest.mark.parametrize("label", ["pid", "worker", "node", "hostname", "instance"])
+def test_one_of_several_processes_that_begins_anew_makes_its_own_counts_new(
+    server: Telling, label: str
+) -> None:
+    one, two = (f'code="200",{label}="{name}"' for name in "ab")
+    pages = [
+        app(n, one) + app(m, two) for n, m in [(100, 9000), (150, 9050), (20, 9100), (70, 9150)]
+    ]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [100, 70, 100]
+    assert [told.queue and told.queue.count for told in found] == [100, 70, 100]
+    assert codes(found) == [[], ["server-restarted"], []]
+
+
+@pytest.mark.parametrize("label", ["pid", "worker"])
+def test_a_process_that_takes_the_place_of_another_counts_from_zero(
+    server: Telling, label: str
+) -> None:
+    """As one of several workers of a server, which starts another in its stead."""
+    ours, before, after = (f'code="200",{label}="{name}"' for name in "abc")
+    others = [(before, 8000), (before, 8050), (after, 30), (after, 80)]
+    pages = [app(9000 + 50 * at, ours) + app(n, who) for at, (who, n) in enumerate(others)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [100, 80, 100]
+    assert codes(found) == [[], [], []]
+
+
+@pytest.mark.parametrize("label", ["node", "hostname"])
+def test_a_host_that_joins_may_have_counted_before(server: Telling, label: str) -> None:
+    one, two = (f'code="200",{label}="{name}"' for name in "ab")
+    pages = [app(100, one), app(150, one), app(200, one) + app(9000, two)]
+    found = scraped(server, *pages, app(250, one) + app(9050, two), model="", **APP_NAMES)
+    assert [told.requests for told in found] == [50, 50, 100]
+    assert codes(found) == [[], ["inside-late"], []]
+
+
 STARTED = "process_start_time_seconds {}\n"
 
 

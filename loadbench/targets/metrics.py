@@ -28,8 +28,11 @@ FIGURES = ("requests", "failed", "queue", "compute", "batch", "waiting")
 # `whole` is all of a request's time in the server: what its stages leave of it is its queue
 _TIMES = ("queue", "compute", "compute_input", "compute_output", "whole")
 _MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
-_PROCESS = ("engine", "instance", "pod", "Hostname")  # labels that tell processes apart
-_WHOSE = (*_MODEL_LABELS, "version", "model_version", *_PROCESS)
+# Labels that tell processes apart. Those of one host are on its page from their first request on,
+# and so are never older than that; those of several may join it at any age.
+_PROCESS = ("engine", "instance", "pod", "node", "hostname", "Hostname")
+_OF_HOST = ("pid", "worker", "worker_id")
+_WHOSE = (*_MODEL_LABELS, "version", "model_version", *_PROCESS, *_OF_HOST)
 _STARTED = "process_start_time_seconds"  # of Prometheus's own client libraries
 _JITTER_S = 1.5  # some clients add it to the boot time, which Linux may tell a second off
 _RETURNS = 2  # one alone may be a server that was restarted in the first seconds of its load
@@ -436,7 +439,8 @@ def remarks(earlier: Reading, later: Reading, where: str) -> Iterator[Note]:
     if anew:
         yield Note(
             "server-restarted",
-            f"the counters of {where} began anew: the server, or a model of it, was restarted",
+            f"the counters of {where} began anew: the server, or a process or model of it, was"
+            " restarted",
             "what it counted between the reading before and its end is in no figure",
         )
     if late := sorted(_late(earlier, later, anew)):
