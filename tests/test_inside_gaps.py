@@ -194,6 +194,26 @@ def test_a_size_of_which_a_time_is_gone_is_a_gap_and_no_restart(server: Telling,
     assert each == [{2: (1, 18), **four}, four, four, {2: (3, 54), **four}, {2: (1, 18), **four}]
 
 
+def test_a_restart_that_statistics_show_is_told_once(server: Telling) -> None:
+    found = course(server, *(counted(success=n, queue=n) for n in (1000, 1050, 20, 70, 10, 60)))
+    told = [one for one in found if one]
+    assert [one.requests for one in told] == [50, 20, 50, 10, 50]
+    assert codes(told) == [[], ["server-restarted"], [], [], []]
+    (note,) = told[1].remarks
+    assert f"the counters of {server.url} began anew" in note.text
+
+
+@pytest.mark.parametrize("taken", [0, 3])  # of the old version's, by the end of that second
+def test_a_version_that_takes_over_is_no_restart(server: Telling, taken: int) -> None:
+    one, two = ([json.loads(counted(success=n))["model_stats"][0] for n in of]
+                for of in ((1000, 1050, 1050 + taken), (0, 0, 40)))  # fmt: skip
+    both = [{"model_stats": [a, {**b, "version": "2"}]} for a, b in zip(one, two, strict=True)]
+    alone = {"model_stats": both[2]["model_stats"][1:]}
+    found = course(server, *map(json.dumps, [*both, alone, alone]))
+    assert [told and told.requests for told in found] == [50, 40 + taken, 0, 0]
+    assert codes([one for one in found if one]) == [[]] * 4
+
+
 REQUESTS = 'vllm:request_success_total{{finished_reason="stop",model_name="{m}"}} {n}\n'
 QUEUE = 'vllm:request_queue_time_seconds_sum{{model_name="{m}"}} {n}\n' \
     'vllm:request_queue_time_seconds_count{{model_name="{m}"}} {n}\n'  # fmt: skip

@@ -17,9 +17,10 @@ from loadbench.machine import Gpu
 from loadbench.merge import beside, in_turn
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint
-from loadbench.targets.ask import Asker, Reading, difference, together
+from loadbench.targets.ask import Asker, Reading, began_anew, difference, together
 from loadbench.targets.places import LOOK_S, Lookups, may_change, moved
 from loadbench.targets.question import Question
+from loadbench.targets.restarted import restarted
 from loadbench.targets.scrape import Scraper
 
 _LATE = 3  # times that somebody was late before it is told: once may be chance
@@ -268,6 +269,7 @@ class _Counted:
     def __init__(self, asker: Asker, endpoint: Endpoint) -> None:
         self._asker, self._endpoint = asker, endpoint
         self._latest = asker.statistics(endpoint)
+        self._restarted = False  # that was told
         self._question = Question(self._now)
         self.end = self._question.end
 
@@ -299,7 +301,11 @@ class _Counted:
         found = []
         for now in self._question.answers(until):
             before, self._latest = self._latest, together(self._latest, now)
-            found.append(difference(before, now))
+            told = difference(before, now)
+            if not self._restarted and began_anew(before, now):
+                self._restarted = True
+                told = replace(told, remarks=(*told.remarks, restarted(self._asker.url)))
+            found.append(told)
         return in_turn(found)
 
     def _now(self) -> Reading | None:

@@ -20,7 +20,7 @@ from loadbench.errors import LoadbenchError, SpecError, TargetError
 from loadbench.model import Value, decode
 from loadbench.plan import Endpoint, Tls
 from loadbench.standing import Settings
-from loadbench.targets.between import difference, together
+from loadbench.targets.between import began_anew, difference, together
 from loadbench.targets.describe import describe, describe_replica
 from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
 from loadbench.targets.places import Pin
@@ -34,7 +34,7 @@ from loadbench.units import SECOND, hostport
 if TYPE_CHECKING:  # it brings pydantic, which not all who ask need
     from loadbench.targetspec import TargetSpec
 
-__all__ = ["Asker", "Exchange", "Reading", "difference", "together"]
+__all__ = ["Asker", "Exchange", "Reading", "began_anew", "difference", "together"]
 
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 _WHOLE_S = 10.0  # for all of an answer about the server itself

@@ -160,6 +160,15 @@ def _time(requests: int | None, before: int | None, now: int | None) -> Part | N
     return Part(requests, now - before)
 
 
+def began_anew(earlier: Reading, later: Reading) -> bool:
+    """Whether a version that both tell of was restarted. Of our own engine's their changes tell."""
+    return any(
+        part.engine is None and _began_anew(earlier.parts[version], part)
+        for version, part in later.parts.items()
+        if version in earlier.parts
+    )
+
+
 def _began_anew(earlier: Reading, later: Reading) -> bool:
     """Whether anything of it is less than before. One counter alone does not show it: a server that
     was restarted under load may soon have counted more of some than it had before."""

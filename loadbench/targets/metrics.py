@@ -22,6 +22,7 @@ from loadbench.machine import Gpu
 from loadbench.model import Note, Part, Server
 from loadbench.targets.cards import cards
 from loadbench.targets.exposition import Expression, Labels, Page, Term, parsed
+from loadbench.targets.restarted import restarted
 from loadbench.targets.vocabularies import VOCABULARIES, Vocabulary
 
 FIGURES = ("requests", "failed", "queue", "compute", "batch", "waiting")
@@ -437,12 +438,7 @@ def remarks(earlier: Reading, later: Reading, where: str) -> Iterator[Note]:
     if _doubtful(earlier, later, anew):
         return
     if anew:
-        yield Note(
-            "server-restarted",
-            f"the counters of {where} began anew: the server, or a process or model of it, was"
-            " restarted",
-            "what it counted between the reading before and its end is in no figure",
-        )
+        yield restarted(where)
     if late := sorted(_late(earlier, later, anew)):
         labels = ", ".join(f'{name}="{value}"' for name, value in late[0].labels)
         yield Note(
