@@ -525,6 +525,14 @@ def caught_up(read: Callable[[], int | None], expected: int) -> None:
     assert told == expected
 
 
+def settled() -> None:
+    """Until nobody is asked any more."""
+    until = time.monotonic() + 20
+    while any(one.name == "question" for one in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 @contextmanager
 def two_replicas() -> Iterator[tuple[Inside, list[Telling]]]:
     with ExitStack() as opened:
@@ -636,10 +644,22 @@ def test_who_is_late_again_and_again_is_told_of() -> None:
             told += getattr(inside.read(SOON_S), "remarks", ())
             del slow.hangs[STATS]
             goes_on.set()
-            until = time.monotonic() + 20
-            while any(one.name == "question" for one in threading.enumerate()):
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            settled()
     (note,) = told
     assert note.code == "inside-behind"
     assert f"over {SOON_S:g} s after a second's end" in note.text
+
+
+def test_who_is_late_is_one_and_not_all_of_them_together() -> None:
+    """Of several each may be late once by chance."""
+    with two_replicas() as (inside, servers):
+        told = list[Note]()
+        for at in range(4):
+            slow = servers[at % 2]
+            goes_on = slow.hangs[STATS] = threading.Event()
+            told += getattr(inside.read(SOON_S), "remarks", ())
+            del slow.hangs[STATS]
+            goes_on.set()
+            settled()
+        told += getattr(inside.read(), "remarks", ())
+    assert told == []

@@ -23,7 +23,7 @@ from loadbench.targets.question import Question
 from loadbench.targets.restarted import restarted
 from loadbench.targets.scrape import Scraper
 
-_LATE = 3  # times that somebody was late before it is told: once may be chance
+_LATE = 3  # times that one of them was late before it is told: once may be chance
 
 
 class Told(NamedTuple):
@@ -149,8 +149,8 @@ class Inside:
 
     def _late(self, within_s: float) -> None:
         """Says of who is late again and again that its seconds are not the client's."""
-        late = sum(reader.late for reader in self._readers) + (self._page.late if self._page else 0)
-        if late < _LATE:
+        worst = max(reader.late for reader in self._readers)
+        if max(worst, self._page.late if self._page else 0) < _LATE:
             return
         text = f"what is told of the target's inside comes over {within_s:g} s after a second's end"
         text += ": it stands in the next one, beside the client's figures of that"
@@ -233,9 +233,9 @@ class Reader:
 
     @property
     def late(self) -> int:
-        """How often what it told was not there when it was wanted."""
+        """How often what it told was not there when it was wanted: its page, or its counts."""
         scraper = self.told.scraper
-        return self.counted.late + (scraper.late if scraper else 0)
+        return max(self.counted.late, scraper.late if scraper else 0)
 
     def end(self) -> None:
         """Closes it once nothing is under way."""

@@ -152,8 +152,8 @@ class Scraper:
 
     @property
     def late(self) -> int:
-        """How many pages were not there when they were wanted."""
-        return sum(question.late for question in self._questions.values())
+        """How often a page was not there when it was wanted: of several the worst."""
+        return max((question.late for question in self._questions.values()), default=0)
 
     def ask(self, patient: bool = False) -> None:
         """Asks for the pages, side by side; `server` then waits for them. Whoever is patient waits
