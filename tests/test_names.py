@@ -18,6 +18,7 @@ from loadbench import runlog
 from loadbench.errors import TargetError
 from loadbench.load.names import follow
 from loadbench.load.ready import make_ready
+from loadbench.metricspec import MetricsSpec
 from loadbench.model import Note, Server, Window
 from loadbench.plan import Tls
 from loadbench.runner.inside import Inside, Reader, Told
@@ -484,6 +485,126 @@ def test_a_page_that_was_turned_from_is_closed_amid_the_run(
                     assert time.monotonic() < end
             assert len(closed) == 3  # the one that is read now is open
         assert len(closed) == 4
+
+
+# ---- one that moves to a place that hangs
+
+SOON_S = 1.0  # for who does not hang, on a machine that is busy
+
+
+def statistics(count: int) -> str:
+    told = {"success": {"count": count, "ns": 0}}
+    return json.dumps({"model_stats": [{"version": "1", "inference_stats": told}]})
+
+
+@pytest.mark.parametrize("hung", ["statistics", "page"])
+def test_a_place_that_hangs_holds_up_nobody_else(
+    hung: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It accepts, and answers nothing until it goes on."""
+    monkeypatch.setattr("loadbench.targets.scrape._TIMEOUT", 20.0)
+    monkeypatch.setattr("loadbench.targets.ask._TIMEOUT", 20.0)
+    with (
+        telling("127.0.0.2") as old,
+        telling("127.0.0.3", old.server_port) as new,
+        telling() as healthy,
+        ExitStack() as stack,
+    ):
+        counted = hung == "statistics"
+        path = "/v2/models/m/stats" if counted else "/metrics"
+        page = statistics if counted else "asks_total {}\n".format
+        means(monkeypatch, ["127.0.0.2"])
+        wanted = [f"http://{NAME}:{old.server_port}", healthy.url]
+        metrics = MetricsSpec(url="off") if counted else MetricsSpec(requests="asks")
+
+        def opened(url: str, at: str = "") -> Told:
+            asker = stack.enter_context(Asker(url, at=at))
+            where = replace(endpoint(asker.port), host=asker.host, at=asker.at, model="m")
+            if counted:
+                return Told(asker, where, None)
+            scraper = stack.enter_context(Scraper(replace(where, protocol="http"), metrics))
+            assert scraper.find()
+            return Told(asker, replace(where, protocol="http"), scraper)
+
+        def reopen(told: Told, at: str) -> Reader:
+            return Reader(opened(told.asker.url, at))
+
+        old.pages[path] = healthy.pages[path] = page(0)
+        new.pages[path] = page(5000)
+        inside = Inside([opened(url) for url in wanted], None, reopen, linger_s=60)
+        stack.callback(inside.close)
+        means(monkeypatch, ["127.0.0.3"])
+        goes_on = new.hangs[path] = threading.Event()
+        for second in range(1, 5):
+            old.pages[path], healthy.pages[path] = page(second), page(100 * second)
+            begun = time.monotonic()
+            found = inside.read(SOON_S)
+            assert time.monotonic() - begun < 2 * SOON_S
+            assert found is not None
+            assert found.requests == 101  # at the old place there still is somebody
+        assert len(new.asked) == 1
+        goes_on.set()
+        while len(new.asked) < 2:
+            inside.read(SOON_S)
+        new.pages[path] = page(5030)
+        found = inside.read()
+        assert found is not None
+        assert found.requests == 30
+
+
+def test_a_page_of_all_that_moves_to_a_place_that_hangs_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where = replace(endpoint(80), host=NAME, at="10.0.0.1")
+    goes_on = threading.Event()
+
+    def reopen(told: Told, at: str) -> Reader:
+        return Reader(Told(_Counting(0), replace(told.endpoint, at=at), None))  # type: ignore[arg-type]
+
+    def turn(_: str) -> Scraper:
+        goes_on.wait(20)
+        raise TargetError("no answer")
+
+    means(monkeypatch, ["10.0.0.2"])
+    told = Told(_Counting(0), where, None)  # type: ignore[arg-type]
+    inside = Inside([told], None, reopen, linger_s=60, turn=turn)
+    for expected in (2, 2):  # of both places
+        begun = time.monotonic()
+        while (found := inside.read(SOON_S)) and found.requests != expected:
+            assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 10
+    goes_on.set()
+    inside.close()
+
+
+def test_what_was_opened_where_nobody_is_any_more_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where = replace(endpoint(80), host=NAME, at="10.0.0.1")
+    goes_on, opened, closed = threading.Event(), list[str](), list[str]()
+
+    def reopen(told: Told, at: str) -> Reader:
+        opened.append(at)
+        goes_on.wait(20)
+        reader = Reader(Told(_Counting(0), replace(told.endpoint, at=at), None))  # type: ignore[arg-type]
+        reader.close = lambda: closed.append(at)
+        return reader
+
+    means(monkeypatch, ["10.0.0.2"])
+    told = Told(_Counting(0), where, None)  # type: ignore[arg-type]
+    inside = Inside([told], None, reopen, linger_s=60)
+    for at in ("10.0.0.2", "10.0.0.3"):
+        means(monkeypatch, [at])
+        while at not in opened:
+            inside.read(SOON_S)
+    means(monkeypatch, ["10.0.0.1"])
+    for _ in range(3):
+        found = inside.read(SOON_S)
+        assert found is not None
+        assert found.requests == 1
+    goes_on.set()
+    inside.close()
+    assert sorted(opened) == sorted(closed) == ["10.0.0.2", "10.0.0.3"]
 
 
 # ---- a whole run

@@ -7,7 +7,7 @@ ours. The one that was there is asked on for a while, for its last answers are s
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -17,12 +17,14 @@ from loadbench.machine import Gpu
 from loadbench.merge import beside, in_turn
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint
+from loadbench.runner.opening import Opening
 from loadbench.targets.ask import Asker, Reading, began_anew, difference, together
 from loadbench.targets.places import LOOK_S, Lookups, may_change, moved
 from loadbench.targets.question import Question
 from loadbench.targets.restarted import restarted
 from loadbench.targets.scrape import Scraper
 
+_OPEN_S = 0.1  # that those who answer wait for who is opened elsewhere; most are there by then
 _LATE = 3  # times that one of them was late before it is told: once may be chance
 
 
@@ -55,6 +57,8 @@ class Inside:
         self._reopen, self._linger_s = reopen, linger_s
         # closes who is left amid a run: an answer may still be under way
         self._closing = ThreadPoolExecutor(1, "closing")
+        self._opening = [Opening(Reader.end, self._closing) for _ in told]
+        self._turning = Opening(Scraper.close, self._closing)
         self._remarks: list[Note] = []  # that nobody has been told yet
         self._numbers: dict[str, int] = {}  # of cards
         self._seen_cards = False
@@ -75,12 +79,11 @@ class Inside:
         """What came since the last call; None if none of them tells, or answers now. Who does not
         answer within that time is left out, and told of when it has; else all are awaited."""
         begun = time.monotonic()
-        if self._reopen is not None:
-            self._follow(self._reopen)
-        until = None
-        if within_s is not None:  # looks take of it, but servers that were opened do not
-            until = max(begun + within_s, time.monotonic() + within_s - LOOK_S)
-        found = self._told(until)
+        old = [reader for left, reader in self._left if left > begun]
+        self._ask([*self._readers, *old], patient=within_s is None)
+        if self._reopen is not None:  # while they answer
+            self._follow(self._reopen, patient=within_s is None)
+        found = self._told(begun, None if within_s is None else begun + within_s)
         if within_s is not None:
             self._late(within_s)
         if found and self._remarks:
@@ -88,15 +91,16 @@ class Inside:
             self._remarks.clear()
         return found
 
-    def _told(self, until: float | None) -> Server | None:
-        """All are asked before the first is waited for, so that slow ones do not add up."""
-        now = time.monotonic()
-        old = [reader for left, reader in self._left if left > now]
-        asked = [*self._readers, *old]
+    def _ask(self, readers: Sequence["Reader"], patient: bool) -> None:
+        """All, before the first is waited for, so that slow ones do not add up."""
         if self._page:
-            self._page.ask(patient=until is None)
-        for reader in asked:
-            reader.ask(patient=until is None)
+            self._page.ask(patient)
+        for reader in readers:
+            reader.ask(patient)
+
+    def _told(self, begun: float, until: float | None) -> Server | None:
+        old = [reader for left, reader in self._left if left > begun]
+        asked = [*self._readers, *old]
         whole = self._page.server(until) if self._page else None
         found = [reader.read(until) for reader in asked]
         silent = [reader for reader, server in zip(asked, found, strict=True) if not server]
@@ -112,28 +116,43 @@ class Inside:
                 self._closing.submit(reader.end)
         self._left = [(left, reader) for left, reader in self._left if reader in staying]
 
-    def _follow(self, reopen: "Reopen") -> None:
-        names = [reader.names for reader in self._readers if reader.names]
-        for one in names:
-            one.look()
+    def _follow(self, reopen: "Reopen", patient: bool) -> None:
+        """Whoever is patient waits for those who are opened where they have moved to."""
+        for reader in self._readers:
+            if reader.names:
+                reader.names.look()
         until = time.monotonic() + LOOK_S  # for all of them together
-        for at, reader in enumerate(self._readers):
+        for at, (reader, opening) in enumerate(zip(self._readers, self._opening, strict=True)):
             where = reader.elsewhere(until)
-            if not where:
-                continue
-            try:
-                self._readers[at] = self._back(reader, where) or _opened(reopen, reader, where)
-            except LoadbenchError:  # it is not up yet
-                continue
-            self._left.append((time.monotonic() + self._linger_s, reader))
-            self._remark(reader.told.endpoint.host, where)
-        self._turn_page(self._readers[0].told.endpoint.at)
+            back = self._back(reader, where) if where else None
+            if back:
+                self._move(at, back)
+            if back or not where:
+                opening.give_up()
+            else:
+                opening.begin(where, partial(_opened, reopen, reader, where))
+        until = time.monotonic() + _OPEN_S  # for those, too
+        for at, opening in enumerate(self._opening):
+            if found := opening.found(None if patient else until):
+                found.ask()
+                self._move(at, found)
+        if self._turn is not None:
+            self._turn_page(self._turn, None if patient else until)
 
-    def _turn_page(self, where: str) -> None:
-        if self._turn is None or where == self._page_at:
+    def _move(self, at: int, to: "Reader") -> None:
+        reader, self._readers[at] = self._readers[at], to
+        self._left.append((time.monotonic() + self._linger_s, reader))
+        self._remark(reader.told.endpoint.host, to.told.endpoint.at)
+
+    def _turn_page(self, turn: Callable[[str], Scraper], until: float | None) -> None:
+        where = self._readers[0].told.endpoint.at
+        if where == self._page_at:
+            self._turning.give_up()
             return
-        with suppress(LoadbenchError):  # it is not up yet
-            before, self._page = self._page, self._turn(where)
+        self._turning.begin(where, partial(turn, where))
+        if found := self._turning.found(until):
+            found.ask()
+            before, self._page = self._page, found
             self._page_at = where
             if before:
                 self._closing.submit(before.close)
@@ -174,6 +193,9 @@ class Inside:
 
     def close(self) -> None:
         """Nobody who was reopened is asked any more. Waits for what is under way."""
+        for opening in self._opening:
+            opening.give_up()
+        self._turning.give_up()
         for reader in (*self._readers, *(reader for _, reader in self._left)):
             reader.end()
         if self._page:
