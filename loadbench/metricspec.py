@@ -7,7 +7,7 @@ from pydantic import field_validator
 
 from loadbench.errors import SpecError
 from loadbench.loadspec import Section
-from loadbench.targets.metrics import FIGURES, expression
+from loadbench.targets.figures import FIGURES, expression
 
 _MOST_PAGES = 4  # all are read each second
 

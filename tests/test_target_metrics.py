@@ -25,7 +25,7 @@ from loadbench.report.parts import mean_split
 from loadbench.runner.target import Target
 from loadbench.spec import load
 from loadbench.summary import summarise
-from loadbench.targets import metrics
+from loadbench.targets import figures, metrics
 from loadbench.targets.cards import cards
 from loadbench.targets.exposition import joined, page, parsed
 from loadbench.targets.scrape import Scraper
@@ -55,7 +55,7 @@ nv_gpu_power_usage{{gpu_uuid="GPU-1"}} 61.5
 def between(first: str, second: str, model: str = "", **given: str) -> Server:
     """What a server did between two pages."""
     earlier = page(first)
-    asked = metrics.wanted(earlier, given, model)
+    asked = figures.wanted(earlier, given, model)
     assert asked is not None
     return metrics.difference(
         metrics.read(earlier, asked), metrics.read(page(second), asked), asked
@@ -198,12 +198,12 @@ def test_mlserver_tells_how_long_its_models_took() -> None:
     assert (found.source, found.requests, found.failed) == ("metrics of MLServer", 4, 1)
     assert found.compute is not None
     assert (found.compute.count, found.compute.mean_ns) == (4, 1_000_000)
-    asked = metrics.wanted(page(one.format(a=2, b=0, s=0.5)), {}, "sum")
+    asked = figures.wanted(page(one.format(a=2, b=0, s=0.5)), {}, "sum")
     assert asked is not None
     (note,) = asked.notes  # one that batches holds them back within that duration
     assert note.code == "compute-whole"
     assert "wait for a batch" in note.text
-    own = metrics.wanted(page(one.format(a=2, b=0, s=0.5) + "own_sum 1\n"), {"compute": "own in s"})
+    own = figures.wanted(page(one.format(a=2, b=0, s=0.5) + "own_sum 1\n"), {"compute": "own in s"})
     assert own is not None
     assert own.notes == ()
 
@@ -217,7 +217,7 @@ def test_a_server_that_began_anew_counts_from_zero() -> None:
 
 def course(*texts: str, **given: str) -> list[Server]:
     """What a server did from page to page."""
-    asked = metrics.wanted(page(texts[0]), given)
+    asked = figures.wanted(page(texts[0]), given)
     assert asked is not None
     latest, found = metrics.read(page(texts[0]), asked), []
     for text in texts[1:]:
@@ -378,13 +378,13 @@ def test_of_which_of_its_models_torchserves_answers_were_is_not_told() -> None:
     one, two = torchserve(14, 90_000, 84_000), TORCHSERVE.format(came=3, all=9, queue=4)
     handled = HANDLER.format(name="HandlerTime", batches=4, ms=20)
     both = one + two.replace('model_name="sum"', 'model_name="b"') + handled
-    asked = metrics.wanted(page(both), {}, "sum")
+    asked = figures.wanted(page(both), {}, "sum")
     assert asked is not None
     assert asked.figures.keys() == {"compute"}
     (note,) = asked.notes
     assert note.code == "queue-untold"
     assert "all its models together" in note.text
-    own = metrics.wanted(page(both), {"requests": "ts_inference_requests"}, "sum")
+    own = figures.wanted(page(both), {"requests": "ts_inference_requests"}, "sum")
     assert own is not None
     assert {"queue", "compute"} <= own.figures.keys()  # as the scenario wants it
     busy = "# TYPE x counter\n" + TORCHSERVE.replace('model_name="sum"', 'model_name="b"')
@@ -392,7 +392,7 @@ def test_of_which_of_its_models_torchserves_answers_were_is_not_told() -> None:
     last = torchserve(15, 200_000, 60_000) + busy.format(came=9, all=9_000_000, queue=8_000_000)
     given = between(first, last, "sum", requests="ts_inference_requests")
     assert given.queue == Part(10, 20_000_000)  # none of the other's
-    alone = metrics.wanted(page(one), {}, "sum")
+    alone = figures.wanted(page(one), {}, "sum")
     assert alone is not None
     later = torchserve(18, 95_000, 88_000)
     came = [metrics.read(page(text), alone) for text in (one, later, both)]
@@ -424,7 +424,7 @@ def test_a_second_model_that_is_asked_amid_a_run_is_told_of() -> None:
 def test_of_torchserve_as_it_comes_several_models_are_no_reason() -> None:
     two = TORCHSERVE.format(came=3, all=9, queue=4)
     two += two.replace('model_name="sum"', 'model_name="b"')
-    asked = metrics.wanted(page(two), {}, "sum")
+    asked = figures.wanted(page(two), {}, "sum")
     assert asked is not None
     (note,) = asked.notes
     assert "as they arrive" in note.text
@@ -435,7 +435,7 @@ def test_how_long_torchserves_queue_is_is_not_told_where_it_does_not_count_its_a
     """As it comes: arrivals, the refused ones too, are all that is counted for a model."""
     text = TORCHSERVE.format(came=10, all=100_000, queue=40_000)
     text += '# TYPE QueueTime gauge\nQueueTime{Level="Host",Hostname="h"} 997\n'
-    asked = metrics.wanted(page(text), {}, "sum")
+    asked = figures.wanted(page(text), {}, "sum")
     assert asked is not None
     assert asked.figures == {}
     (note,) = asked.notes
@@ -445,7 +445,7 @@ def test_how_long_torchserves_queue_is_is_not_told_where_it_does_not_count_its_a
     two = HANDLER.format(name="PredictionTime", batches=9, ms=120)
     found = between(text + one, text.replace(" 40000", " 90000") + two, "sum")
     assert (found.requests, found.queue, found.compute) == (None, None, Part(5, 100_000_000))
-    own = metrics.wanted(page(text), {"requests": "ts_inference_requests"}, "sum")
+    own = figures.wanted(page(text), {"requests": "ts_inference_requests"}, "sum")
     assert own is not None
     assert {"queue", "compute"} <= own.figures.keys()  # as the scenario wants it
 
@@ -498,12 +498,12 @@ def test_what_bentoml_calls_a_requests_duration_is_said_to_hold_its_queue() -> N
         'bentoml_service_request_duration_seconds_count{endpoint="/predict"} 3\n'
         "own_model_seconds_sum 0.5\nown_model_seconds_count 3\n"
     )
-    asked = metrics.wanted(found, {})
+    asked = figures.wanted(found, {})
     assert asked is not None
     (note,) = asked.notes
     assert note.code == "compute-whole"
     assert "no queue is told" in note.text
-    own = metrics.wanted(found, {"compute": "own_model_seconds"})
+    own = figures.wanted(found, {"compute": "own_model_seconds"})
     assert own is not None
     assert own.notes == ()  # the scenario says what it is
 
@@ -518,10 +518,10 @@ def test_names_taken_from_one_another_leave_nothing_negative() -> None:
 
 
 def test_a_total_of_time_is_nothing_without_the_number_of_its_requests() -> None:
-    asked = metrics.wanted(page("wait_us 3\nwork_ms_sum 4\n"), {"queue": "wait_us"})
+    asked = figures.wanted(page("wait_us 3\nwork_ms_sum 4\n"), {"queue": "wait_us"})
     assert asked is None
     both = {"queue": "wait_us", "compute": "work_ms"}
-    asked = metrics.wanted(page("wait_us 3\nwork_ms_sum 4\n"), both)
+    asked = figures.wanted(page("wait_us 3\nwork_ms_sum 4\n"), both)
     assert asked is not None
     assert asked.figures.keys() == {"compute"}
 
@@ -547,17 +547,17 @@ def test_what_names_no_metric_is_refused(text: str) -> None:
 
 def test_a_time_says_its_unit() -> None:
     with pytest.raises(SpecError, match="unit"):
-        metrics.expression("queue", "waited")
-    assert metrics.expression("queue", "waited in ms").ns == 1_000_000
+        figures.expression("queue", "waited")
+    assert figures.expression("queue", "waited in ms").ns == 1_000_000
 
 
 def test_names_that_the_server_does_not_tell_are_refused() -> None:
     with pytest.raises(SpecError, match="tells of no 'absent'"):
-        metrics.wanted(page("there 1\n"), {"requests": "absent"})
+        figures.wanted(page("there 1\n"), {"requests": "absent"})
 
 
 def test_a_page_without_known_names_has_nothing_to_read() -> None:
-    assert metrics.wanted(page("process_cpu_seconds_total 3\n"), {}) is None
+    assert figures.wanted(page("process_cpu_seconds_total 3\n"), {}) is None
 
 
 def test_cards_of_the_dcgm_exporter_and_of_torchserve() -> None:
@@ -968,7 +968,7 @@ def test_the_page_of_an_exporter_gives_the_cards_that_the_server_does_not_tell_o
     own = page("asks_total 3\nworked_seconds_sum 1.5\nworked_seconds_count 3\n")
     cards = page('DCGM_FI_DEV_GPU_UTIL{gpu="3",UUID="GPU-3"} 40\n')
     whole = joined({"h:1/metrics": own, "h:2/metrics": cards})
-    asked = metrics.wanted(whole, {"requests": "asks", "compute": "worked_seconds"})
+    asked = figures.wanted(whole, {"requests": "asks", "compute": "worked_seconds"})
     assert asked is not None
     before = metrics.read(whole, asked)
     assert [(card.index, card.utilization) for card in before.gpus] == [(3, 0.4)]

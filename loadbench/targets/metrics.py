@@ -1,5 +1,5 @@
-"""The inside view of servers that tell of themselves in Prometheus's format: which names mean what,
-and what a server did between two readings.
+"""The inside view of servers that tell of themselves in Prometheus's format: what a server did
+between two readings. Which names are read, `figures` says.
 
 Counters count since the server started. Where one is smaller than before, whatever counts for the
 same model has begun anew: then all of it is new. So it is where the page tells when its process
@@ -17,23 +17,18 @@ what came between two readings is not known.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from loadbench.errors import SpecError
 from loadbench.machine import Gpu
 from loadbench.model import Note, Part, Server
 from loadbench.targets.cards import cards
-from loadbench.targets.exposition import Expression, Labels, Page, Term, parsed
+from loadbench.targets.exposition import Expression, Labels, Page, Term
+from loadbench.targets.figures import MODEL_LABELS, TIMES, Wanted, mixed
 from loadbench.targets.restarted import restarted
-from loadbench.targets.vocabularies import VOCABULARIES, Vocabulary
 
-FIGURES = ("requests", "failed", "queue", "compute", "batch", "waiting")
-# `whole` is all of a request's time in the server: what its stages leave of it is its queue
-_TIMES = ("queue", "compute", "compute_input", "compute_output", "whole")
-_MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
 # Labels that tell processes apart. Those of one host are on its page from their first request on,
 # and so are never older than that; those of several may join it at any age.
 _PROCESS = ("engine", "instance", "pod", "node", "hostname", "Hostname")
 _OF_HOST = ("pid", "worker", "worker_id")
-_WHOSE = (*_MODEL_LABELS, "version", "model_version", *_PROCESS, *_OF_HOST)
+_WHOSE = (*MODEL_LABELS, "version", "model_version", *_PROCESS, *_OF_HOST)
 _STARTED = "process_start_time_seconds"  # of Prometheus's own client libraries
 _JITTER_S = 1.5  # some clients add it to the boot time, which Linux may tell a second off
 _RETURNS = 2  # one alone may be a server that was restarted in the first seconds of its load
@@ -41,106 +36,6 @@ _RETURNS = 2  # one alone may be a server that was restarted in the first second
 # counter is not below zero either: that is no figure, as NaN is none.
 _MOST = 1 << 53
 _MOST_NS = 1 << 63
-
-
-class Wanted(NamedTuple):
-    """Which figures are read, and from what; `source` says whose names they are. Without a `model`
-    all series count, else those of no other; `notes` say how a figure comes about. Figures that are
-    `shared` by all models are read as long as the `vocabulary` tells of one alone."""
-
-    source: str
-    figures: Mapping[str, Expression]
-    model: str = ""
-    notes: tuple[Note, ...] = ()
-    shared: tuple[str, ...] = ()
-    vocabulary: Vocabulary | None = None
-
-
-def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | None:
-    """What to read of a server whose page is this one: the names that are given, beside those of a
-    vocabulary that it speaks. None if there is nothing to read. Raises SpecError for what is given
-    and no expression, or not there."""
-    known = next((one for one in VOCABULARIES if any(map(one.speaks, found))), None)
-    own = _better(known, found) if known else {}
-    shared = (
-        tuple(key for key in known.shared if key in own and not given.get(key)) if known else ()
-    )
-    own |= {key: text for key, text in given.items() if text}
-    texts = {**known.figures, **own} if known else own
-    doubt = mixed(found, known, shared)
-    if doubt:
-        texts = {key: text for key, text in texts.items() if key not in shared}
-    figures = {key: expression(key, text) for key, text in texts.items()}
-    for key in given:
-        if key in figures and not any(there(term, found) for term in figures[key].terms):
-            raise SpecError(
-                f"target.metrics.{key}: the server tells of no {figures[key].terms[0].name!r}",
-                "it tells of " + ", ".join(sorted(found)[:12]),
-            )
-    if "requests" not in figures:  # a total of time has no mean without their number
-        figures = {key: one for key, one in figures.items() if not _is_total(key, one, found)}
-    if known is None:
-        return narrowed(Wanted("metrics", figures), found, model) if figures else None
-    doubts = [note for key, note in known.doubts.items() if key not in own]
-    doubts += [note for key, note in known.remarks.items() if key in own and not given.get(key)]
-    notes = (doubt,) if doubt else tuple(doubts[:1])
-    if not figures and not notes:
-        return None
-    asked = Wanted(f"metrics of {known.server}", figures, "", notes, shared, known)
-    return narrowed(asked, found, model)
-
-
-def mixed(found: Page, known: Vocabulary | None, shared: Collection[str]) -> Note | None:
-    """What there is to say where a figure that is wanted counts for several models at once."""
-    if known is None or not shared:
-        return None
-    labels = [pair for name in found if known.speaks(name) for one in found[name] for pair in one]
-    if len({value for label, value in labels if label in _MODEL_LABELS}) < 2:
-        return None
-    text = f"{known.server} counts the answers of all its models together, and it has several: of"
-    text += " which they were is not told, so neither a queue is, nor a compute that is made of one"
-    return Note("queue-untold", text, "both would be of a server with one model alone")
-
-
-def _is_total(key: str, one: Expression, found: Page) -> bool:
-    """Whether a figure is a time added up, without a count of its own."""
-    return key in _TIMES and not any(f"{term.name}_sum" in found for term in one.terms)
-
-
-def _better(known: Vocabulary, found: Page) -> dict[str, str]:
-    """What stands in for figures of the vocabulary on this page."""
-    return {
-        key: text
-        for key, texts in known.better.items()
-        for text in reversed(texts)  # the first of them is to remain
-        if all(f"{term.name}_sum" in found for term in parsed(text).terms)
-    }
-
-
-def narrowed(asked: Wanted, found: Page, model: str) -> Wanted:
-    """Of the model alone, from when a page tells of it: its series may vanish, and those of
-    others are not to stand in for them. Some servers have none of a model until it is asked;
-    some have other names for it."""
-    return asked._replace(model=model) if model and tells_of(found, model) else asked
-
-
-def tells_of(found: Page, model: str) -> bool:
-    """Whether any series is of that model."""
-    own = {(label, model) for label in _MODEL_LABELS}
-    return any(own & set(labels) for series in found.values() for labels in series)
-
-
-def expression(key: str, text: str) -> Expression:
-    """Of a figure. Raises SpecError, also for a time without a unit."""
-    found = parsed(text)
-    if key in _TIMES and found.ns is None:
-        raise SpecError(f"{text!r} does not say its unit", f'write it like "{text} in ms"')
-    return found
-
-
-def there(term: Term, found: Page) -> bool:
-    """Whether the page has the name, or a histogram of that name."""
-    return any(term.name + suffix in found for suffix in ("", "_sum"))
 
 
 def _series(
@@ -153,13 +48,13 @@ def _series(
         for labels, value in (term.series(found, suffix) or {}).items()
         if 0 <= value <= (_MOST_NS / ns if ns else _MOST)
     }
-    if not model or any(name in _MODEL_LABELS for name, _, _ in term.labels):
+    if not model or any(name in MODEL_LABELS for name, _, _ in term.labels):
         return fitting
     return {labels: value for labels, value in fitting.items() if not _of_another(labels, model)}
 
 
 def _of_another(labels: Labels, model: str) -> bool:
-    models = {value for label, value in labels if label in _MODEL_LABELS}
+    models = {value for label, value in labels if label in MODEL_LABELS}
     return bool(models) and model not in models
 
 
@@ -285,7 +180,7 @@ def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
         cached = min(requests, cached)
     known: dict[str, Any] = {
         key: _part(new, key, asked.figures[key], (requests or 0) - cached)
-        for key in _TIMES
+        for key in TIMES
         if key in asked.figures and not _patchy(earlier, later, key, new)
     }
     whole, compute = known.pop("whole", None), known.get("compute")

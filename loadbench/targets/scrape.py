@@ -14,7 +14,7 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, Tls
-from loadbench.targets import metrics
+from loadbench.targets import figures, metrics
 from loadbench.targets.cards import cards
 from loadbench.targets.exposition import Page, joined, page
 from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
@@ -50,7 +50,7 @@ class Scraper:
         )
         self._urls: list[str] = []
         self._questions: dict[str, Question[Page]] = {}  # each page's
-        self._asked: metrics.Wanted | None = None
+        self._asked: figures.Wanted | None = None
         self._latest: metrics.Reading | None = None
         self.cards: tuple[Gpu, ...] = ()  # as they were when last asked
         self.notes: tuple[Note, ...] = ()
@@ -90,7 +90,7 @@ class Scraper:
             except TargetError:
                 continue
             # Triton's port may be that of another server on the same host, whose cards are the same
-            own = urlsplit(usual).port != _TRITON or metrics.tells_of(found, self._endpoint.model)
+            own = urlsplit(usual).port != _TRITON or figures.tells_of(found, self._endpoint.model)
             if self._take([usual], found, own):
                 return True
         if self._spec.given:
@@ -110,20 +110,20 @@ class Scraper:
 
     def _known(self, found: Page) -> bool:
         """Whether something of a page is read: the names that are given may be on another one."""
-        given = [metrics.expression(key, text) for key, text in self._spec.given.items()]
+        given = [figures.expression(key, text) for key, text in self._spec.given.items()]
         return bool(
-            metrics.wanted(found, {})
+            figures.wanted(found, {})
             or cards(found)
-            or any(metrics.there(term, found) for one in given for term in one.terms)
+            or any(figures.there(term, found) for one in given for term in one.terms)
         )
 
     def _take(self, urls: list[str], found: Page, own: bool = True) -> bool:
         model = self._endpoint.model
-        self._asked = metrics.wanted(found, self._spec.given, model) if own else None
+        self._asked = figures.wanted(found, self._spec.given, model) if own else None
         seen = cards(found)
         if self._asked is None and not seen:
             return False
-        self._urls, self._asked = urls, self._asked or metrics.Wanted("metrics", {})
+        self._urls, self._asked = urls, self._asked or figures.Wanted("metrics", {})
         self._questions = {url: Question(partial(self._page_now, url)) for url in urls}
         self.notes += self._asked.notes
         self._latest = metrics.read(found, self._asked)
@@ -174,7 +174,7 @@ class Scraper:
             self.cards = ()
             return None
         whole = _whole(self._urls, pages)
-        self._asked = metrics.narrowed(self._asked, whole, self._endpoint.model)
+        self._asked = figures.narrowed(self._asked, whole, self._endpoint.model)
         now = metrics.read(whole, self._asked)
         before, self._latest = self._latest, metrics.together(self._latest, now)
         self.cards = now.gpus
@@ -182,7 +182,7 @@ class Scraper:
             return None
         told = metrics.difference(before, now, self._asked)
         where = " and ".join(str(shown("url", url)) for url in self._urls)
-        notes = [metrics.mixed(whole, self._asked.vocabulary, self._asked.shared)]
+        notes = [figures.mixed(whole, self._asked.vocabulary, self._asked.shared)]
         notes += metrics.remarks(before, now, where)
         return replace(told, remarks=self._new(note for note in notes if note))
 

@@ -1,6 +1,6 @@
 """The names by which servers of others tell of themselves in Prometheus's format.
 
-How an expression is written, `exposition` says; what is made of it, `metrics`.
+How an expression is written, `exposition` says; which figures are read by it, `figures`.
 """
 
 from collections.abc import Mapping
