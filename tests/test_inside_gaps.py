@@ -334,6 +334,22 @@ def test_one_of_several_processes_that_begins_anew_makes_its_own_counts_new(
     assert codes(found) == [[], ["server-restarted"], []]
 
 
+def test_servers_that_call_themselves_alike_are_told_apart_by_their_pages(server: Telling) -> None:
+    """As the first process of each, on its own page."""
+    with telling() as other:
+        urls = [f"{each.url}/metrics" for each in (server, other)]
+        server.pages["/metrics"] = app(100, 'instance="0"')
+        other.pages["/metrics"] = app(9000, 'instance="0"')
+        where = Endpoint("127.0.0.1", server.server_port, "http")
+        with Scraper(where, MetricsSpec(url=urls, **APP_NAMES)) as scraper:
+            assert scraper.find()
+            server.pages["/metrics"] = app(150, 'instance="0"')
+            other.pages["/metrics"] = app(9007, 'instance="0"')
+            assert requests(scraper.server()) == 57
+            server.pages["/metrics"] = app(20, 'instance="0"')
+            assert requests(scraper.server()) == 20
+
+
 @pytest.mark.parametrize("label", ["pid", "worker"])
 def test_a_process_that_takes_the_place_of_another_counts_from_zero(
     server: Telling, label: str

@@ -28,6 +28,7 @@ _ENDINGS = (
     (re.compile(r"_(s|seconds?)$"), 1_000_000_000),
 )
 
+ON_PAGE = "on page"  # a label as no server can have it
 Labels = tuple[tuple[str, str], ...]
 Page = Mapping[str, Mapping[Labels, float]]  # name, without `_total` → labels → value
 
@@ -109,11 +110,14 @@ def page(text: str) -> Page:
 
 def joined(pages: Mapping[str, Page]) -> Page:
     """The pages of several servers, by where each was found, as one. Series are told apart as
-    Prometheus itself does it: by a label `instance`, unless the server has one."""
+    Prometheus itself does it: by a label `instance`. Where the server has one, expressions may name
+    it: that stays, beside another for the page."""
     found: dict[str, dict[Labels, float]] = {}
     for where, one in pages.items():
         for name, series in one.items():
             into = found.setdefault(name, {})
             for labels, value in series.items():
-                into[tuple(sorted({"instance": where, **dict(labels)}.items()))] = value
+                told = dict(labels)
+                place = ON_PAGE if "instance" in told else "instance"
+                into[tuple(sorted({**told, place: where}.items()))] = value
     return found

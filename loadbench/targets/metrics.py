@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 from loadbench.machine import Gpu
 from loadbench.model import Note, Part, Server
 from loadbench.targets.cards import cards
-from loadbench.targets.exposition import Expression, Labels, Page, Term
+from loadbench.targets.exposition import ON_PAGE, Expression, Labels, Page, Term
 from loadbench.targets.figures import MODEL_LABELS, TIMES, Wanted, mixed
 from loadbench.targets.restarted import restarted
 
 # Labels that tell processes apart. Those of one host are on its page from their first request on,
 # and so are never older than that; those of several may join it at any age.
-_PROCESS = ("engine", "instance", "pod", "node", "hostname", "Hostname")
+_PROCESS = ("engine", "instance", "pod", "node", "hostname", "Hostname", ON_PAGE)
 _OF_HOST = ("pid", "worker", "worker_id")
 _WHOSE = (*MODEL_LABELS, "version", "model_version", *_PROCESS, *_OF_HOST)
 _STARTED = "process_start_time_seconds"  # of Prometheus's own client libraries
