@@ -19,7 +19,6 @@ from msgspec.structs import replace
 from loadbench.load.memory import Memory
 from loadbench.model import Tensor, encode
 from loadbench.plan import Command, Endpoint, Noted, Plan, Waiting, Workers
-from loadbench.targets.region import Region, sweep
 from tests import rpc_server
 from tests.crews import alive, crew, free_port, wait_gone
 from tests.lanes import endpoint, plan, process
@@ -172,19 +171,6 @@ def test_a_thread_that_comes_late_shows_it_no_more() -> None:
     late.set()
     ending.join(10)
     assert ending.successful()
-
-
-def test_a_name_is_taken_away_for_a_process_that_was_killed() -> None:
-    one, other = Region(), FOLDER / f"loadbench-{os.getpid()}0-12345678"
-    try:
-        one.show()
-        other.touch()
-        sweep(os.getpid())
-        assert not (FOLDER / one.name).exists()
-        assert other.exists()
-    finally:
-        other.unlink()
-        one.forget()
 
 
 @pytest.mark.parametrize("more", [(), pytest.param(("--workers", "1"), marks=pytest.mark.long)])

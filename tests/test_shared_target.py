@@ -3,6 +3,8 @@ over gRPC."""
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -18,7 +20,7 @@ from loadbench.load.failure import forgotten
 from loadbench.model import Tensor, Window
 from loadbench.plan import Endpoint, RequestPlan
 from loadbench.targets import inputs, kserve
-from loadbench.targets.region import Place, Region
+from loadbench.targets.region import Place, Region, sweep
 from loadbench.targets.wire import BadAnswer
 from tests.completions import completions
 from tests.rpc_client import serving_rpc
@@ -242,6 +244,67 @@ def test_a_region_that_is_forgotten_gets_no_name_any_more() -> None:
     region.show()
     assert left() == before
     region.forget()
+
+
+HOLDER = """
+import os, sys, time
+from loadbench.targets.region import Region
+
+os.O_TMPFILE *= sys.argv[1] == "True"
+region = Region()
+region.keep(b"abc")
+region.show()
+print(region.name, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_what_a_killed_process_left_is_swept_and_that_of_the_living_is_not(nameless: bool) -> None:
+    """Whatever its number is: it may be counted by a container of its own."""
+    command = [sys.executable, "-c", HOLDER, str(nameless)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            path = FOLDER / process.stdout.readline().strip()
+            sweep()
+            assert path.is_file()
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it keeps its number
+            sweep()
+            assert not path.exists()
+        finally:
+            process.kill()
+
+
+def test_only_what_is_named_and_filled_as_ours_is_swept() -> None:
+    """A user's own memory may be called alike, and what is empty is about to be locked."""
+    name = f"loadbench-{os.getpid()}-0a1b2c3d"
+    own, new = FOLDER / f"{name}-mine", FOLDER / name
+    try:
+        own.write_bytes(b"abc")
+        new.touch()
+        sweep()
+        assert own.exists()
+        assert new.exists()
+        new.write_bytes(b"abc")
+        sweep()
+        assert not new.exists()
+    finally:
+        own.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
+
+
+def test_a_run_sweeps_what_one_that_was_killed_with_all_its_processes_left(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, "True"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        path = FOLDER / process.stdout.readline().strip()
+        assert path.is_file()
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        loadbench("run", scenario(tmp_path), cwd=tmp_path)
+        assert not path.exists()
 
 
 def test_memory_that_has_become_smaller_is_not_copied_for_ever() -> None:

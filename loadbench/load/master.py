@@ -101,7 +101,7 @@ class Master:
             if child.poll() is None:
                 child.kill()
             if child.wait() < 0:
-                sweep(child.pid)
+                sweep()
         gevent.sleep(0.1)  # those of other hosts get the word
 
     def _send(self, worker: str, message: Down) -> None:

@@ -29,6 +29,7 @@ class Loading:
         say: Callable[[str], None],
         meet: Callable[[], int] | None = None,
     ) -> None:
+        sweep()  # of a run that was killed with all its processes
         self._child = Child("load generator", ["loadbench.load"], folder / "load.log")
         self._child.say(encode(plan))
         try:
@@ -79,7 +80,7 @@ class Loading:
     def stop(self, grace_s: float = 2.0) -> None:
         self._child.stop(grace_s)
         if (self._child.ended() or 0) < 0:
-            sweep(self.pid)
+            sweep()
 
 
 def capacity(plan: Plan, folder: Path) -> float:

@@ -4,12 +4,15 @@ outputs (KServe's system shared memory), so that requests carry but their places
 All requests in flight write each output to the same place, as those of perf_analyzer do: nobody
 reads it. The memory has a name only while a server opens it: a process that is killed at any other
 time leaves nothing behind. It is kept open here, so that a server which is restarted can be given
-it again.
+it again. And it is locked here, which ends with the process however that ends: memory with a name
+and without a lock is nobody's any more, and is swept.
 """
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import secrets
 from io import FileIO
 from pathlib import Path
@@ -20,6 +23,7 @@ from loadbench.errors import SpecError
 NAME, _OFFSET, _SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
 _FOLDER = Path("/dev/shm")  # where Linux keeps what shm_open makes
 _NAMED = "loadbench"
+_OURS = re.compile(rf"{_NAMED}-\d+-[0-9a-f]{{8}}")  # a user's own may begin so, too
 _ALIGNED = 64  # bytes: a cache line
 NO_REGION = "no_region"  # how a request fails whose server does not know the region (any more)
 
@@ -62,6 +66,7 @@ class Region:
             file = os.open(_FOLDER, os.O_RDWR | os.O_TMPFILE, 0o600)
         except OSError:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)  # before anything is in it
         return FileIO(file, "r+")
 
     def keep(self, data: bytes) -> Place:
@@ -148,8 +153,23 @@ class Region:
         self._file.close()
 
 
-def sweep(pid: int) -> None:
-    """Takes away the names of a process that was killed while it had one, as it could not."""
-    for path in _FOLDER.glob(f"{_NAMED}-{pid}-*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+def sweep() -> None:
+    """Takes away the names of memory whose process was killed while it had one, as it could not
+    itself. A process's number would not tell whose it is: containers that share this folder count
+    their own, and numbers come again."""
+    for path in _FOLDER.glob(f"{_NAMED}-*"):
+        with contextlib.suppress(OSError):  # another user's, or taken away meanwhile
+            if _OURS.fullmatch(path.name) and _left(path):
+                path.unlink()
+
+
+def _left(path: Path) -> bool:
+    """Whether nobody holds it any more. What is empty may be about to be locked."""
+    with FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
