@@ -4,7 +4,7 @@ Who reads it is `probe`, on cards also `engine.device`.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from loadbench.value import Value
 
@@ -51,6 +51,11 @@ def highest(cards: Iterable[Gpu], look: Callable[[Gpu], float | None]) -> Gpu | 
     """The card of which this is the highest; None if it is known of none."""
     known = [(value, card) for card in cards if (value := look(card)) is not None]
     return max(known, key=lambda found: found[0])[1] if known else None
+
+
+def fullest(cards: Sequence[Gpu]) -> Gpu | None:
+    """The card of which the largest share is used; by bytes where none says how large it is."""
+    return highest(cards, lambda card: card.filled) or highest(cards, lambda card: card.memory_used)
 
 
 def card_number(device: str) -> int | None:

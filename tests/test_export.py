@@ -32,7 +32,7 @@ from loadbench.report.export.hdr import hgrm_bytes
 from loadbench.report.export.perf_analyzer import perf_analyzer_bytes
 from loadbench.report.export.prometheus import prometheus_bytes
 from loadbench.report.export.source import Source, source
-from loadbench.report.export.table import COLUMNS, NAMES
+from loadbench.report.export.table import columns, names
 from tests.ended import finished
 from tests.foreign import RECORDED, said
 from tests.records import start, window
@@ -64,7 +64,7 @@ def windows(run: Path) -> list[Window]:
 def test_csv_has_a_row_a_second(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     rows = list(csv.DictReader(io.StringIO(exported(RUN, "csv", capsysbinary).decode())))
     known = windows(RUN)
-    assert tuple(rows[0]) == NAMES
+    assert tuple(rows[0]) == names(source(RUN))
     assert [int(row["done"]) for row in rows] == [window.done for window in known]
     assert sum(int(row["asked"]) for row in rows) == source(RUN).summary.asked
     p99 = known[1].latency.quantile(0.99)
@@ -83,9 +83,11 @@ def test_parquet_has_the_same_with_types(
     file = tmp_path / "run.parquet"
     assert exported(RUN, "parquet", capsysbinary, "-o", str(file)) == b""
     table = parquet.read_table(file)
-    assert tuple(table.column_names) == NAMES
+    assert tuple(table.column_names) == names(source(RUN))
     kinds = {int: "int64", float: "double", str: "string"}
-    assert [str(field.type) for field in table.schema][1:] == [kinds[c.kind] for c in COLUMNS]
+    assert [str(field.type) for field in table.schema][1:] == [
+        kinds[c.kind] for c in columns(source(RUN))
+    ]
     rows = list(csv.reader(io.StringIO(exported(RUN, "csv", capsysbinary).decode())))[1:]
     for row, theirs in zip(rows, table.to_pylist(), strict=True):
         assert ["" if value is None else str(value) for value in theirs.values()] == row

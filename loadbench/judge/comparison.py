@@ -37,6 +37,7 @@ from loadbench.judge.side import (
     Snapshot,
     band,
     beyond,
+    cards,
     doubts,
     left_out,
     no_band,
@@ -308,6 +309,7 @@ def _notes(
     yield from order.notes(a.snapshots, b.snapshots)
     for side in (a, b):
         yield from unbounded(side)
+        yield from cards(side)
 
 
 def terms_of(gates: Sequence[str], anyway: bool = False) -> Terms:

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from msgspec import convert
+
+from loadbench.machine import Gpu, Machine, fullest
 from loadbench.streams import TIMES
 
 Summary = Mapping[str, Any]
@@ -128,16 +131,24 @@ def in_time(summary: Summary) -> bool:
 
 
 def _memory(summary: Summary) -> float | None:
-    """MiB: of the card that serves, else of the engine's own process."""
-    gpus = at(summary, ("machine", "gpus")) or ()
-    used = at(gpus[0], ("memory_used",)) if gpus else None
+    """MiB: of the card that serves, of several the fullest; else of the engine's own process."""
+    card = fullest(serving(summary))
+    used = card.memory_used if card else None
     if used is None:
         used = at(summary, ("machine", "processes", "engine", "memory"))
     return None if used is None else used / 2**20
 
 
 def _energy(summary: Summary) -> float | None:
-    """Joules of the card for each request: watts by requests per second."""
-    gpus = at(summary, ("machine", "gpus")) or ()
-    watts, rate = (at(gpus[0], ("power_w",)) if gpus else None), at(summary, ("rate", "done"))
+    """Joules of the cards that serve for each request: watts by requests per second."""
+    cards, rate = serving(summary), at(summary, ("rate", "done"))
+    known = [card.power_w for card in cards if card.power_w is not None]
+    watts = sum(known) if len(known) == len(cards) else None
     return watts / rate if watts and rate else None
+
+
+def serving(summary: Summary) -> tuple[Gpu, ...]:
+    """The cards that serve the model, or may; none on a CPU."""
+    cards = convert(at(summary, ("machine", "gpus")) or (), tuple[Gpu, ...])
+    told = bool(at(summary, ("machine", "told")))
+    return Machine(gpus=cards, told=told).on(str(at(summary, ("device",)) or ""))

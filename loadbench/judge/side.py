@@ -10,6 +10,7 @@ from loadbench.errors import SpecError
 from loadbench.judge import differences, metrics
 from loadbench.judge.metrics import Metric
 from loadbench.judge.overall import MEDIAN, middle
+from loadbench.machine import fullest
 from loadbench.model import Note, Value
 
 Snapshot = Mapping[str, Any]
@@ -107,6 +108,17 @@ def unbounded(side: Side) -> Iterable[Note]:
     if told := "; ".join(filter(None, whys)):
         some = "some of " if summary.get("bands_ms") else ""
         yield Note("no-bands", f"no ± of {some}{side.name}: {told}")
+
+
+def cards(side: Side) -> Iterable[Note]:
+    """Which of several cards its figures are of."""
+    found = [metrics.serving(one["summary"]) for one in side.snapshots]
+    if all(len(serving) < 2 for serving in found):
+        return
+    titles = {card.title for card in map(fullest, found) if card}
+    full = f": GPU {', '.join(sorted(titles))}" if titles else ""
+    text = f"several cards may serve {side.name}: its memory is of the fullest{full}"
+    yield Note("several-cards", f"{text}; its energy is of all of them")
 
 
 def doubts(side: Side) -> Iterable[Note]:

@@ -11,12 +11,17 @@ from typing import Annotated, Any
 import msgspec
 
 from loadbench.errors import SpecError
+from loadbench.machine import Gpu
 from loadbench.model import Note, Trust
 from loadbench.printable import harmless
 from loadbench.summary import CheckResult
 from loadbench.units import BEYOND
 
 Amount = Annotated[float, msgspec.Meta(ge=0, le=BEYOND)]
+
+
+class _Machine(msgspec.Struct):
+    gpus: tuple[Gpu, ...] = ()
 
 
 class Figures(msgspec.Struct):
@@ -36,7 +41,7 @@ class Figures(msgspec.Struct):
     notes: tuple[Note, ...] = ()
     lateness_ms: dict[str, float | None] = {}
     server: dict[str, Any] | None = None
-    machine: dict[str, Any] | None = None
+    machine: _Machine | None = None
     tokens: dict[str, Any] | None = None
 
 

@@ -4,13 +4,13 @@ import csv
 import io
 
 from loadbench.report.export.source import Source
-from loadbench.report.export.table import NAMES, rows
+from loadbench.report.export.table import names, rows
 
 
 def csv_bytes(found: Source) -> bytes:
     """The file. Missing values are empty cells."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(NAMES)
+    writer.writerow(names(found))
     writer.writerows(rows(found))
     return text.getvalue().encode()

@@ -7,7 +7,7 @@ from typing import Any
 from loadbench.errors import SpecError
 from loadbench.model import plain
 from loadbench.report.export.source import Source
-from loadbench.report.export.table import COLUMNS, NAMES, rows
+from loadbench.report.export.table import columns, rows
 
 
 def parquet_bytes(found: Source) -> bytes:
@@ -28,10 +28,10 @@ def parquet_bytes(found: Source) -> bytes:
     fields = [pyarrow.field("time", pyarrow.string(), metadata={"meaning": "ISO 8601, UTC"})]
     fields += [
         pyarrow.field(column.name, kinds[column.kind], metadata={"meaning": column.meaning})
-        for column in COLUMNS
+        for column in columns(found)
     ]
     told = {"loadbench": json.dumps(plain(found.summary), ensure_ascii=False)}
-    given = list(zip(*rows(found), strict=True)) or [()] * len(NAMES)
+    given = list(zip(*rows(found), strict=True)) or [()] * len(fields)
     arrays = [
         pyarrow.array(values, field.type) for values, field in zip(given, fields, strict=True)
     ]

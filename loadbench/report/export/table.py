@@ -2,20 +2,23 @@
 
 Each event counts in the second in which it happened; latencies count from the due time and are of
 the requests answered well in that second, so `failed` must be looked at beside them. What was not
-measured is empty, never 0.
+measured is empty, never 0. Of several cards each has columns of its own, too.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from loadbench.histogram import Histogram
+from loadbench.machine import Gpu, fullest, highest
 from loadbench.model import Part, Window
 from loadbench.report.export.source import Source
 from loadbench.streams import TIMES, Stream
 from loadbench.units import MS
 
 Cell = int | float | str | None
+Cards = Callable[[Window], Sequence[Gpu]]
 
 
 class Column(NamedTuple):
@@ -43,15 +46,42 @@ def _server(name: str) -> Callable[[Window], Cell]:
     return lambda window: getattr(window.server, name) if window.server else None
 
 
-def _gpu(name: str) -> Callable[[Window], Cell]:
-    """Of the first card."""
+def _of_cards(name: str, whose: tuple[str, str, str], cards: Cards) -> tuple[Column, ...]:
+    """Three columns of the cards of a second; `whose` says how each chooses among them."""
 
-    def reading(window: Window) -> Cell:
-        cards = window.machine.gpus if window.machine else ()
-        found: Cell = getattr(cards[0], name) if cards else None
-        return found
+    def busy(window: Window) -> Cell:
+        card = highest(cards(window), lambda card: card.utilization)
+        return card.utilization if card else None
 
-    return reading
+    def used(window: Window) -> Cell:
+        card = fullest(cards(window))
+        return card.memory_used if card else None
+
+    def power(window: Window) -> Cell:
+        card = highest(cards(window), lambda card: card.power_w)
+        return card.power_w if card else None
+
+    return (
+        Column(f"{name}_utilization", float, f"share of time, {whose[0]}", busy),
+        Column(f"{name}_memory_bytes", int, f"used, {whose[1]}", used),
+        Column(f"{name}_power_w", float, whose[2], power),
+    )
+
+
+def _serving(device: str) -> Cards:
+    """Those that serve the model, or may; all where none is known to."""
+
+    def cards(window: Window) -> Sequence[Gpu]:
+        return (window.machine.on(device) or window.machine.gpus) if window.machine else ()
+
+    return cards
+
+
+def _called(title: str) -> Cards:
+    def cards(window: Window) -> Sequence[Gpu]:
+        return [one for one in window.machine.gpus if one.title == title] if window.machine else ()
+
+    return cards
 
 
 def _tokens(of: Callable[[Stream], Histogram], share: float) -> Callable[[Window], Cell]:
@@ -115,18 +145,37 @@ COLUMNS = (
     Column("queued", int, "in the server's queue at the end", _server("waiting")),
     Column("cpu", float, "share of all cores", lambda w: w.machine.cpu if w.machine else None),
     Column("memory_bytes", int, "used", lambda w: w.machine.memory_used if w.machine else None),
-    Column("gpu_utilization", float, "share of time, first card", _gpu("utilization")),
-    Column("gpu_memory_bytes", int, "used, first card", _gpu("memory_used")),
-    Column("gpu_power_w", float, "first card", _gpu("power_w")),
 )
-NAMES = ("time", *(column.name for column in COLUMNS))
+_SEVERAL = ("of several the busiest", "of several the fullest", "of several the highest")
+
+
+def columns(found: Source) -> tuple[Column, ...]:
+    """Those that all runs have, then those of each card where there are several."""
+    machine = found.summary.machine
+    titles = [card.title for card in machine.gpus] if machine else []
+    each = [
+        column
+        for title in (titles if len(titles) > 1 else ())
+        for column in _of_cards(_name(title), (f"GPU {title}",) * 3, _called(title))
+    ]
+    return (*COLUMNS, *_of_cards("gpu", _SEVERAL, _serving(found.summary.device)), *each)
+
+
+def _name(title: str) -> str:
+    """`gpu_0_mig_7`."""
+    return re.sub(r"\W+", "_", f"gpu {title}".lower())
+
+
+def names(found: Source) -> tuple[str, ...]:
+    """Of what a row has."""
+    return ("time", *(column.name for column in columns(found)))
 
 
 def rows(found: Source) -> Iterator[tuple[Cell, ...]]:
-    """The values as NAMES names them; `time` is the second's beginning, ISO 8601 in UTC."""
-    began = found.began_s
+    """The values as `names` has them; `time` is the second's beginning, ISO 8601 in UTC."""
+    began, known = found.began_s, columns(found)
     for window in found.windows():
-        yield (_time(began + window.second), *(column.of(window) for column in COLUMNS))
+        yield (_time(began + window.second), *(column.of(window) for column in known))
 
 
 def _time(seconds: float) -> str:
