@@ -1,5 +1,7 @@
 """What a host that may be somebody else's gets at most, until somebody says that it may be more."""
 
+import ipaddress
+import socket
 from urllib.parse import urlsplit
 
 from loadbench.units import leads_here
@@ -14,4 +16,30 @@ OWN = "--set target.owned=true says that you may: the host is yours, or its owne
 def elsewhere(url: str) -> bool:
     """Whether it may be a machine of somebody else."""
     host = urlsplit(url).hostname
-    return bool(host) and not url.startswith("local:") and not leads_here(host or "")
+    return bool(host) and not url.startswith("local:") and not _here(host or "")
+
+
+def _here(host: str) -> bool:
+    """Whether this machine calls itself so, or has that address. No name is looked up."""
+    if leads_here(host) or host == socket.gethostname().lower():
+        return True
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return False
+    # where the system is set to give any address to anybody, that it gives this one tells nothing
+    return _given(host, version) and not _given(_NOBODYS[version], version)
+
+
+_NOBODYS = {4: "192.0.2.1", 6: "2001:db8::1"}  # in nobody's use: for documentation
+
+
+def _given(address: str, version: int) -> bool:
+    """Whether this machine gives the address to who would listen at it."""
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as one:
+            one.bind((address, 0))
+    except OSError:
+        return False
+    return True
