@@ -289,14 +289,14 @@ def shipped() -> dict[str, Path]:
 
 def find(name: str) -> Path:
     """A path to a .toml or a Locust file, or the name of a shipped scenario."""
-    path = Path(name)
+    path, known = Path(name), shipped()
+    if name in known and not path.is_file():  # a folder may be called so, too
+        return known[name]
     if path.suffix in (".toml", ".py") or path.exists():
         if not path.is_file():
-            raise SpecError(f"{name}: no such scenario file", "loadbench run --help")
+            what = "is a folder, no scenario file" if path.is_dir() else "no such scenario file"
+            raise SpecError(f"{name}: {what}", f"give a .toml or one of: {', '.join(known)}")
         return path
-    known = shipped()
-    if name in known:
-        return known[name]
     if "://" in name:
         raise SpecError(f"{name} is a target, no scenario", f"give both: steady --target {name}")
     near = difflib.get_close_matches(name, known, 1)
@@ -330,6 +330,8 @@ def load(
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: {error}") from error
     overrides = overrides or {}
+    tables = {key.partition(".")[0] for key in overrides} - raw.keys()  # that the file has not
+    given = {*overrides, *tables}
     engine = raw.get("engine", {})
     engine = engine if isinstance(engine, dict) else {}
     code = code_of({k: v for k, v in engine.items() if f"engine.{k}" not in overrides})
@@ -342,9 +344,10 @@ def load(
             f"give it again: --set {key}=…, or name it: $NAME is taken from the environment",
         )
     if rate or duration:
-        found = check(raw, str(path), text, overrides)
+        found = check(raw, str(path), text, given)
         reshape(raw, [phase.length for phase in found.load.phases], rate, duration)
-    checked = check(raw, str(path), text, overrides)
+        given.add("load")  # as it was written there it is in order
+    checked = check(raw, str(path), text, given)
     if rate and not any(phase.rate and phase.rate.value for phase in checked.load.phases):
         raise SpecError(f"a rate of {rate!r} asks for nothing", 'write it like 300 or "300/s"')
     whose = frozenset(overrides)

@@ -134,6 +134,22 @@ def test_a_fault_of_what_was_given_is_not_blamed_on_the_file(tmp_path: Path) -> 
     path.write_text(path.read_text().replace("rate = 1", 'rate = "x"'))
     with pytest.raises(SpecError, match=r"own\.toml line 4: load\.phases"):
         spec.load(str(path), {"target.url": "http://h"})
+    path.write_text(path.read_text().replace('rate = "x"', "rate = 1"))
+    with pytest.raises(SpecError, match=r"^unknown key 'targget'"):
+        spec.load(str(path), {"targget.url": "http://h"})
+    with pytest.raises(SpecError, match=r"^load\.phases\.0\.rate: 'x' is not a rate"):
+        spec.load(str(path), rate="x")
+
+
+def test_a_folder_is_no_scenario_and_those_that_there_are_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SpecError, match="is a folder, no scenario file") as caught:
+        spec.load(str(tmp_path))
+    assert "steady" in caught.value.hint
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "steady").mkdir()
+    assert spec.find("steady") == spec.shipped()["steady"]
 
 
 def test_overrides_win_over_the_file(tmp_path: Path) -> None:

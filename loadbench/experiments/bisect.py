@@ -190,5 +190,7 @@ def _git(*arguments: str, fault: str = "") -> str:
         raise SpecError(f"git cannot be started: {error.strerror or error}") from error
     if done.returncode:
         said: Sequence[str] = done.stderr.strip().splitlines()
-        raise SpecError(fault or f"git {arguments[0]}: {said[0] if said else 'refused'}")
+        if fault:
+            raise SpecError(fault, "git log --oneline names those that there are")
+        raise SpecError(f"git {arguments[0]}: {said[0] if said else 'refused'}")
     return done.stdout.strip()
