@@ -6,11 +6,11 @@ import json
 import os
 import re
 import tomllib
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, AnyStr
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote_plus
 
 from loadbench.errors import SpecError
 
@@ -51,6 +51,8 @@ _QUERIED = re.compile(
     rf"(?<=[?&])((?:key|sig|code|[\w-]*signature|session_?id)=)([^&#\s$()]{{16,}}|{_MARK})",
     re.IGNORECASE,
 )
+# … and this is what the shell has put there for ?appid=$APPID
+_PARAMETER = re.compile(r"(?<=[?&])([\w.-]+)=([^&#\s$()]{8,})")
 _HEADER = re.compile(r"([\w-]+): +(.+)")  # as a command takes it for a word
 
 
@@ -83,7 +85,8 @@ def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
     ]
     literal = [text for name, text in headers.items() if shown(name, text) == LEFT_OUT]
     found += [(LEFT_OUT, part) for text in literal for part in _secrets(text)]
-    found = [(name, form) for name, value in found for form in _forms(value)]
+    found += [(name, part) for name, text in found for part in _credentials(text)]
+    found = [(name, form) for name, text in found for form in _forms(text)]
     for name, value in sorted(found, key=lambda one: -len(one[1])):  # one may hold another
         if len(value) < _LEAST:
             continue
@@ -99,6 +102,18 @@ def _secrets(text: str) -> list[str]:
     """Of a header's value all of it, what follows a scheme, and the value of each cookie that is
     as long as one has to be."""
     return [text, text.rpartition(" ")[2], *re.findall(r"=\"?([^\";,\s]{8,})", text)]
+
+
+def _credentials(value: str) -> list[str]:
+    """What `Basic` sends in base64: a user's name with the password, and that alone."""
+    try:
+        text = b64decode(value, validate=True).decode()
+    except ValueError:
+        return []
+    name, colon, password = text.partition(":")
+    if not (name and colon and text.isprintable()):
+        return []
+    return [text, password] if len(password) >= _CODED else [text]
 
 
 def _forms(value: str) -> set[str]:
@@ -166,7 +181,18 @@ def shown(name: str, value: object) -> object:
         return LEFT_OUT
     for pattern in _WITHIN:
         value = pattern.sub(_without_value, value)
+    value = _PARAMETER.sub(_without_own, value)
     return _QUERIED.sub(rf"\1{LEFT_OUT}", value)
+
+
+def _without_own(found: re.Match[str]) -> str:
+    return f"{found[1]}={LEFT_OUT}" if _of_environment(found) else found[0]
+
+
+def _of_environment(found: re.Match[str]) -> bool:
+    """Whether a parameter of a query is the environment's value of that name."""
+    own = os.environ.get(re.sub(r"\W", "_", found[1]).upper())
+    return own in (found[2], unquote_plus(found[2]))
 
 
 def _without_value(found: re.Match[str]) -> str:
@@ -204,6 +230,7 @@ def literal(value: Any, name: str = "") -> Iterator[str]:
         found = [match for pattern in _WITHIN for match in pattern.finditer(value)]
         yield from (one[2].strip("'\"") for one in found if _left_out(*one.groups()))
         yield from (one[2] for one in _QUERIED.finditer(value))
+        yield from (one[2] for one in _PARAMETER.finditer(value) if _of_environment(one))
 
 
 def typed(words: Sequence[str]) -> list[str]:

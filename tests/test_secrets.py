@@ -3,6 +3,7 @@ target, and are not written down anywhere."""
 
 import time
 from base64 import b64encode, urlsafe_b64encode
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,16 +18,23 @@ from loadbench.experiments.find import Finder
 from loadbench.experiments.sides import Side, differences
 from loadbench.judge.differences import settings, work
 from loadbench.judge.searches import Hunt, Setting, parse_over
+from loadbench.load.connection import Connection
+from loadbench.load.exemplar import sample
+from loadbench.machine import Gpu
 from loadbench.metricspec import MetricsSpec
+from loadbench.model import Note, Server
 from loadbench.plan import Endpoint
 from loadbench.report.page.again import scenario_text
 from loadbench.runner import Options
+from loadbench.runner.inside import Inside, Told
 from loadbench.spec import load
 from loadbench.targets.ask import Asker
 from loadbench.targets.scrape import Scraper
+from loadbench.units import MS
 from tests.answering import Answering, Handler, serve
 from tests.running import loadbench, summary
 from tests.telling import telling
+from tests.test_answer import kind
 from tests.test_find_search import TERMS
 from tests.test_lacking import BRIEF, counting
 from tests.test_target_headers import SECRET, guarded, written
@@ -482,6 +490,62 @@ def test_a_secret_that_is_repeated_in_a_code_is_left_out(
         assert mark
         assert len(before) <= len('{"said": "{\\"key\\": \\"')
         assert len(after) <= len(': no"}') + 2
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "Basic $LOGIN"}, None])
+def test_what_basic_authentication_is_made_of_is_left_out(
+    headers: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = b64encode(b"admin:hunter22-Secret").decode()
+    monkeypatch.setenv("LOGIN", value)
+    headers = headers or {"Authorization": f"Basic {value}"}
+    for said in ("login failed for admin:hunter22-Secret", "hunter22-Secret is wrong"):
+        assert "hunter22" not in hidden(said, headers)
+
+
+def test_what_the_shell_has_put_into_a_query_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "http://h:1/weather?appid=k-sekret-1234&city=k-sekret-1234"
+    assert shown("url", url) == url
+    monkeypatch.setenv("APPID", "k-sekret-1234")
+    assert shown("url", url) == "http://h:1/weather?appid=(left out)&city=k-sekret-1234"
+    assert list(literal(url)) == ["k-sekret-1234"]
+
+
+def test_what_a_server_calls_the_parts_of_its_time_is_told_without_secrets() -> None:
+    connection = Connection(kind(), 0)
+    text = b"HTTP/1.1 200 OK\r\nServer-Timing: a;dur=1, tok-Sekret-998;dur=2\r\n\r\n"
+    headers = {"Authorization": "Bearer tok-Sekret-998"}
+    found = sample(connection, 7, "", text, partial(hidden, headers=headers))
+    assert found.parts == {"a": MS, "(left out)": 2 * MS}
+
+
+class _Page:
+    """Of a server whose labels hold what it was sent."""
+
+    urls = ("its page",)
+    cards = (Gpu(0, f"card of {SECRET}", f"GPU-{SECRET}"),)
+    late, timed = 0, True
+
+    def ask(self, _: bool) -> None: ...
+
+    def server(self, _: float | None) -> Server:
+        return Server("metrics", remarks=(Note("inside-late", f'new: client="{SECRET}"', SECRET),))
+
+
+class _Uncounted:
+    def statistics(self, _: object) -> None:
+        return None
+
+
+def test_what_a_page_of_metrics_holds_of_a_secret_is_not_told() -> None:
+    sent = {"Authorization": f"Bearer {SECRET}"}
+    endpoint = Endpoint("127.0.0.1", 1, "http", headers=sent)
+    told: Any = [Told(_Uncounted(), endpoint, _Page())]  # type: ignore[arg-type]
+    inside = Inside(told)
+    found = inside.read()
+    assert found is not None
+    assert len(found.remarks) == 1
+    assert SECRET not in str(found) + str(inside.cards())
 
 
 def test_a_short_secret_is_not_looked_for_in_base64() -> None:

@@ -121,9 +121,10 @@ class Diary:
         _pack(ledger.cells, ledger.place(), due, begin, sent, done, code)
         if done - due > ledger.floor:
             told = timing.read(says())
+            parts = {hidden(name, self._headers): ns for name, ns in told.parts.items()}
             sample = Sample(
                 self._kinds[number], due, begin, min(sent, done), done, failure,
-                told.queue, told.batch, told.compute, told.size, parts=dict(told.parts),
+                told.queue, told.batch, told.compute, told.size, parts=parts,
             )  # fmt: skip
             ledger.exemplar(sample)
         if failed and ledger.examples.wanted(failure, due):

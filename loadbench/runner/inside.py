@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from loadbench.environment import hidden
 from loadbench.errors import LoadbenchError, TargetError
 from loadbench.machine import Gpu
 from loadbench.merge import beside, in_turn
@@ -62,6 +63,7 @@ class Inside:
         self._remarks: list[Note] = []  # that nobody has been told yet
         self._numbers: dict[str, int] = {}  # of cards
         self._seen_cards = False
+        self._hidden = partial(hidden, headers=told[0].endpoint.headers)
         self._remarked = set[Note]()  # a name that leads to and fro is told of once
 
     @property
@@ -89,7 +91,12 @@ class Inside:
         if found and self._remarks:
             found = replace(found, remarks=(*found.remarks, *self._remarks))
             self._remarks.clear()
+        if found and found.remarks:  # they quote labels, which may hold what was sent
+            found = replace(found, remarks=tuple(map(self._told_without, found.remarks)))
         return found
+
+    def _told_without(self, note: Note) -> Note:
+        return Note(note.code, self._hidden(note.text), self._hidden(note.hint))
 
     def _ask(self, readers: Sequence["Reader"], patient: bool) -> None:
         """All, before the first is waited for, so that slow ones do not add up."""
@@ -215,7 +222,8 @@ class Inside:
         found: dict[tuple[str, str], Gpu] = {}  # by the card and its part
         for place, scraper in enumerate(places):
             for card in scraper.cards if scraper else ():
-                found.setdefault((card.uuid or f"{place}:{card.index}", card.part), card)
+                own = replace(card, name=self._hidden(card.name), uuid=self._hidden(card.uuid))
+                found.setdefault((card.uuid or f"{place}:{card.index}", card.part), own)
         self._seen_cards |= bool(found)
         if not self._seen_cards:
             return None
