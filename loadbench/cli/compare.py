@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from loadbench import baseline, runlog
+from loadbench.cli.say import show
 from loadbench.errors import SpecError
 from loadbench.judge import differences
 from loadbench.judge.comparison import compare, terms_of
@@ -53,9 +54,9 @@ def command(
         _refuse(sides[0], sides[different[0]])
     if len(found) > 1:
         table = matrix(sides, found)
-        click.echo(_json(table) if as_json else matrix_text(table))
+        show(_json(table) if as_json else matrix_text(table))
     else:
-        click.echo(_json(found[0]) if as_json else comparison_text(found[0]))
+        show(_json(found[0]) if as_json else comparison_text(found[0]))
     if not gates:
         return 0
     decisions = [decision(one) for one in found]

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from loadbench import runlog, spec
+from loadbench.cli.say import show
 from loadbench.errors import SpecError
 from loadbench.model import plain
 from loadbench.overrides import parse_settings
@@ -78,9 +79,9 @@ def command(
     checked = engine_settings(settings, {key: value for key, value in given.items() if value})
     report = doctor.examine(what, checked, trust=trust)
     if as_json:
-        click.echo(json.dumps({**plain(report), "passed": report.passed}, ensure_ascii=False))
+        show(json.dumps({**plain(report), "passed": report.passed}, ensure_ascii=False))
     else:
-        click.echo(doctor.text_of(report))
+        show(doctor.text_of(report))
     return 0 if report.passed else 1
 
 
@@ -100,9 +101,9 @@ def _offer(duration: str, as_json: bool) -> int:
     found = offer.measure(lambda text: click.echo(text, err=True), seconds)
     if as_json:
         within = {f"{bound:g}_ms": found.within(bound) for bound in offer.BOUNDS_MS}
-        click.echo(json.dumps({**plain(found), "lateness_within": within}, ensure_ascii=False))
+        show(json.dumps({**plain(found), "lateness_within": within}, ensure_ascii=False))
     else:
-        click.echo(offer.text_of(found))
+        show(offer.text_of(found))
     return 0 if found.within(offer.BOUNDS_MS[-1]) else 1
 
 
@@ -144,8 +145,8 @@ def _machine(
             "backends": found.backends(),
             "devices": found.devices(),
         }
-        click.echo(json.dumps(told, ensure_ascii=False))
+        show(json.dumps(told, ensure_ascii=False))
     else:
         for finding in findings:
-            click.echo(f"{finding.sign} {finding.text}")
+            show(f"{finding.sign} {finding.text}")
     return 1 if any(finding.sign == "✗" for finding in findings) else 0

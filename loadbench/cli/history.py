@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from loadbench import runlog
+from loadbench.cli.say import show
 from loadbench.report.history import History, history
 from loadbench.report.historypage import history_text
 
@@ -32,9 +33,9 @@ def command(
     """
     found = history(runlog.results_folder(out), scenario, metric, like)
     if as_json:
-        click.echo(json.dumps(_facts(found), ensure_ascii=False))
+        show(json.dumps(_facts(found), ensure_ascii=False))
     else:
-        click.echo(history_text(found, shutil.get_terminal_size((100, 24)).columns))
+        show(history_text(found, shutil.get_terminal_size((100, 24)).columns))
 
 
 def _facts(found: History) -> dict[str, Any]:
