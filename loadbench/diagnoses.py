@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from loadbench import units
 from loadbench.explained import EXPLAINED_BY
-from loadbench.failing import AWAY, INSIDE, OUTAGE, RESTARTED, behind
+from loadbench.failing import AWAY, INSIDE, OUTAGE, RESTARTED, behind, was_away
 from loadbench.machine import Gpu, Machine, highest
 from loadbench.ride import WHY_CLOSED
 from loadbench.sentences import finished
@@ -145,6 +145,7 @@ def _errors(now: Situation) -> Finding | None:
     if not number or number < _FAILING * ended:
         return None
     kind = max(failed, key=lambda name: failed[name])
+    back = was_away(failed, now.away_s)
     if kind == NO_REGION or (NO_REGION in failed and failed.keys() <= RESTARTED):
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail: {kinds}."
@@ -152,9 +153,12 @@ def _errors(now: Situation) -> Finding | None:
     if failed[kind] < _ONE_KIND * number:
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail, in several ways: {kinds}."
-        return Finding("errors", text, "the target is in trouble as a whole", "read its log")
-    guess, hint = behind(kind)
-    if now.ours and behind(kind) in (AWAY, INSIDE):
+        trouble = ("the target is in trouble as a whole", "read its log")
+        return Finding("errors", text, *(back or trouble))
+    guess, hint = back or behind(kind)
+    if now.ours and back:
+        hint = hint.replace("its log", "engine.log (o)")
+    elif now.ours and behind(kind) in (AWAY, INSIDE):
         hint += ": engine.log (o)" if hint == INSIDE[1] else " read engine.log (o)"
     share = "all" if failed[kind] == number else f"{percent(failed[kind] / number)} % of them"
     text = f"{percent(number / ended)} % fail, {share} by {kind} ({count(failed[kind])})."

@@ -1,5 +1,8 @@
 """What is likely behind requests that fail, by the name of the failure."""
 
+from collections.abc import Mapping
+
+from loadbench import units
 from loadbench.evidence import OWN_FAILURES
 from loadbench.targets.region import NO_REGION
 
@@ -15,6 +18,20 @@ def behind(kind: str) -> tuple[str, str]:
     return _FAILURES.get(begin, ("the target fails in a way of its own", "read its log"))
 
 
+def was_away(failed: Mapping[str, int], away_s: float | None) -> tuple[str, str] | None:
+    """What is likely behind failures that are over, with no answer in the `away_s` that they took,
+    and what to try; None where they are not those of a server that is away. One that only breaks
+    connections off answers amid that: within a second this cannot be told."""
+    if away_s is None or not failed.keys() <= RESTARTED:
+        return None
+    absent = sum(failed.get(kind, 0) for kind in _ABSENT)
+    gone = sum(failed.get(kind, 0) for kind in _GONE)
+    if 2 * gone < sum(failed.values()) or not (absent or away_s > 1):
+        return None
+    length = f"about {units.duration(max(1, round(away_s)) * units.SECOND)}"
+    return f"the server was away for {length}, and is back", "read its log: why it ended"
+
+
 # how requests fail while a server is restarted that has forgotten the shared memory
 RESTARTED = {
     NO_REGION, "refused", "unreachable", "reset", "closed", "truncated", "connect_timeout",
@@ -25,6 +42,9 @@ OUTAGE = (
     "the server was away for a time, and was restarted",
     "read its log: why it ended; if no_region goes on, load.log says why it refuses the memory",
 )
+# of these, those of a server that does not run; the others are also of one that is only slow
+_GONE = {"refused", "unreachable", "reset", "closed", "truncated", "connect_timeout"}
+_ABSENT = {"refused", "unreachable"}
 _REFUSES = (
     "the target refuses what it cannot answer in time, to protect the rest",
     "ask for less, or give it more: larger batches, more instances, a longer SLO",

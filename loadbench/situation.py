@@ -17,7 +17,7 @@ from loadbench.quantities import QUANTITIES, SPAN_S, Span
 from loadbench.standing import Standing, more
 
 LOOK_S = 30  # so much of an episode is looked at, and so much before it
-_APART_S = 3  # a quantity is beyond its limit some seconds after the trouble began
+APART_S = 3  # a quantity is beyond its limit some seconds after the trouble began
 _CHANGED_S = 15  # so long before one that a change of a setting can be behind it
 BEFORE_S = _CHANGED_S + SPAN_S  # what is asked for of the seconds before those looked at
 _WORSE = 1.3  # times what it was before a change: less of a rise is no work of the change
@@ -37,7 +37,7 @@ class Situation:
     """`now` are the seconds that are looked at, `before` the calm ones that came before, each
     merged; `quantity` is what the alert watches, `device` what serves (`cuda:0`, `cpu`), `ours`
     whether that is an engine which the run has started: its log is at hand; `changed` is the change
-    by hand that can be behind it."""
+    by hand that can be behind it, `away_s` for how long nothing but failures came (`away`)."""
 
     now: Window
     seconds: int
@@ -46,6 +46,7 @@ class Situation:
     before: Window | None = None
     ours: bool = True
     changed: Changed | None = None
+    away_s: float | None = None
 
     @property
     def settings(self) -> bool:
@@ -172,8 +173,25 @@ def stretches(change: AlertChange, rule: Rule) -> tuple[Stretch, Stretch]:
         end = max(since + 1, end - SPAN_S - rule.for_ns // units.SECOND)
         if change.worst is not None:  # that was the end of the span in which it was found
             end = min(end, max(since + LOOK_S, change.worst + 1 + (LOOK_S - SPAN_S) // 2))
-    before = since - _APART_S
+    before = since - APART_S
     return Stretch(max(since, end - LOOK_S), end), Stretch(before - LOOK_S, before)
+
+
+def away(windows: Sequence[Window]) -> float | None:
+    """For how many of these seconds, in their order, all failed: from the first that failed to the
+    last, of the ends as much as failed of them. None where something was answered amid them, or
+    nothing after them: it has not ended."""
+    failing = [window for window in windows if window.failed]
+    if not failing:
+        return None
+    first, last = failing[0].second, failing[-1].second
+    if any(first < window.second < last and window.done for window in windows):
+        return None
+    if not any(window.second > last and window.done for window in windows):
+        return None
+    ends = failing[:1] if first == last else (failing[0], failing[-1])
+    shares = [sum(one.failed.values()) / (one.done + sum(one.failed.values())) for one in ends]
+    return sum(shares) + max(0, last - first - 1)
 
 
 def changed(

@@ -407,6 +407,50 @@ def test_an_alert_that_is_clean_for_long_is_not_told_by_its_clean_seconds() -> N
     assert ends_of(patient, failing).words == ()  # nothing is known of it any more
 
 
+def outage(*parts: tuple[int, int, dict[str, int]]) -> Iterator[Window]:
+    """Windows of so many seconds, each with so many answers and these failures."""
+    each = [part for part in parts for _ in range(part[0])]
+    for second, (_, done, failed) in enumerate(each):
+        yield replace(window(0, [5.0] * done, failed), second=second)
+
+
+CALM: tuple[int, int, dict[str, int]] = (30, 50, {})
+HALF, DOWN = (1, 25, {"closed": 2, "refused": 23}), (3, 0, {"refused": 50})
+
+
+@pytest.mark.parametrize(
+    ("parts", "back"),
+    [
+        ((CALM, HALF, DOWN, HALF, CALM), "about 4 s"),
+        ((CALM, (1, 25, {"refused": 25}), CALM), "about 1 s"),
+        ((CALM, HALF, (9, 0, {"connect_timeout": 9}), CALM), "about 10 s"),
+        ((CALM, HALF, (149, 0, {"refused": 50}), HALF, CALM), "about 2m 30s"),
+        ((CALM, (2, 25, {"reset": 25}), CALM), ""),  # one that runs, and breaks them off
+        ((CALM, HALF, HALF, HALF, CALM), ""),
+        ((CALM, HALF, (3, 0, {"timeout": 90}), HALF, CALM), ""),
+        ((CALM, HALF, (3, 0, {"http_500": 50}), HALF, CALM), ""),
+    ],
+)
+def test_a_server_that_was_away_is_said_to_be_back(parts: Any, back: str) -> None:
+    rule = alerts.parse_rule("errors > 1 %", 5 * SECOND)
+    words = " ".join(ends_of(rule, outage(*parts)).words)
+    assert ("and is back" in words) is bool(back)
+    assert f"the server was away for {back}" in words or not back
+    assert ("nothing listens there" in words) is (parts == (CALM, HALF, HALF, HALF, CALM))
+
+
+def test_a_server_that_is_away_still_is_not_said_to_be_back() -> None:
+    rule, verdicts = alerts.parse_rule("errors > 1 %", 5 * SECOND), Verdicts("cuda:0")
+    windows = list(outage(CALM, HALF, DOWN, HALF, CALM))
+    for until, said in ((33, AWAY[0]), (35, AWAY[0]), (36, "and is back")):
+        for one in windows[:until]:
+            verdicts.see(one)
+        fires = AlertChange(until - 1, "errors", "firing", 0.5, 30, 0.5)
+        assert said in " ".join(verdicts.words(rule, fires))
+        assert verdicts.words(rule, fires)[-1].count("engine.log (o)") == 1
+        verdicts = Verdicts("cuda:0")
+
+
 def test_figures_are_per_second_of_the_stretch() -> None:
     windows = [replace(calm(), asked=160) for _ in range(5)]
     found = Situation(merge(windows), 5)

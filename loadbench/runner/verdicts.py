@@ -10,7 +10,7 @@ from loadbench import units
 from loadbench.merge import merge
 from loadbench.model import AlertChange, Mark, Rule, Window
 from loadbench.quantities import SPAN_S
-from loadbench.situation import BEFORE_S, Situation, Stretch, changed, stretches
+from loadbench.situation import APART_S, BEFORE_S, Situation, Stretch, away, changed, stretches
 from loadbench.words import explain
 
 _KEPT_S = 120
@@ -56,9 +56,12 @@ class Verdicts:
             return ()
         calm = self._within(before)
         earlier = merge(calm) if calm else None
+        since = change.second if change.since is None else change.since
+        ever = self._within(Stretch(since - APART_S, change.second + 1))
         found = Situation(
             merge(now), len(now), rule.quantity, self._device, earlier, self._ours,
             changed(change, rule, self._marks, earlier.rate if earlier else None, self._within),
+            away(ever),
         )  # fmt: skip
         return explain(found, rule, change).lines
 
