@@ -155,7 +155,7 @@ def _errors(now: Situation) -> Finding | None:
         text = f"{percent(number / ended)} % fail, in several ways: {kinds}."
         trouble = ("the target is in trouble as a whole", "read its log")
         return Finding("errors", text, *(back or trouble))
-    guess, hint = back or behind(kind)
+    guess, hint = back or behind(kind, now.sent)
     if now.ours and back:
         hint = hint.replace("its log", "engine.log (o)")
     elif now.ours and behind(kind) in (AWAY, INSIDE):

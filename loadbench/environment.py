@@ -172,6 +172,11 @@ def secret(name: str) -> bool:
     return _SECRET.search(name) is not None and not _DRAWN.match(name)
 
 
+def keys_among(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of those headers that look like a key, or are of the environment."""
+    return tuple(name for name, text in headers.items() if secret(name) or names(text))
+
+
 def shown(name: str, value: object) -> object:
     """A setting as others may see it: a text that looks like a secret by its name is left out, one
     that is only named (`$NAME`) is not. So is what looks like one within a text."""

@@ -1,21 +1,31 @@
 """What is likely behind requests that fail, by the name of the failure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from loadbench import units
 from loadbench.evidence import OWN_FAILURES
 from loadbench.targets.region import NO_REGION
 
 
-def behind(kind: str) -> tuple[str, str]:
-    """What is likely behind a kind of failure, and what to try."""
+def behind(kind: str, sent: Sequence[str] = ()) -> tuple[str, str]:
+    """What is likely behind a kind of failure, and what to try. `sent` are the names of the headers
+    with a key that the target was sent."""
     if kind in OWN_FAILURES:
         what = "ephemeral ports" if kind == "no_ports" else "file descriptors"
         return f"this machine ran out of {what}", "raise its limit, or ask for less"
+    if sent and refuses_who(kind):
+        named = " and ".join(sent)
+        guess = f"the target was sent {named}, and refuses that"
+        return guess, "is it in the form that the target takes, still good, and enough for this?"
     if kind in _FAILURES:
         return _FAILURES[kind]
     begin = next((begin for begin in ("http_4", "http_5") if kind.startswith(begin)), "")
     return _FAILURES.get(begin, ("the target fails in a way of its own", "read its log"))
+
+
+def refuses_who(kind: str) -> bool:
+    """Whether it is about who asks, not what."""
+    return _FAILURES.get(kind) == _ASKS_WHO
 
 
 def was_away(failed: Mapping[str, int], away_s: float | None) -> tuple[str, str] | None:

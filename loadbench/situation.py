@@ -37,7 +37,8 @@ class Situation:
     """`now` are the seconds that are looked at, `before` the calm ones that came before, each
     merged; `quantity` is what the alert watches, `device` what serves (`cuda:0`, `cpu`), `ours`
     whether that is an engine which the run has started: its log is at hand; `changed` is the change
-    by hand that can be behind it, `away_s` for how long nothing but failures came (`away`)."""
+    by hand that can be behind it, `away_s` for how long nothing but failures came (`away`),
+    `sent` the names of the headers with a key that the target is sent."""
 
     now: Window
     seconds: int
@@ -47,6 +48,7 @@ class Situation:
     ours: bool = True
     changed: Changed | None = None
     away_s: float | None = None
+    sent: tuple[str, ...] = ()
 
     @property
     def settings(self) -> bool:

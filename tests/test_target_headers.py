@@ -259,6 +259,22 @@ def test_a_refusal_is_told_as_the_server_says_it(tmp_path: Path) -> None:
     assert "who are you?" in told.stderr
 
 
+def test_a_key_that_was_sent_and_is_refused_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_TOKEN", "tell-nobody-2718")
+    with guarded() as (_, url):
+        own = written(tmp_path, url)
+        plain = own.read_text().replace('"kserve"\nmodel = "m"', '"http"')
+        own.write_text(f'{plain}\n[[alert]]\nwhen = "errors > 1 %"\nfor = "1 s"\n')
+        tried = loadbench("run", own, "--trust", "--dry-run", cwd=tmp_path, code=1).stdout
+        done = loadbench("run", own, "--trust", "--duration", "6s", cwd=tmp_path, code=None).stdout
+    words = "the target was sent Authorization, and refuses that"
+    assert f"✗ HTTP 401: {words}; is it in the form" in tried
+    assert f"Likely: {words}" in done
+    assert "2718" not in tried + done
+
+
 @pytest.mark.parametrize("name", ["Content-Length", "a b", "X-Ü"])
 def test_headers_that_cannot_be_sent_are_refused(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, "http://127.0.0.1:1", f'headers = {{ "{name}" = "1" }}')

@@ -407,6 +407,14 @@ def test_an_alert_that_is_clean_for_long_is_not_told_by_its_clean_seconds() -> N
     assert ends_of(patient, failing).words == ()  # nothing is known of it any more
 
 
+@pytest.mark.parametrize("kind", ["http_401", "http_403", "grpc_UNAUTHENTICATED"])
+def test_a_key_that_was_sent_is_not_said_to_be_missing(kind: str) -> None:
+    now = window(0, [5.0] * 60, {kind: 40})
+    found = diagnoses(look(now, "errors", sent=("Authorization", "X-API-Key")))[0]
+    assert found.guess == "the target was sent Authorization and X-API-Key, and refuses that"
+    assert "was not sent" in diagnoses(look(now, "errors"))[0].guess
+
+
 def outage(*parts: tuple[int, int, dict[str, int]]) -> Iterator[Window]:
     """Windows of so many seconds, each with so many answers and these failures."""
     each = [part for part in parts for _ in range(part[0])]

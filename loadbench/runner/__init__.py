@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from loadbench import alerts, bounds, inputfiles, runlog, yardstick
-from loadbench.environment import typed
+from loadbench.environment import keys_among, typed
 from loadbench.errors import LoadbenchError, RunError
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
 from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
@@ -161,7 +161,8 @@ class Run:
             plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
         )
         self._decision = Decision(start) if self._options.decide else None
-        recorder = Recorder(self.folder, start, target.gpu, self._say)
+        sent = keys_among(self._scenario.spec.target.headers)
+        recorder = Recorder(self.folder, start, target.gpu, self._say, sent)
         recorder.courier = Courier(self._scenario.spec.alerts, self.folder, recorder.remark)
         desk = Desk(lambda command: self._command(recorder, plan, target, command))
         try:

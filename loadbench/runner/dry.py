@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from loadbench import timing, units
-from loadbench.environment import hidden, shown
+from loadbench.environment import hidden, keys_among, shown
 from loadbench.errors import SpecError
+from loadbench.failing import behind, refuses_who
 from loadbench.model import Value
 from loadbench.plan import Endpoint, kinds, named, told_to
 from loadbench.printable import printable
@@ -22,6 +23,7 @@ from loadbench.targets.wire import BadAnswer, Prepared, welcome
 
 _SHOWN = 6  # values of an output
 _WORDS = {"batch": "batch wait"}
+_ASKS_WHO = {"7": "grpc_PERMISSION_DENIED", "16": "grpc_UNAUTHENTICATED"}
 
 
 class Tried(Value, frozen=True, omit_defaults=False):
@@ -79,7 +81,11 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange, said: Mapping[
     """`said` is what it was sent, whose secrets some servers repeat."""
     rpc = answer.headers.get(b"grpc-status", b"").decode("latin-1")
     told = f"grpc_{rpc}" if rpc else f"HTTP {answer.status}"
-    fault = "" if welcome(answer.status, request.statuses) else told
+    fault = (
+        ""
+        if welcome(answer.status, request.statuses)
+        else told + _of_who(endpoint, answer.status, rpc)
+    )
     if not fault:
         try:
             for check in (request.check, request.strict):
@@ -100,6 +106,14 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange, said: Mapping[
         fault=fault,
         answered=f"gRPC {rpc}" if rpc else "",
     )
+
+
+def _of_who(endpoint: Endpoint, status: int, rpc: str) -> str:
+    """What a refusal for who asks is likely about; "" of any other."""
+    kind = _ASKS_WHO.get(rpc, f"http_{status}")
+    if not refuses_who(kind):
+        return ""
+    return f": {'; '.join(behind(kind, keys_among(endpoint.headers)))}"
 
 
 def _line(endpoint: Endpoint, request: Prepared) -> str:

@@ -38,12 +38,17 @@ class Recorder:
     """The log of one run and the watch over its alerts. Marks may come from other threads."""
 
     def __init__(
-        self, folder: Path, start: Start, gpu: int | None, say: Callable[[str], None]
+        self,
+        folder: Path,
+        start: Start,
+        gpu: int | None,
+        say: Callable[[str], None],
+        sent: tuple[str, ...] = (),
     ) -> None:
         self._say = say
         self._rules = {rule.name: rule for rule in start.rules}
         self._watch = alerts.Watch(start.rules, gpu)
-        self._verdicts = Verdicts(start.device, start.ours)
+        self._verdicts = Verdicts(start.device, start.ours, sent)
         self._start = start
         self.courier: Courier | None = None
         self.second = 0

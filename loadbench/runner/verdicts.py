@@ -18,10 +18,12 @@ _MOST_MARKS = 500
 
 
 class Verdicts:
-    """`device` is what serves the model, as the log names it; `ours`: an engine of the run."""
+    """`device` is what serves the model, as the log names it; `ours`: an engine of the run;
+    `sent`: the names of the headers with a key that it is sent."""
 
-    def __init__(self, device: str, ours: bool = True) -> None:
+    def __init__(self, device: str, ours: bool = True, sent: tuple[str, ...] = ()) -> None:
         self._device = device
+        self._sent = sent
         self._ours = ours
         self._windows: list[Window] = []
         self._marks: list[Mark] = []
@@ -61,7 +63,7 @@ class Verdicts:
         found = Situation(
             merge(now), len(now), rule.quantity, self._device, earlier, self._ours,
             changed(change, rule, self._marks, earlier.rate if earlier else None, self._within),
-            away(ever),
+            away(ever), self._sent,
         )  # fmt: skip
         return explain(found, rule, change).lines
 

@@ -43,7 +43,7 @@ def unwelcome(status: int, headers: Mapping[str, str]) -> tuple[str, str]:
     both without what they hold; empty of any other."""
     if status not in (WHO, FORBIDDEN):
         return "", ""
-    sent = [name for name, text in headers.items() if _key(name, text)]
+    sent = environment.keys_among(headers)
     if not sent:
         hint = 'target.headers = { Authorization = "Bearer $NAME" }'
         if status == WHO:
@@ -53,7 +53,3 @@ def unwelcome(status: int, headers: Mapping[str, str]) -> tuple[str, str]:
     values = f", in {' and '.join(dict.fromkeys(found))} of the environment," if found else ""
     why = f"it was sent {' and '.join(sent)}, and refuses that"
     return why, f"is what is sent{values} in the form that it takes, still good, and enough there?"
-
-
-def _key(name: str, text: str) -> bool:
-    return environment.secret(name) or environment.names(text)
