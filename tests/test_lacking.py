@@ -16,6 +16,7 @@ import pytest
 
 from loadbench.targets.ask import Asker
 from loadbench.targets.lacking import Operation, operations
+from loadbench.targets.openapi import base
 from tests.running import loadbench, summary
 from tests.test_targets import replaying
 
@@ -130,6 +131,7 @@ def locked(schemes: object, usual: object, **own: object) -> str:
 HEADER = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
 QUERY = {"type": "apiKey", "in": "query", "name": "api_key"}
 BEARER = {"type": "http", "scheme": "Bearer"}
+UNKNOWN = 'a key by its scheme "a"'
 
 
 @pytest.mark.parametrize(
@@ -143,11 +145,13 @@ BEARER = {"type": "http", "scheme": "Bearer"}
          '[target] headers = { Authorization = "Basic $BASIC_AUTH" }'),
         ({"type": "oauth2"}, '[target] headers = { Authorization = "Bearer $API_TOKEN" }'),
         ({"type": "mutualTLS"}, "[target] cert and key"),
-        ({"type": "http", "scheme": "digest"}, ""),
-        (HEADER | {"name": "no name"}, ""),
-        (HEADER | {"in": ["header"]}, ""),
-        ({"type": ["apiKey"]}, ""),
-        (7, ""),
+        ({"type": "http", "scheme": "digest"}, UNKNOWN),
+        ({"type": "http", "scheme": "ApiKey"}, UNKNOWN),
+        (QUERY | {"name": "api.key"}, UNKNOWN),
+        (HEADER | {"name": "no name"}, UNKNOWN),
+        (HEADER | {"in": ["header"]}, UNKNOWN),
+        ({"type": ["apiKey"]}, UNKNOWN),
+        (7, UNKNOWN),
     ],
 )  # fmt: skip
 def test_a_key_that_an_operation_wants_is_told(scheme: object, said: str) -> None:
@@ -167,6 +171,64 @@ def test_of_several_keys_those_are_told_that_are_wanted() -> None:
     parameter = {"name": "api_key", "in": "query", "required": True}
     told_once = locked(schemes, [{"b": []}], parameters=[parameter])
     assert told_once == '--target "URL/go?api_key=$API_KEY"'
+
+
+def test_two_keys_are_not_put_into_one_header() -> None:
+    basic = {"type": "http", "scheme": "basic"}
+    schemes = {"a": basic, "b": BEARER, "c": {"type": "oauth2"}, "d": QUERY}
+    token = '[target] headers = { Authorization = "Bearer $API_TOKEN" }'
+    one = '[target] headers = { Authorization = "Basic $BASIC_AUTH" }'
+    assert locked(schemes, [{"a": [], "b": []}]) == f'{one} and a key by its scheme "b"'
+    assert locked(schemes, [{"b": [], "c": []}]) == token
+    assert locked(schemes, [{"a": [], "b": []}, {"d": []}]).startswith("--target")
+    named = "\u001b[2J"
+    assert locked({named: 7}, [{named: []}]) == "a key by a scheme of its own"
+    cookies = {name: QUERY | {"in": "cookie", "name": name} for name in "ab"}
+    assert 'Cookie = "a=$A; b=$B"' in locked(cookies, [{"a": [], "b": []}])
+
+
+@pytest.mark.parametrize(
+    ("servers", "path"),
+    [
+        ([{"url": "/api/v1"}], "/api/v1/go"),
+        ([{"url": "/api/v1/"}], "/api/v1/go"),
+        ([{"url": "api"}], "/api/go"),
+        ([{"url": "http://here:8000/v2"}], "/v2/go"),
+        ([{"url": "https://example.com/v3"}], "/go"),
+        ([{"url": "https://example.com/v3"}, {"url": "/v4"}], "/v4/go"),
+        ([{"url": "/{stage}"}], "/go"),
+        ([{"url": "http://[/v5"}, {"url": 7}, 7], "/go"),
+        ([{"url": "."}], "/go"),
+        ([], "/go"),
+        (7, "/go"),
+    ],
+)
+def test_a_path_begins_where_the_server_does(servers: object, path: str) -> None:
+    assert base("http://here:8000", "/openapi.json", {}, {"servers": servers}) + "/go" == path
+    page = {"paths": {"/go": {"post": {"servers": [{"url": "/own"}]}, "put": {}}}}
+    found = told({"/openapi.json": (200, json.dumps(page | {"servers": [{"url": "/all"}]}))})
+    assert [one.settings[1] for one in found] == ['path = "/own/go"', 'path = "/all/go"']
+    assert base("http://here", "/docs.json", {}, {"basePath": "/old"}) == "/old"
+    usual = {"servers": [{"url": "https://here/v6"}]}
+    assert base("https://here:443", "/openapi.json", {}, usual) == "/v6"
+
+
+def test_what_is_got_by_a_query_is_offered_where_nothing_is_posted() -> None:
+    asked = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in ("q", "top")]
+    needed = {"name": "page", "in": "query", "required": True, "schema": {"type": "integer"}}
+    paths: dict[str, Any] = {
+        "/health": {"get": {}},
+        "/search": {"get": {"parameters": asked}},
+        "/more": {"get": {"parameters": [*asked, needed]}},
+    }
+    found = told({"/openapi.json": (200, json.dumps({"paths": paths}))})
+    assert [one.settings for one in found] == [
+        ('name = "search"', 'path = "/search?q=Q"', 'method = "GET"'),
+        ('name = "more"', 'path = "/more?page=1"', 'method = "GET"'),
+    ]
+    paths["/go"] = {"post": {}}
+    [only] = told({"/openapi.json": (200, json.dumps({"paths": paths}))})
+    assert only.settings[0] == 'name = "go"'
 
 
 def test_a_key_is_told_with_where_its_value_is_from_unless_it_is_sent(tmp_path: Path) -> None:

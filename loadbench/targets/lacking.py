@@ -15,7 +15,7 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.model import Note
 from loadbench.plan import Endpoint, Expected, RequestPlan, kinds
 from loadbench.targets import multipart
-from loadbench.targets.openapi import DEEP, Keys, keys, listed, referred, whole
+from loadbench.targets.openapi import DEEP, Keys, base, keys, listed, referred, whole
 from loadbench.targets.reply import json_of
 
 if TYPE_CHECKING:  # they bring pydantic, which not all who ask need
@@ -149,14 +149,24 @@ def operations(asker: "Asker") -> Iterator[Operation]:
         paths = told.get("paths") if isinstance(told, dict) else None
         if not isinstance(paths, dict):
             continue
-        for path, methods in paths.items():
-            for method in _METHODS:
-                asked = methods.get(method) if isinstance(methods, dict) else None
-                if isinstance(asked, dict):
-                    shared = listed(methods.get("parameters"))
-                    found = _Described(told, asker.url, asker.headers)
-                    yield from found.operation(path, method, asked, shared)
+        posted = list(_offered(asker, page, told, _METHODS))
+        yield from posted or _offered(asker, page, told, ("get",))
         return
+
+
+def _offered(
+    asker: "Asker", page: str, told: dict[str, Any], named: tuple[str, ...]
+) -> Iterator[Operation]:
+    """Those of these methods; of GET where something can be asked by a query, which is no look at
+    how the service is."""
+    for path, methods in told["paths"].items():
+        for method in named:
+            asked = methods.get(method) if isinstance(methods, dict) else None
+            if isinstance(asked, dict):
+                begin = base(asker.url, page, asked, methods, told)
+                shared = listed(methods.get("parameters"))
+                found = _Described(told, asker.url, asker.headers)
+                yield from found.operation(path, method, asked, shared, begin)
 
 
 class _Described:
@@ -172,14 +182,20 @@ class _Described:
         self._headers: dict[str, str] = {}
 
     def operation(
-        self, path: str, method: str, asked: dict[str, Any], shared: list[Any]
+        self, path: str, method: str, asked: dict[str, Any], shared: list[Any], begin: str
     ) -> Iterator[Operation]:
-        """Nothing for a path that cannot be written down."""
+        """Nothing for a path that cannot be written down, nor for a GET that has no query. `begin`
+        comes before all paths."""
         steps = [step for step in path.split("/") if step and "{" not in step]
         known = [whole(self._told, one) for one in (*shared, *listed(asked.get("parameters")))]
         where = {(str(one.get("in")), str(one.get("name"))): one for one in known}
         wanted = keys(self._told, asked)
         own = wanted.headers.keys() | wanted.query.keys()  # said once, as keys
+        queried = [key for key in where if key[0] == "query" and key[1] not in own]
+        if method == "get" and not queried:
+            return
+        if method == "get" and not any(where[key].get("required") is True for key in queried):
+            where[queried[0]] = where[queried[0]] | {"required": True}  # it is what is asked
         query, cookies = [], []
         for (place, name), one in where.items():
             if place == "path" and f"{{{name}}}" in path:
@@ -192,6 +208,7 @@ class _Described:
                 self._headers[name] = self._value(name, one)
             elif place == "cookie":
                 cookies.append(f"{name}={self._value(name, one)}")
+        path = begin + path
         if not _PLAIN.fullmatch(path):
             return
         if cookies:

@@ -1,14 +1,17 @@
-"""Parts of an OpenAPI document: what they refer to, and which keys an operation wants.
+"""Parts of an OpenAPI document: what they refer to, where its paths begin, and which keys
+an operation wants.
 
 A document is of others: what is not as it should be is taken for nothing.
 """
 
 import re
 from typing import Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 DEEP = 8  # that a part may be in itself, or refer on
 _NAME = re.compile(r"[\w-]+", re.ASCII)  # of a header, a cookie or a parameter that needs no quotes
 _TOKEN, _BASIC = "Bearer $API_TOKEN", "Basic $BASIC_AUTH"
+_USUAL = (None, 80, 443)  # ports: what is before a service may take TLS off
 _CERTIFICATE = "[target] cert and key"
 
 
@@ -43,8 +46,8 @@ def referred(told: dict[str, Any], reference: str) -> Any:
 
 
 def keys(told: dict[str, Any], asked: dict[str, Any]) -> Keys:
-    """Those that an operation wants: of several ways to be let in the first that is known here.
-    None where one way is to send none."""
+    """Those that an operation wants: of several ways to be let in the first that is known here,
+    else the first, with the names of what is not. None where one way is to send none."""
     ways = listed(asked.get("security", told.get("security")))
     if not all(ways):
         return Keys()
@@ -53,24 +56,60 @@ def keys(told: dict[str, Any], asked: dict[str, Any]) -> Keys:
         whole(told, told.get("securityDefinitions")),  # of OpenAPI 2
     ]
     schemes = {name: whole(told, part) for found in named for name, part in found.items()}
-    for way in ways:
-        if not isinstance(way, dict):
-            continue
-        found = [_key(schemes.get(name, {})) for name in way]
-        known = [one for one in found if one is not None]
-        if len(known) == len(found):
-            return _together(known)
-    return Keys()
+    found = [_together(way, schemes) for way in ways if isinstance(way, dict)]
+    first = found[0][0] if found else Keys()
+    return next((one for one, known in found if known), first)
 
 
-def _together(found: list[Keys]) -> Keys:
+def _together(way: dict[str, Any], schemes: dict[str, dict[str, Any]]) -> tuple[Keys, bool]:
+    """What all schemes of one way want, and whether all of it is known here. Two that are not to be
+    had in one header are not; of cookies there may be several."""
     headers: dict[str, str] = {}
     query: dict[str, str] = {}
-    for one in found:
-        for name, text in one.headers.items():  # of cookies there may be several
-            headers[name] = f"{headers[name]}; {text}" if name in headers else text
+    rest: list[str] = []
+    unknown: list[str] = []
+    for scheme in way:
+        one = _key(schemes.get(scheme, {}))
+        if one is None or any(
+            name != "Cookie" and headers.get(name, text) != text
+            for name, text in one.headers.items()
+        ):
+            named = f'its scheme "{scheme}"' if _NAME.fullmatch(scheme) else "a scheme of its own"
+            unknown.append(f"a key by {named}")
+            continue
+        for name, text in one.headers.items():
+            before = headers.get(name, text)
+            headers[name] = text if before == text else f"{before}; {text}"
         query |= one.query
-    return Keys(headers, query, tuple(text for one in found for text in one.rest))
+        rest += one.rest
+    return Keys(headers, query, (*rest, *unknown)), not unknown
+
+
+def base(url: str, page: str, *described: Any) -> str:
+    """The path before those of the document on this page: of the servers that the first of these
+    parts with any lists, the first that is at this address; of OpenAPI 2 its `basePath`."""
+    for part in described:
+        servers = listed(part.get("servers")) if isinstance(part, dict) else []
+        for server in servers:
+            where = server.get("url") if isinstance(server, dict) else None
+            path = _path_at(url, page, where) if isinstance(where, str) else None
+            if path is not None:
+                return path
+        if servers:
+            return ""
+    own = described[-1].get("basePath") if described and isinstance(described[-1], dict) else None
+    return (_path_at(url, page, own) or "") if isinstance(own, str) else ""
+
+
+def _path_at(url: str, page: str, where: str) -> str | None:
+    """None where it is elsewhere, or not said outright."""
+    try:
+        here, there = urlsplit(url), urlsplit(urljoin(url + page, where))
+        ports = [0 if one.port in _USUAL else one.port for one in (here, there)]
+        same = here.hostname == there.hostname and ports[0] == ports[1]
+    except ValueError:
+        return None
+    return there.path.rstrip("/") if same and "{" not in where else None
 
 
 def _key(scheme: dict[str, Any]) -> Keys | None:
