@@ -122,7 +122,7 @@ def test_it_is_stopped_gently_and_killed_and_adds_up(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[str, list[str], str]] = {
-    "syntax": ("def f(:\n", [], "people.py line 1: SyntaxError"),
+    "syntax": ("def f(:\n", [], "people.py: line 1: SyntaxError"),
     "no host": (USERS.format(kind="HttpUser", host=""), [], "give --target URL"),
     "rate": (USERS, ["--rate", "5"], "a journey has users, no rate"),
     "key": (USERS, ["--set", "load.user=5"], "did you mean 'users'"),
