@@ -191,13 +191,13 @@ def keys_among(headers: Mapping[str, str]) -> tuple[str, ...]:
 
 def keys_queried(asked: str) -> tuple[str, ...]:
     """What looks like a key in the query of what is asked for, or is of the environment, in
-    words."""
+    words. No name is filled in there: one that the shell has left is sent as it is."""
     keys = (
-        one[1]
+        f"{one[1]} in the query" + f" (just {one[2]})" * bool(_ONLY_NAMED.fullmatch(one[2]))
         for one in _IN_QUERY.finditer(asked)
         if secret(one[1]) or _KEYS.fullmatch(one[1]) or names(one[2]) or _of_environment(one)
     )
-    return tuple(f"{name} in the query" for name in dict.fromkeys(keys))
+    return tuple(dict.fromkeys(keys))
 
 
 def shown(name: str, value: object) -> object:

@@ -135,9 +135,10 @@ def test_keys_are_known_wherever_requests_have_them() -> None:
     kinds = (
         RequestPlan("a"),
         RequestPlan("b", path="/b?key=short&n=1", headers={"X-API-Key": "1"}),
-        RequestPlan("c", path="/c?n=1&sig=short&token=1"),
+        RequestPlan("c", path="/c?n=1&sig=short&token=1&appid=$APP_ID"),
     )
     queried = [f"{name} in the query" for name in ("key", "sig", "token")]
-    found = ("Authorization", "X-API-Key", *queried, "a certificate")
+    named = "appid in the query (just $APP_ID)"  # which is filled in by no one
+    found = ("Authorization", "X-API-Key", *queried, named, "a certificate")
     assert keys_told(headers, endpoint, kinds) == found
     assert keys_told({}, Endpoint("h", 1, "http", path="/?size=2"), kinds[:1]) == ()
