@@ -10,7 +10,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, AnyStr
-from urllib.parse import quote, quote_plus, unquote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from loadbench.errors import SpecError
 
@@ -47,10 +47,9 @@ _WITHIN = (  # a name and its value: in an address's query, among the options of
     re.compile(r"\\\"([\w-]+)\\\"\s*:\s*\\\"(\(left out\)|.+?(?=\\\"|$))"),  # … within quotes
 )
 # In a query these may be anything: what is as long as one has to be, and no name
-_QUERIED = re.compile(
-    rf"(?<=[?&])((?:key|sig|code|[\w-]*signature|session_?id)=)([^&#\s$()]{{16,}}|{_MARK})",
-    re.IGNORECASE,
-)
+_KEYS = re.compile(r"key|sig|code|[\w-]*signature|session_?id", re.IGNORECASE)
+_QUERIED = re.compile(rf"(?<=[?&])((?:{_KEYS.pattern})=)([^&#\s$()]{{16,}}|{_MARK})", re.IGNORECASE)
+_IN_QUERY = re.compile(r"(?<=[?&])([^=&#\s]+)=([^&#\s]+)")
 # … and this is what the shell has put there for ?appid=$APPID
 _PARAMETER = re.compile(r"(?<=[?&])([\w.-]+)=([^&#\s$()]{8,})")
 _HEADER = re.compile(r"([\w-]+): +(.+)")  # as a command takes it for a word
@@ -78,6 +77,26 @@ def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
     """What somebody said who was sent these headers: where it repeats a value of the environment,
     the name stands again; so it does where only the beginning of one came, at the end. A secret
     that stands there itself is left out."""
+    for value, name in sought(headers):
+        if isinstance(said, bytes):
+            for form in {value.encode("latin-1", "replace"), value.encode(errors="replace")}:
+                said = _without(said, form, name.encode())
+        else:
+            said = _without(said, value, name)
+    return said
+
+
+def told(headers: Mapping[str, str], asked: object) -> dict[str, str]:
+    """What a target is told and may not be quoted with (`hidden`), by name: its headers, and the
+    secrets that stand in what it is asked for."""
+    plain = (text for one in literal(asked) for text in (one, unquote(one)))
+    secrets = {f"secret {at}": text for at, text in enumerate(dict.fromkeys(plain))}
+    return {**headers, **secrets}  # whose names are no header's
+
+
+def sought(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What is looked for in what somebody said who was sent these headers, in all its forms, and
+    what stands in its place; one that may hold another comes first."""
     found = [
         (match[0], os.environ.get(match[1] or match[2], ""))
         for text in headers.values()
@@ -87,15 +106,8 @@ def hidden(said: AnyStr, headers: Mapping[str, str]) -> AnyStr:
     found += [(LEFT_OUT, part) for text in literal for part in _secrets(text)]
     found += [(name, part) for name, text in found for part in _credentials(text)]
     found = [(name, form) for name, text in found for form in _forms(text)]
-    for name, value in sorted(found, key=lambda one: -len(one[1])):  # one may hold another
-        if len(value) < _LEAST:
-            continue
-        if isinstance(said, bytes):
-            for form in {value.encode("latin-1", "replace"), value.encode(errors="replace")}:
-                said = _without(said, form, name.encode())
-        else:
-            said = _without(said, value, name)
-    return said
+    found.sort(key=lambda one: -len(one[1]))
+    return [(value, name) for name, value in found if len(value) >= _LEAST]
 
 
 def _secrets(text: str) -> list[str]:
@@ -175,6 +187,17 @@ def secret(name: str) -> bool:
 def keys_among(headers: Mapping[str, str]) -> tuple[str, ...]:
     """The names of those headers that look like a key, or are of the environment."""
     return tuple(name for name, text in headers.items() if secret(name) or names(text))
+
+
+def keys_queried(asked: str) -> tuple[str, ...]:
+    """What looks like a key in the query of what is asked for, or is of the environment, in
+    words. No name is filled in there: one that the shell has left is sent as it is."""
+    keys = (
+        f"{one[1]} in the query" + f" (just {one[2]})" * bool(_ONLY_NAMED.fullmatch(one[2]))
+        for one in _IN_QUERY.finditer(asked)
+        if secret(one[1]) or _KEYS.fullmatch(one[1]) or names(one[2]) or _of_environment(one)
+    )
+    return tuple(dict.fromkeys(keys))
 
 
 def shown(name: str, value: object) -> object:

@@ -6,9 +6,8 @@ request. The load exits when its stdin closes.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote
 
 from msgspec.structs import asdict, replace
 
@@ -214,10 +213,18 @@ def told_to(endpoints: Sequence[Endpoint], requests: Iterable[RequestPlan]) -> d
     """What targets are told and may not be quoted with (`hidden`), by name: their headers, and the
     secrets that stand in what is asked for."""
     asked = [endpoint.path for endpoint in endpoints], [asdict(request) for request in requests]
-    found = dict.fromkeys(environment.literal({"path": asked[0], "request": asked[1]}))
-    plain = [text for one in found for text in dict.fromkeys((one, unquote(one)))]
-    secrets = {f"secret {number}": text for number, text in enumerate(plain)}  # no header's name
-    return endpoints[0].headers | secrets
+    return environment.told(endpoints[0].headers, {"path": asked[0], "request": asked[1]})
+
+
+def keys_told(
+    headers: Mapping[str, str], endpoint: Endpoint, requests: Sequence[RequestPlan]
+) -> tuple[str, ...]:
+    """What requests show the target of who asks, in words; `headers` are those of all of them."""
+    headers = {**headers, **{name: one for kind in requests for name, one in kind.headers.items()}}
+    paths = (kind.path or endpoint.path for kind in requests)
+    queried = (key for path in paths for key in environment.keys_queried(path))
+    certificate = ("a certificate",) if endpoint.tls and endpoint.tls.cert else ()
+    return tuple(dict.fromkeys((*environment.keys_among(headers), *queried, *certificate)))
 
 
 def named(requests: Sequence[RequestPlan], endpoint: Endpoint) -> tuple[RequestPlan, ...]:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from loadbench import runlog
 from loadbench.errors import LoadbenchError
+from loadbench.hiding import hiding
 from loadbench.limits import doubts, ports, raise_files
 from loadbench.model import Note, Value
 from loadbench.plan import Endpoint, kinds
@@ -47,7 +48,7 @@ def check(
     nvml = Nvml.open()
     results = results or runlog.results_folder()
     return [
-        *(_scenario(scenario, trust) if scenario else ()),
+        *(map(hiding(scenario.spec), _scenario(scenario, trust)) if scenario else ()),
         *_gpus(nvml, scenario),
         *_cores(nvml, scenario),
         *_timer(),

@@ -29,16 +29,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
 from loadbench.errors import RunError, SpecError
+from loadbench.hiding import Hiding
 from loadbench.logindex import INDEX, LONGEST, Contents
 from loadbench.merge import merge
 from loadbench.model import End, Minute, Record, Window, decode_record, encode
 from loadbench.snapshots import files, schema, sums
 
+R = TypeVar("R", bound=Record)
 LOG = "log.ndjson"
 SNAPSHOT = "run.json"
 SCHEMA = schema.SCHEMA  # of run.json
@@ -319,15 +321,19 @@ def _alive(pid: Any) -> bool:
 
 
 class Writer:
-    """Appends records; every line is in the file (not only in a buffer) when `write` returns."""
+    """Appends records; every line is in the file (not only in a buffer) when `write` returns, and
+    `hide` keeps secrets out of all of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hide: Hiding | None = None) -> None:
         self._folder = folder
+        self._hide = hide or Hiding()
         self._file: BinaryIO = open(folder / LOG, "ab", buffering=0)  # noqa: SIM115
         self._minute: list[Window] = []
         self._index = Contents()
 
-    def write(self, record: Record) -> None:
+    def write(self, record: R) -> R:
+        """The record as it was written, which is how it may be told on."""
+        record = self._hide(record)
         if isinstance(record, Window):
             warm = record.stage == "warmup"
             if self._minute and warm != (self._minute[-1].stage == "warmup"):
@@ -336,6 +342,7 @@ class Writer:
         self._append(record)
         if len(self._minute) == 60:
             self._flush_minute()
+        return record
 
     def _append(self, record: Record) -> None:
         line = encode(record)
@@ -356,7 +363,7 @@ class Writer:
         """Writes the last minute, the End and the index."""
         if self._minute:
             self._flush_minute()
-        self._append(end)
+        self._append(self._hide(end))
         self._file.close()
         (self._folder / INDEX).write_text(self._index.text())
 

@@ -18,7 +18,7 @@ LAYERS = {
         "alertspec", "alertfile", "spec", "aroundspec", "faults", "loadspec", "requestspec",
         "queuespec", "simspec",
         "watchspec", "metricspec", "targetspec", "overrides", "trace", "plan", "runlog",
-        "inputfiles", "logindex", "control", "snapshots",
+        "hiding", "inputfiles", "logindex", "control", "snapshots",
          "alerts", "arrivals", "bounds", "catalogue", "baseline",
         "yardstick", "bin", "view", "account", "evidence", "assurance", "causes", "misfit",
         "overload", "partly", "summary", "times", "timing", "tokens", "trust", "compare",

@@ -8,7 +8,7 @@ both are too far behind for is left out and counted.
 
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, cycle
@@ -19,11 +19,12 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from loadbench.environment import hidden
 from loadbench.errors import TargetError
 from loadbench.judge.answers import compared
 from loadbench.judge.session import Answers
 from loadbench.model import Tensor
-from loadbench.plan import Endpoint, kinds
+from loadbench.plan import Endpoint, kinds, told_to
 from loadbench.printable import printable
 from loadbench.runner.target import Target
 from loadbench.shape import Phase, arrivals
@@ -44,14 +45,18 @@ Pair = tuple[Prepared, Prepared]
 class Comparer:
     """What came of the pairs so far. Called from many threads."""
 
-    def __init__(self, endpoints: tuple[Endpoint, Endpoint]) -> None:
+    def __init__(
+        self, endpoints: tuple[Endpoint, Endpoint], told: Sequence[Mapping[str, str]]
+    ) -> None:
         self._endpoints = endpoints
+        self._told = told  # what each was sent, whose secrets some servers repeat
         self._lock = threading.Lock()
         self.found = Answers(0, 0, (0, 0), 0, 0, 0, 0, 0.0, 0.0)
 
     def take(self, requests: Pair, answers: Sequence[Exchange | str]) -> None:
         """One request as both answered it; a text says why there was no answer."""
-        faults = [_fault(*pair) for pair in zip(requests, answers, strict=True)]
+        asked = zip(requests, answers, self._told, strict=True)
+        faults = [hidden(_fault(request, answer), told) for request, answer, told in asked]
         a, b = answers
         if any(faults) or isinstance(a, str) or isinstance(b, str):
             told = [f"{n}: {fault}" for n, fault in zip("AB", faults, strict=True) if fault]
@@ -135,7 +140,10 @@ def beside(
 ) -> Answers:
     """Sends so many seconds of the scenario's load to both. Raises SpecError for requests that
     cannot be made."""
-    comparer = Comparer((targets[0].endpoint, targets[1].endpoint))
+    told = [
+        told_to([target.endpoint], kinds(spec)) for target, spec in zip(targets, specs, strict=True)
+    ]
+    comparer = Comparer((targets[0].endpoint, targets[1].endpoint), told)
     firsts = secrets.randbits(64)  # both are asked the same, and neither what it was asked before
     pools = [
         prepare(target.endpoint, kinds(spec), spec.load.seed, firsts=firsts)[0]

@@ -20,10 +20,11 @@ from typing import Any, Literal
 import msgspec
 
 from loadbench import alerts, bounds, inputfiles, runlog, yardstick
-from loadbench.environment import keys_among, typed
+from loadbench.environment import typed
 from loadbench.errors import LoadbenchError, RunError
+from loadbench.hiding import hiding
 from loadbench.model import End, Mark, Note, Rule, Start, Window, plain
-from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, planned
+from loadbench.plan import AHEAD, Command, Finished, Noted, Plan, Workers, keys_told, planned
 from loadbench.probe import NO_GPU, Nvml, Probe
 from loadbench.runner import clocks, helm, ruling, workers
 from loadbench.runner.children import last_notes
@@ -84,7 +85,8 @@ class Run:
     def __init__(self, scenario: Scenario, options: Options, say: Callable[[str], None]) -> None:
         self._scenario = scenario
         self._options = options
-        self._say = say
+        self._hide = hide = hiding(scenario.spec)
+        self._say: Callable[[str], None] = lambda text: say(hide(text))
         self._loading: Loading | None = None
         self._deadline: float | None = None
         self._reason: Reason = "done"
@@ -161,14 +163,15 @@ class Run:
             plan, rules, target, (*notes, *workers.notes(plan.workers), *loading.notes)
         )
         self._decision = Decision(start) if self._options.decide else None
-        sent = keys_among(self._scenario.spec.target.headers)
-        recorder = Recorder(self.folder, start, target.gpu, self._say, sent)
+        own = () if plan.journey else plan.requests
+        sent = keys_told(self._scenario.spec.target.headers, plan.endpoint, own)
+        recorder = Recorder(self.folder, start, target.gpu, self._say, sent, self._hide)
         recorder.courier = Courier(self._scenario.spec.alerts, self.folder, recorder.remark)
         desk = Desk(lambda command: self._command(recorder, plan, target, command))
         try:
             begun = snapshot(self._scenario, start, target, plan, nvml, files)
             begun |= {"control": desk.path, "command": typed(self._options.command)}
-            begun |= {"capacity": self._capacity}
+            begun |= {"capacity": self._capacity, "target": self._hide(begun["target"])}
             runlog.write_snapshot(self.folder, begun)
             self._follow(loading, recorder, readings, target)
             recorder.rest(readings.last())
@@ -318,7 +321,7 @@ class Run:
                 message = msgspec.structs.replace(
                     message, machine=machine, server=server, timing={}
                 )
-                recorder.window(message)
+                message = recorder.window(message)
                 recorder.remark_rest(readings.notes, message.second)
                 self._led(loading, recorder, message)
                 self._decide(recorder, message)

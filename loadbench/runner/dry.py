@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from loadbench import timing, units
-from loadbench.environment import hidden, keys_among, shown
+from loadbench.environment import hidden, shown
 from loadbench.errors import SpecError
 from loadbench.failing import behind, refuses_who
+from loadbench.hiding import hiding
 from loadbench.model import Value
-from loadbench.plan import Endpoint, kinds, named, told_to
+from loadbench.plan import Endpoint, keys_told, kinds, named, told_to
 from loadbench.printable import printable
 from loadbench.runner.target import Target, open_target
 from loadbench.spec import Scenario
@@ -52,11 +53,12 @@ def try_out(scenario: Scenario, trust: bool, say: Callable[[str], None]) -> tupl
         )
     if scenario.foreign and not trust:
         raise SpecError(scenario.foreign, "read it, then allow that with --trust")
+    hide = hiding(scenario.spec)
     with (
         tempfile.TemporaryDirectory(prefix="loadbench-dry-") as place,
-        open_target(scenario, Path(place), trust, say) as target,
+        open_target(scenario, Path(place), trust, lambda text: say(hide(text))) as target,
     ):
-        return _title(target), _tried(scenario, target)
+        return hide(_title(target)), hide(_tried(scenario, target))
 
 
 def _title(target: Target) -> str:
@@ -73,18 +75,24 @@ def _tried(scenario: Scenario, target: Target) -> list[Tried]:
         pools, _ = prepare(endpoint, asked, spec.load.seed, most=1)
         with Asker(url, wanted.protocol, wanted.tls, wanted.headers) as asker:
             said = told_to([endpoint], asked)
-            found += [_one(endpoint, pool[0], asker.exchange(pool[0]), said) for pool in pools]
+            for kind, [request, *_] in zip(asked, pools, strict=True):
+                answer, sent = asker.exchange(request), keys_told(wanted.headers, endpoint, [kind])
+                found.append(_one(endpoint, request, answer, said, sent))
     return found
 
 
-def _one(endpoint: Endpoint, request: Prepared, answer: Exchange, said: Mapping[str, str]) -> Tried:
-    """`said` is what it was sent, whose secrets some servers repeat."""
+def _one(
+    endpoint: Endpoint,
+    request: Prepared,
+    answer: Exchange,
+    said: Mapping[str, str],
+    sent: tuple[str, ...],
+) -> Tried:
+    """`said` is what it was sent, whose secrets some servers repeat; `sent` the keys of that."""
     rpc = answer.headers.get(b"grpc-status", b"").decode("latin-1")
     told = f"grpc_{rpc}" if rpc else f"HTTP {answer.status}"
     fault = (
-        ""
-        if welcome(answer.status, request.statuses)
-        else told + _of_who(endpoint, answer.status, rpc)
+        "" if welcome(answer.status, request.statuses) else told + _of_who(answer.status, rpc, sent)
     )
     if not fault:
         try:
@@ -108,12 +116,12 @@ def _one(endpoint: Endpoint, request: Prepared, answer: Exchange, said: Mapping[
     )
 
 
-def _of_who(endpoint: Endpoint, status: int, rpc: str) -> str:
+def _of_who(status: int, rpc: str, sent: tuple[str, ...]) -> str:
     """What a refusal for who asks is likely about; "" of any other."""
     kind = _ASKS_WHO.get(rpc, f"http_{status}")
     if not refuses_who(kind):
         return ""
-    return f": {'; '.join(behind(kind, keys_among(endpoint.headers)))}"
+    return f": {'; '.join(behind(kind, sent))}"
 
 
 def _line(endpoint: Endpoint, request: Prepared) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from loadbench import alerts, runlog
+from loadbench.hiding import Hiding
 from loadbench.merge import merge
 from loadbench.model import (
     AlertChange,
@@ -44,8 +45,12 @@ class Recorder:
         gpu: int | None,
         say: Callable[[str], None],
         sent: tuple[str, ...] = (),
+        hide: Hiding | None = None,
     ) -> None:
         self._say = say
+        self._writer = runlog.Writer(folder, hide)
+        self._noted = set(start.notes)
+        start = self._writer.write(start)
         self._rules = {rule.name: rule for rule in start.rules}
         self._watch = alerts.Watch(start.rules, gpu)
         self._verdicts = Verdicts(start.device, start.ours, sent)
@@ -56,22 +61,21 @@ class Recorder:
         self._recent: list[Window] = []
         self._lock = threading.RLock()
         self._changed = self._progressed = False
-        self._noted = set(start.notes)
-        self._writer = runlog.Writer(folder)
-        self._writer.write(start)
 
-    def window(self, window: Window) -> None:
+    def window(self, window: Window) -> Window:
+        """The second as it was written."""
         if window.server and (window.server.remarks or window.server.changes):
             window = self._told(window, window.server)
-        self.second, self._newest = window.second, window
         with self._lock:
-            self._writer.write(window)
+            window = self._writer.write(window)
+        self.second, self._newest = window.second, window
         if window.stage == "load":
             with self._lock:
                 firing = self._watch.standing(window.second)
                 self._verdicts.see(window, ((self._rules[on.rule], on) for on in firing))
                 self._changes(self._watch.see(window))
             self._progress(window)
+        return window
 
     def _told(self, window: Window, server: Server) -> Window:
         """Takes what the server remarked out of its figures: it stands in the log by itself."""
@@ -96,7 +100,7 @@ class Recorder:
 
     def put(self, mark: Mark) -> None:
         with self._lock:
-            self._writer.write(mark)
+            mark = self._writer.write(mark)
             self._verdicts.mark(mark)
         self._say(f"{clock(mark.second * SECOND)}  ◆ {mark.text}")
 
@@ -158,7 +162,7 @@ class Recorder:
             told = change.limit is not None
             if told:
                 change = replace(change, words=self._verdicts.words(rule, change))
-            self._writer.write(change)
+            change = self._writer.write(change)
             if not told:
                 continue
             when = clock(change.second * SECOND)

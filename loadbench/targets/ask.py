@@ -25,7 +25,7 @@ from loadbench.targets.describe import describe, describe_replica
 from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
 from loadbench.targets.places import Pin
 from loadbench.targets.region import Region
-from loadbench.targets.reply import refusal, unwelcome, words
+from loadbench.targets.reply import FORBIDDEN, WHO, refusal, unwelcome, words
 from loadbench.targets.statistics import Reading, read
 from loadbench.targets.tls import OWN_CA, context, explain
 from loadbench.targets.wire import Headers, Prepared, filled_headers
@@ -89,6 +89,7 @@ class Asker:
         self.closes = True  # as long as no answer left its connection open
         self.url = f"{self.where.scheme}://{hostport(self.host, self.port)}"
         self.headers = dict(headers or {})
+        self.query = self.where.query  # of what the load asks for
         filled = dict(filled_headers(self.headers))
         self._client = httpx.Client(
             base_url=self.url,
@@ -126,9 +127,14 @@ class Asker:
         """Takes the secrets that the server was shown out of what failed: it may have repeated them
         in any of its words. All that fails comes by here on its way to people."""
         if isinstance(error, LoadbenchError):
-            error.message = environment.hidden(error.message, self.headers)
-            error.hint = environment.hidden(error.hint, self.headers)
+            error.message = self.hidden(error.message)
+            error.hint = self.hidden(error.hint)
             error.args = (error.message,)
+
+    def hidden(self, text: str) -> str:
+        """A text without the secrets that the server was shown."""
+        told = environment.told(self.headers, {"url": f"{self.url}?{self.query}"})
+        return environment.hidden(text, told)
 
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """Whatever it answers. TargetError if nothing comes."""
@@ -138,6 +144,14 @@ class Asker:
             reason, hint = _explain(error, self.where.scheme)
             raise TargetError(f"{self.asked(path, method)}: {reason}", hint) from error
         self.closes &= _ends(answer)
+        return answer
+
+    def known(self, path: str) -> httpx.Response:
+        """What it answers there. Who refuses for who asks is asked once more, with the query of
+        what the load asks for: the key may be there."""
+        answer = self.ask("GET", path)
+        if self.query and not self.rpc and answer.status_code in (WHO, FORBIDDEN):
+            return self.ask("GET", f"{path}?{self.query}")
         return answer
 
     def asked(self, path: str, method: str = "GET") -> str:
@@ -158,7 +172,13 @@ class Asker:
 
     def refusal(self, answer: httpx.Response) -> str:
         """What it says in refusing, on one line; without the secrets that it was shown."""
-        return environment.hidden(refusal(answer), self.headers)
+        return self.hidden(refusal(answer))
+
+    def unwelcome(self, answer: httpx.Response) -> tuple[str, str]:
+        """Of a refusal for who asks: why, and what to try; empty of any other."""
+        certificate = ("a certificate",) if self.tls and self.tls.cert else ()
+        beside = (*environment.keys_queried(str(answer.request.url)), *certificate)
+        return unwelcome(answer.status_code, self.headers, beside)
 
     def json(self, path: str) -> dict[str, Any]:
         """The JSON object of a call that must succeed."""
@@ -169,7 +189,7 @@ class Asker:
 
     def refused(self, path: str, answer: httpx.Response) -> TargetError:
         """That it does not answer this, and what to try where it minds who asks."""
-        why, hint = unwelcome(answer.status_code, self.headers)
+        why, hint = self.unwelcome(answer)
         said = f"{self.asked(path)}: {self.refusal(answer)}"
         return TargetError(": ".join(filter(None, (said, why))), hint)
 
@@ -196,6 +216,8 @@ class Asker:
     def describe(self, wanted: "TargetSpec", first: Endpoint | None = None) -> Endpoint:
         """Where and how to send requests. Raises TargetError when the server is down or not ready,
         SpecError when it has no such model, or not what the `first` of several servers has."""
+        if wanted.path != "/":
+            self.query = urlsplit(wanted.path).query
         try:
             found = describe_replica(self, wanted, first) if first else describe(self, wanted)
         except LoadbenchError as error:  # of which a journey makes a note, and goes on

@@ -135,6 +135,8 @@ def _without_path(asker: "Asker", root: str) -> None:
     told = environment.shown("url", path + f"?{query}" * bool(query))
     asked = "over gRPC, which has no paths" if asker.rpc else f"at {root}"
     hint = f'give {asker.url}; [target] model = "…" says which model'
+    if environment.keys_queried(f"?{query}"):
+        hint += "; its key goes in target.headers, if it takes it there"
     if not asker.rpc:
         hint += '; what is only to be had at such a path: [target] protocol = "http"'
     raise SpecError(f"the path of the URL {told!r} has no use: {asker.url} is asked {asked}", hint)
@@ -173,11 +175,15 @@ def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
 
 
 def _openai(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
-    known = openai.models(json_of(asker.ask("GET", openai.MODELS))) or []
+    answer = asker.known(openai.MODELS)
+    if not wanted.model and answer.status_code in (WHO, FORBIDDEN):
+        raise asker.refused(openai.MODELS, answer)
+    known = openai.models(json_of(answer)) or []
     if wanted.model and known and wanted.model not in known:
         raise SpecError(f"{asker.url} has no model {wanted.model!r}", ", ".join(known))
     path = _path(asker, wanted.path)
-    path = openai.CHAT if path.partition("?")[0] in ("", "/", "/v1", "/v1/") else path
+    place, mark, query = path.partition("?")
+    path = f"{openai.CHAT}{mark}{query}" if place in ("/", "/v1", "/v1/") else path
     return Endpoint(
         host=asker.host, port=asker.port, protocol="openai", tls=asker.tls, path=path,
         model=wanted.model or _only(asker, known), method="POST", closes=asker.closes,

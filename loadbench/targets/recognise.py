@@ -8,7 +8,7 @@ import httpx
 from loadbench import environment
 from loadbench.errors import SpecError, TargetError
 from loadbench.targets import openai, tensorflow
-from loadbench.targets.reply import FORBIDDEN, WHO, json_of, unwelcome
+from loadbench.targets.reply import FORBIDDEN, WHO, json_of
 
 if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
     from loadbench.targets.ask import Asker
@@ -52,8 +52,8 @@ def recognised(asker: "Asker", wanted: "TargetSpec") -> str:
         asker.known_by = "is TorchServe: OPTIONS / says so"
         return "torchserve"
     asked = {"/v2": root, openai.MODELS: models}
-    codes = {answer.status_code for answer in asked.values()}
-    if codes == {_ABSENT}:
+    codes = {answer.status_code: answer for answer in asked.values()}
+    if codes.keys() == {_ABSENT}:
         told = "neither /v2 nor /v1/models is known there"
     else:
         answers = " and ".join(
@@ -61,7 +61,7 @@ def recognised(asker: "Asker", wanted: "TargetSpec") -> str:
         )
         told = f"it answered {answers}, which is no protocol known here"
         if FORBIDDEN in codes:
-            told += f" ({': '.join(filter(None, unwelcome(FORBIDDEN, asker.headers)))})"
+            told += f" ({': '.join(filter(None, asker.unwelcome(codes[FORBIDDEN])))})"
     asker.known_by = f"plain HTTP: {told}"
     return "http"
 
@@ -69,11 +69,12 @@ def recognised(asker: "Asker", wanted: "TargetSpec") -> str:
 def _known(asker: "Asker", path: str) -> httpx.Response:
     """What it answers there. SpecError if it wants to know first who asks, or sends on to another
     place; TargetError if it cannot tell now: none of these is to say that it is not known."""
-    answer = asker.ask("GET", path)
+    answer = asker.known(path)
+    path = answer.request.url.raw_path.decode("ascii")
     where = asker.asked(path)
     said = f"{where}: {asker.refusal(answer)}"
     if answer.status_code == WHO:
-        why, hint = unwelcome(WHO, asker.headers)
+        why, hint = asker.unwelcome(answer)
         raise SpecError(f"{said}: {why}", f"{hint}{_plain(asker)}")
     if answer.status_code in _LATER:
         raise _later(asker, said)

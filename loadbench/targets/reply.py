@@ -1,6 +1,6 @@
 """What a server that is asked says: in JSON, or why not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -38,18 +38,22 @@ def words(answer: httpx.Response) -> str:
     return " ".join(str(said or answer.text).split())[:200].rstrip(". ")
 
 
-def unwelcome(status: int, headers: Mapping[str, str]) -> tuple[str, str]:
-    """Of a refusal for who asks: why, as far as the headers tell that were sent, and what to try,
-    both without what they hold; empty of any other."""
+def unwelcome(
+    status: int, headers: Mapping[str, str], beside: Sequence[str] = ()
+) -> tuple[str, str]:
+    """Of a refusal for who asks: why, as far as is told by the headers that were sent and by what
+    else was shown `beside` them, and what to try, both without what they hold; empty of any
+    other."""
     if status not in (WHO, FORBIDDEN):
         return "", ""
-    sent = environment.keys_among(headers)
+    keys = environment.keys_among(headers)
+    sent = (*keys, *beside)
     if not sent:
         hint = 'target.headers = { Authorization = "Bearer $NAME" }'
         if status == WHO:
             return "it asks for a key or a password", hint
         return "", f"if it wants a key: {hint}"
-    found = [match[0] for name in sent for match in environment.NAME.finditer(headers[name])]
+    found = [match[0] for name in keys for match in environment.NAME.finditer(headers[name])]
     values = f", in {' and '.join(dict.fromkeys(found))} of the environment," if found else ""
     why = f"it was sent {' and '.join(sent)}, and refuses that"
     return why, f"is what is sent{values} in the form that it takes, still good, and enough there?"
