@@ -360,7 +360,64 @@ def test_a_process_that_takes_the_place_of_another_counts_from_zero(
     pages = [app(9000 + 50 * at, ours) + app(n, who) for at, (who, n) in enumerate(others)]
     found = scraped(server, *pages, model="", **APP_NAMES)
     assert [told.requests for told in found] == [100, 80, 100]
-    assert codes(found) == [[], [], []]
+    assert [told.queue and told.queue.count for told in found] == [100, 80, 100]
+    assert codes(found) == [[], ["process-replaced"], []]
+    assert f'{label}="b" is gone, and code' not in found[1].remarks[0].text
+    assert f'{label}="b" is gone, and {label}="c" counts in' in found[1].remarks[0].text
+
+
+def test_a_process_that_comes_later_than_the_one_before_it_went_has_replaced_it(
+    server: Telling,
+) -> None:
+    ours, before, after = (f'pid="{name}"' for name in "abc")
+    others = [app(8000, before), app(8050, before), "", "", app(30, after), app(80, after)]
+    pages = [app(9000 + 50 * at, ours) + other for at, other in enumerate(others)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [100, 50, 50, 80, 100]
+    assert [told.queue and told.queue.count for told in found] == [100, 50, 50, 80, 100]
+    assert codes(found) == [[], [], [], ["process-replaced"], []]
+
+
+def test_a_process_that_is_told_of_again_has_a_gap_in_its_means(server: Telling) -> None:
+    """It was only left out of a page: what it counted meanwhile is of a longer span."""
+    ours, other = 'pid="a"', 'pid="b"'
+    others = [app(8000 + 50 * at, other) if at != 2 else "" for at in range(5)]
+    pages = [app(9000 + 50 * at, ours) + other for at, other in enumerate(others)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [100, 50, 150, 100]
+    assert [told.queue and told.queue.count for told in found] == [100, 50, None, 100]
+    assert codes(found) == [[]] * 4
+
+
+RANKS = [(9000, 8000), (9050, 8050), (9100, 20), (9150, 70)]
+
+
+def ranks(gone: int = 9) -> list[str]:
+    """Of two processes, one of which begins anew, told apart by a label that nobody knows."""
+    return [app(a, 'rank="a"') + app(b, 'rank="b"') for a, b in RANKS[:gone]]
+
+
+def test_processes_that_no_known_label_tells_apart_make_a_gap_and_no_spike(server: Telling) -> None:
+    found = scraped(server, *ranks(), model="", **APP_NAMES)
+    assert [told.requests for told in found] == [100, None, 100]
+    assert [told.queue and told.queue.count for told in found] == [100, None, 100]
+    assert codes(found) == [[], ["inside-unclear"], []]
+    (note,) = found[1].remarks
+    assert '{rank="b"} began anew and {rank="a"} did not' in note.text
+    assert note.hint == 'name the label: [target.metrics] process = "rank"'
+
+
+@pytest.mark.parametrize("named", ["rank", ["host", "rank"]])
+def test_a_label_that_is_named_tells_processes_apart(server: Telling, named: Any) -> None:
+    found = scraped(server, *ranks(), model="", process=named, **APP_NAMES)
+    assert [told.requests for told in found] == [100, 70, 100]
+    assert codes(found) == [[], ["server-restarted"], []]
+    joins = [*ranks(2), ranks(3)[2].replace('"b"', '"c"'), ranks(4)[3].replace('"b"', '"c"')]
+    found = scraped(server, *joins, model="", process=named, **APP_NAMES)
+    assert [told.requests for told in found] == [100, 50, 100]
+    assert codes(found) == [[], ["process-replaced", "inside-late"], []]
+    assert 'rank="b" is gone, and rank="c" counts' in found[1].remarks[0].text
+    assert 'tells of {rank="c"} only now' in found[1].remarks[1].text
 
 
 @pytest.mark.parametrize("label", ["node", "hostname"])
