@@ -21,6 +21,7 @@ from loadbench.report.parts import made_of
 from loadbench.runner.inside import Inside, Told
 from loadbench.runner.readings import Readings
 from loadbench.targets.ask import Asker
+from loadbench.targets.exposition import page
 from loadbench.targets.scrape import Scraper
 from loadbench.trust import grade
 from loadbench.units import SECOND
@@ -427,6 +428,32 @@ def test_a_host_that_joins_may_have_counted_before(server: Telling, label: str) 
     found = scraped(server, *pages, app(250, one) + app(9050, two), model="", **APP_NAMES)
     assert [told.requests for told in found] == [50, 50, 100]
     assert codes(found) == [[], ["inside-late"], []]
+
+
+def test_a_counter_that_goes_back_by_little_is_no_restart(server: Telling) -> None:
+    pages = [app(n) for n in (1000, 1050, 1049, 1049, 1150, 1200)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [50, None, 0, 101, 50]
+    assert codes(found) == [[], ["inside-back"], [], [], []]
+    assert 'code="200"} went back by little, from ' in found[1].remarks[0].text
+    few = [app(n) for n in (40, 39, 89)]  # as of one that was restarted at its first requests
+    assert [told.requests for told in scraped(server, *few, model="", **APP_NAMES)] == [39, None]
+    pages = [STARTED.format(at) + app(n) for at, n in ((1000, 1050), (2000, 1049), (2000, 1099))]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [1049, 50]
+
+
+def test_buckets_are_read_where_they_are_named_alone(server: Telling) -> None:
+    pages = [
+        app(n) + f'app_bucket{{le="1"}} {n}\napp_bucket{{le="+Inf"}} {2 * n}\n' for n in (10, 15)
+    ]
+    given = {**APP_NAMES, "failed": 'app_bucket{le="1"}'}
+    (found,) = scraped(server, *pages, model="", **given)
+    assert (found.requests, found.failed) == (5, 5)
+    assert "app_bucket" in page(pages[0], buckets=True)
+    assert "app_bucket" not in page(pages[0])
+    with pytest.raises(ValueError, match="float"):
+        page(pages[0] + 'app_bucket{le="1')  # it breaks off there
 
 
 STARTED = "process_start_time_seconds {}\n"

@@ -32,6 +32,7 @@ from loadbench.targets.processes import (
     identity,
     late,
     marked,
+    others,
     process_of,
     renamed,
     replaced,
@@ -116,7 +117,8 @@ def together(earlier: Reading, later: Reading) -> Reading:
         renamed=moved & gone,
         started={**earlier.started, **later.started},
         processes=earlier.processes | later.processes,
-        fell=fell(earlier, later),
+        # whoever says that it started anew will soon be where it was
+        fell={} if others(earlier, later) else fell(earlier, later),
         returns=earlier.returns + returned(earlier, later),
         ended=ended(earlier, later) if not replaced(earlier, later) else frozenset(),
     )

@@ -20,6 +20,7 @@ _NAMED = "process "  # how a label is marked that the scenario names: as no serv
 STARTED = "process_start_time_seconds"  # of Prometheus's own client libraries
 _JITTER_S = 1.5  # some clients add it to the boot time, which Linux may tell a second off
 _SHOWN = 4  # processes, in a note
+_MANY, _ALMOST = 100, 0.9  # a few are soon counted again
 _RETURNS = 2  # one alone may be a server that was restarted in the first seconds of its load
 
 
@@ -95,17 +96,21 @@ class Reading(NamedTuple):
 def began_anew(earlier: Reading, later: Reading) -> frozenset[Labels]:
     """Of whom anything is less than before, or whose process is another: one that was restarted
     under load may soon have counted more than it had."""
-    others = [
+    less, started = fell(earlier, later), others(earlier, later)
+    return frozenset(
+        place.whose
+        for place in later.counts
+        if place in less or any(labels.issubset(place.labels) for labels in started)
+    )
+
+
+def others(earlier: Reading, later: Reading) -> list[frozenset[tuple[str, str]]]:
+    """The labels of the processes that say they started at another moment."""
+    return [
         frozenset(labels)
         for labels, moment in later.started.items()
         if abs(earlier.started.get(labels, moment) - moment) > _JITTER_S
     ]
-    less = fell(earlier, later)
-    return frozenset(
-        place.whose
-        for place in later.counts
-        if place in less or any(labels.issubset(place.labels) for labels in others)
-    )
 
 
 def fell(earlier: Reading, later: Reading) -> Counts:
@@ -115,6 +120,16 @@ def fell(earlier: Reading, later: Reading) -> Counts:
         for place, before in earlier.counts.items()
         if place in later.counts and later.counts[place] < before
     }
+
+
+def slipped(earlier: Reading, later: Reading) -> Place | None:
+    """Something that fell by little, as did all that fell: whoever was restarted has not counted
+    almost all of it again between two readings."""
+    less = fell(earlier, later)
+    if not less or max(less.values()) < _MANY or others(earlier, later):
+        return None
+    little = all(later.counts[place] > _ALMOST * before for place, before in less.items())
+    return max(less, key=lambda place: less[place]) if little else None
 
 
 def returned(earlier: Reading, later: Reading) -> bool:
@@ -130,7 +145,9 @@ def returned(earlier: Reading, later: Reading) -> bool:
 
 def doubtful(earlier: Reading, later: Reading, anew: Collection[Labels]) -> bool:
     """Whether the two may be of different processes, neither of which began between them."""
-    if by_turns(earlier, later) or returned(earlier, later) or unclear(earlier, later):
+    if by_turns(earlier, later) or returned(earlier, later):
+        return True
+    if slipped(earlier, later) or unclear(earlier, later):
         return True
     return earlier.returns > 0 and bool(anew)
 
@@ -143,13 +160,13 @@ def by_turns(earlier: Reading, later: Reading) -> bool:
 def late(earlier: Reading, later: Reading, anew: Collection[Labels]) -> frozenset[Place]:
     """What is new, and has not counted since the reading before alone. Where nothing of its name
     was told before nothing was, and those whose process began anew count from zero."""
-    before, others = by_kind(earlier.counts), renamed(earlier, later)
+    before, moved = by_kind(earlier.counts), renamed(earlier, later)
     return frozenset(
         place
         for place in later.counts.keys() - earlier.counts.keys()
         if place.kind in before
         and place.whose not in anew
-        and (place.key in others or process_of(place.labels) not in earlier.processes)
+        and (place.key in moved or process_of(place.labels) not in earlier.processes)
     )
 
 
@@ -224,6 +241,14 @@ def remarks(earlier: Reading, later: Reading, where: str) -> Iterator[Note]:
             "what was told since they fell first is wrong; give its processes a registry that they"
             " share, as prometheus_client's multiprocess mode, or run one",
         )
+    elif (back := slipped(earlier, later)) and not returned(earlier, later):
+        yield Note(
+            "inside-back",
+            f"of {where} {{{_shown(back.labels)}}} went back by little, from"
+            f" {earlier.counts[back]:.10g} to {later.counts[back]:.10g}: that is no restart, so no"
+            " figures are told of that second",
+            "a counter never falls: is it a gauge, or do several processes answer for the page?",
+        )
     elif apart := unclear(earlier, later):
         one, other = (set(place.labels) for place in apart)
         names = sorted({name for name, _ in one ^ other})
@@ -238,8 +263,8 @@ def remarks(earlier: Reading, later: Reading, where: str) -> Iterator[Note]:
         return
     if anew:
         yield restarted(where)
-    if others := replaced(earlier, later):
-        gone, came = ("; ".join(map(_shown, each[:_SHOWN])) for each in others)
+    if changed := replaced(earlier, later):
+        gone, came = ("; ".join(map(_shown, each[:_SHOWN])) for each in changed)
         yield Note(
             "process-replaced",
             f"of {where} a process was replaced: {gone} is gone, and {came} counts in its stead",

@@ -222,7 +222,8 @@ class Scraper:
                     body += part
                     if len(body) > _MOST:
                         raise TargetError(f"{asked}: more than {_MOST >> 20} MB", _hint(url))
-            return page(body.decode())
+            named = any("_bucket" in text for text in self._spec.given.values())
+            return page(body.decode("utf-8-sig"), buckets=named)
         except httpx.HTTPError as error:
             raise TargetError(f"{asked}: {error or type(error).__name__}", _hint(url)) from error
         except ValueError as error:  # of the text, or of its encoding
