@@ -551,7 +551,10 @@ def test_outages_are_told_as_the_log_tells_them() -> None:
     """As long as the alert goes on by what is measured, then by the log itself."""
     rules = (Rule("errors", "errors", True, 0.01, 5 * SECOND),)
     down = {*range(30, 33), *range(40, 43)}
-    each = [window(s, *(([], {"refused": 50}) if s in down else ([5.0] * 50,))) for s in range(48)]
+    each = [
+        window(s, [] if s in down else [5.0] * 50, {"refused": 50} if s in down else {})
+        for s in range(48)
+    ]
     fires = AlertChange(36, "errors", "firing", 0.3, 30, 0.3)
     view = fold(folded([start(rules=rules), *each[:37], fires]), each[37])
     for one in each[38:]:

@@ -335,6 +335,23 @@ def test_one_of_several_processes_that_begins_anew_makes_its_own_counts_new(
     assert codes(found) == [[], ["server-restarted"], []]
 
 
+def test_of_several_servers_those_that_tell_nothing_are_known(server: Telling) -> None:
+    server.pages["/metrics"] = app(100)
+    server.pages[STATS] = (404, "{}")
+    with telling() as other, ExitStack() as opened:
+        told = []
+        for each in (server, other):
+            where = Endpoint("127.0.0.1", each.server_port, "http")
+            scraper = opened.enter_context(Scraper(where, MetricsSpec(**APP_NAMES)))
+            if each is server:
+                assert scraper.find()
+            asker = opened.enter_context(Asker(each.url))
+            told.append(Told(asker, where, scraper if each is server else None))
+        assert [one.port for one in Inside(told).silent] == [other.server_port]
+        assert Inside(told[1:]).silent == ()  # nobody tells anything, which is told otherwise
+        assert Inside(told[:1]).silent == ()
+
+
 def test_servers_that_call_themselves_alike_are_told_apart_by_their_pages(server: Telling) -> None:
     """As the first process of each, on its own page."""
     with telling() as other:
