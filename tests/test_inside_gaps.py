@@ -65,6 +65,8 @@ def course(server: Telling, *pages: Any) -> list[Server | None]:
         '{"model_stats":[{"version":"1"}]}',
         b'{"model_stats":[{"version":"\xff"}]}',
         '{"a":' + "[" * 9000 + "]" * 9000 + "}",
+        counted(success=-5),
+        counted(success=1012, queue=-5),
     ],
 )
 def test_statistics_that_are_gone_for_a_while_are_a_gap(server: Telling, gap: Any) -> None:
