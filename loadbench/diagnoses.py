@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from loadbench import units
 from loadbench.explained import EXPLAINED_BY
-from loadbench.failing import AWAY, INSIDE, OUTAGE, RESTARTED, behind, was_away
+from loadbench.failing import AWAY, INSIDE, OUTAGE, RESTARTED, behind
 from loadbench.machine import Gpu, Machine, highest
+from loadbench.outages import said_of
 from loadbench.ride import WHY_CLOSED
 from loadbench.sentences import finished
 from loadbench.situation import LESS, Situation, parts_ms
@@ -145,7 +146,7 @@ def _errors(now: Situation) -> Finding | None:
     if not number or number < _FAILING * ended:
         return None
     kind = max(failed, key=lambda name: failed[name])
-    back = was_away(failed, now.away_s)
+    away = said_of(now.outages)
     if kind == NO_REGION or (NO_REGION in failed and failed.keys() <= RESTARTED):
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail: {kinds}."
@@ -154,9 +155,9 @@ def _errors(now: Situation) -> Finding | None:
         kinds = ", ".join(f"{name} {count(n)}" for name, n in failed.items())
         text = f"{percent(number / ended)} % fail, in several ways: {kinds}."
         trouble = ("the target is in trouble as a whole", "read its log")
-        return Finding("errors", text, *(back or trouble))
-    guess, hint = back or behind(kind, now.sent)
-    if now.ours and back:
+        return Finding("errors", text, *(away or trouble))
+    guess, hint = away or behind(kind, now.sent)
+    if now.ours and away:
         hint = hint.replace("its log", "engine.log (o)")
     elif now.ours and behind(kind) in (AWAY, INSIDE):
         hint += ": engine.log (o)" if hint == INSIDE[1] else " read engine.log (o)"

@@ -1,8 +1,7 @@
 """What is likely behind requests that fail, by the name of the failure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from loadbench import units
 from loadbench.evidence import OWN_FAILURES
 from loadbench.targets.region import NO_REGION
 
@@ -28,20 +27,6 @@ def refuses_who(kind: str) -> bool:
     return _FAILURES.get(kind) == _ASKS_WHO
 
 
-def was_away(failed: Mapping[str, int], away_s: float | None) -> tuple[str, str] | None:
-    """What is likely behind failures that are over, with no answer in the `away_s` that they took,
-    and what to try; None where they are not those of a server that is away. One that only breaks
-    connections off answers amid that: within a second this cannot be told."""
-    if away_s is None or not failed.keys() <= RESTARTED:
-        return None
-    absent = sum(failed.get(kind, 0) for kind in _ABSENT)
-    gone = sum(failed.get(kind, 0) for kind in _GONE)
-    if 2 * gone < sum(failed.values()) or not (absent or away_s > 1):
-        return None
-    length = f"about {units.duration(max(1, round(away_s)) * units.SECOND)}"
-    return f"the server was away for {length}, and is back", "read its log: why it ended"
-
-
 # how requests fail while a server is restarted that has forgotten the shared memory
 RESTARTED = {
     NO_REGION, "refused", "unreachable", "reset", "closed", "truncated", "connect_timeout",
@@ -53,8 +38,8 @@ OUTAGE = (
     "read its log: why it ended; if no_region goes on, load.log says why it refuses the memory",
 )
 # of these, those of a server that does not run; the others are also of one that is only slow
-_GONE = {"refused", "unreachable", "reset", "closed", "truncated", "connect_timeout"}
-_ABSENT = {"refused", "unreachable"}
+GONE = {"refused", "unreachable", "reset", "closed", "truncated", "connect_timeout"}
+ABSENT = {"refused", "unreachable"}
 _REFUSES = (
     "the target refuses what it cannot answer in time, to protect the rest",
     "ask for less, or give it more: larger batches, more instances, a longer SLO",

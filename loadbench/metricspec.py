@@ -1,6 +1,7 @@
 """The table [target.metrics] of a scenario: where a server of others tells of its inside, and by
 which names."""
 
+import re
 from urllib.parse import urlsplit
 
 from pydantic import field_validator
@@ -9,6 +10,7 @@ from loadbench.errors import SpecError
 from loadbench.loadspec import Section
 from loadbench.targets.figures import FIGURES, expression
 
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MOST_PAGES = 4  # all are read each second
 
 
@@ -42,11 +44,18 @@ class MetricsSpec(Section):
     compute: str = ""
     batch: str = ""  # rows by batch, a histogram
     waiting: str = ""  # requests, now
+    process: str | list[str] = ""  # labels that tell processes apart, besides the usual ones
 
     @property
     def given(self) -> dict[str, str]:
         """The figures whose names the scenario gives."""
         return {key: text for key in FIGURES if (text := getattr(self, key))}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Those that the scenario says tell processes apart."""
+        found = [self.process] if isinstance(self.process, str) else self.process
+        return tuple(filter(None, found))
 
     @property
     def urls(self) -> list[str]:
@@ -76,6 +85,14 @@ class MetricsSpec(Section):
                 words = '"http://host:8002/metrics", several of them, "auto" or "off"'
                 raise ValueError(f"{one!r} is no address{fault}: {words}")
         return url
+
+    @field_validator("process")
+    @classmethod
+    def _are_labels(cls, process: str | list[str]) -> str | list[str]:
+        for one in [process] if isinstance(process, str) else process:
+            if one and not _LABEL.fullmatch(one):
+                raise ValueError(f'{one!r} is no name of a label: write it like process = "rank"')
+        return process
 
     @field_validator(*FIGURES)
     @classmethod

@@ -5,14 +5,15 @@ All of it is read out of merged windows; what a target or a machine does not tel
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from loadbench import units
 from loadbench.machine import Gpu, card_number
 from loadbench.merge import merge
 from loadbench.model import AlertChange, Mark, Rule, Server, Window
+from loadbench.outages import Outages
 from loadbench.quantities import QUANTITIES, SPAN_S, Span
 from loadbench.standing import Standing, more
 
@@ -37,7 +38,7 @@ class Situation:
     """`now` are the seconds that are looked at, `before` the calm ones that came before, each
     merged; `quantity` is what the alert watches, `device` what serves (`cuda:0`, `cpu`), `ours`
     whether that is an engine which the run has started: its log is at hand; `changed` is the change
-    by hand that can be behind it, `away_s` for how long nothing but failures came (`away`),
+    by hand that can be behind it, `outages` when servers were away, by their names (`outages`),
     `sent` the names of the headers with a key that the target is sent."""
 
     now: Window
@@ -47,7 +48,7 @@ class Situation:
     before: Window | None = None
     ours: bool = True
     changed: Changed | None = None
-    away_s: float | None = None
+    outages: Mapping[str, Outages] = field(default_factory=dict)
     sent: tuple[str, ...] = ()
 
     @property
@@ -179,21 +180,10 @@ def stretches(change: AlertChange, rule: Rule) -> tuple[Stretch, Stretch]:
     return Stretch(max(since, end - LOOK_S), end), Stretch(before - LOOK_S, before)
 
 
-def away(windows: Sequence[Window]) -> float | None:
-    """For how many of these seconds, in their order, all failed: from the first that failed to the
-    last, of the ends as much as failed of them. None where something was answered amid them, or
-    nothing after them: it has not ended."""
-    failing = [window for window in windows if window.failed]
-    if not failing:
-        return None
-    first, last = failing[0].second, failing[-1].second
-    if any(first < window.second < last and window.done for window in windows):
-        return None
-    if not any(window.second > last and window.done for window in windows):
-        return None
-    ends = failing[:1] if first == last else (failing[0], failing[-1])
-    shares = [sum(one.failed.values()) / (one.done + sum(one.failed.values())) for one in ends]
-    return sum(shares) + max(0, last - first - 1)
+def ever(change: AlertChange) -> Stretch:
+    """All of an episode, and the seconds before it in which the trouble may have begun."""
+    since = change.second if change.since is None else change.since
+    return Stretch(max(0, since - APART_S), change.second + 1)
 
 
 def changed(

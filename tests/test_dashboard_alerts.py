@@ -18,7 +18,7 @@ from dashboard.screens.live import Live
 from dashboard.screens.rule import Edit
 from loadbench import runlog, spec
 from loadbench.alerts import built_in
-from loadbench.model import AlertChange, Check, End, Mark, Note, Remark, Start, encode
+from loadbench.model import AlertChange, Check, End, Mark, Note, Remark, Rule, Start, encode
 from loadbench.standing import Standing
 from loadbench.units import SECOND
 from loadbench.view import View, fold
@@ -545,6 +545,26 @@ def test_the_peak_of_an_episode_that_goes_on_follows_what_is_measured() -> None:
             assert float(last[1]) >= float(then[1])  # it does not fall
 
     asyncio.run(walk())
+
+
+def test_outages_are_told_as_the_log_tells_them() -> None:
+    """As long as the alert goes on by what is measured, then by the log itself."""
+    rules = (Rule("errors", "errors", True, 0.01, 5 * SECOND),)
+    down = {*range(30, 33), *range(40, 43)}
+    each = [
+        window(s, [] if s in down else [5.0] * 50, {"refused": 50} if s in down else {})
+        for s in range(48)
+    ]
+    fires = AlertChange(36, "errors", "firing", 0.3, 30, 0.3)
+    view = fold(folded([start(rules=rules), *each[:37], fires]), each[37])
+    for one in each[38:]:
+        view = fold(view, one)
+    said = "Likely: the server was away twice, about 6 s in all, and is back."
+    assert any(said in line for line in screen(view))
+    over = AlertChange(48, "errors", "ok", 0.0, 30, 0.3, words=("It was so.", "Likely: that."))
+    lines = screen(fold(view, over))
+    assert any("It was so." in line for line in lines)
+    assert not any(said in line for line in lines)
 
 
 def test_what_was_changed_by_hand_before_an_alert_is_told_as_its_cause() -> None:

@@ -21,6 +21,7 @@ from loadbench.report.parts import made_of
 from loadbench.runner.inside import Inside, Told
 from loadbench.runner.readings import Readings
 from loadbench.targets.ask import Asker
+from loadbench.targets.exposition import page
 from loadbench.targets.scrape import Scraper
 from loadbench.trust import grade
 from loadbench.units import SECOND
@@ -64,6 +65,8 @@ def course(server: Telling, *pages: Any) -> list[Server | None]:
         '{"model_stats":[{"version":"1"}]}',
         b'{"model_stats":[{"version":"\xff"}]}',
         '{"a":' + "[" * 9000 + "]" * 9000 + "}",
+        counted(success=-5),
+        counted(success=1012, queue=-5),
     ],
 )
 def test_statistics_that_are_gone_for_a_while_are_a_gap(server: Telling, gap: Any) -> None:
@@ -334,6 +337,23 @@ def test_one_of_several_processes_that_begins_anew_makes_its_own_counts_new(
     assert codes(found) == [[], ["server-restarted"], []]
 
 
+def test_of_several_servers_those_that_tell_nothing_are_known(server: Telling) -> None:
+    server.pages["/metrics"] = app(100)
+    server.pages[STATS] = (404, "{}")
+    with telling() as other, ExitStack() as opened:
+        told = []
+        for each in (server, other):
+            where = Endpoint("127.0.0.1", each.server_port, "http")
+            scraper = opened.enter_context(Scraper(where, MetricsSpec(**APP_NAMES)))
+            if each is server:
+                assert scraper.find()
+            asker = opened.enter_context(Asker(each.url))
+            told.append(Told(asker, where, scraper if each is server else None))
+        assert [one.port for one in Inside(told).silent] == [other.server_port]
+        assert Inside(told[1:]).silent == ()  # nobody tells anything, which is told otherwise
+        assert Inside(told[:1]).silent == ()
+
+
 def test_servers_that_call_themselves_alike_are_told_apart_by_their_pages(server: Telling) -> None:
     """As the first process of each, on its own page."""
     with telling() as other:
@@ -360,7 +380,64 @@ def test_a_process_that_takes_the_place_of_another_counts_from_zero(
     pages = [app(9000 + 50 * at, ours) + app(n, who) for at, (who, n) in enumerate(others)]
     found = scraped(server, *pages, model="", **APP_NAMES)
     assert [told.requests for told in found] == [100, 80, 100]
-    assert codes(found) == [[], [], []]
+    assert [told.queue and told.queue.count for told in found] == [100, 80, 100]
+    assert codes(found) == [[], ["process-replaced"], []]
+    assert f'{label}="b" is gone, and code' not in found[1].remarks[0].text
+    assert f'{label}="b" is gone, and {label}="c" counts in' in found[1].remarks[0].text
+
+
+def test_a_process_that_comes_later_than_the_one_before_it_went_has_replaced_it(
+    server: Telling,
+) -> None:
+    ours, before, after = (f'pid="{name}"' for name in "abc")
+    others = [app(8000, before), app(8050, before), "", "", app(30, after), app(80, after)]
+    pages = [app(9000 + 50 * at, ours) + other for at, other in enumerate(others)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [100, 50, 50, 80, 100]
+    assert [told.queue and told.queue.count for told in found] == [100, 50, 50, 80, 100]
+    assert codes(found) == [[], [], [], ["process-replaced"], []]
+
+
+def test_a_process_that_is_told_of_again_has_a_gap_in_its_means(server: Telling) -> None:
+    """It was only left out of a page: what it counted meanwhile is of a longer span."""
+    ours, other = 'pid="a"', 'pid="b"'
+    others = [app(8000 + 50 * at, other) if at != 2 else "" for at in range(5)]
+    pages = [app(9000 + 50 * at, ours) + other for at, other in enumerate(others)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [100, 50, 150, 100]
+    assert [told.queue and told.queue.count for told in found] == [100, 50, None, 100]
+    assert codes(found) == [[]] * 4
+
+
+RANKS = [(9000, 8000), (9050, 8050), (9100, 20), (9150, 70)]
+
+
+def ranks(gone: int = 9) -> list[str]:
+    """Of two processes, one of which begins anew, told apart by a label that nobody knows."""
+    return [app(a, 'rank="a"') + app(b, 'rank="b"') for a, b in RANKS[:gone]]
+
+
+def test_processes_that_no_known_label_tells_apart_make_a_gap_and_no_spike(server: Telling) -> None:
+    found = scraped(server, *ranks(), model="", **APP_NAMES)
+    assert [told.requests for told in found] == [100, None, 100]
+    assert [told.queue and told.queue.count for told in found] == [100, None, 100]
+    assert codes(found) == [[], ["inside-unclear"], []]
+    (note,) = found[1].remarks
+    assert '{rank="b"} began anew and {rank="a"} did not' in note.text
+    assert note.hint == 'name the label: [target.metrics] process = "rank"'
+
+
+@pytest.mark.parametrize("named", ["rank", ["host", "rank"]])
+def test_a_label_that_is_named_tells_processes_apart(server: Telling, named: Any) -> None:
+    found = scraped(server, *ranks(), model="", process=named, **APP_NAMES)
+    assert [told.requests for told in found] == [100, 70, 100]
+    assert codes(found) == [[], ["server-restarted"], []]
+    joins = [*ranks(2), ranks(3)[2].replace('"b"', '"c"'), ranks(4)[3].replace('"b"', '"c"')]
+    found = scraped(server, *joins, model="", process=named, **APP_NAMES)
+    assert [told.requests for told in found] == [100, 50, 100]
+    assert codes(found) == [[], ["process-replaced", "inside-late"], []]
+    assert 'rank="b" is gone, and rank="c" counts' in found[1].remarks[0].text
+    assert 'tells of {rank="c"} only now' in found[1].remarks[1].text
 
 
 @pytest.mark.parametrize("label", ["node", "hostname"])
@@ -370,6 +447,32 @@ def test_a_host_that_joins_may_have_counted_before(server: Telling, label: str) 
     found = scraped(server, *pages, app(250, one) + app(9050, two), model="", **APP_NAMES)
     assert [told.requests for told in found] == [50, 50, 100]
     assert codes(found) == [[], ["inside-late"], []]
+
+
+def test_a_counter_that_goes_back_by_little_is_no_restart(server: Telling) -> None:
+    pages = [app(n) for n in (1000, 1050, 1049, 1049, 1150, 1200)]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [50, None, 0, 101, 50]
+    assert codes(found) == [[], ["inside-back"], [], [], []]
+    assert 'code="200"} went back by little, from ' in found[1].remarks[0].text
+    few = [app(n) for n in (40, 39, 89)]  # as of one that was restarted at its first requests
+    assert [told.requests for told in scraped(server, *few, model="", **APP_NAMES)] == [39, None]
+    pages = [STARTED.format(at) + app(n) for at, n in ((1000, 1050), (2000, 1049), (2000, 1099))]
+    found = scraped(server, *pages, model="", **APP_NAMES)
+    assert [told.requests for told in found] == [1049, 50]
+
+
+def test_buckets_are_read_where_they_are_named_alone(server: Telling) -> None:
+    pages = [
+        app(n) + f'app_bucket{{le="1"}} {n}\napp_bucket{{le="+Inf"}} {2 * n}\n' for n in (10, 15)
+    ]
+    given = {**APP_NAMES, "failed": 'app_bucket{le="1"}'}
+    (found,) = scraped(server, *pages, model="", **given)
+    assert (found.requests, found.failed) == (5, 5)
+    assert "app_bucket" in page(pages[0], buckets=True)
+    assert "app_bucket" not in page(pages[0])
+    with pytest.raises(ValueError, match="float"):
+        page(pages[0] + 'app_bucket{le="1')  # it breaks off there
 
 
 STARTED = "process_start_time_seconds {}\n"

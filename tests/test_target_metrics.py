@@ -651,6 +651,7 @@ def test_a_second_copy_of_a_cards_readings_is_no_second_card() -> None:
         ('queue = "a b"', "names no metric"),
         ('queue = "waited"', "does not say its unit"),
         ('quue = "a_s"', "unknown key"),
+        ('process = "my rank"', "is no name of a label"),
         ('url = "http://me:SECRET@127.0.0.1:1/metrics"', "holds no name and no password"),
         ('url = "http://me:SECRET@h:99999/metrics"', "holds no name and no password"),
         ('url = "http://127.0.0.1:99999/metrics"', "is no address"),

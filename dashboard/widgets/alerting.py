@@ -22,8 +22,9 @@ from loadbench.alerts import QUANTITIES, condition, describe, limit_text, show
 from loadbench.episodes import LIKELY, TRY, Spell
 from loadbench.merge import merge
 from loadbench.model import AlertChange, AlertState, Note, Rule, Window
+from loadbench.outages import outages, second_of
 from loadbench.quantities import ENOUGH, NEWEST, SPAN_S, Reading, Span
-from loadbench.situation import Situation, Stretch, changed, stretches
+from loadbench.situation import Situation, Stretch, changed, ever, stretches
 from loadbench.units import SECOND, clock
 from loadbench.words import explain
 
@@ -284,12 +285,14 @@ class Why(Board):
         return _whole([verdict, *doubts], height)
 
     def _verdict(self, scene: Scene) -> Sequence[str]:
-        """Its sentences. An episode whose seconds are not known any more is told by the log."""
+        """Its sentences. An episode that is over is told as it was in the log."""
         rule, spell = self.rule, self.spell
         if rule is None:
             return ["No rules are watched."] if scene.view.start else ["Waiting for the run."]
         if spell is None:
             return self._calm(scene, rule)
+        if spell.ended is not None and spell.words:
+            return spell.words
         second = scene.moment - 1 if spell.ended is None else spell.ended
         state: AlertState = "firing" if spell.ended is None else "ok"
         most, worst = self._peaks.of(spell, scene.moment)
@@ -308,7 +311,9 @@ class Why(Board):
             change, rule, scene.view.changes, earlier.rate if earlier else None,
             lambda part: windows(scene, part),
         )  # fmt: skip
-        found = Situation(merge(now), length, rule.quantity, device, earlier, ours, done)
+        known = views.pieces(scene.view, *ever(change), fine=True)
+        away = outages([second_of(one.window) for one in known if one.seconds == 1], *ever(change))
+        found = Situation(merge(now), length, rule.quantity, device, earlier, ours, done, away)
         return explain(found, rule, change).lines
 
     def _calm(self, scene: Scene, rule: Rule) -> list[str]:

@@ -77,6 +77,15 @@ class Inside:
         counted = any(reader.counted.there for reader in self._readers)
         return counted or any(scraper.timed for scraper in self._scrapers)
 
+    @property
+    def silent(self) -> tuple[Endpoint, ...]:
+        """Of several servers, those that tell nothing while others do, each for itself."""
+        told = [reader.counted.there or reader.paged for reader in self._readers]
+        if self._page or not any(told):
+            return ()
+        each = zip(self._readers, told, strict=True)
+        return tuple(reader.told.endpoint for reader, tells in each if not tells)
+
     def read(self, within_s: float | None = None) -> Server | None:
         """What came since the last call; None if none of them tells, or answers now. Who does not
         answer within that time is left out, and told of when it has; else all are awaited."""
@@ -254,6 +263,11 @@ class Reader:
         scraped = self.told.scraper.server(until) if self.told.scraper else None
         since = self.counted.since(until)
         return since if self.counted.there else scraped
+
+    @property
+    def paged(self) -> bool:
+        """Whether it has a page that tells more than cards."""
+        return self.told.scraper is not None and self.told.scraper.tells
 
     @property
     def awaited(self) -> bool:

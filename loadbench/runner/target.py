@@ -3,7 +3,7 @@
 Both are asked the same way, over their protocol; ours has no back door.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +29,7 @@ from loadbench.targets.places import LEAD_S
 from loadbench.targets.scrape import Scraper
 from loadbench.targets.tls import doubts
 from loadbench.targets.unheeded import unheeded
-from loadbench.units import SECOND
+from loadbench.units import SECOND, hostport
 
 _UNKNOWN = Endpoint(host="", port=0, protocol="http")  # only the Locust file knows what is there
 _READY_S = 600.0  # a large model on a cold disk; its log says what it does meanwhile
@@ -124,6 +124,7 @@ def _asked(
         named = bool(spec.target.replicas) or not _goes_along(spec, endpoint)
         named = named and bool(spec.target.metrics.urls)
         told = [Told(asker, endpoint, None if named else found)]
+        same = []  # whose page is another one's too
         for further in spec.target.replicas:
             other = opened.enter_context(_asker(further, spec))
             replica = other.describe(spec.target, endpoint)
@@ -131,6 +132,7 @@ def _asked(
             known = [one.scraper.urls for one in told if one.scraper]
             again = scraper is not None and scraper.urls in known
             told.append(Told(other, replica, None if again else scraper))
+            same += [replica] if again else []
         if journey and len(told) > 1:
             raise SpecError(
                 "target.replicas: a Locust file's users know one host",
@@ -166,6 +168,7 @@ def _asked(
             notes=(
                 *unseen,
                 *unread,
+                *_silent([one for one in inside.silent if one not in same]),
                 *(() if journey else unheeded(endpoint, spec.target)),
                 *(Note(**note) for note in facts.get("notes", ())),
                 *(() if journey else doubts(endpoint.tls or _tls_of_metrics(spec))),
@@ -178,6 +181,17 @@ def _asked(
             paged=inside.paged,
             timed=inside.timed,
             known_by="" if engine else asker.known_by,
+        )
+
+
+def _silent(found: Sequence[Endpoint]) -> Iterator[Note]:
+    """What there is to say of servers that tell nothing of their inside while others do."""
+    if found:
+        where = ", ".join(hostport(one.host, one.port) for one in found)
+        yield Note(
+            "inside-some",
+            f"{where} tells nothing of its inside: the server's figures are of the others alone",
+            "does it tell elsewhere? [target.metrics] url takes a list of pages, for all of them",
         )
 
 

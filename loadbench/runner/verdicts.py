@@ -2,6 +2,7 @@
 alert that goes on for longer also what came before it and its worst seconds.
 """
 
+from collections import deque
 from collections.abc import Iterable
 
 from msgspec.structs import replace
@@ -9,12 +10,14 @@ from msgspec.structs import replace
 from loadbench import units
 from loadbench.merge import merge
 from loadbench.model import AlertChange, Mark, Rule, Window
+from loadbench.outages import Second, outages, second_of
 from loadbench.quantities import SPAN_S
-from loadbench.situation import APART_S, BEFORE_S, Situation, Stretch, away, changed, stretches
+from loadbench.situation import BEFORE_S, Situation, Stretch, changed, ever, stretches
 from loadbench.words import explain
 
 _KEPT_S = 120
 _MOST_MARKS = 500
+_ENDED_S = 3600  # of what came of requests: it is little, and tells all outages of a long alert
 
 
 class Verdicts:
@@ -27,10 +30,12 @@ class Verdicts:
         self._ours = ours
         self._windows: list[Window] = []
         self._marks: list[Mark] = []
+        self._ended: deque[Second] = deque(maxlen=_ENDED_S)
 
     def see(self, window: Window, firing: Iterable[tuple[Rule, AlertChange]] = ()) -> None:
         """Takes a window of the stage `load`. `firing` is what fired until now: what its end will
         be told by is kept."""
+        self._ended.append(second_of(window))
         wanted = [
             Stretch(part.begin - BEFORE_S, part.end)
             for rule, on in firing
@@ -58,12 +63,10 @@ class Verdicts:
             return ()
         calm = self._within(before)
         earlier = merge(calm) if calm else None
-        since = change.second if change.since is None else change.since
-        ever = self._within(Stretch(since - APART_S, change.second + 1))
         found = Situation(
             merge(now), len(now), rule.quantity, self._device, earlier, self._ours,
             changed(change, rule, self._marks, earlier.rate if earlier else None, self._within),
-            away(ever), self._sent,
+            outages(self._ended, *ever(change)), self._sent,
         )  # fmt: skip
         return explain(found, rule, change).lines
 

@@ -28,6 +28,9 @@ _ENDINGS = (
     (re.compile(r"_(s|seconds?)$"), 1_000_000_000),
 )
 
+# whole lines of them; they are most of a large page, and nothing is read of them
+_BUCKET = re.compile(rf"^{_NAME}_bucket[ \t{{].*\n", re.MULTILINE)
+
 ON_PAGE = "on page"  # a label as no server can have it
 Labels = tuple[tuple[str, str], ...]
 Page = Mapping[str, Mapping[Labels, float]]  # name, without `_total` → labels → value
@@ -88,12 +91,14 @@ def plain(name: str) -> str:
     return name.removesuffix("_total")
 
 
-def page(text: str) -> Page:
+def page(text: str, buckets: bool = False) -> Page:
     """A page of metrics; names that have no series yet, as before the first request, have an empty
-    mapping. Raises ValueError if it is none. What is no number is left out."""
+    mapping. Raises ValueError if it is none. What is no number is left out, and so are `buckets`
+    of histograms unless they are wanted."""
     # with its package come servers of its own, which nobody needs who only checks an expression
     from prometheus_client.parser import text_string_to_metric_families
 
+    text = text if buckets else _BUCKET.sub("", text)
     found: dict[str, dict[Labels, float]] = {}
     try:
         for family in text_string_to_metric_families(text):

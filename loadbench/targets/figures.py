@@ -19,7 +19,8 @@ MODEL_LABELS = ("model", "model_name", "ModelName", "deployment")
 class Wanted(NamedTuple):
     """Which figures are read, and from what; `source` says whose names they are. Without a `model`
     all series count, else those of no other; `notes` say how a figure comes about. Figures that are
-    `shared` by all models are read as long as the `vocabulary` tells of one alone."""
+    `shared` by all models are read as long as the `vocabulary` tells of one alone. The labels in
+    `process` tell processes apart, besides those that are known to."""
 
     source: str
     figures: Mapping[str, Expression]
@@ -27,6 +28,7 @@ class Wanted(NamedTuple):
     notes: tuple[Note, ...] = ()
     shared: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
+    process: tuple[str, ...] = ()
 
 
 def wanted(found: Page, given: Mapping[str, str], model: str = "") -> Wanted | None:

@@ -14,24 +14,31 @@ once where it was is none that was restarted: several processes answer for the p
 what came between two readings is not known.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from loadbench.machine import Gpu
-from loadbench.model import Note, Part, Server
+from loadbench.model import Part, Server
 from loadbench.targets.cards import cards
-from loadbench.targets.exposition import ON_PAGE, Expression, Labels, Page, Term
+from loadbench.targets.exposition import Expression, Labels, Page, Term
 from loadbench.targets.figures import MODEL_LABELS, TIMES, Wanted, mixed
-from loadbench.targets.restarted import restarted
+from loadbench.targets.processes import (
+    STARTED,
+    Place,
+    Reading,
+    began_anew,
+    doubtful,
+    ended,
+    fell,
+    identity,
+    late,
+    marked,
+    others,
+    process_of,
+    renamed,
+    replaced,
+    returned,
+)
 
-# Labels that tell processes apart. Those of one host are on its page from their first request on,
-# and so are never older than that; those of several may join it at any age.
-_PROCESS = ("engine", "instance", "pod", "node", "hostname", "Hostname", ON_PAGE)
-_OF_HOST = ("pid", "worker", "worker_id")
-_WHOSE = (*MODEL_LABELS, "version", "model_version", *_PROCESS, *_OF_HOST)
-_STARTED = "process_start_time_seconds"  # of Prometheus's own client libraries
-_JITTER_S = 1.5  # some clients add it to the boot time, which Linux may tell a second off
-_RETURNS = 2  # one alone may be a server that was restarted in the first seconds of its load
 # Beyond the first a float does not count one by one any more; beyond the second are 292 years. A
 # counter is not below zero either: that is no figure, as NaN is none.
 _MOST = 1 << 53
@@ -58,53 +65,12 @@ def _of_another(labels: Labels, model: str) -> bool:
     return bool(models) and model not in models
 
 
-class Place(NamedTuple):
-    """Where a count stands: of which figure, the part of it ("", "_sum" or "_count"), the number of
-    the term, the labels of the series."""
-
-    key: str
-    suffix: str
-    number: int
-    labels: Labels
-
-    @property
-    def whose(self) -> Labels:
-        """What counts, and begins anew, together with it."""
-        return tuple((name, value) for name, value in self.labels if name in _WHOSE)
-
-    @property
-    def kind(self) -> tuple[str, str, int]:
-        return self.key, self.suffix, self.number
-
-
-def _process(labels: Labels) -> Labels:
-    return tuple((name, value) for name, value in labels if name in _PROCESS)
-
-
-Counts = Mapping[Place, float]
-
-
-class Reading(NamedTuple):
-    """What a server has counted until now, and how it is at the moment. `gone` is what it told
-    before, and did not tell in this reading; `fell` what had been more before, as it was then."""
-
-    counts: Counts
-    waiting: int | None
-    gpus: tuple[Gpu, ...]
-    gone: frozenset[Place] = frozenset()
-    renamed: frozenset[Place] = frozenset()  # of those that are gone: they go by other labels now
-    started: Mapping[Labels, float] = {}  # when each process did, of those that say so
-    processes: frozenset[Labels] = frozenset()  # that the page has told of, by their labels
-    fell: Counts = {}
-    returns: int = 0  # how often all that fell was back at once
-
-
 def read(found: Page, asked: Wanted) -> Reading:
     """The figures of one page."""
     several = mixed(found, asked.vocabulary, asked.shared)
     left_out = ("waiting", *asked.shared) if several else ("waiting",)
     counts = {
-        Place(key, suffix, number, labels): value
+        Place(key, suffix, number, marked(labels, asked.process)): value
         for key, one in asked.figures.items()
         if key not in left_out
         for number, term in enumerate(one.terms)
@@ -114,12 +80,14 @@ def read(found: Page, asked: Wanted) -> Reading:
         ).items()
     }
     waiting = _now(asked, found)
+    told = {marked(labels, asked.process) for series in found.values() for labels in series}
     return Reading(
         counts,
         None if waiting is None else round(waiting),
         cards(found),
-        started=found.get(_STARTED, {}),
-        processes=frozenset(_process(labels) for series in found.values() for labels in series),
+        started={marked(one, asked.process): at for one, at in found.get(STARTED, {}).items()},
+        processes=frozenset(map(process_of, told)),
+        there=frozenset(filter(None, map(identity, told))),
     )
 
 
@@ -134,33 +102,35 @@ def _now(asked: Wanted, found: Page) -> float | None:
 def together(earlier: Reading, later: Reading) -> Reading:
     """The later one, with what is gone from it as it was: what it counted is not to be new when it
     is back. Of whoever began anew it is gone for good."""
-    anew = _began_anew(earlier, later)
+    anew = began_anew(earlier, later)
     known = {
         place: value
         for place, value in earlier.counts.items()
         if place in later.counts or place.whose not in anew
     }
     gone = frozenset(known.keys() - later.counts.keys())
-    figures = _renamed(earlier, later)
-    renamed = earlier.renamed | {place for place in gone if place.key in figures}
+    figures = renamed(earlier, later)
+    moved = earlier.renamed | {place for place in gone if place.key in figures}
     return later._replace(
         counts={**known, **later.counts},
         gone=gone,
-        renamed=renamed & gone,
+        renamed=moved & gone,
         started={**earlier.started, **later.started},
         processes=earlier.processes | later.processes,
-        fell=_fell(earlier, later),
-        returns=earlier.returns + _returned(earlier, later),
+        # whoever says that it started anew will soon be where it was
+        fell={} if others(earlier, later) else fell(earlier, later),
+        returns=earlier.returns + returned(earlier, later),
+        ended=ended(earlier, later) if not replaced(earlier, later) else frozenset(),
     )
 
 
 def difference(earlier: Reading, later: Reading, asked: Wanted) -> Server:
     """What the server did between two readings."""
-    anew = _began_anew(earlier, later)
-    if _doubtful(earlier, later, anew):
+    anew = began_anew(earlier, later)
+    if doubtful(earlier, later, anew):
         return Server(asked.source, requests=None, rows=None, batches=None, failed=None)
-    late = _late(earlier, later, anew)
-    counts = {place: value for place, value in later.counts.items() if place not in late}
+    joined = late(earlier, later, anew)
+    counts = {place: value for place, value in later.counts.items() if place not in joined}
     later = later._replace(counts=counts)
     new: dict[tuple[str, str], float] = {}
     for place, value in later.counts.items():
@@ -237,114 +207,6 @@ def _gone(earlier: Reading, later: Reading, key: str) -> bool:
     return any(place.key == key and place.kind not in here for place in earlier.counts)
 
 
-def _began_anew(earlier: Reading, later: Reading) -> frozenset[Labels]:
-    """Of whom anything is less than before, or whose process is another: one that was restarted
-    under load may soon have counted more than it had."""
-    others = [
-        frozenset(labels)
-        for labels, moment in later.started.items()
-        if abs(earlier.started.get(labels, moment) - moment) > _JITTER_S
-    ]
-    fell = _fell(earlier, later)
-    return frozenset(
-        place.whose
-        for place in later.counts
-        if place in fell or any(labels.issubset(place.labels) for labels in others)
-    )
-
-
-def _fell(earlier: Reading, later: Reading) -> Counts:
-    """What is less than before, as it was before."""
-    return {
-        place: before
-        for place, before in earlier.counts.items()
-        if place in later.counts and later.counts[place] < before
-    }
-
-
-def _returned(earlier: Reading, later: Reading) -> bool:
-    """Whether all that fell in the reading before is where it was again, or beyond; or whether the
-    process started before the one that told last. One that was restarted does neither."""
-    back = [later.counts.get(place, -1.0) >= before for place, before in earlier.fell.items()]
-    older = (
-        moment < earlier.started.get(labels, moment) - _JITTER_S
-        for labels, moment in later.started.items()
-    )
-    return (bool(back) and all(back)) or any(older)
-
-
-def _doubtful(earlier: Reading, later: Reading, anew: Collection[Labels]) -> bool:
-    """Whether the two may be of different processes, neither of which began between them."""
-    if _by_turns(earlier, later) or _returned(earlier, later):
-        return True
-    return earlier.returns > 0 and bool(anew)
-
-
-def _by_turns(earlier: Reading, later: Reading) -> bool:
-    """Whether several processes answer for the page."""
-    return earlier.returns + _returned(earlier, later) >= _RETURNS
-
-
-def _late(earlier: Reading, later: Reading, anew: Collection[Labels]) -> frozenset[Place]:
-    """What is new, and has not counted since the reading before alone. Where nothing of its name
-    was told before nothing was, and those whose process began anew count from zero."""
-    before, renamed = _by_kind(earlier.counts), _renamed(earlier, later)
-    return frozenset(
-        place
-        for place in later.counts.keys() - earlier.counts.keys()
-        if place.kind in before
-        and place.whose not in anew
-        and (place.key in renamed or _process(place.labels) not in earlier.processes)
-    )
-
-
-def _renamed(earlier: Reading, later: Reading) -> frozenset[str]:
-    """The figures of which no series is there any more, but others that count no less: the same
-    ones, under other labels. What they went by before those is counted there already."""
-    before = _by_kind({
-        place: value for place, value in earlier.counts.items() if place not in earlier.renamed
-    })  # fmt: skip
-    now = _by_kind(later.counts)
-    kept = {place.key for place in earlier.counts.keys() & later.counts.keys()}
-    kinds: dict[str, list[bool]] = {}
-    for kind, value in before.items():
-        kinds.setdefault(kind[0], []).append(0 < value <= now.get(kind, -1.0))
-    return frozenset(key for key, same in kinds.items() if key not in kept and all(same))
-
-
-def _by_kind(counts: Counts) -> dict[tuple[str, str, int], float]:
-    total: dict[tuple[str, str, int], float] = {}
-    for place, value in counts.items():
-        total[place.kind] = total.get(place.kind, 0.0) + value
-    return total
-
-
-def remarks(earlier: Reading, later: Reading, where: str) -> Iterator[Note]:
-    """What there is to say of two readings of the pages there."""
-    anew = _began_anew(earlier, later)
-    if _by_turns(earlier, later):
-        yield Note(
-            "inside-by-turns",
-            f"the counters of {where} fall and are back at once: several processes answer for it by"
-            " turns, each with its own, so from here on no figures of the server are told",
-            "what was told since they fell first is wrong; give its processes a registry that they"
-            " share, as prometheus_client's multiprocess mode, or run one",
-        )
-    if _doubtful(earlier, later, anew):
-        return
-    if anew:
-        yield restarted(where)
-    if late := sorted(_late(earlier, later, anew)):
-        labels = ", ".join(f'{name}="{value}"' for name, value in late[0].labels)
-        yield Note(
-            "inside-late",
-            f"{where} tells of {{{labels}}} only now, and not what that counted before: it is in"
-            " the figures from here on",
-            "has a process joined, or were labels changed? Of a process that is new its first"
-            " second is missing",
-        )
-
-
 def _patchy(
     earlier: Reading, later: Reading, key: str, new: Mapping[tuple[str, str], float]
 ) -> bool:
@@ -354,7 +216,11 @@ def _patchy(
     known = [place for place in earlier.counts if place.key in keys]
     here = {place.kind for place in later.counts}
     asked = {place.labels for place in later.counts if place.key == "requests"}
+    # of a process that is gone all is, and what the others tell is whole without it
+    over = ended(earlier, later) if all(identity(place.labels) for place in known) else ()
     for place in known:
+        if identity(place.labels) in over and place.kind in here:
+            continue
         if place in later.counts:
             if place in earlier.gone:
                 return True

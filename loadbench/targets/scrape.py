@@ -14,7 +14,7 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.machine import Gpu
 from loadbench.model import Note, Server
 from loadbench.plan import Endpoint, Tls
-from loadbench.targets import figures, metrics
+from loadbench.targets import figures, metrics, processes
 from loadbench.targets.cards import cards
 from loadbench.targets.exposition import Page, joined, page
 from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
@@ -51,7 +51,7 @@ class Scraper:
         self._urls: list[str] = []
         self._questions: dict[str, Question[Page]] = {}  # each page's
         self._asked: figures.Wanted | None = None
-        self._latest: metrics.Reading | None = None
+        self._latest: processes.Reading | None = None
         self.cards: tuple[Gpu, ...] = ()  # as they were when last asked
         self.notes: tuple[Note, ...] = ()
 
@@ -123,7 +123,8 @@ class Scraper:
         seen = cards(found)
         if self._asked is None and not seen:
             return False
-        self._urls, self._asked = urls, self._asked or figures.Wanted("metrics", {})
+        self._asked = self._asked or figures.Wanted("metrics", {})
+        self._urls, self._asked = urls, self._asked._replace(process=self._spec.labels)
         self._questions = {url: Question(partial(self._page_now, url)) for url in urls}
         self.notes += self._asked.notes
         self._latest = metrics.read(found, self._asked)
@@ -176,6 +177,8 @@ class Scraper:
         whole = _whole(self._urls, pages)
         self._asked = figures.narrowed(self._asked, whole, self._endpoint.model)
         now = metrics.read(whole, self._asked)
+        if len(pages) < len(self._urls):  # whom another page tells of is not gone
+            now = now._replace(there=now.there | self._latest.there)
         before, self._latest = self._latest, metrics.together(self._latest, now)
         self.cards = now.gpus
         if not self.tells:
@@ -183,7 +186,7 @@ class Scraper:
         told = metrics.difference(before, now, self._asked)
         where = " and ".join(str(shown("url", url)) for url in self._urls)
         notes = [figures.mixed(whole, self._asked.vocabulary, self._asked.shared)]
-        notes += metrics.remarks(before, now, where)
+        notes += processes.remarks(before, now, where)
         return replace(told, remarks=self._new(note for note in notes if note))
 
     def _new(self, notes: Iterable[Note]) -> tuple[Note, ...]:
@@ -219,7 +222,8 @@ class Scraper:
                     body += part
                     if len(body) > _MOST:
                         raise TargetError(f"{asked}: more than {_MOST >> 20} MB", _hint(url))
-            return page(body.decode())
+            named = any("_bucket" in text for text in self._spec.given.values())
+            return page(body.decode("utf-8-sig"), buckets=named)
         except httpx.HTTPError as error:
             raise TargetError(f"{asked}: {error or type(error).__name__}", _hint(url)) from error
         except ValueError as error:  # of the text, or of its encoding

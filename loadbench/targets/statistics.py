@@ -7,6 +7,7 @@ is not told at all is None.
 """
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
@@ -16,9 +17,12 @@ from loadbench.model import Value, decode
 _COMPUTE = ("compute_input", "compute_infer", "compute_output")
 
 
+Count = Annotated[int, msgspec.Meta(ge=0)]  # less than nothing was never counted
+
+
 class _Duration(msgspec.Struct, frozen=True):
-    count: int = 0
-    ns: int = 0
+    count: Count = 0
+    ns: Count = 0
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -41,8 +45,8 @@ class _Size(msgspec.Struct, frozen=True):
 
 class _Model(msgspec.Struct, frozen=True):
     version: str = ""
-    inference_count: int | None = None
-    execution_count: int | None = None
+    inference_count: Count | None = None
+    execution_count: Count | None = None
     inference_stats: _Parts = _Parts()
     batch_stats: list[_Size] = []
     loadbench: msgspec.Raw = msgspec.Raw()
