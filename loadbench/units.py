@@ -8,6 +8,7 @@ one unit per quantity, `n/a` for what is missing.
 import ipaddress
 import math
 import re
+import socket
 
 from loadbench.errors import SpecError
 
@@ -41,21 +42,30 @@ def _split(text: str, what: str, example: str) -> tuple[float, str]:
     return float(match[1].replace(",", "").replace("_", "")), match[2]
 
 
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """What the system takes a host for that is written as an address, also as `127.1`, `0x7f000001`
+    or `::ffff:127.0.0.1`; None of a name. Nothing is looked up."""
+    try:
+        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST) if host else ()
+    except (OSError, UnicodeError):
+        return None
+    for *_, at in found:
+        address = ipaddress.ip_address(at[0])
+        return getattr(address, "ipv4_mapped", None) or address
+    return None
+
+
 def loopback(host: str) -> bool:
     """Whether only this machine reaches what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    address = address_of(host)
+    return address.is_loopback if address else host.lower().removesuffix(".") == "localhost"
 
 
 def leads_here(host: str) -> bool:
     """Whether who asks for it asks its own machine. No other name is looked up for that: it may
     lead elsewhere a moment later."""
-    try:
-        return loopback(host) or ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
+    address = address_of(host)
+    return loopback(host) or (address is not None and address.is_unspecified)
 
 
 def hostport(host: str, port: int) -> str:
