@@ -42,6 +42,17 @@ def _split(text: str, what: str, example: str) -> tuple[float, str]:
     return float(match[1].replace(",", "").replace("_", "")), match[2]
 
 
+def _bare(value: object, what: str, lacks: str) -> str:
+    """What is wrong with a value that is no text, as TOML has it."""
+    if isinstance(value, bool):
+        return f"{str(value).lower()} is not {what}"
+    return (
+        f"{value} is {what} without {lacks}"
+        if isinstance(value, int | float)
+        else f"{value} is not {what}"
+    )
+
+
 def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """What the system takes a host for that is written as an address, also as `127.1`, `0x7f000001`
     or `::ffff:127.0.0.1`; None of a name. Nothing is looked up."""
@@ -77,7 +88,7 @@ def parse_duration(text: str | int | float) -> int:
     """`"100 ms"`, `"1m30s"` → nanoseconds. A bare number is refused: its unit would be a guess."""
     hint = 'write it like "100 ms", "20s" or "1m30s"'
     if not isinstance(text, str):
-        raise SpecError(f"{text!r} is a duration without a unit", hint)
+        raise SpecError(_bare(text, "a duration", "a unit"), hint)
     total, rest = 0.0, text.strip()
     if not rest:
         raise SpecError("an empty text is not a duration", hint)
@@ -92,9 +103,9 @@ def parse_duration(text: str | int | float) -> int:
 
 def parse_rate(text: str | int | float) -> float:
     """`300`, `"300/s"`, `"1.2k/s"`, `"600/min"` → per second."""
-    if isinstance(text, bool):
-        raise SpecError(f"{text!r} is not a rate", 'write it like 300 or "300/s"')
-    if isinstance(text, int | float):
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise SpecError(_bare(text, "a rate", "a unit"), 'write it like 300 or "300/s"')
+    if not isinstance(text, str):
         value, unit = (float(text) if text < 1e300 else math.inf), "/s"
     else:
         value, unit = _split(text, "a rate", '300 or "300/s"')
@@ -109,7 +120,7 @@ def parse_rate(text: str | int | float) -> float:
 def parse_share(text: str | int | float) -> float:
     """`"1 %"` → 0.01. A bare number is refused: 1 could be 1 % or all."""
     if not isinstance(text, str):
-        raise SpecError(f"{text!r} is a share without a sign", 'write it like "1 %"')
+        raise SpecError(_bare(text, "a share", "a sign"), 'write it like "1 %"')
     value, unit = _split(text, "a share", '"1 %"')
     if unit != "%":
         raise SpecError(f"{text!r} is not a share", 'write it like "1 %"')
@@ -122,7 +133,7 @@ def parse_size(text: str | int | float) -> int:
     if text == 0 and not isinstance(text, bool | str):
         return 0
     if not isinstance(text, str):
-        raise SpecError(f"{text!r} is a size without a unit", hint)
+        raise SpecError(_bare(text, "a size", "a unit"), hint)
     value, unit = _split(text, "a size", '"64 MB"')
     factor = _SIZES.get(unit)
     if (factor is None and value) or value * (factor or 0) > 1 << 60:
