@@ -553,6 +553,7 @@ def test_a_server_that_sends_elsewhere_is_not_taken_for_another(there: str) -> N
     assert 'protocol = "http"' in caught.value.hint
     other = "--target https://models.example;" in caught.value.hint
     assert other == there.startswith("https://models.example")
+    assert other != ("no redirection is followed" in caught.value.hint)
     assert "for a login target.headers" in caught.value.hint
 
 

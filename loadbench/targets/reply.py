@@ -46,9 +46,8 @@ def elsewhere(answer: httpx.Response) -> str:
     to = answer.request.url.join(answer.headers["location"])
     there = to.copy_with(raw_path=b"/", userinfo=b"", fragment=None)
     if there == answer.request.url.copy_with(raw_path=b"/"):
-        return (
-            "it has to answer there itself, no redirection is followed; for a login target.headers"
-        )
+        said = "no redirection is followed: the server, or a proxy before it, has to answer that"
+        return f"{said} itself; for a login target.headers"
     return f"if the server is there: --target {str(there).rstrip('/')}; for a login target.headers"
 
 
