@@ -80,7 +80,8 @@ def code_of(settings: Mapping[str, Any]) -> str:
     for key in CODE:
         value = settings.get(key)
         own = _listed(value) if key.endswith("process") else value
-        if own and not (key.endswith("process") and all(map(_is_built_in, own))):
+        built_in = isinstance(own, list) and all(map(_is_built_in, own))
+        if own and not (key.endswith("process") and built_in):
             return f"engine.{key} = {_shown(value)}"
     return ""
 

@@ -1,10 +1,9 @@
 """What a host that may be somebody else's gets at most, until somebody says that it may be more."""
 
-import ipaddress
 import socket
 from urllib.parse import urlsplit
 
-from loadbench.units import leads_here
+from loadbench.units import address_of, leads_here
 
 USUAL_MOST = 1000.0  # requests/s of a load that is paced
 # Connections of a closed loop, users, requests of one burst. None of them has a rate: they ask as
@@ -21,12 +20,13 @@ def elsewhere(url: str) -> bool:
 
 def _here(host: str) -> bool:
     """Whether this machine calls itself so, or has that address. No name is looked up."""
-    if leads_here(host) or host == socket.gethostname().lower():
+    if leads_here(host) or host.removesuffix(".") == socket.gethostname().lower():
         return True
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
+    address = address_of(host)
+    if address is None:
         return False
+    version = address.version
+    host = str(address) if version == 4 else host  # of one wire only it has that in its name
     # where the system is set to give any address to anybody, that it gives this one tells nothing
     return _given(host, version) and not _given(_NOBODYS[version], version)
 

@@ -1,10 +1,13 @@
 """pydantic's faults in our words: which file, which line, which key, what to do."""
 
 import difflib
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from loadbench import environment
 
 
 def explain(
@@ -17,34 +20,97 @@ def explain(
     """One sentence for each fault: `mixed.toml line 12: unknown key 'rampp'`. Of the keys that were
     `given` in place of what stands there, without the file: `target.url: …`.
 
-    Faults that only follow from another one deeper in the same place are left out.
+    Faults that only follow from another one deeper in the same place are left out. What may be of
+    one kind or another has a fault for each of them, which are one sentence.
     """
-    found = error.errors(include_url=False)
-    places = [tuple(fault["loc"]) for fault in found]
-    for fault, place in zip(found, places, strict=True):
-        deeper = any(other[: len(place)] == place and other != place for other in places)
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for fault in error.errors(include_url=False):
+        where = tuple(part for part in fault["loc"] if not _KIND.fullmatch(str(part)))
+        found.setdefault(where, []).append(fault)
+    for where, faults in found.items():
+        deeper = any(other[: len(where)] == where and other != where for other in found)
         if not deeper:
-            key = ".".join(map(str, place))
+            key = ".".join(map(str, where))
             own = any(f"{key}.".startswith(f"{one}.") for one in given)
-            yield _fault(fault, root, "")[2:] if own else origin + _fault(fault, root, text)
+            lacks = faults[0]["type"] == "missing"  # then what it is missing in has a line
+            place = _place(text, list(where[:-1] if lacks else where))
+            for said in dict.fromkeys(_said(faults, list(where), root)):
+                yield said if own else f"{origin}{place} {said}"
 
 
-def _fault(fault: Any, root: type[BaseModel], text: str) -> str:
-    """One of pydantic's faults in our words: ` line 12: unknown key 'rampp'`."""
-    where = [part for part in fault["loc"] if part not in ("function-before", "tuple")]
-    key = ".".join(str(part) for part in where)
-    line = _line(text, where)
-    place = f" line {line}:" if line else ":"
-    if fault["type"] == "extra_forbidden":
-        return f"{place} unknown key {key!r}{_near(where, root)}"
-    if fault["type"] == "missing":
-        return f"{place} {key!r} is missing"
-    if fault["type"] == "model_type":
-        return f"{place} {key} is a table of keys, not {fault['input']!r}"
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "string_pattern_mismatch":
-        message = f"{fault['input']!r} cannot be read: {_expected(where, root)}"
-    return f"{place} {key}: {message}" if key else f"{place} {message}"
+# what pydantic has in a place beside the keys: the kind that was tried
+_KIND = re.compile(r"function-.*|tuple|str|bool|int|float|\[key\]|(?:literal|list|tuple|dict)\[.*")
+_WANTED = {  # its names of faults → what to write
+    "string_type": "a text in quotes",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list, [ … ]",
+    "tuple_type": "a list, [ … ]",
+    "dict_type": "a table of keys, {{ … }}",
+    "model_type": "a table of keys, {{ … }}",
+    "literal_error": "{expected}",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "{min_length} of them or more",
+    "too_long": "{max_length} of them or fewer",
+}
+_LONGEST = 60  # characters of what was written
+
+
+def _said(faults: list[Any], where: list[Any], root: type[BaseModel]) -> Iterator[str]:
+    """Faults of one key in our words: `unknown key 'rampp'`."""
+    key = ".".join(map(str, where))
+    wanted = dict.fromkeys(_wanted(fault) for fault in faults if fault["type"] in _WANTED)
+    for fault in faults:
+        if fault["type"] == "extra_forbidden":
+            yield f"unknown key {key!r}{_near(where, root)}"
+        elif fault["type"] == "missing":
+            yield f"{key!r} is missing"
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            got = _toml(environment.kept(fault["input"], key))
+            if fault["type"] == "string_pattern_mismatch":
+                message = f"{got} cannot be read: {_expected(where, root)}"
+            elif fault["type"] in _WANTED:
+                message = f"{got} cannot be taken: write {' or '.join(wanted)}"
+            yield f"{key}: {message}" if key else message
+
+
+def _wanted(fault: Any) -> str:
+    facts = fault.get("ctx", {}).items()
+    shown = {name: f"{is_:.15g}" if isinstance(is_, int | float) else is_ for name, is_ in facts}
+    return _WANTED[fault["type"]].format(**shown)
+
+
+def _toml(value: Any) -> str:
+    """Roughly as it was written; the beginning, if that is long."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{key} = {_toml(part)}" for key, part in value.items())
+        text = f"{{ {text} }}" if text else "{}"
+    elif isinstance(value, list | tuple):
+        text = f"[{', '.join(map(_toml, value))}]"
+    else:
+        text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _place(text: str, where: list[Any]) -> str:
+    """` line 12:`, of the key or of what it is in."""
+    for depth in range(len(where), 0, -1):
+        if line := _line(text, where[:depth]):
+            return f" line {line}:"
+    return ":"
 
 
 def _expected(where: list[Any], root: type[BaseModel]) -> str:
@@ -82,12 +148,21 @@ def _near(where: list[Any], root: type[BaseModel]) -> str:
 def _line(text: str, where: list[Any]) -> int | None:
     """The line that sets a key, as well as a scan by table headers can tell."""
     names = [part for part in where if isinstance(part, str)]
+    # of tables of one name ([[request]]) the one that is meant, and how many of them came by now
+    meant = {tuple(where[:at]): part for at, part in enumerate(where) if isinstance(part, int)}
+    seen = dict.fromkeys(meant, -1)
     table: list[str] = []
     best = None
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
         if stripped.startswith("["):
-            table = stripped.strip("[] ").split(".")
+            table = stripped.partition("#")[0].strip("[] ").split(".")
+            if stripped.startswith("[[") and tuple(table) in seen:
+                seen[tuple(table)] += 1
+        own = tuple(table)
+        if any(0 <= seen[of] != meant[of] for of in meant if own[: len(of)] == of):
+            continue
+        if stripped.startswith("["):
             if table == names:
                 best = best or number
             continue
@@ -97,6 +172,11 @@ def _line(text: str, where: list[Any]) -> int | None:
             return number
         if len(path) < len(names) and path == names[: len(path)] and names[-1] in line:
             best = number
-        if best is None and names and names[:-1] == table[: len(names)] and names[-1] in stripped:
+        if (
+            best is None
+            and len(names) > 1
+            and names[:-1] == table[: len(names)]
+            and names[-1] in stripped
+        ):
             best = number
     return best

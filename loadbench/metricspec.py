@@ -17,7 +17,12 @@ _MOST_PAGES = 4  # all are read each second
 def without_password(url: str, hint: str) -> str:
     """The address as it is; it stands in the names of folders, in logs and in snapshots. ValueError
     if it holds a name or a password, with the hint where else they can be."""
-    if "@" in urlsplit(url).netloc:
+    try:
+        place = urlsplit(url).netloc
+    except ValueError as error:
+        said = "it is no address: write it like http://host:8000 or http://[::1]:8000"
+        raise ValueError(said) from error  # a password may stand in it
+    if "@" in place:
         raise ValueError(f"an address holds no name and no password: {hint}")
     return url
 

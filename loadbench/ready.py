@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from loadbench import runlog
 from loadbench.errors import LoadbenchError
@@ -20,7 +21,7 @@ from loadbench.model import Note, Value
 from loadbench.plan import Endpoint, kinds
 from loadbench.probe import Nvml, versions
 from loadbench.spec import Scenario, shipped
-from loadbench.units import MS, SECOND, gigabytes, ms, percent, significant
+from loadbench.units import MS, SECOND, gigabytes, leads_here, ms, percent, significant
 
 _ROOM = 1_000_000_000  # bytes: a soak's log with room to spare
 _LOOK_BACK = 20  # runs
@@ -30,7 +31,6 @@ _LOOK_BACK = 20  # runs
 # Of fewer cores than that the load process has its share only.
 _PUNCTUAL = 50_000.0
 _APART = 4  # cores
-_HERE = ("127.", "localhost", "[::1]", "0.0.0.0")
 
 
 class Finding(Value, frozen=True, omit_defaults=False):
@@ -142,7 +142,7 @@ def _served_here(scenario: Scenario | None) -> str:
     url = scenario.spec.target.url if scenario else ""
     if url.startswith("local:"):
         return "the engine"
-    return "the target" if url.partition("://")[2].startswith(_HERE) else ""
+    return "the target" if leads_here(urlsplit(url).hostname or "") else ""
 
 
 def _timer() -> Iterator[Finding]:

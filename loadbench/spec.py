@@ -185,8 +185,10 @@ def _check(name: str, text: Any) -> Check:
 
 def checks_of(raw: Any) -> Any:
     """A table of checks as Checks; SpecError where one is none."""
-    if not isinstance(raw, Mapping):
+    if isinstance(raw, tuple):  # of those that are made
         return raw
+    if not isinstance(raw, Mapping):
+        raise SpecError(f"{raw!r} is no table of checks", 'write it like { p99 = "< 100 ms" }')
     known = (*_LATENCY_CHECKS, *_SHARE_CHECKS, "throughput", "done", *_TOKEN_CHECKS, "tokens")
     found = []
     for name, text in raw.items():

@@ -8,6 +8,7 @@ one unit per quantity, `n/a` for what is missing.
 import ipaddress
 import math
 import re
+import socket
 
 from loadbench.errors import SpecError
 
@@ -41,21 +42,41 @@ def _split(text: str, what: str, example: str) -> tuple[float, str]:
     return float(match[1].replace(",", "").replace("_", "")), match[2]
 
 
+def _bare(value: object, what: str, lacks: str) -> str:
+    """What is wrong with a value that is no text, as TOML has it."""
+    if isinstance(value, bool):
+        return f"{str(value).lower()} is not {what}"
+    return (
+        f"{value} is {what} without {lacks}"
+        if isinstance(value, int | float)
+        else f"{value} is not {what}"
+    )
+
+
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """What the system takes a host for that is written as an address, also as `127.1`, `0x7f000001`
+    or `::ffff:127.0.0.1`; None of a name. Nothing is looked up."""
+    try:
+        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST) if host else ()
+    except (OSError, UnicodeError):
+        return None
+    for *_, at in found:
+        address = ipaddress.ip_address(at[0])
+        return getattr(address, "ipv4_mapped", None) or address
+    return None
+
+
 def loopback(host: str) -> bool:
     """Whether only this machine reaches what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    address = address_of(host)
+    return address.is_loopback if address else host.lower().removesuffix(".") == "localhost"
 
 
 def leads_here(host: str) -> bool:
     """Whether who asks for it asks its own machine. No other name is looked up for that: it may
     lead elsewhere a moment later."""
-    try:
-        return loopback(host) or ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
+    address = address_of(host)
+    return loopback(host) or (address is not None and address.is_unspecified)
 
 
 def hostport(host: str, port: int) -> str:
@@ -67,7 +88,7 @@ def parse_duration(text: str | int | float) -> int:
     """`"100 ms"`, `"1m30s"` → nanoseconds. A bare number is refused: its unit would be a guess."""
     hint = 'write it like "100 ms", "20s" or "1m30s"'
     if not isinstance(text, str):
-        raise SpecError(f"{text!r} is a duration without a unit", hint)
+        raise SpecError(_bare(text, "a duration", "a unit"), hint)
     total, rest = 0.0, text.strip()
     if not rest:
         raise SpecError("an empty text is not a duration", hint)
@@ -82,9 +103,9 @@ def parse_duration(text: str | int | float) -> int:
 
 def parse_rate(text: str | int | float) -> float:
     """`300`, `"300/s"`, `"1.2k/s"`, `"600/min"` → per second."""
-    if isinstance(text, bool):
-        raise SpecError(f"{text!r} is not a rate", 'write it like 300 or "300/s"')
-    if isinstance(text, int | float):
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise SpecError(_bare(text, "a rate", "a unit"), 'write it like 300 or "300/s"')
+    if not isinstance(text, str):
         value, unit = (float(text) if text < 1e300 else math.inf), "/s"
     else:
         value, unit = _split(text, "a rate", '300 or "300/s"')
@@ -99,7 +120,7 @@ def parse_rate(text: str | int | float) -> float:
 def parse_share(text: str | int | float) -> float:
     """`"1 %"` → 0.01. A bare number is refused: 1 could be 1 % or all."""
     if not isinstance(text, str):
-        raise SpecError(f"{text!r} is a share without a sign", 'write it like "1 %"')
+        raise SpecError(_bare(text, "a share", "a sign"), 'write it like "1 %"')
     value, unit = _split(text, "a share", '"1 %"')
     if unit != "%":
         raise SpecError(f"{text!r} is not a share", 'write it like "1 %"')
@@ -112,7 +133,7 @@ def parse_size(text: str | int | float) -> int:
     if text == 0 and not isinstance(text, bool | str):
         return 0
     if not isinstance(text, str):
-        raise SpecError(f"{text!r} is a size without a unit", hint)
+        raise SpecError(_bare(text, "a size", "a unit"), hint)
     value, unit = _split(text, "a size", '"64 MB"')
     factor = _SIZES.get(unit)
     if (factor is None and value) or value * (factor or 0) > 1 << 60:

@@ -1,5 +1,6 @@
 """Whose machine a target is, as far as that can be known without asking anybody."""
 
+import ipaddress
 import socket
 
 import psutil
@@ -26,10 +27,31 @@ def test_the_name_of_this_machine_is_this_machine() -> None:
     assert not elsewhere(f"http://{socket.gethostname().upper()}:8000")
 
 
+@pytest.mark.parametrize("form", ["[::ffff:{}]", "{:#x}", "{}"])
+@pytest.mark.parametrize("address", [one for one in ADDRESSES if ":" not in one])
+def test_so_is_it_however_its_address_is_written(address: str, form: str) -> None:
+    number = int(ipaddress.IPv4Address(address))
+    host = form.format(number if "x" in form or form == "{}" else address)
+    assert not elsewhere(f"http://{host}:8000")
+
+
 @pytest.mark.parametrize(
     "host",
-    ["models.example", f"not-{socket.gethostname()}", "198.51.100.7", "[2001:db8::7]"],
-)
+    [
+        "localhost.", "LOCALHOST", "127.1", "0177.0.0.1", "0", "0.0.0.0", "[::]",
+        "[::ffff:7f00:1]", f"{socket.gethostname()}.",
+    ],
+)  # fmt: skip
+def test_loopback_is_this_machine_however_it_is_written(host: str) -> None:
+    assert not elsewhere(f"http://{host}:8000")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["models.example", "127.models.example", "localhost.example", "127.0.0.1.", "a..b",
+     "[fe80::1:2:3:4%nowhere]", "[::ffff:198.51.100.7]", "0xc6336407",
+     f"not-{socket.gethostname()}", "198.51.100.7", "[2001:db8::7]"],
+)  # fmt: skip
 def test_others_may_be_somebody_elses(host: str) -> None:
     assert elsewhere(f"http://{host}:8000")
 

@@ -63,13 +63,13 @@ def test_the_command_does_what_was_typed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "text", "words"),
-    [("max_batch", "9999", "engine.max_batch: Input should be less than or equal to 4096"),
+    [("max_batch", "9999", "engine.max_batch: 9999 cannot be taken: write 4096 or less"),
      ("rate", "fast", "'fast' is not a rate"),
      ("duration", "soon", "'soon' is not a duration"),
      ("duration", "0s", "a duration of '0s' is none"),
      ("rate", "0", "a rate of '0' asks for nothing"),
      ("p99", "100 ms", 'write it like "< 100 ms"'),
-     ("policy", "best", "engine.policy: Input should be"),
+     ("policy", "best", "engine.policy: 'best' cannot be taken: write 'deadline'"),
      ("workers", "many", "--workers: 'many' is not a number"),
      ("more", "engine.max_batsh=3", "did you mean 'max_batch'?"),
      ("more", "hold", "is not key=value")],

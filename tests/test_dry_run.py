@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from tests.answering import Answering, Handler, kserve, serve
 from tests.running import loadbench, scenario
 
 
@@ -49,3 +52,57 @@ def test_what_cannot_be_tried_says_why(tmp_path: Path) -> None:
     own.write_text(own.read_text().replace("[engine]", '[engine]\npreprocess = "own:code"'))
     code = loadbench("run", own, "--dry-run", cwd=tmp_path, code=2)
     assert "read it, then allow that with --trust" in code.stderr
+
+
+class Repeating(Handler):
+    """A model that repeats the key it is shown wherever it can."""
+
+    def do_GET(self) -> None:
+        pages, key = kserve(), self.headers["Authorization"].rpartition(" ")[2]
+        model = pages["/v2/models/m"]
+        model["outputs"] = [{"name": f"y{key}", "datatype": "BYTES", "shape": [1]}]
+        self.tell(200 if self.path in pages else 404, pages.get(self.path, {}))
+
+    def do_POST(self) -> None:
+        self.body()
+        key = self.headers["Authorization"].rpartition(" ")[2]
+        texts = [f"{'a long text before the very key '}{key}"]
+        output = {"name": f"y{key}", "datatype": "BYTES", "shape": [1], "data": texts}
+        found = json.dumps({"outputs": [output]})
+        told = {"Content-Type": "application/json", "Server-Timing": f"in-{key};dur=1"}
+        self.say(200, found, told)
+
+
+def test_no_tensor_and_no_part_tells_the_key_that_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its name, nor its values, nor what is left of one that is cut."""
+    monkeypatch.setenv("MODEL_KEY", "tell-nobody-3141")
+    own = ("--set", "target.headers.Authorization=Bearer $MODEL_KEY", "--set", "target.model=m")
+    with serve(Answering(Repeating)) as server:
+        done = loadbench("run", "steady", "--dry-run", "--target", server.url, *own, cwd=tmp_path)
+    assert "y$MODEL_KEY BYTES [1]: " in done.stdout
+    assert "in-$MODEL_KEY 1.00" in done.stdout
+    assert "tell-no" not in done.stdout + done.stderr
+
+
+class Leading(Handler):
+    """Sends all who ask to another place."""
+
+    def do_POST(self) -> None:
+        self.body()
+        self.say(308, "", {"Location": f"https://models.example{self.path}?api_key=abc"})
+
+    do_GET = do_OPTIONS = do_POST
+
+
+def test_where_an_answer_leads_is_told(tmp_path: Path) -> None:
+    plain = ("--set", "target.protocol=http")
+    with serve(Answering(Leading)) as server:
+        args = ("run", "steady", "--dry-run", "--target", server.url)
+        done = loadbench(*args, *plain, cwd=tmp_path, code=1)
+        known = ("--set", "target.protocol=kserve")
+        kserve_said = loadbench(*args, *known, cwd=tmp_path, code=3).stderr
+    assert "✗ HTTP 308: it leads to https://models.example/?api_key=(left out)" in done.stdout
+    assert "/v2: HTTP 308: it leads to https://models.example/v2?api_key=(left" in kserve_said
+    assert "if the server is there: --target https://models.example; for a login" in kserve_said

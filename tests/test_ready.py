@@ -48,6 +48,13 @@ def test_results_that_cannot_be_written_stand_in_the_way(tmp_path: Path) -> None
         ("local:mlp", 1, "20000/s", "1 CPU core, shared with the engine: load generator may not"),
         ("local:mlp", 8, "500k/s", "8 CPU cores: load generator may not reach 500,000/s"),
         ("http://127.0.0.1:9", 2, "50000/s", "2 CPU cores, shared with the target: load generator"),
+        (
+            "http://LOCALHOST.:9",
+            2,
+            "50000/s",
+            "2 CPU cores, shared with the target: load generator",
+        ),
+        ("http://127.models.example:9", 2, "50000/s", ""),
         ("http://10.0.0.9:9", 2, "60000/s", "2 CPU cores: load generator may not reach 60,000/s"),
         ("http://10.0.0.9:9", 2, "50000/s", ""),
         ("local:mlp", 8, "50000/s", ""),

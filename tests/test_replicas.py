@@ -262,9 +262,10 @@ def test_a_replica_of_something_else_is_refused(tmp_path: Path) -> None:
         ("url = 'http://a:1'\nreplicas = ['grpc://b:1']", "servers that run"),
         ("url = 'http://a:1'\nreplicas = ['http://a:1/']", "named twice"),
         ("url = 'http://a:1'\nreplicas = ['http://u:p@b:1']", "no name and no password"),
+        ("url = 'http://a:1'\nreplicas = ['http://u:p@[b:1']", "write it like http://host:8000"),
         ("url = 'http://a:1'\nreplicas = ['http://b:1']\nweights = [1]", "2 are needed"),
         ("url = 'http://a:1'\nweights = [1, 2]", "1 are needed"),
-        ("url = 'http://a:1'\nreplicas = ['http://b:1']\nweights = [1, 0]", "greater than 0"),
+        ("url = 'http://a:1'\nreplicas = ['http://b:1']\nweights = [1, 0]", "a number above 0"),
         ("url = 'http://a:1'\nreplicas = ['http://b:1']\nshared_memory = true", "one server"),
     ],
 )

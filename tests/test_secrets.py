@@ -3,7 +3,6 @@ target, and are not written down anywhere."""
 
 import time
 from base64 import b64encode, urlsafe_b64encode
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -19,7 +18,7 @@ from loadbench.experiments.sides import Side, differences
 from loadbench.judge.differences import settings, work
 from loadbench.judge.searches import Hunt, Setting, parse_over
 from loadbench.load.connection import Connection
-from loadbench.load.exemplar import sample
+from loadbench.load.exemplar import Parts, sample
 from loadbench.machine import Gpu
 from loadbench.metricspec import MetricsSpec
 from loadbench.model import Note, Server
@@ -515,7 +514,7 @@ def test_what_a_server_calls_the_parts_of_its_time_is_told_without_secrets() -> 
     connection = Connection(kind(), 0)
     text = b"HTTP/1.1 200 OK\r\nServer-Timing: a;dur=1, tok-Sekret-998;dur=2\r\n\r\n"
     headers = {"Authorization": "Bearer tok-Sekret-998"}
-    found = sample(connection, 7, "", text, partial(hidden, headers=headers))
+    found = sample(connection, 7, "", text, Parts(headers))
     assert found.parts == {"a": MS, "(left out)": 2 * MS}
 
 

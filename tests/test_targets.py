@@ -551,6 +551,10 @@ def test_a_server_that_sends_elsewhere_is_not_taken_for_another(there: str) -> N
     place = f"{there.format(host=server.url.removeprefix('http://'))}?api_key=(left out)"
     assert caught.value.message == f"GET {server.url}/v2: HTTP 307: it leads to {place}"
     assert 'protocol = "http"' in caught.value.hint
+    other = "--target https://models.example;" in caught.value.hint
+    assert other == there.startswith("https://models.example")
+    assert other != ("no redirection is followed" in caught.value.hint)
+    assert "for a login target.headers" in caught.value.hint
 
 
 @pytest.mark.parametrize("to", ["{path}/", "http://{host}{path}/"])

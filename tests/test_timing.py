@@ -2,11 +2,13 @@
 itself in no other way."""
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from loadbench import timing
 from loadbench.causes import Around, explain
+from loadbench.load.exemplar import MOST_PARTS, OTHER, Parts
 from loadbench.merge import together
 from loadbench.model import Part, Sample, Server, Window
 from loadbench.serverside import with_timing
@@ -132,6 +134,46 @@ def test_users_of_a_locust_file_hear_it_too(tmp_path: Path) -> None:
     with serve(Service(Worker)) as server:
         found = summary(path, "--target", server.url, *options, cwd=tmp_path)
     assert found["server"]["compute_parts_ms"] == pytest.approx({"db": 3.5, "model": 6})
+
+
+class Inventing(Service):
+    """Has new names for its parts in each answer."""
+
+    @property
+    def says(self) -> str:  # type: ignore[override]
+        return ", ".join(f"{uuid4().hex};dur=1" for _ in range(8))
+
+
+def test_of_names_without_end_a_bounded_number_is_told() -> None:
+    known = Parts({})
+    for number in range(3 * MOST_PARTS):
+        told = known.told({f"a{number}": 1, f"b{number}": 2})
+        assert sum(told.values()) == 3  # no time is lost
+    assert told == {OTHER: 3}
+    assert known.told({"a0": 1, "b0": 2}) == {"a0": 1, "b0": 2}
+    [note] = known.notes()
+    assert note.code == "many-parts"
+    few = Parts({})
+    few.told({f"a{number}": 1 for number in range(MOST_PARTS)})
+    assert list(few.notes()) == []
+
+
+@pytest.mark.parametrize("journey", [False, True])
+def test_a_run_tells_so_many_names_and_says_once_that_there_are_more(
+    tmp_path: Path, journey: bool
+) -> None:
+    options: tuple[str, ...] = ()
+    with serve(Inventing(Worker)) as server:
+        path = scenario(tmp_path, server.url)
+        if journey:
+            path = tmp_path / "users.py"
+            path.write_text(LOCUSTFILE)
+            options = "--set", "load.users=4", "--duration", "3s", "--target", server.url
+        found = summary(path, *options, cwd=tmp_path)
+    parts = found["server"]["compute_parts_ms"]
+    assert len(parts) <= MOST_PARTS + 1
+    assert parts[OTHER] > 0
+    assert [note["code"] for note in found["notes"]].count("many-parts") == 1
 
 
 def test_one_that_tells_nothing_has_none(tmp_path: Path) -> None:

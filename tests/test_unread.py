@@ -48,3 +48,39 @@ def test_a_comparison_that_nobody_reads_is_no_worse_run(tmp_path: Path) -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (heard, b"")
+
+
+LOOKS = [
+    ("list",),
+    ("list", "--json"),
+    ("show", "1"),
+    ("show", "1", "--json"),
+    ("export", "1", "--as", "csv"),
+    ("export", "1", "--as", "hgrm"),
+    ("report", "1", "-o", "-"),
+    ("shape", "steady"),
+    ("schema", "summary"),
+]
+
+
+def test_a_look_that_nobody_reads_is_no_fault_and_one_that_is_lost_is(tmp_path: Path) -> None:
+    """It is lost where a disk is full, say: its reader would take it for whole."""
+    loadbench("run", scenario(tmp_path), cwd=tmp_path)
+    told: dict[tuple[str, ...], list[tuple[int, str]]] = {}
+    for look in LOOKS:
+        reader, writer = os.pipe()
+        os.close(reader)
+        for place in (writer, os.open("/dev/full", os.O_WRONLY)):
+            done = subprocess.run(
+                [*LOADBENCH, *look],
+                stdout=place,
+                stderr=subprocess.PIPE,
+                cwd=tmp_path,
+                timeout=100,
+                check=False,
+            )
+            os.close(place)
+            told.setdefault(look, []).append((done.returncode, done.stderr.decode()))
+    lost = "loadbench: what was asked for cannot be written: No space left on device\n"
+    lost += "  → is there room where it goes?\n"
+    assert told == {look: [(0, ""), (3, lost)] for look in LOOKS}

@@ -7,6 +7,7 @@ import click
 from loadbench import baseline, runlog
 from loadbench.catalogue import entry
 from loadbench.cli.list import table
+from loadbench.cli.say import give
 from loadbench.errors import SpecError
 from loadbench.report.text import run_text
 
@@ -34,7 +35,7 @@ def set_(run: str, name: str | None, out: str | None) -> None:
     baseline.put(results, name, folder)
     run = runlog.called(folder)
     instead = f" (before: {before})" if before and before != run else ""
-    click.echo(f"baseline {name} is {run}{instead}")
+    give(f"baseline {name} is {run}{instead}")
 
 
 @command.command()
@@ -54,7 +55,7 @@ def show(name: str | None, out: str | None) -> None:
     folder = baseline.find(name, results)
     if folder is None:
         raise SpecError(f"there is no baseline {name!r}", "loadbench baseline list")
-    click.echo(run_text(folder))
+    give(run_text(folder))
 
 
 @command.command("list")
@@ -64,14 +65,14 @@ def list_(out: str | None) -> None:
     results = runlog.results_folder(out)
     known = baseline.read(results)
     if not known:
-        click.echo(f"no baselines in {results} yet: loadbench baseline set RUN")
+        give(f"no baselines in {results} yet: loadbench baseline set RUN")
         return
     for name, run in known.items():
         found = entry(results / Path(run))
-        click.echo(f"{name}: {run}" + ("" if found else "  ✗ this run is gone"))
+        give(f"{name}: {run}" + ("" if found else "  ✗ this run is gone"))
     rows = [found for run in known.values() if (found := entry(results / Path(run)))]
     for line in table(rows) if rows else []:
-        click.echo(f"  {line}")
+        give(f"  {line}")
 
 
 @command.command()
@@ -81,4 +82,4 @@ def forget(name: str, out: str | None) -> None:
     """Takes the name away; the run stays."""
     results = runlog.results_folder(out)
     baseline.forget(results, name)
-    click.echo(f"baseline {name} is forgotten")
+    give(f"baseline {name} is forgotten")

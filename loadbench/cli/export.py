@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from loadbench import runlog
+from loadbench.cli.say import give
 from loadbench.errors import SpecError
 from loadbench.report.export import deliver
 from loadbench.report.export.source import Source, source
@@ -53,7 +54,7 @@ def command(run: str, form: str, where: str, out: str | None) -> None:
     if deliver.is_url(where):
         if form not in _SERVERS:
             raise SpecError(f"{form} is a file: no server takes it", "-o FILE")
-        click.echo(_sent(found, form, where))
+        give(_sent(found, form, where))
         return
     if form == "mlflow":
         raise SpecError("MLflow is a server", "-o http://host:5000, or set MLFLOW_TRACKING_URI")
@@ -63,7 +64,7 @@ def command(run: str, form: str, where: str, out: str | None) -> None:
         return
     if form == "parquet" and sys.stdout.isatty():
         raise SpecError("Parquet is no text for a terminal", "-o FILE")
-    sys.stdout.buffer.write(data)
+    give(data)
 
 
 def _made(found: Source, form: str) -> bytes:

@@ -8,6 +8,7 @@ import click
 
 from loadbench import runlog
 from loadbench.catalogue import Entry, entries
+from loadbench.cli.say import give
 from loadbench.report.certain import within
 from loadbench.report.columns import aligned
 from loadbench.units import percent, significant
@@ -24,15 +25,15 @@ def command(out: str | None, as_json: bool) -> None:
     results = runlog.results_folder(out)
     found = list(entries(results))
     if not found and not as_json:
-        click.echo(f"no runs in {results} yet: start one with: loadbench run steady")
+        give(f"no runs in {results} yet: start one with: loadbench run steady")
     elif as_json:
         for entry in found:
-            click.echo(json.dumps(_facts(entry)))
+            give(json.dumps(_facts(entry)))
     else:
         for line in table(found):
-            click.echo(line)
+            give(line)
         if note := unbounded(found):
-            click.echo(note)
+            give(note)
 
 
 def table(found: Iterable[Entry]) -> list[str]:

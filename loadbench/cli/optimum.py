@@ -5,6 +5,7 @@ import json
 import click
 
 from loadbench import runlog, units
+from loadbench.cli.say import give
 from loadbench.report.optimum import optimum_page
 from loadbench.snapshots.foreign import believable
 from loadbench.summary import best_possible
@@ -38,6 +39,6 @@ def command(run: str, slo: str | None, out: str | None, as_json: bool) -> None:
             name: {size: int(ns[size]) / units.MS for size in sizes}
             for name, ns in zip(("model_ms", "host_ms", "answer_ms"), costs, strict=True)
         }
-        click.echo(json.dumps({"run": runlog.called(folder), **found, **times}, ensure_ascii=False))
+        give(json.dumps({"run": runlog.called(folder), **found, **times}, ensure_ascii=False))
     else:
-        click.echo(optimum_page(runlog.called(folder), found, costs))
+        give(optimum_page(runlog.called(folder), found, costs))

@@ -1,11 +1,11 @@
 """`loadbench report RUN [RUN…]`: a run, a series, or several runs as one HTML file."""
 
-import sys
 from pathlib import Path
 
 import click
 
 from loadbench import runlog
+from loadbench.cli.say import give
 
 
 @click.command()
@@ -25,11 +25,11 @@ def command(runs: tuple[str, ...], output: str | None, out: str | None) -> None:
     folders = [runlog.find(name, results) for name in runs or ("last",)]
     text = report(folders)
     if output == "-":
-        sys.stdout.buffer.write(text.encode())
+        give(text.encode())
         return
     path = Path(output) if output else _usual(folders)
     write(path, text)
-    click.echo(path)
+    give(str(path))
 
 
 def _usual(folders: list[Path]) -> Path:

@@ -1,14 +1,17 @@
-"""What commands that measure print.
+"""What commands print.
 
-When nobody reads it any more (the reader of a pipe ended, the terminal was closed), the measurement
-goes on, and so do its files and its exit code.
+When nobody reads it any more (the reader of a pipe ended, the terminal was closed), a measurement
+goes on, and so do its files and its exit code; nor is that a fault of a command that only looks.
 """
 
+import errno
 import os
 import sys
+from typing import TextIO
 
 import click
 
+from loadbench.errors import RunError
 from loadbench.printable import harmless
 
 
@@ -22,9 +25,28 @@ def show(text: str) -> None:
     _print(text, to_stderr=False)
 
 
+def give(text: str | bytes) -> None:
+    """What a command that only looks was asked for, on stdout: a line or more, or bytes as they
+    are. RunError where it cannot be written, as on a full disk: it was all there is to be had."""
+    try:
+        click.echo(text, nl=isinstance(text, str))
+    except OSError as error:
+        _close(sys.stdout)
+        if error.errno not in _UNREAD:
+            said = f"what was asked for cannot be written: {error.strerror}"
+            raise RunError(said, "is there room where it goes?") from error
+
+
+_UNREAD = (errno.EPIPE, errno.EIO)  # a pipe's reader has ended, a terminal was closed
+
+
 def _print(text: str, *, to_stderr: bool) -> None:
     try:
         click.echo(text, err=to_stderr)
     except OSError:
-        stream = sys.stderr if to_stderr else sys.stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _close(sys.stderr if to_stderr else sys.stdout)
+
+
+def _close(stream: TextIO) -> None:
+    """What else is written there goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

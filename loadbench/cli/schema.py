@@ -4,6 +4,7 @@ import json
 
 import click
 
+from loadbench.cli.say import give
 from loadbench.report.schema import KINDS, schema
 
 
@@ -13,4 +14,4 @@ def command(kind: str) -> None:
     """The JSON schema of KIND: what --json prints of a run (summary), of repeats (series), of a
     comparison (of more than two: matrix), an ab, a find or a history; a verdict (--json-file); a
     scenario; or run.json (run)."""
-    click.echo(json.dumps(schema(kind), indent=2, ensure_ascii=False))
+    give(json.dumps(schema(kind), indent=2, ensure_ascii=False))

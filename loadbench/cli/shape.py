@@ -5,6 +5,7 @@ import shutil
 import click
 
 from loadbench import spec, units
+from loadbench.cli.say import give
 from loadbench.overrides import parse_settings
 from loadbench.plan import kinds
 from loadbench.report.requests import requests_text
@@ -32,9 +33,9 @@ def command(
     found = spec.load(scenario, parse_settings(settings), rate=rate, duration=duration)
     full = units.parse_rate(capacity) if capacity else None
     wide = width or min(shutil.get_terminal_size().columns, 120)
-    click.echo(f"{found.name}: {found.spec.title}" if found.spec.title else found.name)
-    click.echo()
-    click.echo(shape_text(found.spec.load, full, wide, height))
+    give(f"{found.name}: {found.spec.title}" if found.spec.title else found.name)
+    give("")
+    give(shape_text(found.spec.load, full, wide, height))
     drawn = requests_text(kinds(found.spec), found.spec.load.seed)
     if drawn:
-        click.echo(f"\n{drawn}")
+        give(f"\n{drawn}")

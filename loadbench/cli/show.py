@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from loadbench import runlog
 from loadbench.cli.gate import Gate, gate_options
 from loadbench.cli.outputs import Outputs, output_options
+from loadbench.cli.say import give
 from loadbench.errors import SpecError
 from loadbench.judge.checks import altered, verdict
 from loadbench.model import plain
@@ -45,7 +46,7 @@ def command(
                 "loadbench show RUN --json",
             )
         facts = json.dumps(find_facts(folder), ensure_ascii=False) if as_json else None
-        click.echo(facts or harmless(find_text(folder)))
+        give(facts or harmless(find_text(folder)))
         return
     if runlog.is_ab(folder):
         if any(outputs):
@@ -54,7 +55,7 @@ def command(
                 "loadbench show RUN --json",
             )
         facts = json.dumps(session_facts(folder), ensure_ascii=False) if as_json else None
-        click.echo(facts or harmless(session_text(folder)))
+        give(facts or harmless(session_text(folder)))
         return
     if any(outputs):
         if runlog.is_led(folder):
@@ -69,13 +70,13 @@ def command(
             "loadbench compare baseline RUN",
         )
     if not as_json:
-        click.echo(harmless(run_text(folder)))
+        give(harmless(run_text(folder)))
         return
     if runlog.is_series(folder):
-        click.echo(json.dumps(series_facts(folder), ensure_ascii=False))
+        give(json.dumps(series_facts(folder), ensure_ascii=False))
         return
     _, summary = summarised(folder)
-    click.echo(json.dumps(plain(summary), ensure_ascii=False))
+    give(json.dumps(plain(summary), ensure_ascii=False))
 
 
 def _conclusion(folder: Path, certain: bool, gate: Gate | None, results: Path) -> Conclusion:

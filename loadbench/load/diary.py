@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from loadbench import timing
 from loadbench.environment import hidden
 from loadbench.histogram import EMPTY
+from loadbench.load.exemplar import OTHER, Parts
 from loadbench.load.ledger import ROWS, Cut, Ledger
 from loadbench.load.schedule import NEVER
 from loadbench.model import Example, Sample, Stage, Window
@@ -25,7 +26,6 @@ from loadbench.shape import phase_at
 from loadbench.units import SECOND
 
 MOST_NAMES = 200
-OTHER = "other"
 _MOST_FAILURES = 50
 _LONGEST = 120  # characters of a name
 _pack = struct.Struct("5q").pack_into
@@ -61,6 +61,7 @@ class Diary:
         self.begun = self.after = 0  # requests that were seen to begin; of them, when all was over
         self._plan = plan
         self._headers = plan.journey.headers if plan.journey else {}
+        self.parts = Parts(self._headers)
         self._origin = origin
         self._emit = emit
         self._kinds: list[str] = []
@@ -121,10 +122,10 @@ class Diary:
         _pack(ledger.cells, ledger.place(), due, begin, sent, done, code)
         if done - due > ledger.floor:
             told = timing.read(says())
-            parts = {hidden(name, self._headers): ns for name, ns in told.parts.items()}
             sample = Sample(
                 self._kinds[number], due, begin, min(sent, done), done, failure,
-                told.queue, told.batch, told.compute, told.size, parts=parts,
+                told.queue, told.batch, told.compute, told.size,
+                parts=self.parts.told(told.parts),
             )  # fmt: skip
             ledger.exemplar(sample)
         if failed and ledger.examples.wanted(failure, due):

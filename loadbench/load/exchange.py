@@ -11,13 +11,11 @@ again, longer each time, until one gets through (`rest`).
 import select
 import struct
 import time
-from functools import lru_cache, partial
 
-from loadbench.environment import hidden
 from loadbench.load.connection import CONNECTING, IDLE, SENDING, WAITING, Connection
 from loadbench.load.course import Course
 from loadbench.load.examples import example
-from loadbench.load.exemplar import sample
+from loadbench.load.exemplar import Parts, sample
 from loadbench.load.failure import (
     CLOSED_EARLY,
     RESET,
@@ -41,7 +39,6 @@ EVENTS = 256  # at most so many answers at a time
 _TAKE_LEAST = 479
 _TAKE_MOST = 1 << 18
 _WRITABLE = select.EPOLLOUT
-_NAMES = 256  # that a server gives to parts of its time, of which it is known what may be told
 _pack = struct.Struct("5q").pack_into
 
 
@@ -60,7 +57,7 @@ class Exchange:
         self._new = [replica.connection for replica in load.replicas]
         self._patience = Patience(pool.open, plan.connect_timeout_ns, plan.timeout_ns)
         self._headers = told_to((plan.endpoint, *plan.replicas), plan.requests)
-        self._named = lru_cache(_NAMES)(partial(hidden, headers=self._headers))
+        self.parts = Parts(self._headers)
         self._memory = load.memory
         self._turn = 0
         self._take = _TAKE_LEAST  # bytes read at a time; grows with the answers
@@ -136,7 +133,7 @@ class Exchange:
                 cells, ledger.place(), due, connection.begun, connection.sent, now, connection.code
             )
             if now - due > ledger.floor:
-                ledger.exemplar(sample(connection, now, "", connection.head(data), self._named))
+                ledger.exemplar(sample(connection, now, "", connection.head(data), self.parts))
             if connection.partial:
                 connection.forget()
                 now = clock()  # reading it may have taken a while: none of the next one's
@@ -241,7 +238,7 @@ class Exchange:
             if isinstance(connection.deal, Run):
                 connection.deal.broken()
         if now - connection.due > ledger.floor:
-            ledger.exemplar(sample(connection, now, failure, connection.head(data), self._named))
+            ledger.exemplar(sample(connection, now, failure, connection.head(data), self.parts))
         if failure and ledger.examples.wanted(failure, connection.due):
             peer = self._pool.peer(connection)
             first = example(connection, now, peer, data, self._headers)

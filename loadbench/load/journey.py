@@ -26,7 +26,8 @@ from locust.runners import STATE_CLEANUP, STATE_RUNNING, STATE_STOPPED
 
 from loadbench.errors import SpecError
 from loadbench.load import locustfile
-from loadbench.load.diary import MOST_NAMES, OTHER, Diary
+from loadbench.load.diary import MOST_NAMES, Diary
+from loadbench.load.exemplar import OTHER
 from loadbench.load.locustfile import Complaints
 from loadbench.load.stall import Standstill
 from loadbench.load.witness import Witness
@@ -285,6 +286,7 @@ def _spawning(when: str) -> Note:
 
 def _overall(diary: Diary) -> Iterator[Note]:
     """What is to be said of the requests, when all is over."""
+    yield from diary.parts.notes()
     if diary.renamed:
         text = f"{count(diary.renamed)} requests are counted as {OTHER!r}: "
         text += f"more than {MOST_NAMES} names"

@@ -146,7 +146,11 @@ class Lane:
             reason="stopped" if self.stopped else "done",
             unfinished=self._course.in_flight,
             cpu_ns=time.process_time_ns() - self._cpu,
-            notes=(*self._pool.notes(self._origin), *(memory.notes() if memory else ())),
+            notes=(
+                *self._pool.notes(self._origin),
+                *(memory.notes() if memory else ()),
+                *self._exchange.parts.notes(),
+            ),
         )
 
     def turn(self) -> None:

@@ -19,6 +19,7 @@ from loadbench.runner.target import Target, open_target
 from loadbench.spec import Scenario
 from loadbench.targets.ask import Asker, Exchange
 from loadbench.targets.inputs import prepare
+from loadbench.targets.reply import led
 from loadbench.targets.speech import speech
 from loadbench.targets.wire import BadAnswer, Prepared, welcome
 
@@ -92,7 +93,9 @@ def _one(
     rpc = answer.headers.get(b"grpc-status", b"").decode("latin-1")
     told = f"grpc_{rpc}" if rpc else f"HTTP {answer.status}"
     fault = (
-        "" if welcome(answer.status, request.statuses) else told + _of_who(answer.status, rpc, sent)
+        ""
+        if welcome(answer.status, request.statuses)
+        else told + _of_who(answer.status, rpc, sent) + _led(answer, said)
     )
     if not fault:
         try:
@@ -109,8 +112,8 @@ def _one(
         status=answer.status,
         took_ms=answer.took_ns / units.MS,
         answer_bytes=len(answer.body),
-        parts={_WORDS.get(name, name): took / units.MS for name, took in parts.items()},
-        shown=_plain(answer, said) if fault or not endpoint.tensors else _tensors(endpoint, answer),
+        parts={_WORDS.get(name, hidden(name, said)): ns / units.MS for name, ns in parts.items()},
+        shown=_shown(endpoint, answer, said, bool(fault)),
         fault=fault,
         answered=f"gRPC {rpc}" if rpc else "",
     )
@@ -124,6 +127,12 @@ def _of_who(status: int, rpc: str, sent: tuple[str, ...]) -> str:
     return f": {'; '.join(behind(kind, sent))}"
 
 
+def _led(answer: Exchange, said: Mapping[str, str]) -> str:
+    """Where it sends who asks, which no load follows."""
+    place = led(answer.status, answer.headers.get(b"location", b"").decode("latin-1"))
+    return hidden(f": {place}", said) if place else ""
+
+
 def _line(endpoint: Endpoint, request: Prepared) -> str:
     if endpoint.rpc:
         from loadbench.targets.rpc import path_of  # it brings protobuf
@@ -133,25 +142,30 @@ def _line(endpoint: Endpoint, request: Prepared) -> str:
     return str(shown("line", line))
 
 
-def _plain(answer: Exchange, said: Mapping[str, str]) -> tuple[str, ...]:
-    """The beginning of the text."""
+def _shown(
+    endpoint: Endpoint, answer: Exchange, said: Mapping[str, str], fault: bool
+) -> tuple[str, ...]:
+    """The outputs, or the beginning of the text."""
+    if endpoint.tensors and not fault:
+        return _tensors(endpoint, answer, said)
     text = hidden(answer.body, said)
     return (printable(text),) if text else ()
 
 
-def _tensors(endpoint: Endpoint, answer: Exchange) -> tuple[str, ...]:
-    """The outputs with their first values."""
+def _tensors(endpoint: Endpoint, answer: Exchange, said: Mapping[str, str]) -> tuple[str, ...]:
+    """The outputs with their first values. What is to be hidden is so before anything is cut."""
     kinds = {tensor.name: tensor.datatype for tensor in endpoint.outputs}
     lines = []
     for name, array in speech(endpoint).read(answer.headers, answer.body).items():
-        first = ", ".join(_value(value) for value in array.ravel()[:_SHOWN].tolist())
+        first = ", ".join(_value(value, said) for value in array.ravel()[:_SHOWN].tolist())
         more = ", …" if array.size > _SHOWN else ""
-        lines.append(f"{name} {kinds.get(name, '')} {list(array.shape)}: {first}{more}")
+        kind = hidden(f"{name} {kinds.get(name, '')}", said)
+        lines.append(f"{kind} {list(array.shape)}: {first}{more}")
     return tuple(lines)
 
 
-def _value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else repr(value)[:40]
+def _value(value: object, said: Mapping[str, str]) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else hidden(repr(value), said)[:40]
 
 
 def text_of(target: str, tried: list[Tried]) -> str:

@@ -25,7 +25,7 @@ from loadbench.targets.describe import describe, describe_replica
 from loadbench.targets.pinned import PLAIN, WHOLE_S, Pinned
 from loadbench.targets.places import Pin
 from loadbench.targets.region import Region
-from loadbench.targets.reply import FORBIDDEN, WHO, refusal, unwelcome, words
+from loadbench.targets.reply import FORBIDDEN, WHO, elsewhere, refusal, unwelcome, words
 from loadbench.targets.statistics import Reading, read
 from loadbench.targets.tls import OWN_CA, context, explain
 from loadbench.targets.wire import Headers, Prepared, filled_headers
@@ -191,7 +191,7 @@ class Asker:
         """That it does not answer this, and what to try where it minds who asks."""
         why, hint = self.unwelcome(answer)
         said = f"{self.asked(path)}: {self.refusal(answer)}"
-        return TargetError(": ".join(filter(None, (said, why))), hint)
+        return TargetError(": ".join(filter(None, (said, why))), hint or elsewhere(answer))
 
     def object(self, answer: httpx.Response) -> dict[str, Any]:
         """The JSON object that an answer is. TargetError if it is none."""

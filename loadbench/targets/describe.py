@@ -16,7 +16,7 @@ from loadbench.targets import openai, tensorflow
 from loadbench.targets.datatypes import NO_JSON
 from loadbench.targets.plain import check_path
 from loadbench.targets.recognise import MISSPELT, recognised
-from loadbench.targets.reply import FORBIDDEN, WHO, json_of
+from loadbench.targets.reply import FORBIDDEN, WHO, elsewhere, json_of
 from loadbench.units import hostport
 
 if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
@@ -155,7 +155,8 @@ def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     if answer.status_code in (WHO, FORBIDDEN):
         raise asker.refused(path, answer)
     if not tensorflow.serves(state):
-        raise SpecError(f"{asker.url} has no model {model!r}: {asker.refusal(answer)}")
+        said = f"{asker.url} has no model {model!r}: {asker.refusal(answer)}"
+        raise SpecError(said, elsewhere(answer))
     if not tensorflow.ready(state):
         raise TargetError(f"{asker.url}: no version of {model!r} can be asked", "wait for it")
     try:

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from loadbench import environment
 from loadbench.errors import SpecError, TargetError
 from loadbench.targets import openai, tensorflow
-from loadbench.targets.reply import FORBIDDEN, WHO, json_of
+from loadbench.targets.reply import FORBIDDEN, WHO, elsewhere, json_of
 
 if TYPE_CHECKING:  # the second brings pydantic, which not all who ask need
     from loadbench.targets.ask import Asker
@@ -83,11 +82,7 @@ def _known(asker: "Asker", path: str) -> httpx.Response:
     asked = httpx.URL(f"{asker.url}{path}")
     to = asked.join(answer.headers["location"]) if answer.has_redirect_location else asked
     if str(to).rstrip("/") != str(asked):  # a slash more is no other place
-        place = environment.shown("url", str(to)[:200])
-        raise SpecError(
-            f"{where}: HTTP {answer.status_code}: it leads to {place}",
-            f"if the server is there give its address, for a login target.headers{_plain(asker)}",
-        )
+        raise SpecError(said, f"{elsewhere(answer)}{_plain(asker)}")
     return answer
 
 

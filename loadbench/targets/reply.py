@@ -8,6 +8,7 @@ import msgspec
 
 from loadbench import environment
 
+_REDIRECTIONS = (301, 302, 303, 307, 308)
 WHO, FORBIDDEN = 401, 403  # how servers say that they do not know who asks, or do not let them
 
 
@@ -24,8 +25,30 @@ def json_of(answer: httpx.Response, anyhow: bool = False) -> Any:
 def refusal(answer: httpx.Response) -> str:
     """What a server says in refusing, on one line."""
     said = words(answer)
+    place = led(answer.status_code, answer.headers.get("location", ""))
     status = answer.headers.get("grpc-status") or f"HTTP {answer.status_code}"
+    if place:
+        return f"{status}: {place}"
     return status if said in ("", status) else f"{status} {said}"
+
+
+def led(status: int, location: str) -> str:
+    """Where an answer sends who asks; empty of any that does not."""
+    to = environment.shown("url", location[:200])
+    return f"it leads to {to}" if status in _REDIRECTIONS and location else ""
+
+
+def elsewhere(answer: httpx.Response) -> str:
+    """What to try where it sends who asks; empty of any other. Nobody follows: the headers are for
+    the server that was named."""
+    if not answer.has_redirect_location:
+        return ""
+    to = answer.request.url.join(answer.headers["location"])
+    there = to.copy_with(raw_path=b"/", userinfo=b"", fragment=None)
+    if there == answer.request.url.copy_with(raw_path=b"/"):
+        said = "no redirection is followed: the server, or a proxy before it, has to answer that"
+        return f"{said} itself; for a login target.headers"
+    return f"if the server is there: --target {str(there).rstrip('/')}; for a login target.headers"
 
 
 def words(answer: httpx.Response) -> str:
