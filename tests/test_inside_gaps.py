@@ -769,6 +769,21 @@ def test_who_is_late_again_and_again_is_told_of() -> None:
     assert f"over {SOON_S:g} s after a second's end" in note.text
 
 
+def test_who_takes_long_to_tell_again_and_again_is_told_of() -> None:
+    """It has not been late for a second, and what it tells may be of any moment of that time."""
+    with two_replicas() as (inside, (_, slow)):
+        told = list[Note]()
+        for _ in range(5):
+            goes_on = slow.hangs[STATS] = threading.Event()
+            answers = threading.Timer(0.3, goes_on.set)
+            answers.start()
+            told += getattr(inside.read(10), "remarks", ())
+            del slow.hangs[STATS]
+    (note,) = told
+    assert note.code == "inside-behind"
+    assert "takes 0.3 s and more to tell of its inside" in note.text
+
+
 def test_who_is_late_is_one_and_not_all_of_them_together() -> None:
     """Of several each may be late once by chance."""
     with two_replicas() as (inside, servers):

@@ -95,6 +95,12 @@ def test_a_percentile_among_the_failed_is_no_number() -> None:
     assert "ANSWERED  p50 10.0" in found
 
 
+def test_a_percentile_among_the_failed_is_not_below_those_that_were_answered() -> None:
+    slow = [window(s, [250.0] * 400, {"http_503": 100}) for s in range(3)]
+    found = text([*slow, End(2, "done")])
+    assert "p50 250   p90 > 250   p95 > 250" in found
+
+
 def test_a_run_that_was_killed() -> None:
     found = text([window(0, [10.0] * 500)])
     assert "✗ killed" in found

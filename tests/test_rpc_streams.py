@@ -88,6 +88,33 @@ def test_each_answer_has_its_moment() -> None:
     assert whole >= (FIRST_MS + 3 * GAP_MS) * MS
 
 
+def test_an_answer_that_says_only_that_it_was_the_last_is_none() -> None:
+    """As Triton's, to whoever asks for it; of the others each says that it is not the last."""
+    final = message("inference.ModelInferResponse")(model_name="m")
+    final.parameters["triton_final_response"].bool_param = True
+    one = message("inference.ModelInferResponse").FromString(answer())
+    one.parameters["triton_final_response"].bool_param = False
+    good, last = part(one.SerializeToString()), part(final.SerializeToString())
+
+    def answers(_: bytes, __: Any) -> Iterator[bytes]:
+        yield from (good, good, last)
+
+    found = asked(answers)
+    assert found.failed == {}
+    assert told(found).pieces == 2 * found.sum("done") > 0
+
+
+def test_an_answer_without_outputs_that_is_not_the_last_is_bad() -> None:
+    empty = message("inference.ModelInferResponse")(model_name="m")
+    empty.parameters["triton_final_response"].bool_param = False
+
+    def answers(_: bytes, __: Any) -> Iterator[bytes]:
+        yield from (GOOD, part(empty.SerializeToString()))
+
+    found = asked(answers)
+    assert set(found.failed) == {"bad_answer"}
+
+
 def test_answers_that_come_in_one_read_have_come_at_once() -> None:
     """As tokens over HTTP that do. The first of three comes alone."""
     head = b"".join(

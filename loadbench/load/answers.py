@@ -10,7 +10,7 @@ from loadbench.load.call import CallConnection, Peer
 from loadbench.load.reply import ended
 from loadbench.load.session import Fields
 from loadbench.load.tokens import Pieces, Tokens
-from loadbench.targets.rpc import PREFIX, within
+from loadbench.targets.rpc import PREFIX, only_ends, within
 from loadbench.targets.wire import BadAnswer
 
 _SHOWN = 1024  # bytes kept of an answer
@@ -79,6 +79,8 @@ class AnswersConnection(CallConnection):
         self._said = self._said or message[:_SHOWN]
         if error:
             self._fault = self._fault if self._fault[0] else (_REFUSED, error)
+            return
+        if only_ends(body):
             return
         self._peer.check(fields, body, self.kind)
         self._pieces.came(self.kind.index, self.due, now)

@@ -141,16 +141,18 @@ def _kind(name: str, number: int, summary: Summary) -> str:
 _NAMES = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9", "max": "max"}
 
 
-def _times(times: Times, limit_ms: float | None = None, bands: Bands | None = None) -> str:
-    shown = []
+def _times(times: Times, missed: float | None = None, bands: Bands | None = None) -> str:
+    """With a limit that requests `missed`, percentiles that they reach are beyond it."""
     bands = bands or {}
-    for key, name in _NAMES.items():
-        value = times.get(key)
-        if value is None and limit_ms is not None:
-            shown.append(f"{name} > {significant(limit_ms)}")
-        else:
-            shown.append(f"{name} {significant(value)}{within(value, bands.get(key))}")
+    shown = (f"{name} {_percentile(times, key, missed, bands)}" for key, name in _NAMES.items())
     return "   ".join(shown)
+
+
+def _percentile(times: Times, key: str, missed: float | None, bands: Bands) -> str:
+    value = times.get(key)
+    if value is None and missed is not None:
+        return f"> {significant(max([missed, *filter(None, times.values())]))}"
+    return f"{significant(value)}{within(value, bands.get(key))}"
 
 
 def _latency(summary: Summary) -> str:
@@ -198,11 +200,10 @@ def _requests(summary: Summary) -> str:
     rows: list[tuple[str, ...]] = [("", "done", "p50 ms", "p95", "p99", "failed")]
     for name, part in found[:_KINDS]:
         times, bands = part["latency_ms"], part["bands_ms"]
-        shown = (
-            f"{significant(times[key])}{within(times[key], bands.get(key))}"
-            for key in ("p50", "p95", "p99")
-        )
-        rows.append((name, count(part["done"]), *shown, count(sum(part["failed"].values()))))
+        failed = sum(part["failed"].values())
+        missed = summary.limit_ms if failed else None
+        shown = (_percentile(times, key, missed, bands) for key in ("p50", "p95", "p99"))
+        rows.append((name, count(part["done"]), *shown, count(failed)))
     lines = aligned(rows, frozenset({0}))
     if len(found) > _KINDS:
         lines.append(f"and {len(found) - _KINDS} more kinds")

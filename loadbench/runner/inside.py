@@ -183,16 +183,22 @@ class Inside:
             self._remarks.append(note)
 
     def _late(self, within_s: float) -> None:
-        """Says of who is late again and again that its seconds are not the client's."""
-        worst = max(reader.late for reader in self._readers)
-        if max(worst, self._page.late if self._page else 0) < _LATE:
+        """Says of who is late, or slow, again and again that its seconds are not the client's."""
+        asked: list[Reader | Scraper] = [*self._readers, *([self._page] if self._page else [])]
+        slow_s = max(one.slow_s for one in asked)
+        if max(one.late for one in asked) >= _LATE:
+            text = "what is told of the target's inside comes over "
+            text += f"{within_s:g} s after a second's end: it stands in the next one, beside the"
+            text += " client's figures of that"
+        elif slow_s:
+            text = f"the target takes {slow_s:.1f} s and more to tell of its inside: what stands in"
+            text += " a second is of up to so much later, and of the first so much may stand with"
+            text += " the warm-up"
+        else:
             return
-        text = f"what is told of the target's inside comes over {within_s:g} s after a second's end"
-        text += ": it stands in the next one, beside the client's figures of that"
-        note = Note(
-            "inside-behind", text, "sums are right; its single seconds are not the client's"
-        )
-        if note not in self._remarked:
+        hint = "the sums of warm-up and load together are right; its single seconds are not the"
+        note = Note("inside-behind", text, f"{hint} client's")
+        if note.code not in {one.code for one in self._remarked}:
             self._remarked.add(note)
             self._remarks.append(note)
 
@@ -281,6 +287,12 @@ class Reader:
         scraper = self.told.scraper
         return max(self.counted.late, scraper.late if scraper else 0)
 
+    @property
+    def slow_s(self) -> float:
+        """How long it takes to tell, if that is long."""
+        scraper = self.told.scraper
+        return max(self.counted.slow_s, scraper.slow_s if scraper else 0.0)
+
     def end(self) -> None:
         """Closes it once nothing is under way."""
         self.counted.end()
@@ -331,6 +343,11 @@ class _Counted:
     def late(self) -> int:
         """How many answers were not there when they were wanted."""
         return self._question.late
+
+    @property
+    def slow_s(self) -> float:
+        """How long its answers take, if that is long."""
+        return self._question.slow_s
 
     def ask(self, patient: bool) -> None:
         """Who has none is not asked."""

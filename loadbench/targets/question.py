@@ -8,6 +8,8 @@ from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+SLOW_S = 0.2  # for an answer: what it tells is of any moment in that time
+_AGAIN = 3  # slow ones in a row are none by chance
 
 
 class Question(Generic[T]):
@@ -19,11 +21,17 @@ class Question(Generic[T]):
         self._late: list[T] = []
         self._missed = False  # somebody waited for the answer that is to come, in vain
         self.late = 0  # answers that were not there when they were wanted
+        self._slow: list[float] = []  # s that the last ones took, as long as all took long
 
     @property
     def awaited(self) -> bool:
         """Whether an answer is still to be looked at."""
         return self._asked is not None
+
+    @property
+    def slow_s(self) -> float:
+        """What its last answers took at least, if all of them took long; else 0."""
+        return min(self._slow) if len(self._slow) == _AGAIN else 0.0
 
     def put(self, patient: bool = False) -> None:
         """Asks, unless an answer is still to come; whoever is patient waits for that one first."""
@@ -40,8 +48,12 @@ class Question(Generic[T]):
         ).start()
 
     def _answer(self, asked: "Future[T | None]") -> None:
+        begun = time.monotonic()
         try:
-            asked.set_result(self._ask())
+            found = self._ask()
+            took_s = time.monotonic() - begun
+            self._slow = [*self._slow[1 - _AGAIN :], took_s] if took_s > SLOW_S else []
+            asked.set_result(found)
         except BaseException as error:  # noqa: BLE001  whoever wants the answer has it
             asked.set_exception(error)
 

@@ -38,6 +38,7 @@ _MOST_HEAD = 16 << 20  # bytes of an answer beside its raw tensors
 _ERROR, _ANSWER = 0x0A, 0x12  # the tags of a ModelStreamInferResponse
 # Has Triton end a stream with the status of what went wrong, not only say it in words
 _STATUS = {"triton_grpc_error": "true"}
+_FINAL = b"triton_final_response"
 _CHOICES = {"bool_param": bool, "int64_param": int, "double_param": float, "string_param": str}
 _TYPED = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",
@@ -160,6 +161,21 @@ def within(message: bytes) -> tuple[str, bytes]:
         else:
             answer = found
     return error.decode("utf-8", "replace"), answer
+
+
+def only_ends(answer: bytes) -> bool:
+    """Whether a ModelInferResponse of a stream says that no more come, and nothing else: Triton's
+    last one, to whoever asks for it."""
+    if _FINAL not in answer:
+        return False
+    head = _take_apart(answer).head
+    if len(head) > _MOST_HEAD:
+        return False
+    try:
+        found = message("inference.ModelInferResponse").FromString(head)
+    except DecodeError:
+        return False  # the check tells it
+    return not found.outputs and bool(found.parameters[_FINAL.decode()].bool_param)
 
 
 class _Parts(NamedTuple):

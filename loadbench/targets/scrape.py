@@ -156,6 +156,11 @@ class Scraper:
         """How often a page was not there when it was wanted: of several the worst."""
         return max((question.late for question in self._questions.values()), default=0)
 
+    @property
+    def slow_s(self) -> float:
+        """How long its pages take, if that is long: of several the worst."""
+        return max((question.slow_s for question in self._questions.values()), default=0.0)
+
     def ask(self, patient: bool = False) -> None:
         """Asks for the pages, side by side; `server` then waits for them. Whoever is patient waits
         for those before first."""
