@@ -163,7 +163,7 @@ def test_faults_are_told_as_they_are_typed_and_block_the_start(
         async with launcher(tmp_path, monkeypatch) as (app, screen, pilot):
             screen.query_one("#max_batch", Input).focus()
             await pilot.press(*"9999")
-            words = "✗ engine.max_batch: Input should be less than"
+            words = "✗ engine.max_batch: 9999 cannot be taken: write 4096 or less"
             await until(pilot, lambda: words in text(app))
             assert "✗ max batch" in text(app)
             await pilot.press("ctrl+d")
