@@ -45,7 +45,7 @@ class TargetSpec(Section):
     metrics: MetricsSpec = MetricsSpec()
     headers: dict[str, str] = {}  # of all that is sent there; $NAME is taken from the environment
     max_rate: Annotated[float | None, *written(_cap, "string", "number")] = (
-        None  # requests/s that it is never asked for more than
+        None  # requests/s that no load of it may exceed, on average
     )
     owned: bool = False  # a host of others is not loaded heavily by mistake
 
