@@ -28,8 +28,9 @@ class Completions(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, slower_ms: float = 0) -> None:
+    def __init__(self, slower_ms: float = 0, root: str = "/v1") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.root = root
         self.slower_ms = slower_ms  # than it is asked to be
         self.lock = threading.Lock()
         self.sent: list[int] = []  # when each event with a token was (monotonic ns)
@@ -43,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Completions
 
     def do_GET(self) -> None:
-        if self.path == "/v1/models":
+        if self.path == f"{self.server.root}/models":
             self._whole(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
         else:
             self._whole(404, {"detail": "Not Found"})
@@ -168,8 +169,8 @@ class Running:
 
 
 @contextmanager
-def completions(slower_ms: float = 0) -> Iterator[Running]:
-    command = [sys.executable, "-m", "tests.completions", str(slower_ms)]
+def completions(slower_ms: float = 0, root: str = "/v1") -> Iterator[Running]:
+    command = [sys.executable, "-m", "tests.completions", str(slower_ms), root]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -182,7 +183,7 @@ def completions(slower_ms: float = 0) -> Iterator[Running]:
 
 
 def main() -> None:
-    server = Completions(float(sys.argv[1]))
+    server = Completions(float(sys.argv[1]), sys.argv[2])
     print(server.server_address[1], flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()

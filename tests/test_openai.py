@@ -89,6 +89,19 @@ def test_it_is_recognised_by_the_models_it_tells() -> None:
         assert text.path == "/v1/completions"
 
 
+@pytest.mark.parametrize("given", ["/openai/v1", "/openai/v1/", "/openai/v1/chat/completions"])
+def test_it_is_recognised_behind_a_path_of_its_own(given: str) -> None:
+    with completions(root="/openai/v1") as server:
+        for url, path in ((server.url + given, "/"), (server.url, given)):
+            with Asker(url) as asker:
+                found = asker.describe(TargetSpec(url=url, path=path))
+            assert (found.protocol, found.model) == ("openai", MODEL)
+            assert found.path == "/openai/v1/chat/completions"
+            with Asker(url) as asker:
+                said = asker.describe(TargetSpec(url=url, path=path, protocol="openai"))
+            assert said.path == found.path
+
+
 @pytest.mark.parametrize("told", [None, [], {}, {"data": 3}, {"data": [3]}, {"models": []}])
 def test_other_answers_are_not_taken_for_it(told: object) -> None:
     assert openai.models(told) is None

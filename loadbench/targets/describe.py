@@ -176,15 +176,18 @@ def _tensorflow(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
 
 
 def _openai(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
-    answer = asker.known(openai.MODELS)
+    path = _path(asker, wanted.path)
+    root = openai.root(path)
+    models = f"{root}/models"
+    answer = asker.known(models)
     if not wanted.model and answer.status_code in (WHO, FORBIDDEN):
-        raise asker.refused(openai.MODELS, answer)
+        raise asker.refused(models, answer)
     known = openai.models(json_of(answer)) or []
     if wanted.model and known and wanted.model not in known:
         raise SpecError(f"{asker.url} has no model {wanted.model!r}", ", ".join(known))
-    path = _path(asker, wanted.path)
     place, mark, query = path.partition("?")
-    path = f"{openai.CHAT}{mark}{query}" if place in ("/", "/v1", "/v1/") else path
+    if place.rstrip("/") in ("", root):
+        path = f"{root}/chat/completions{mark}{query}"
     return Endpoint(
         host=asker.host, port=asker.port, protocol="openai", tls=asker.tls, path=path,
         model=wanted.model or _only(asker, known), method="POST", closes=asker.closes,

@@ -23,7 +23,7 @@ from loadbench.targets.events import Events
 from loadbench.targets.pool import POOL_MOST, gather
 from loadbench.targets.wire import BadAnswer, Headers, Prepared, http_request
 
-MODELS = "/v1/models"
+ROOT = "/v1"
 CHAT = "/v1/chat/completions"
 _POOL = 4096  # made-up prompts of one kind; after the last of them the first comes again
 _WORDS, _TOKENS = "uniform(50, 200)", "128"  # of a request, where nothing is said
@@ -47,6 +47,14 @@ _VOCABULARY = (
 
 
 # ---- what a server says of itself
+
+
+def root(path: str) -> str:
+    """Under what the API is, by the path of an address: some have it behind a path of theirs."""
+    plain = path.partition("?")[0].rstrip("/")
+    for last in ("/chat/completions", "/completions", "/models"):
+        plain = plain.removesuffix(last)
+    return plain if plain.endswith(ROOT) else ROOT
 
 
 def models(found: object) -> list[str] | None:

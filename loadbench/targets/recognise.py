@@ -34,8 +34,9 @@ def recognised(asker: "Asker", wanted: "TargetSpec") -> str:
     if isinstance(found, dict) and ("extensions" in found or MISSPELT in found):
         asker.known_by = "speaks KServe v2: /v2 tells its extensions"
         return "kserve"
-    if openai.models(json_of(models := _known(asker, openai.MODELS))) is not None:
-        asker.known_by = f"speaks OpenAI's API: {openai.MODELS} tells its models"
+    theirs = f"{openai.root(wanted.path if wanted.path != '/' else asker.where.path)}/models"
+    if openai.models(json_of(models := _known(asker, theirs))) is not None:
+        asker.known_by = f"speaks OpenAI's API: {theirs} tells its models"
         return "openai"
     path = tensorflow.model_path(wanted.model).rstrip("/")
     found = json_of(_known(asker, path), anyhow=True)
@@ -50,10 +51,10 @@ def recognised(asker: "Asker", wanted: "TargetSpec") -> str:
     if isinstance(info, dict) and info.get("title") == _TORCHSERVE:
         asker.known_by = "is TorchServe: OPTIONS / says so"
         return "torchserve"
-    asked = {"/v2": root, openai.MODELS: models}
+    asked = {"/v2": root, theirs: models}
     codes = {answer.status_code: answer for answer in asked.values()}
     if codes.keys() == {_ABSENT}:
-        told = "neither /v2 nor /v1/models is known there"
+        told = f"neither /v2 nor {theirs} is known there"
     else:
         answers = " and ".join(
             f"{path} by {asker.refusal(answer)}" for path, answer in asked.items()
