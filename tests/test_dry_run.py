@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.answering import Answering, Handler, kserve, serve
+from tests.answering import ANSWER, Answering, Handler, kserve, serve
 from tests.running import loadbench, scenario
 
 
@@ -84,6 +84,40 @@ def test_no_tensor_and_no_part_tells_the_key_that_was_sent(
     assert "y$MODEL_KEY BYTES [1]: " in done.stdout
     assert "in-$MODEL_KEY 1.00" in done.stdout
     assert "tell-no" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("config", [None, {"max_batch_size": 8}])
+def test_a_model_that_tells_no_inputs_is_sent_whole_requests(
+    tmp_path: Path, config: dict[str, int] | None
+) -> None:
+    """The shapes of its outputs are whole, too, whether or not it says how it batches."""
+
+    class Untold(Handler):
+        def do_GET(self) -> None:
+            model = {"name": "m", "inputs": []}
+            model["outputs"] = [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}]
+            pages = kserve() | {"/v2/models/m": model}
+            pages |= {"/v2/models/m/config": config} if config else {}
+            self.tell(200 if self.path in pages else 404, pages.get(self.path, {}))
+
+        def do_POST(self) -> None:
+            self.body()
+            self.tell(200, {"outputs": [ANSWER["outputs"][0] | {"shape": [1, 1]}]})
+
+    sent = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+    (tmp_path / "request.json").write_text(json.dumps({"inputs": [sent]}))
+    own = tmp_path / "own.toml"
+    with serve(Answering(Untold)) as server:
+        own.write_text(
+            f'[target]\nurl = "{server.url}"\nmodel = "m"\n'
+            '[load]\narrivals = "constant"\nphases = [{ rate = 5, for = "1s" }]\n'
+        )
+        told = loadbench("run", own, "--dry-run", cwd=tmp_path, code=2).stderr
+        assert "give request 'infer' a KServe request as data: request.json" in told
+        with own.open("a") as file:
+            file.write('[[request]]\nname = "infer"\ndata = "request.json"\n')
+        done = loadbench("run", own, "--dry-run", cwd=tmp_path)
+    assert "y FP32 [1, 1]: 1" in done.stdout
 
 
 class Leading(Handler):

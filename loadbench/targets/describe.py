@@ -261,7 +261,8 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
     found = asker.parsed(answer)
     inputs, outputs = (_tensors(asker, found, key) for key in ("inputs", "outputs"))
     config = _config(asker, path)
-    batched = _batched(asker, path, config, (*inputs, *outputs))
+    # requests to a model that tells no inputs are whole ones of a file, and so are their answers
+    batched = _batched(asker, path, config, (*inputs, *outputs)) and bool(inputs)
     policy = (config or {}).get("model_transaction_policy")
     if batched:
         inputs, outputs = _without_batch(inputs), _without_batch(outputs)
