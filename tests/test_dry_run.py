@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.answering import ANSWER, Answering, Handler, kserve, serve
+from tests.answering import Answering, Handler, kserve, serve
 from tests.running import loadbench, scenario
 
 
@@ -94,15 +94,15 @@ def test_a_model_that_tells_no_inputs_is_sent_whole_requests(
 
     class Untold(Handler):
         def do_GET(self) -> None:
-            model = {"name": "m", "inputs": []}
-            model["outputs"] = [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}]
-            pages = kserve() | {"/v2/models/m": model}
+            output = {"name": "y", "datatype": "FP32", "shape": [-1, 1]}
+            pages = kserve() | {"/v2/models/m": {"name": "m", "inputs": [], "outputs": [output]}}
             pages |= {"/v2/models/m/config": config} if config else {}
             self.tell(200 if self.path in pages else 404, pages.get(self.path, {}))
 
         def do_POST(self) -> None:
             self.body()
-            self.tell(200, {"outputs": [ANSWER["outputs"][0] | {"shape": [1, 1]}]})
+            output = {"name": "y", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}
+            self.tell(200, {"outputs": [output]})
 
     sent = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
     (tmp_path / "request.json").write_text(json.dumps({"inputs": [sent]}))
