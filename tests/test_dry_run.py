@@ -120,6 +120,40 @@ def test_a_model_that_tells_no_inputs_is_sent_whole_requests(
     assert "y FP32 [1, 1]: 1" in done.stdout
 
 
+REMEDY = "Use 'max_completion_tokens' instead."
+
+
+class Refusing(Handler):
+    """Refuses what is sent, tells how it is taken, and then repeats the key that it was shown."""
+
+    def do_GET(self) -> None:
+        known = self.path == "/v1/models"
+        self.tell(200 if known else 404, {"data": [{"id": "m"}]} if known else {})
+
+    def do_POST(self) -> None:
+        self.body()
+        key = self.headers["Authorization"].rpartition(" ")[2]
+        text = f"Unsupported parameter: 'max_tokens' is not supported with this model. {REMEDY}"
+        text = f"{text} {'This is the default model of a long list. ' * 4}"[:262]
+        self.tell(400, {"error": {"message": f"{text} {key}"}})
+
+
+def test_a_refusal_is_told_with_its_remedy_and_without_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key begins before the place where answers are cut, and ends after it."""
+    monkeypatch.setenv("MODEL_KEY", "tell-nobody-" + "3141" * 12)
+    own = ("--set", "target.headers.Authorization=Bearer $MODEL_KEY")
+    with serve(Answering(Refusing)) as server:
+        args = ("run", "steady", "--target", server.url, *own)
+        tried = loadbench(*args, "--dry-run", cwd=tmp_path, code=1)
+        ran = loadbench(*args, "--rate", "5", "--duration", "1s", cwd=tmp_path, code=None)
+    for said in (tried.stdout, ran.stdout):
+        assert REMEDY in said
+        assert "$MODEL_KEY" in said
+        assert "tell-no" not in said
+
+
 class Leading(Handler):
     """Sends all who ask to another place."""
 
