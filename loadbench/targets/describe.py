@@ -180,6 +180,11 @@ def _openai(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     if not wanted.model and answer.status_code in (WHO, FORBIDDEN):
         raise asker.refused(openai.MODELS, answer)
     known = openai.models(json_of(answer)) or []
+    if not wanted.model and not known:
+        hint = 'name it: [target] model = "…"'
+        if asker.protocol == "auto":
+            hint += '; what is no server of OpenAI\'s API: [target] protocol = "http"'
+        raise SpecError(f"which model? {asker.url} does not tell any at {openai.MODELS}", hint)
     if wanted.model and known and wanted.model not in known:
         raise SpecError(f"{asker.url} has no model {wanted.model!r}", ", ".join(known))
     path = _path(asker, wanted.path)
