@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.answering import Answering, Handler, kserve, serve
@@ -152,6 +153,35 @@ def test_a_refusal_is_told_with_its_remedy_and_without_the_key(
         assert REMEDY in said
         assert "$MODEL_KEY" in said
         assert "tell-no" not in said
+
+
+@pytest.mark.parametrize("data", ["", "x.npy"])
+def test_an_input_of_a_type_that_is_not_known_can_be_written_by_hand(
+    tmp_path: Path, data: str
+) -> None:
+    class Eight(Handler):
+        def do_GET(self) -> None:
+            pages = kserve()
+            pages["/v2/models/m"]["inputs"] = [{"name": "x", "datatype": "FP8", "shape": [2]}]
+            self.tell(200 if self.path in pages else 404, pages.get(self.path, {}))
+
+        def do_POST(self) -> None:
+            self.tell(200 if b"FP8" in self.body() else 404, {})
+
+    own, load = tmp_path / "own.toml", '[load]\nphases = [{ rate = 5, for = "1s" }]\n'
+    np.save(tmp_path / "x.npy", np.ones((3, 2)))
+    with serve(Answering(Eight)) as server:
+        target = f'[target]\nurl = "{server.url}"\n'
+        kind = f'[[request]]\nname = "infer"\ndata = "{data}"\n' if data else ""
+        own.write_text(f'{target}model = "m"\n{load}{kind}')
+        told = loadbench("run", own, "--dry-run", cwd=tmp_path, code=2).stderr
+        assert "input 'x' has the unknown type 'FP8'" in told
+        path = '[[request]] with name, path = "/v2/models/m/infer" and body'
+        assert f'[target] protocol = "http", {path}' in told
+        kind = '[[request]]\nname = "infer"\npath = "/v2/models/m/infer"\n'
+        body = 'body = \'{"inputs": [{"name": "x", "datatype": "FP8", "data": [1, 2]}]}\'\n'
+        own.write_text(f'{target}protocol = "http"\n{load}{kind}{body}')
+        loadbench("run", own, "--dry-run", cwd=tmp_path)
 
 
 class Leading(Handler):
