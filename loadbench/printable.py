@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-_SHOWN = 200  # bytes of an answer, and characters of a reason
+_SHOWN = 300  # bytes of an answer, and characters of a reason
 # in a line of JSON: an escape other than of " \ / and the newline, or a character beyond ASCII
 _SUSPECT = re.compile(rb'[^\x20-\x7e\n]|\\[^"\\/n]')
 _PLAIN = bytes({*range(0x20, 0x7F), ord("\n")} - {ord("\\")})

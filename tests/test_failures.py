@@ -81,7 +81,7 @@ def test_an_example_of_warm_up_is_none_of_the_load() -> None:
 def test_what_came_is_safe_to_print(data: bytes | str) -> None:
     found = printable(data)
     assert found.isprintable()
-    assert len(found) <= 10 * 200 + 1
+    assert len(found) <= 10 * 300 + 1
 
 
 def test_what_a_server_puts_into_a_reason_is_safe_to_print_too() -> None:

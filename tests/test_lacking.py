@@ -464,6 +464,21 @@ def test_a_path_that_is_not_to_be_got_is_known_by_one_request(
         done = loadbench("run", "steady", "--target", f"{url}/predict", cwd=tmp_path, code=2)
     assert "there is no GET /predict (HTTP 405)" in done.stderr
     assert asked["GET"] == 1
+    posted = '→ it is there for POST: [[request]] with name, method = "POST" and body'
+    assert (posted in done.stderr) is ("POST" in options[1])
+    assert ("[target] path" in done.stderr) is ("POST" not in options[1])
+
+
+def test_what_is_allowed_where_nothing_is_to_be_got_is_all_it_takes(tmp_path: Path) -> None:
+    with counting((405, "POST"), "POST") as (url, _):
+        own = tmp_path / "own.toml"
+        own.write_text(
+            f'[target]\nurl = "{url}/predict"\n'
+            '[load]\narrivals = "constant"\nphases = [{ rate = 5, for = "1s" }]\n'
+            '[[request]]\nname = "infer"\nmethod = "POST"\nbody = \'{"x": 1}\'\n'
+        )
+        done = loadbench("run", own, "--dry-run", cwd=tmp_path)
+    assert "POST /predict" in done.stdout
 
 
 def test_a_service_that_is_down_is_told_by_what_to_do(tmp_path: Path) -> None:

@@ -403,6 +403,19 @@ def test_headers_beyond_ascii_are_sent_as_latin_1(monkeypatch: pytest.MonkeyPatc
         Asker("grpc://127.0.0.1:1", headers={"X-Api-Key": "schlüssel-1234"})
 
 
+def test_a_list_of_models_that_names_none_may_be_of_a_service_of_plain_http() -> None:
+    listed = {"/v2": (404, ""), "/v1/models": (200, '{"data": [{"name": "x"}]}'), "/": (200, "ok")}
+    with replaying(listed) as url:
+        with Asker(url) as asker, pytest.raises(SpecError, match="does not tell any") as caught:
+            asker.describe(TargetSpec(url=url))
+        assert '[target] protocol = "http"' in caught.value.hint
+        with Asker(url, "openai") as asker, pytest.raises(SpecError) as caught:
+            asker.describe(TargetSpec(url=url, protocol="openai"))
+        assert "http" not in caught.value.hint
+        with Asker(url, "http") as asker:
+            assert asker.describe(TargetSpec(url=url, protocol="http")).protocol == "http"
+
+
 TORCHSERVE = {
     "/v2": (404, ""),
     "/": (200, json.dumps({"openapi": "3.0.1", "info": {"title": "TorchServe APIs"}})),

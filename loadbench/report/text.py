@@ -22,7 +22,7 @@ from loadbench.trust import cause
 from loadbench.units import SECOND, clock, count, percent, significant
 
 Bands = dict[str, tuple[float, float | None]]
-_KINDS, _SAID = 8, 100  # of failures, of requests; characters shown of what came
+_KINDS, _SAID = 8, 340  # of failures; characters of what came: how it began, and a refusal whole
 _STATES = {"done": "■ done", "failed": "✗ failed", "killed": "✗ killed", "running": "● running"}
 
 

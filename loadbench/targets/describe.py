@@ -183,6 +183,11 @@ def _openai(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
     if not wanted.model and answer.status_code in (WHO, FORBIDDEN):
         raise asker.refused(models, answer)
     known = openai.models(json_of(answer)) or []
+    if not wanted.model and not known:
+        hint = 'name it: [target] model = "…"'
+        if asker.protocol == "auto":
+            hint += '; what is no server of OpenAI\'s API: [target] protocol = "http"'
+        raise SpecError(f"which model? {asker.url} does not tell any at {openai.MODELS}", hint)
     if wanted.model and known and wanted.model not in known:
         raise SpecError(f"{asker.url} has no model {wanted.model!r}", ", ".join(known))
     place, mark, query = path.partition("?")
@@ -264,7 +269,8 @@ def _kserve(asker: "Asker", model: str, binary: bool) -> Endpoint:
     found = asker.parsed(answer)
     inputs, outputs = (_tensors(asker, found, key) for key in ("inputs", "outputs"))
     config = _config(asker, path)
-    batched = _batched(asker, path, config, (*inputs, *outputs))
+    # requests to a model that tells no inputs are whole ones of a file, and so are their answers
+    batched = _batched(asker, path, config, (*inputs, *outputs)) and bool(inputs)
     policy = (config or {}).get("model_transaction_policy")
     if batched:
         inputs, outputs = _without_batch(inputs), _without_batch(outputs)

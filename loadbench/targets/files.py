@@ -101,7 +101,8 @@ def _lines(path: Path, tensors: Sequence[Tensor]) -> Found:
 
 def _values(path: Path, item: _Input) -> NDArray[Any]:
     if item.datatype not in DTYPES:
-        raise SpecError(f"{path}: input {item.name!r} has the unknown type {item.datatype!r}")
+        text = f"{path}: input {item.name!r} has the unknown type {item.datatype!r}"
+        raise SpecError(text, f"known: {', '.join(DTYPES)}")
     dtype = None if item.datatype in ("BYTES", "BF16") else DTYPES[item.datatype]
     return np.array(item.data, dtype).reshape(item.shape)
 

@@ -11,6 +11,7 @@ their own, are what answers are compared with.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +79,7 @@ def prepare(
             pool, found = openai.prepare(endpoint, request, [seed, index], most, firsts)
         else:
             _only_tensors(request)
+            _known_types(endpoint)
             make = _from_file if request.data else _made_up
             pool, found = make(endpoint, request, [seed, index], most, region)
         pools.append(pool)
@@ -104,6 +106,21 @@ def _alone_in_sequence(endpoint: Endpoint, request: RequestPlan, kinds: int) -> 
             f"request {request.name!r}: a sequence is of one kind of request, here are {kinds}",
             "leave the others out; shapes and values may still be drawn",
         )
+
+
+def _known_types(endpoint: Endpoint) -> None:
+    """Raises SpecError for an input of a type that is not known here, whatever is sent to it."""
+    for tensor in endpoint.inputs:
+        if tensor.datatype in DTYPES:
+            continue
+        hint = f"only these are sent: {', '.join(DTYPES)}"
+        if endpoint.protocol == "kserve":
+            path = f"/v2/models/{quote(endpoint.model, safe='')}/infer"
+            hint = (
+                "if the server takes it in JSON, write that yourself: [target] protocol ="
+                f' "http", [[request]] with name, path = "{path}" and body'
+            )
+        raise SpecError(f"input {tensor.name!r} has the unknown type {tensor.datatype!r}", hint)
 
 
 def _only_tensors(request: RequestPlan) -> None:

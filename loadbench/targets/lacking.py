@@ -4,7 +4,7 @@ the service may: FastAPI, LitServe, BentoML and mosec describe themselves by Ope
 
 import operator
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -18,12 +18,15 @@ from loadbench.targets import multipart
 from loadbench.targets.openapi import DEEP, Keys, base, keys, listed, referred, whole
 from loadbench.targets.reply import json_of
 
-if TYPE_CHECKING:  # they bring pydantic, which not all who ask need
+if TYPE_CHECKING:  # these bring pydantic, which not all who ask need
+    import httpx
+
     from loadbench.spec import Spec
     from loadbench.targets.ask import Asker
 
 _PAGES = ("/openapi.json", "/docs.json", "/openapi/metadata.json")  # BentoML's, mosec's
-_GONE = (404, 405)
+_OTHER = 405  # it is there, to be asked by another method
+_GONE = (404, _OTHER)
 _SHOWN = 6  # operations, in a sentence
 _METHODS = ("post", "put", "patch")
 _PLAIN = re.compile(r"/[\w./~:+%-]{0,200}", re.ASCII)  # a path that is no template
@@ -84,11 +87,11 @@ def lacking(asker: "Asker", endpoint: Endpoint, spec: "Spec") -> Note | None:
     usual = [kind for kind in gets if not kind.path and (kind.method or endpoint.method) == "GET"]
     if not usual or "protocol" in spec.target.model_fields_set:
         return None  # who says what it is has the load alone ask there
-    status, asked = _found(asker, endpoint.path)
+    status, methods, asked = _found(asker, endpoint.path)
     if status in _GONE and not all(_awaits(kind, status) for kind in usual):
         raise SpecError(
             f"{asker.url} {asker.known_by}, and there is no {_what(endpoint, status)}",
-            _hint(asker),
+            _hint(asker, methods if status == _OTHER else []),
         )
     if endpoint.path == "/" and "path" not in spec.target.model_fields_set:
         text = "nothing says what to ask for, so GET / is measured"
@@ -102,22 +105,28 @@ def lacking(asker: "Asker", endpoint: Endpoint, spec: "Spec") -> Note | None:
     return None
 
 
-def _found(asker: "Asker", path: str) -> tuple[int, bool]:
-    """How it answers who GETs this, and whether it was asked so. Most servers tell that they are to
-    be asked so there without counting a request. Some name only the methods of the first of their
-    routes that has the path, or have a layer in front that answers for all paths: that it is not
-    there is known only from asking."""
+def _found(asker: "Asker", path: str) -> tuple[int, list[str], bool]:
+    """How it answers who GETs this, by what methods it says to be asked, and whether it was asked
+    so. Most servers tell that they are to be asked so there without counting a request. Some name
+    only the methods of the first of their routes that has the path, or have a layer in front that
+    answers for all paths: that it is not there is known only from asking."""
     answer = asker.ask("OPTIONS", path)
-    methods = answer.headers.get("allow", "").replace(" ", "").upper().split(",")
+    methods = _allowed(answer)
     if "GET" in methods:
-        return 200, False
+        return 200, methods, False
     if answer.status_code not in _GONE and not answer.is_success:
-        return answer.status_code, False
-    return asker.ask("GET", path).status_code, True
+        return answer.status_code, methods, False
+    answer = asker.ask("GET", path)
+    return answer.status_code, _allowed(answer) or methods, True
+
+
+def _allowed(answer: "httpx.Response") -> list[str]:
+    named = answer.headers.get("allow", "").replace(" ", "").upper()
+    return named.split(",") if named else []
 
 
 def _what(endpoint: Endpoint, status: int) -> str:
-    method = "GET " if status == 405 else ""
+    method = "GET " if status == _OTHER else ""
     return f"{method}{shown('path', endpoint.path)} (HTTP {status})"
 
 
@@ -125,8 +134,12 @@ def _awaits(kind: RequestPlan, status: int) -> bool:
     return isinstance(kind.expect, Expected) and status in kind.expect.status
 
 
-def _hint(asker: "Asker") -> str:
+def _hint(asker: "Asker", methods: Sequence[str] = ()) -> str:
+    """`methods` are those by which the path can be asked."""
     known = list(operations(asker))
+    method = next((one.upper() for one in _METHODS if one.upper() in methods), "")
+    if not known and method:
+        return f'it is there for {method}: [[request]] with name, method = "{method}" and body'
     if not known:
         return f"say what to ask for: [target] path, or {_ANY}"
     first = known[:_SHOWN]

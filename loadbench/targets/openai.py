@@ -264,7 +264,7 @@ class Failed(BadAnswer):
 
 def _words(error: Any) -> str:
     said = error.get("message", error) if isinstance(error, dict) else error
-    return " ".join(str(said).split())[:200]
+    return " ".join(str(said).split())[:300]
 
 
 def usage(body: bytes) -> Usage | None:

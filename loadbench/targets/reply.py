@@ -58,7 +58,7 @@ def words(answer: httpx.Response) -> str:
     said = (found.get("error") or found.get("detail")) if isinstance(found, dict) else None
     if isinstance(said, dict):
         said = said.get("message", said)
-    return " ".join(str(said or answer.text).split())[:200].rstrip(". ")
+    return " ".join(str(said or answer.text).split())[:300].rstrip(". ")
 
 
 def unwelcome(

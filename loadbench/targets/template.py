@@ -20,7 +20,7 @@ from loadbench.errors import SpecError
 
 MOST = 256 << 20  # bytes of one file or body
 _PLACE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
-_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+_STEP = re.compile(r'\.?([^.\[\]]+)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]')
 
 
 class Place(NamedTuple):
@@ -143,15 +143,23 @@ _FILTERS: dict[str, Callable[[Any], bytes]] = {
 
 
 def json_path(path: str) -> tuple[str | int, ...]:
-    """`outputs[0].label` → ("outputs", 0, "label"); a leading `$` stands for the whole."""
+    """`outputs[0].label` → ("outputs", 0, "label"), `a["b.c"]` → ("a", "b.c"); a leading `$` stands
+    for the whole."""
     rest = path.strip().removeprefix("$")
     steps: list[str | int] = []
     at = 0
     for found in _STEP.finditer(rest):
         if found.start() != at:
             break
+        try:
+            quoted = msgspec.json.decode(found[3]) if found[3] else None
+        except msgspec.DecodeError:  # an escape that is none
+            break
+        steps.append(found[1] or (int(found[2]) if quoted is None else quoted))
         at = found.end()
-        steps.append(found[1] if found[2] is None else int(found[2]))
     if at != len(rest) or not path.strip():
-        raise SpecError(f"{path!r} is no path into JSON", "write it like outputs[0].label")
+        raise SpecError(
+            f"{path!r} is no path into JSON",
+            'write it like outputs[0].label, a key with dots or brackets like a["b.c"]',
+        )
     return tuple(steps)
