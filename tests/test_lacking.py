@@ -17,6 +17,7 @@ import pytest
 from loadbench.targets.ask import Asker
 from loadbench.targets.lacking import Operation, operations
 from loadbench.targets.openapi import base
+from loadbench.targets.template import fill, parse
 from tests.running import loadbench, summary
 from tests.test_targets import replaying
 
@@ -295,9 +296,7 @@ def test_an_example_has_what_the_schema_asks_for() -> None:
     "schema",
     [
         {"$ref": "#/components/schemas/None"},
-        {"type": "string", "default": "it's"},  # no text of TOML as it stands
-        {"type": "string", "default": "${column}"},
-        {"type": "string", "default": "long" * 100},
+        {"type": "string", "default": "long" * 1100},
         {"type": "file"},
         {"type": "object", "required": 3, "properties": 4, "default": None},
         [],
@@ -306,6 +305,37 @@ def test_an_example_has_what_the_schema_asks_for() -> None:
 )
 def test_what_cannot_be_written_down_is_left_to_the_reader(schema: object) -> None:
     assert taking(schema) == ""
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        "What's the capital of France?",
+        "$100 is a lot",
+        "costs ${x} now, or $${y}",
+        'two\nlines, \\ and "quotes"',
+        "an apostrophe\u2019s, a space\u00a0that is none, \U0001f469\u200d\U0001f680 \x7f",
+        "long" * 1000,
+    ],
+)
+def test_an_example_is_sent_as_the_service_wrote_it(example: str) -> None:
+    body = taking({"properties": {"q": {"examples": [example]}}, "type": "object"})
+    assert json.loads(fill(parse(body), {}, "json", Path())) == {"q": example}
+
+
+def test_long_bodies_are_told_on_lines_of_their_own(tmp_path: Path) -> None:
+    """As they are copied; no more of them than are read."""
+    parts = {f"a_rather_long_name_{n}": {"type": "number"} for n in range(40)}
+    content = {"application/json": {"schema": {"type": "object", "properties": parts}}}
+    post = {"post": {"requestBody": {"content": content}}}
+    paths = {f"/p{n}": post for n in range(9)} | {"/last": {"post": {}}}
+    page = json.dumps({"paths": paths})
+    with replaying(NONE | {"/openapi.json": (200, page)}) as url:
+        done = loadbench("run", "steady", "--target", url, *BRIEF, cwd=tmp_path, code=2)
+    *most, last = re.split(r"\nor\s", done.stderr.partition("[[request]] with\n")[2])
+    assert [tomllib.loads(one)["path"] for one in most] == ["/p0", "/p1", "/p2"]
+    assert json.loads(tomllib.loads(most[0])["body"]) == dict.fromkeys(parts, 1.0)
+    assert last == "7 more\n"
 
 
 def test_a_bad_schema_is_read_as_far_as_it_goes() -> None:

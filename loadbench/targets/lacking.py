@@ -2,6 +2,7 @@
 the service may: FastAPI, LitServe, BentoML and mosec describe themselves by OpenAPI.
 """
 
+import json
 import operator
 import re
 from collections.abc import Iterable, Iterator
@@ -35,7 +36,8 @@ _NAMED = re.compile(r"\$\w+")  # a value of the environment
 _KINDS = (_JSON, multipart.URLENCODED, multipart.TYPE)  # what is best known here comes first
 _FOLDER, _FILE = "FILES/", "${name|file}"  # each file in it is sent once
 _BODY = "the body that it takes"
-_LONG = 300  # bytes of an example
+_LONG = 4096  # bytes of an example, or of all that are shown
+_LINE = 300  # bytes of what can be read within a sentence
 _TEXT = "text"  # any
 _BOUNDS = {
     "minimum": operator.ge, "exclusiveMinimum": operator.gt,
@@ -64,10 +66,12 @@ class Operation(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What a scenario has to say."""
+        """What a scenario has to say; on lines of its own, to be copied, where it is long."""
+        beside = f"with {' and '.join(self.keys)}" if self.keys else ""
+        if any(len(one) > _LINE for one in self.settings):
+            return "\n".join(("", *self.settings, *filter(None, (self.rest, beside)), ""))
         *most, last = (*self.settings, self.rest) if self.rest else self.settings
-        beside = f", with {' and '.join(self.keys)}" if self.keys else ""
-        return f"{', '.join(most)} and {last}{beside}"
+        return f"{', '.join(most)} and {last}{beside and f', {beside}'}"
 
 
 def lacking(asker: "Asker", endpoint: Endpoint, spec: "Spec") -> Note | None:
@@ -130,13 +134,16 @@ def _hint(asker: "Asker") -> str:
     if not known:
         return f"say what to ask for: [target] path, or {_ANY}"
     first = known[:_SHOWN]
+    while len(first) > 1 and sum(len(one.words) for one in first) > _LONG:
+        first.pop()
     words = [one.words for one in first]
-    more = f", or {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    words += [f"{len(known) - len(first)} more"] if len(known) > len(first) else []
     unknown = dict.fromkeys(name for one in first for name in one.unknown)
     yours = f" ({', '.join(unknown)}: put in your own)" if unknown else ""
     named = dict.fromkeys(name for one in first for key in one.keys for name in _NAMED.findall(key))
     theirs = f" ({', '.join(named)}: taken from the environment)" if named else ""
-    return f"say what to ask for: [[request]] with {', or '.join(words)}{more}{yours}{theirs}"
+    said = f"say what to ask for: [[request]] with {', or '.join(words)}{yours}{theirs}"
+    return re.sub(r" ?\n[ ,]*", "\n", said)  # lines of their own end the sentence
 
 
 def operations(asker: "Asker") -> Iterator[Operation]:
@@ -246,8 +253,8 @@ class _Described:
         schema = media.get("schema") if isinstance(media, dict) else None
         if kind == _JSON:
             found = _example(self._told, schema, DEEP) if schema else None
-            body = "" if found is None else msgspec.json.encode(found).decode()
-            if not _writable(body):
+            body = "" if found is None else _body(found)
+            if not body:
                 return [], _BODY
             if body[0] not in "{[":  # else it goes without saying
                 self._headers["Content-Type"] = kind
@@ -305,9 +312,19 @@ def _key(name: str) -> str:
     return name if _BARE.fullmatch(name) else msgspec.json.encode(name).decode()
 
 
+def _body(found: Any) -> str:
+    """JSON as it stands in a scenario between single quotes, where `${` begins a place that is
+    filled; empty where it is too long."""
+    text = msgspec.json.encode(found).decode()
+    if not text.isprintable():
+        text = json.dumps(found, separators=(",", ":"))  # it escapes what is beyond ASCII
+    text = text.replace("'", r"\u0027").replace("${", "$${")  # an apostrophe is in texts only
+    return text if len(text) <= _LONG else ""
+
+
 def _writable(text: str) -> bool:
     """Whether it can stand in a scenario between quotes, and be read again by people."""
-    return 0 < len(text) < _LONG and text.isprintable() and not {"'", "$"} & set(text)
+    return 0 < len(text) < _LINE and text.isprintable() and not {"'", "$"} & set(text)
 
 
 def _example(told: dict[str, Any], schema: Any, deep: int) -> Any:
