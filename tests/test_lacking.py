@@ -17,7 +17,6 @@ import pytest
 from loadbench.targets.ask import Asker
 from loadbench.targets.lacking import Operation, operations
 from loadbench.targets.openapi import base
-from loadbench.targets.template import fill, parse
 from tests.running import loadbench, summary
 from tests.test_targets import replaying
 
@@ -268,6 +267,10 @@ def test_forms_and_files_are_told_as_a_scenario_has_them() -> None:
     kind = "application/x-www-form-urlencoded"
     assert taken(kind, parts) == {"form": form, "headers": {"Content-Type": kind}}
     assert taken("multipart/form-data", parts) == {"form": form}
+    json_kind = {"type": "string", "contentMediaType": "application/json", "contentSchema": {}}
+    assert taken("multipart/form-data", {"y": json_kind}) == {"form": {"y": "Y"}}
+    named = {"label": {"type": "string", "minLength": 10}}
+    assert taken("multipart/form-data", named) == {"form": {"label": "LABEL"}}
     assert taken("multipart/form-data", parts | file) == {
         "form": form | {"photo": "${name|file}"}, "data": "FILES/",
     }  # fmt: skip
@@ -275,81 +278,6 @@ def test_forms_and_files_are_told_as_a_scenario_has_them() -> None:
     assert taken("text/plain", {}) == {"body": "TEXT", "headers": {"Content-Type": "text/plain"}}
     assert taken("*/*", {}) == {}
     assert taken("multipart/form-data", {}) == {}
-
-
-def test_an_example_has_what_the_schema_asks_for() -> None:
-    parts = {
-        "a": {"type": "integer"},
-        "b": {"enum": ["x", "y"]},
-        "c": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-        "d": {"type": "boolean", "default": False},
-        "e": {"$ref": "#/components/schemas/E"},
-        "f": {"type": "string"},
-    }
-    schema = {"type": "object", "properties": parts, "required": list("abcde")}
-    components = {"schemas": {"E": {"type": "array", "items": {"type": "number"}}}}
-    found = json.loads(taking(schema, components=components))
-    assert found == {"a": 1, "b": "x", "c": "text", "d": False, "e": [1.0]}
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"$ref": "#/components/schemas/None"},
-        {"type": "string", "default": "long" * 1100},
-        {"type": "file"},
-        {"type": "object", "required": 3, "properties": 4, "default": None},
-        [],
-        7,
-    ],
-)
-def test_what_cannot_be_written_down_is_left_to_the_reader(schema: object) -> None:
-    assert taking(schema) == ""
-
-
-@pytest.mark.parametrize(
-    "example",
-    [
-        "What's the capital of France?",
-        "$100 is a lot",
-        "costs ${x} now, or $${y}",
-        'two\nlines, \\ and "quotes"',
-        "an apostrophe\u2019s, a space\u00a0that is none, \U0001f469\u200d\U0001f680 \x7f",
-        "long" * 1000,
-    ],
-)
-def test_an_example_is_sent_as_the_service_wrote_it(example: str) -> None:
-    body = taking({"properties": {"q": {"examples": [example]}}, "type": "object"})
-    assert json.loads(fill(parse(body), {}, "json", Path())) == {"q": example}
-
-
-def test_long_bodies_are_told_on_lines_of_their_own(tmp_path: Path) -> None:
-    """As they are copied; no more of them than are read."""
-    parts = {f"a_rather_long_name_{n}": {"type": "number"} for n in range(40)}
-    content = {"application/json": {"schema": {"type": "object", "properties": parts}}}
-    post = {"post": {"requestBody": {"content": content}}}
-    paths = {f"/p{n}": post for n in range(9)} | {"/last": {"post": {}}}
-    page = json.dumps({"paths": paths})
-    with replaying(NONE | {"/openapi.json": (200, page)}) as url:
-        done = loadbench("run", "steady", "--target", url, *BRIEF, cwd=tmp_path, code=2)
-    *most, last = re.split(r"\nor\s", done.stderr.partition("[[request]] with\n")[2])
-    assert [tomllib.loads(one)["path"] for one in most] == ["/p0", "/p1", "/p2"]
-    assert json.loads(tomllib.loads(most[0])["body"]) == dict.fromkeys(parts, 1.0)
-    assert last == "7 more\n"
-
-
-def test_a_bad_schema_is_read_as_far_as_it_goes() -> None:
-    odd = {"type": "object", "required": 3, "properties": {"a": 7, "b": {"type": ["x"]}}}
-    assert taking(odd) == '{"a":null,"b":null}'
-    assert taking({"type": "object", "properties": 3}) == "{}"
-    assert taking({"type": "array", "items": {"type": "integer"}, "minItems": 3}) == "[1,1,1]"
-    assert taking({"type": "array", "items": {"type": "integer"}, "minItems": 10**9}) == ""
-
-
-def test_a_schema_that_holds_itself_ends() -> None:
-    own = {"$ref": "#/components/schemas/Own"}
-    components = {"schemas": {"Own": {"type": "object", "properties": {"own": own}}}}
-    assert taking(own, components=components).startswith('{"own":{"own":')
 
 
 @pytest.mark.parametrize(

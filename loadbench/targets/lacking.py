@@ -3,7 +3,6 @@ the service may: FastAPI, LitServe, BentoML and mosec describe themselves by Ope
 """
 
 import json
-import operator
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +15,8 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.model import Note
 from loadbench.plan import Endpoint, Expected, RequestPlan, kinds
 from loadbench.targets import multipart
-from loadbench.targets.openapi import DEEP, Keys, base, keys, listed, referred, whole
+from loadbench.targets.example import LONG, Example, Untold, any_text, capitals, is_json, wanted
+from loadbench.targets.openapi import Keys, base, keys, listed, whole
 from loadbench.targets.reply import json_of
 
 if TYPE_CHECKING:  # they bring pydantic, which not all who ask need
@@ -36,21 +36,7 @@ _NAMED = re.compile(r"\$\w+")  # a value of the environment
 _KINDS = (_JSON, multipart.URLENCODED, multipart.TYPE)  # what is best known here comes first
 _FOLDER, _FILE = "FILES/", "${name|file}"  # each file in it is sent once
 _BODY = "the body that it takes"
-_LONG = 4096  # bytes of an example, or of all that are shown
 _LINE = 300  # bytes of what can be read within a sentence
-_TEXT = "text"  # any
-_BOUNDS = {
-    "minimum": operator.ge, "exclusiveMinimum": operator.gt,
-    "maximum": operator.le, "exclusiveMaximum": operator.lt,
-}  # fmt: skip
-_FORMATS = {  # texts that are not just any
-    "uuid": "00000000-0000-4000-8000-000000000000",
-    "date": "2026-01-01",
-    "date-time": "2026-01-01T00:00:00Z",
-    "time": "00:00:00",
-    "email": "one@example.com",
-    "uri": "http://example.com/",
-}
 _ANY = "[[request]] with method, path and body"
 
 
@@ -134,7 +120,7 @@ def _hint(asker: "Asker") -> str:
     if not known:
         return f"say what to ask for: [target] path, or {_ANY}"
     first = known[:_SHOWN]
-    while len(first) > 1 and sum(len(one.words) for one in first) > _LONG:
+    while len(first) > 1 and sum(len(one.words) for one in first) > LONG:
         first.pop()
     words = [one.words for one in first]
     words += [f"{len(known) - len(first)} more"] if len(known) > len(first) else []
@@ -252,10 +238,11 @@ class _Described:
         media = content[kinds[kind]] if kinds else None
         schema = media.get("schema") if isinstance(media, dict) else None
         if kind == _JSON:
-            found = _example(self._told, schema, DEEP) if schema else None
+            found, unknown = self._example(schema)
             body = "" if found is None else _body(found)
             if not body:
                 return [], _BODY
+            self._unknown |= unknown
             if body[0] not in "{[":  # else it goes without saying
                 self._headers["Content-Type"] = kind
             return [f"body = '{body}'"], ""
@@ -278,27 +265,36 @@ class _Described:
     def _form(self, schema: Any) -> dict[str, str]:
         """Its fields; empty if they are not told."""
         form = {}
-        for name, part in _wanted(whole(self._told, schema)).items():
+        for name, part in wanted(whole(self._told, schema)).items():
             one = whole(self._told, part)
             one = whole(self._told, one.get("items")) if one.get("type") == "array" else one
-            if one.get("format") == "binary" or "contentMediaType" in one:
+            binary = "contentMediaType" in one and not is_json(one)
+            if binary or one.get("format") == "binary":
                 self._unknown[_FOLDER] = None
                 form[name] = _FILE
             else:
                 form[name] = self._value(name, {"schema": one})
         return form
 
+    def _example(self, schema: Any, name: str = "") -> tuple[Any, dict[str, None]]:
+        """With what users have to replace in it; None where there is none."""
+        example = Example(self._told)
+        try:
+            return example.of(schema, name), example.unknown
+        except Untold:
+            return None, {}
+
     def _value(self, name: str, told: dict[str, Any]) -> str:
         """Of a parameter or a field, as a text."""
         schema = told.get("schema")
         schema = schema if isinstance(schema, dict) else {}
-        found = _example(self._told, told if "example" in told else schema, DEEP)
+        found, unknown = self._example(told if "example" in told else schema, name)
         if isinstance(found, list) and found:
             found = found[0]
         text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
         plain = _writable(text) and text.isascii() and not {'"', "\\"} & set(text)
-        if found is None or text == _TEXT or not plain:
-            text = re.sub(r"\W", "_", name).upper()
+        if found is None or unknown or any_text(text) or not plain:
+            text = capitals(name)
             self._unknown[text] = None
         return text
 
@@ -319,59 +315,9 @@ def _body(found: Any) -> str:
     if not text.isprintable():
         text = json.dumps(found, separators=(",", ":"))  # it escapes what is beyond ASCII
     text = text.replace("'", r"\u0027").replace("${", "$${")  # an apostrophe is in texts only
-    return text if len(text) <= _LONG else ""
+    return text if len(text) <= LONG else ""
 
 
 def _writable(text: str) -> bool:
     """Whether it can stand in a scenario between quotes, and be read again by people."""
     return 0 < len(text) < _LINE and text.isprintable() and not {"'", "$"} & set(text)
-
-
-def _example(told: dict[str, Any], schema: Any, deep: int) -> Any:
-    """A value as the schema has them, as far as that is easily said; None where it is not."""
-    if not isinstance(schema, dict) or deep == 0:
-        return None
-    for key in ("example", "default", "const"):
-        if key in schema:
-            return schema[key]
-    for key in ("examples", "enum"):
-        if isinstance(schema.get(key), list) and schema[key]:
-            return schema[key][0]
-    for key in ("anyOf", "oneOf", "allOf"):
-        if isinstance(schema.get(key), list) and schema[key]:
-            return _example(told, schema[key][0], deep - 1)
-    if isinstance(schema.get("$ref"), str):
-        return _example(told, referred(told, schema["$ref"]), deep - 1)
-    kind = schema.get("type")
-    if kind == "array":
-        item, least = _example(told, schema.get("items"), deep - 1), schema.get("minItems")
-        if not isinstance(least, int) or isinstance(item, list | dict):  # these would only grow
-            return [item]
-        return [item] * max(1, min(least, _LONG))
-    if kind == "object":
-        return {name: _example(told, part, deep - 1) for name, part in _wanted(schema).items()}
-    if kind == "string" and schema.get("format") in _FORMATS:
-        return _FORMATS[schema["format"]]
-    if kind in ("number", "integer"):
-        return _number(schema, float if kind == "number" else int)
-    return {"string": _TEXT, "boolean": True}.get(str(kind))
-
-
-def _number(schema: dict[str, Any], kind: type[float]) -> float:
-    """One, or another that its bounds allow."""
-    found = {key: schema[key] for key in _BOUNDS if type(schema.get(key)) in (int, float)}
-    ends = list(found.values())
-    tried = [1, *ends, *(end + 1 for end in ends), *(end - 1 for end in ends)]
-    tried += [sum(ends) / len(ends)] if ends else []
-    allowed = (
-        one for one in map(kind, tried) if all(_BOUNDS[key](one, end) for key, end in found.items())
-    )
-    return next(allowed, kind(1))
-
-
-def _wanted(schema: dict[str, Any]) -> dict[str, Any]:
-    """The properties that an object has to have; all if none has to be there."""
-    properties = schema.get("properties")
-    parts = properties if isinstance(properties, dict) else {}
-    required = listed(schema.get("required")) or parts
-    return {name: part for name, part in parts.items() if name in required}
