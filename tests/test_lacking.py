@@ -267,6 +267,10 @@ def test_forms_and_files_are_told_as_a_scenario_has_them() -> None:
     kind = "application/x-www-form-urlencoded"
     assert taken(kind, parts) == {"form": form, "headers": {"Content-Type": kind}}
     assert taken("multipart/form-data", parts) == {"form": form}
+    json_kind = {"type": "string", "contentMediaType": "application/json", "contentSchema": {}}
+    assert taken("multipart/form-data", {"y": json_kind}) == {"form": {"y": "Y"}}
+    named = {"label": {"type": "string", "minLength": 10}}
+    assert taken("multipart/form-data", named) == {"form": {"label": "LABEL"}}
     assert taken("multipart/form-data", parts | file) == {
         "form": form | {"photo": "${name|file}"}, "data": "FILES/",
     }  # fmt: skip
@@ -274,52 +278,6 @@ def test_forms_and_files_are_told_as_a_scenario_has_them() -> None:
     assert taken("text/plain", {}) == {"body": "TEXT", "headers": {"Content-Type": "text/plain"}}
     assert taken("*/*", {}) == {}
     assert taken("multipart/form-data", {}) == {}
-
-
-def test_an_example_has_what_the_schema_asks_for() -> None:
-    parts = {
-        "a": {"type": "integer"},
-        "b": {"enum": ["x", "y"]},
-        "c": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-        "d": {"type": "boolean", "default": False},
-        "e": {"$ref": "#/components/schemas/E"},
-        "f": {"type": "string"},
-    }
-    schema = {"type": "object", "properties": parts, "required": list("abcde")}
-    components = {"schemas": {"E": {"type": "array", "items": {"type": "number"}}}}
-    found = json.loads(taking(schema, components=components))
-    assert found == {"a": 1, "b": "x", "c": "text", "d": False, "e": [1.0]}
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"$ref": "#/components/schemas/None"},
-        {"type": "string", "default": "it's"},  # no text of TOML as it stands
-        {"type": "string", "default": "${column}"},
-        {"type": "string", "default": "long" * 100},
-        {"type": "file"},
-        {"type": "object", "required": 3, "properties": 4, "default": None},
-        [],
-        7,
-    ],
-)
-def test_what_cannot_be_written_down_is_left_to_the_reader(schema: object) -> None:
-    assert taking(schema) == ""
-
-
-def test_a_bad_schema_is_read_as_far_as_it_goes() -> None:
-    odd = {"type": "object", "required": 3, "properties": {"a": 7, "b": {"type": ["x"]}}}
-    assert taking(odd) == '{"a":null,"b":null}'
-    assert taking({"type": "object", "properties": 3}) == "{}"
-    assert taking({"type": "array", "items": {"type": "integer"}, "minItems": 3}) == "[1,1,1]"
-    assert taking({"type": "array", "items": {"type": "integer"}, "minItems": 10**9}) == ""
-
-
-def test_a_schema_that_holds_itself_ends() -> None:
-    own = {"$ref": "#/components/schemas/Own"}
-    components = {"schemas": {"Own": {"type": "object", "properties": {"own": own}}}}
-    assert taking(own, components=components).startswith('{"own":{"own":')
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 the service may: FastAPI, LitServe, BentoML and mosec describe themselves by OpenAPI.
 """
 
-import operator
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,8 @@ from loadbench.errors import SpecError, TargetError
 from loadbench.model import Note
 from loadbench.plan import Endpoint, Expected, RequestPlan, kinds
 from loadbench.targets import multipart
-from loadbench.targets.openapi import DEEP, Keys, base, keys, listed, referred, whole
+from loadbench.targets.example import LONG, Example, Untold, any_text, capitals, is_json, wanted
+from loadbench.targets.openapi import Keys, base, keys, listed, whole
 from loadbench.targets.reply import json_of
 
 if TYPE_CHECKING:  # these bring pydantic, which not all who ask need
@@ -38,20 +39,7 @@ _NAMED = re.compile(r"\$\w+")  # a value of the environment
 _KINDS = (_JSON, multipart.URLENCODED, multipart.TYPE)  # what is best known here comes first
 _FOLDER, _FILE = "FILES/", "${name|file}"  # each file in it is sent once
 _BODY = "the body that it takes"
-_LONG = 300  # bytes of an example
-_TEXT = "text"  # any
-_BOUNDS = {
-    "minimum": operator.ge, "exclusiveMinimum": operator.gt,
-    "maximum": operator.le, "exclusiveMaximum": operator.lt,
-}  # fmt: skip
-_FORMATS = {  # texts that are not just any
-    "uuid": "00000000-0000-4000-8000-000000000000",
-    "date": "2026-01-01",
-    "date-time": "2026-01-01T00:00:00Z",
-    "time": "00:00:00",
-    "email": "one@example.com",
-    "uri": "http://example.com/",
-}
+_LINE = 300  # bytes of what can be read within a sentence
 _ANY = "[[request]] with method, path and body"
 
 
@@ -67,10 +55,12 @@ class Operation(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What a scenario has to say."""
+        """What a scenario has to say; on lines of its own, to be copied, where it is long."""
+        beside = f"with {' and '.join(self.keys)}" if self.keys else ""
+        if any(len(one) > _LINE for one in self.settings):
+            return "\n".join(("", *self.settings, *filter(None, (self.rest, beside)), ""))
         *most, last = (*self.settings, self.rest) if self.rest else self.settings
-        beside = f", with {' and '.join(self.keys)}" if self.keys else ""
-        return f"{', '.join(most)} and {last}{beside}"
+        return f"{', '.join(most)} and {last}{beside and f', {beside}'}"
 
 
 def lacking(asker: "Asker", endpoint: Endpoint, spec: "Spec") -> Note | None:
@@ -143,13 +133,16 @@ def _hint(asker: "Asker", methods: Sequence[str] = ()) -> str:
     if not known:
         return f"say what to ask for: [target] path, or {_ANY}"
     first = known[:_SHOWN]
+    while len(first) > 1 and sum(len(one.words) for one in first) > LONG:
+        first.pop()
     words = [one.words for one in first]
-    more = f", or {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    words += [f"{len(known) - len(first)} more"] if len(known) > len(first) else []
     unknown = dict.fromkeys(name for one in first for name in one.unknown)
     yours = f" ({', '.join(unknown)}: put in your own)" if unknown else ""
     named = dict.fromkeys(name for one in first for key in one.keys for name in _NAMED.findall(key))
     theirs = f" ({', '.join(named)}: taken from the environment)" if named else ""
-    return f"say what to ask for: [[request]] with {', or '.join(words)}{more}{yours}{theirs}"
+    said = f"say what to ask for: [[request]] with {', or '.join(words)}{yours}{theirs}"
+    return re.sub(r" ?\n[ ,]*", "\n", said)  # lines of their own end the sentence
 
 
 def operations(asker: "Asker") -> Iterator[Operation]:
@@ -258,10 +251,11 @@ class _Described:
         media = content[kinds[kind]] if kinds else None
         schema = media.get("schema") if isinstance(media, dict) else None
         if kind == _JSON:
-            found = _example(self._told, schema, DEEP) if schema else None
-            body = "" if found is None else msgspec.json.encode(found).decode()
-            if not _writable(body):
+            found, unknown = self._example(schema)
+            body = "" if found is None else _body(found)
+            if not body:
                 return [], _BODY
+            self._unknown |= unknown
             if body[0] not in "{[":  # else it goes without saying
                 self._headers["Content-Type"] = kind
             return [f"body = '{body}'"], ""
@@ -284,27 +278,36 @@ class _Described:
     def _form(self, schema: Any) -> dict[str, str]:
         """Its fields; empty if they are not told."""
         form = {}
-        for name, part in _wanted(whole(self._told, schema)).items():
+        for name, part in wanted(whole(self._told, schema)).items():
             one = whole(self._told, part)
             one = whole(self._told, one.get("items")) if one.get("type") == "array" else one
-            if one.get("format") == "binary" or "contentMediaType" in one:
+            binary = "contentMediaType" in one and not is_json(one)
+            if binary or one.get("format") == "binary":
                 self._unknown[_FOLDER] = None
                 form[name] = _FILE
             else:
                 form[name] = self._value(name, {"schema": one})
         return form
 
+    def _example(self, schema: Any, name: str = "") -> tuple[Any, dict[str, None]]:
+        """With what users have to replace in it; None where there is none."""
+        example = Example(self._told)
+        try:
+            return example.of(schema, name), example.unknown
+        except Untold:
+            return None, {}
+
     def _value(self, name: str, told: dict[str, Any]) -> str:
         """Of a parameter or a field, as a text."""
         schema = told.get("schema")
         schema = schema if isinstance(schema, dict) else {}
-        found = _example(self._told, told if "example" in told else schema, DEEP)
+        found, unknown = self._example(told if "example" in told else schema, name)
         if isinstance(found, list) and found:
             found = found[0]
         text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
         plain = _writable(text) and text.isascii() and not {'"', "\\"} & set(text)
-        if found is None or text == _TEXT or not plain:
-            text = re.sub(r"\W", "_", name).upper()
+        if found is None or unknown or any_text(text) or not plain:
+            text = capitals(name)
             self._unknown[text] = None
         return text
 
@@ -318,56 +321,16 @@ def _key(name: str) -> str:
     return name if _BARE.fullmatch(name) else msgspec.json.encode(name).decode()
 
 
+def _body(found: Any) -> str:
+    """JSON as it stands in a scenario between single quotes, where `${` begins a place that is
+    filled; empty where it is too long."""
+    text = msgspec.json.encode(found).decode()
+    if not text.isprintable():
+        text = json.dumps(found, separators=(",", ":"))  # it escapes what is beyond ASCII
+    text = text.replace("'", r"\u0027").replace("${", "$${")  # an apostrophe is in texts only
+    return text if len(text) <= LONG else ""
+
+
 def _writable(text: str) -> bool:
     """Whether it can stand in a scenario between quotes, and be read again by people."""
-    return 0 < len(text) < _LONG and text.isprintable() and not {"'", "$"} & set(text)
-
-
-def _example(told: dict[str, Any], schema: Any, deep: int) -> Any:
-    """A value as the schema has them, as far as that is easily said; None where it is not."""
-    if not isinstance(schema, dict) or deep == 0:
-        return None
-    for key in ("example", "default", "const"):
-        if key in schema:
-            return schema[key]
-    for key in ("examples", "enum"):
-        if isinstance(schema.get(key), list) and schema[key]:
-            return schema[key][0]
-    for key in ("anyOf", "oneOf", "allOf"):
-        if isinstance(schema.get(key), list) and schema[key]:
-            return _example(told, schema[key][0], deep - 1)
-    if isinstance(schema.get("$ref"), str):
-        return _example(told, referred(told, schema["$ref"]), deep - 1)
-    kind = schema.get("type")
-    if kind == "array":
-        item, least = _example(told, schema.get("items"), deep - 1), schema.get("minItems")
-        if not isinstance(least, int) or isinstance(item, list | dict):  # these would only grow
-            return [item]
-        return [item] * max(1, min(least, _LONG))
-    if kind == "object":
-        return {name: _example(told, part, deep - 1) for name, part in _wanted(schema).items()}
-    if kind == "string" and schema.get("format") in _FORMATS:
-        return _FORMATS[schema["format"]]
-    if kind in ("number", "integer"):
-        return _number(schema, float if kind == "number" else int)
-    return {"string": _TEXT, "boolean": True}.get(str(kind))
-
-
-def _number(schema: dict[str, Any], kind: type[float]) -> float:
-    """One, or another that its bounds allow."""
-    found = {key: schema[key] for key in _BOUNDS if type(schema.get(key)) in (int, float)}
-    ends = list(found.values())
-    tried = [1, *ends, *(end + 1 for end in ends), *(end - 1 for end in ends)]
-    tried += [sum(ends) / len(ends)] if ends else []
-    allowed = (
-        one for one in map(kind, tried) if all(_BOUNDS[key](one, end) for key, end in found.items())
-    )
-    return next(allowed, kind(1))
-
-
-def _wanted(schema: dict[str, Any]) -> dict[str, Any]:
-    """The properties that an object has to have; all if none has to be there."""
-    properties = schema.get("properties")
-    parts = properties if isinstance(properties, dict) else {}
-    required = listed(schema.get("required")) or parts
-    return {name: part for name, part in parts.items() if name in required}
+    return 0 < len(text) < _LINE and text.isprintable() and not {"'", "$"} & set(text)
