@@ -354,7 +354,7 @@ def judge(check: Check, total: Account, blocks: Blocks) -> CheckResult:
             state = "failed" if not check.text.startswith("<=") else "passed"
     scale = units.MS if unit == "ms" else 1
     shown = None if value is None or math.isinf(value) else value / scale
-    sure = _sure(check, state, total, blocks)
+    sure = Certainty() if value is None else _sure(check, state, total, blocks)
     return CheckResult(
         check.name,
         state,

@@ -65,6 +65,17 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return Ran(folder, *runs)
 
 
+def test_answers_that_come_in_one_piece_are_no_matter_of_more_requests(tmp_path: Path) -> None:
+    path = tmp_path / "llm.toml"
+    with completions() as server:
+        path.write_text(
+            SCENARIO.format(url=server.url, first_ms=20).replace("{ f", "{ stream = false, f")
+        )
+        done = loadbench("run", path, cwd=tmp_path, code=None)
+    assert "first token p99 < 2 s: no data" in done.stdout
+    assert "not shown" not in done.stdout + done.stderr
+
+
 def windows(run: Path) -> list[Window]:
     found = [one for one in runlog.read(run) if isinstance(one, Window)]
     return [window for window in found if window.stage != "warmup"]

@@ -4,7 +4,7 @@ the service may: FastAPI, LitServe, BentoML and mosec describe themselves by Ope
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -19,9 +19,7 @@ from loadbench.targets.example import LONG, Example, Untold, any_text, capitals,
 from loadbench.targets.openapi import Keys, base, keys, listed, whole
 from loadbench.targets.reply import json_of
 
-if TYPE_CHECKING:  # these bring pydantic, which not all who ask need
-    import httpx
-
+if TYPE_CHECKING:  # they bring pydantic, which not all who ask need
     from loadbench.spec import Spec
     from loadbench.targets.ask import Asker
 
@@ -101,17 +99,17 @@ def _found(asker: "Asker", path: str) -> tuple[int, list[str], bool]:
     only the methods of the first of their routes that has the path, or have a layer in front that
     answers for all paths: that it is not there is known only from asking."""
     answer = asker.ask("OPTIONS", path)
-    methods = _allowed(answer)
+    methods = _allowed(answer.headers)
     if "GET" in methods:
         return 200, methods, False
     if answer.status_code not in _GONE and not answer.is_success:
         return answer.status_code, methods, False
     answer = asker.ask("GET", path)
-    return answer.status_code, _allowed(answer) or methods, True
+    return answer.status_code, _allowed(answer.headers) or methods, True
 
 
-def _allowed(answer: "httpx.Response") -> list[str]:
-    named = answer.headers.get("allow", "").replace(" ", "").upper()
+def _allowed(headers: Mapping[str, str]) -> list[str]:
+    named = headers.get("allow", "").replace(" ", "").upper()
     return named.split(",") if named else []
 
 
