@@ -187,7 +187,7 @@ def _openai(asker: "Asker", wanted: "TargetSpec") -> Endpoint:
         hint = 'name it: [target] model = "…"'
         if asker.protocol == "auto":
             hint += '; what is no server of OpenAI\'s API: [target] protocol = "http"'
-        raise SpecError(f"which model? {asker.url} does not tell any at {openai.MODELS}", hint)
+        raise SpecError(f"which model? {asker.url} does not tell any at {models}", hint)
     if wanted.model and known and wanted.model not in known:
         raise SpecError(f"{asker.url} has no model {wanted.model!r}", ", ".join(known))
     place, mark, query = path.partition("?")
