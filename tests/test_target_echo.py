@@ -104,7 +104,9 @@ phases = [{{ rate = 20, for = "1s" }}]
 _KEY = ("--set", "target.headers.Authorization=Bearer $MODEL_TOKEN")
 
 
-@pytest.mark.parametrize("knows", ["/v2", "/v1", "/do"])
+@pytest.mark.parametrize(
+    "knows", ["/v2", *(pytest.param(one, marks=pytest.mark.long) for one in ("/v1", "/do"))]
+)
 def test_what_a_server_repeats_in_names_is_nowhere(
     knows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

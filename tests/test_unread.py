@@ -32,6 +32,7 @@ def test_a_run_that_nobody_listens_to_is_finished(
     assert "<testsuites" in (tmp_path / "found.xml").read_text()
 
 
+@pytest.mark.long
 def test_a_comparison_that_nobody_reads_is_no_worse_run(tmp_path: Path) -> None:
     for _ in range(2):
         loadbench("run", scenario(tmp_path), cwd=tmp_path)
@@ -63,6 +64,7 @@ LOOKS = [
 ]
 
 
+@pytest.mark.long
 def test_a_look_that_nobody_reads_is_no_fault_and_one_that_is_lost_is(tmp_path: Path) -> None:
     """It is lost where a disk is full, say: its reader would take it for whole."""
     loadbench("run", scenario(tmp_path), cwd=tmp_path)
